@@ -1,0 +1,4 @@
+"""Media in, media out: probe, index, frames, shots, recipes, encodes, packages.
+
+The only package that starts ffmpeg, through one seam (:mod:`encoder.ffmpeg`).
+"""

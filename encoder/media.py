@@ -1,0 +1,58 @@
+"""The words of the domain as frozen values, shared by every package.
+
+Units: frames are counted on the title's canonical timeline from 0, ranges are half open
+``[start, end)``, rates are bit/s, sizes of files are bytes, time is a :class:`~fractions.Fraction`
+of seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Shot:
+    """A run of frames: the unit of prediction, encoding, caching and packaging."""
+
+    start: int
+    """First frame."""
+    end: int
+    """One past the last frame."""
+    cuts: tuple[int, ...] = ()
+    """Frames strictly inside the shot at which a scene cut was left; each gets an IDR."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.end:
+            raise ValueError(f"a shot needs 0 <= start < end, got [{self.start}, {self.end})")
+        if any(not self.start < cut < self.end for cut in self.cuts):
+            raise ValueError(f"cuts {self.cuts} are not inside [{self.start}, {self.end})")
+
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return self.end - self.start
+
+    def seconds(self, frame_rate: Fraction) -> Fraction:
+        """Duration at ``frame_rate`` frames per second."""
+        return self.frames / frame_rate
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class OperatingPoint:
+    """How a shot is encoded: recipe, size and CRF. The same point gives the same bits."""
+
+    recipe: str
+    """Name of a recipe of :mod:`encoder.recipes`, for example ``x264-medium``."""
+    width: int
+    """Pixels, even."""
+    height: int
+    """Pixels, even."""
+    crf: float
+    """Constant rate factor in the recipe's own scale, a multiple of 0.5."""
+
+    def __post_init__(self) -> None:
+        if self.width <= 0 or self.height <= 0 or self.width % 2 or self.height % 2:
+            raise ValueError(f"sizes are positive and even, got {self.width}x{self.height}")
+        if self.crf * 2 != int(self.crf * 2):
+            raise ValueError(f"CRF goes in steps of 0.5, got {self.crf}")

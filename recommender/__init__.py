@@ -1,0 +1,1 @@
+"""What a recommender reads: artwork candidates and prefetch manifests. Pure."""

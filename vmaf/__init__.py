@@ -1,0 +1,1 @@
+"""Measured quality: the filter graph, one call, parsed scores, pooling."""
