@@ -1,0 +1,53 @@
+# One command each. `make demo` and `make test` set everything up that they need.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SOURCE ?= out/demo-title.mp4
+DEMO_OUT ?= out/demo
+
+.PHONY: help setup demo test lint types docs bench clean
+
+help: ## what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+setup: $(READY) ## create .venv with everything, as pinned in constraints.txt
+
+$(READY): pyproject.toml constraints.txt apt-packages.txt
+	@missing=""; for p in $$(cat apt-packages.txt); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+	  echo "installing system packages:$$missing"; \
+	  sudo=""; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	  $$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing; \
+	fi
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
+	@touch $@
+
+demo: $(READY) ## run the main job: on a generated title, or SOURCE=file.mp4
+ifeq ($(SOURCE),out/demo-title.mp4)
+	@mkdir -p out
+	@test -f $(SOURCE) || $(BIN)/python -m fixtures.clips $(SOURCE)
+endif
+	$(BIN)/shotladder run "$(SOURCE)" --out "$(DEMO_OUT)" --search exhaustive
+	$(BIN)/shotladder ladder show "$(DEMO_OUT)"
+	@echo "package: $(DEMO_OUT)/master.m3u8 and $(DEMO_OUT)/manifest.mpd"
+
+test: $(READY) ## the tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(READY) ## style, imports, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+docs: $(READY) ## regenerate the generated parts of docs/
+	$(BIN)/python -m docs.generate
+
+bench: $(READY) ## where the CPU goes, and how two workers compare with two ffmpegs
+	$(BIN)/python -m tests.bench
+
+clean: ## remove what was made
+	rm -rf out $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

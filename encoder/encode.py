@@ -1,0 +1,160 @@
+"""Encode a shot at several operating points, reading it once.
+
+One ffmpeg process decodes the shot through the canonical reference graph, scales it to each size
+and feeds every encoder; each output is a fragmented MP4 whose media part is the CMAF segment that
+will be delivered, byte for byte, and whose init part is kept beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import ffmpeg
+
+from encoder import mp4
+from encoder.errors import FrameMismatch
+from encoder.ffmpeg import Command, run
+from encoder.media import OperatingPoint, Shot
+from encoder.recipes import by_name
+from encoder.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
+
+STAGE_VERSION = 1
+"""Part of every encode's key: raise it when the bits of an encode change."""
+
+MOVFLAGS = "+frag_keyframe+empty_moov+default_base_moof+frag_discont+negative_cts_offsets"
+
+
+@dataclass(frozen=True, slots=True)
+class Encode:
+    """What an operating point made of a shot."""
+
+    shot: Shot
+    point: OperatingPoint
+    init_path: Path
+    """``ftyp+moov``; shared by encodes whose ``codec_sha256`` is equal."""
+    media_path: Path
+    """``moof+mdat`` (several where the shot has cuts inside): the delivered segment."""
+    num_bytes: int
+    """Size of the media part."""
+    codecs: str
+    """RFC 6381, for example ``avc1.64001f``."""
+    codec_sha256: str
+    """Digest of the codec configuration (avcC)."""
+
+
+def encode_shot(
+    source: ReferenceSource, shot: Shot, points: Sequence[OperatingPoint], directory: Path
+) -> tuple[tuple[Encode, ...], float]:
+    """Encode ``shot`` at all ``points`` in one process, into ``directory``.
+
+    Returns:
+        The encodes in the order of ``points``, and the CPU seconds that they took together.
+
+    Raises:
+        ToolFailed: ffmpeg failed.
+        FrameMismatch: an encode does not hold exactly the shot's frames.
+    """
+    paths = [directory / f"encode-{number}.mp4" for number in range(len(points))]
+    done = run(encode_command(source, shot, points, paths))
+    encodes = tuple(
+        _finish(source.frame_rate, shot, point, path)
+        for point, path in zip(points, paths, strict=True)
+    )
+    return encodes, done.cpu_seconds
+
+
+def encode_command(
+    source: ReferenceSource, shot: Shot, points: Sequence[OperatingPoint], paths: Sequence[Path]
+) -> Command:
+    """The ffmpeg call of :func:`encode_shot`, as a value."""
+    reference = open_reference(source, shot.start, shot.end)
+    sizes = sorted({(point.width, point.height) for point in points}, reverse=True)
+    branches = iter(reference.filter_multi_output("split", len(sizes)).stream(n) for n in range(len(sizes)))
+    outputs = []
+    for width, height in sizes:
+        wanted = [
+            (point, path)
+            for point, path in zip(points, paths, strict=True)
+            if (point.width, point.height) == (width, height)
+        ]
+        branch = scaled(next(branches), source, width, height)
+        copies = branch.filter_multi_output("split", len(wanted))
+        for number, (point, path) in enumerate(wanted):
+            outputs.append(_output(copies.stream(number), source, shot, point, path))
+    graph = ffmpeg.merge_outputs(*outputs).global_args(
+        "-hide_banner", "-v", "error", "-y", *GLOBAL_ARGUMENTS
+    )
+    return Command.of(graph.get_args())
+
+
+def scaled(stream: Any, source: ReferenceSource, width: int, height: int) -> Any:
+    """The canonical reference downscaled to a rung's size (lanczos), square pixels."""
+    if (width, height) != (source.width, source.height):
+        stream = stream.filter("scale", width, height, flags="lanczos+accurate_rnd+full_chroma_int")
+    return stream.filter("setsar", 1)
+
+
+def _output(
+    stream: Any, source: ReferenceSource, shot: Shot, point: OperatingPoint, path: Path
+) -> Any:
+    recipe = by_name(point.recipe)
+    options: dict[str, Any] = {
+        **recipe.arguments(point.crf),
+        "pix_fmt": recipe.pixel_format,
+        "fps_mode": "passthrough",
+        "output_ts_offset": _decimal(shot.start / source.frame_rate),
+        "use_editlist": 0,
+        "video_track_timescale": mp4.timescale_for(source.frame_rate),
+        "movflags": MOVFLAGS,
+        "map_metadata": -1,
+        "fflags": "+bitexact",
+        "flags:v": "+bitexact",
+        "f": "mp4",
+    }
+    if shot.cuts:
+        options["force_key_frames"] = "expr:" + "+".join(
+            f"eq(n,{cut - shot.start})" for cut in shot.cuts
+        )
+    return ffmpeg.output(stream, str(path), **options)
+
+
+def _decimal(seconds: Fraction) -> str:
+    # ffmpeg rounds option times to a microsecond; the muxer then rounds to the timescale, whose
+    # ticks are longer than the error. `_finish` asserts the exact decode time.
+    return f"{float(seconds):.6f}"
+
+
+def _finish(frame_rate: Fraction, shot: Shot, point: OperatingPoint, path: Path) -> Encode:
+    init, media = mp4.split_fragmented(path.read_bytes())
+    samples = mp4.sample_table(init, media)
+    if len(samples) != shot.frames:
+        raise FrameMismatch(
+            f"encode of frames [{shot.start}, {shot.end}) at {point.height}p CRF {point.crf:g} "
+            f"holds {len(samples)} frames instead of {shot.frames}"
+        )
+    ticks = mp4.timescale_for(frame_rate) / frame_rate
+    presented = sorted(sample.composition_time for sample in samples)
+    if presented != [ticks * number for number in range(shot.start, shot.end)]:
+        raise FrameMismatch(
+            f"encode of frames [{shot.start}, {shot.end}) does not lie on the title's timeline: "
+            f"starts at tick {presented[0]} instead of {ticks * shot.start}"
+        )
+    configuration = mp4.codec_configuration(init)
+    init_path, media_path = path.with_suffix(".init"), path.with_suffix(".media")
+    init_path.write_bytes(init)
+    media_path.write_bytes(media)
+    path.unlink()
+    return Encode(
+        shot=shot,
+        point=point,
+        init_path=init_path,
+        media_path=media_path,
+        num_bytes=len(media),
+        codecs=configuration.codecs,
+        codec_sha256=hashlib.sha256(configuration.config).hexdigest(),
+    )

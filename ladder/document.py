@@ -1,0 +1,170 @@
+"""``ladder.json`` and ``measurements.json`` as types: what goes out, versioned.
+
+The JSON Schemas in ``docs/schemas`` are generated from these models. Documents are deterministic:
+the same title, tools and parameters give the same bytes. What differs from run to run (CPU
+seconds, wall time, hosts) is in ``run.json``, which stands beside the package.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+LADDER_SCHEMA = "shotladder/ladder/1"
+MEASUREMENTS_SCHEMA = "shotladder/measurements/1"
+
+Rational = Annotated[str, Field(pattern=r"^[1-9][0-9]*/[1-9][0-9]*$", examples=["24000/1001"])]
+
+
+class Document(BaseModel):
+    """Common behaviour: frozen, nothing unknown accepted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
+
+
+class Quality(Document):
+    """A measured quality, pooled over frames."""
+
+    mean: float
+    harmonic_mean: float
+    p5: float
+    p1: float
+    min: float
+
+
+class TitleFacts(Document):
+    """The title as it is encoded and measured: its canonical reference."""
+
+    id: str
+    """First 16 hexadecimal digits of the source's SHA-256."""
+    source: str
+    """File name of the source, without folders."""
+    sha256: str
+    width: int
+    height: int
+    """Display size in square pixels, after rotation."""
+    frame_rate: Rational
+    frames: int
+    source_bitrate: int
+    """Bit/s of the source's video packets."""
+    audio: bool
+
+
+class SearchFacts(Document):
+    """What was encoded to find the ladder."""
+
+    mode: str
+    """``exhaustive`` or ``predict``."""
+    encodes: int
+    """Distinct operating points of shots that were encoded and measured."""
+    delivered_encodes: int
+    """Those of them that the package holds."""
+    grid_encodes: int
+    """Size of the full grid: shots times sizes times CRFs."""
+
+
+class LockedCost(Document):
+    """What one size per rung costs against sizes free per shot, on the same curves."""
+
+    bd_rate_percent: float | None
+    """Positive: ``locked`` needs more bits. None: no common quality range."""
+    basis: Literal["measured", "predicted"]
+
+
+class Segment(Document):
+    """One shot of one rung, as delivered."""
+
+    shot: int
+    start_frame: int
+    end_frame: int
+    width: int
+    height: int
+    crf: float
+    bytes: int
+    uri: str
+    """Relative to the package's folder."""
+    sha256: str
+    quality: dict[str, float]
+    """Measured mean quality by model."""
+
+
+class Rung(Document):
+    """One rendition of the title."""
+
+    name: str
+    codec: str
+    codecs: str
+    """RFC 6381."""
+    width: int
+    height: int
+    bitrate: int
+    """Bit/s of the delivered video: media segments, without the init segment."""
+    peak_bitrate: int
+    """Bit/s: largest rate of contiguous segments lasting 0.5 to 1.5 target durations."""
+    slope: float | None
+    """Quality-frames per bit at which every shot stopped spending."""
+    quality: dict[str, Quality]
+    """Measured, by model, over all frames of the title."""
+    predicted_quality: float | None
+    """Mean quality expected before it was measured; None where nothing was predicted."""
+    init_uri: str
+    segments: list[Segment]
+
+
+class Ladder(Document):
+    """``ladder.json``."""
+
+    schema_: Literal["shotladder/ladder/1"] = Field(LADDER_SCHEMA, alias="schema")
+    title: TitleFacts
+    policy: Literal["locked", "mixed"]
+    profile: str
+    codec: str
+    recipe: str
+    tool: str
+    """Identity of the ffmpeg that encoded and measured."""
+    quality_model: str
+    search: SearchFacts
+    locked_cost: LockedCost | None
+    constraints: list[str]
+    """In words: what bounded which rung."""
+    rungs: list[Rung]
+    """From the lowest rate to the highest."""
+
+    def to_json(self) -> str:
+        """The document's text, ending in a newline."""
+        return self.model_dump_json(indent=1) + "\n"
+
+
+class Cell(Document):
+    """A measured operating point of a shot."""
+
+    shot: int
+    width: int
+    height: int
+    crf: float
+    bytes: int
+    quality: float
+
+
+class ShotRow(Document):
+    """A shot's frames."""
+
+    start_frame: int
+    end_frame: int
+    cuts: list[int]
+
+
+class Measurements(Document):
+    """``measurements.json``: every operating point that was measured for this ladder."""
+
+    schema_: Literal["shotladder/measurements/1"] = Field(MEASUREMENTS_SCHEMA, alias="schema")
+    title_id: str
+    recipe: str
+    quality_model: str
+    shots: list[ShotRow]
+    cells: list[Cell]
+
+    def to_json(self) -> str:
+        """The document's text, ending in a newline."""
+        return self.model_dump_json() + "\n"

@@ -1,0 +1,138 @@
+"""The filter graph that scores several encodes of one run of frames against one reference.
+
+Pure: builds a command, starts nothing. For each encode::
+
+    encode --+-- framehash                       every decoded frame's hash, for verification
+             +-- tpad -- scale(display, bicubic, 10 bit) -- frame numbers --+
+    reference (4 frames of context each side, 10 bit) ---- frame numbers ---+-- libvmaf
+
+- The *encode* is upscaled to the title's display size; a rung is never scored at its own size.
+- Both sides are aligned by frame number (``settb=1/1000,setpts=N*40``): time stamps in two time
+  bases round differently, which once scored a clean encode 41 instead of 75.
+- Motion looks at neighbours, so the reference carries context and the encode's own first and
+  last frames are repeated against it; the scores of those frames are dropped by the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ffmpeg
+
+from encoder import framehash
+from encoder.ffmpeg import Command
+from encoder.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
+from vmaf.models import looks_at_encoder
+
+CONTEXT_FRAMES = 4
+"""Source frames on each side of what is scored: shot-wise then equals whole-rung scores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Distorted:
+    """An encode to be scored."""
+
+    path: Path
+    """Playable by itself: init and media in one file."""
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """How many frames of context a run of frames has in its title."""
+
+    before: int
+    after: int
+
+    @classmethod
+    def of(cls, start: int, end: int, frames: int) -> Context:
+        """Four on each side, fewer at the title's ends."""
+        return cls(min(CONTEXT_FRAMES, start), min(CONTEXT_FRAMES, frames - end))
+
+
+def score_command(
+    source: ReferenceSource,
+    start: int,
+    end: int,
+    encodes: Sequence[Distorted],
+    models: Sequence[str],
+    log_paths: Sequence[Path],
+    hash_paths: Sequence[Path],
+) -> Command:
+    """The ffmpeg call that scores ``encodes`` of frames ``[start, end)`` with ``models``."""
+    context = Context.of(start, end, source.frames)
+    reference = (
+        open_reference(source, start - context.before, end + context.after)
+        .filter("format", "yuv420p10le")
+        .filter("settb", "1/1000")
+        .filter("setpts", "N*40")
+        .filter_multi_output("split", len(encodes))
+    )
+    outputs = []
+    for number, encode in enumerate(encodes):
+        decoded = ffmpeg.input(str(encode.path), threads=1)["v"].filter_multi_output("split", 2)
+        scored = libvmaf(
+            upscaled(decoded.stream(0), source, context),
+            reference.stream(number),
+            encode,
+            models,
+            log_paths[number],
+        )
+        outputs.append(ffmpeg.output(scored, "-", f="null", fps_mode="passthrough"))
+        outputs.append(
+            ffmpeg.output(
+                decoded.stream(1), str(hash_paths[number]), **framehash.hash_output_options()
+            )
+        )
+    graph = ffmpeg.merge_outputs(*outputs).global_args(
+        "-hide_banner", "-v", "error", "-y", *GLOBAL_ARGUMENTS
+    )
+    return Command.of(graph.get_args())
+
+
+def upscaled(stream: Any, source: ReferenceSource, context: Context) -> Any:
+    """A decoded encode at display size, 10 bit, padded to the reference's context."""
+    if context.before or context.after:
+        stream = stream.filter(
+            "tpad",
+            start=context.before,
+            start_mode="clone",
+            stop=context.after,
+            stop_mode="clone",
+        )
+    return (
+        stream.filter("scale", source.width, source.height, flags="bicubic")
+        .filter("format", "yuv420p10le")
+        .filter("settb", "1/1000")
+        .filter("setpts", "N*40")
+    )
+
+
+def libvmaf(
+    distorted: Any, reference: Any, encode: Distorted, models: Sequence[str], log_path: Path
+) -> Any:
+    """One libvmaf instance with all ``models``, each under its own name in the log."""
+    return ffmpeg.filter(
+        [distorted, reference],
+        "libvmaf",
+        model="|".join(_model(name, encode) for name in models),
+        log_fmt="json",
+        log_path=str(log_path),
+        ts_sync_mode="nearest",
+        shortest=1,
+    )
+
+
+def _model(name: str, encode: Distorted) -> str:
+    options = [f"version={name}", f"name={name}"]
+    if looks_at_encoder(name):
+        options += [
+            f"cambi.enc_width={encode.width}",
+            f"cambi.enc_height={encode.height}",
+            "cambi.enc_bitdepth=8",
+        ]
+    return ":".join(options)
