@@ -1,0 +1,104 @@
+"""Content keys: the identity of a result is everything that changes it, and nothing else.
+
+A key hashes the stage, the stage's version and its parameters. Paths, host names, thread counts
+and times have no place in it, so a path is refused: say what the file holds with
+:func:`file_sha256` instead.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+CHUNK_BYTES = 1 << 20
+
+
+def key(stage: str, version: int, **parameters: Any) -> str:
+    """Key of what ``version`` of ``stage`` makes from ``parameters``: 64 hexadecimal digits.
+
+    Parameters may be None, booleans, numbers, strings, bytes, enums, frozen dataclasses, and
+    lists, tuples and mappings (by string) of them. Equal values have equal keys: ``23`` and
+    ``23.0`` and ``Fraction(23)`` are one number, a tuple and a list one sequence, and the order
+    of a mapping does not count.
+
+    Raises:
+        TypeError: a parameter is of a type without a machine-independent form, such as a path.
+        ValueError: a number is not finite.
+    """
+    document = {"stage": stage, "version": version, "parameters": _form(parameters, "parameters")}
+    return hashlib.sha256(canonical_json(document)).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Digest of a file's bytes, in constant memory.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def canonical_json(document: Any) -> bytes:
+    """The one JSON text of a document: sorted, no spaces, ASCII, finite numbers only.
+
+    Raises:
+        TypeError: the document is not JSON.
+        ValueError: a number is not finite.
+    """
+    return json.dumps(
+        document, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    ).encode("ascii")
+
+
+def _form(value: Any, where: str) -> Any:
+    """``value`` as JSON. Lists begin with a tag, so no two unequal values share a form."""
+    match value:
+        case enum.Enum():
+            return ["enum", type(value).__name__, _form(value.value, where)]
+        case None | bool() | str():
+            return value
+        case int() | float() | Fraction():
+            return _number(value, where)
+        case bytes():
+            return ["bytes", value.hex()]
+        case list() | tuple():
+            return ["sequence", *(_form(item, f"{where}[{i}]") for i, item in enumerate(value))]
+        case Mapping():
+            return {
+                _name(name, where): _form(item, f"{where}.{name}") for name, item in value.items()
+            }
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {
+            field.name: _form(getattr(value, field.name), f"{where}.{field.name}")
+            for field in dataclasses.fields(value)
+        }
+        return ["value", type(value).__name__, fields]
+    raise TypeError(
+        f"{where} is a {type(value).__name__}, which has no form in a key; "
+        "pass what it holds (for a file: its digest)"
+    )
+
+
+def _number(value: float | Fraction, where: str) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where} is {value}; numbers in a key are finite")
+    # The exact ratio needs no rounding rule, and makes equal numbers of different types equal.
+    numerator, denominator = value.as_integer_ratio()
+    return numerator if denominator == 1 else ["ratio", numerator, denominator]
+
+
+def _name(name: object, where: str) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"{where} has the name {name!r}; names in a key are strings")
+    return name
