@@ -1,0 +1,57 @@
+"""A hash of every decoded frame, by ffmpeg's ``framehash``: options to ask for it, and its parser.
+
+The scoring stage records the hashes of the frames that it measured; verification compares the
+package's frames with them. Equal hashes mean equal pixels, so a score stays true for the package.
+"""
+
+from __future__ import annotations
+
+from encoder.errors import FrameMismatch
+
+ALGORITHM = "murmur3"
+"""128 bits, and the cheapest of ffmpeg's hashes that is wide enough; see docs/design.md."""
+_HASH_DIGITS = 32
+
+
+def hash_output_options(pixel_format: str = "yuv420p") -> tuple[str, ...]:
+    """ffmpeg's output options that hash each frame as decoded, at its own size.
+
+    To be followed by the output's name (``pipe:1`` or a path). ``-fps_mode passthrough`` keeps
+    ffmpeg from repeating or dropping frames to please a time base.
+
+    Args:
+        pixel_format: of the encode; frames of another one are converted, so name the true one.
+    """
+    return (
+        "-fps_mode",
+        "passthrough",
+        "-pix_fmt",
+        pixel_format,
+        "-c:v",
+        "rawvideo",
+        "-f",
+        "framehash",
+        "-hash",
+        ALGORITHM,
+    )
+
+
+def parse(text: str | bytes) -> tuple[str, ...]:
+    """Hashes in order of presentation, shape (frames,), from ``framehash`` output of one stream.
+
+    Raises:
+        FrameMismatch: the text is not such output, for instance cut short in a line.
+    """
+    lines = (text.decode("ascii", "replace") if isinstance(text, bytes) else text).splitlines()
+    hashes = []
+    for number, line in enumerate(lines, 1):
+        if not line or line.startswith("#"):
+            continue
+        fields = [field.strip() for field in line.split(",")]
+        if len(fields) != 6 or fields[0] != "0" or len(fields[5]) != _HASH_DIGITS:
+            raise FrameMismatch(
+                f"line {number} of a frame hash listing is not "
+                f"'0, dts, pts, duration, size, {ALGORITHM}': {line[:80]!r}"
+            )
+        hashes.append(fields[5])
+    return tuple(hashes)

@@ -1,0 +1,593 @@
+"""Fragmented MP4 by its boxes: split, number, time and describe what ffmpeg wrote.
+
+A pure reader and writer of the few boxes that a CMAF track needs (ISO/IEC 14496-12 and -15,
+ISO/IEC 23000-19). Nothing here decodes media or touches files. Every read is checked against the
+box that holds it: malformed input raises :class:`ValueError` naming the byte position, so that a
+truncated file is a clear error and never a wrong table.
+
+Times are integers in ticks of the track's timescale.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+MAX_TIMESCALE = 2**31 - 1
+MIN_TIMESCALE = 10_000
+# Visual (and audio) sample entries have fixed fields before their child boxes.
+_VISUAL_ENTRY_BYTES = 78
+_AUDIO_ENTRY_BYTES = 28
+_CONFIGURATION_BOX = {
+    "avc1": "avcC",
+    "avc3": "avcC",
+    "hvc1": "hvcC",
+    "hev1": "hvcC",
+    "av01": "av1C",
+    "vp09": "vpcC",
+}
+_NON_SYNC = 0x0001_0000
+_TFHD_DEFAULT_BASE_IS_MOOF = 0x02_0000
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Where one box lies in the bytes that were walked."""
+
+    kind: str
+    """Four-character code."""
+    start: int
+    """First byte of the header."""
+    body: int
+    """First byte after the header."""
+    end: int
+    """One past the last byte."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One coded frame of a track."""
+
+    decode_time: int
+    composition_time: int
+    """When it is shown (before any edit list)."""
+    duration: int
+    size: int
+    """Bytes."""
+    offset: int
+    """First byte in the media that was read."""
+    is_sync: bool
+    """Decoding may start here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """One ``moof`` with its ``mdat``."""
+
+    start: int
+    """First byte of the ``moof`` in the media that was read."""
+    end: int
+    """One past the last byte of its media data."""
+    samples: tuple[Sample, ...]
+    """In decoding order."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodecConfiguration:
+    """What a video decoder must know before the first frame."""
+
+    fourcc: str
+    """Sample entry, for example ``avc1``."""
+    config: bytes
+    """Body of the configuration box: avcC, hvcC, av1C or vpcC."""
+    sha256: str
+    """Hex digest over sample entry, size and ``config``. Only equal ones may share an init."""
+    codecs: str
+    """RFC 6381, for example ``avc1.64001F``."""
+    width: int
+    """Pixels."""
+    height: int
+    """Pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioConfiguration:
+    """What an audio decoder must know before the first frame."""
+
+    codecs: str
+    """RFC 6381, for example ``mp4a.40.2``."""
+    sample_rate: int
+    """Hz."""
+    channels: int
+
+
+def walk(data: bytes, start: int = 0, end: int | None = None) -> Iterator[Box]:
+    """The boxes of ``data[start:end]`` in order, one level deep.
+
+    Raises:
+        ValueError: a header is cut short or a size leaves its container.
+    """
+    limit = len(data) if end is None else end
+    position = start
+    while position < limit:
+        if limit - position < 8:
+            raise ValueError(f"{limit - position} stray bytes at {position}, a box header needs 8")
+        size, code = struct.unpack_from(">I4s", data, position)
+        kind, header = code.decode("latin-1"), 8
+        if size == 1:
+            if limit - position < 16:
+                raise ValueError(f"box {kind!r} at {position} is cut in its 64 bit size")
+            (size,) = struct.unpack_from(">Q", data, position + 8)
+            header = 16
+        elif size == 0:
+            size = limit - position
+        if size < header:
+            raise ValueError(f"box {kind!r} at {position} claims {size} bytes, its header alone "
+                             f"has {header}")  # fmt: skip
+        if position + size > limit:
+            raise ValueError(f"box {kind!r} at {position} claims {size} bytes, "
+                             f"{limit - position} are left")  # fmt: skip
+        yield Box(kind, position, position + header, position + size)
+        position += size
+
+
+def find(data: bytes, path: str, start: int = 0, end: int | None = None) -> Box:
+    """The first box at ``path``, for example ``moov/trak/mdia/mdhd``.
+
+    Raises:
+        ValueError: there is none, or a box on the way is malformed.
+    """
+    box: Box | None = None
+    for kind in path.split("/"):
+        box = next((child for child in walk(data, start, end) if child.kind == kind), None)
+        if box is None:
+            raise ValueError(f"no {kind!r} of {path!r} in bytes {start} to "
+                             f"{len(data) if end is None else end}")  # fmt: skip
+        start, end = box.body, box.end
+    assert box is not None
+    return box
+
+
+class _Fields:
+    """Reads big-endian fields of one box, never past its end."""
+
+    def __init__(self, data: bytes, box: Box) -> None:
+        self.data, self.box, self.position = data, box, box.body
+
+    def take(self, layout: str) -> tuple[int, ...]:
+        size = struct.calcsize(">" + layout)
+        if self.position + size > self.box.end:
+            raise ValueError(f"box {self.box.kind!r} at {self.box.start} ends at {self.box.end}, "
+                             f"inside a field at {self.position}")  # fmt: skip
+        values = struct.unpack_from(">" + layout, self.data, self.position)
+        self.position += size
+        return values
+
+    def one(self, layout: str) -> int:
+        return self.take(layout)[0]
+
+    def version_and_flags(self) -> tuple[int, int]:
+        word = self.one("I")
+        return word >> 24, word & 0xFF_FFFF
+
+
+def box(kind: str, *parts: bytes) -> bytes:
+    """A box of ``kind`` around ``parts``."""
+    size = 8 + sum(map(len, parts))
+    if size >= 2**32:
+        raise ValueError(f"a box {kind!r} of {size} bytes needs a 64 bit size, which we do not use")
+    return struct.pack(">I4s", size, kind.encode("latin-1")) + b"".join(parts)
+
+
+def full_box(kind: str, version: int, flags: int, *parts: bytes) -> bytes:
+    """A box that begins with a version and 24 bits of flags."""
+    return box(kind, struct.pack(">I", version << 24 | flags), *parts)
+
+
+def split_fragmented(data: bytes) -> tuple[bytes, bytes]:
+    """Split one fragmented MP4 into ``(init, media)``.
+
+    ``init`` is ``ftyp + moov``, ``media`` every ``moof + mdat``. Indexes and padding (``sidx``,
+    ``mfra``, ``styp``, ``free``) are dropped: they hold offsets into the file as it was.
+
+    Raises:
+        ValueError: malformed, or not a fragmented MP4.
+    """
+    boxes = list(walk(data))
+    init = [b for b in boxes if b.kind in ("ftyp", "moov")]
+    media = [b for b in boxes if b.kind in ("moof", "mdat")]
+    if [b.kind for b in init] != ["ftyp", "moov"]:
+        raise ValueError(f"an MP4 begins with ftyp and moov, got {[b.kind for b in boxes[:8]]}")
+    if not media or [b.kind for b in media] != ["moof", "mdat"] * (len(media) // 2):
+        raise ValueError(f"fragments are pairs of moof and mdat, got {[b.kind for b in media[:8]]}")
+    return (
+        b"".join(data[b.start : b.end] for b in init),
+        b"".join(data[b.start : b.end] for b in media),
+    )
+
+
+def timescale_for(frame_rate: Fraction) -> int:
+    """Ticks per second in which every frame of ``frame_rate`` (frame/s) has an exact time.
+
+    The numerator times the smallest power of ten that reaches 10 000: 24 fps gets 24000,
+    24000/1001 gets 24000, 12.5 gets 25000, 22.05 gets 44100.
+
+    Raises:
+        ValueError: the rate is not positive, or its numerator does not fit into an MP4.
+    """
+    if frame_rate <= 0:
+        raise ValueError(f"a frame rate is positive, got {frame_rate}")
+    timescale = frame_rate.numerator
+    while timescale < MIN_TIMESCALE:
+        timescale *= 10
+    if timescale > MAX_TIMESCALE or timescale // frame_rate > MAX_TIMESCALE:
+        raise ValueError(f"frame rate {frame_rate} has no exact timescale up to {MAX_TIMESCALE}")
+    return timescale
+
+
+def track_timescale(init: bytes) -> int:
+    """Ticks per second of the only track.
+
+    Raises:
+        ValueError: malformed, or 0.
+    """
+    fields = _Fields(init, find(init, "moov/trak/mdia/mdhd"))
+    version, _ = fields.version_and_flags()
+    fields.take("QQ" if version == 1 else "II")
+    timescale = fields.one("I")
+    if timescale == 0:
+        raise ValueError(f"mdhd at {fields.box.start} has timescale 0")
+    return timescale
+
+
+def edit_media_time(init: bytes) -> int:
+    """Media time in ticks that is shown at presentation time 0; 0 without an edit list.
+
+    Raises:
+        ValueError: malformed, or an edit list with more than the one plain edit that CMAF allows.
+    """
+    trak = find(init, "moov/trak")
+    if not any(child.kind == "edts" for child in walk(init, trak.body, trak.end)):
+        return 0
+    fields = _Fields(init, find(init, "edts/elst", trak.body, trak.end))
+    version, _ = fields.version_and_flags()
+    if (count := fields.one("I")) != 1:
+        raise ValueError(f"elst at {fields.box.start} has {count} edits, CMAF allows one")
+    _, media_time = fields.take("Qq" if version == 1 else "Ii")
+    if media_time < 0:
+        raise ValueError(f"elst at {fields.box.start} is an empty edit, CMAF allows none")
+    return media_time
+
+
+def fragments(init: bytes, media: bytes) -> list[Fragment]:
+    """The fragments of ``media`` with their samples, in order.
+
+    Follows tfhd over trex for defaults, tfdt for time and trun for the samples; checks that all
+    sample data lies in the fragment's own ``mdat``.
+
+    Raises:
+        ValueError: malformed, truncated, without tfdt, or of more than one track.
+    """
+    track_id, defaults = _track_defaults(init)
+    boxes = list(walk(media))
+    if [b.kind for b in boxes] != ["moof", "mdat"] * (len(boxes) // 2):
+        raise ValueError(f"media is pairs of moof and mdat, got {[b.kind for b in boxes[:8]]}")
+    return [
+        Fragment(moof.start, mdat.end, tuple(_samples(media, moof, mdat, track_id, defaults)))
+        for moof, mdat in zip(boxes[::2], boxes[1::2], strict=True)
+    ]
+
+
+def sample_table(init: bytes, media: bytes) -> list[Sample]:
+    """All samples of ``media`` in decoding order. Raises as :func:`fragments` does."""
+    return [sample for fragment in fragments(init, media) for sample in fragment.samples]
+
+
+def _track_defaults(init: bytes) -> tuple[int, tuple[int, int, int]]:
+    """Track id and trex defaults (duration, size, flags) of the only track."""
+    moov = find(init, "moov")
+    tracks = [b for b in walk(init, moov.body, moov.end) if b.kind == "trak"]
+    if len(tracks) != 1:
+        raise ValueError(f"moov at {moov.start} has {len(tracks)} tracks, one is expected")
+    fields = _Fields(init, find(init, "tkhd", tracks[0].body, tracks[0].end))
+    version, _ = fields.version_and_flags()
+    track_id = fields.take("QQI" if version == 1 else "III")[2]
+    fields = _Fields(init, find(init, "moov/mvex/trex"))
+    fields.version_and_flags()
+    trex_id, _, duration, size, flags = fields.take("IIIII")
+    if trex_id != track_id:
+        raise ValueError(f"trex is for track {trex_id}, the track is {track_id}")
+    return track_id, (duration, size, flags)
+
+
+def _samples(
+    media: bytes, moof: Box, mdat: Box, track_id: int, defaults: tuple[int, int, int]
+) -> Iterator[Sample]:
+    trafs = [b for b in walk(media, moof.body, moof.end) if b.kind == "traf"]
+    if len(trafs) != 1:
+        raise ValueError(f"moof at {moof.start} has {len(trafs)} trafs, one is expected")
+    traf = trafs[0]
+    duration, size, flags = defaults
+    fields = _Fields(media, find(media, "tfhd", traf.body, traf.end))
+    _, present = fields.version_and_flags()
+    if (got := fields.one("I")) != track_id:
+        raise ValueError(f"tfhd at {fields.box.start} is for track {got}, expected {track_id}")
+    base = fields.one("Q") if present & 0x1 else moof.start
+    if present & 0x2:
+        fields.one("I")
+    duration = fields.one("I") if present & 0x8 else duration
+    size = fields.one("I") if present & 0x10 else size
+    flags = fields.one("I") if present & 0x20 else flags
+    fields = _Fields(media, find(media, "tfdt", traf.body, traf.end))
+    version, _ = fields.version_and_flags()
+    time = fields.one("Q" if version == 1 else "I")
+    offset = base
+    for run in (b for b in walk(media, traf.body, traf.end) if b.kind == "trun"):
+        fields = _Fields(media, run)
+        version, present = fields.version_and_flags()
+        count = fields.one("I")
+        if present & 0x1:
+            offset = base + fields.one("i")
+        first_flags = fields.one("I") if present & 0x4 else None
+        for index in range(count):
+            sample_duration = fields.one("I") if present & 0x100 else duration
+            sample_size = fields.one("I") if present & 0x200 else size
+            sample_flags = fields.one("I") if present & 0x400 else flags
+            if index == 0 and first_flags is not None:
+                sample_flags = first_flags
+            shift = fields.one("i" if version else "I") if present & 0x800 else 0
+            if offset < mdat.body or offset + sample_size > mdat.end:
+                raise ValueError(
+                    f"sample {index} of trun at {run.start} lies in bytes {offset} to "
+                    f"{offset + sample_size}, outside its mdat at {mdat.start} to {mdat.end}"
+                )
+            yield Sample(
+                decode_time=time,
+                composition_time=time + shift,
+                duration=sample_duration,
+                size=sample_size,
+                offset=offset,
+                is_sync=not sample_flags & _NON_SYNC,
+            )
+            time += sample_duration
+            offset += sample_size
+
+
+def number_fragments(media: bytes, first_sequence_number: int) -> bytes:
+    """``media`` with its ``mfhd`` numbered from ``first_sequence_number``; same size.
+
+    Raises:
+        ValueError: malformed.
+    """
+    result = bytearray(media)
+    number = first_sequence_number
+    for moof in (b for b in walk(media) if b.kind == "moof"):
+        mfhd = find(media, "mfhd", moof.body, moof.end)
+        if mfhd.end - mfhd.body < 8:
+            raise ValueError(f"mfhd at {mfhd.start} is cut short")
+        struct.pack_into(">I", result, mfhd.body + 4, number)
+        number += 1
+    return bytes(result)
+
+
+def count_fragments(media: bytes) -> int:
+    """How many sequence numbers ``media`` takes."""
+    return sum(b.kind == "moof" for b in walk(media))
+
+
+def with_start_time(media: bytes, decode_time: int) -> bytes:
+    """``media`` moved in time so that its first ``tfdt`` is ``decode_time``; same size.
+
+    Exact where ``-output_ts_offset``, which counts microseconds, is not (timescales near 10**6).
+
+    Raises:
+        ValueError: malformed, or a time does not fit its field.
+    """
+    result = bytearray(media)
+    shift: int | None = None
+    for moof in (b for b in walk(media) if b.kind == "moof"):
+        fields = _Fields(media, find(media, "traf/tfdt", moof.body, moof.end))
+        version, _ = fields.version_and_flags()
+        layout, position = ">Q" if version == 1 else ">I", fields.position
+        time = fields.one(layout[1:])
+        shift = decode_time - time if shift is None else shift
+        if not 0 <= time + shift < 2 ** (8 * struct.calcsize(layout)):
+            raise ValueError(f"time {time + shift} does not fit the tfdt at {fields.box.start}")
+        struct.pack_into(layout, result, position, time + shift)
+    return bytes(result)
+
+
+def with_brand(init: bytes, brand: str) -> bytes:
+    """``init`` with an ``ftyp`` that claims ``brand`` first, and ``iso6`` and ``cmfc`` besides.
+
+    ``cmfc`` is CMAF's basic structure; ``cmf2`` says besides that a track has no edit list and
+    signed composition offsets, as our video has and our audio (which needs its edit list) has not.
+
+    Raises:
+        ValueError: the brand has not four characters, or ``init`` is malformed.
+    """
+    code = brand.encode("latin-1")
+    if len(code) != 4:
+        raise ValueError(f"a brand has four characters, got {brand!r}")
+    ftyp = find(init, "ftyp")
+    compatible = b"".join(dict.fromkeys([code, b"iso6", b"cmfc"]))
+    return init[: ftyp.start] + box("ftyp", code, bytes(4), compatible) + init[ftyp.end :]
+
+
+def without_user_data(init: bytes) -> bytes:
+    """``init`` without ``moov/udta``: tags such as the writing tool have no place in a package."""
+    moov = find(init, "moov")
+    kept = b"".join(
+        init[b.start : b.end] for b in walk(init, moov.body, moov.end) if b.kind != "udta"
+    )
+    return init[: moov.start] + box("moov", kept) + init[moov.end :]
+
+
+def audio_fragment(
+    sequence_number: int,
+    decode_time: int,
+    sizes: Sequence[int],
+    durations: Sequence[int],
+    payload: bytes,
+    *,
+    track_id: int = 1,
+) -> bytes:
+    """One ``moof + mdat`` of samples that are all sync samples, as audio's are.
+
+    Args:
+        sequence_number: for ``mfhd``.
+        decode_time: of the first sample, ticks.
+        sizes: bytes of each sample, shape (samples,).
+        durations: ticks of each sample, shape (samples,).
+        payload: the samples back to back.
+        track_id: as in the init.
+
+    Raises:
+        ValueError: no samples, or lengths that do not agree.
+    """
+    if not sizes or len(sizes) != len(durations) or sum(sizes) != len(payload):
+        raise ValueError(
+            f"{len(sizes)} sizes of {sum(sizes)} bytes and {len(durations)} durations "
+            f"do not describe {len(payload)} bytes"
+        )
+    # Defaults in every tfhd, so that a segment can be read without looking into trex (cmf2 asks
+    # for it); 0x02000000 says that a sample depends on no other.
+    tfhd = full_box(
+        "tfhd",
+        0,
+        _TFHD_DEFAULT_BASE_IS_MOOF | 0x8 | 0x20,
+        struct.pack(">III", track_id, durations[0], 0x0200_0000),
+    )
+    tfdt = full_box("tfdt", 1, 0, struct.pack(">Q", decode_time))
+    mfhd = full_box("mfhd", 0, 0, struct.pack(">I", sequence_number))
+    if len(set(durations)) == 1:
+        flags, table = 0x201, b"".join(struct.pack(">I", size) for size in sizes)
+    else:
+        flags, table = (
+            0x301,
+            b"".join(struct.pack(">II", *pair) for pair in zip(durations, sizes, strict=True)),
+        )
+
+    def moof(data_offset: int) -> bytes:
+        head = struct.pack(">Ii", len(sizes), data_offset)
+        return box("moof", mfhd, box("traf", tfhd, tfdt, full_box("trun", 0, flags, head, table)))
+
+    return moof(len(moof(0)) + 8) + box("mdat", payload)
+
+
+def codec_configuration(init: bytes) -> CodecConfiguration:
+    """The video decoder configuration in ``init``.
+
+    Raises:
+        ValueError: malformed, or a codec that we do not write.
+    """
+    entry = _sample_entry(init)
+    kind = _CONFIGURATION_BOX.get(entry.kind)
+    if kind is None:
+        raise ValueError(f"sample entry {entry.kind!r} at {entry.start} is not one of "
+                         f"{sorted(_CONFIGURATION_BOX)}")  # fmt: skip
+    fields = _Fields(init, entry)
+    fields.take("24x")  # reserved, data reference, pre-defined
+    width, height = fields.take("HH")
+    holder = find(init, kind, entry.body + _VISUAL_ENTRY_BYTES, entry.end)
+    config = init[holder.body : holder.end]
+    digest = hashlib.sha256(entry.kind.encode() + struct.pack(">HH", width, height) + config)
+    return CodecConfiguration(
+        fourcc=entry.kind,
+        config=config,
+        sha256=digest.hexdigest(),
+        codecs=codecs_string(entry.kind, config),
+        width=width,
+        height=height,
+    )
+
+
+def audio_configuration(init: bytes) -> AudioConfiguration:
+    """The AAC decoder configuration in ``init``.
+
+    Raises:
+        ValueError: malformed, or not MPEG-4 audio.
+    """
+    entry = _sample_entry(init)
+    if entry.kind != "mp4a":
+        raise ValueError(f"sample entry {entry.kind!r} at {entry.start} is not 'mp4a'")
+    fields = _Fields(init, entry)
+    fields.take("16x")
+    channels, sample_rate = fields.take("H6xI")
+    esds = find(init, "esds", entry.body + _AUDIO_ENTRY_BYTES, entry.end)
+    return AudioConfiguration(_mp4a_codecs(init, esds), sample_rate >> 16, channels)
+
+
+def _sample_entry(init: bytes) -> Box:
+    """The only entry of ``stsd``."""
+    fields = _Fields(init, find(init, "moov/trak/mdia/minf/stbl/stsd"))
+    fields.version_and_flags()
+    count = fields.one("I")
+    entries = list(walk(init, fields.position, fields.box.end))
+    if count != 1 or len(entries) != 1:
+        raise ValueError(f"stsd at {fields.box.start} has {count} entries, one is expected")
+    return entries[0]
+
+
+def codecs_string(fourcc: str, config: bytes) -> str:
+    """The RFC 6381 ``codecs`` value of a sample entry with this configuration box.
+
+    Raises:
+        ValueError: the configuration is shorter than its format, or the codec is unknown.
+    """
+    needed = {"avcC": 4, "hvcC": 13, "av1C": 3, "vpcC": 7}.get(_CONFIGURATION_BOX.get(fourcc, ""))
+    if needed is None or len(config) < needed:
+        raise ValueError(f"{len(config)} bytes are no configuration of {fourcc!r}")
+    if fourcc.startswith("avc"):
+        return f"{fourcc}.{config[1:4].hex().upper()}"
+    if fourcc == "vp09":  # a full box: profile, level, bit depth after version and flags
+        return f"vp09.{config[4]:02d}.{config[5]:02d}.{config[6] >> 4:02d}"
+    if fourcc == "av01":
+        profile, level = config[1] >> 5, config[1] & 0x1F
+        tier, deep, twelve = config[2] >> 7, config[2] >> 6 & 1, config[2] >> 5 & 1
+        depth = (12 if twelve else 10) if deep else 8
+        return f"av01.{profile}.{level:02d}{'H' if tier else 'M'}.{depth:02d}"
+    return _hevc_codecs(fourcc, config)
+
+
+def _hevc_codecs(fourcc: str, config: bytes) -> str:
+    """ISO/IEC 14496-15 annex E."""
+    space = ("", "A", "B", "C")[config[1] >> 6]
+    tier = "H" if config[1] & 0x20 else "L"
+    # The compatibility flags are written with the first flag as the lowest bit.
+    compatibility = int(f"{int.from_bytes(config[2:6], 'big'):032b}"[::-1], 2)
+    constraints = config[6:12].rstrip(b"\0")
+    parts = [
+        f"{space}{config[1] & 0x1F}",
+        f"{compatibility:X}",
+        f"{tier}{config[12]}",
+        *(f"{byte:X}" for byte in constraints),
+    ]
+    return ".".join([fourcc, *parts])
+
+
+def _mp4a_codecs(init: bytes, esds: Box) -> str:
+    """``mp4a.40.N``: object type from the descriptors (ISO/IEC 14496-1, 14496-3)."""
+    fields = _Fields(init, esds)
+    fields.version_and_flags()
+
+    def descriptor(tag: int) -> None:
+        if (got := fields.one("B")) != tag:
+            raise ValueError(f"esds at {esds.start} has tag {got} where {tag} belongs")
+        while fields.one("B") & 0x80:  # length, seven bits a byte
+            pass
+
+    descriptor(0x03)
+    _, stream_flags = fields.take("HB")
+    if stream_flags:
+        raise ValueError(f"esds at {esds.start} has optional fields, none are expected")
+    descriptor(0x04)
+    (object_type,) = fields.take("B12x")
+    descriptor(0x05)
+    audio_object = fields.one("B") >> 3
+    if audio_object == 31:
+        raise ValueError(f"esds at {esds.start} has an escaped audio object type")
+    return f"mp4a.{object_type:x}.{audio_object}"
