@@ -90,7 +90,7 @@ class Store:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root).absolute()
         self._verified: dict[str, _Stamp] = {}
-        self._workspace: tuple[int, Path] | None = None
+        self._workspace: tuple[int, Path, weakref.finalize[Any, Any]] | None = None
         with self._usable("opened"):
             for name in ("blobs", "records", "locks", "temporary"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
@@ -101,6 +101,12 @@ class Store:
 
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
+
+    def close(self) -> None:
+        """Remove this store's own temporary folder now instead of at the end of the process."""
+        if self._workspace is not None:
+            self._workspace[2]()
+            self._workspace = None
 
     # -- blobs ---------------------------------------------------------------------------------
 
@@ -307,8 +313,8 @@ class Store:
                 if descriptor is not None:
                     break
             folder.mkdir()
-            self._workspace = (os.getpid(), folder)
-            weakref.finalize(self, _leave, os.getpid(), folder, descriptor)
+            leave = weakref.finalize(self, _leave, os.getpid(), folder, descriptor)
+            self._workspace = (os.getpid(), folder, leave)
         return self._workspace[1]
 
     @contextlib.contextmanager
@@ -464,14 +470,13 @@ def _parse_record(content: bytes, key: str) -> Record | None:
     """The record in ``content``; None unless it is whole and that of ``key``."""
     try:
         document = json.loads(content)
-        digest = document.pop("digest")
-        if hashlib.sha256(canonical_json(document)).hexdigest() != digest:
-            return None
+        del document["digest"]
         blobs = {name: Blob(**blob) for name, blob in document.pop("blobs").items()}
         record = Record(blobs=blobs, **document)
+        whole = _record_bytes(record) == content  # the digest in it included
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    return record if record.key == key else None
+    return record if whole and record.key == key else None
 
 
 # -- locks -------------------------------------------------------------------------------------
