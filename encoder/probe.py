@@ -1,0 +1,395 @@
+"""What a source is: one look at its headers and its first decoded frame.
+
+:func:`probe` opens the file with the protocol and format allow-lists of
+:data:`encoder.ffmpeg.SOURCE_OPTIONS` and returns a frozen :class:`SourceInfo`. Numbers that
+containers merely claim carry ``_from_header`` in their names; frame counts, durations and
+bitrates that can be trusted come from :mod:`encoder.index`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import av
+import av.container
+import av.error
+import av.stream
+import av.video
+from av.sidedata.sidedata import SideData
+
+from encoder.errors import SourceUnusable
+from encoder.ffmpeg import SOURCE_OPTIONS
+
+MAX_PIXELS = 8192 * 8192
+"""Largest coded picture that we open: a bomb of a header must not take the machine down."""
+
+FIRST_FRAME_PACKETS = 500
+"""How many packets may pass before the first picture comes out."""
+
+# A stored aspect within this of square is rounding of the muxer's, not an intention.
+_SQUARE_TOLERANCE = Fraction(1, 100)
+_MAX_ASPECT = 10
+
+# Names as ffmpeg writes them, by ITU-T H.273 code point; 2 (unspecified) is None.
+_PRIMARIES = {
+    1: "bt709",
+    4: "bt470m",
+    5: "bt470bg",
+    6: "smpte170m",
+    7: "smpte240m",
+    8: "film",
+    9: "bt2020",
+    10: "smpte428",
+    11: "smpte431",
+    12: "smpte432",
+    22: "jedec-p22",
+}
+_TRANSFERS = {
+    1: "bt709",
+    4: "gamma22",
+    5: "gamma28",
+    6: "smpte170m",
+    7: "smpte240m",
+    8: "linear",
+    9: "log100",
+    10: "log316",
+    11: "iec61966-2-4",
+    12: "bt1361e",
+    13: "iec61966-2-1",
+    14: "bt2020-10",
+    15: "bt2020-12",
+    16: "smpte2084",
+    17: "smpte428",
+    18: "arib-std-b67",
+}
+_MATRICES = {
+    0: "gbr",
+    1: "bt709",
+    4: "fcc",
+    5: "bt470bg",
+    6: "smpte170m",
+    7: "smpte240m",
+    8: "ycgco",
+    9: "bt2020nc",
+    10: "bt2020c",
+    14: "ictcp",
+}
+_RANGES: dict[int, Literal["limited", "full"]] = {1: "limited", 2: "full"}
+_HDR: dict[str | None, Literal["pq", "hlg"]] = {"smpte2084": "pq", "arib-std-b67": "hlg"}
+
+FieldOrder = Literal["unknown", "progressive", "tt", "bb", "tb", "bt"]
+_FIELD_ORDERS: tuple[FieldOrder, ...] = ("unknown", "progressive", "tt", "bb", "tb", "bt")
+
+
+@dataclass(frozen=True, slots=True)
+class AudioStream:
+    """One audio stream of a source."""
+
+    index: int
+    """Index in the file."""
+    codec: str
+    channels: int
+    sample_rate: int
+    """Hz."""
+    language: str | None
+    start_seconds: Fraction | None
+    """Presentation time of its first sample on the file's clock; None when the file is silent
+    about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """A source with one video stream, as its headers and its first frame describe it."""
+
+    path: str
+    """Absolute."""
+    container: str
+    """Name of the demuxer, for example ``mov,mp4,m4a,3gp,3g2,mj2``."""
+    stream_index: int
+    """Index in the file of the video stream that we use."""
+    codec: str
+    width: int
+    """Of the decoded picture, before rotation, pixels as stored."""
+    height: int
+    sample_aspect: Fraction
+    """Width over height of a stored pixel; 1 when the source does not say."""
+    orientation: tuple[str, ...]
+    """Filters that turn the decoded picture upright, for example ``("transpose=clock",)``."""
+    pix_fmt: str
+    bit_depth: int
+    chroma: str
+    """``420``, ``422``, ``444``, ``gray`` or ``rgb``."""
+    color_range: Literal["limited", "full"] | None
+    color_primaries: str | None
+    """ffmpeg's name; None when unspecified. The same for the next two."""
+    color_transfer: str | None
+    color_matrix: str | None
+    field_order: FieldOrder
+    first_frame_interlaced: bool
+    """Whether the decoder marked the first picture as interlaced."""
+    time_base: Fraction | None
+    """Seconds per tick of the stream's timestamps."""
+    base_rate_from_header: Fraction | None
+    """ffmpeg's ``r_frame_rate``: a guess."""
+    average_rate_from_header: Fraction | None
+    rate_from_bitstream: Fraction | None
+    """Frames per second that the coded stream itself states (H.264/HEVC VUI)."""
+    duration_seconds_from_header: Fraction | None
+    frames_from_header: int
+    """0 when the container does not say."""
+    audio: tuple[AudioStream, ...]
+
+    @property
+    def hdr(self) -> Literal["pq", "hlg"] | None:
+        """The high dynamic range transfer of the source, if it has one."""
+        return _HDR.get(self.color_transfer)
+
+    @property
+    def interlaced(self) -> bool:
+        """Whether the source has to be deinterlaced."""
+        return self.first_frame_interlaced or self.field_order in ("tt", "bb", "tb", "bt")
+
+    @property
+    def rgb(self) -> bool:
+        """Whether the source is coded as RGB."""
+        return self.chroma == "rgb"
+
+    @property
+    def quarter_turned(self) -> bool:
+        """Whether turning the picture upright swaps width and height."""
+        return any(name.startswith("transpose") for name in self.orientation)
+
+    @property
+    def square_size(self) -> tuple[int, int]:
+        """(width, height) before rotation, in square pixels; may be odd only where stored so."""
+        return square_pixels(self.width, self.height, self.sample_aspect)
+
+    @property
+    def display_width(self) -> int:
+        """Upright, in square pixels, even: the size at which quality is measured."""
+        return _even(self.square_size[1 if self.quarter_turned else 0])
+
+    @property
+    def display_height(self) -> int:
+        """Upright, in square pixels, even."""
+        return _even(self.square_size[0 if self.quarter_turned else 1])
+
+
+def square_pixels(width: int, height: int, sample_aspect: Fraction) -> tuple[int, int]:
+    """Size in square pixels that loses no resolution: the short side of the pixel is stretched.
+
+    Stretched sides come out even; an aspect within 1 % of square, or absurd, counts as square.
+    """
+    if abs(sample_aspect - 1) <= _SQUARE_TOLERANCE:
+        return width, height
+    if sample_aspect > 1:
+        return _nearest_even(width * sample_aspect), height
+    return width, _nearest_even(height / sample_aspect)
+
+
+def _even(size: int) -> int:
+    return size - size % 2
+
+
+def _nearest_even(size: Fraction) -> int:
+    return max(2, 2 * round(size / 2))
+
+
+def orientation_filters(matrix: tuple[int, ...]) -> tuple[str, ...]:
+    """Filters for a display matrix (nine 32-bit integers), as ffmpeg's autorotate picks them.
+
+    Angles other than quarter turns are ignored: they are not how cameras are held.
+    """
+    a, b, c, d = matrix[0], matrix[1], matrix[3], matrix[4]
+    if a == 0 and d == 0 and b and c:
+        if b > 0 and c > 0:
+            return ("transpose=cclock_flip",)
+        if b < 0 and c < 0:
+            return ("transpose=clock_flip",)
+        return ("transpose=clock",) if b > 0 else ("transpose=cclock",)
+    return tuple(name for name, sign in (("hflip", a), ("vflip", d)) if sign < 0 and not (b or c))
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[av.container.InputContainer]:
+    """The source, opened for reading under the allow-lists.
+
+    Raises:
+        SourceUnusable: it is missing, not a file, unreadable or of a kind that we do not accept;
+            also for any libav error inside the ``with`` block.
+    """
+    asked = Path(path)
+    if not asked.exists():
+        raise SourceUnusable(f"cannot read {asked}: no such file; check the path")
+    if asked.is_dir():
+        raise SourceUnusable(f"cannot read {asked}: it is a directory; name one video file")
+    if not asked.is_file():
+        raise SourceUnusable(f"cannot read {asked}: not a regular file; name one video file")
+    if asked.stat().st_size == 0:
+        raise SourceUnusable(f"cannot read {asked}: the file is empty; copy it again")
+    try:
+        container = av.open(str(asked.resolve()), mode="r", options=dict(SOURCE_OPTIONS))
+    except av.error.FFmpegError as error:
+        raise SourceUnusable(
+            f"cannot read {asked}: not a video of a kind we accept ({error.strerror}); "
+            "give an MP4, MOV, MKV, WebM, MPEG-TS, AVI or raw H.264/HEVC file"
+        ) from error
+    except PermissionError as error:
+        raise SourceUnusable(f"cannot read {asked}: permission denied") from error
+    with container:
+        try:
+            yield container
+        except av.error.FFmpegError as error:
+            raise SourceUnusable(
+                f"cannot read {asked}: the data is damaged ({error.strerror}); copy it again"
+            ) from error
+
+
+def video_stream(
+    container: av.container.InputContainer, path: str | os.PathLike[str]
+) -> av.video.VideoStream:
+    """The one video stream that we use: the first that is not an attached picture.
+
+    Raises:
+        SourceUnusable: there is none, or nothing here decodes it.
+    """
+    for stream in container.streams.video:
+        if stream.disposition & av.stream.Disposition.attached_pic:
+            continue
+        # PyAV types codec_context as always there; it is None for a codec without a decoder.
+        if getattr(stream, "codec_context", None) is None:
+            raise SourceUnusable(
+                f"cannot decode {path}: no decoder for its video stream "
+                f"({stream.codec_tag!r}); transcode it to a common codec first"
+            )
+        return stream
+    kinds = ", ".join(sorted({s.type for s in container.streams})) or "no streams"
+    raise SourceUnusable(f"cannot use {path}: it has no video stream (found: {kinds})")
+
+
+def probe(path: str | os.PathLike[str]) -> SourceInfo:
+    """Open a source, decode its first frame, say what it is.
+
+    Raises:
+        SourceUnusable: it cannot be read, holds no video, or no picture comes out of it.
+    """
+    with opened(path) as container:
+        stream = video_stream(container, path)
+        if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
+            raise SourceUnusable(
+                f"cannot use {path}: pictures of {stream.codec_context.width}x"
+                f"{stream.codec_context.height} are larger than we accept; scale it down"
+            )
+        frame = _first_frame(container, stream)
+        if frame is None:
+            raise SourceUnusable(
+                f"cannot use {path}: no picture could be decoded from its "
+                f"{stream.codec_context.name} stream; the file is empty or damaged"
+            )
+        context = stream.codec_context
+        field_order = context.field_order
+        return SourceInfo(
+            path=str(Path(path).resolve()),
+            container=container.format.name,
+            stream_index=stream.index,
+            codec=context.codec.canonical_name,
+            width=frame.width,
+            height=frame.height,
+            sample_aspect=_aspect(stream.sample_aspect_ratio or context.sample_aspect_ratio),
+            orientation=_orientation(frame),
+            pix_fmt=frame.format.name,
+            bit_depth=max(component.bits for component in frame.format.components),
+            chroma=_chroma(frame),
+            color_range="full"
+            if frame.format.name.startswith("yuvj")
+            else _RANGES.get(int(frame.color_range)),
+            color_primaries=_PRIMARIES.get(int(frame.color_primaries)),
+            color_transfer=_TRANSFERS.get(int(frame.color_trc)),
+            color_matrix=_MATRICES.get(int(frame.colorspace)),
+            field_order=_FIELD_ORDERS[field_order] if field_order in range(6) else "unknown",
+            first_frame_interlaced=frame.interlaced_frame,
+            time_base=stream.time_base,
+            base_rate_from_header=stream.base_rate,
+            average_rate_from_header=stream.average_rate,
+            rate_from_bitstream=context.framerate or None,
+            duration_seconds_from_header=_duration(container, stream),
+            frames_from_header=stream.frames,
+            audio=tuple(_audio(s) for s in container.streams.audio if _has_decoder(s)),
+        )
+
+
+def _first_frame(
+    container: av.container.InputContainer, stream: av.video.VideoStream
+) -> av.VideoFrame | None:
+    stream.thread_count = 1  # frame threads would need several packets for the first picture
+    for number, packet in enumerate(container.demux(stream)):
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError:
+            frames = []  # a stream cut at a non-keyframe starts like this
+        for frame in frames:
+            return frame
+        if number > FIRST_FRAME_PACKETS:
+            break
+    return None
+
+
+def _aspect(stored: Fraction | None) -> Fraction:
+    if not stored or not Fraction(1, _MAX_ASPECT) <= stored <= _MAX_ASPECT:
+        return Fraction(1)
+    return Fraction(stored)
+
+
+def _orientation(frame: av.VideoFrame) -> tuple[str, ...]:
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if not isinstance(matrix, SideData):
+        return ()
+    return orientation_filters(struct.unpack("=9i", bytes(matrix)[:36]))
+
+
+def _chroma(frame: av.VideoFrame) -> str:
+    layout = frame.format
+    if layout.is_rgb:
+        return "rgb"
+    if layout.has_palette:
+        return "rgb"
+    if len(layout.components) < 3:
+        return "gray"
+    across = layout.width // max(1, layout.chroma_width())
+    down = layout.height // max(1, layout.chroma_height())
+    return {(1, 1): "444", (2, 1): "422", (2, 2): "420", (4, 1): "411"}.get((across, down), "420")
+
+
+def _duration(
+    container: av.container.InputContainer, stream: av.video.VideoStream
+) -> Fraction | None:
+    if stream.duration is not None and stream.time_base:
+        return stream.duration * stream.time_base
+    if container.duration is not None:
+        return Fraction(container.duration, 1_000_000)
+    return None
+
+
+def _has_decoder(stream: av.stream.Stream) -> bool:
+    return getattr(stream, "codec_context", None) is not None
+
+
+def _audio(stream: av.AudioStream) -> AudioStream:
+    start: Fraction | None = None
+    if stream.start_time is not None and stream.time_base is not None:
+        start = Fraction(stream.start_time) * stream.time_base
+    return AudioStream(
+        index=stream.index,
+        codec=stream.codec_context.codec.canonical_name,
+        channels=stream.codec_context.channels,
+        sample_rate=stream.codec_context.sample_rate,
+        language=stream.language,
+        start_seconds=start,
+    )
