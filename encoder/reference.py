@@ -1,0 +1,261 @@
+"""The one canonical reference: what features, encodes and scores all read.
+
+Limited range, 4:2:0, square pixels, upright, progressive, constant frame rate, colour tags kept:
+made by one graph (:func:`open_reference`), because the same encode scored 98.61 or 98.02
+depending on who converted a full-range source. Everything here is pure but
+:func:`plan_source`; the graph is built with ``ffmpeg-python`` and can be compared as a list of
+arguments.
+
+How frames ``[start, end)`` are read exactly: the demuxer is sent to the PTS of the last keyframe
+shown not after the first frame (``-seek_timestamp 1 -noaccurate_seek -ss``), timestamps are kept
+as they are in the file (``-copyts``, see :data:`GLOBAL_ARGUMENTS`), and ``trim`` picks the frames
+by their PTS in stream ticks. A source of variable rate then goes through ``fps``, counted from
+the title's first frame, and a second ``trim`` picks by canonical number. The caller asserts the
+frame count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+import ffmpeg
+
+from encoder.ffmpeg import SOURCE_OPTIONS
+from encoder.index import FrameIndex, Timeline, ensure_timestamps, index_frames, plan_timeline
+from encoder.probe import SourceInfo, probe
+
+GLOBAL_ARGUMENTS = ("-hide_banner", "-copyts")
+"""Arguments that every command with a reference in it must have, before its inputs.
+
+The output wants ``-fps_mode passthrough``: frames leave the graph numbered, in ticks of one
+frame, and must be neither dropped nor repeated.
+"""
+
+GRAPH_VERSION = 1
+"""Part of :attr:`ReferenceSource.graph_id`: raise it when the graph changes what pixels come."""
+
+# Deterministic on every CPU (bitexact), centred chroma, no ringing beyond lanczos' own.
+_SCALER = "lanczos+accurate_rnd+full_chroma_int+bitexact"
+
+# bwdif looks at the frame before and the frame after.
+_DEINTERLACE_CONTEXT = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReferenceSource:
+    """A source, planned: all that is needed to read any run of its canonical frames."""
+
+    path: str
+    """Absolute; the file to read, which may be a copy with timestamps of the one probed."""
+    info: SourceInfo
+    index: FrameIndex
+    timeline: Timeline
+
+    @property
+    def width(self) -> int:
+        """Of the reference, pixels, even: the title's display width."""
+        return self.info.display_width
+
+    @property
+    def height(self) -> int:
+        """Of the reference, pixels, even."""
+        return self.info.display_height
+
+    @property
+    def frame_rate(self) -> Fraction:
+        """Frames per second, exact."""
+        return self.timeline.frame_rate
+
+    @property
+    def frames(self) -> int:
+        """Canonical frames of the title."""
+        return self.timeline.frames
+
+    @property
+    def pix_fmt(self) -> Literal["yuv420p", "yuv420p10le"]:
+        """Of the reference: 10 bit when the source has more than 8."""
+        return "yuv420p10le" if self.info.bit_depth > 8 else "yuv420p"
+
+    @property
+    def color_primaries(self) -> str | None:
+        """ffmpeg's name; None when nobody knows. The same for the next two."""
+        return self.info.color_primaries
+
+    @property
+    def color_transfer(self) -> str | None:
+        """Transfer characteristic."""
+        return self.info.color_transfer
+
+    @property
+    def color_matrix(self) -> str | None:
+        """Matrix of the reference; RGB sources become BT.709."""
+        return "bt709" if self.info.rgb else self.info.color_matrix
+
+    @property
+    def graph_id(self) -> str:
+        """Digest of everything but the source's bytes that decides the pixels of a frame."""
+        steps = [f"{name}={arguments}" for name, arguments in _pixels(self)]
+        facts = [
+            GRAPH_VERSION,
+            self.info.stream_index,
+            self.timeline.frame_rate,
+            self.timeline.frames,
+            self.timeline.constant,
+            *steps,
+        ]
+        return hashlib.sha256(repr([str(fact) for fact in facts]).encode()).hexdigest()[:16]
+
+
+def plan_source(path: str | os.PathLike[str], workdir: str | os.PathLike[str]) -> ReferenceSource:
+    """Probe and index a source; a stream without timestamps is remuxed into ``workdir`` first.
+
+    Raises:
+        SourceUnusable: it cannot be read, or not by us.
+    """
+    asked = probe(path)
+    timed = ensure_timestamps(asked.path, workdir)
+    info = asked if str(timed) == asked.path else probe(timed)
+    index = index_frames(timed)
+    claims = (asked.rate_from_bitstream, info.base_rate_from_header)
+    return ReferenceSource(
+        path=str(Path(timed).resolve()),
+        info=info,
+        index=index,
+        timeline=plan_timeline(index, claims),
+    )
+
+
+def open_reference(source: ReferenceSource, start: int, end: int) -> Any:
+    """Node of ``ffmpeg-python`` that gives canonical frames ``[start, end)``, numbered from 0.
+
+    Its time base is one frame, its frame rate the title's, its pixels those of
+    :attr:`ReferenceSource.pix_fmt`.
+    Commands need :data:`GLOBAL_ARGUMENTS`.
+
+    Raises:
+        ValueError: the range is empty or outside ``[0, source.frames]``.
+    """
+    if not 0 <= start < end <= source.frames:
+        raise ValueError(f"frames [{start}, {end}) are not within [0, {source.frames}]")
+    index, timeline = source.index, source.timeline
+    first = timeline.source_frame(start)
+    last = timeline.source_frame(end - 1) + 1
+    before, after = first, last
+    if source.info.interlaced:
+        before = max(0, first - _DEINTERLACE_CONTEXT)
+        after = min(index.frames, last + _DEINTERLACE_CONTEXT)
+    node = _input(source, before)[str(source.info.stream_index)]
+    node = _trim(node, _time(index, before), _time(index, after))
+    if source.info.interlaced:
+        node = _deinterlace(node, source)
+        if (before, after) != (first, last):
+            node = _trim(node, _time(index, first), _time(index, last))
+    if not timeline.constant:
+        node = _constant_rate(node, source, start, end)
+    for name, arguments in _pixels(source):
+        node = node.filter(name, **arguments)
+    # fps passes these frames as they are: it is there to state the rate to encoders.
+    return (
+        node.filter("settb", str(1 / source.frame_rate))
+        .filter("setpts", "N")
+        .filter("fps", str(source.frame_rate))
+    )
+
+
+def _input(source: ReferenceSource, frame: int) -> Any:
+    options: dict[str, Any] = {
+        **SOURCE_OPTIONS,
+        "threads": 1,
+        "noautorotate": None,
+    }
+    keyframe = source.index.keyframe_for(frame)
+    if keyframe > 0:
+        options["seek_timestamp"] = 1
+        options["noaccurate_seek"] = None
+        options["ss"] = _microseconds(
+            int(source.index.keyframe_pts[keyframe]) * source.index.time_base
+        )
+    return ffmpeg.input(source.path, **options)
+
+
+def _microseconds(seconds: Fraction) -> str:
+    """``-ss`` takes microseconds: rounded up, so that the keyframe is not after it."""
+    micros = -((-seconds * 1_000_000) // 1)
+    sign = "-" if micros < 0 else ""
+    whole, part = divmod(abs(micros), 1_000_000)
+    return f"{sign}{whole}.{part:06d}"
+
+
+def _time(index: FrameIndex, frame: int) -> int | None:
+    """PTS of a frame; None past the last one."""
+    return int(index.pts[frame]) if frame < index.frames else None
+
+
+def _trim(node: Any, start: int | None, end: int | None) -> Any:
+    limits = {"start_pts": start, "end_pts": end}
+    return node.filter("trim", **{name: pts for name, pts in limits.items() if pts is not None})
+
+
+def _deinterlace(node: Any, source: ReferenceSource) -> Any:
+    info = source.info
+    # Pictures that the decoder marks are deinterlaced; where it marks none, all are, because the
+    # container says so.
+    which = "interlaced" if info.first_frame_interlaced else "all"
+    parity = {"tt": "tff", "bt": "tff", "bb": "bff", "tb": "bff"}.get(info.field_order, "auto")
+    if info.first_frame_interlaced:
+        parity = "auto"
+    return node.filter("bwdif", mode="send_frame", parity=parity, deint=which).filter(
+        "settb", str(source.index.time_base)
+    )
+
+
+def _constant_rate(node: Any, source: ReferenceSource, start: int, end: int) -> Any:
+    """Frames by the canonical clock: ``round((pts - pts[0]) * rate)``, gaps filled."""
+    return (
+        node.filter("setpts", f"PTS-{int(source.index.pts[0])}".replace("--", "+"))
+        .filter("fps", str(source.frame_rate), round="near", eof_action="pass")
+        # The last frame read stands for all that is left of the range.
+        .filter("tpad", stop=end - start, stop_mode="clone")
+        .filter("trim", start_pts=start, end_pts=end)
+    )
+
+
+def _pixels(source: ReferenceSource) -> list[tuple[str, dict[str, Any]]]:
+    """Filters that make the pixels canonical, in order; the part of the graph without times."""
+    info = source.info
+    steps: list[tuple[str, dict[str, Any]]] = []
+    for name in info.orientation:
+        name, _, direction = name.partition("=")
+        steps.append((name, {"dir": direction} if direction else {}))
+    if info.orientation:
+        # Otherwise the matrix goes on to the encoder, and players turn the picture again.
+        steps.append(("sidedata", {"mode": "delete", "type": "DISPLAYMATRIX"}))
+    width, height = info.square_size
+    stored = (info.width, info.height)
+    if info.quarter_turned:
+        width, height = height, width
+        stored = (info.height, info.width)
+    scale: dict[str, Any] = {}
+    if (width, height) != stored:
+        scale |= {"w": width, "h": height}
+    if info.color_range == "full" or info.rgb:
+        scale |= {"in_range": "full", "out_range": "limited"}
+    if info.rgb:
+        scale |= {"out_color_matrix": "bt709"}
+    if scale or info.pix_fmt != source.pix_fmt:
+        steps.append(("scale", {**scale, "flags": _SCALER}))
+    steps.append(("format", {"pix_fmts": source.pix_fmt}))
+    if (width, height) != (source.width, source.height):
+        # An odd row or column is cut off: scaling by one pixel would blur the whole picture.
+        steps.append(("crop", {"w": source.width, "h": source.height, "x": 0, "y": 0}))
+    tags = {"range": "limited"}
+    if info.rgb:
+        tags |= {"colorspace": "bt709"}
+    steps.append(("setparams", tags | {"field_mode": "prog"}))
+    steps.append(("setsar", {"sar": 1}))
+    return steps
