@@ -417,13 +417,39 @@ def with_brand(init: bytes, brand: str) -> bytes:
     return init[: ftyp.start] + box("ftyp", code, bytes(4), compatible) + init[ftyp.end :]
 
 
-def without_user_data(init: bytes) -> bytes:
-    """``init`` without ``moov/udta``: tags such as the writing tool have no place in a package."""
+def cmaf_header(init: bytes, brand: str) -> bytes:
+    """``init`` as CMAF asks for: what ffmpeg leaves out is put in, what is not needed goes.
+
+    Sets the brand, marks the track enabled, in the movie and in its preview (``tkhd`` flags 7),
+    adds the empty ``stss`` of a video track in which not every sample is a sync sample, and drops
+    ``udta``: tags such as the writing tool's version have no place in a package.
+
+    Raises:
+        ValueError: malformed.
+    """
+    is_video = _handler(init) == b"vide"
+
+    def edit(kind: str, body: bytes) -> bytes:
+        if kind == "udta":
+            return b""
+        if kind == "tkhd":
+            return box(kind, body[:1] + b"\0\0\7" + body[4:])
+        if kind in ("moov", "trak", "mdia", "minf", "stbl"):
+            children = [(b.kind, edit(b.kind, body[b.body : b.end])) for b in walk(body)]
+            if kind == "stbl" and is_video and "stss" not in dict(children):
+                children.append(("stss", full_box("stss", 0, 0, bytes(4))))
+            return box(kind, *(child for _, child in children))
+        return box(kind, body)
+
     moov = find(init, "moov")
-    kept = b"".join(
-        init[b.start : b.end] for b in walk(init, moov.body, moov.end) if b.kind != "udta"
-    )
-    return init[: moov.start] + box("moov", kept) + init[moov.end :]
+    edited = init[: moov.start] + edit("moov", init[moov.body : moov.end]) + init[moov.end :]
+    return with_brand(edited, brand)
+
+
+def _handler(init: bytes) -> bytes:
+    fields = _Fields(init, find(init, "moov/trak/mdia/hdlr"))
+    fields.take("8x")
+    return fields.one("I").to_bytes(4, "big")
 
 
 def audio_fragment(
