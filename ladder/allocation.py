@@ -1,0 +1,365 @@
+"""Which operating point each shot gets: equal slopes, within a budget and under caps.
+
+For a slope (lambda, quality per bit) every shot takes the point that maximises
+``frames x quality - slope x bits`` (Shoham and Gersho, "Efficient bit allocation for an arbitrary
+set of quantizers", IEEE Trans. ASSP 36, 1988); that is optimal for the bits it takes. The slopes
+at which anything changes are those of the hulls' edges, a finite set, so a budget is met by
+sorting edges, not by bisecting floats. Every cap on a run of shots adds a multiplier to the slope
+of its shots, found by coordinate ascent on the dual; what a capped run gives up lowers the
+slope of the rest, so freed bits are spent elsewhere. Gaps that whole points leave are filled
+greedily. Each :class:`Allocation` carries the dual's value, an upper bound on what any choice
+could have reached, so its distance from the optimum is known.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ladder.choices import Choice, ShotChoices
+from ladder.constraints import (
+    BIT_TOLERANCE,
+    Cap,
+    CapSet,
+    Floats,
+    InfeasibleResult,
+    WindowCap,
+)
+from ladder.hull import pareto, slopes, upper_hull
+
+Ints = NDArray[np.intp]
+
+DUAL_ROUNDS = 40
+"""Sweeps over violated windows before what is left is repaired by stepping down."""
+
+GAP_WORTH_A_SECOND_LOOK = 0.02
+"""Mean quality; when the bound leaves more than this open, a second start is tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """A choice for every shot, with the sums that means are made of."""
+
+    choices: tuple[Choice, ...]
+    """By shot."""
+    slope: float
+    """Quality-frames per bit at which the shots outside of active caps were chosen."""
+    bits: float
+    quality_sum: float
+    """Sum of frames x quality."""
+    frames: int
+    bound: float
+    """No allocation within the same budget and caps has a larger ``quality_sum``."""
+
+    @property
+    def quality(self) -> float:
+        """Mean over the title's frames."""
+        return self.quality_sum / self.frames
+
+    @property
+    def gap(self) -> float:
+        """Mean quality that a perfect choice could add at most."""
+        return max(0.0, self.bound - self.quality_sum) / self.frames
+
+
+class Problem:
+    """The shots of a title prepared for allocation: hulls and options, flattened.
+
+    Build once, use for every budget; not changed afterwards. A ``level`` is a hull vertex per
+    shot, shape ``[shots]``; level 0 is the cheapest choice, ties broken towards quality. An
+    ``option`` is a candidate that no other of its shot beats, on the hull or not, by its place in
+    the flat arrays. Values are frames x quality, so a slope means the same for every shot.
+    """
+
+    def __init__(self, shots: Sequence[ShotChoices]) -> None:
+        if not shots:
+            raise ValueError("a title has at least one shot")
+        self.shots = tuple(shots)
+        self.frames = sum(shot.frames for shot in self.shots)
+        options: list[tuple[int, float, float]] = []
+        starts: list[int] = []
+        vertices: list[int] = []
+        vertex_counts: list[int] = []
+        edge_slopes: list[float] = []
+        for shot in self.shots:
+            bits = [choice.bits for choice in shot.candidates]
+            value = [choice.quality * shot.frames for choice in shot.candidates]
+            useful = pareto(bits, value)
+            hull = upper_hull(bits, value)
+            place = {index: len(options) + at for at, index in enumerate(useful)}
+            starts.append(len(options))
+            options += [(index, bits[index], value[index]) for index in useful]
+            vertices += [place[index] for index in hull]
+            vertex_counts.append(len(hull))
+            edge_slopes += slopes(bits, value, hull)
+
+        shot_numbers = np.arange(len(self.shots))
+        self.option_start: Ints = np.array([*starts, len(options)], dtype=np.intp)
+        """Shot ``s`` has the options ``[option_start[s], option_start[s + 1])``."""
+        self.option_shot: Ints = np.repeat(shot_numbers, np.diff(self.option_start))
+        self.option_index: Ints = np.array([o[0] for o in options], dtype=np.intp)
+        self.option_bits: Floats = np.array([o[1] for o in options], dtype=np.float64)
+        self.option_value: Floats = np.array([o[2] for o in options], dtype=np.float64)
+
+        counts = np.array(vertex_counts, dtype=np.intp)
+        self._vertices: Ints = np.array(vertices, dtype=np.intp)
+        self._vertex_start: Ints = np.cumsum(counts) - counts
+        self.edge_start: Ints = np.concatenate(([0], np.cumsum(counts - 1)))
+        """Shot ``s`` has the edges ``[edge_start[s], edge_start[s + 1])``, slopes falling."""
+        self.edge_shot: Ints = np.repeat(shot_numbers, counts - 1)
+        self.edge_slope: Floats = np.array(edge_slopes, dtype=np.float64)
+        lower = np.delete(np.arange(len(vertices)), np.cumsum(counts) - 1)
+        self.edge_bits: Floats = (
+            self.option_bits[self._vertices[lower + 1]] - self.option_bits[self._vertices[lower]]
+        )
+        self.cheapest: Ints = np.zeros(len(self.shots), dtype=np.intp)
+        """Level 0 everywhere."""
+        self.cheapest_bits: Floats = self.option_bits[self.options_at(self.cheapest)]
+
+    def options_at(self, level: Ints) -> Ints:
+        """The option that each shot takes at ``level``, shape ``[shots]``."""
+        options: Ints = self._vertices[self._vertex_start + level]
+        return options
+
+    def level_at(self, slope: float) -> Ints:
+        """The vertices that are optimal at a slope; ties take fewer bits."""
+        taken = self.edge_shot[self.edge_slope > slope]
+        return self._levels(taken)
+
+    def level_within(self, bits: float, penalty: Floats) -> tuple[Ints, float]:
+        """Best level whose sum of bits is within ``bits``, and its slope.
+
+        ``penalty`` is added to the slope that each shot has to earn, shape ``[shots]``. Edges are
+        taken by falling slope while they fit; those that do not earn their penalty are not.
+        """
+        net = self.edge_slope - penalty[self.edge_shot]
+        order = _falling(net)
+        fit, slope = _fitting(self.edge_bits, net, order, bits - float(self.cheapest_bits.sum()))
+        return self._levels(self.edge_shot[order[:fit]]), slope
+
+    def _levels(self, taken: Ints) -> Ints:
+        return np.bincount(taken, minlength=len(self.shots)).astype(np.intp, copy=False)
+
+    def title_curve(self) -> tuple[Floats, Floats]:
+        """Total bits and sum of frames x quality as the slope falls: the title's own hull."""
+        order = np.argsort(-self.edge_slope, kind="stable")
+        base = self.options_at(self.cheapest)
+        bits = np.concatenate(([self.option_bits[base].sum()], self.edge_bits[order]))
+        gains = self.edge_bits[order] * self.edge_slope[order]
+        value = np.concatenate(([self.option_value[base].sum()], gains))
+        return np.cumsum(bits), np.cumsum(value)
+
+
+def _falling(net: Floats) -> Ints:
+    """Edges that are worth something, best first; equal ones keep their order."""
+    worth = np.flatnonzero(net > 0)
+    return worth[np.argsort(-net[worth], kind="stable")]
+
+
+def _fitting(edge_bits: Floats, net: Floats, order: Ints, room: float) -> tuple[int, float]:
+    """How many edges of ``order`` fit ``room``, and the slope of the first that does not."""
+    spent = np.cumsum(edge_bits[order])
+    fit = int(np.searchsorted(spent, room + BIT_TOLERANCE, side="right"))
+    return fit, float(net[order[fit]]) if fit < len(order) else 0.0
+
+
+def at_slope(problem: Problem, slope: float) -> Allocation:
+    """Per shot the choice that maximises frames x quality - ``slope`` x bits.
+
+    Of equally good choices the one with fewer bits. Optimal for the bits that it takes.
+    """
+    options = problem.options_at(problem.level_at(slope))
+    return _allocation(problem, options, slope, float(problem.option_value[options].sum()))
+
+
+def for_budget(
+    problem: Problem, total_bits: float, caps: Sequence[Cap] = ()
+) -> Allocation | InfeasibleResult:
+    """The best allocation found that takes at most ``total_bits`` and keeps every cap.
+
+    Without caps it is within one hull edge of the optimum; with caps ``Allocation.gap`` says how
+    far from it at most. Infeasible is exact: the result only when no choice keeps all caps.
+    ``total_bits`` may be infinite.
+    """
+    shots = len(problem.shots)
+    limits = CapSet([*caps, WindowCap(0, shots, total_bits, "budget")], shots)
+    broken = limits.violations(problem.cheapest_bits)
+    if broken:
+        return broken[0].as_infeasible()
+
+    dual = _Dual(problem, total_bits)
+    level = dual.solve()
+    for _ in range(DUAL_ROUNDS):
+        broken = limits.violations(problem.option_bits[problem.options_at(level)])
+        if not broken:
+            break
+        dual.tighten([violation.cap for violation in broken])
+        level = dual.solve()
+
+    best = _round(problem, level, limits, dual.penalty)
+    slope = dual.slope
+    if dual.active and dual.bound - best.value > GAP_WORTH_A_SECOND_LOOK * problem.frames:
+        # Multipliers round badly where few shots share a cap; the plain greedy is complementary.
+        nothing = np.zeros(shots)
+        other = _round(problem, problem.level_at(slope), limits, nothing)
+        best = max(best, other, key=lambda rounded: rounded.value)
+    return _allocation(problem, best.options, slope, dual.bound)
+
+
+def _allocation(problem: Problem, options: Ints, slope: float, bound: float) -> Allocation:
+    picked = zip(problem.shots, problem.option_index[options].tolist(), strict=True)
+    return Allocation(
+        choices=tuple(shot.candidates[index] for shot, index in picked),
+        slope=slope,
+        bits=float(problem.option_bits[options].sum()),
+        quality_sum=float(problem.option_value[options].sum()),
+        frames=problem.frames,
+        bound=bound,
+    )
+
+
+class _Dual:
+    """Multipliers of the budget (the slope) and of the windows that were found violated."""
+
+    def __init__(self, problem: Problem, total_bits: float) -> None:
+        self.problem = problem
+        self.total_bits = total_bits
+        self.slope = 0.0
+        self.active: dict[WindowCap, float] = {}
+        self.penalty = np.zeros(len(problem.shots))
+        """Sum of the active windows' multipliers over each shot."""
+        self.bound = math.inf
+        """Least upper bound seen on the sum of frames x quality."""
+
+    def solve(self) -> Ints:
+        """The best level for the multipliers within the budget; lowers the bound on the way."""
+        level, self.slope = self.problem.level_within(self.total_bits, self.penalty)
+        options = self.problem.options_at(level)
+        price = self.slope + self.penalty
+        earned = self.problem.option_value[options] - price * self.problem.option_bits[options]
+        paid = sum(multiplier * cap.bits for cap, multiplier in self.active.items())
+        budget = self.slope * self.total_bits if self.slope else 0.0
+        self.bound = min(self.bound, float(earned.sum()) + paid + budget)
+        return level
+
+    def tighten(self, violated: Sequence[WindowCap]) -> None:
+        """Set each active window's multiplier, in turn, to the least that makes it hold."""
+        for cap in violated:
+            self.active.setdefault(cap, 0.0)
+        self.penalty[:] = 0.0  # summed afresh, so that rounding does not pile up
+        for cap, multiplier in self.active.items():
+            self.penalty[cap.first_shot : cap.end_shot] += multiplier
+        for cap, multiplier in self.active.items():
+            run = slice(cap.first_shot, cap.end_shot)
+            others = np.maximum(self.penalty[run] - multiplier, 0.0)
+            self.active[cap] = self._least_multiplier(cap, others)
+            self.penalty[run] = others + self.active[cap]
+
+    def _least_multiplier(self, cap: WindowCap, others: Floats) -> float:
+        problem = self.problem
+        edges = slice(problem.edge_start[cap.first_shot], problem.edge_start[cap.end_shot])
+        shots = problem.edge_shot[edges] - cap.first_shot
+        net = problem.edge_slope[edges] - (self.slope + others)[shots]
+        room = cap.bits - float(problem.cheapest_bits[cap.first_shot : cap.end_shot].sum())
+        return _fitting(problem.edge_bits[edges], net, _falling(net), room)[1]
+
+
+class _Rounded(NamedTuple):
+    """Options that keep every cap, and their sum of frames x quality."""
+
+    options: Ints
+    value: float
+
+
+def _round(problem: Problem, level: Ints, limits: CapSet, penalty: Floats) -> _Rounded:
+    options = _fill(problem, _step_down(problem, level, limits, penalty), limits, penalty)
+    return _Rounded(options, float(problem.option_value[options].sum()))
+
+
+def _step_down(problem: Problem, level: Ints, limits: CapSet, penalty: Floats) -> Ints:
+    """Take back the least valuable edges of each violated window until every cap holds."""
+    level = level.copy()
+
+    def last_edge(shot: int) -> tuple[float, int]:
+        edge = problem.edge_start[shot] + level[shot] - 1
+        return float(problem.edge_slope[edge] - penalty[shot]), shot
+
+    while True:
+        bits = problem.option_bits[problem.options_at(level)]
+        broken = limits.violations(bits)
+        if not broken:
+            return level
+        for violation in broken:
+            run = range(violation.cap.first_shot, violation.cap.end_shot)
+            heap = [last_edge(shot) for shot in run if level[shot] > 0]
+            heapq.heapify(heap)
+            excess = violation.excess
+            while excess > BIT_TOLERANCE and heap:
+                _, shot = heapq.heappop(heap)
+                excess -= problem.edge_bits[problem.edge_start[shot] + level[shot] - 1]
+                level[shot] -= 1
+                if level[shot] > 0:
+                    heapq.heappush(heap, last_edge(shot))
+
+
+def _fill(problem: Problem, level: Ints, limits: CapSet, penalty: Floats) -> Ints:
+    """Options reached from ``level`` by moves up while the caps have room, best slope first.
+
+    Candidates off the hull count here: they are what a gap smaller than an edge can hold.
+    """
+    options = problem.options_at(level).copy()
+    bits = problem.option_bits[options].copy()
+    room = limits.headroom(bits)
+    heap = _moves(problem, options, room, penalty)
+    heapq.heapify(heap)
+    while heap:
+        _, shot, option = heapq.heappop(heap)
+        room = limits.headroom(bits)
+        if problem.option_bits[option] - bits[shot] <= room[shot]:
+            options[shot] = option
+            bits[shot] = problem.option_bits[option]
+            room = limits.headroom(bits)
+        again = _best_move(problem, shot, int(options[shot]), float(room[shot]), penalty)
+        if again is not None:
+            heapq.heappush(heap, again)
+    return options
+
+
+_Move = tuple[float, int, int]
+"""Negated net slope, shot, option: a heap gives the best first, ties by shot."""
+
+
+def _best_move(
+    problem: Problem, shot: int, option: int, room: float, penalty: Floats
+) -> _Move | None:
+    """The move of one shot with the best slope that fits ``room`` bits."""
+    higher = slice(option + 1, problem.option_start[shot + 1])  # options rise in bits and value
+    extra = problem.option_bits[higher] - problem.option_bits[option]
+    fits = int(np.searchsorted(extra, room, side="right"))
+    if fits == 0:
+        return None
+    gain = problem.option_value[higher][:fits] - problem.option_value[option]
+    slope = gain / extra[:fits]
+    best = int(np.argmax(slope))
+    return -(float(slope[best]) - float(penalty[shot])), shot, option + 1 + best
+
+
+def _moves(problem: Problem, options: Ints, room: Floats, penalty: Floats) -> list[_Move]:
+    extra_to_next = np.full(len(options), np.inf)
+    has_next = options + 1 < problem.option_start[1:]
+    following = np.where(has_next, options + 1, options)
+    extra_to_next[has_next] = (problem.option_bits[following] - problem.option_bits[options])[
+        has_next
+    ]
+    possible = np.flatnonzero(extra_to_next <= room).tolist()
+    moves = (
+        _best_move(problem, shot, int(options[shot]), float(room[shot]), penalty)
+        for shot in possible
+    )
+    return [move for move in moves if move is not None]

@@ -1,0 +1,269 @@
+"""Rate constraints as upper bounds on the bits of runs of shots.
+
+Peak rate, VBV and the source's own rate all say the same kind of thing: the shots ``[first, end)``
+together take at most so many bits. So the allocation knows two kinds of cap only, single windows
+and the leaky bucket, which stands for all windows at once without listing them. And because every
+cap is an upper bound, the cheapest choice of every shot is the most feasible point there is: if
+it breaks a cap nothing can keep it, which makes :class:`InfeasibleResult` exact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ladder.choices import ShotChoices
+
+Floats = NDArray[np.float64]
+
+BIT_TOLERANCE = 1e-3
+"""Bits by which a sum may pass its cap: far below one bit, far above rounding of long sums."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowCap:
+    """Shots ``[first_shot, end_shot)`` take at most ``bits`` together."""
+
+    first_shot: int
+    end_shot: int
+    bits: float
+    why: str
+    """Name of the constraint, for people."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.first_shot < self.end_shot:
+            raise ValueError(f"a window holds shots, got [{self.first_shot}, {self.end_shot})")
+
+
+@dataclass(frozen=True, slots=True)
+class LeakyBucket:
+    """Every run of shots takes at most ``rate`` x its duration + ``buffer_bits``."""
+
+    durations: tuple[float, ...]
+    """Seconds of each shot."""
+    rate: float
+    """bit/s at which the bucket drains."""
+    buffer_bits: float
+    why: str = "VBV"
+
+
+Cap = WindowCap | LeakyBucket
+
+
+@dataclass(frozen=True, slots=True)
+class InfeasibleResult:
+    """Why no allocation exists, as a result: nothing was wrong with the question."""
+
+    constraint: str
+    """Which one: ``budget``, ``peak rate``, ``VBV``, ``worst shot``, ``source rate`` ..."""
+    detail: str
+    """One line for people: where, what was asked, what the cheapest choices need."""
+    shortfall: float
+    """By how much: bits for rates, points of quality for the worst-shot floor."""
+    shots: tuple[int, int] | None = None
+    """The run of shots ``[first, end)`` where it fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A window whose shots take more than they may."""
+
+    cap: WindowCap
+    bits: float
+    """What they take."""
+
+    @property
+    def excess(self) -> float:
+        """Bits over the cap."""
+        return self.bits - self.cap.bits
+
+    def as_infeasible(self) -> InfeasibleResult:
+        """This violation, when even the cheapest choices cause it."""
+        cap = self.cap
+        detail = (
+            f"{cap.why}: shots {cap.first_shot} to {cap.end_shot - 1} may take "
+            f"{cap.bits:.0f} bits together and need at least {self.bits:.0f}"
+        )
+        return InfeasibleResult(cap.why, detail, self.excess, (cap.first_shot, cap.end_shot))
+
+
+def hls_windows(
+    durations: Sequence[Fraction], target_duration: int | Fraction
+) -> list[tuple[int, int]]:
+    """Runs of contiguous segments that last 0.5 to 1.5 target durations, as ``[first, end)``.
+
+    These are the windows over which RFC 8216bis (section 4.4.6.2, BANDWIDTH) defines the peak
+    segment bit rate.
+    """
+    shortest, longest = Fraction(target_duration) / 2, Fraction(target_duration) * 3 / 2
+    windows = []
+    for first in range(len(durations)):
+        length = Fraction(0)
+        for end in range(first + 1, len(durations) + 1):
+            length += durations[end - 1]
+            if length > longest:
+                break
+            if length >= shortest:
+                windows.append((first, end))
+    return windows
+
+
+def peak_rate_caps(
+    durations: Sequence[Fraction],
+    target_duration: int | Fraction,
+    bits_per_second: float,
+    why: str = "peak rate",
+) -> tuple[WindowCap, ...]:
+    """Caps that keep the peak segment bit rate of HLS at or under ``bits_per_second``.
+
+    Raises:
+        ValueError: a shot is longer than the target duration allows a segment to be.
+    """
+    longest = max(durations)
+    if longest > target_duration:
+        raise ValueError(f"a shot of {float(longest):g} s is over the target {target_duration} s")
+    starts = np.concatenate(([0.0], np.cumsum([float(d) for d in durations])))
+    return tuple(
+        WindowCap(
+            first, end, math.floor(bits_per_second * (starts[end] - starts[first]) + 1e-6), why
+        )
+        for first, end in hls_windows(durations, target_duration)
+    )
+
+
+def leaky_bucket_caps(
+    durations: Sequence[Fraction], rate: float, buffer_bits: float, why: str = "VBV"
+) -> tuple[LeakyBucket]:
+    """The cap of a buffer of ``buffer_bits`` filled at ``rate`` bit/s, over all runs of shots.
+
+    Shots are the grain: a decoder that starts any shot with a full buffer does not run dry.
+    """
+    return (LeakyBucket(tuple(float(d) for d in durations), rate, buffer_bits, why),)
+
+
+def source_cap(shots: int, source_bits: float) -> tuple[WindowCap]:
+    """No rendition takes more bits than the title's own video stream."""
+    return (WindowCap(0, shots, source_bits, "source rate"),)
+
+
+def worst_shot_floor(
+    shots: Sequence[ShotChoices], quality: float
+) -> tuple[ShotChoices, ...] | InfeasibleResult:
+    """The shots without the choices of less than ``quality``.
+
+    Infeasible when some shot has nothing left; the worst of those shots is named.
+    """
+    best = [max(choice.quality for choice in shot.candidates) for shot in shots]
+    worst = min(range(len(shots)), key=best.__getitem__)
+    if best[worst] < quality:
+        detail = f"worst shot: shot {worst} reaches {best[worst]:.2f}, the floor is {quality:g}"
+        return InfeasibleResult("worst shot", detail, quality - best[worst], (worst, worst + 1))
+    return tuple(
+        ShotChoices(shot.frames, tuple(c for c in shot.candidates if c.quality >= quality))
+        for shot in shots
+    )
+
+
+class CapSet:
+    """All caps of one allocation, packed for fast checks. Not changed after it is built."""
+
+    def __init__(self, caps: Sequence[Cap], shots: int) -> None:
+        self.shots = shots
+        self.windows = tuple(cap for cap in caps if isinstance(cap, WindowCap))
+        self.buckets = tuple(cap for cap in caps if isinstance(cap, LeakyBucket))
+        for window in self.windows:
+            if window.end_shot > shots:
+                raise ValueError(f"{window} is outside of {shots} shots")
+        for bucket in self.buckets:
+            if len(bucket.durations) != shots:
+                raise ValueError(f"{len(bucket.durations)} durations for {shots} shots")
+        self._first = np.array([w.first_shot for w in self.windows], dtype=np.intp)
+        self._end = np.array([w.end_shot for w in self.windows], dtype=np.intp)
+        self._cap = np.array([w.bits for w in self.windows], dtype=np.float64)
+        # Every (window, shot in it) pair, sorted by shot, for a minimum per shot.
+        lengths = self._end - self._first
+        of_window = np.repeat(np.arange(len(self.windows)), lengths)
+        offset = np.arange(len(of_window)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        of_shot = self._first[of_window] + offset
+        order = np.argsort(of_shot, kind="stable")
+        self._pair_window = of_window[order]
+        self._pair_shots, self._pair_starts = np.unique(of_shot[order], return_index=True)
+
+    def __bool__(self) -> bool:
+        return bool(self.windows or self.buckets)
+
+    def violations(self, bits: Floats) -> list[Violation]:
+        """Violated windows, worst first (by share over the cap), none of them overlapping.
+
+        ``bits`` per shot, shape ``[shots]``. Empty exactly when every cap holds.
+        """
+        found = self._violated_windows(bits)
+        for bucket in self.buckets:
+            found += _violated_runs(bucket, bits)
+        found.sort(key=lambda v: (-v.excess / max(v.cap.bits, 1.0), v.cap.first_shot))
+        taken = np.zeros(self.shots, dtype=bool)
+        apart = []
+        for violation in found:
+            run = slice(violation.cap.first_shot, violation.cap.end_shot)
+            if not taken[run].any():
+                taken[run] = True
+                apart.append(violation)
+        return apart
+
+    def _violated_windows(self, bits: Floats) -> list[Violation]:
+        if not self.windows:
+            return []
+        sums = np.concatenate(([0.0], np.cumsum(bits)))
+        used = sums[self._end] - sums[self._first]
+        broken = np.flatnonzero(used > self._cap + BIT_TOLERANCE)
+        return [Violation(self.windows[w], float(used[w])) for w in broken.tolist()]
+
+    def headroom(self, bits: Floats) -> Floats:
+        """Bits that each shot alone could take more before some cap breaks, shape ``[shots]``.
+
+        Infinite where no cap reaches; negative inside a violated window.
+        """
+        room = np.full(self.shots, np.inf)
+        if self.windows:
+            sums = np.concatenate(([0.0], np.cumsum(bits)))
+            slack = self._cap - (sums[self._end] - sums[self._first])
+            least = np.minimum.reduceat(slack[self._pair_window], self._pair_starts)
+            room[self._pair_shots] = least
+        for bucket in self.buckets:
+            level = _bucket_level(bucket, bits)
+            highest_after = np.maximum.accumulate(level[:0:-1])[::-1]
+            lowest_before = np.minimum.accumulate(level[:-1])
+            room = np.minimum(room, bucket.buffer_bits - (highest_after - lowest_before))
+        return room + BIT_TOLERANCE
+
+
+def _bucket_level(bucket: LeakyBucket, bits: Floats) -> Floats:
+    """Bits over what the rate delivered, since the start; shape ``[shots + 1]``."""
+    return np.concatenate(([0.0], np.cumsum(bits - bucket.rate * np.array(bucket.durations))))
+
+
+def _violated_runs(bucket: LeakyBucket, bits: Floats) -> list[Violation]:
+    """Worst run of shots, then the worst runs left and right of it, and so on."""
+    level = _bucket_level(bucket, bits)
+    found = []
+    pending = [(0, len(bits))]
+    while pending:
+        low, high = pending.pop()
+        if low >= high:
+            continue
+        part = level[low : high + 1]
+        rise = part[1:] - np.minimum.accumulate(part[:-1])
+        end = low + 1 + int(np.argmax(rise))
+        if rise[end - low - 1] <= bucket.buffer_bits + BIT_TOLERANCE:
+            continue
+        first = low + int(np.argmin(level[low:end]))
+        seconds = float(np.sum(np.array(bucket.durations[first:end])))
+        cap = WindowCap(first, end, bucket.rate * seconds + bucket.buffer_bits, bucket.why)
+        found.append(Violation(cap, float(np.sum(bits[first:end]))))
+        pending += [(low, first), (end, high)]
+    return found
