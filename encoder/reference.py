@@ -7,7 +7,8 @@ depending on who converted a full-range source. Everything here is pure but
 arguments.
 
 How frames ``[start, end)`` are read exactly: the demuxer is sent to the PTS of the last keyframe
-shown not after the first frame (``-seek_timestamp 1 -noaccurate_seek -ss``), timestamps are kept
+shown not after the first frame (``-seek_timestamp 1 -noaccurate_seek -ss``; to its DTS where the
+demuxer does not know keyframes), timestamps are kept
 as they are in the file (``-copyts``, see :data:`GLOBAL_ARGUMENTS`), and ``trim`` picks the frames
 by their PTS in stream ticks. A source of variable rate then goes through ``fps``, counted from
 the title's first frame, and a second ``trim`` picks by canonical number. The caller asserts the
@@ -29,8 +30,11 @@ from encoder.ffmpeg import SOURCE_OPTIONS
 from encoder.index import FrameIndex, Timeline, ensure_timestamps, index_frames, plan_timeline
 from encoder.probe import SourceInfo, probe
 
-GLOBAL_ARGUMENTS = ("-hide_banner", "-copyts")
+GLOBAL_ARGUMENTS = ("-hide_banner", "-copyts", "-max_error_rate", "1")
 """Arguments that every command with a reference in it must have, before its inputs.
+
+Decoding may start among pictures whose references are missing; they are before the range, and
+must not fail the command: the frame count says whether the range is there.
 
 The output wants ``-fps_mode passthrough``: frames leave the graph numbered, in ticks of one
 frame, and must be neither dropped nor repeated.
@@ -41,6 +45,11 @@ GRAPH_VERSION = 1
 
 # Deterministic on every CPU (bitexact), centred chroma, no ringing beyond lanczos' own.
 _SCALER = "lanczos+accurate_rnd+full_chroma_int+bitexact"
+
+# Demuxers that go to a keyframe at or before the time asked for. The others search the file for
+# any packet with that DTS; an open GOP's keyframe is decoded long before it is shown (240 ms in
+# a clip of x265's), so they are asked for the keyframe's DTS.
+_SEEKS_KEYFRAMES = ("mov", "matroska", "avi", "flv")
 
 # bwdif looks at the frame before and the frame after.
 _DEINTERLACE_CONTEXT = 1
@@ -173,13 +182,14 @@ def _input(source: ReferenceSource, frame: int) -> Any:
         "threads": 1,
         "noautorotate": None,
     }
-    keyframe = source.index.keyframe_for(frame)
+    index = source.index
+    keyframe = index.keyframe_for(frame)
     if keyframe > 0:
+        by_pts = any(name in source.info.container for name in _SEEKS_KEYFRAMES)
+        times = index.keyframe_pts if by_pts else index.keyframe_dts
         options["seek_timestamp"] = 1
         options["noaccurate_seek"] = None
-        options["ss"] = _microseconds(
-            int(source.index.keyframe_pts[keyframe]) * source.index.time_base
-        )
+        options["ss"] = _microseconds(int(times[keyframe]) * index.time_base)
     return ffmpeg.input(source.path, **options)
 
 
