@@ -150,7 +150,7 @@ def index_frames(path: str | os.PathLike[str]) -> FrameIndex:
 def _packets(path: str | os.PathLike[str]) -> tuple[Fraction, list[_Packet]]:
     with opened(path) as container:
         stream = video_stream(container, path)
-        vp8 = stream.codec_context.name == "vp8"
+        vp8 = stream.codec_context.codec.canonical_name == "vp8"
         packets = []
         try:
             for packet in container.demux(stream):
@@ -279,8 +279,20 @@ def _closest_rate(ticks: Ticks, index: FrameIndex, claims: tuple[Fraction, ...])
     return min(near)[2] if near else Fraction(rate).limit_denominator(1001)
 
 
+_RAW_DEMUXERS = ("h264", "hevc", "mpegvideo", "m4v", "obu", "av1", "mjpeg")
+
+
 def needs_timestamps(path: str | os.PathLike[str]) -> bool:
-    """Whether frames of the source lack presentation timestamps (raw streams, some AVI)."""
+    """Whether frames of the source lack presentation timestamps that can be trusted.
+
+    Raw streams have none: libavformat makes some up, and cannot seek by them. AVI has decoding
+    times only, which libavformat passes off as presentation times for H.264 with B-frames.
+    """
+    with opened(path) as container:
+        stream = video_stream(container, path)
+        form = container.format.name
+        if form in _RAW_DEMUXERS or (form == "avi" and stream.codec_context.has_b_frames):
+            return True
     _, packets = _packets(path)
     return any(packet.pts is None and packet.shown for packet in packets)
 
@@ -321,7 +333,9 @@ class _Presentation:
 def _presentation(source: Path) -> _Presentation:
     with opened(source) as container:
         stream = video_stream(container, source)
-        decoder = av.CodecContext.create(stream.codec_context.name, "r")
+        codec = stream.codec_context.codec.canonical_name
+        # A decoder of our own: libavformat's states 25 fps for every raw stream.
+        decoder = av.CodecContext.create(codec, "r")
         assert isinstance(decoder, av.VideoCodecContext)
         decoder.extradata = stream.codec_context.extradata
         decoder.thread_count = 1
@@ -352,7 +366,7 @@ def _presentation(source: Path) -> _Presentation:
         # Decoding runs ahead of showing by the largest displacement of a picture.
         delay = max(decoded[packet] - pts[packet] for packet in order)
         return _Presentation(
-            decoder.name, time_base, pts, {packet: dts - delay for packet, dts in decoded.items()}
+            codec, time_base, pts, {packet: dts - delay for packet, dts in decoded.items()}
         )
 
 
