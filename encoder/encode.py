@@ -74,20 +74,20 @@ def encode_command(
     """The ffmpeg call of :func:`encode_shot`, as a value."""
     reference = open_reference(source, shot.start, shot.end)
     sizes = sorted({(point.width, point.height) for point in points}, reverse=True)
-    branches = iter(reference.filter_multi_output("split", len(sizes)).stream(n) for n in range(len(sizes)))
+    branches = reference.filter_multi_output("split", len(sizes))
     outputs = []
-    for width, height in sizes:
+    for branch_number, (width, height) in enumerate(sizes):
         wanted = [
             (point, path)
             for point, path in zip(points, paths, strict=True)
             if (point.width, point.height) == (width, height)
         ]
-        branch = scaled(next(branches), source, width, height)
+        branch = scaled(branches.stream(branch_number), source, width, height)
         copies = branch.filter_multi_output("split", len(wanted))
         for number, (point, path) in enumerate(wanted):
             outputs.append(_output(copies.stream(number), source, shot, point, path))
     graph = ffmpeg.merge_outputs(*outputs).global_args(
-        "-hide_banner", "-v", "error", "-y", *GLOBAL_ARGUMENTS
+        "-v", "error", "-y", *GLOBAL_ARGUMENTS
     )
     return Command.of(graph.get_args())
 
@@ -117,10 +117,20 @@ def _output(
         "f": "mp4",
     }
     if shot.cuts:
-        options["force_key_frames"] = "expr:" + "+".join(
-            f"eq(n,{cut - shot.start})" for cut in shot.cuts
-        )
+        options["force_key_frames"] = frame_list([cut - shot.start for cut in shot.cuts])
     return ffmpeg.output(stream, str(path), **options)
+
+
+def frame_list(frames: Sequence[int]) -> str:
+    """``-force_key_frames`` for exactly these frame numbers of the output."""
+    # A balanced sum: ffmpeg's expression parser recurses, and a long title has many terms.
+    terms = [f"eq(n,{frame})" for frame in frames]
+    while len(terms) > 1:
+        terms = [
+            f"({terms[i]}+{terms[i + 1]})" if i + 1 < len(terms) else terms[i]
+            for i in range(0, len(terms), 2)
+        ]
+    return f"expr:{terms[0]}"
 
 
 def _decimal(seconds: Fraction) -> str:

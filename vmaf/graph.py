@@ -84,14 +84,17 @@ def score_command(
         )
         outputs.append(ffmpeg.output(scored, "-", f="null", fps_mode="passthrough"))
         outputs.append(
-            ffmpeg.output(
-                decoded.stream(1), str(hash_paths[number]), **framehash.hash_output_options()
-            )
+            ffmpeg.output(decoded.stream(1), str(hash_paths[number]), **_hash_options())
         )
     graph = ffmpeg.merge_outputs(*outputs).global_args(
-        "-hide_banner", "-v", "error", "-y", *GLOBAL_ARGUMENTS
+        "-v", "error", "-y", *GLOBAL_ARGUMENTS
     )
     return Command.of(graph.get_args())
+
+
+def _hash_options() -> dict[str, str]:
+    options = framehash.hash_output_options()
+    return {name[1:]: value for name, value in zip(options[::2], options[1::2], strict=True)}
 
 
 def upscaled(stream: Any, source: ReferenceSource, context: Context) -> Any:

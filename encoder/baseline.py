@@ -1,0 +1,139 @@
+"""Encode a whole rung in one process, as a customer without a per-shot pipeline would.
+
+Two kinds, both with the recipe's encoder and preset, so that what is compared is where the bits
+go: :func:`encode_at_crf` (one CRF for the title, keyframes forced where the shots begin) and
+:func:`encode_at_bitrate` (two-pass VBR with a keyframe every two seconds, as the Apple HLS
+authoring specification asks).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ffmpeg
+
+from encoder import mp4
+from encoder.encode import MOVFLAGS, frame_list, scaled
+from encoder.errors import FrameMismatch
+from encoder.ffmpeg import Command, run
+from encoder.media import OperatingPoint
+from encoder.recipes import by_name
+from encoder.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
+
+STAGE_VERSION = 1
+"""Part of every baseline's key: raise it when the bits of a baseline change."""
+
+KEYFRAME_SECONDS = 2
+PEAK_FACTOR = 2
+"""VBV: peak over average, and the seconds of buffer at the peak rate; Apple allows 200 % (VOD)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FixedRung:
+    """A rung of a fixed ladder: one size at one average bitrate."""
+
+    recipe: str
+    width: int
+    height: int
+    bitrate: int
+    """Bit/s, the target of the second pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class RungEncode:
+    """A whole rung as one file."""
+
+    path: Path
+    """Fragmented MP4, init and media."""
+    media_bytes: int
+    """Size of its media fragments: what would be delivered, counted as ours is."""
+    segment_frames: tuple[int, ...]
+    """Frames of each fragment; a fragment begins at each keyframe."""
+    segment_bytes: tuple[int, ...]
+
+
+def encode_at_crf(
+    source: ReferenceSource, point: OperatingPoint, keyframes: Sequence[int], path: Path
+) -> tuple[RungEncode, float]:
+    """Encode the title at one operating point with IDRs at ``keyframes``; and its CPU seconds.
+
+    Raises:
+        ToolFailed: ffmpeg failed.
+        FrameMismatch: the encode does not hold all frames of the title.
+    """
+    recipe = by_name(point.recipe)
+    options = {**recipe.arguments(point.crf), "force_key_frames": frame_list(keyframes)}
+    done = run(_command(source, point, options, path))
+    return _finish(source, path), done.cpu_seconds
+
+
+def encode_at_bitrate(
+    source: ReferenceSource, rung: FixedRung, path: Path
+) -> tuple[RungEncode, float]:
+    """Encode the title in two passes to a rung of a fixed ladder; and its CPU seconds.
+
+    Raises:
+        ToolFailed: ffmpeg failed.
+        FrameMismatch: the encode does not hold all frames of the title.
+    """
+    cpu_seconds = sum(
+        run(_command(source, rung, options, path)).cpu_seconds
+        for options in two_pass_options(source, rung, path.with_suffix(".passlog"))
+    )
+    return _finish(source, path), cpu_seconds
+
+
+def two_pass_options(
+    source: ReferenceSource, rung: FixedRung, log: Path
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Encoder options of both passes."""
+    recipe = by_name(rung.recipe)
+    interval = round(KEYFRAME_SECONDS * source.frame_rate)
+    common = {
+        "c:v": recipe.encoder,
+        **dict(recipe.options),
+        "x264-params": f"keyint={interval}:min-keyint={interval}:scenecut=0:open-gop=0",
+        "b:v": rung.bitrate,
+        "maxrate": PEAK_FACTOR * rung.bitrate,
+        "bufsize": PEAK_FACTOR * PEAK_FACTOR * rung.bitrate,
+        "passlogfile": str(log),
+    }
+    return {**common, "pass": 1}, {**common, "pass": 2}
+
+
+def _command(
+    source: ReferenceSource, size: OperatingPoint | FixedRung, options: dict[str, Any], path: Path
+) -> Command:
+    picture = scaled(open_reference(source, 0, source.frames), source, size.width, size.height)
+    output = ffmpeg.output(
+        picture,
+        str(path),
+        **options,
+        **{
+            "pix_fmt": by_name(size.recipe).pixel_format,
+            "fps_mode": "passthrough",
+            "use_editlist": 0,
+            "video_track_timescale": mp4.timescale_for(source.frame_rate),
+            "movflags": MOVFLAGS,
+            "f": "mp4",
+        },
+    ).global_args("-v", "error", "-y", *GLOBAL_ARGUMENTS)
+    return Command.of(output.get_args())
+
+
+def _finish(source: ReferenceSource, path: Path) -> RungEncode:
+    init, media = mp4.split_fragmented(path.read_bytes())
+    fragments = mp4.fragments(init, media)
+    frames = tuple(len(fragment.samples) for fragment in fragments)
+    if sum(frames) != source.frames:
+        raise FrameMismatch(f"a baseline encode holds {sum(frames)} of {source.frames} frames")
+    path.write_bytes(init + media)
+    return RungEncode(
+        path=path,
+        media_bytes=len(media),
+        segment_frames=frames,
+        segment_bytes=tuple(fragment.end - fragment.start for fragment in fragments),
+    )
