@@ -275,10 +275,13 @@ def fragments(init: bytes, media: bytes) -> list[Fragment]:
     boxes = list(walk(media))
     if [b.kind for b in boxes] != ["moof", "mdat"] * (len(boxes) // 2):
         raise ValueError(f"media is pairs of moof and mdat, got {[b.kind for b in boxes[:8]]}")
-    return [
+    found = [
         Fragment(moof.start, mdat.end, tuple(_samples(media, moof, mdat, track_id, defaults)))
         for moof, mdat in zip(boxes[::2], boxes[1::2], strict=True)
     ]
+    if not all(fragment.samples for fragment in found):
+        raise ValueError("a fragment without samples")
+    return found
 
 
 def sample_table(init: bytes, media: bytes) -> list[Sample]:
@@ -331,6 +334,9 @@ def _samples(
         count = fields.one("I")
         if present & 0x1:
             offset = base + fields.one("i")
+        if count > mdat.end - mdat.body:  # with all fields defaulted, nothing else bounds it
+            raise ValueError(f"trun at {run.start} claims {count} samples, its mdat has "
+                             f"{mdat.end - mdat.body} bytes")  # fmt: skip
         first_flags = fields.one("I") if present & 0x4 else None
         for index in range(count):
             sample_duration = fields.one("I") if present & 0x100 else duration

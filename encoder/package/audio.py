@@ -22,6 +22,7 @@ STAGE_VERSION = 1
 SAMPLE_RATE = 48_000
 BIT_RATE = 128_000
 _SILENCE_DB = -90.0
+_LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*\Z")
 _MAX_VOLUME = re.compile(r"max_volume: (\S+) dB")
 
 
@@ -124,7 +125,7 @@ def segment_audio(
     Args:
         data: what :func:`encode_audio` wrote.
         boundaries: ends of the shots, seconds, increasing, shape (shots,).
-        language: BCP 47, when known.
+        language: BCP 47, when known; anything else counts as unknown.
 
     Raises:
         ValueError: ``data`` is no such file, or there are no boundaries.
@@ -134,7 +135,7 @@ def segment_audio(
     priming, rate = mp4.edit_media_time(init), mp4.track_timescale(init)
     ends = [sample.decode_time + sample.duration for sample in samples]
     cuts = [_nearest(ends, boundary * rate + priming) for boundary in boundaries[:-1]]
-    segments = []
+    segments: list[AudioSegment] = []
     begin = 0
     for cut in [*cuts, len(samples)]:
         if cut <= begin:
@@ -153,7 +154,9 @@ def segment_audio(
             continue
         segments.append(AudioSegment(Fraction(start, rate), Fraction(end - start, rate), fragment))
         begin = cut
-    return AudioTrack(init=init, segments=tuple(segments), language=language)
+    # A container's language is whatever somebody wrote there.
+    known = language if language and _LANGUAGE.match(language) and language != "und" else None
+    return AudioTrack(init=init, segments=tuple(segments), language=known)
 
 
 def _nearest(ends: Sequence[int], time: Fraction) -> int:

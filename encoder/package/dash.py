@@ -1,0 +1,163 @@
+"""The DASH manifest (ISO/IEC 23009-1) of a written package, as pure text.
+
+All times are exact: the timelines count in the ticks of the media files.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from xml.etree import ElementTree as ET
+
+from encoder.package.layout import (
+    WrittenPackage,
+    WrittenSegment,
+    WrittenTrack,
+    buffered_bitrate,
+)
+
+MANIFEST = "manifest.mpd"
+NAMESPACE = "urn:mpeg:dash:schema:mpd:2011"
+_PROFILES = "urn:mpeg:dash:profile:isoff-live:2011,urn:mpeg:dash:profile:cmaf:2019"
+_CHANNEL_SCHEME = "urn:mpeg:dash:23003:3:audio_channel_configuration:2011"
+
+
+def manifest(package: WrittenPackage) -> str:
+    """The MPD: one adaptation set per video codec and one for the sound."""
+    duration = _duration(max(track.duration for track in package.video))
+    mpd = ET.Element(
+        "MPD",
+        {
+            "xmlns": NAMESPACE,
+            "profiles": _PROFILES,
+            "type": "static",
+            "mediaPresentationDuration": duration,
+            "maxSegmentDuration": _duration(_longest(package)),
+            "minBufferTime": _duration(Fraction(package.target_duration)),
+        },
+    )
+    period = ET.SubElement(mpd, "Period", {"id": "0", "start": "PT0S", "duration": duration})
+    number = itertools.count()
+    for _, tracks in itertools.groupby(package.video, lambda track: track.codecs.split(".")[0]):
+        _video_set(period, next(number), package, list(tracks))
+    if package.audio is not None:
+        _audio_set(period, next(number), package, package.audio)
+    ET.indent(mpd, " ")
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(mpd, encoding="unicode") + "\n"
+
+
+def _longest(package: WrittenPackage) -> Fraction:
+    tracks = [*package.video, *([package.audio] if package.audio is not None else [])]
+    return max(segment.duration for track in tracks for segment in track.segments)
+
+
+def _video_set(
+    period: ET.Element, number: int, package: WrittenPackage, tracks: Sequence[WrittenTrack]
+) -> None:
+    rate = package.frame_rate
+    adaptation = ET.SubElement(
+        period,
+        "AdaptationSet",
+        {
+            "id": str(number),
+            "contentType": "video",
+            "mimeType": "video/mp4",
+            "segmentAlignment": "true",
+            "startWithSAP": "1",
+            "maxWidth": str(max(track.width for track in tracks)),
+            "maxHeight": str(max(track.height for track in tracks)),
+            "frameRate": str(rate),
+        },
+    )
+    _template(adaptation, tracks[0])
+    for track in tracks:
+        ET.SubElement(
+            adaptation,
+            "Representation",
+            {
+                "id": track.name,
+                "codecs": track.codecs,
+                "width": str(track.width),
+                "height": str(track.height),
+                "sar": "1:1",
+                "bandwidth": _bandwidth(package, track),
+            },
+        )
+
+
+def _audio_set(
+    period: ET.Element, number: int, package: WrittenPackage, track: WrittenTrack
+) -> None:
+    attributes = {
+        "id": str(number),
+        "contentType": "audio",
+        "mimeType": "audio/mp4",
+        "segmentAlignment": "true",
+        "startWithSAP": "1",
+    }
+    if track.language is not None:
+        attributes["lang"] = track.language
+    adaptation = ET.SubElement(period, "AdaptationSet", attributes)
+    _template(adaptation, track)
+    representation = ET.SubElement(
+        adaptation,
+        "Representation",
+        {
+            "id": track.name,
+            "codecs": track.codecs,
+            "audioSamplingRate": str(track.sample_rate),
+            "bandwidth": _bandwidth(package, track),
+        },
+    )
+    ET.SubElement(
+        representation,
+        "AudioChannelConfiguration",
+        {"schemeIdUri": _CHANNEL_SCHEME, "value": str(track.channels)},
+    )
+
+
+def _template(adaptation: ET.Element, track: WrittenTrack) -> None:
+    """Where the files are: the tracks of a set share boundaries, names and timescale."""
+    folder = track.directory.removesuffix(track.name) + "$RepresentationID$"
+    template = ET.SubElement(
+        adaptation,
+        "SegmentTemplate",
+        {
+            "timescale": str(track.timescale),
+            "initialization": f"{folder}/init.mp4",
+            "media": f"{folder}/$Number%05d$.m4s",
+            "startNumber": "0",
+        },
+    )
+    timeline = ET.SubElement(template, "SegmentTimeline")
+    for index, (ticks, repeats) in enumerate(_runs(track.segments, track.timescale)):
+        attributes = {"t": "0"} if index == 0 else {}
+        attributes["d"] = str(ticks)
+        if repeats:
+            attributes["r"] = str(repeats)
+        ET.SubElement(timeline, "S", attributes)
+
+
+def _runs(segments: Iterable[WrittenSegment], timescale: int) -> Iterable[tuple[int, int]]:
+    """Durations in ticks, each with how often it repeats."""
+    for duration, group in itertools.groupby(segment.duration for segment in segments):
+        ticks = duration * timescale
+        assert ticks.denominator == 1, "a timescale in which frames are not exact"
+        yield int(ticks), len(list(group)) - 1
+
+
+def _bandwidth(package: WrittenPackage, track: WrittenTrack) -> str:
+    """No stall after ``minBufferTime`` at this rate, and no less than the track's peak."""
+    buffered = buffered_bitrate(
+        [8 * segment.size for segment in track.segments],
+        [segment.duration for segment in track.segments],
+        package.target_duration,
+    )
+    return str(math.ceil(max(buffered, track.peak_bitrate(package.target_duration))))
+
+
+def _duration(seconds: Fraction) -> str:
+    whole, millionths = divmod(round(seconds * 1_000_000), 1_000_000)
+    return f"PT{whole}.{millionths:06d}".rstrip("0").rstrip(".") + "S"

@@ -1,0 +1,202 @@
+"""Playlists read as a player reads them: from their text alone, knowing nothing of who wrote it.
+
+Deliberately shares no code with :mod:`encoder.package.hls` and :mod:`encoder.package.dash`, so that
+verification does not repeat a mistake of theirs. Only what our packages use is understood; anything
+else is a :class:`ValueError`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
+from xml.etree import ElementTree as ET
+
+_ATTRIBUTE = re.compile(r'([A-Z0-9-]+)=("[^"]*"|[^",]*)(?:,|\Z)')
+_NUMBER = re.compile(r"\$Number%0(\d+)d\$")
+_MPD = "{urn:mpeg:dash:schema:mpd:2011}"
+
+
+@dataclass(frozen=True, slots=True)
+class PlaylistEntry:
+    """One segment, or one key frame, of a media playlist."""
+
+    uri: str
+    duration: Fraction
+    """Seconds, as written (microseconds)."""
+    byte_range: tuple[int, int] | None
+    """Length and offset."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaPlaylist:
+    """A media playlist."""
+
+    target_duration: int
+    init_uri: str
+    entries: tuple[PlaylistEntry, ...]
+    tags: frozenset[str]
+    """Names of all its tags."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A rung in the multivariant playlist."""
+
+    uri: str
+    attributes: Mapping[str, str]
+    """As written, without quotes."""
+
+
+@dataclass(frozen=True, slots=True)
+class MasterPlaylist:
+    """The multivariant playlist."""
+
+    variants: tuple[Variant, ...]
+    iframes: tuple[Variant, ...]
+    media: tuple[Variant, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DashTrack:
+    """A representation with its files, each with its exact start and duration."""
+
+    name: str
+    content_type: str
+    attributes: Mapping[str, str]
+    """Of the representation."""
+    init_uri: str
+    timescale: int
+    segments: tuple[tuple[str, Fraction, Fraction], ...]
+    """URI, start and duration in seconds."""
+
+
+def parse_master(text: str) -> MasterPlaylist:
+    """Read a multivariant playlist.
+
+    Raises:
+        ValueError: it is none.
+    """
+    lines = _lines(text)
+    variants: list[Variant] = []
+    iframes: list[Variant] = []
+    media: list[Variant] = []
+    for index, line in enumerate(lines):
+        name, _, value = line.partition(":")
+        if name == "#EXT-X-STREAM-INF":
+            if index + 1 == len(lines) or lines[index + 1].startswith("#"):
+                raise ValueError(f"line {index + 1}: a variant without a URI")
+            variants.append(Variant(lines[index + 1], _attributes(value)))
+        elif name in ("#EXT-X-I-FRAME-STREAM-INF", "#EXT-X-MEDIA"):
+            attributes = _attributes(value)
+            found = iframes if name == "#EXT-X-I-FRAME-STREAM-INF" else media
+            found.append(Variant(attributes.get("URI", ""), attributes))
+    return MasterPlaylist(tuple(variants), tuple(iframes), tuple(media))
+
+
+def parse_media(text: str) -> MediaPlaylist:
+    """Read a media playlist.
+
+    Raises:
+        ValueError: it is none, or lacks its map, its target duration or its end.
+    """
+    target, init_uri, duration = 0, "", None
+    byte_range: tuple[int, int] | None = None
+    entries: list[PlaylistEntry] = []
+    tags = set()
+    for number, line in enumerate(_lines(text), 1):
+        name, _, value = line.partition(":")
+        try:
+            if not line.startswith("#"):
+                if duration is None:
+                    raise ValueError("a URI without EXTINF")
+                entries.append(PlaylistEntry(line, duration, byte_range))
+                duration, byte_range = None, None
+                continue
+            tags.add(name.removeprefix("#"))
+            if name == "#EXT-X-TARGETDURATION":
+                target = int(value)
+            elif name == "#EXT-X-MAP":
+                init_uri = _attributes(value)["URI"]
+            elif name == "#EXTINF":
+                duration = Fraction(Decimal(value.split(",")[0]))
+            elif name == "#EXT-X-BYTERANGE":
+                length, _, offset = value.partition("@")
+                byte_range = int(length), int(offset)
+        except (ValueError, KeyError, InvalidOperation) as error:
+            raise ValueError(f"line {number}, {line[:60]!r}: {error}") from error
+    if not (target and init_uri and entries and "EXT-X-ENDLIST" in tags):
+        raise ValueError("it lacks its target duration, its map, its segments or its end")
+    return MediaPlaylist(target, init_uri, tuple(entries), frozenset(tags))
+
+
+def parse_manifest(text: str) -> tuple[DashTrack, ...]:
+    """Read an MPD of segment templates with timelines.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        root = ET.fromstring(text)
+    except ET.ParseError as error:
+        raise ValueError(f"not XML: {error}") from error
+    if root.tag != f"{_MPD}MPD":
+        raise ValueError(f"not an MPD but {root.tag!r}")
+    tracks = []
+    for adaptation in root.iterfind(f"{_MPD}Period/{_MPD}AdaptationSet"):
+        if adaptation.get("startWithSAP") != "1":
+            raise ValueError("an adaptation set does not promise startWithSAP=1")
+        for representation in adaptation.iterfind(f"{_MPD}Representation"):
+            try:
+                tracks.append(_dash_track(adaptation, representation))
+            except (KeyError, AttributeError) as error:
+                raise ValueError(f"a representation lacks {error}") from error
+    return tuple(tracks)
+
+
+def _dash_track(adaptation: ET.Element, representation: ET.Element) -> DashTrack:
+    template = adaptation.find(f"{_MPD}SegmentTemplate")
+    if template is None:
+        raise ValueError("an adaptation set lacks its SegmentTemplate")
+    name = representation.attrib["id"]
+    timescale = int(template.attrib["timescale"])
+    number = int(template.attrib["startNumber"])
+    media = template.attrib["media"].replace("$RepresentationID$", name)
+    segments = []
+    time = 0
+    for element in template.iterfind(f"{_MPD}SegmentTimeline/{_MPD}S"):
+        time = int(element.get("t", time))
+        duration = int(element.attrib["d"])
+        for _ in range(int(element.get("r", 0)) + 1):
+            start, length = Fraction(time, timescale), Fraction(duration, timescale)
+            segments.append((_numbered(media, number), start, length))
+            time += duration
+            number += 1
+    return DashTrack(
+        name=name,
+        content_type=adaptation.attrib["contentType"],
+        attributes=dict(representation.attrib),
+        init_uri=template.attrib["initialization"].replace("$RepresentationID$", name),
+        timescale=timescale,
+        segments=tuple(segments),
+    )
+
+
+def _numbered(template: str, number: int) -> str:
+    return _NUMBER.sub(lambda match: str(number).zfill(int(match[1])), template)
+
+
+def _lines(text: str) -> list[str]:
+    lines = [line.strip() for line in text.splitlines()]
+    if not lines or lines[0] != "#EXTM3U":
+        raise ValueError("it does not begin with #EXTM3U")
+    return [line for line in lines if line]
+
+
+def _attributes(text: str) -> dict[str, str]:
+    found = {match[1]: match[2].strip('"') for match in _ATTRIBUTE.finditer(text)}
+    if not found:
+        raise ValueError(f"no attributes in {text[:60]!r}")
+    return found

@@ -1,0 +1,443 @@
+"""Proof that a package is what was measured, from its files alone.
+
+Three readings must agree: the playlists (:mod:`encoder.package.readback`), the boxes
+(:mod:`encoder.mp4`; libavformat reports times late by the reorder depth) and the decoder, one
+ffmpeg process per rung over all its segments in a row. Every decoded frame must have the hash that
+was recorded when its segment was scored: the scores then hold for the package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from encoder import framehash, mp4
+from encoder.errors import FrameMismatch, ToolFailed, VerificationFailed
+from encoder.ffmpeg import Command, run
+from encoder.package import readback
+from encoder.package.layout import check_timeline, peak_bitrate
+
+_T = TypeVar("_T")
+_MICROSECOND = Fraction(1, 1_000_000)
+_AUDIO_FRAME_SECONDS = Fraction(1024, 48_000)
+_DIMENSIONS = re.compile(rb"^#dimensions 0: (\d+)x(\d+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedSegment:
+    """What is known of one segment since it was scored."""
+
+    start_frame: int
+    end_frame: int
+    frame_hashes: tuple[str, ...]
+    """By :mod:`encoder.framehash`, shape (end_frame - start_frame,)."""
+    sha256: str | None = None
+    """Hex digest of the file in the package, where known."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What was checked, and what it cost."""
+
+    rungs: tuple[str, ...]
+    frames: int
+    """Of each rung."""
+    segments: int
+    """Of each rung."""
+    cpu_seconds: float
+    """ffmpeg's and our own."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    uri: str
+    fragments: tuple[mp4.Fragment, ...]
+    size: int
+
+
+def verify_package(
+    directory: Path,
+    frame_rate: Fraction,
+    expected: Mapping[str, Sequence[ExpectedSegment]],
+    *,
+    pixel_format: str = "yuv420p",
+) -> VerifyReport:
+    """Read a package back, decode every rung and compare every frame with its recorded hash.
+
+    Also checked: all playlists name the same existing files with the same times and rates; frames
+    are complete and at exactly n / frame_rate; sizes are those announced; keyframes are at the
+    same times in all rungs; sound is gapless, as long as the video, and decodes.
+
+    Args:
+        directory: of the package.
+        frame_rate: of the title, frames per second.
+        expected: per rung, in order, what was recorded.
+        pixel_format: of the encodes.
+
+    Raises:
+        VerificationFailed: the first difference; ``context`` names ``rung``, ``segment`` (number),
+            ``frame`` and ``file`` as far as they apply.
+    """
+    started = time.thread_time()
+    cpu_seconds = 0.0
+    master = _playlist(directory, "master.m3u8", readback.parse_master)
+    dash = {
+        track.name: track for track in _playlist(directory, "manifest.mpd", readback.parse_manifest)
+    }
+    variants = {Path(variant.uri).parent.name: variant for variant in master.variants}
+    if list(variants) != list(expected) or len(variants) != len(master.variants):
+        _fail(f"master.m3u8 has the rungs {list(variants)} instead of {list(expected)}")
+    video_in_dash = [track.name for track in dash.values() if track.content_type == "video"]
+    if video_in_dash != list(expected):
+        _fail(f"manifest.mpd has the rungs {video_in_dash} instead of {list(expected)}")
+
+    audio = None
+    if master.media:
+        audio = _check_audio(directory, master.media[0].uri, dash)
+        cpu_seconds += audio.cpu_seconds
+        video_seconds = max(one.end_frame for one in next(iter(expected.values()))) / frame_rate
+        sound_seconds = sum(audio.durations)
+        if abs(sound_seconds - video_seconds) > _AUDIO_FRAME_SECONDS:
+            lasts = f"{float(sound_seconds):.3f} s, video {float(video_seconds):.3f} s"
+            _fail(f"sound lasts {lasts}", rung="audio")
+    targets = {} if audio is None else {"audio": audio.playlist.target_duration}
+    keyframe_times: dict[str, list[Fraction]] = {}
+    for rung, segments in expected.items():
+        checked = _check_rung(directory, rung, variants[rung], segments, frame_rate, dash[rung])
+        targets[rung] = checked.playlist.target_duration
+        keyframe_times[rung] = checked.keyframe_times
+        _check_rates(rung, variants[rung], checked, audio)
+        _check_iframes(directory, rung, checked, master)
+        cpu_seconds += _check_frames(directory, rung, checked, segments, pixel_format)
+    if len(set(targets.values())) != 1:
+        _fail(f"playlists differ in EXT-X-TARGETDURATION: {targets}")
+    first, *others = keyframe_times
+    for rung in others:
+        if keyframe_times[rung] != keyframe_times[first]:
+            apart = sorted(set(keyframe_times[rung]) ^ set(keyframe_times[first]))
+            _fail(
+                f"rungs {first!r} and {rung!r} have keyframes at different times, first at "
+                f"{float(apart[0]):.3f} s",
+                rung=rung,
+            )
+    return VerifyReport(
+        rungs=tuple(expected),
+        frames=sum(len(segment.frame_hashes) for segment in expected[first]),
+        segments=len(expected[first]),
+        cpu_seconds=cpu_seconds + time.thread_time() - started,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Track:
+    """A track whose boxes and playlists agree."""
+
+    folder: str
+    init: bytes
+    playlist: readback.MediaPlaylist
+    segments: tuple[_Segment, ...]
+    durations: tuple[Fraction, ...]
+    """Exact, seconds."""
+    keyframe_times: list[Fraction]
+    cpu_seconds: float = 0.0
+
+    @property
+    def bits(self) -> list[int]:
+        return [8 * segment.size for segment in self.segments]
+
+    @property
+    def peak(self) -> float:
+        return peak_bitrate(self.bits, self.durations, self.playlist.target_duration)
+
+    @property
+    def average(self) -> float:
+        return float(sum(self.bits) / sum(self.durations))
+
+
+def _check_rung(
+    directory: Path,
+    rung: str,
+    variant: readback.Variant,
+    expected: Sequence[ExpectedSegment],
+    frame_rate: Fraction,
+    dash: readback.DashTrack,
+) -> _Track:
+    """Files, boxes and both playlists of one rung."""
+    folder = str(Path(variant.uri).parent)
+    playlist = _playlist(directory, variant.uri, readback.parse_media, rung=rung)
+    init = _read(directory, f"{folder}/{playlist.init_uri}", rung=rung)
+    try:
+        configuration = mp4.codec_configuration(init)
+        ticks = mp4.track_timescale(init) / frame_rate
+    except ValueError as error:
+        _fail(f"rung {rung!r}: {folder}/{playlist.init_uri}: {error}", rung=rung)
+    announced = variant.attributes
+    size = f"{configuration.width}x{configuration.height}"
+    codecs = announced.get("CODECS", "").split(",")[0]
+    if (announced.get("RESOLUTION"), codecs) != (size, configuration.codecs):
+        _fail(f"rung {rung!r}: master.m3u8 says {announced.get('RESOLUTION')} {codecs}, "
+              f"its init {size} {configuration.codecs}", rung=rung)  # fmt: skip
+    if announced.get("FRAME-RATE") != f"{float(frame_rate):.3f}":
+        _fail(f"rung {rung!r}: master.m3u8 says FRAME-RATE={announced.get('FRAME-RATE')} for "
+              f"{frame_rate}", rung=rung)  # fmt: skip
+    if len(playlist.entries) != len(expected):
+        _fail(f"rung {rung!r}: {variant.uri} has {len(playlist.entries)} segments instead of "
+              f"{len(expected)}", rung=rung)  # fmt: skip
+    segments = []
+    for number, (entry, known) in enumerate(zip(playlist.entries, expected, strict=True)):
+        uri = f"{folder}/{entry.uri}"
+        where: dict[str, Any] = {"rung": rung, "segment": number, "file": uri}
+        media = _read(directory, uri, **where)
+        try:
+            fragments = tuple(mp4.fragments(init, media))
+            check_timeline("boxes", fragments, known.start_frame, known.end_frame, ticks)
+        except ValueError as error:
+            _fail(f"rung {rung!r}, segment {number} ({uri}): {error}", **where)
+        if known.sha256 not in (None, hashlib.sha256(media).hexdigest()):
+            _fail(f"rung {rung!r}, segment {number} ({uri}): its bytes are not those that were "
+                  "written", **where)  # fmt: skip
+        segments.append(_Segment(uri, fragments, len(media)))
+    keyframe_times = [
+        sample.composition_time / ticks / frame_rate
+        for segment in segments
+        for fragment in segment.fragments
+        for sample in fragment.samples
+        if sample.is_sync
+    ]
+    durations = [(one.end_frame - one.start_frame) / frame_rate for one in expected]
+    track = _Track(folder, init, playlist, tuple(segments), tuple(durations), keyframe_times)
+    _check_times(rung, track, dash)
+    return track
+
+
+def _check_times(name: str, track: _Track, dash: readback.DashTrack) -> None:
+    """Both playlists give the same files the times that the boxes have."""
+    start, announced = Fraction(), Fraction()
+    if len(dash.segments) != len(track.segments):
+        _fail(f"{name!r}: manifest.mpd has {len(dash.segments)} segments instead of "
+              f"{len(track.segments)}", rung=name)  # fmt: skip
+    if dash.init_uri != f"{track.folder}/{track.playlist.init_uri}":
+        _fail(f"{name!r}: manifest.mpd begins with {dash.init_uri!r}, HLS with "
+              f"{track.folder}/{track.playlist.init_uri}", rung=name)  # fmt: skip
+    for number, (segment, duration, entry, in_dash) in enumerate(
+        zip(track.segments, track.durations, track.playlist.entries, dash.segments, strict=True)
+    ):
+        where: dict[str, Any] = {"rung": name, "segment": number, "file": segment.uri}
+        if in_dash != (segment.uri, start, duration):
+            _fail(
+                f"{name!r}, segment {number} ({segment.uri}): manifest.mpd has {in_dash[0]} at "
+                f"{in_dash[1]} s for {in_dash[2]} s instead of {start} s for {duration} s",
+                **where,
+            )
+        start += duration
+        announced += entry.duration
+        if abs(announced - start) > _MICROSECOND:
+            _fail(
+                f"{name!r}, segment {number} ({segment.uri}): HLS ends it at "
+                f"{float(announced):.6f} s, it ends at {float(start):.6f} s",
+                **where,
+            )
+        if math.floor(entry.duration + Fraction(1, 2)) > track.playlist.target_duration:
+            _fail(
+                f"{name!r}, segment {number} lasts {float(duration):.3f} s, more than "
+                f"EXT-X-TARGETDURATION {track.playlist.target_duration}",
+                **where,
+            )
+
+
+def _check_rates(rung: str, variant: readback.Variant, track: _Track, audio: _Track | None) -> None:
+    peak = track.peak + (audio.peak if audio else 0)
+    average = track.average + (audio.average if audio else 0)
+    for name, value in (("BANDWIDTH", peak), ("AVERAGE-BANDWIDTH", average)):
+        announced = int(variant.attributes.get(name, "0"))
+        if not value <= announced < value + 2:
+            _fail(f"rung {rung!r}: master.m3u8 says {name}={announced}, its files have "
+                  f"{value:.0f}", rung=rung)  # fmt: skip
+
+
+def _check_iframes(
+    directory: Path, rung: str, track: _Track, master: readback.MasterPlaylist
+) -> None:
+    """The trick-play playlist has one entry per fragment, which ends with the key frame's data."""
+    uri = next((one.uri for one in master.iframes if str(Path(one.uri).parent) == track.folder), "")
+    if not uri:
+        _fail(f"rung {rung!r}: master.m3u8 has no EXT-X-I-FRAME-STREAM-INF for it", rung=rung)
+    entries = _playlist(directory, uri, readback.parse_media, rung=rung).entries
+    ranges = [(f"{track.folder}/{entry.uri}", entry.byte_range) for entry in entries]
+    wanted = [
+        (segment.uri, (key.offset + key.size - fragment.start, fragment.start))
+        for segment in track.segments
+        for fragment in segment.fragments
+        for key in fragment.samples[:1]
+    ]
+    if ranges != wanted:
+        _fail(f"rung {rung!r}: {uri} does not list the key frames that its files have", rung=rung)
+
+
+def _check_frames(
+    directory: Path,
+    rung: str,
+    track: _Track,
+    expected: Sequence[ExpectedSegment],
+    pixel_format: str,
+) -> float:
+    """Decode a rung in one go and compare all frames; returns CPU seconds."""
+    try:
+        done = run(decode_command(pixel_format), stdin=_bytes(directory, track))
+        hashes = framehash.parse(done.stdout)
+    except (ToolFailed, FrameMismatch) as error:
+        _blame(directory, rung, track, expected, pixel_format)
+        _fail(f"rung {rung!r} does not decode: {error.message}", rung=rung, **error.context)
+    wanted = [
+        (number, segment.start_frame + index, digest)
+        for number, segment in enumerate(expected)
+        for index, digest in enumerate(segment.frame_hashes)
+    ]
+    for (number, frame, digest), got in zip(wanted, hashes, strict=False):
+        if got != digest:
+            uri = track.segments[number].uri
+            _fail(
+                f"rung {rung!r}, segment {number} ({uri}): frame {frame} does not decode to what "
+                "was measured; run again with a sound store to write the package again",
+                rung=rung,
+                segment=number,
+                frame=frame,
+                file=uri,
+            )
+    if len(hashes) != len(wanted):
+        _blame(directory, rung, track, expected, pixel_format)
+        _fail(f"rung {rung!r}: {len(hashes)} frames decode instead of {len(wanted)}", rung=rung)
+    configuration = mp4.codec_configuration(track.init)
+    size = _DIMENSIONS.search(done.stdout)
+    if size is None or (int(size[1]), int(size[2])) != (configuration.width, configuration.height):
+        _fail(f"rung {rung!r} does not decode to {configuration.width}x{configuration.height}",
+              rung=rung)  # fmt: skip
+    return done.cpu_seconds
+
+
+def decode_command(pixel_format: str = "yuv420p") -> Command:
+    """Hash all frames of the fragmented MP4 on stdin; one thread, which costs the least CPU."""
+    return Command.of(
+        [
+            *("-hide_banner", "-v", "error", "-protocol_whitelist", "pipe", "-f", "mp4"),
+            *("-threads", 1, "-i", "pipe:0", "-map", "0:v:0"),
+            *framehash.hash_output_options(pixel_format),
+            "pipe:1",
+        ]
+    )
+
+
+def _blame(
+    directory: Path,
+    rung: str,
+    track: _Track,
+    expected: Sequence[ExpectedSegment],
+    pixel_format: str,
+) -> None:
+    """Name the first segment that fails when it is decoded alone, if one does."""
+    for number, (segment, known) in enumerate(zip(track.segments, expected, strict=True)):
+        data = [track.init, _read(directory, segment.uri)]
+        try:
+            hashes = framehash.parse(run(decode_command(pixel_format), stdin=data).stdout)
+            said = f"{len(hashes)} frames instead of {len(known.frame_hashes)}"
+        except (ToolFailed, FrameMismatch) as error:
+            hashes, said = (), error.message
+        if hashes != known.frame_hashes:
+            wrong = [a != b for a, b in zip(hashes, known.frame_hashes, strict=False)]
+            frame = known.start_frame + (wrong.index(True) if True in wrong else len(wrong))
+            _fail(
+                f"rung {rung!r}, segment {number} ({segment.uri}): it does not decode to what was "
+                f"measured from frame {frame} on ({said})",
+                rung=rung,
+                segment=number,
+                frame=frame,
+                file=segment.uri,
+            )
+
+
+def _check_audio(directory: Path, uri: str, dash: Mapping[str, readback.DashTrack]) -> _Track:
+    """Sound is gapless from its first sample on, decodes, and both playlists agree about it."""
+    folder = str(Path(uri).parent)
+    playlist = _playlist(directory, uri, readback.parse_media, rung="audio")
+    init = _read(directory, f"{folder}/{playlist.init_uri}", rung="audio")
+    segments: list[_Segment] = []
+    durations: list[Fraction] = []
+    try:
+        scale, priming = mp4.track_timescale(init), mp4.edit_media_time(init)
+        expected_time = 0
+    except ValueError as error:
+        _fail(f"audio: {folder}/{playlist.init_uri}: {error}", rung="audio")
+    for number, entry in enumerate(playlist.entries):
+        name = f"{folder}/{entry.uri}"
+        where: dict[str, Any] = {"rung": "audio", "segment": number, "file": name}
+        media = _read(directory, name, **where)
+        try:
+            fragments = tuple(mp4.fragments(init, media))
+            samples = [sample for fragment in fragments for sample in fragment.samples]
+        except ValueError as error:
+            _fail(f"audio, segment {number} ({name}): {error}", **where)
+        if not samples or samples[0].decode_time != expected_time:
+            _fail(f"audio, segment {number} ({name}): does not follow its predecessor", **where)
+        heard_from = max(expected_time - priming, 0)
+        expected_time = samples[-1].decode_time + samples[-1].duration
+        durations.append(Fraction(expected_time - priming - heard_from, scale))
+        segments.append(_Segment(name, fragments, len(media)))
+    if "audio" not in dash:
+        _fail("manifest.mpd has no sound, master.m3u8 has", rung="audio")
+    track = _Track(folder, init, playlist, tuple(segments), tuple(durations), [])
+    _check_times("audio", track, dash["audio"])
+    try:
+        done = run(
+            Command.of(
+                [
+                    *("-hide_banner", "-v", "error", "-protocol_whitelist", "pipe", "-f", "mp4"),
+                    *("-xerror", "-i", "pipe:0", "-map", "0:a:0", "-f", "null", "-"),
+                ]
+            ),
+            stdin=_bytes(directory, track),
+        )
+    except ToolFailed as error:
+        _fail(f"the sound does not decode: {error.message}", rung="audio", **error.context)
+    return _Track(folder, init, playlist, tuple(segments), tuple(durations), [], done.cpu_seconds)
+
+
+def _bytes(directory: Path, track: _Track) -> Iterator[bytes]:
+    yield track.init
+    for segment in track.segments:
+        yield (directory / segment.uri).read_bytes()
+
+
+def _playlist(directory: Path, uri: str, parse: Callable[[str], _T], **where: Any) -> _T:
+    try:
+        return parse(_read(directory, uri, **where).decode())
+    except ValueError as error:  # UnicodeDecodeError is one
+        _fail(f"{uri} cannot be read: {error}", file=uri, **where)
+
+
+def _read(directory: Path, uri: str, **where: Any) -> bytes:
+    path = directory / uri
+    if not path.resolve().is_relative_to(directory.resolve()):
+        _fail(f"{uri!r} lies outside the package", **{**where, "file": uri})
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        _fail(
+            f"{_place(where)}{uri} is missing or cannot be read ({error.strerror})",
+            **{**where, "file": uri},
+        )
+
+
+def _place(where: Mapping[str, Any]) -> str:
+    parts = [f"{name} {where[name]!r}" for name in ("rung", "segment") if name in where]
+    return ", ".join(parts) + ": " if parts else ""
+
+
+def _fail(message: str, **where: Any) -> NoReturn:
+    raise VerificationFailed(message, **where)

@@ -1,0 +1,210 @@
+"""Write a package: media first, playlists last, the same bytes for the same input."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from encoder import mp4
+from encoder.errors import OutputUnwritable, StoreUnusable
+from encoder.package import dash, hls
+from encoder.package.layout import (
+    AUDIO_BRAND,
+    VIDEO_BRAND,
+    AudioTrack,
+    KeyFrame,
+    Rendition,
+    TitlePackage,
+    VideoSegment,
+    WrittenPackage,
+    WrittenSegment,
+    WrittenTrack,
+    check_segment,
+    segment_name,
+    target_duration,
+)
+
+INIT = "init.mp4"
+AUDIO_NAME = "audio"
+
+
+def write_package(package: TitlePackage, directory: Path) -> WrittenPackage:
+    """Write ``package`` into ``directory``, which must not hold one yet.
+
+    Writes ``master.m3u8``, ``manifest.mpd``, ``video/<rung>/`` and ``audio/``, each with
+    ``init.mp4``, ``00000.m4s`` and so on, ``media.m3u8`` and, for video, ``iframes.m3u8``.
+    Encodes are copied byte for byte but for the numbers of their fragments.
+
+    Returns:
+        Exact sizes, times and digests of all that was written.
+
+    Raises:
+        ValueError: segments of one rung differ in codec configuration, so that no init fits them
+            all, or a segment does not hold its frames at their times.
+        StoreUnusable: an encode is missing, or its bytes are not those that were measured.
+        OutputUnwritable: there is a package already, or files cannot be written.
+    """
+    for rendition in package.renditions:
+        _check_configurations(rendition)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        video = tuple(_write_video(package, one, directory) for one in package.renditions)
+        audio = None if package.audio is None else _write_audio(package.audio, directory)
+        written = WrittenPackage(
+            frame_rate=package.frame_rate,
+            target_duration=target_duration(
+                [segment.duration for segment in video[0].segments],
+                [] if audio is None else [segment.duration for segment in audio.segments],
+            ),
+            video=video,
+            audio=audio,
+        )
+        for name, text in playlists(written).items():
+            (directory / name).write_text(text, encoding="utf-8", newline="\n")
+    except FileExistsError as error:
+        raise OutputUnwritable(
+            f"{directory} holds a package already ({error.filename}); write into an empty folder"
+        ) from error
+    except OSError as error:
+        raise OutputUnwritable(
+            f"the package could not be written to {directory} ({error.strerror}); "
+            "make room or name another folder"
+        ) from error
+    return written
+
+
+def playlists(package: WrittenPackage) -> dict[str, str]:
+    """Path relative to the package's folder, and text, of every playlist; the entries last."""
+    texts = {}
+    for track in package.video:
+        media = hls.media_playlist(track, package.target_duration)
+        iframes = hls.iframe_playlist(track, package.target_duration)
+        texts[f"{track.directory}/{hls.MEDIA}"] = media
+        texts[f"{track.directory}/{hls.IFRAMES}"] = iframes
+    if package.audio is not None:
+        media = hls.media_playlist(package.audio, package.target_duration)
+        texts[f"{package.audio.directory}/{hls.MEDIA}"] = media
+    texts[dash.MANIFEST] = dash.manifest(package)
+    texts[hls.MASTER] = hls.master_playlist(package)
+    return texts
+
+
+def _check_configurations(rendition: Rendition) -> None:
+    """One init serves a rung only where all its encodes were made for the same configuration."""
+    own = mp4.codec_configuration(rendition.init).sha256
+    for number, segment in enumerate(rendition.segments):
+        if segment.configuration != own:
+            raise ValueError(
+                f"segment {number} of rung {rendition.name!r} (frames [{segment.start_frame}, "
+                f"{segment.end_frame})) has codec configuration {segment.configuration[:12]}, the "
+                f"rung's init has {own[:12]}: players would decode garbage; encode the rung with "
+                "one recipe and size (x264: stitchable=1)"
+            )
+
+
+def _write_video(package: TitlePackage, rendition: Rendition, directory: Path) -> WrittenTrack:
+    folder = f"video/{rendition.name}"
+    (directory / folder).mkdir(parents=True)
+    init = mp4.cmaf_header(rendition.init, VIDEO_BRAND)
+    (directory / folder / INIT).write_bytes(init)
+    configuration = mp4.codec_configuration(init)
+    segments: list[WrittenSegment] = []
+    sequence_number = 1
+    for number, segment in enumerate(rendition.segments):
+        media = _read(rendition.name, segment)
+        fragments = check_segment(rendition.name, segment, media, init, package.frame_rate)
+        media = mp4.number_fragments(media, sequence_number)
+        sequence_number += len(fragments)
+        uri = f"{folder}/{segment_name(number)}"
+        (directory / uri).write_bytes(media)
+        end = segment.end_frame / package.frame_rate
+        segments.append(
+            WrittenSegment(
+                uri=uri,
+                start=segment.start_frame / package.frame_rate,
+                duration=(segment.end_frame - segment.start_frame) / package.frame_rate,
+                size=len(media),
+                sha256=hashlib.sha256(media).hexdigest(),
+                keyframes=keyframes(fragments, mp4.track_timescale(init), end),
+            )
+        )
+    return WrittenTrack(
+        name=rendition.name,
+        directory=folder,
+        codecs=configuration.codecs,
+        timescale=mp4.track_timescale(init),
+        init_uri=f"{folder}/{INIT}",
+        init_size=len(init),
+        init_sha256=hashlib.sha256(init).hexdigest(),
+        segments=tuple(segments),
+        width=configuration.width,
+        height=configuration.height,
+    )
+
+
+def keyframes(
+    fragments: Sequence[mp4.Fragment], timescale: int, end: Fraction
+) -> tuple[KeyFrame, ...]:
+    """The key frame that begins each fragment of a segment that ends at ``end`` seconds."""
+    starts = [Fraction(f.samples[0].composition_time, timescale) for f in fragments]
+    return tuple(
+        KeyFrame(
+            start=start,
+            duration=until - start,
+            offset=fragment.start,
+            size=fragment.samples[0].offset + fragment.samples[0].size - fragment.start,
+        )
+        for fragment, start, until in zip(fragments, starts, [*starts[1:], end], strict=True)
+    )
+
+
+def _read(name: str, segment: VideoSegment) -> bytes:
+    """A segment's bytes, which must be those that were measured."""
+    where = f"rung {name!r}, frames [{segment.start_frame}, {segment.end_frame})"
+    try:
+        media = segment.media if isinstance(segment.media, bytes) else segment.media.read_bytes()
+    except OSError as error:
+        raise StoreUnusable(
+            f"{where}: the encode cannot be read ({error.strerror}); run again to make it again"
+        ) from error
+    if len(media) != segment.size or hashlib.sha256(media).hexdigest() != segment.sha256:
+        raise StoreUnusable(
+            f"{where}: the encode has {len(media)} bytes that are not the {segment.size} that "
+            "were measured; run again to make it again"
+        )
+    return media
+
+
+def _write_audio(audio: AudioTrack, directory: Path) -> WrittenTrack:
+    (directory / AUDIO_NAME).mkdir()
+    init = mp4.cmaf_header(audio.init, AUDIO_BRAND)
+    (directory / AUDIO_NAME / INIT).write_bytes(init)
+    configuration = mp4.audio_configuration(init)
+    segments = []
+    for number, segment in enumerate(audio.segments):
+        uri = f"{AUDIO_NAME}/{segment_name(number)}"
+        (directory / uri).write_bytes(segment.media)
+        segments.append(
+            WrittenSegment(
+                uri=uri,
+                start=segment.start,
+                duration=segment.duration,
+                size=len(segment.media),
+                sha256=hashlib.sha256(segment.media).hexdigest(),
+            )
+        )
+    return WrittenTrack(
+        name=AUDIO_NAME,
+        directory=AUDIO_NAME,
+        codecs=configuration.codecs,
+        timescale=mp4.track_timescale(init),
+        init_uri=f"{AUDIO_NAME}/{INIT}",
+        init_size=len(init),
+        init_sha256=hashlib.sha256(init).hexdigest(),
+        segments=tuple(segments),
+        channels=configuration.channels,
+        sample_rate=configuration.sample_rate,
+        language=audio.language,
+    )
