@@ -97,16 +97,25 @@ class MeasuredCurve:
         between = zip(asked, np.exp(log_bits).tolist(), quality.tolist(), strict=True)
         return tuple(self._candidate(crf, bits, score) for crf, bits, score in between)
 
-    def measured_points(self) -> tuple[Candidate, ...]:
-        """The measured points alone, by ascending CRF."""
-        known = sorted(self.measurements.items())
-        return tuple(Candidate(crf, float(m.bits), m.quality, True) for crf, m in known)
-
     def _candidate(self, crf: float, bits: float, quality: float) -> Candidate:
         exact = self.measurements.get(crf)
         if exact is None:
             return Candidate(crf, bits, quality, False)
         return Candidate(crf, float(exact.bits), exact.quality, True)
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredPoints:
+    """Measured points of one shot at one size, with nothing between them."""
+
+    frames: int
+    measurements: Mapping[float, Measurement]
+    """By CRF; at least one."""
+
+    def points(self, step: float = CRF_STEP) -> tuple[Candidate, ...]:
+        """The measurements by ascending CRF, whatever ``step``."""
+        known = sorted(self.measurements.items())
+        return tuple(Candidate(crf, float(m.bits), m.quality, True) for crf, m in known)
 
 
 def pchip_slopes(x: Floats, y: Floats) -> Floats:

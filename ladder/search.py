@@ -1,0 +1,166 @@
+"""What to measure next: a pure function of what is known.
+
+A search never encodes. A driver asks it for a :data:`Step`, carries out what it says, adds the
+results to what is known and asks again. Because the answer depends on the set of measurements
+alone, never on their order or on who made them, a killed job continues as if nothing had
+happened, and measurements that some other job left in the store do not change the plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol
+
+from encoder.media import OperatingPoint, Shot
+from ladder.constraints import InfeasibleResult
+from ladder.curves import Curve, MeasuredCurve, MeasuredPoints, Measurement
+from ladder.profiles import Profile, Size
+from ladder.rungs import LadderPlan, Policy, TitleCurves, solve
+
+Request = tuple[int, OperatingPoint]
+"""A shot by its number, and how to encode it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TitleShape:
+    """A title as a search sees it."""
+
+    shots: tuple[Shot, ...]
+    frame_rate: Fraction
+    sizes: tuple[Size, ...]
+    recipe: str
+    codec: str
+    """Key of the profile's CRF grids."""
+    source_bits: int | None = None
+    """Of the source's video stream in total, if known."""
+
+    def point(self, size: Size, crf: float) -> OperatingPoint:
+        """The operating point of this title's recipe."""
+        return OperatingPoint(self.recipe, size.width, size.height, crf)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Everything that a search decides from."""
+
+    title: TitleShape
+    profile: Profile
+    policy: Policy
+    measurements: Mapping[Request, Measurement]
+    """May hold more than this search asked for; what it did not ask for, it does not use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Encode and score these, then ask again. Never empty; none of them is known yet."""
+
+    requests: tuple[Request, ...]
+    """By shot, then smallest size, then CRF."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The ladder; every point of it is measured."""
+
+    plan: LadderPlan
+    title: TitleCurves
+    """The curves that it was solved on."""
+
+
+Step = Measure | Done | InfeasibleResult
+
+
+class Search(Protocol):
+    """A way to find a ladder."""
+
+    @property
+    def name(self) -> str:
+        """As in ``--search``."""
+        ...
+
+    def step(self, known: Known) -> Step:
+        """What to do next; pure, and the same for the same set of measurements."""
+        ...
+
+
+def full_grid(title: TitleShape, profile: Profile) -> tuple[Request, ...]:
+    """Every shot at every size and every CRF of the profile's grid for the title's codec."""
+    return tuple(
+        (shot, title.point(size, crf))
+        for shot in range(len(title.shots))
+        for size in title.sizes
+        for crf in profile.crf_grid[title.codec]
+    )
+
+
+def measured_title(
+    known: Known, requests: Collection[Request], *, interpolate: bool = True
+) -> TitleCurves:
+    """The title's curves through the measurements of ``requests``, and nothing else.
+
+    Without ``interpolate`` the measured points are the only candidates.
+
+    Raises:
+        KeyError: some request is not measured.
+    """
+    title = known.title
+    cells: dict[tuple[int, Size], dict[float, Measurement]] = {}
+    for shot, point in requests:
+        cell = cells.setdefault((shot, Size(point.width, point.height)), {})
+        cell[point.crf] = known.measurements[shot, point]
+
+    def curve(shot: int, size: Size) -> Curve:
+        frames, measured = title.shots[shot].frames, cells[shot, size]
+        return (MeasuredCurve if interpolate else MeasuredPoints)(frames, measured)
+
+    return TitleCurves(
+        frame_rate=title.frame_rate,
+        recipe=title.recipe,
+        shots=title.shots,
+        curves={
+            size: tuple(curve(shot, size) for shot in range(len(title.shots)))
+            for size in title.sizes
+        },
+        source_bits=title.source_bits,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ExhaustiveSearch:
+    """Measure the whole grid, solve, measure what was chosen; repeat until nothing is new.
+
+    The choice falls on points between the grid's, and measuring them moves the curves a little,
+    so the solution can move once more. After ``rounds`` solutions the choice is limited to what
+    has been measured. Rounds are replayed from the grid at every step: that is what makes the
+    result independent of what else has been measured.
+    """
+
+    rounds: int = 4
+
+    @property
+    def name(self) -> str:
+        """As in ``--search``."""
+        return "exhaustive"
+
+    def step(self, known: Known) -> Step:
+        """The grid first, then what the ladder would deliver, then the ladder."""
+        used = set(full_grid(known.title, known.profile))
+        for solved in range(self.rounds + 1):
+            missing = used - known.measurements.keys()
+            if missing:
+                return Measure(tuple(sorted(missing, key=_order)))
+            title = measured_title(known, used, interpolate=solved < self.rounds)
+            plan = solve(title, known.profile, known.policy)
+            if isinstance(plan, InfeasibleResult):
+                return plan
+            if plan.points <= used:
+                return Done(plan, title)
+            used |= plan.points
+        raise AssertionError("only measured points were left to choose from")
+
+
+def _order(request: Request) -> tuple[int, int, int, float]:
+    shot, point = request
+    return shot, point.width * point.height, point.width, point.crf
