@@ -163,6 +163,7 @@ class DaskExecutor:
         self._stack = contextlib.ExitStack()
         self._client: Any = None
         self._cluster: Any = None
+        self._dispatch: _Dispatch | None = None
         self._abandoned = False
 
     def __enter__(self) -> Self:
@@ -241,15 +242,17 @@ class DaskExecutor:
         if not waiting:
             return
         self.start()
-        dispatch = _Dispatch(self._client, waiting, self._retries)
+        self._dispatch = dispatch = _Dispatch(self._client, waiting, self._retries)
         try:
             yield from dispatch.outcomes()
         finally:
-            if dispatch.abandon():
-                self._abandoned = True
+            self._abandoned |= dispatch.abandon()
 
     def close(self) -> None:
         """As :meth:`Executor.close`."""
+        if self._dispatch is not None:  # its iterator may not have been closed
+            self._abandoned |= self._dispatch.abandon()
+            self._dispatch = None
         client, cluster = self._client, self._cluster
         self._client = self._cluster = None
         if cluster is not None and self._abandoned:
@@ -350,6 +353,7 @@ class _Dispatch:
             self._thread.join(CLOSE_SECONDS)
         if not self._running:
             return False
+        self._waiting.clear()
         with contextlib.suppress(Exception):  # the cluster may be gone, and then so are they
             self._client.cancel([future for _, _, future in self._running.values()])
         return True
@@ -372,6 +376,11 @@ class _Dispatch:
     def _loop(self) -> None:
         alone_since: float | None = None
         while (self._waiting or self._running) and not self._stop.is_set():
+            if self._client.status in ("closing", "closed"):
+                raise ShotladderError(
+                    "the Dask scheduler was lost; what was finished is in the store, run the "
+                    "same command again"
+                )
             slots = _threads(self._client)
             while self._waiting and len(self._running) < slots:
                 self._submit(*self._waiting.popleft())

@@ -219,7 +219,7 @@ def test_dask_uses_its_workers_at_once_longest_first(dask: DaskExecutor) -> None
     assert os.getpid() not in {pid for pid, _, _ in spans.values()}
     by_start = sorted(spans, key=lambda cost: spans[cost][1])
     assert set(by_start[:2]) == {6, 5}
-    assert by_start[-1] == 1
+    assert set(by_start[-2:]) == {2, 1}
     busy = sum(end - start for _, start, end in spans.values())
     wall = max(end for _, _, end in spans.values()) - min(start for _, start, _ in spans.values())
     assert busy / wall > 1.7
@@ -295,7 +295,6 @@ def test_close_does_not_wait_for_busy_workers() -> None:
     time.sleep(0.2)
     started_here = set(psutil.Process().children()) - set(before)
     assert started_here
-    outcomes.close()  # type: ignore[attr-defined]
     started = time.monotonic()
     executor.close()
     assert time.monotonic() - started < 3
