@@ -1,0 +1,119 @@
+"""The shape of the code: who may import whom, and what must stay in one place."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+PACKAGES = ("encoder", "vmaf", "ladder", "recommender", "cluster")
+MODULES = sorted(path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py"))
+# A foreign package of these names would shadow ours, or ours another's.
+FORBIDDEN_NAMES = {"core", "tools", "script", "config", "routine", "model"}
+NAMELESS = {"utils", "util", "helper", "helpers", "manager", "misc", "common"}
+
+
+def name(path: Path) -> str:
+    return path.relative_to(REPOSITORY).as_posix()
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Modules that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield node.module
+
+
+def importers(*modules: str) -> list[str]:
+    return [
+        name(path)
+        for path in MODULES
+        if any(found.split(".")[0] in modules for found in imported(path))
+    ]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    # As a user's shell has it: pytest's own path must not help.
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_the_contracts_of_pyproject_hold() -> None:
+    code = "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True))"
+    ended = run("-c", code)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "0 broken" in ended.stdout
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_our_packages_are_ours(package: str) -> None:
+    found = importlib.import_module(package).__file__
+    assert found is not None
+    assert Path(found).resolve() == REPOSITORY.resolve() / package / "__init__.py"
+
+
+def test_only_the_seam_starts_processes() -> None:
+    assert importers("subprocess", "pty") == ["encoder/ffmpeg.py"]
+    starters = {"system", "popen", "fork", "forkpty", "posix_spawn", "posix_spawnp", "startfile"}
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                called = node.attr
+                starts = called in starters or called.startswith(("exec", "spawn"))
+                assert not (node.value.id == "os" and starts), f"{name(path)}:{node.lineno}"
+                assert called != "create_subprocess_exec", f"{name(path)}:{node.lineno}"
+
+
+def test_only_the_complexity_model_knows_torch() -> None:
+    users = importers("torch", "torchvision", "safetensors")
+    assert [user for user in users if not user.startswith("ladder/complexity")] == []
+
+
+def test_only_cluster_knows_dask() -> None:
+    users = importers("dask", "distributed")
+    assert [user for user in users if not user.startswith("cluster/")] == []
+
+
+def test_product_code_does_not_know_its_tests() -> None:
+    assert importers("tests", "pytest", "hypothesis", "conftest") == []
+
+
+@pytest.mark.parametrize(
+    ("package", "heavy"),
+    [
+        ("encoder", {"torch", "dask", "distributed", "scenedetect", "cv2", "av"}),
+        ("vmaf", {"torch", "dask", "distributed", "scenedetect"}),
+        ("ladder", {"torch", "dask", "distributed", "scenedetect", "cv2", "av"}),
+        ("recommender", {"torch", "dask", "distributed", "scenedetect"}),
+        ("cluster", {"torch", "distributed"}),
+        ("cluster.executor", {"torch", "dask", "distributed"}),
+        ("cluster.progress", {"torch", "dask", "distributed"}),
+    ],
+)
+def test_importing_a_package_loads_nothing_heavy(package: str, heavy: set[str]) -> None:
+    code = f"import sys, {package}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    ended = run("-W", "error", "-c", code)
+    assert ended.returncode == 0, ended.stderr
+    assert set(ended.stdout.split()) & heavy == set()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_a_module_is_named_for_what_it_does_and_says_it(path: Path) -> None:
+    assert path.stem not in FORBIDDEN_NAMES | NAMELESS
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
