@@ -1,0 +1,192 @@
+"""The analysis pass: a title is decoded once, and everyone who looks at it is fed from that.
+
+:func:`small_frames` yields the title's canonical frames as small pictures, one at a time;
+:func:`feed` pushes them to analysers (shot detection, features, stills), which never open
+anything. It is also the check on the index: every frame that :mod:`encoder.index` lists has to
+come out of the decoder, in order, or the source is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol
+
+import av
+import av.error
+import numpy as np
+import numpy.typing as npt
+from av.video.reformatter import ColorRange, Interpolation
+
+from encoder.errors import SourceUnusable
+from encoder.probe import opened
+from encoder.reference import ReferenceSource
+
+SMALL_SIDE = 320
+"""Pixels of the longer side of a small frame."""
+
+Plane = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SmallFrame:
+    """A canonical frame, averaged down, upright."""
+
+    number: int
+    """On the canonical timeline."""
+    yuv: Plane
+    """(3, height, width) limited range, 8 bit, no chroma subsampling."""
+    picture: av.VideoFrame
+    """The decoded frame itself, as stored (not upright, not converted), for an analyser that
+    wants it larger. Keep none: the decoder has few."""
+
+    @property
+    def luma(self) -> Plane:
+        """(height, width) 16 is black, 235 white."""
+        luma: Plane = self.yuv[0]
+        return luma
+
+    def bgr(self) -> Plane:
+        """(height, width, 3) full range, BT.601: for looking and comparing, not for measuring."""
+        yuv = self.yuv.astype(np.float32) - np.array([16, 128, 128], np.float32)[:, None, None]
+        rgb = np.tensordot(_YUV_TO_BGR, yuv, axes=1)
+        bgr: Plane = rgb.clip(0, 255).astype(np.uint8)
+        return np.ascontiguousarray(np.moveaxis(bgr, 0, -1))
+
+
+_YUV_TO_BGR = np.array(
+    [[1.1644, 2.0172, 0.0], [1.1644, -0.3918, -0.8130], [1.1644, 0.0, 1.5960]], np.float32
+)
+
+
+class Analyser(Protocol):
+    """Eats frames in order; keeps what it needs; is asked for its result when all are eaten."""
+
+    def push(self, frame: SmallFrame) -> None:
+        """Take the next frame."""
+
+
+def feed(frames: Iterable[SmallFrame], *analysers: Analyser) -> int:
+    """Push every frame to every analyser.
+
+    Returns:
+        How many frames there were.
+    """
+    count = 0
+    for frame in frames:
+        for analyser in analysers:
+            analyser.push(frame)
+        count += 1
+    return count
+
+
+def small_size(width: int, height: int) -> tuple[int, int]:
+    """(width, height) of small frames of a picture; never larger than the picture."""
+    scale = min(Fraction(1), Fraction(SMALL_SIDE, max(width, height)))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def small_frames(source: ReferenceSource, threads: int = 2) -> Iterator[SmallFrame]:
+    """Decode the title once and yield its canonical frames, small; memory is that of one frame.
+
+    Where the canonical timeline repeats a source frame, the same pixels come again.
+
+    Raises:
+        SourceUnusable: a frame of the index does not decode, or the picture changes its size.
+    """
+    width, height = small_size(source.width, source.height)
+    if source.info.quarter_turned:
+        width, height = height, width
+    timeline = source.timeline
+    number = 0
+    for position, picture in enumerate(_decoded(source, threads)):
+        last = (
+            position if timeline.source_of is None else _last_showing(timeline.source_of, position)
+        )
+        if number > last:
+            continue  # a burst of source frames within one canonical frame: only the last shows
+        small = picture.reformat(
+            width=width,
+            height=height,
+            format="yuv444p",
+            interpolation=Interpolation.AREA,
+            dst_color_range=ColorRange.MPEG,
+            threads=1,
+        )
+        yuv = _upright(small.to_ndarray().astype(np.uint8, copy=False), source.info.orientation)
+        while number <= last:
+            yield SmallFrame(number, yuv, picture)
+            number += 1
+
+
+def _last_showing(source_of: npt.NDArray[np.int64], position: int) -> int:
+    return int(np.searchsorted(source_of, position, side="right")) - 1
+
+
+def _decoded(source: ReferenceSource, threads: int) -> Iterator[av.VideoFrame]:
+    """Exactly the frames of the index, in order."""
+    pts = source.index.pts
+    expected = 0
+    for picture in _pictures(source, threads):
+        if expected == len(pts):
+            break  # what a torn packet at the end still gave
+        if picture.pts is None or picture.pts < pts[expected]:
+            continue  # before the first keyframe
+        if picture.pts > pts[expected]:
+            raise _missing(source, expected)
+        if (picture.width, picture.height) != (source.info.width, source.info.height):
+            raise SourceUnusable(
+                f"cannot use {source.path}: its picture changes from {source.info.width}x"
+                f"{source.info.height} to {picture.width}x{picture.height} at frame {expected}; "
+                "cut it there"
+            )
+        yield picture
+        expected += 1
+    if expected < len(pts):
+        raise _missing(source, expected)
+
+
+def _missing(source: ReferenceSource, frame: int) -> SourceUnusable:
+    seconds = float(
+        (int(source.index.pts[frame]) - int(source.index.pts[0])) * source.index.time_base
+    )
+    return SourceUnusable(
+        f"cannot use {source.path}: frame {frame} of {source.index.frames} (at {seconds:.3f} s) "
+        "does not decode; the file is damaged there, copy it again or cut it",
+        frame=frame,
+        seconds=seconds,
+    )
+
+
+def _pictures(source: ReferenceSource, threads: int) -> Iterator[av.VideoFrame]:
+    with opened(source.path) as container:
+        stream = container.streams[source.info.stream_index]
+        assert isinstance(stream, av.video.VideoStream)
+        stream.thread_type = "AUTO"
+        stream.thread_count = threads
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets)
+            except (StopIteration, av.error.FFmpegError):
+                return  # the end, or a file cut short: the index ends there as well
+            try:
+                yield from packet.decode()
+            except av.error.FFmpegError:
+                continue  # the frame it would have given will be missed
+
+
+def _upright(yuv: Plane, orientation: tuple[str, ...]) -> Plane:
+    for step in orientation:
+        if step == "hflip":
+            yuv = yuv[:, :, ::-1]
+        elif step == "vflip":
+            yuv = yuv[:, ::-1, :]
+        else:
+            yuv = yuv.transpose(0, 2, 1)
+            if step in ("transpose=clock", "transpose=clock_flip"):
+                yuv = yuv[:, :, ::-1]
+            if step in ("transpose=cclock", "transpose=clock_flip"):
+                yuv = yuv[:, ::-1, :]
+    return np.ascontiguousarray(yuv)
