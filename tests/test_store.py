@@ -10,6 +10,7 @@ import random
 import resource
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -522,26 +523,23 @@ def _publish_as_nobody(root: Path, answers: Any) -> None:
         answers.put("no error")
 
 
-def test_a_store_that_may_not_be_written_is_one_line(root: Path) -> None:
-    publish(Store(root))
-    for folder in [root, *root.rglob("*")]:
-        if folder.is_dir():
+def test_a_store_that_may_not_be_written_is_one_line() -> None:
+    # Not below tmp_path, which only its owner may enter.
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place) / "store"
+        publish(Store(root))
+        folders = [Path(place), root, *(path for path in root.rglob("*") if path.is_dir())]
+        for folder in folders:
             folder.chmod(0o555)
-    for parent in root.parents:
-        if not parent.stat().st_mode & 0o001 and os.geteuid() == 0:
-            parent.chmod(0o711)
-        if parent.name.startswith("pytest-of"):
-            break
-    answers = multiprocessing.get_context("fork").Queue()
-    child = in_child(_publish_as_nobody, root, answers)
-    message = answers.get(timeout=10)
-    child.join()
-    for folder in [root, *root.rglob("*")]:
-        if folder.is_dir():
+        answers = multiprocessing.get_context("fork").Queue()
+        child = in_child(_publish_as_nobody, root, answers)
+        message = answers.get(timeout=10)
+        child.join()
+        for folder in folders:
             folder.chmod(0o755)
-    assert "Permission denied" in message
-    assert "\n" not in message
-    assert publish(Store(root)) == Store(root).get(KEY)
+        assert "Permission denied" in message
+        assert "\n" not in message
+        assert publish(Store(root)) == Store(root).get(KEY)
 
 
 def test_a_file_in_the_stores_place_is_one_line(tmp_path: Path) -> None:
