@@ -76,7 +76,9 @@ class ShotWork:
     def cost(self) -> float:
         """Expected CPU seconds, for ordering and planning."""
         return sum(
-            typical_cpu_seconds(point.recipe, point.width, point.height, self.shot.frames)
+            typical_cpu_seconds(
+                point.recipe, point.width, point.height, self.shot.frames, point.crf
+            )
             + sum(
                 models.typical_cpu_seconds(
                     model,

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.keys import file_sha256, key
 from cluster.stages import TitleSource
 from cluster.store import Store
-from encoder import shots
 from encoder.errors import SourceUnusable
+from encoder.frames import feed, small_frames
 from encoder.media import Shot
 from encoder.reference import ReferenceSource, plan_source
+from encoder.shots import CutDetector, plan_shots
 from ladder.document import TitleFacts
+
+SHOTS_VERSION = 1
+"""Part of the key of a title's shots: raise it when detection or planning changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,7 @@ def shots_key(source: TitleSource) -> str:
     """Identity of a title's shots."""
     return key(
         "shots",
-        shots.STAGE_VERSION,
+        SHOTS_VERSION,
         source=source.sha256,
         reference=source.reference.graph_id,
     )
@@ -88,12 +93,17 @@ def find_shots(source: TitleSource, store_root: str) -> tuple[Shot, ...]:
     with store.claim(identity):
         record = store.get(identity)
         if record is None:
-            found, cpu_seconds = shots.analyse(source.reference)
+            reference = source.reference
+            before = time.process_time()
+            detector = CutDetector(reference.frame_rate)
+            feed(small_frames(reference), detector)
+            found = plan_shots(detector.cuts(), reference.frames, reference.frame_rate)
+            cpu_seconds = time.process_time() - before
             record = store.publish(
                 identity,
                 value=[[shot.start, shot.end, list(shot.cuts)] for shot in found],
                 cpu_seconds={"other": cpu_seconds},
                 stage="shots",
-                version=shots.STAGE_VERSION,
+                version=SHOTS_VERSION,
             )
     return tuple(Shot(start, end, tuple(cuts)) for start, end, cuts in record.value)

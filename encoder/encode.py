@@ -7,7 +7,6 @@ will be delivered, byte for byte, and whose init part is kept beside it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -86,9 +85,7 @@ def encode_command(
         copies = branch.filter_multi_output("split", len(wanted))
         for number, (point, path) in enumerate(wanted):
             outputs.append(_output(copies.stream(number), source, shot, point, path))
-    graph = ffmpeg.merge_outputs(*outputs).global_args(
-        "-v", "error", "-y", *GLOBAL_ARGUMENTS
-    )
+    graph = ffmpeg.merge_outputs(*outputs).global_args("-v", "error", "-y", *GLOBAL_ARGUMENTS)
     return Command.of(graph.get_args())
 
 
@@ -166,5 +163,5 @@ def _finish(frame_rate: Fraction, shot: Shot, point: OperatingPoint, path: Path)
         media_path=media_path,
         num_bytes=len(media),
         codecs=configuration.codecs,
-        codec_sha256=hashlib.sha256(configuration.config).hexdigest(),
+        codec_sha256=configuration.sha256,
     )

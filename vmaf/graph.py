@@ -27,6 +27,9 @@ from encoder.ffmpeg import Command
 from encoder.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
 from vmaf.models import looks_at_encoder
 
+LEAST_LONG_SIDE, LEAST_SHORT_SIDE = 320, 180
+"""VMAF v1's banding feature refuses smaller pictures (or crashes on them)."""
+
 CONTEXT_FRAMES = 4
 """Source frames on each side of what is scored: shot-wise then equals whole-rung scores."""
 
@@ -54,6 +57,17 @@ class Context:
         return cls(min(CONTEXT_FRAMES, start), min(CONTEXT_FRAMES, frames - end))
 
 
+def viewing_size(source: ReferenceSource) -> tuple[int, int]:
+    """Width and height at which encodes are compared: the title's display size.
+
+    A title too small for the quality model is looked at through an integer magnifier, bicubic on
+    both sides.
+    """
+    short, long = sorted((source.width, source.height))
+    factor = max(1, -(-LEAST_SHORT_SIDE // short), -(-LEAST_LONG_SIDE // long))
+    return factor * source.width, factor * source.height
+
+
 def score_command(
     source: ReferenceSource,
     start: int,
@@ -65,9 +79,11 @@ def score_command(
 ) -> Command:
     """The ffmpeg call that scores ``encodes`` of frames ``[start, end)`` with ``models``."""
     context = Context.of(start, end, source.frames)
+    reference = open_reference(source, start - context.before, end + context.after)
+    if viewing_size(source) != (source.width, source.height):
+        reference = reference.filter("scale", *viewing_size(source), flags="bicubic")
     reference = (
-        open_reference(source, start - context.before, end + context.after)
-        .filter("format", "yuv420p10le")
+        reference.filter("format", "yuv420p10le")
         .filter("settb", "1/1000")
         .filter("setpts", "N*40")
         .filter_multi_output("split", len(encodes))
@@ -83,12 +99,8 @@ def score_command(
             log_paths[number],
         )
         outputs.append(ffmpeg.output(scored, "-", f="null", fps_mode="passthrough"))
-        outputs.append(
-            ffmpeg.output(decoded.stream(1), str(hash_paths[number]), **_hash_options())
-        )
-    graph = ffmpeg.merge_outputs(*outputs).global_args(
-        "-v", "error", "-y", *GLOBAL_ARGUMENTS
-    )
+        outputs.append(ffmpeg.output(decoded.stream(1), str(hash_paths[number]), **_hash_options()))
+    graph = ffmpeg.merge_outputs(*outputs).global_args("-v", "error", "-y", *GLOBAL_ARGUMENTS)
     return Command.of(graph.get_args())
 
 
@@ -108,7 +120,7 @@ def upscaled(stream: Any, source: ReferenceSource, context: Context) -> Any:
             stop_mode="clone",
         )
     return (
-        stream.filter("scale", source.width, source.height, flags="bicubic")
+        stream.filter("scale", *viewing_size(source), flags="bicubic")
         .filter("format", "yuv420p10le")
         .filter("settb", "1/1000")
         .filter("setpts", "N*40")
@@ -133,9 +145,11 @@ def libvmaf(
 def _model(name: str, encode: Distorted) -> str:
     options = [f"version={name}", f"name={name}"]
     if looks_at_encoder(name):
+        short, long = sorted((encode.width, encode.height))
+        factor = max(1, LEAST_SHORT_SIDE / short, LEAST_LONG_SIDE / long)
         options += [
-            f"cambi.enc_width={encode.width}",
-            f"cambi.enc_height={encode.height}",
+            f"cambi.enc_width={round(factor * encode.width)}",
+            f"cambi.enc_height={round(factor * encode.height)}",
             "cambi.enc_bitdepth=8",
         ]
     return ":".join(options)

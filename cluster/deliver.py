@@ -1,0 +1,230 @@
+"""From chosen operating points to a verified package with its documents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.keys import key
+from cluster.measuring import Request
+from cluster.stages import MeasuredEncode
+from cluster.store import Store
+from cluster.title import Title
+from encoder.ffmpeg import children_cpu_seconds
+from encoder.package import audio, layout
+from encoder.package.verify import ExpectedSegment, VerifyReport, verify_package
+from encoder.package.write import write_package
+from ladder.document import Cell, Measurements, Quality, Rung, Segment, ShotRow
+from vmaf.pool import pool
+
+FRAME_HASHES = "frames.hash"
+"""Beside each rung's media: 16 bytes per frame, as decoded when its segments were scored."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenRung:
+    """A rung of the plan: one measured encode per shot."""
+
+    name: str
+    slope: float | None
+    predicted_quality: float | None
+    encodes: tuple[MeasuredEncode, ...]
+
+
+def rung_names(heights: Sequence[int]) -> list[str]:
+    """``v1-234p`` and so on, from the lowest rate: unique, and readable in a player's menu."""
+    return [f"v{number}-{height}p" for number, height in enumerate(heights, 1)]
+
+
+def sound(title: Title, store: Store) -> layout.AudioTrack | None:
+    """The title's sound, encoded once and cut at its shots; None where there is none.
+
+    Raises:
+        ToolFailed: the sound cannot be decoded.
+    """
+    reference = title.reference
+    streams = reference.info.audio
+    if not streams:
+        return None
+    identity = key(
+        "audio",
+        audio.STAGE_VERSION,
+        source=title.source.sha256,
+        stream=streams[0].index,
+        start=reference.index.start_seconds,
+        duration=reference.timeline.duration_seconds,
+        bit_rate=audio.BIT_RATE,
+    )
+    with store.claim(identity):
+        record = store.get(identity)
+        if record is None:
+            before = children_cpu_seconds()
+            with store.scratch() as scratch:
+                made = audio.encode_audio(
+                    Path(reference.path),
+                    streams[0].index,
+                    scratch / "audio.mp4",
+                    first_video_pts=reference.index.start_seconds,
+                    duration=reference.timeline.duration_seconds,
+                )
+                blobs = {"audio": store.put_blob(made, move=True)} if made else {}
+            record = store.publish(
+                identity,
+                value={"audible": made is not None},
+                blobs=blobs,
+                cpu_seconds={"other": children_cpu_seconds() - before},
+                stage="audio",
+                version=audio.STAGE_VERSION,
+            )
+    if not record.value["audible"]:
+        return None
+    ends = [shot.end / reference.frame_rate for shot in title.shots]
+    return audio.segment_audio(
+        store.path(record.blobs["audio"]).read_bytes(), ends, streams[0].language
+    )
+
+
+def write_media(
+    title: Title,
+    rungs: Sequence[ChosenRung],
+    track: layout.AudioTrack | None,
+    store: Store,
+    directory: Path,
+) -> layout.WrittenPackage:
+    """Write media, playlists and frame hashes into ``directory``."""
+    package = layout.TitlePackage(
+        frame_rate=title.reference.frame_rate,
+        shots=tuple((shot.start, shot.end) for shot in title.shots),
+        renditions=tuple(
+            layout.Rendition(
+                name=rung.name,
+                init=store.path(rung.encodes[0].init).read_bytes(),
+                segments=tuple(
+                    layout.VideoSegment(
+                        start_frame=made.shot.start,
+                        end_frame=made.shot.end,
+                        media=store.path(made.media),
+                        size=made.num_bytes,
+                        sha256=made.media.sha256,
+                        configuration=made.codec_sha256,
+                    )
+                    for made in rung.encodes
+                ),
+            )
+            for rung in rungs
+        ),
+        audio=track,
+    )
+    written = write_package(package, directory)
+    for rung, on_disk in zip(rungs, written.video, strict=True):
+        hashes = "".join(digest for made in rung.encodes for digest in made.frame_hashes)
+        (directory / on_disk.directory / FRAME_HASHES).write_bytes(bytes.fromhex(hashes))
+    return written
+
+
+def verify_directory(directory: Path, rungs: Sequence[Rung], frame_rate: str) -> VerifyReport:
+    """Decode a package and compare every frame with those that were scored.
+
+    Raises:
+        VerificationFailed: it is not what was measured.
+    """
+    from fractions import Fraction
+
+    return verify_package(
+        directory, Fraction(frame_rate), {rung.name: _expected(directory, rung) for rung in rungs}
+    )
+
+
+def _expected(directory: Path, rung: Rung) -> list[ExpectedSegment]:
+    from encoder.errors import VerificationFailed
+
+    folder = Path(rung.init_uri).parent
+    try:
+        packed = (directory / folder / FRAME_HASHES).read_bytes()
+    except OSError as error:
+        raise VerificationFailed(
+            f"{folder / FRAME_HASHES} cannot be read ({error.strerror})"
+        ) from error
+    if len(packed) != 16 * rung.segments[-1].end_frame:
+        raise VerificationFailed(f"{folder / FRAME_HASHES} does not hold one hash a frame")
+    hashes = [packed[at : at + 16].hex() for at in range(0, len(packed), 16)]
+    return [
+        ExpectedSegment(
+            start_frame=segment.start_frame,
+            end_frame=segment.end_frame,
+            frame_hashes=tuple(hashes[segment.start_frame : segment.end_frame]),
+            sha256=segment.sha256,
+        )
+        for segment in rung.segments
+    ]
+
+
+def document_rungs(
+    rungs: Sequence[ChosenRung], written: layout.WrittenPackage, codec: str
+) -> list[Rung]:
+    """The rungs as ``ladder.json`` has them."""
+    return [
+        Rung(
+            name=rung.name,
+            codec=codec,
+            codecs=track.codecs,
+            width=track.width,
+            height=track.height,
+            bitrate=round(track.average_bitrate),
+            peak_bitrate=round(track.peak_bitrate(written.target_duration)),
+            slope=rung.slope,
+            quality={
+                model: Quality(
+                    **pool([score for e in rung.encodes for score in e.scores[model]]).as_dict()
+                )
+                for model in rung.encodes[0].scores
+            },
+            predicted_quality=rung.predicted_quality,
+            init_uri=track.init_uri,
+            segments=[
+                Segment(
+                    shot=number,
+                    start_frame=made.shot.start,
+                    end_frame=made.shot.end,
+                    width=made.point.width,
+                    height=made.point.height,
+                    crf=made.point.crf,
+                    bytes=on_disk.size,
+                    uri=on_disk.uri,
+                    sha256=on_disk.sha256,
+                    quality={model: round(made.mean_quality(model), 4) for model in made.scores},
+                )
+                for number, (made, on_disk) in enumerate(
+                    zip(rung.encodes, track.segments, strict=True)
+                )
+            ],
+        )
+        for rung, track in zip(rungs, written.video, strict=True)
+    ]
+
+
+def measurements(
+    title: Title, known: Mapping[Request, MeasuredEncode], recipe: str, model: str
+) -> Measurements:
+    """All that was measured, as ``measurements.json`` has it."""
+    return Measurements(
+        title_id=title.id,
+        recipe=recipe,
+        quality_model=model,
+        shots=[
+            ShotRow(start_frame=shot.start, end_frame=shot.end, cuts=list(shot.cuts))
+            for shot in title.shots
+        ],
+        cells=[
+            Cell(
+                shot=shot,
+                width=point.width,
+                height=point.height,
+                crf=point.crf,
+                bytes=made.num_bytes,
+                quality=round(made.mean_quality(model), 4),
+            )
+            for (shot, point), made in sorted(known.items(), key=lambda item: item[0])
+        ],
+    )
