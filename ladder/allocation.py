@@ -31,7 +31,7 @@ from ladder.constraints import (
     InfeasibleResult,
     WindowCap,
 )
-from ladder.hull import pareto, slopes, upper_hull
+from ladder.hull import hull_of_pareto, pareto, slopes
 
 Ints = NDArray[np.intp]
 
@@ -91,7 +91,7 @@ class Problem:
             bits = [choice.bits for choice in shot.candidates]
             value = [choice.quality * shot.frames for choice in shot.candidates]
             useful = pareto(bits, value)
-            hull = upper_hull(bits, value)
+            hull = hull_of_pareto(bits, value, useful)
             place = {index: len(options) + at for at, index in enumerate(useful)}
             starts.append(len(options))
             options += [(index, bits[index], value[index]) for index in useful]

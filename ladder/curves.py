@@ -92,16 +92,15 @@ class MeasuredCurve:
         crfs = np.array([crf for crf, _ in known])
         first, last = math.ceil(crfs[0] / step), math.floor(crfs[-1] / step)
         asked = sorted({*crfs.tolist(), *(k * step for k in range(first, last + 1))})
-        log_bits = pchip(crfs, np.log([m.bits for _, m in known]), np.array(asked))
-        quality = pchip(crfs, np.array([m.quality for _, m in known]), np.array(asked))
-        between = zip(asked, np.exp(log_bits).tolist(), quality.tolist(), strict=True)
-        return tuple(self._candidate(crf, bits, score) for crf, bits, score in between)
-
-    def _candidate(self, crf: float, bits: float, quality: float) -> Candidate:
-        exact = self.measurements.get(crf)
-        if exact is None:
-            return Candidate(crf, bits, quality, False)
-        return Candidate(crf, float(exact.bits), exact.quality, True)
+        axes = np.array([(math.log(m.bits), m.quality) for _, m in known]).T
+        log_bits, quality = (pchip(crfs, axis, np.array(asked)).tolist() for axis in axes)
+        between = {
+            crf: Candidate(crf, math.exp(log), score, False)
+            for crf, log, score in zip(asked, log_bits, quality, strict=True)
+        }
+        for crf, exact in known:
+            between[crf] = Candidate(crf, float(exact.bits), exact.quality, True)
+        return tuple(between.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,9 +27,16 @@ def pareto(bits: Sequence[float], quality: Sequence[float]) -> list[int]:
 
 def upper_hull(bits: Sequence[float], quality: Sequence[float]) -> list[int]:
     """Indices of the hull's vertices, by ascending bits; points on an edge are not vertices."""
+    return hull_of_pareto(bits, quality, pareto(bits, quality))
+
+
+def hull_of_pareto(
+    bits: Sequence[float], quality: Sequence[float], unbeaten: Sequence[int]
+) -> list[int]:
+    """As :func:`upper_hull`, for a caller that has :func:`pareto`'s result already."""
     hull: list[int] = []
     edges: list[float] = []
-    for index in pareto(bits, quality):
+    for index in unbeaten:
         while hull:
             last = hull[-1]
             slope = (quality[index] - quality[last]) / (bits[index] - bits[last])
