@@ -33,17 +33,20 @@ def audio_command(
     *,
     first_video_pts: Fraction,
     duration: Fraction,
+    channels: int | None = None,
     bit_rate: int = BIT_RATE,
 ) -> Command:
     """The ffmpeg call of :func:`encode_audio`, as a value."""
     inputs = [part for name, value in SOURCE_OPTIONS.items() for part in (f"-{name}", value)]
     filters = ",".join(
         [
+            *(["pan=stereo|c0=c0|c1=c0"] if channels == 1 else []),
             # Time 0 is the first video frame, in the container's own timestamps (-copyts).
             f"asetpts=PTS-({first_video_pts.numerator}/{first_video_pts.denominator})/TB",
             # Silence where sound begins later or has a hole, a cut where it begins earlier.
-            f"aresample={SAMPLE_RATE}:async=1:first_pts=0",
-            "aformat=channel_layouts=stereo",
+            # Mixed in floating point: from integers ffmpeg would lower a surround mix by 7 dB,
+            # so that its level would depend on how the source happens to be stored.
+            f"aresample={SAMPLE_RATE}:async=1:first_pts=0:osf=fltp:ochl=stereo",
             "volumedetect",
             "apad",
             f"atrim=end_sample={round(duration * SAMPLE_RATE)}",
@@ -67,6 +70,7 @@ def encode_audio(
     *,
     first_video_pts: Fraction,
     duration: Fraction,
+    channels: int | None = None,
     bit_rate: int = BIT_RATE,
 ) -> Path | None:
     """Encode a source's sound to ``out``, one fragmented MP4 of AAC-LC, 48 kHz stereo.
@@ -81,6 +85,8 @@ def encode_audio(
         out: file to write.
         first_video_pts: presentation time of the title's first frame in the source, seconds.
         duration: of the title's video, seconds.
+        channels: of the stream, where known. One channel then goes to both sides unchanged, as
+            players play it; ffmpeg's own mix lowers it by 3 dB.
         bit_rate: bit/s.
 
     Returns:
@@ -97,6 +103,7 @@ def encode_audio(
         out,
         first_video_pts=first_video_pts,
         duration=duration,
+        channels=channels,
         bit_rate=bit_rate,
     )
     said = run(command).stderr

@@ -113,9 +113,9 @@ def verify_package(
         checked = _check_rung(directory, rung, variants[rung], segments, frame_rate, dash[rung])
         targets[rung] = checked.playlist.target_duration
         keyframe_times[rung] = checked.keyframe_times
+        cpu_seconds += _check_frames(directory, rung, checked, segments, pixel_format)
         _check_rates(rung, variants[rung], checked, audio)
         _check_iframes(directory, rung, checked, master)
-        cpu_seconds += _check_frames(directory, rung, checked, segments, pixel_format)
     if len(set(targets.values())) != 1:
         _fail(f"playlists differ in EXT-X-TARGETDURATION: {targets}")
     first, *others = keyframe_times
