@@ -126,8 +126,30 @@ def rung_sizes(display_width: int, display_height: int, heights: Sequence[int]) 
 
 def _sized(display_width: int, display_height: int, shorter: int) -> Size:
     short, long = sorted((display_width, display_height))
-    longer = max(2, 2 * round(long * shorter / short / 2))
+    longer = _even(long * shorter / short)
     return Size(longer, shorter) if display_width >= display_height else Size(shorter, longer)
+
+
+def size_within(display_width: int, display_height: int, height: int) -> tuple[Size, float]:
+    """Size of a title that fits a 16:9 frame of ``height`` lines (upright for portrait).
+
+    Returns the size, never over the title's own, and by how much filling the frame would scale
+    the title (over 1: enlarge it).
+    """
+    short, long = sorted((display_width, display_height))
+    box_long = height * 16 / 9
+    scale = min(height / short, box_long / long)
+    if scale >= 1:
+        return _sized(display_width, display_height, short & ~1), scale
+    if scale == height / short:
+        return _sized(display_width, display_height, height & ~1), scale
+    # Wider than 16:9: the long side fills the frame, the short one follows.
+    sides = _even(box_long), _even(short * scale)
+    return Size(*(sides if display_width >= display_height else sides[::-1])), scale
+
+
+def _even(length: float) -> int:
+    return max(2, 2 * round(length / 2))
 
 
 def aspect_error(size: Size, display_width: int, display_height: int) -> float:
