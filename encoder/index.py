@@ -285,13 +285,13 @@ _RAW_DEMUXERS = ("h264", "hevc", "mpegvideo", "m4v", "obu", "av1", "mjpeg")
 def needs_timestamps(path: str | os.PathLike[str]) -> bool:
     """Whether frames of the source lack presentation timestamps that can be trusted.
 
-    Raw streams have none: libavformat makes some up, and cannot seek by them. AVI has decoding
-    times only, which libavformat passes off as presentation times for H.264 with B-frames.
+    Raw streams have none: libavformat makes some up, and cannot seek by them. AVI and ASF hold
+    decoding times, which come out as presentation times of H.264 with B-frames.
     """
     with opened(path) as container:
         stream = video_stream(container, path)
         form = container.format.name
-        if form in _RAW_DEMUXERS or (form == "avi" and stream.codec_context.has_b_frames):
+        if form in _RAW_DEMUXERS or (form in ("avi", "asf") and stream.codec_context.has_b_frames):
             return True
     _, packets = _packets(path)
     return any(packet.pts is None and packet.shown for packet in packets)
@@ -302,7 +302,7 @@ def ensure_timestamps(source: str | os.PathLike[str], workdir: str | os.PathLike
 
     The coded pictures are copied, not encoded. Which picture is shown when is learnt by decoding
     once: the decoder is the only one that knows for every codec (libavcodec's ``dts2pts`` lost
-    pictures of open-GOP HEVC). Streams with decoding times only (AVI) show their pictures at
+    pictures of open-GOP HEVC). Streams with decoding times only (AVI, ASF) show their pictures at
     those times, in order; others run at the rate that their bitstream states, or at
     :data:`DEFAULT_RATE`.
 
@@ -313,7 +313,7 @@ def ensure_timestamps(source: str | os.PathLike[str], workdir: str | os.PathLike
     if not needs_timestamps(source):
         return source
     plan = _presentation(source)
-    made = Path(workdir) / f"{source.stem}.timed.{'mp4' if plan.codec in _MP4_CODECS else 'mkv'}"
+    made = Path(workdir) / f"{source.name}.timed.{'mp4' if plan.codec in _MP4_CODECS else 'mkv'}"
     _remux(source, made, plan)
     return made
 
