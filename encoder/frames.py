@@ -166,15 +166,23 @@ def _pictures(source: ReferenceSource, threads: int) -> Iterator[av.VideoFrame]:
         stream.thread_type = "AUTO"
         stream.thread_count = threads
         packets = container.demux(stream)
+        torn: list[av.Packet[av.VideoStream]] = []
         while True:
             try:
                 packet = next(packets)
             except (StopIteration, av.error.FFmpegError):
                 return  # the end, or a file cut short: the index ends there as well
-            try:
-                yield from packet.decode()
-            except av.error.FFmpegError:
-                continue  # the frame it would have given will be missed
+            if packet.is_corrupt:
+                torn.append(packet)
+                continue
+            # Torn packets at the very end are not in the index; a decoder with several threads
+            # would lose good frames to them.
+            for each in [*torn, packet] if packet.size else [packet]:
+                try:
+                    yield from each.decode()
+                except av.error.FFmpegError:
+                    continue  # the frame it would have given will be missed
+            torn.clear()
 
 
 def _upright(yuv: Plane, orientation: tuple[str, ...]) -> Plane:

@@ -357,7 +357,8 @@ def _presentation(source: Path) -> _Presentation:
         shown = set(order)
         known = [time for packet, time in enumerate(times) if packet in shown and time is not None]
         if len(known) == len(order) and stream.time_base:
-            clock, time_base = sorted(known), Fraction(stream.time_base)
+            clock = sorted(time - min(known) for time in known)
+            time_base = Fraction(stream.time_base)
         else:
             clock = list(range(len(order)))
             time_base = 1 / Fraction(decoder.framerate or DEFAULT_RATE)

@@ -201,14 +201,16 @@ def _microseconds(seconds: Fraction) -> str:
     return f"{sign}{whole}.{part:06d}"
 
 
-def _time(index: FrameIndex, frame: int) -> int | None:
-    """PTS of a frame; None past the last one."""
-    return int(index.pts[frame]) if frame < index.frames else None
+def _time(index: FrameIndex, frame: int) -> int:
+    """PTS of a frame; just after the last one for the end of the title.
+
+    Past the end there may be pictures that are none of the title's, next to a torn packet.
+    """
+    return int(index.pts[frame]) if frame < index.frames else int(index.pts[-1]) + 1
 
 
-def _trim(node: Any, start: int | None, end: int | None) -> Any:
-    limits = {"start_pts": start, "end_pts": end}
-    return node.filter("trim", **{name: pts for name, pts in limits.items() if pts is not None})
+def _trim(node: Any, start: int, end: int) -> Any:
+    return node.filter("trim", start_pts=start, end_pts=end)
 
 
 def _deinterlace(node: Any, source: ReferenceSource) -> Any:
