@@ -9,7 +9,11 @@ from __future__ import annotations
 from encoder.errors import FrameMismatch
 
 ALGORITHM = "murmur3"
-"""128 bits, and the cheapest of ffmpeg's hashes that is wide enough; see docs/design.md."""
+"""128 bits, and the cheapest of ffmpeg's hashes that is wide enough.
+
+CPU a 1080p frame, measured beside a decode of 4.6 ms: CRC32 0.5 ms and adler32 1.1 ms (32 bits,
+which one frame in a long title may match by chance), murmur3 0.8 ms, MD5 4.8 ms, SHA-256 8.6 ms.
+"""
 _HASH_DIGITS = 32
 
 

@@ -13,6 +13,18 @@ from encoder.ffmpeg import Command, run
 from encoder.package.layout import Rendition, TitlePackage, VideoSegment
 from encoder.package.verify import ExpectedSegment
 
+CODECS: dict[str, tuple[str | int, ...]] = {
+    # Reordering, which ultrafast has not, is what makes times hard.
+    "libx264": ("-preset", "ultrafast", "-bf", 3, "-b_strategy", 0),
+    "libx265": ("-preset", "ultrafast", "-bf", 3, "-tag:v", "hvc1"),
+    "libsvtav1": ("-preset", 12, "-g", 9999),
+    "libvpx-vp9": ("-deadline", "realtime", "-cpu-used", 8, "-b:v", 0, "-g", 9999),
+}
+PARAMETERS = {
+    "libx264": ("-x264-params", "keyint=infinite:scenecut=0:open-gop=0:stitchable={stitchable}"),
+    "libx265": ("-x265-params", "keyint=-1:scenecut=0:open-gop=0:info=0:log-level=error"),
+    "libsvtav1": ("-svtav1-params", "scd=0"),
+}
 MOVFLAGS = "+frag_keyframe+empty_moov+default_base_moof+frag_discont+negative_cts_offsets"
 
 
@@ -26,13 +38,14 @@ def encode(
     height: int = 90,
     cut: int | None = None,
     stitchable: int = 1,
+    codec: str = "libx264",
 ) -> tuple[bytes, bytes, tuple[str, ...]]:
     """``(init, media, frame hashes)`` of frames [start, end) of a moving test picture."""
     graph = (
         f"trim=start_frame={start}:end_frame={end},setpts=PTS-STARTPTS,"
         f"scale={height * 16 // 9}:{height},setsar=1"
     )
-    options = f"keyint=infinite:scenecut=0:open-gop=0:stitchable={stitchable}"
+    parameters = [part.format(stitchable=stitchable) for part in PARAMETERS.get(codec, ())]
     keyframes = ["-force_key_frames", f"expr:eq(n,{cut - start})"] if cut is not None else []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "encode.mp4"
@@ -41,10 +54,8 @@ def encode(
                 [
                     *("-v", "error", "-f", "lavfi"),
                     *("-i", f"testsrc2=size=320x180:rate={frame_rate}", "-vf", graph),
-                    *("-an", "-c:v", "libx264", "-preset", "ultrafast", "-threads", 1),
-                    # Reordering, which ultrafast has not, is what makes times hard.
-                    *("-bf", 3, "-b_strategy", 0, "-crf", crf, "-pix_fmt", "yuv420p"),
-                    *("-x264-params", options, *keyframes),
+                    *("-an", "-c:v", codec, *CODECS[codec], "-threads", 1),
+                    *("-crf", crf, "-pix_fmt", "yuv420p", *parameters, *keyframes),
                     *("-output_ts_offset", f"{float(start / frame_rate):.6f}"),
                     *("-use_editlist", 0, "-movflags", MOVFLAGS, "-fflags", "+bitexact"),
                     *("-video_track_timescale", mp4.timescale_for(frame_rate), "-f", "mp4", path),
@@ -84,6 +95,7 @@ def title(
     *,
     frame_rate: Fraction = Fraction(24),
     cut: int | None = None,
+    codec: str = "libx264",
 ) -> tuple[TitlePackage, dict[str, list[ExpectedSegment]]]:
     """A package with one rung per height in ``crfs``, each shot by its own CRF."""
     renditions, expected = [], {}
@@ -95,6 +107,7 @@ def title(
                 crf,
                 frame_rate=frame_rate,
                 height=height,
+                codec=codec,
                 cut=cut if cut is not None and start < cut < end else None,
             )
             for (start, end), crf in zip(shots, rung_crfs, strict=True)

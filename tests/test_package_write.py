@@ -74,6 +74,18 @@ def test_three_crfs_under_one_init_decode_as_they_did_alone(rate: str, tmp_path:
     assert written.video[0].duration == 50 / Fraction(rate)
 
 
+@pytest.mark.parametrize(
+    ("codec", "codecs"),
+    [("libx265", "hvc1.1.6.L"), ("libsvtav1", "av01.0.00M.08"), ("libvpx-vp9", "vp09.00.10.08")],
+)
+def test_other_codecs_package_and_verify_alike(codec: str, codecs: str, tmp_path: Path) -> None:
+    shots = ((0, 10), (10, 20))
+    package, expected = title(shots, {90: (25, 45), 180: (25, 45)}, codec=codec)
+    written = write_package(package, tmp_path)
+    assert written.video[0].codecs.startswith(codecs)
+    assert verify_package(tmp_path, Fraction(24), expected).frames == 20
+
+
 def test_the_joined_decode_is_byte_identical(built: Built, tmp_path: Path) -> None:
     """Not by hashes this time: raw pictures of the rung against those of its encodes."""
 

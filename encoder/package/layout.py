@@ -52,8 +52,11 @@ class Rendition:
     """One per shot."""
 
     def __post_init__(self) -> None:
-        if not _NAME.match(self.name):
-            raise ValueError(f"a rung's name is letters, digits, '-' and '_', got {self.name!r}")
+        if not _NAME.match(self.name) or self.name == "audio":
+            raise ValueError(
+                "a rung's name is letters, digits, '-' and '_', begins with a letter and is not "
+                f"'audio', got {self.name!r}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,6 +162,8 @@ def _dash_track(adaptation: ET.Element, representation: ET.Element) -> DashTrack
         raise ValueError("an adaptation set lacks its SegmentTemplate")
     name = representation.attrib["id"]
     timescale = int(template.attrib["timescale"])
+    if timescale <= 0:
+        raise ValueError(f"a timescale of {timescale}")
     number = int(template.attrib["startNumber"])
     media = template.attrib["media"].replace("$RepresentationID$", name)
     segments = []

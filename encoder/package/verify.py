@@ -82,9 +82,12 @@ def verify_package(
         pixel_format: of the encodes.
 
     Raises:
+        ValueError: nothing is expected.
         VerificationFailed: the first difference; ``context`` names ``rung``, ``segment`` (number),
             ``frame`` and ``file`` as far as they apply.
     """
+    if not expected:
+        raise ValueError("a package is verified against the frames of at least one rung")
     started = time.thread_time()
     cpu_seconds = 0.0
     master = _playlist(directory, "master.m3u8", readback.parse_master)
@@ -256,8 +259,8 @@ def _check_rates(rung: str, variant: readback.Variant, track: _Track, audio: _Tr
     peak = track.peak + (audio.peak if audio else 0)
     average = track.average + (audio.average if audio else 0)
     for name, value in (("BANDWIDTH", peak), ("AVERAGE-BANDWIDTH", average)):
-        announced = int(variant.attributes.get(name, "0"))
-        if not value <= announced < value + 2:
+        announced = variant.attributes.get(name, "")
+        if not announced.isdecimal() or not value <= int(announced) < value + 2:
             _fail(f"rung {rung!r}: master.m3u8 says {name}={announced}, its files have "
                   f"{value:.0f}", rung=rung)  # fmt: skip
 
