@@ -13,10 +13,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cluster.keys import key
-from cluster.store import Blob, Record, Store
+from cluster.store import Blob, Store
 from encoder import encode, ffmpeg
 from encoder.errors import StoreUnusable
 from encoder.media import OperatingPoint, Shot
@@ -246,11 +245,16 @@ def collect(
 ) -> MeasuredEncode | None:
     """The stored encode with its scores by all ``wanted`` models; None if anything is missing."""
     made = store.get(encode_key(title, shot, point))
-    scores = {model: store.get(score_key(title, shot, point, model)) for model in wanted}
-    if made is None or any(record is None for record in scores.values()):
+    if made is None:
         return None
-    first = next(iter(scores.values()))
-    assert first is not None
+    scores: dict[str, tuple[float, ...]] = {}
+    frame_hashes: tuple[str, ...] = ()
+    for model in wanted:
+        record = store.get(score_key(title, shot, point, model))
+        if record is None:
+            return None
+        scores[model] = tuple(record.value["scores"])
+        frame_hashes = tuple(record.value["frame_hashes"])
     return MeasuredEncode(
         shot=shot,
         point=point,
@@ -259,11 +263,6 @@ def collect(
         codec_sha256=made.value["codec_sha256"],
         media=made.blobs["media"],
         init=made.blobs["init"],
-        scores={model: tuple(_value(record)["scores"]) for model, record in scores.items()},
-        frame_hashes=tuple(first.value["frame_hashes"]),
+        scores=scores,
+        frame_hashes=frame_hashes,
     )
-
-
-def _value(record: Record | None) -> Mapping[str, Any]:
-    assert record is not None
-    return record.value

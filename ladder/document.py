@@ -7,12 +7,12 @@ seconds, wall time, hosts) is in ``run.json``, which stands beside the package.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-LADDER_SCHEMA = "shotladder/ladder/1"
-MEASUREMENTS_SCHEMA = "shotladder/measurements/1"
+LADDER_SCHEMA: Final = "shotladder/ladder/1"
+MEASUREMENTS_SCHEMA: Final = "shotladder/measurements/1"
 
 Rational = Annotated[str, Field(pattern=r"^[1-9][0-9]*/[1-9][0-9]*$", examples=["24000/1001"])]
 
@@ -115,7 +115,7 @@ class Rung(Document):
 class Ladder(Document):
     """``ladder.json``."""
 
-    schema_: Literal["shotladder/ladder/1"] = Field(LADDER_SCHEMA, alias="schema")
+    schema_: Literal["shotladder/ladder/1"] = Field(default=LADDER_SCHEMA, alias="schema")
     title: TitleFacts
     policy: Literal["locked", "mixed"]
     profile: str
@@ -158,7 +158,9 @@ class ShotRow(Document):
 class Measurements(Document):
     """``measurements.json``: every operating point that was measured for this ladder."""
 
-    schema_: Literal["shotladder/measurements/1"] = Field(MEASUREMENTS_SCHEMA, alias="schema")
+    schema_: Literal["shotladder/measurements/1"] = Field(
+        default=MEASUREMENTS_SCHEMA, alias="schema"
+    )
     title_id: str
     recipe: str
     quality_model: str

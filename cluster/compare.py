@@ -1,0 +1,263 @@
+"""``ladder compare``: measure the baselines on the same title and state the three claims.
+
+The fixed ladder and the best per-title CRF ladder are encoded as a customer would, each rung in
+one process, with the recipe and the quality models of the ladder that they are compared with, and
+their bits are counted as a package's are: media fragments, without init segments and sound.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from cluster import events
+from cluster.baselines import MeasuredRung, RungWork, collect_rung, measure_rung
+from cluster.executor import DaskExecutor, Executor, Task
+from cluster.inspect import read_ladder, read_measurements
+from cluster.job import default_store
+from cluster.measuring import Measurer, Request
+from cluster.store import Store
+from cluster.title import Title, open_title
+from encoder.baseline import FixedRung
+from encoder.errors import BadInput, FrameMismatch, ShotladderError
+from encoder.media import OperatingPoint, Shot
+from ladder.baselines import fixed_rungs, per_title_crf_rungs
+from ladder.bdrate import RatePoint
+from ladder.claims import Claims, state_claims
+from ladder.curves import MeasuredCurve, Measurement
+from ladder.document import Ladder, Measurements, Quality
+from ladder.profiles import Size
+from ladder.rungs import TitleCurves
+from vmaf.models import PUBLISHED
+from vmaf.pool import pool
+
+
+@dataclass(frozen=True, slots=True)
+class CompareOptions:
+    """What is asked of a comparison."""
+
+    directory: Path
+    """A package."""
+    source: Path | None = None
+    """The title's source; by default where the run found it."""
+    store: Path | None = None
+    workers: int | None = None
+    scheduler: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedRung:
+    """A rung of one of the ladders, measured."""
+
+    name: str
+    width: int
+    height: int
+    bitrate: float
+    """Bit/s."""
+    quality: Mapping[str, Quality]
+    """By model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The claims, with what they are made of."""
+
+    title: str
+    quality_model: str
+    ours: tuple[ComparedRung, ...]
+    fixed: tuple[ComparedRung, ...]
+    per_title: tuple[ComparedRung, ...]
+    claims: Mapping[str, Claims]
+    """By model."""
+    exhaustive: bool
+    """Whether the ladder is itself what the exhaustive search reaches: the limit."""
+
+
+def compare_ladder(
+    options: CompareOptions, report: events.Report, executor: Executor | None = None
+) -> Comparison:
+    """Measure what is missing and compare.
+
+    Raises:
+        BadInput: the folder holds no package, or the source is missing or another one.
+        ToolFailed, StoreUnusable: a measurement failed; what was finished is kept.
+    """
+    ladder = read_ladder(options.directory)
+    known = read_measurements(options.directory)
+    path = options.source or source_of(options.directory)
+    store = Store(options.store or default_store())
+    models = (ladder.quality_model, *(m for m in PUBLISHED if m != ladder.quality_model))
+    with store.scratch() as workdir:
+        source = open_title(path, workdir)
+        if source.sha256 != ladder.title.sha256:
+            raise BadInput(
+                f"{path} is not the source that {options.directory} was made from "
+                "(its content differs); name the right one with --source"
+            )
+        title = Title(
+            name=ladder.title.source,
+            source=source,
+            shots=tuple(
+                Shot(row.start_frame, row.end_frame, tuple(row.cuts)) for row in known.shots
+            ),
+        )
+        owned = executor is None
+        running = executor or DaskExecutor(workers=options.workers, scheduler=options.scheduler)
+        try:
+            ours = _ours(ladder, Measurer(title, models, store, running, report))
+            fixed = [
+                FixedRung(ladder.recipe, rung.size.width, rung.size.height, rung.rate)
+                for rung in fixed_rungs(ladder.title.width, ladder.title.height)
+            ]
+            per_title = [
+                OperatingPoint(ladder.recipe, rung.size.width, rung.size.height, rung.crf)
+                for rung in per_title_crf_rungs(
+                    _curves(ladder, known), [rung.bitrate for rung in ladder.rungs]
+                )
+            ]
+            measured = _measure([*fixed, *per_title], title, models, store, running, report)
+        finally:
+            if owned:
+                running.close()
+    seconds = ladder.title.frames / Fraction(ladder.title.frame_rate)
+    rows = [_row(rung, seconds) for rung in measured]
+    others = rows[: len(fixed)], rows[len(fixed) :]
+    return Comparison(
+        title=ladder.title.source,
+        quality_model=ladder.quality_model,
+        ours=tuple(ours),
+        fixed=tuple(others[0]),
+        per_title=tuple(others[1]),
+        claims={
+            model: state_claims(
+                _points(ours, model), _points(others[0], model), _points(others[1], model)
+            )
+            for model in models
+        },
+        exhaustive=ladder.search.mode == "exhaustive",
+    )
+
+
+def source_of(directory: Path) -> Path:
+    """Where the run that made a package found its source.
+
+    Raises:
+        BadInput: ``run.json`` does not say.
+    """
+    try:
+        return Path(json.loads((directory / "run.json").read_bytes())["source"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise BadInput(
+            f"{directory / 'run.json'} does not say where the source is; name it with --source"
+        ) from None
+
+
+def _ours(ladder: Ladder, measurer: Measurer) -> list[ComparedRung]:
+    rungs: list[list[Request]] = [
+        [(s.shot, OperatingPoint(ladder.recipe, s.width, s.height, s.crf)) for s in rung.segments]
+        for rung in ladder.rungs
+    ]
+    measurer.measure(sorted({request for rung in rungs for request in rung}), "ours")
+    compared = []
+    for rung, requests in zip(ladder.rungs, rungs, strict=True):
+        encodes = [measurer.known[request] for request in requests]
+        if [made.num_bytes for made in encodes] != [segment.bytes for segment in rung.segments]:
+            raise FrameMismatch(
+                f"rung {rung.name} of the package is not what this ffmpeg encodes; "
+                "run the title again, then compare"
+            )
+        compared.append(
+            ComparedRung(
+                name=rung.name,
+                width=rung.width,
+                height=rung.height,
+                bitrate=rung.bitrate,
+                quality={
+                    model: Quality(
+                        **pool([score for e in encodes for score in e.scores[model]]).as_dict()
+                    )
+                    for model in measurer.models
+                },
+            )
+        )
+    return compared
+
+
+def _curves(ladder: Ladder, known: Measurements) -> TitleCurves:
+    """The curves through what was measured, at the sizes where every shot was."""
+    cells: dict[Size, dict[int, dict[float, Measurement]]] = {}
+    for cell in known.cells:
+        by_shot = cells.setdefault(Size(cell.width, cell.height), {})
+        by_shot.setdefault(cell.shot, {})[cell.crf] = Measurement(8 * cell.bytes, cell.quality)
+    shots = tuple(Shot(row.start_frame, row.end_frame, tuple(row.cuts)) for row in known.shots)
+    return TitleCurves(
+        frame_rate=Fraction(ladder.title.frame_rate),
+        recipe=ladder.recipe,
+        shots=shots,
+        curves={
+            size: tuple(
+                MeasuredCurve(shot.frames, by_shot[number]) for number, shot in enumerate(shots)
+            )
+            for size, by_shot in cells.items()
+            if len(by_shot) == len(shots)
+        },
+    )
+
+
+def _measure(
+    rungs: Sequence[FixedRung | OperatingPoint],
+    title: Title,
+    models: tuple[str, ...],
+    store: Store,
+    executor: Executor,
+    report: events.Report,
+) -> list[MeasuredRung]:
+    keyframes = tuple(sorted({f for shot in title.shots for f in (shot.start, *shot.cuts)}))
+    works = [RungWork(title.source, rung, keyframes, models, str(store.root)) for rung in rungs]
+    missing = [n for n, work in enumerate(works) if collect_rung(store, work) is None]
+    cached = len(works) - len(missing)
+    report(events.StagePlanned("baselines", len(works), cached, unit="rungs"))
+    done, spent, expected = cached, 0.0, sum(works[n].cost for n in missing)
+    tasks = [
+        Task(str(n), measure_rung, (works[n],), works[n].cost, f"baseline {_name(rungs[n])}")
+        for n in missing
+    ]
+    failures: list[ShotladderError] = []
+    for outcome in executor.run(tasks):
+        if isinstance(outcome.error, ShotladderError):
+            failures.append(outcome.error)
+            continue
+        if outcome.error is not None:
+            raise outcome.error
+        done += 1
+        spent += works[int(outcome.task_id)].cost
+        report(events.StageProgress("baselines", done, len(works), cached, spent / expected))
+    if failures:
+        raise failures[0]
+    found = [collect_rung(store, work) for work in works]
+    return [rung for rung in found if rung is not None]
+
+
+def _name(rung: FixedRung | OperatingPoint) -> str:
+    if isinstance(rung, FixedRung):
+        return f"{rung.height}p {rung.bitrate / 1000:.0f}k"
+    return f"{rung.height}p CRF {rung.crf:g}"
+
+
+def _row(measured: MeasuredRung, seconds: Fraction) -> ComparedRung:
+    return ComparedRung(
+        name=_name(measured.rung),
+        width=measured.rung.width,
+        height=measured.rung.height,
+        bitrate=float(8 * measured.media_bytes / seconds),
+        quality={
+            model: Quality(**pool(scores).as_dict()) for model, scores in measured.scores.items()
+        },
+    )
+
+
+def _points(rungs: Sequence[ComparedRung], model: str) -> list[RatePoint]:
+    return [RatePoint(rung.bitrate, rung.quality[model].mean) for rung in rungs]
