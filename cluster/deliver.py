@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from cluster.keys import key
@@ -11,6 +12,7 @@ from cluster.measuring import Request
 from cluster.stages import MeasuredEncode
 from cluster.store import Store
 from cluster.title import Title
+from encoder.errors import VerificationFailed
 from encoder.ffmpeg import children_cpu_seconds
 from encoder.package import audio, layout
 from encoder.package.verify import ExpectedSegment, VerifyReport, verify_package
@@ -54,6 +56,7 @@ def sound(title: Title, store: Store) -> layout.AudioTrack | None:
         stream=streams[0].index,
         start=reference.index.start_seconds,
         duration=reference.timeline.duration_seconds,
+        channels=streams[0].channels,
         bit_rate=audio.BIT_RATE,
     )
     with store.claim(identity):
@@ -67,6 +70,7 @@ def sound(title: Title, store: Store) -> layout.AudioTrack | None:
                     scratch / "audio.mp4",
                     first_video_pts=reference.index.start_seconds,
                     duration=reference.timeline.duration_seconds,
+                    channels=streams[0].channels,
                 )
                 blobs = {"audio": store.put_blob(made, move=True)} if made else {}
             record = store.publish(
@@ -129,16 +133,12 @@ def verify_directory(directory: Path, rungs: Sequence[Rung], frame_rate: str) ->
     Raises:
         VerificationFailed: it is not what was measured.
     """
-    from fractions import Fraction
-
     return verify_package(
         directory, Fraction(frame_rate), {rung.name: _expected(directory, rung) for rung in rungs}
     )
 
 
 def _expected(directory: Path, rung: Rung) -> list[ExpectedSegment]:
-    from encoder.errors import VerificationFailed
-
     folder = Path(rung.init_uri).parent
     try:
         packed = (directory / folder / FRAME_HASHES).read_bytes()
