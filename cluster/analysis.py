@@ -1,0 +1,43 @@
+"""Verbs that look at a title or a package and change neither. They report, and print nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cluster import deliver, events
+from cluster.inspect import ListedShots
+from cluster.job import default_store
+from cluster.store import Store
+from cluster.title import find_shots, open_title
+from encoder.package.verify import VerifyReport
+from ladder.document import Ladder
+
+
+def shots_of_source(path: Path, store: Path | None, report: events.Report) -> ListedShots:
+    """The shots of a video, from the store or by the analysis pass, kept for a later run.
+
+    Raises:
+        SourceUnusable: it cannot be read, or not by us.
+    """
+    kept = Store(store or default_store())
+    with kept.scratch() as workdir:
+        source = open_title(path, workdir)
+        reference = source.reference
+        stage = events.StagePlanned("shots", total=reference.frames, unit="frames")
+        report(stage)
+        found = find_shots(source, str(kept.root))
+        report(events.StageProgress("shots", done=stage.total, total=stage.total))
+    return ListedShots(path.name, reference.frame_rate, found)
+
+
+def verify_package(directory: Path, ladder: Ladder, report: events.Report) -> VerifyReport:
+    """Decode a package and compare every frame with those that were scored.
+
+    Raises:
+        VerificationFailed: it is not what was measured.
+    """
+    rungs = len(ladder.rungs)
+    report(events.StagePlanned("verify", total=rungs, unit="rungs"))
+    done = deliver.verify_directory(directory, ladder.rungs, ladder.title.frame_rate)
+    report(events.StageProgress("verify", done=rungs, total=rungs))
+    return done

@@ -1,0 +1,362 @@
+"""The commands. Each checks nothing that the library checks, calls it, and shows what it returns.
+
+Imports of the library stand inside the commands: ``--help`` must not wait for Dask and PyAV.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cluster.cli.output import announced, say, show, write_line
+from encoder.errors import BadInput
+
+if TYPE_CHECKING:
+    from cluster.events import Report
+    from ladder.rungs import Policy
+
+app = typer.Typer(
+    name="shotladder",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+ladder_app = typer.Typer(name="ladder", help="Look at a finished ladder.")
+app.add_typer(ladder_app)
+
+Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="A video file.")]
+Directory = Annotated[
+    Path, typer.Argument(metavar="DIR", help="What `shotladder run` wrote with `--out`.")
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="NDJSON on stdout; the last line is `done` or `error`.")
+]
+StorePath = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        metavar="PATH",
+        envvar="SHOTLADDER_STORE",
+        help="Where finished work is kept, to be used again. [default: ~/.cache/shotladder/store]",
+        show_default=False,
+    ),
+]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"shotladder {version('shotladder')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and end."
+        ),
+    ] = False,
+) -> None:
+    """Per-shot encoding ladders: each bit where people see it.
+
+    `shotladder run SOURCE --out DIR` makes one; the other commands look at it.
+    """
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    source: Source,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where the package goes: a new or empty directory, or an older package, which "
+            "it replaces in one step.",
+        ),
+    ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Only say what the run would cost. Needs no `--out`."),
+    ] = False,
+    search: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="How operating points are found: `exhaustive` measures every size and CRF of "
+            "the grid.",
+        ),
+    ] = "exhaustive",
+    codec: Annotated[str, typer.Option(metavar="NAME", help="`x264`.")] = "x264",
+    preset: Annotated[
+        str, typer.Option(metavar="NAME", help="Of the encoder, `ultrafast` to `veryslow`.")
+    ] = "medium",
+    profile: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Numbers behind the ladder: spacing of the rungs, limits of rates and quality.",
+        ),
+    ] = "default",
+    heights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,...",
+            help="Candidate heights instead of the profile's, for example `234,360,720`. The "
+            "source's own is always one.",
+            show_default=False,
+        ),
+    ] = None,
+    policy: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="`locked`: one size per rung; its shots differ in CRF."),
+    ] = "locked",
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Measure the delivered segments with this model too, for example "
+            "`vmaf_v0.6.1neg`. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Processes on this machine. [default: its cores]", show_default=False
+        ),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Run on the Dask cluster at this address, `tcp://...`, whose workers see the "
+            "same files.",
+            show_default=False,
+        ),
+    ] = None,
+    store: StorePath = None,
+    json: Json = False,
+) -> None:
+    """Make a ladder: find the shots, encode and measure them, choose, package, verify.
+
+    When it is stopped, however it is stopped, the same command continues where it was. DIR is
+    written at the end, complete and verified, or not at all.
+    """
+    if out is None and not plan:
+        raise BadInput("run needs --out DIR, a new or empty directory for the package (or --plan)")
+    from cluster import job
+
+    options = job.RunOptions(
+        source=source,
+        out=out or Path(),
+        search=search,
+        codec=codec,
+        preset=preset,
+        profile=profile,
+        heights=_heights(heights),
+        policy=_policy(policy),
+        store=store,
+        workers=workers,
+        scheduler=scheduler,
+        also=tuple(also or ()),
+    )
+    report = announced(context.obj, "plan" if plan else "run", source)
+    from cluster.cli import views
+
+    if plan:
+        estimate = job.plan_run(options, report)
+        if json:
+            _done(report, views.estimate_fields(estimate))
+        else:
+            show(views.estimate_view(estimate))
+        return
+    result = job.run_title(options, report)
+    if json:
+        _done(
+            report, {"out": str(result.out), "rungs": len(result.ladder.rungs), "run": result.run}
+        )
+    else:
+        say(views.run_summary(result.ladder, result.run, str(result.out)))
+        for name in ("master.m3u8", "manifest.mpd", "ladder.json"):
+            print(result.out / name)
+
+
+@app.command()
+def shots(
+    context: typer.Context,
+    title: Annotated[
+        Path,
+        typer.Argument(metavar="SOURCE|DIR", help="A video file, or what `shotladder run` wrote."),
+    ],
+    store: StorePath = None,
+    json: Json = False,
+) -> None:
+    """List the shots of a video, or those of a finished ladder."""
+    from cluster import inspect
+    from cluster.cli import views
+
+    report: Report = context.obj
+    if title.is_dir():
+        listed = inspect.shots_of_package(title)
+    else:
+        from cluster.analysis import shots_of_source
+
+        report = announced(report, "shots", title)
+        listed = shots_of_source(title, store, report)
+    rows = views.shot_fields(listed)
+    if json:
+        for row in rows:
+            write_line("shot", row)
+        _done(report, {"shots": len(rows), "frames": listed.frames})
+    else:
+        show(views.shots_view(listed))
+
+
+@ladder_app.command("show")
+def show_ladder(
+    context: typer.Context,
+    directory: Directory,
+    shots: Annotated[
+        bool, typer.Option("--shots", help="Also what every shot got in every rung.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Show the rungs of a ladder: sizes, rates, measured quality, and what bounded them."""
+    from cluster import inspect
+    from cluster.cli import views
+
+    ladder = inspect.read_ladder(directory)
+    if not json:
+        show(views.ladder_view(ladder, shots=shots))
+        return
+    for kind, fields in views.ladder_lines(ladder, shots=shots):
+        write_line(kind, fields)
+    _done(context.obj, {"rungs": len(ladder.rungs), "shots": len(ladder.rungs[0].segments)})
+
+
+@ladder_app.command("plot")
+def plot_ladder(
+    context: typer.Context,
+    directory: Directory,
+    shot: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="One shot's measured points, its hull and what the rungs chose, instead of the "
+            "title's. From 0.",
+            show_default=False,
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Draw rate against quality: the title's hulls and its rungs, or those of one shot."""
+    from cluster import inspect
+
+    ladder = inspect.read_ladder(directory)
+    measurements = inspect.read_measurements(directory)
+    plot = (
+        inspect.title_plot(ladder, measurements)
+        if shot is None
+        else inspect.shot_plot(ladder, measurements, shot)
+    )
+    if json:
+        for series in plot.series:
+            points = [[round(p.bitrate), round(p.quality, 4)] for p in series.points]
+            write_line("series", {"label": series.label, "joined": series.joined, "points": points})
+        _done(context.obj, {"title": plot.title, "quality_model": plot.quality_model})
+        return
+    from cluster.cli.plot import render
+
+    print(render(plot))
+
+
+@app.command()
+def verify(context: typer.Context, directory: Directory, json: Json = False) -> None:
+    """Decode a package and compare every frame with the one that was measured.
+
+    Also checked: playlists, sizes, times, keyframes and sound. `run` has done so before it
+    published the package; this finds what happened to the files since.
+    """
+    from cluster import inspect
+    from cluster.analysis import verify_package
+
+    report = announced(context.obj, "verify", directory)
+    ladder = inspect.read_ladder(directory)
+    done = verify_package(directory, ladder, report)
+    if json:
+        _done(
+            report,
+            {
+                "rungs": list(done.rungs),
+                "frames": done.frames,
+                "segments": done.segments,
+                "cpu_seconds": round(done.cpu_seconds, 3),
+            },
+        )
+    else:
+        print(
+            f"{directory}: {len(done.rungs)} rungs of {done.segments} segments decode to exactly "
+            f"the {done.frames} frames that were measured"
+        )
+
+
+@app.command()
+def doctor(
+    context: typer.Context,
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[SOURCE]", help="A video file: say what it is and what will happen to it."
+        ),
+    ] = None,
+    store: StorePath = None,
+    json: Json = False,
+) -> None:
+    """Say what this machine can do; of a SOURCE, what was found and what will happen to it."""
+    from cluster import doctor as examine
+    from cluster.cli import views
+
+    findings = examine.examine_machine(store) if source is None else examine.examine_source(source)
+    if json:
+        for row in views.finding_fields(findings):
+            write_line("finding", row)
+    else:
+        show(views.findings_view(findings))
+    if any(finding.state == "bad" for finding in findings):
+        raise examine.unhealthy(findings, source)
+    if json:
+        _done(context.obj, {"warnings": sum(f.state == "warn" for f in findings)})
+
+
+def _done(report: Report, result: dict[str, object]) -> None:
+    from cluster.events import Done
+
+    report(Done(result))
+
+
+def _policy(text: str) -> Policy:
+    match text:
+        case "locked" | "mixed":
+            return text
+    raise BadInput(f"no policy {text!r}; choose 'locked'")
+
+
+def _heights(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        heights = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        heights = ()
+    if not heights or min(heights) < 2:
+        raise BadInput(
+            f"--heights takes numbers of pixels with commas between, as 234,360,720; got {text!r}"
+        )
+    return heights

@@ -1,0 +1,296 @@
+"""How results look to people, and their fields as NDJSON. Pure: values in, renderables out.
+
+Every measured number comes with the name of the model that measured it. Tables fit 80 columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from cluster.inspect import ListedShots, frame_rate, marginal_quality, models_measured
+from cluster.progress import duration
+from ladder.document import Ladder, Quality, Rung, Segment
+
+if TYPE_CHECKING:
+    from cluster.doctor import Finding
+    from cluster.job import Estimate
+
+
+def _table(*columns: tuple[str, str]) -> Table:
+    """A table of (header, ``l`` or ``r``) columns, as plain as a table can be."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
+    for header, side in columns:
+        table.add_column(header, justify="right" if side == "r" else "left", no_wrap=True)
+    return table
+
+
+def kbits(bitrate: float) -> str:
+    """bit/s as kbit/s, three digits at least."""
+    return f"{bitrate / 1000:.0f}" if bitrate >= 100_000 else f"{bitrate / 1000:.1f}"
+
+
+def clock(frame: int, rate: Fraction) -> str:
+    """Where a frame is, as minutes, seconds and milliseconds."""
+    seconds = float(frame / rate)
+    return f"{int(seconds // 60)}:{seconds % 60:06.3f}"
+
+
+def size(num_bytes: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.1f} TB"
+
+
+# -- a finished ladder -------------------------------------------------------------------------
+
+
+def ladder_view(ladder: Ladder, *, shots: bool = False) -> list[RenderableType]:
+    """The ladder: what title, which rungs, what is measured and by what, what bounded it."""
+    parts: list[RenderableType] = [_facts(ladder), Text(), _rungs(ladder), Text(), _notes(ladder)]
+    others = models_measured(ladder)[1:]
+    for model in others:
+        parts += [Text(), _other_model(ladder, model)]
+    if shots:
+        parts += [Text(), ShotTables(ladder)]
+    return parts
+
+
+def _facts(ladder: Ladder) -> Text:
+    title, rate = ladder.title, frame_rate(ladder)
+    search = ladder.search
+    shots = len(ladder.rungs[0].segments)
+    return Text(
+        f"{title.source}: {title.width}x{title.height}, {float(rate):g} fps, "
+        f"{clock(title.frames, rate)}, {shots} shots, {kbits(title.source_bitrate)} kbit/s\n"
+        f"{ladder.recipe}, policy {ladder.policy}, profile {ladder.profile}; "
+        f"{search.mode} search: {search.encodes} encodes (the full grid has "
+        f"{search.grid_encodes}), {search.delivered_encodes} delivered"
+    )
+
+
+def _rungs(ladder: Ladder) -> Table:
+    predicted = any(rung.predicted_quality is not None for rung in ladder.rungs)
+    table = _table(
+        *(("rung", "l"), ("size", "l"), ("kbit/s", "r"), ("peak", "r")),
+        *(("mean", "r"), ("p5", "r"), ("min", "r")),
+        *((("predicted", "r"),) if predicted else ()),
+        *(("slope", "r"), ("segments", "r")),
+    )
+    for rung in ladder.rungs:
+        quality = rung.quality[ladder.quality_model]
+        slope = marginal_quality(ladder, rung)
+        expected = rung.predicted_quality
+        table.add_row(
+            *(rung.name, f"{rung.width}x{rung.height}"),
+            *(kbits(rung.bitrate), kbits(rung.peak_bitrate), *_pooled(quality)),
+            *(("-" if expected is None else f"{expected:.2f}",) if predicted else ()),
+            *("-" if slope is None else f"{slope:#.3g}", str(len(rung.segments))),
+        )
+    return table
+
+
+def _pooled(quality: Quality) -> tuple[str, str, str]:
+    return f"{quality.mean:.2f}", f"{quality.p5:.2f}", f"{quality.min:.2f}"
+
+
+def _notes(ladder: Ladder) -> Text:
+    lines = [
+        "Measured on what is delivered: rates from bytes on disk; mean, p5 and min over all "
+        f"frames by {ladder.quality_model}.",
+        "slope: quality that 100 kbit/s more would add.",
+    ]
+    if any(rung.predicted_quality is not None for rung in ladder.rungs):
+        lines.append("predicted: the mean that was expected before it was measured.")
+    cost = ladder.locked_cost
+    if cost is not None and cost.bd_rate_percent is not None:
+        lines.append(
+            f"One size per rung costs {cost.bd_rate_percent:.1f} % of bits against sizes free per "
+            f"shot ({cost.basis} curves)."
+        )
+    lines += [f"Bounded: {note}" for note in ladder.constraints]
+    return Text("\n".join(lines), style="dim")
+
+
+def _other_model(ladder: Ladder, model: str) -> Table:
+    table = _table(("rung", "l"), ("kbit/s", "r"), ("mean", "r"), ("p5", "r"), ("min", "r"))
+    table.title, table.title_justify, table.title_style = f"also measured by {model}", "left", ""
+    for rung in ladder.rungs:
+        table.add_row(rung.name, kbits(rung.bitrate), *_pooled(rung.quality[model]))
+    return table
+
+
+class ShotTables:
+    """What every shot got in every rung, in as many tables as the width asks for."""
+
+    def __init__(self, ladder: Ladder) -> None:
+        self._ladder = ladder
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        ladder = self._ladder
+        several = any(_sizes_differ(rung) for rung in ladder.rungs)
+        cell, lead = (22 if several else 13), 27
+        per_table = max(1, (options.max_width - lead) // cell)
+        yield Text(
+            f"CRF and mean quality ({ladder.quality_model}) of each shot in each rung", style="dim"
+        )
+        for first in range(0, len(ladder.rungs), per_table):
+            yield Text()
+            yield self._part(ladder.rungs[first : first + per_table], several)
+
+    def _part(self, rungs: Sequence[Rung], several: bool) -> Table:
+        ladder, rate = self._ladder, frame_rate(self._ladder)
+        table = _table(("shot", "r"), ("start", "r"), ("frames", "r"))
+        for rung in rungs:
+            table.add_column(rung.name, justify="right", no_wrap=True)
+        for segments in zip(*(rung.segments for rung in rungs), strict=True):
+            first = segments[0]
+            table.add_row(
+                str(first.shot),
+                clock(first.start_frame, rate),
+                str(first.end_frame - first.start_frame),
+                *(_cell(segment, ladder.quality_model, several) for segment in segments),
+            )
+        return table
+
+
+def _sizes_differ(rung: Rung) -> bool:
+    return len({(segment.width, segment.height) for segment in rung.segments}) > 1
+
+
+def _cell(segment: Segment, model: str, several: bool) -> str:
+    text = f"{segment.crf:g} {segment.quality[model]:.1f}"
+    return f"{segment.width}x{segment.height} {text}" if several else text
+
+
+def ladder_lines(ladder: Ladder, *, shots: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A ladder as NDJSON: one ``ladder``, then per rung one ``rung`` and, for ``shots``, its
+    ``segment`` objects. Fields are those of ``ladder.json``.
+    """
+    document = ladder.model_dump(mode="json", by_alias=True)
+    rungs = document.pop("rungs")
+    yield "ladder", document
+    for rung in rungs:
+        segments = rung.pop("segments")
+        yield "rung", {**rung, "segments": len(segments)}
+        if shots:
+            yield from (("segment", {"rung": rung["name"], **segment}) for segment in segments)
+
+
+def run_summary(ladder: Ladder, run: Mapping[str, Any], out: str) -> str:
+    """What a run came to, in one line."""
+    first, last = ladder.rungs[0], ladder.rungs[-1]
+    model = ladder.quality_model
+    return (
+        f"{len(ladder.rungs)} rungs, {kbits(first.bitrate)} kbit/s at "
+        f"{first.quality[model].mean:.1f} to {kbits(last.bitrate)} kbit/s at "
+        f"{last.quality[model].mean:.1f} ({model}), in {duration(run['wall_seconds'])}; "
+        f"`shotladder ladder show {out}` shows them"
+    )
+
+
+# -- shots -------------------------------------------------------------------------------------
+
+
+def shots_view(listed: ListedShots) -> list[RenderableType]:
+    """A title's shots."""
+    rate = listed.frame_rate
+    table = _table(
+        *(("shot", "r"), ("first", "r"), ("end", "r"), ("start", "r"), ("seconds", "r")),
+        ("cuts inside", "l"),
+    )
+    for number, shot in enumerate(listed.shots):
+        table.add_row(
+            *(str(number), str(shot.start), str(shot.end), clock(shot.start, rate)),
+            *(f"{float(shot.seconds(rate)):.3f}", ", ".join(map(str, shot.cuts))),
+        )
+    heading = (
+        f"{listed.title}: {len(listed.shots)} shots, {listed.frames} frames at {float(rate):g} fps"
+    )
+    return [Text(heading), Text(), table]
+
+
+def shot_fields(listed: ListedShots) -> list[dict[str, Any]]:
+    """Shots as NDJSON objects."""
+    rate = listed.frame_rate
+    return [
+        {
+            "shot": number,
+            "start_frame": shot.start,
+            "end_frame": shot.end,
+            "cuts": list(shot.cuts),
+            "start_seconds": round(float(shot.start / rate), 6),
+            "seconds": round(float(shot.seconds(rate)), 6),
+        }
+        for number, shot in enumerate(listed.shots)
+    ]
+
+
+# -- plans and findings ------------------------------------------------------------------------
+
+
+def estimate_view(estimate: Estimate) -> list[RenderableType]:
+    """What a run would cost."""
+    hours = estimate.cpu_hours
+    sizes = ", ".join(f"{width}x{height}" for width, height in estimate.sizes)
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for name, text in (
+        ("title", f"{estimate.title}: {estimate.frames} frames in {estimate.shots} shots"),
+        ("sizes", sizes),
+        (
+            "encodes",
+            f"{estimate.grid_encodes} to find the ladder, {estimate.cached_encodes} of them in "
+            f"the store; at most {estimate.delivered_encodes} delivered",
+        ),
+        (
+            "CPU",
+            f"about {duration(3600 * sum(hours.values()))}: "
+            + ", ".join(f"{duration(3600 * value)} {name}" for name, value in hours.items()),
+        ),
+        ("store", f"about {size(estimate.store_bytes)} more"),
+        ("time", f"about {duration(estimate.wall_seconds)} on {estimate.workers} workers"),
+    ):
+        table.add_row(name, text)
+    return [table, Text("Times and sizes are estimates, within a factor of two or so.", "dim")]
+
+
+def estimate_fields(estimate: Estimate) -> dict[str, Any]:
+    """An estimate as JSON."""
+    fields = asdict(estimate)
+    fields["sizes"] = [list(one) for one in estimate.sizes]
+    return {"plan": fields}
+
+
+_MARKS = {"ok": ("ok", "green"), "warn": ("note", "yellow"), "bad": ("BAD", "bold red")}
+
+
+def findings_view(findings: Sequence[Finding]) -> list[RenderableType]:
+    """What the doctor found, and what follows from it."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")  # a path must be there to the end
+    for finding in findings:
+        mark, style = _MARKS[finding.state]
+        text = Text(finding.found)
+        if finding.then:
+            text.append(f"\n-> {finding.then}", style="dim")
+        table.add_row(Text(mark, style=style), finding.topic, text)
+    return [table]
+
+
+def finding_fields(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    """Findings as NDJSON objects."""
+    return [asdict(finding) for finding in findings]

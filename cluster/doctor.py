@@ -1,0 +1,269 @@
+"""What this machine can do, and what will happen to a source: findings, as values."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+from cluster.executor import usable_cores
+from cluster.job import default_store
+from encoder import ffmpeg
+from encoder.errors import ShotladderError, SourceUnusable, ToolFailed
+from encoder.recipes import CODECS
+from encoder.reference import ReferenceSource, plan_source
+from ladder.profiles import load_profile, rung_sizes
+from vmaf import models
+
+WORKER_BYTES = 2 * 2**30
+"""What one worker's ffmpeg takes at 1080p, about: encoders' lookahead and frames in queues."""
+STORE_BYTES = 5 * 2**30
+"""Free room under which a store is likely to fill with one title."""
+
+State = Literal["ok", "warn", "bad"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    topic: str
+    found: str
+    then: str = ""
+    """What follows: what will be done with it, or what to do about it."""
+    state: State = "ok"
+
+
+def examine_machine(store: Path | None = None) -> tuple[Finding, ...]:
+    """ffmpeg and what it can do, processors, memory, the store."""
+    return (
+        Finding("shotladder", f"{version('shotladder')}, Python {platform.python_version()}"),
+        *_tool(),
+        *_machine(),
+        _store(store or default_store()),
+    )
+
+
+def _tool() -> tuple[Finding, ...]:
+    override = os.environ.get(ffmpeg.ENVIRONMENT_VARIABLE)
+    origin = f"set by {ffmpeg.ENVIRONMENT_VARIABLE}" if override else "of imageio-ffmpeg"
+    try:
+        found = Finding("ffmpeg", f"{ffmpeg.version()}, {origin}: {ffmpeg.binary()}")
+    except ToolFailed as error:
+        return (Finding("ffmpeg", error.message, state="bad"),)
+    return found, *_encoders(), _models()
+
+
+def _encoders() -> tuple[Finding, ...]:
+    used = ("libx264", "aac")
+    filters = ("libvmaf", "scale", "bwdif", "fps")
+    known = ("libx265", "libsvtav1", "libvpx-vp9")
+    missing = set(ffmpeg.require((*used, *filters, *known)))
+    needed = [name for name in (*used, *filters) if name in missing]
+    there = [name for name in (*used, *known) if name not in missing]
+    findings = [
+        Finding("encoders", ", ".join(there) or "none", f"--codec takes {', '.join(CODECS)}")
+    ]
+    if needed:
+        findings.append(
+            Finding(
+                "missing",
+                ", ".join(needed),
+                f"unset {ffmpeg.ENVIRONMENT_VARIABLE}, or name an ffmpeg built with them",
+                "bad",
+            )
+        )
+    return tuple(findings)
+
+
+def _models() -> Finding:
+    lacking = [] if _models_load(models.KNOWN) else [
+        name for name in models.KNOWN if not _models_load([name])
+    ]  # fmt: skip
+    there = [name for name in models.KNOWN if name not in lacking]
+    if models.V1 in lacking:
+        return Finding(
+            "VMAF models",
+            ", ".join(there) or "none",
+            f"{models.V1} is needed; name an ffmpeg with a newer libvmaf",
+            "bad",
+        )
+    then = f"not in this build: {', '.join(lacking)}" if lacking else ""
+    return Finding("VMAF models", ", ".join(there), then, "warn" if lacking else "ok")
+
+
+def _models_load(names: Sequence[str]) -> bool:
+    """Whether libvmaf scores two small frames with all of ``names``."""
+    loaded = "|".join(f"version={name}" for name in names)
+    # A filter's option: its separators are escaped once for the option, once for the graph.
+    option = loaded.replace(":", "\\\\:")
+    # Smaller pictures crash the models made for 2160p.
+    picture = "color=gray:size=640x360:rate=25:duration=0.08,format=yuv420p"
+    graph = f"{picture}[a];{picture}[b];[a][b]libvmaf=model={option}"
+    arguments = ["-v", "error", "-filter_complex", graph, "-f", "null", "-"]
+    try:
+        ffmpeg.run(ffmpeg.Command.of(arguments), timeout_seconds=120)
+    except ToolFailed:
+        return False
+    return True
+
+
+def _machine() -> tuple[Finding, ...]:
+    cores, memory = usable_cores(), _memory_bytes()
+    tight = memory < cores * WORKER_BYTES
+    return (
+        Finding("cores", str(cores), f"{cores} worker{'s' * (cores > 1)} by default"),
+        Finding(
+            "memory",
+            f"{memory / 2**30:.1f} GiB",
+            f"tight for {cores} workers at 1080p; use fewer with --workers" if tight else "",
+            "warn" if tight else "ok",
+        ),
+    )
+
+
+def _memory_bytes() -> int:
+    """Of the machine, or of the container where that is less."""
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        return min(physical, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # no such limit
+        return physical
+
+
+def _store(root: Path) -> Finding:
+    existing = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    found = f"{root} ({free / 2**30:.1f} GiB free)"
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        return Finding(
+            "store", found, f"{existing} cannot be written; name another with --store", "bad"
+        )
+    if free < STORE_BYTES:
+        return Finding("store", found, "little room; free some, or use --store", "warn")
+    return Finding("store", found, "" if root.exists() else "will be made by the first run")
+
+
+def examine_source(path: Path) -> tuple[Finding, ...]:
+    """What a source is and what will be done with it. Reads headers and packets, no pictures.
+
+    Raises:
+        SourceUnusable: it cannot be read, or not by us.
+    """
+    with tempfile.TemporaryDirectory() as workdir:
+        source = plan_source(path, workdir)
+        remuxed = Path(source.path).parent == Path(workdir).resolve()
+        return describe_source(source, path, remuxed=remuxed)
+
+
+def describe_source(
+    source: ReferenceSource, path: Path, *, remuxed: bool = False
+) -> tuple[Finding, ...]:
+    """As :func:`examine_source`, of a source that is planned already."""
+    info = source.info
+    seconds = float(source.timeline.duration_seconds)
+    return (
+        Finding(
+            "file",
+            f"{info.container.split(',')[0]}, {info.codec}, {seconds:.3f} s, "
+            f"{source.index.bitrate / 1000:.0f} kbit/s of video",
+            "has no timestamps: is remuxed with times of its decoder" if remuxed else "",
+        ),
+        _range(source),
+        _picture(source),
+        _pixels(source),
+        _motion(source),
+        _ladder(source),
+        _sound(source),
+    )
+
+
+def _range(source: ReferenceSource) -> Finding:
+    info = source.info
+    colours = {info.color_primaries, info.color_transfer, info.color_matrix} - {None}
+    named = " ".join(sorted(map(str, colours))) or "colours not named"
+    if info.hdr is not None:
+        return Finding(
+            "colour",
+            f"high dynamic range ({info.hdr}), {named}",
+            "cannot be used: the quality models see standard range only; tone-map it first",
+            "bad",
+        )
+    converted = "becomes limited range" if info.color_range == "full" or info.rgb else ""
+    return Finding("colour", f"{info.color_range or 'unnamed'} range, {named}", converted)
+
+
+def _picture(source: ReferenceSource) -> Finding:
+    info = source.info
+    found = f"{info.width}x{info.height}"
+    if info.sample_aspect != 1:
+        found += f", pixels {info.sample_aspect.numerator}:{info.sample_aspect.denominator}"
+    if info.orientation:
+        found += f", turned by {' and '.join(info.orientation)}"
+    shown = f"{source.width}x{source.height}"
+    changed = (info.width, info.height) != (source.width, source.height) or info.orientation
+    return Finding("picture", found, f"becomes {shown}, upright, square pixels" if changed else "")
+
+
+def _pixels(source: ReferenceSource) -> Finding:
+    info = source.info
+    then = []
+    if info.pix_fmt != source.pix_fmt:
+        then.append(f"is read as {source.pix_fmt}")
+    if info.bit_depth > 8:
+        then.append("x264 rungs have 8 bit")
+    return Finding("pixels", f"{info.pix_fmt}, {info.bit_depth} bit", ", ".join(then))
+
+
+def _motion(source: ReferenceSource) -> Finding:
+    info, timeline = source.info, source.timeline
+    rate = timeline.frame_rate
+    found, then = f"{source.index.frames} frames", ""
+    if timeline.constant:
+        found += f" at {_rate(rate)}"
+    else:
+        found += " at a variable rate"
+        then = f"becomes {timeline.frames} frames at a constant {_rate(rate)}"
+    if info.interlaced:
+        found += ", interlaced"
+        then = ", ".join(filter(None, (then, "is deinterlaced")))
+    return Finding("frames", found, then)
+
+
+def _rate(rate: Fraction) -> str:
+    return f"{rate} fps" if rate.denominator == 1 else f"{rate} ({float(rate):.3f}) fps"
+
+
+def _ladder(source: ReferenceSource) -> Finding:
+    sizes = rung_sizes(source.width, source.height, load_profile().heights)
+    model = models.default_model(min(source.width, source.height), source.frame_rate)
+    return Finding(
+        "ladder", ", ".join(f"{s.width}x{s.height}" for s in sizes), f"is measured by {model}"
+    )
+
+
+def _sound(source: ReferenceSource) -> Finding:
+    streams = source.info.audio
+    if not streams:
+        return Finding("sound", "none")
+    first = streams[0]
+    found = f"{first.codec}, {first.channels} channels, {first.sample_rate} Hz"
+    if len(streams) > 1:
+        found += f", and {len(streams) - 1} more"
+    which = "the first is" if len(streams) > 1 else "is"
+    return Finding("sound", found, f"{which} encoded as stereo AAC")
+
+
+def unhealthy(findings: Sequence[Finding], source: Path | None) -> ShotladderError:
+    """The error that says what is wrong, in one line."""
+    bad = "; ".join(f"{f.topic}: {f.found} ({f.then})" for f in findings if f.state == "bad")
+    if source is not None:
+        return SourceUnusable(f"{source} cannot be used: {bad}")
+    return ShotladderError(f"this machine cannot run shotladder: {bad}")
