@@ -16,7 +16,7 @@ what it decodes with this index and refuses the source.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -144,7 +144,37 @@ def index_frames(path: str | os.PathLike[str]) -> FrameIndex:
         raise SourceUnusable(
             f"cannot index {path}: its frames have no timestamps; remux it into MP4 or Matroska"
         )
+    if packets and not packets[-1].corrupt and _last_is_torn(path, packets):
+        packets[-1] = replace(packets[-1], corrupt=True)
     return _index(path, time_base, packets)
+
+
+# Containers that do not say how long a packet is: a torn last one looks like a short one.
+_UNSIZED_DEMUXERS = ("mpegts", "mpeg")
+
+
+def _last_is_torn(path: str | os.PathLike[str], packets: list[_Packet]) -> bool:
+    """Whether the last packet fails a decoder that forgives nothing, from the keyframe before."""
+    keys = [p.dts for p in packets if p.key and p.dts is not None]
+    last = packets[-1]
+    if not keys or last.pts is None:
+        return False
+    with opened(path) as container:
+        if container.format.name not in _UNSIZED_DEMUXERS:
+            return False
+        stream = video_stream(container, path)
+        stream.codec_context.options = {"err_detect": "explode"}
+        stream.thread_count = 1
+        # Two keyframes back: the last packet may be a leading picture of the last keyframe.
+        container.seek(keys[max(0, len(keys) - 2)], stream=stream)
+        shown: set[int | None] = set()
+        for packet in container.demux(stream):
+            try:
+                shown.update(frame.pts for frame in packet.decode())
+            except av.error.FFmpegError:
+                if packet.size and packet.dts == last.dts:
+                    return True
+        return last.pts not in shown
 
 
 def _packets(path: str | os.PathLike[str]) -> tuple[Fraction, list[_Packet]]:
@@ -218,7 +248,7 @@ def plan_timeline(index: FrameIndex, likely: tuple[Fraction | None, ...] = ()) -
     ``round((pts - pts[0]) * rate) <= n``, as ffmpeg's ``fps`` filter does it.
     """
     ticks = index.pts - index.pts[0]
-    claims = tuple(Fraction(rate) for rate in likely if rate and MIN_RATE <= rate <= MAX_RATE)
+    claims = tuple(Fraction(rate) for rate in likely if rate and _in_limits(rate))
     rate = _fitting_rate(ticks, index.time_base, claims)
     if rate is None:
         rate = _closest_rate(ticks, index, claims)
@@ -247,18 +277,27 @@ def _fitting_rate(
         return claims[0] if claims else DEFAULT_RATE
     measured = (len(ticks) - 1) / (int(ticks[-1]) * time_base)
     exact = measured.limit_denominator(_MAX_DENOMINATOR)
-    candidates = dict.fromkeys((*claims, *STANDARD_RATES, exact))
-    steps = np.arange(len(ticks))
-    best: tuple[float, int] | None = None
-    found = None
-    for order, rate in enumerate(candidates):
-        if not MIN_RATE <= rate <= MAX_RATE or abs(rate / measured - 1) > 0.01:
-            continue
-        worst = float(np.abs(ticks - steps * float(1 / (rate * time_base))).max())
-        # A part in a million hides the rounding of floats, not a rate.
-        if worst <= 1 + 1e-6 and (best is None or (round(worst, 3), order) < best):
-            best, found = (round(worst, 3), order), rate
-    return found
+    known = dict.fromkeys((*claims, *STANDARD_RATES))
+    near = [
+        rate for rate in (*known, exact) if _in_limits(rate) and abs(rate / measured - 1) < 0.01
+    ]
+    numbers = np.arange(len(ticks))
+    worst = {
+        rate: round(float(np.abs(ticks - numbers * float(1 / (rate * time_base))).max()), 3)
+        for rate in near
+    }
+    # min takes the first of equals: claims come first.
+    best = min(near, key=worst.__getitem__, default=None)
+    if best is not None and worst[best] <= 1:
+        return best
+    for rate in sorted((rate for rate in near if rate in known), key=worst.__getitem__):
+        if np.array_equal(_places(ticks, time_base * rate), numbers):
+            return rate
+    return None
+
+
+def _in_limits(rate: Fraction) -> bool:
+    return MIN_RATE <= rate <= MAX_RATE
 
 
 def _closest_rate(ticks: Ticks, index: FrameIndex, claims: tuple[Fraction, ...]) -> Fraction:

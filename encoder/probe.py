@@ -266,8 +266,8 @@ def video_stream(
         # PyAV types codec_context as always there; it is None for a codec without a decoder.
         if getattr(stream, "codec_context", None) is None:
             raise SourceUnusable(
-                f"cannot decode {path}: no decoder for its video stream "
-                f"({stream.codec_tag!r}); transcode it to a common codec first"
+                f"cannot decode {path}: no decoder for the codec of its video stream "
+                f"{stream.index}; transcode it to a common codec first"
             )
         return stream
     kinds = ", ".join(sorted({s.type for s in container.streams})) or "no streams"
