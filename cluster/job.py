@@ -157,8 +157,9 @@ def run_title(
     """
     clock = _Clock()
     _check_options(options)
-    check_output(options.out)
-    store = Store(options.store or default_store())
+    place = options.store or default_store()
+    check_output(options.out, keep=(options.source, place))
+    store = Store(place)
     with store.scratch() as workdir:
         source = open_title(options.source, workdir)
         owned = executor is None
@@ -335,7 +336,7 @@ def _deliver(
     if options.also:
         measurer = Measurer(
             title,
-            (setup.model, *options.also),
+            tuple(dict.fromkeys((setup.model, *options.also))),
             store,
             measurer.executor,
             report,
