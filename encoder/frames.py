@@ -17,7 +17,7 @@ import av
 import av.error
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import ColorRange, Interpolation
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
 from encoder.errors import SourceUnusable
 from encoder.probe import opened
@@ -111,6 +111,7 @@ def small_frames(source: ReferenceSource, threads: int = 2) -> Iterator[SmallFra
             height=height,
             format="yuv444p",
             interpolation=Interpolation.AREA,
+            dst_colorspace=Colorspace.ITU709 if source.info.rgb else None,
             dst_color_range=ColorRange.MPEG,
             threads=1,
         )
