@@ -257,7 +257,7 @@ def test_small_frames_are_the_canonical_frames(awkward_clip, tmp_path: Path, fil
     assert small[0].luma.shape == (source.height, source.width)
     for frame, reading in zip(small, large, strict=True):
         # The odd one is scaled by its last, black, row and column here; there they are cut.
-        assert np.abs(frame.luma - reading)[:-1, :-1].mean() < 2.5
+        assert np.abs(frame.luma - reading)[:-1, :-1].mean() < 4
 
 
 @pytest.mark.parametrize(
