@@ -256,8 +256,8 @@ def test_small_frames_are_the_canonical_frames(awkward_clip, tmp_path: Path, fil
         large /= 4
     assert small[0].luma.shape == (source.height, source.width)
     for frame, reading in zip(small, large, strict=True):
-        # The odd one is scaled by its last, black, row and column here; there they are cut.
-        assert np.abs(frame.luma - reading)[:-1, :-1].mean() < 4
+        # The last row and column of the odd one are averaged in here, and cut off there.
+        assert np.abs(frame.luma - reading).mean() < (10 if file == "odd.mkv" else 2.5)
 
 
 @pytest.mark.parametrize(
