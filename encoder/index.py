@@ -16,8 +16,10 @@ what it decodes with this index and refuses the source.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -180,20 +182,24 @@ def _last_is_torn(path: str | os.PathLike[str], packets: list[_Packet]) -> bool:
 def _packets(path: str | os.PathLike[str]) -> tuple[Fraction, list[_Packet]]:
     with opened(path) as container:
         stream = video_stream(container, path)
-        vp8 = stream.codec_context.codec.canonical_name == "vp8"
+        codec = stream.codec_context.codec.canonical_name
+        nal_length = _nal_length_size(stream.codec_context.extradata)
         packets = []
         try:
             for packet in container.demux(stream):
                 if packet.size == 0:
                     continue  # the flush packet, or a frame dropped by an AVI writer
                 # Bit 4 of a VP8 frame's first byte is show_frame (RFC 6386, 9.1).
-                invisible = vp8 and not bytes(packet)[0] & 0x10
+                invisible = codec == "vp8" and not bytes(packet)[0] & 0x10
+                key = packet.is_keyframe
+                if key and codec == "h264":
+                    key = starts_with_intra(bytes(packet), nal_length)
                 packets.append(
                     _Packet(
                         packet.pts,
                         packet.dts,
                         packet.duration or 0,
-                        packet.is_keyframe,
+                        key,
                         not (packet.is_discard or invisible),
                         packet.is_corrupt,
                         packet.size,
@@ -204,6 +210,46 @@ def _packets(path: str | os.PathLike[str]) -> tuple[Fraction, list[_Packet]]:
             # decodes every frame of it.
             pass
         return Fraction(stream.time_base or 0), packets
+
+
+def _nal_length_size(extradata: bytes | None) -> int:
+    """Bytes of the length before each H.264 unit; 0 where start codes part them."""
+    if not extradata or len(extradata) < 7 or extradata[0] != 1:
+        return 0
+    return (extradata[4] & 3) + 1
+
+
+def starts_with_intra(packet: bytes, length_size: int) -> bool:
+    """Whether the first slice of an H.264 packet is intra coded.
+
+    Streams with periodic intra refresh have no other pictures that demuxers mark as keyframes
+    but P pictures with a recovery point, which are whole only a second later: decoding from one
+    gives wrong pixels and the right count.
+    """
+    position = 0
+    while position + 4 < len(packet):
+        if length_size:
+            size = int.from_bytes(packet[position : position + length_size], "big")
+            start, position = position + length_size, position + length_size + size
+        else:
+            start = packet.find(b"\0\0\1", position) + 3
+            if start < 3:
+                return False
+            position = start
+        if start < len(packet) and packet[start] & 0x1F in (1, 2, 5):
+            codes = _exp_golomb(packet[start + 1 : start + 17])
+            next(codes, 0)  # first_mb_in_slice
+            return next(codes, 0) % 5 in (2, 4)  # slice_type: I or SI
+    return False
+
+
+def _exp_golomb(data: bytes) -> Iterator[int]:
+    """The unsigned Exp-Golomb codes of a bit string (ITU-T H.264, 9.1)."""
+    bits = "".join(f"{byte:08b}" for byte in data)
+    while bits:
+        zeros = len(bits) - len(bits.lstrip("0"))
+        code, bits = bits[: 2 * zeros + 1], bits[2 * zeros + 1 :]
+        yield int(code, 2) - 1
 
 
 def _index(path: str | os.PathLike[str], time_base: Fraction, packets: list[_Packet]) -> FrameIndex:
@@ -318,6 +364,7 @@ def _closest_rate(ticks: Ticks, index: FrameIndex, claims: tuple[Fraction, ...])
     return min(near)[2] if near else Fraction(rate).limit_denominator(1001)
 
 
+_TELLING_PACKETS = 500
 _RAW_DEMUXERS = ("h264", "hevc", "mpegvideo", "m4v", "obu", "av1", "mjpeg")
 
 
@@ -332,8 +379,8 @@ def needs_timestamps(path: str | os.PathLike[str]) -> bool:
         form = container.format.name
         if form in _RAW_DEMUXERS or (form in ("avi", "asf") and stream.codec_context.has_b_frames):
             return True
-    _, packets = _packets(path)
-    return any(packet.pts is None and packet.shown for packet in packets)
+        packets = islice(container.demux(stream), _TELLING_PACKETS)
+        return any(packet.pts is None and packet.size > 0 for packet in packets)
 
 
 def ensure_timestamps(source: str | os.PathLike[str], workdir: str | os.PathLike[str]) -> Path:

@@ -57,6 +57,13 @@ def test_keyframes_carry_both_times(awkward_clip):
     assert index.keyframe_for(49) == 2
 
 
+@pytest.mark.parametrize("file", ["refresh.ts", "refresh.mp4"])
+def test_recovery_points_are_no_keyframes(awkward_clip, file):
+    with av.open(str(awkward_clip(file))) as container:
+        assert sum(packet.is_keyframe for packet in container.demux(video=0)) > 1
+    assert len(index_frames(awkward_clip(file)).keyframe_pts) == 1
+
+
 def test_hidden_frames_are_not_frames(awkward_clip):
     path = awkward_clip("hidden.webm")
     with av.open(str(path)) as container:
