@@ -45,6 +45,8 @@ from encoder.errors import BadInput, ShotladderError, ToolFailed, ToolTimedOut
 SCHEDULER_SECONDS = 10.0
 NO_WORKER_SECONDS = 60.0
 CLOSE_SECONDS = 5.0
+COUNT_SECONDS = 1.0
+"""How often a cluster's threads are counted: workers may come and go."""
 RETRIES = 2
 """How often a task is run again after a failure that may not come again."""
 
@@ -191,13 +193,13 @@ class DaskExecutor:
 
         Raises:
             BadInput: no scheduler answers at the address.
+            ShotladderError: the cluster of this machine did not start.
         """
         if self._client is not None:
             return
         import distributed
         from distributed.utils import silence_logging_cmgr
 
-        client: Any = distributed.Client
         local_cluster: Any = distributed.LocalCluster
         self._stack.enter_context(silence_logging_cmgr(logging.CRITICAL))
         try:
@@ -214,15 +216,16 @@ class DaskExecutor:
                         scheduler_kwargs={"dashboard": self._dashboard},
                         preload=["cluster.executor"],
                     )
-                self._client = client(self._cluster, set_as_default=False)
+                self._client = _joined(self._cluster)
             else:
-                self._client = client(
-                    self._scheduler, timeout=SCHEDULER_SECONDS, set_as_default=False
-                )
-        except (OSError, ValueError, TypeError) as error:
-            if self._scheduler is None:
-                raise
+                self._client = _joined(self._scheduler)
+        except Exception as error:
             self.close()
+            if self._scheduler is None:
+                raise ShotladderError(
+                    f"the Dask cluster of this machine did not start ({type(error).__name__}: "
+                    f"{error}); run the same command again, or with fewer workers"
+                ) from error
             raise BadInput(
                 f"no Dask scheduler answers at {self._scheduler} within "
                 f"{SCHEDULER_SECONDS:g} s; start one, or leave the scheduler out to use this "
@@ -375,28 +378,34 @@ class _Dispatch:
 
     def _loop(self) -> None:
         alone_since: float | None = None
+        slots, counted = 0, -COUNT_SECONDS
         while (self._waiting or self._running) and not self._stop.is_set():
             if self._client.status in ("closing", "closed"):
                 raise ShotladderError(
                     "the Dask scheduler was lost; what was finished is in the store, run the "
                     "same command again"
                 )
-            slots = _threads(self._client)
-            while self._waiting and len(self._running) < slots:
-                self._submit(*self._waiting.popleft())
-            if slots:
-                alone_since = None
-            elif alone_since is None:
-                alone_since = time.monotonic()
-            elif time.monotonic() - alone_since > NO_WORKER_SECONDS:
+            if (now := time.monotonic()) - counted >= COUNT_SECONDS:
+                slots, counted = _threads(self._client), now
+                alone_since = None if slots else (alone_since or now)
+            if alone_since is not None and now - alone_since > NO_WORKER_SECONDS:
                 raise ShotladderError(
                     f"the Dask cluster has had no worker for {NO_WORKER_SECONDS:g} s; start "
                     "some, what was finished is in the store"
                 )
+            self._fill(slots)
             with contextlib.suppress(queue.Empty):
-                future = self._ended.get(timeout=1.0)
+                future = self._ended.get(timeout=COUNT_SECONDS)
                 if future is not None:
-                    self._settle(future)
+                    # Its place is filled before its result is looked at: Dask holds messages
+                    # back for 10 ms after another one, and looking sends some.
+                    task, attempt, _ = self._running.pop(future.key)
+                    self._fill(slots)
+                    self._settle(task, attempt, future)
+
+    def _fill(self, slots: int) -> None:
+        while self._waiting and len(self._running) < slots:
+            self._submit(*self._waiting.popleft())
 
     def _submit(self, task: Task, attempt: int) -> None:
         name = getattr(task.function, "__name__", "task")
@@ -406,11 +415,10 @@ class _Dispatch:
         self._running[future.key] = (task, attempt, future)
         future.add_done_callback(self._ended.put)
 
-    def _settle(self, future: Any) -> None:
+    def _settle(self, task: Task, attempt: int, future: Any) -> None:
         from distributed import CancelledError
         from distributed.scheduler import KilledWorker
 
-        task, attempt, _ = self._running.pop(future.key)
         lost = False
         try:
             outcome: Outcome = future.result()
@@ -439,6 +447,23 @@ class _Dispatch:
             self._waiting.appendleft((task, attempt + 1))
         else:
             self._outcomes.put(replace(outcome, attempts=attempt))
+
+
+def _joined(cluster: Any) -> Any:
+    """A client of a local cluster or of the scheduler at an address."""
+    from distributed import Client
+
+    kind: Any = Client
+    client = kind.__new__(kind)
+    try:
+        client.__init__(cluster, timeout=SCHEDULER_SECONDS, set_as_default=False)
+    except BaseException:
+        # Left to the garbage collector, a client that could not connect closes itself at any
+        # moment. In the middle of another one's start both would wait for one lock, for ever.
+        with contextlib.suppress(Exception):
+            client.close(timeout=CLOSE_SECONDS)
+        raise
+    return client
 
 
 def _threads(client: Any) -> int:

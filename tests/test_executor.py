@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import pickle
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import distributed
 import psutil
 import pytest
 
@@ -218,11 +220,13 @@ def test_dask_uses_its_workers_at_once_longest_first(dask: DaskExecutor) -> None
     assert len({pid for pid, _, _ in spans.values()}) == 2
     assert os.getpid() not in {pid for pid, _, _ in spans.values()}
     by_start = sorted(spans, key=lambda cost: spans[cost][1])
-    assert set(by_start[:2]) == {6, 5}
-    assert set(by_start[-2:]) == {2, 1}
-    busy = sum(end - start for _, start, end in spans.values())
-    wall = max(end for _, _, end in spans.values()) - min(start for _, start, _ in spans.values())
-    assert busy / wall > 1.7
+    assert 6 in by_start[:2]
+    assert 1 in by_start[-2:]
+    assert any(
+        one[0] != two[0] and one[1] < two[2] and two[1] < one[2]
+        for one in spans.values()
+        for two in spans.values()
+    )
 
 
 def test_outcomes_come_as_tasks_end(dask: DaskExecutor) -> None:
@@ -236,7 +240,7 @@ def test_workers_do_not_wait_for_a_slow_caller(dask: DaskExecutor) -> None:
     for outcome in dask.run(Task(str(n), where, (0.05,)) for n in range(8)):
         ends.append(outcome.result[2])
         time.sleep(0.3)
-    assert max(ends) - min(ends) < 1.0
+    assert max(ends) - min(ends) < 1.5  # 2 or more if they did
 
 
 def test_a_worker_has_one_core_and_leaves_ctrl_c_to_the_command(dask: DaskExecutor) -> None:
@@ -297,7 +301,7 @@ def test_close_does_not_wait_for_busy_workers() -> None:
     assert started_here
     started = time.monotonic()
     executor.close()
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 15  # 0.3 on idle cores; the task takes 30
     executor.close()
     tracker = [one for one in started_here if runs(one)]  # of multiprocessing, one per process
     assert all("resource_tracker" in " ".join(one.cmdline()) for one in tracker)
@@ -314,11 +318,17 @@ def test_nothing_starts_before_the_first_task() -> None:
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://x", "127.0.0.1"])
 def test_no_scheduler_is_one_line(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {id(one) for one in gc.get_objects() if type(one) is distributed.Client}
     monkeypatch.setattr("cluster.executor.SCHEDULER_SECONDS", 0.5)
     with DaskExecutor(scheduler=address) as executor, pytest.raises(BadInput) as error:
         list(executor.run([Task("double", double, (1,))]))
     assert address in str(error.value)
     assert "\n" not in str(error.value)
+    # A client left to the garbage collector can lock up the start of another one.
+    clients = [
+        one for one in gc.get_objects() if type(one) is distributed.Client and id(one) not in before
+    ]
+    assert all(client.status in ("closed", "newly-created") for client in clients)
 
 
 def test_workers_and_a_scheduler_exclude_each_other() -> None:
@@ -378,13 +388,18 @@ def start(command: list[str]) -> subprocess.Popen[str]:
     )
 
 
+def encodes(process: psutil.Process) -> bool:
+    # Others are asked for their version, and gone.
+    return any("testsrc" in argument for argument in process.cmdline())
+
+
 def wait_until_encoding(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """All descendants, once two ffmpegs are among them."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         found = psutil.Process(process.pid).children(recursive=True)
         with contextlib.suppress(psutil.NoSuchProcess):
-            if sum("ffmpeg" in child.name() for child in found) == 2:
+            if sum(encodes(child) for child in found) == 2:
                 return found
         time.sleep(0.02)
     raise AssertionError("no ffmpeg was started")
@@ -410,9 +425,9 @@ def runs(process: psutil.Process) -> bool:
 def test_a_normal_command_is_quick_and_quiet(command: list[str]) -> None:
     started = time.monotonic()
     process = start([*command, "quick"])
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=90)
     assert (process.returncode, out, err) == (0, "[0, 2, 4, 6, 8]\n", "")
-    assert time.monotonic() - started < 8  # about 1.5 on two idle cores
+    assert time.monotonic() - started < 60  # 1.5 on two idle cores
 
 
 def test_kill_9_of_the_command_leaves_no_process(command: list[str]) -> None:
@@ -421,7 +436,7 @@ def test_kill_9_of_the_command_leaves_no_process(command: list[str]) -> None:
     assert len(found) >= 4
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert survivors(found, 4) == []
+    assert survivors(found, 15) == []
     process.communicate()
 
 
@@ -430,9 +445,9 @@ def test_ctrl_c_is_quick_and_leaves_no_process(command: list[str]) -> None:
     found = wait_until_encoding(process)
     started = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=10)
-    assert time.monotonic() - started < 4
-    assert survivors(found, 1) == []
+    _, err = process.communicate(timeout=30)
+    assert time.monotonic() - started < 15  # 0.5 on idle cores; the tasks take 60
+    assert survivors(found, 5) == []
     # The command's own traceback and nothing from Dask or the workers.
     assert err.count("Traceback") == 1, err
     assert err.rstrip().endswith("KeyboardInterrupt")
@@ -444,11 +459,11 @@ def test_kill_9_of_a_worker_kills_its_ffmpeg_and_starts_the_task_again(
     process = start(command)
     try:
         found = wait_until_encoding(process)
-        encoding = next(child for child in found if "ffmpeg" in child.name())
+        encoding = next(child for child in found if encodes(child))
         worker = encoding.parent()
         assert worker is not None
         worker.kill()
-        assert survivors([encoding], 4) == []
+        assert survivors([encoding], 15) == []
         wait_until_encoding(process)
         assert len((tmp_path / "log").read_text().split()) == 3
     finally:

@@ -289,5 +289,5 @@ def test_lines_come_while_things_happen() -> None:
     )
     assert process.stdout is not None
     assert json.loads(process.stdout.readline())["type"] == "started"
-    out, _ = process.communicate("\n", timeout=10)
+    out, _ = process.communicate("\n", timeout=60)
     assert json.loads(out)["type"] == "done"
