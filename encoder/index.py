@@ -3,8 +3,8 @@
 Seeking by time lands on wrong frames in common files (half a frame early in open-GOP HEVC, on
 the next keyframe in MPEG-TS). So one demux pass, which decodes nothing, lists the presentation
 timestamp (PTS) of every frame in order, and every keyframe with PTS and DTS; readers look a
-frame's number up here and never guess. :class:`Timeline` then lays those frames on the title's
-canonical constant frame rate.
+frame's number up here and never guess. :mod:`encoder.timeline` then lays those frames on the
+title's canonical constant frame rate.
 
 What counts as a frame: everything that is shown. Packets that an edit list discards, VP8's
 invisible references, pictures that come before the first keyframe, and a torn packet at the end
@@ -19,12 +19,8 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import islice
-from pathlib import Path
 
-import av
 import av.error
-import av.video
 import numpy as np
 import numpy.typing as npt
 
@@ -32,27 +28,6 @@ from encoder.errors import SourceUnusable
 from encoder.probe import opened, video_stream
 
 Ticks = npt.NDArray[np.int64]
-
-DEFAULT_RATE = Fraction(25)
-"""Frames per second of a stream that states neither timestamps nor a rate."""
-
-# fmt: off
-STANDARD_RATES = tuple(map(Fraction, (
-    "5", "6", "15/2", "8", "10", "12", "25/2", "15", "20", "441/20", "24000/1001", "24", "25",
-    "30000/1001", "30", "48", "50", "60000/1001", "60", "100", "120000/1001", "120",
-)))
-# fmt: on
-"""Rates that an unclear timeline is read as, where it fits one of them."""
-
-MAX_RATE = Fraction(120)
-MIN_RATE = Fraction(5)
-"""A source of fewer frames (a slide show, a screen that is still most of the time) is shown at
-this rate: shots of a second, seeking and players need some frames."""
-
-# Distinct steps between frames that a variable rate is judged on: 9 of 10 frames get a place of
-# their own on the canonical timeline, bursts of a few closer frames do not set its rate.
-_STEP_QUANTILE = 0.1
-_MAX_DENOMINATOR = 10_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,31 +73,6 @@ class FrameIndex:
         return max(0, int(found))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Timeline:
-    """The title's canonical timeline: ``frames`` frames at a constant rate from time 0."""
-
-    frame_rate: Fraction
-    frames: int
-    source_of: Ticks | None
-    """(frames,) for each canonical frame the number of the source frame that it shows; None when
-    they are the same, frame by frame."""
-
-    def source_frame(self, frame: int) -> int:
-        """The source frame shown as canonical ``frame``."""
-        return frame if self.source_of is None else int(self.source_of[frame])
-
-    @property
-    def constant(self) -> bool:
-        """Whether the source already is at the constant rate."""
-        return self.source_of is None
-
-    @property
-    def duration_seconds(self) -> Fraction:
-        """Length of the title."""
-        return self.frames / self.frame_rate
-
-
 @dataclass(frozen=True, slots=True)
 class _Packet:
     pts: int | None
@@ -139,7 +89,7 @@ def index_frames(path: str | os.PathLike[str]) -> FrameIndex:
 
     Raises:
         SourceUnusable: it cannot be read, has no frames, no keyframe, or frames without
-            timestamps (see :func:`ensure_timestamps`).
+            timestamps (see :mod:`encoder.timestamps`).
     """
     time_base, packets = _packets(path)
     if any(packet.pts is None and packet.shown for packet in packets):
@@ -281,192 +231,3 @@ def _index(path: str | os.PathLike[str], time_base: Fraction, packets: list[_Pac
         last_duration=max(1, shown[-1][1] or usual),
         packet_bytes=sum(p.size for p in packets),
     )
-
-
-def plan_timeline(index: FrameIndex, likely: tuple[Fraction | None, ...] = ()) -> Timeline:
-    """Lay the frames of ``index`` on a constant frame rate.
-
-    Timestamps are rounded to ticks (to milliseconds in Matroska and FLV), so a rate fits when no
-    frame is further than one tick from its place; of several the nearest wins, then one of
-    ``likely`` (rates that headers claim). Frames that jitter but keep one place each are still
-    constant. Otherwise the rate is that of the closest frames (1 in 10 may be closer), a standard
-    one where it fits, and canonical frame ``n`` shows the last source frame with
-    ``round((pts - pts[0]) * rate) <= n``, as ffmpeg's ``fps`` filter does it.
-    """
-    ticks = index.pts - index.pts[0]
-    claims = tuple(Fraction(rate) for rate in likely if rate and _in_limits(rate))
-    rate = _fitting_rate(ticks, index.time_base, claims)
-    if rate is None:
-        rate = _closest_rate(ticks, index, claims)
-    places = _places(ticks, index.time_base * rate)
-    if np.array_equal(places, np.arange(len(places))):
-        return Timeline(rate, len(places), None)
-    end = _places(np.array([ticks[-1] + index.last_duration]), index.time_base * rate)[0]
-    frames = max(int(places[-1]) + 1, int(end))
-    source_of = np.searchsorted(places, np.arange(frames), side="right") - 1
-    return Timeline(rate, frames, source_of.astype(np.int64))
-
-
-def _places(ticks: Ticks, rate_per_tick: Fraction) -> Ticks:
-    """Canonical frame number of each time: rounded to nearest, halves up."""
-    over, under = rate_per_tick.numerator, rate_per_tick.denominator
-    if len(ticks) and int(ticks[-1]) * over * 2 + under >= 2**63:
-        exact = [(2 * int(t) * over + under) // (2 * under) for t in ticks]
-        return np.array(exact, dtype=np.int64)
-    return (2 * ticks * over + under) // (2 * under)
-
-
-def _fitting_rate(
-    ticks: Ticks, time_base: Fraction, claims: tuple[Fraction, ...]
-) -> Fraction | None:
-    if len(ticks) < 2 or ticks[-1] <= 0:
-        return claims[0] if claims else DEFAULT_RATE
-    measured = (len(ticks) - 1) / (int(ticks[-1]) * time_base)
-    exact = measured.limit_denominator(_MAX_DENOMINATOR)
-    known = dict.fromkeys((*claims, *STANDARD_RATES))
-    near = [
-        rate for rate in (*known, exact) if _in_limits(rate) and abs(rate / measured - 1) < 0.01
-    ]
-    numbers = np.arange(len(ticks))
-    worst = {
-        rate: round(float(np.abs(ticks - numbers * float(1 / (rate * time_base))).max()), 3)
-        for rate in near
-    }
-    # min takes the first of equals: claims come first.
-    best = min(near, key=worst.__getitem__, default=None)
-    if best is not None and worst[best] <= 1:
-        return best
-    for rate in sorted((rate for rate in near if rate in known), key=worst.__getitem__):
-        if np.array_equal(_places(ticks, time_base * rate), numbers):
-            return rate
-    return None
-
-
-def _in_limits(rate: Fraction) -> bool:
-    return MIN_RATE <= rate <= MAX_RATE
-
-
-def _closest_rate(ticks: Ticks, index: FrameIndex, claims: tuple[Fraction, ...]) -> Fraction:
-    steps = np.diff(ticks)
-    steps = steps[steps > 0]
-    if len(steps) == 0:
-        return DEFAULT_RATE
-    step = float(np.quantile(steps, _STEP_QUANTILE)) * float(index.time_base)
-    typical = float(np.mean(steps[steps <= 1.5 * np.quantile(steps, _STEP_QUANTILE)]))
-    rate = min(max(1 / (typical * float(index.time_base)), float(MIN_RATE)), float(MAX_RATE))
-    # How far the mean step can be off for its ticks, plus a little for a clock that drifts.
-    tolerance = 0.005 + 0.5 * float(index.time_base) / step
-    near = [
-        (abs(float(known) / rate - 1), order, known)
-        for order, known in enumerate((*claims, *STANDARD_RATES))
-        if abs(float(known) / rate - 1) <= tolerance
-    ]
-    return min(near)[2] if near else Fraction(rate).limit_denominator(1001)
-
-
-_TELLING_PACKETS = 500
-_RAW_DEMUXERS = ("h264", "hevc", "mpegvideo", "m4v", "obu", "av1", "mjpeg")
-
-
-def needs_timestamps(path: str | os.PathLike[str]) -> bool:
-    """Whether frames of the source lack presentation timestamps that can be trusted.
-
-    Raw streams have none: libavformat makes some up, and cannot seek by them. AVI and ASF hold
-    decoding times, which come out as presentation times of H.264 with B-frames.
-    """
-    with opened(path) as container:
-        stream = video_stream(container, path)
-        form = container.format.name
-        if form in _RAW_DEMUXERS or (form in ("avi", "asf") and stream.codec_context.has_b_frames):
-            return True
-        packets = islice(container.demux(stream), _TELLING_PACKETS)
-        return any(packet.pts is None and packet.size > 0 for packet in packets)
-
-
-def ensure_timestamps(source: str | os.PathLike[str], workdir: str | os.PathLike[str]) -> Path:
-    """``source`` itself, or a copy of its video in ``workdir`` that has timestamps.
-
-    The coded pictures are copied, not encoded. Which picture is shown when is learnt by decoding
-    once: the decoder is the only one that knows for every codec (libavcodec's ``dts2pts`` lost
-    pictures of open-GOP HEVC). Streams with decoding times only (AVI, ASF) show their pictures at
-    those times, in order; others run at the rate that their bitstream states, or at
-    :data:`DEFAULT_RATE`.
-
-    Raises:
-        SourceUnusable: it cannot be read, or pictures in its middle do not decode.
-    """
-    source = Path(source)
-    if not needs_timestamps(source):
-        return source
-    plan = _presentation(source)
-    made = Path(workdir) / f"{source.name}.timed.{'mp4' if plan.codec in _MP4_CODECS else 'mkv'}"
-    _remux(source, made, plan)
-    return made
-
-
-_MP4_CODECS = ("h264", "hevc", "mpeg4", "mpeg2video", "av1")
-
-
-@dataclass(frozen=True, slots=True)
-class _Presentation:
-    codec: str
-    time_base: Fraction
-    pts: dict[int, int]
-    """Presentation time by number of the packet."""
-    dts: dict[int, int]
-
-
-def _presentation(source: Path) -> _Presentation:
-    with opened(source) as container:
-        stream = video_stream(container, source)
-        codec = stream.codec_context.codec.canonical_name
-        # A decoder of our own: libavformat's states 25 fps for every raw stream.
-        decoder = av.CodecContext.create(codec, "r")
-        assert isinstance(decoder, av.VideoCodecContext)
-        decoder.extradata = stream.codec_context.extradata
-        decoder.thread_count = 1
-        times: list[int | None] = []
-        order: list[int] = []
-        for packet in container.demux(stream):
-            if packet.size:
-                times.append(packet.dts)
-                packet.pts = packet.dts = len(times) - 1
-            frames = decoder.decode(packet if packet.size else None)
-            order.extend(frame.pts for frame in frames if frame.pts is not None)
-        # Pictures before the first one that decodes are leading pictures of an open GOP.
-        missing = set(range(min(order, default=0), len(times))) - set(order)
-        if not order or missing:
-            raise SourceUnusable(
-                f"cannot place the frames of {source}: {len(missing) or len(times)} of its "
-                f"{len(times)} pictures do not decode; remux it into MP4 or Matroska"
-            )
-        shown = set(order)
-        known = [time for packet, time in enumerate(times) if packet in shown and time is not None]
-        if len(known) == len(order) and stream.time_base:
-            clock = sorted(time - min(known) for time in known)
-            time_base = Fraction(stream.time_base)
-        else:
-            clock = list(range(len(order)))
-            time_base = 1 / Fraction(decoder.framerate or DEFAULT_RATE)
-        pts = {packet: clock[place] for place, packet in enumerate(order)}
-        decoded = dict(zip(sorted(order), clock, strict=True))
-        # Decoding runs ahead of showing by the largest displacement of a picture.
-        delay = max(decoded[packet] - pts[packet] for packet in order)
-        return _Presentation(
-            codec, time_base, pts, {packet: dts - delay for packet, dts in decoded.items()}
-        )
-
-
-def _remux(source: Path, made: Path, plan: _Presentation) -> None:
-    with opened(source) as container, av.open(str(made), "w") as output:
-        stream = video_stream(container, source)
-        target = output.add_stream_from_template(stream)
-        target.time_base = plan.time_base
-        packets = (packet for packet in container.demux(stream) if packet.size)
-        for number, packet in enumerate(packets):
-            if number in plan.pts:
-                packet.stream = target
-                packet.time_base = plan.time_base
-                packet.pts = plan.pts[number]
-                packet.dts = plan.dts[number]
-                output.mux(packet)

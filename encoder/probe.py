@@ -321,7 +321,7 @@ def probe(path: str | os.PathLike[str]) -> SourceInfo:
             rate_from_bitstream=context.framerate or None,
             duration_seconds_from_header=_duration(container, stream),
             frames_from_header=stream.frames,
-            audio=tuple(_audio(s) for s in container.streams.audio if _has_decoder(s)),
+            audio=tuple(_audio(s) for s in container.streams.audio if has_decoder(s)),
         )
 
 
@@ -377,7 +377,8 @@ def _duration(
     return None
 
 
-def _has_decoder(stream: av.stream.Stream) -> bool:
+def has_decoder(stream: av.stream.Stream) -> bool:
+    """Whether anything here decodes the stream; PyAV has no codec context for it otherwise."""
     return getattr(stream, "codec_context", None) is not None
 
 

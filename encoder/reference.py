@@ -27,8 +27,10 @@ from typing import Any, Literal
 import ffmpeg
 
 from encoder.ffmpeg import SOURCE_OPTIONS
-from encoder.index import FrameIndex, Timeline, ensure_timestamps, index_frames, plan_timeline
+from encoder.index import FrameIndex, index_frames
 from encoder.probe import SourceInfo, probe
+from encoder.timeline import Timeline, plan_timeline
+from encoder.timestamps import ensure_timestamps
 
 GLOBAL_ARGUMENTS = ("-hide_banner", "-copyts", "-max_error_rate", "1")
 """Arguments that every command with a reference in it must have, before its inputs.

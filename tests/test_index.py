@@ -10,17 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encoder.errors import SourceUnusable
+from encoder.errors import SourceUnusable, StoreUnusable
+from encoder.ffmpeg import Command, run
 from encoder.frames import feed, small_frames
-from encoder.index import (
-    STANDARD_RATES,
-    FrameIndex,
-    ensure_timestamps,
-    index_frames,
-    needs_timestamps,
-    plan_timeline,
-)
+from encoder.index import FrameIndex, index_frames
 from encoder.reference import plan_source
+from encoder.timeline import STANDARD_RATES, plan_timeline
+from encoder.timestamps import ensure_timestamps, needs_timestamps
 from fixtures.awkward import CLIPS
 
 NTSC_FILM = Fraction(24000, 1001)
@@ -91,6 +87,28 @@ def test_no_timestamps_is_said(awkward_clip, tmp_path: Path):
     assert ensure_timestamps(awkward_clip("ntsc.mp4"), tmp_path) == awkward_clip("ntsc.mp4")
 
 
+def test_sound_comes_along_in_time(tmp_path: Path):
+    clip = tmp_path / "sound.avi"
+    sources = ["-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25:duration=1"]
+    sources += ["-f", "lavfi", "-i", "sine=duration=1"]
+    codecs = ["-c:v", "mpeg4", "-bf", "2", "-c:a", "pcm_s16le"]
+    run(Command.of(["-v", "error", *sources, *codecs, clip]))
+    source = plan_source(clip, tmp_path)
+    assert source.path != str(clip)
+    (audio,) = source.info.audio
+    assert audio.codec == "pcm_s16le"
+    assert audio.start_seconds == source.index.start_seconds == 0
+    with av.open(source.path) as container:
+        samples = sum(frame.samples for frame in container.decode(audio=0))
+    assert samples == 44100
+
+
+def test_a_copy_that_cannot_be_written_is_said(awkward_clip, tmp_path: Path):
+    with pytest.raises(StoreUnusable, match=r"cannot write .*No such file"):
+        ensure_timestamps(awkward_clip("raw.264"), tmp_path / "none")
+    assert not list(tmp_path.iterdir())
+
+
 def test_two_raw_streams_of_one_name_do_not_collide(awkward_clip, tmp_path: Path):
     made = {ensure_timestamps(awkward_clip(f"raw.{kind}"), tmp_path) for kind in ("264", "265")}
     assert len(made) == 2
@@ -101,8 +119,6 @@ def test_two_raw_streams_of_one_name_do_not_collide(awkward_clip, tmp_path: Path
 def test_a_truncated_file_is_its_whole_frames(awkward_clip, tmp_path: Path, file, share):
     whole = awkward_clip(file)
     if file.endswith("mp4"):  # its index comes last otherwise
-        from encoder.ffmpeg import Command, run
-
         moved = tmp_path / "moved.mp4"
         run(
             Command.of(["-v", "error", "-i", whole, "-c", "copy", "-movflags", "+faststart", moved])
