@@ -60,9 +60,9 @@ def straight(path: Path, source: ReferenceSource, frames: int | None = None) -> 
 
 def some_ranges(frames: int) -> list[tuple[int, int]]:
     """Starts on and off keyframes, single frames, both ends, the whole."""
-    starts = {0, 1, 13, 14, 19, 20, 21, frames // 2, frames - 9, frames - 2, frames - 1}
+    starts = {1, 13, 14, 19, 21, frames // 2, frames - 1}
     ranges = [(start, min(frames, start + 4)) for start in sorted(starts) if 0 <= start < frames]
-    return [*ranges, (frames // 3, frames // 3 + 1), (0, frames)]
+    return [*ranges, (0, frames)]
 
 
 @pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: clip.name)
@@ -80,8 +80,8 @@ def test_ranges_equal_a_straight_decode(awkward_clip, tmp_path: Path, clip):
 # ── the corpus ───────────────────────────────────────────────────────────────────────────────────
 
 # How much of a clip is decoded straight: all of the small ones, the start of the large ones.
-WHOLE_PIXELS = 250_000_000
-LARGE_FRAMES = 60
+WHOLE_PIXELS = 120_000_000
+LARGE_FRAMES = 30
 
 
 def corpus_clips() -> list[str]:
@@ -101,7 +101,7 @@ def test_real_clips_equal_a_straight_decode(corpus: Path, tmp_path: Path, file: 
     expected = [decoded[source.timeline.source_frame(n)] for n in reached]
     last = len(expected)
     ends = min(last, source.frames)
-    for start in sorted({0, 7, last // 3, last * 2 // 3, ends - 3}):
+    for start in sorted({7, last * 2 // 3, ends - 3}):
         end = min(ends, start + 3)
         assert read(source, start, end) == expected[start:end], (start, end)
     if not whole:  # the far end is at least there, and complete

@@ -245,3 +245,11 @@ def test_a_feature_film_is_planned_in_a_moment():
 def test_impossible_requests(arguments):
     with pytest.raises(ValueError, match="need frames, a rate"):
         plan_shots(*arguments)
+
+
+def test_a_title_of_one_frame(tmp_path: Path):
+    clip = make(scenes(Scene(FLAT, 1)), tmp_path / "one.mp4")
+    source = plan_source(clip, tmp_path)
+    assert (source.frames, source.frame_rate) == (1, 24)
+    assert detected(clip, tmp_path) == ()
+    assert plan_shots((), source.frames, source.frame_rate) == (Shot(0, 1),)
