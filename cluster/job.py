@@ -8,6 +8,7 @@ is killed at any moment continues when it is started again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import time
@@ -120,21 +121,29 @@ class _Setup:
 
 @dataclass
 class _Clock:
-    """CPU seconds of this process and its finished children, by what they were for."""
+    """CPU seconds of this process and all it started, and wall seconds, since a run began."""
 
     started: float = field(default_factory=time.monotonic)
-    cpu: float = field(default_factory=lambda: _own_cpu())
+    cpu: float = field(default_factory=lambda: _tree_cpu())
 
     def cpu_seconds(self) -> float:
-        return _own_cpu() - self.cpu
+        return _tree_cpu() - self.cpu
 
     def wall_seconds(self) -> float:
         return time.monotonic() - self.started
 
 
-def _own_cpu() -> float:
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+def _tree_cpu() -> float:
+    """CPU seconds so far of this process, of its living descendants and of all that have ended."""
+    import psutil  # type: ignore[import-untyped]
+
+    own = psutil.Process()
+    total = 0.0
+    for process in (own, *own.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):
+            times = process.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
+    return total
 
 
 def default_store() -> Path:
@@ -159,8 +168,7 @@ def run_title(
     _check_options(options)
     place = options.store or default_store()
     check_output(options.out, keep=(options.source, place))
-    store = Store(place)
-    with store.scratch() as workdir:
+    with contextlib.closing(Store(place)) as store, store.scratch() as workdir:
         source = open_title(options.source, workdir)
         owned = executor is None
         running = executor or DaskExecutor(workers=options.workers, scheduler=options.scheduler)
@@ -184,9 +192,11 @@ def plan_run(
         BadInput: as :func:`run_title`.
     """
     _check_options(options)
-    store = Store(options.store or default_store())
     workers = options.workers or len(os.sched_getaffinity(0))
-    with store.scratch() as workdir:
+    with (
+        contextlib.closing(Store(options.store or default_store())) as store,
+        store.scratch() as workdir,
+    ):
         source = open_title(options.source, workdir)
         from cluster.executor import InlineExecutor
 
@@ -333,6 +343,7 @@ def _deliver(
         [(shot, choice.point) for shot, choice in enumerate(rung.choices)] for rung in plan.rungs
     ]
     delivered = sorted({request for rung in chosen_requests for request in rung})
+    grid = measurer.known
     if options.also:
         measurer = Measurer(
             title,
@@ -342,10 +353,7 @@ def _deliver(
             report,
             measurer.costs,
         )
-        grid = dict(measurer.known)
         measurer.measure(delivered, stage="also")
-    else:
-        grid = measurer.known
     names = rung_names([rung.size.height for rung in plan.rungs])
     rungs = [
         ChosenRung(
@@ -402,6 +410,9 @@ def _run_document(
     options: RunOptions, ladder: Ladder, measurer: Measurer, verify_cpu: float, clock: _Clock
 ) -> dict[str, Any]:
     costs = measurer.costs
+    ffmpeg_cpu = costs.encode_cpu_seconds + costs.vmaf_cpu_seconds
+    # On a cluster of somebody else's, what workers do beside running ffmpeg is not seen here.
+    here = verify_cpu + (ffmpeg_cpu if options.scheduler is None else 0.0)
     return {
         "schema": "shotladder/run/1",
         "title": ladder.title.id,
@@ -421,6 +432,7 @@ def _run_document(
             "encode": round(costs.encode_cpu_seconds, 3),
             "vmaf": round(costs.vmaf_cpu_seconds, 3),
             "verify": round(verify_cpu, 3),
+            "other": round(max(0.0, clock.cpu_seconds() - here), 3),
         },
         "wall_seconds": round(clock.wall_seconds(), 3),
         "workers": measurer.executor.slots,
