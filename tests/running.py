@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,14 @@ from cluster.store import Store
 from fixtures.clips import TINY
 from ladder import profiles
 
-SMALL = replace(TINY, width=320, height=180)
-"""The tiny title at a size that VMAF takes without a magnifier."""
+SMALL = replace(
+    TINY,
+    scenes=tuple(replace(scene, frames=12) for scene in TINY.scenes),
+    width=320,
+    height=180,
+    frame_rate=Fraction(12),
+)
+"""Three shots of 1 s at 12 fps, at a size that VMAF takes without a magnifier."""
 SHORT = replace(TINY, scenes=TINY.scenes[:1])
 """The first shot of the tiny title: 1 s."""
 

@@ -1,0 +1,481 @@
+"""The main job from end to end: what lies in DIR is what was measured, for every kind of title."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster import events
+from cluster.executor import InlineExecutor
+from cluster.job import RunOptions, RunResult, plan_run, run_title
+from cluster.publish import ENTRIES
+from cluster.stages import collect
+from cluster.store import Store
+from cluster.title import open_title
+from encoder import ffmpeg, framehash
+from encoder.errors import BadInput, Infeasible, OutputUnwritable
+from encoder.media import OperatingPoint, Shot
+from fixtures.clips import make
+from ladder.document import Ladder, Rung
+from tests.running import SHORT, SMALL, add_profile, contents, quick_profile, records, run_inline
+from vmaf.models import PUBLISHED, V1
+
+HEIGHTS = (90,)
+GRID = (20.0, 28.0, 36.0)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """One run that many tests look at."""
+
+    source: Path
+    out: Path
+    store: Path
+    result: RunResult
+    events: list[events.Event]
+
+    @property
+    def ladder(self) -> Ladder:
+        return self.result.ladder
+
+
+def options(source: Path, out: Path, store: Path) -> RunOptions:
+    return RunOptions(
+        source,
+        out,
+        preset="ultrafast",
+        profile="test",
+        heights=HEIGHTS,
+        store=store,
+        also=PUBLISHED,
+    )
+
+
+@pytest.fixture
+def profile(monkeypatch: pytest.MonkeyPatch) -> str:
+    return _profile(monkeypatch)
+
+
+def _profile(monkeypatch: pytest.MonkeyPatch) -> str:
+    return add_profile(
+        monkeypatch,
+        "test",
+        crf_grid={"x264": list(GRID)},
+        source_cap=False,
+        first_rate=[3e4, 3e4],
+        max_rate_ratio=4.0,
+        jnd=10.0,
+    )
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    folder = tmp_path_factory.mktemp("job")
+    source = make(SMALL, folder / "title.mp4")
+    seen: list[events.Event] = []
+    with pytest.MonkeyPatch.context() as patch:
+        _profile(patch)
+        asked = options(source, folder / "out", folder / "store")
+        result = run_title(asked, seen.append, InlineExecutor())
+    return Finished(source, folder / "out", folder / "store", result, seen)
+
+
+def decoded(arguments: Sequence[object], folder: Path, video: int = 0) -> tuple[str, ...]:
+    """Hash of every frame of an input's video stream, read by ffmpeg's own demuxers."""
+    listing = folder / "frames.txt"
+    asked = ["-v", "error", *arguments, "-map", f"0:v:{video}", *framehash.hash_output_options()]
+    ffmpeg.run(ffmpeg.Command.of([*asked, "-y", listing]))
+    return framehash.parse(listing.read_text())
+
+
+HLS = ("-allowed_extensions", "ALL", "-protocol_whitelist", "file", "-i")
+DASH = ("-protocol_whitelist", "file", "-i")
+
+
+def recorded(out: Path, rung: Rung) -> tuple[str, ...]:
+    packed = (out / rung.init_uri).with_name("frames.hash").read_bytes()
+    return tuple(packed[at : at + 16].hex() for at in range(0, len(packed), 16))
+
+
+def check_package(out: Path, frames: int, folder: Path) -> Ladder:
+    """Every rung decodes to the title's frames from HLS and from DASH, and is what was scored."""
+    ladder = Ladder.model_validate_json((out / "ladder.json").read_bytes())
+    assert ladder.title.frames == frames
+    for number, rung in enumerate(ladder.rungs):
+        hashes = recorded(out, rung)
+        assert len(hashes) == frames
+        assert decoded([*HLS, out / "master.m3u8"], folder, number) == hashes
+        assert decoded([*HLS, (out / rung.init_uri).with_name("media.m3u8")], folder) == hashes
+        dash = decoded([*DASH, out / "manifest.mpd"], folder, number)
+        if ladder.title.audio or len(rung.segments) > 1:
+            assert dash == hashes
+        else:
+            # One segment and no sound: ffmpeg's demuxer reads it before it is asked, then again.
+            assert dash in (hashes, 2 * hashes)
+    return ladder
+
+
+# -- the package -------------------------------------------------------------------------------
+
+
+def test_what_a_package_holds(finished: Finished) -> None:
+    found = {path.name for path in finished.out.iterdir()}
+    assert found == {
+        "master.m3u8",
+        "manifest.mpd",
+        "ladder.json",
+        "measurements.json",
+        "run.json",
+        "video",
+        "audio",
+    }
+    assert found <= ENTRIES
+    assert (finished.out / "ladder.json").read_text() == finished.ladder.to_json()
+    assert json.loads((finished.out / "run.json").read_bytes()) == finished.result.run
+    assert [path.name for path in finished.out.parent.iterdir() if path.name[0] == "."] == []
+
+
+def test_every_rung_decodes_to_the_titles_frames(finished: Finished, tmp_path: Path) -> None:
+    ladder = check_package(finished.out, 36, tmp_path)
+    assert len(ladder.rungs) >= 3
+    assert {rung.height for rung in ladder.rungs} == {90, 180}
+    # Different rungs are different pictures: the hashes could tell.
+    assert len({recorded(finished.out, rung) for rung in ladder.rungs}) == len(ladder.rungs)
+
+
+def test_shots_are_the_titles_and_shared_by_all_rungs(finished: Finished) -> None:
+    for rung in finished.ladder.rungs:
+        assert [(s.start_frame, s.end_frame) for s in rung.segments] == [
+            (0, 12),
+            (12, 24),
+            (24, 36),
+        ]
+        assert [s.shot for s in rung.segments] == [0, 1, 2]
+        assert {(s.width, s.height) for s in rung.segments} == {(rung.width, rung.height)}
+
+
+def test_sizes_are_exact(finished: Finished) -> None:
+    seconds = 36 / Fraction(12)
+    for rung in finished.ladder.rungs:
+        sizes = [(finished.out / segment.uri).stat().st_size for segment in rung.segments]
+        assert [segment.bytes for segment in rung.segments] == sizes
+        assert rung.bitrate == round(8 * sum(sizes) / seconds)
+        # One segment a second under a target duration of one: windows of one segment.
+        assert rung.peak_bitrate == 8 * max(sizes)
+
+
+def test_rungs_rise(finished: Finished) -> None:
+    rungs = finished.ladder.rungs
+    for below, above in pairwise(rungs):
+        assert below.bitrate < above.bitrate
+        assert below.height <= above.height
+        assert below.quality[V1].mean < above.quality[V1].mean
+
+
+def test_every_delivered_segment_was_measured_with_every_model(finished: Finished) -> None:
+    cells = json.loads((finished.out / "measurements.json").read_bytes())["cells"]
+    measured = {(c["shot"], c["width"], c["crf"]): (c["bytes"], c["quality"]) for c in cells}
+    grid = {(shot, width, crf) for shot in range(3) for width in (160, 320) for crf in GRID}
+    assert grid <= set(measured)
+    delivered = set()
+    for rung in finished.ladder.rungs:
+        assert set(rung.quality) == {V1, *PUBLISHED}
+        for segment in rung.segments:
+            assert set(segment.quality) == {V1, *PUBLISHED}
+            place = (segment.shot, segment.width, segment.crf)
+            assert measured[place] == (segment.bytes, segment.quality[V1])
+            delivered.add(place)
+    search = finished.ladder.search
+    assert (search.mode, search.grid_encodes) == ("exhaustive", 18)
+    assert search.encodes == len(cells) == finished.result.run["encoded_now"]
+    assert search.delivered_encodes == len(delivered)
+    # The models asked for beside the title's own are measured on what is delivered only.
+    assert finished.result.run["scored_now"] == len(cells) + 2 * len(delivered)
+
+
+# -- quality, measured again by other means ----------------------------------------------------
+
+
+def libvmaf(model: str, rung: Rung) -> str:
+    """One model as libvmaf's own documentation has it."""
+    factor = 180 // rung.height  # what CAMBI takes is at least 320x180
+    options = {"version": model, "name": model}
+    if model.startswith("vmaf_v1"):
+        options |= {
+            "cambi.enc_width": str(factor * rung.width),
+            "cambi.enc_height": str(factor * rung.height),
+            "cambi.enc_bitdepth": "8",
+        }
+    return r"\\:".join(f"{name}={value}" for name, value in options.items())
+
+
+@pytest.fixture(scope="session")
+def remeasured(
+    finished: Finished, tmp_path_factory: pytest.TempPathFactory
+) -> list[dict[str, list[float]]]:
+    """Per rung and model the scores of all frames, by a plain call: the rung decoded from the
+    package to a raw file, the source decoded straight, both at display size in 10 bit.
+    """
+    folder = tmp_path_factory.mktemp("remeasured")
+    to_raw = ("-map", "0:v:0", "-pix_fmt", "yuv420p", "-fps_mode", "passthrough", "-f", "rawvideo")
+    run = ffmpeg.run
+    reference = folder / "reference.yuv"
+    run(ffmpeg.Command.of(["-v", "error", "-i", finished.source, *to_raw, reference]))
+    found = []
+    for rung in finished.ladder.rungs:
+        playlist = (finished.out / rung.init_uri).with_name("media.m3u8")
+        run(ffmpeg.Command.of(["-v", "error", *HLS, playlist, *to_raw, "-y", folder / "rung.yuv"]))
+        models = "|".join(libvmaf(model, rung) for model in (V1, *PUBLISHED))
+        raw = ("-f", "rawvideo", "-pix_fmt", "yuv420p", "-r", 12, "-s")
+        graph = (
+            "[0:v]scale=320:180:flags=bicubic,format=yuv420p10le[d];[1:v]format=yuv420p10le[r];"
+            f"[d][r]libvmaf=model={models}:log_fmt=json:log_path={folder / 'log.json'}"
+        )
+        inputs = (*raw, f"{rung.width}x{rung.height}", "-i", folder / "rung.yuv")
+        inputs += (*raw, "320x180", "-i", reference)
+        run(ffmpeg.Command.of(["-v", "error", *inputs, "-lavfi", graph, "-f", "null", "-"]))
+        frames = json.loads((folder / "log.json").read_text())["frames"]
+        assert len(frames) == 36
+        found.append({m: [f["metrics"][m] for f in frames] for m in (V1, *PUBLISHED)})
+    return found
+
+
+def test_quality_agrees_with_an_independent_measurement(
+    finished: Finished, remeasured: list[dict[str, list[float]]]
+) -> None:
+    for rung, scores in zip(finished.ladder.rungs, remeasured, strict=True):
+        for model, values in scores.items():
+            assert rung.quality[model].mean == pytest.approx(sum(values) / 36, abs=0.01)
+            assert rung.quality[model].min == pytest.approx(min(values), abs=0.01)
+            for segment in rung.segments:
+                of_shot = values[segment.start_frame : segment.end_frame]
+                mean = sum(of_shot) / len(of_shot)
+                assert segment.quality[model] == pytest.approx(mean, abs=0.01)
+
+
+def test_frame_scores_of_shots_are_those_of_the_whole_rung(
+    finished: Finished, remeasured: list[dict[str, list[float]]], tmp_path: Path
+) -> None:
+    store, title = Store(finished.store), open_title(finished.source, tmp_path)
+    for rung, scores in zip(finished.ladder.rungs, remeasured, strict=True):
+        for segment in rung.segments:
+            point = OperatingPoint("x264-ultrafast", segment.width, segment.height, segment.crf)
+            shot = Shot(segment.start_frame, segment.end_frame)
+            made = collect(store, title, shot, point, (V1, *PUBLISHED))
+            assert made is not None
+            for model, values in scores.items():
+                whole = values[shot.start : shot.end]
+                assert list(made.scores[model]) == pytest.approx(whole, abs=0.001)
+
+
+# -- again -------------------------------------------------------------------------------------
+
+
+def test_again_with_the_same_store_makes_nothing(
+    finished: Finished, profile: str, tmp_path: Path
+) -> None:
+    before = records(finished.store)
+    again = run_title(
+        options(finished.source, tmp_path / "out", finished.store),
+        lambda event: None,
+        InlineExecutor(),
+    )
+    assert (again.run["encoded_now"], again.run["scored_now"]) == (0, 0)
+    assert contents(tmp_path / "out") == contents(finished.out)
+    assert records(finished.store) == before
+
+
+def test_another_store_gives_the_same_bytes(
+    finished: Finished, profile: str, tmp_path: Path
+) -> None:
+    """From a source elsewhere too: nothing of the machine or the place is in a package."""
+    source = tmp_path / "elsewhere" / finished.source.name
+    source.parent.mkdir()
+    source.write_bytes(finished.source.read_bytes())
+    other = run_title(
+        options(source, tmp_path / "out", tmp_path / "store"), lambda event: None, InlineExecutor()
+    )
+    assert other.run["encoded_now"] == finished.result.run["encoded_now"]
+    assert contents(tmp_path / "out") == contents(finished.out)
+
+
+def test_progress_adds_up(finished: Finished) -> None:
+    planned = {e.stage: e.total for e in finished.events if isinstance(e, events.StagePlanned)}
+    last = {e.stage: e.done for e in finished.events if isinstance(e, events.StageProgress)}
+    assert planned == last
+    assert next(iter(planned)) == "shots"
+    assert [*planned][-3:] == ["also", "package", "verify"]
+    encoded = sum(total for stage, total in planned.items() if stage.startswith("encode"))
+    assert encoded == finished.ladder.search.encodes
+
+
+def test_the_run_document_accounts_for_the_work(finished: Finished) -> None:
+    run = finished.result.run
+    assert run["schema"] == "shotladder/run/1"
+    assert run["source"] == str(finished.source)
+    assert set(run["cpu_seconds"]) == {"encode", "vmaf", "verify", "other"}
+    assert all(value > 0 for value in run["cpu_seconds"].values())
+    assert run["options"]["also"] == list(PUBLISHED)
+
+
+# -- what it would cost ------------------------------------------------------------------------
+
+
+def test_a_plan_counts_and_makes_nothing(profile: str, finished: Finished, tmp_path: Path) -> None:
+    asked = options(finished.source, tmp_path / "out", tmp_path / "store")
+    plan = plan_run(asked, lambda event: None)
+    assert (plan.frames, plan.shots, plan.grid_encodes, plan.cached_encodes) == (36, 3, 18, 0)
+    assert [size.height for size in plan.sizes] == [90, 180]
+    assert plan.delivered_encodes >= finished.ladder.search.delivered_encodes
+    assert plan.cpu_hours["encode"] > 0
+    assert plan.cpu_hours["vmaf"] > 0
+    assert plan.wall_seconds > 0
+    assert plan.store_bytes > 0
+    assert not asked.out.exists()
+    assert records(tmp_path / "store", "encode") == {}
+    assert len(records(tmp_path / "store")) == 1  # the shots
+
+    partly = plan_run(replace(asked, store=finished.store, heights=(60, 90)), lambda event: None)
+    assert (partly.grid_encodes, partly.cached_encodes) == (27, 18)
+    full = plan_run(replace(asked, store=finished.store), lambda event: None)
+    assert (full.grid_encodes, full.cached_encodes) == (18, 18)
+    assert full.cpu_hours == {"encode": 0, "vmaf": 0}
+    assert (full.store_bytes, full.wall_seconds) == (0, 0)
+
+
+# -- other titles ------------------------------------------------------------------------------
+
+
+def write(path: Path, *arguments: object) -> Path:
+    ffmpeg.run(ffmpeg.Command.of(["-v", "error", *arguments, path]))
+    return path
+
+
+LOSSLESS = ("-c:v", "ffv1", "-fflags", "+bitexact")
+
+
+def one_frame(path: Path) -> Path:
+    return write(path, "-f", "lavfi", "-i", "testsrc2=s=128x72", "-frames:v", 1, *LOSSLESS)
+
+
+def odd_size(path: Path) -> Path:
+    source = "testsrc2=s=101x77:r=12:d=1"
+    return write(path, "-f", "lavfi", "-i", source, "-pix_fmt", "yuv444p", *LOSSLESS)
+
+
+def slow(path: Path) -> Path:
+    return write(path, "-f", "lavfi", "-i", "testsrc2=s=128x72:r=10:d=2", *LOSSLESS)
+
+
+def portrait(path: Path) -> Path:
+    return write(path, "-f", "lavfi", "-i", "testsrc2=s=72x128:r=24000/1001:d=0.5", *LOSSLESS)
+
+
+def silent(path: Path) -> Path:
+    video = ("-f", "lavfi", "-i", "testsrc2=s=128x72:r=12:d=1")
+    sound = ("-f", "lavfi", "-i", "anullsrc=r=44100:cl=mono:d=1")
+    return write(path, *video, *sound, *LOSSLESS, "-c:a", "aac")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "frames", "size", "rate"),
+    [
+        (one_frame, 1, (128, 72), "25/1"),
+        (odd_size, 12, (100, 76), "12/1"),
+        (slow, 20, (128, 72), "10/1"),
+        (portrait, 12, (72, 128), "24000/1001"),
+        (silent, 12, (128, 72), "12/1"),
+    ],
+)
+def test_titles_of_all_kinds(
+    recipe: Callable[[Path], Path],
+    frames: int,
+    size: tuple[int, int],
+    rate: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = recipe(tmp_path / "title.mkv")
+    name = quick_profile(monkeypatch)
+    run_inline(source, tmp_path / "out", tmp_path / "store", profile=name)
+    ladder = check_package(tmp_path / "out", frames, tmp_path)
+    title = ladder.title
+    assert ((title.width, title.height), title.frame_rate) == (size, rate)
+    assert (ladder.rungs[-1].width, ladder.rungs[-1].height) == size
+    # No sound, or nothing to be heard: no playlist of it.
+    assert not title.audio
+    assert not (tmp_path / "out" / "audio").exists()
+    assert "AUDIO" not in (tmp_path / "out" / "master.m3u8").read_text()
+
+
+# -- what cannot be ----------------------------------------------------------------------------
+
+
+def refused(kind: type[Exception], match: str, source: Path, folder: Path, **asked: Any) -> None:
+    """It fails with one line and leaves nothing in DIR; the store stays sound."""
+    with pytest.raises(kind, match=match) as caught:
+        run_inline(source, folder / "out", folder / "store", **asked)
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in folder.iterdir() if path.name not in ("store", source.name)] == []
+    if (folder / "store").exists():
+        assert [*(folder / "store" / "temporary").iterdir()] == []
+
+
+def test_a_ladder_that_the_constraints_forbid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make(SHORT, tmp_path / "title.mp4")
+    high = quick_profile(monkeypatch, floor=99.9)
+    refused(Infeasible, r"'worst shot'.*the floor is 99\.9", source, tmp_path, profile=high)
+    # A source far smaller than anything that the grid makes of it.
+    poor = make(
+        SHORT, tmp_path / "poor.mp4", ("-c:v", "libx265", "-crf", "51", "-preset", "ultrafast")
+    )
+    grid = {"x264": [14, 18]}
+    capped = add_profile(monkeypatch, "capped", crf_grid=grid, source_cap=True)
+    source.unlink()
+    refused(Infeasible, "'source rate'.*need at least", poor, tmp_path, profile=capped)
+
+
+def test_options_that_make_no_sense(tmp_path: Path) -> None:
+    source = make(SHORT, tmp_path / "title.mp4")
+    for asked, match in (
+        ({"search": "guess"}, "no search 'guess'"),
+        ({"codec": "mpeg2"}, "no recipe for codec 'mpeg2'"),
+        ({"preset": "warp"}, "no preset 'warp'"),
+        ({"profile": "none"}, "no profile is called 'none'"),
+        ({"policy": "mixed"}, "'mixed' cannot be packaged yet"),
+        ({"also": ("vmaf_v7",)}, "unknown quality model 'vmaf_v7'"),
+    ):
+        refused(BadInput, match, source, tmp_path, **asked)
+        assert not (tmp_path / "store").exists()
+
+
+def test_sources_that_are_none(tmp_path: Path) -> None:
+    refused(BadInput, "missing.mp4", tmp_path / "missing.mp4", tmp_path)
+    poem = tmp_path / "poem.mp4"
+    poem.write_text("Once upon a midnight dreary\n" * 100)
+    refused(BadInput, "poem.mp4", poem, tmp_path)
+
+
+def test_a_store_in_the_package_is_refused_before_any_work(tmp_path: Path) -> None:
+    source = make(SHORT, tmp_path / "title.mp4")
+    with pytest.raises(OutputUnwritable, match="store lies in"):
+        run_inline(source, tmp_path / "out", tmp_path / "out" / "store")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_titles_own_model_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, name = make(SHORT, tmp_path / "title.mp4"), quick_profile(monkeypatch)
+    made = run_inline(source, tmp_path / "out", tmp_path / "store", profile=name, also=(V1, V1))
+    assert all(set(rung.quality) == {V1} for rung in made.ladder.rungs)
+    assert made.run["scored_now"] == made.run["encoded_now"]
