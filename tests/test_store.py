@@ -458,7 +458,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("mounting a small file system is not permitted here")
     yield mounted
-    subprocess.run(["umount", str(mounted)], check=True)
+    # Lazily: a file that a failed test left open must not leave the file system behind.
+    subprocess.run(["umount", "--lazy", str(mounted)], check=True)
 
 
 def one_line(error: pytest.ExceptionInfo[StoreUnusable]) -> str:
