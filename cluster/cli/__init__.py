@@ -7,15 +7,20 @@ exception into an exit status.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
+from types import FrameType
 from typing import Any
 
 TRACEBACK_VARIABLE = "SHOTLADDER_TRACEBACK"
-"""Set to show where an error was raised."""
+"""Set to show where an error of ours was raised."""
+
+POSTPONED_SECONDS = 0.02
 
 OK, FAILED, MISTAKE, INTERRUPTED, BROKEN_PIPE, TERMINATED = 0, 1, 2, 130, 141, 143
 
@@ -25,10 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     from cluster.progress import reporter
 
-    terminated: list[bool] = []
+    stopped: list[int] = []
     try:
         # Known before the line is parsed, so that a line that does not parse is answered alike.
-        with _ends_like_ctrl_c(terminated), reporter(as_json="--json" in given) as report:
+        with _stoppable(stopped), reporter(as_json="--json" in given) as report:
             return _dispatch(given, report)
     except BrokenPipeError:
         # Whoever read us has gone. Python would complain when it flushes stdout at its end.
@@ -36,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except KeyboardInterrupt:
-        return TERMINATED if terminated else INTERRUPTED
+        return TERMINATED if signal.SIGTERM in stopped else INTERRUPTED
     except Exception as error:
         _explain(error)
         return _status(error)
@@ -72,29 +77,41 @@ def _status(error: Exception) -> int:
 
 
 def _explain(error: Exception) -> None:
-    """The traceback where it was asked for; how to ask for it where the error is a defect."""
+    """The traceback where it was asked for. A defect's has been shown."""
     from encoder.errors import ShotladderError
 
-    if os.environ.get(TRACEBACK_VARIABLE):
+    if os.environ.get(TRACEBACK_VARIABLE) and isinstance(error, ShotladderError):
         traceback.print_exception(error)
-    elif not isinstance(error, ShotladderError):
-        print(f"run it again with {TRACEBACK_VARIABLE}=1 to see where", file=sys.stderr)
 
 
 @contextlib.contextmanager
-def _ends_like_ctrl_c(terminated: list[bool]) -> Iterator[None]:
-    """SIGTERM unwinds as Ctrl-C does: the display is closed, workers are ended."""
+def _stoppable(stopped: list[int]) -> Iterator[None]:
+    """SIGTERM unwinds as Ctrl-C does, and neither is lost. Signals taken are in ``stopped``.
 
-    def end(*_: object) -> None:
-        terminated.append(True)
+    A fork that has Python to run in the child (every start of ffmpeg) calls logging's hooks, and
+    what is raised in a hook is printed and forgotten, with logging's lock held: about one Ctrl-C
+    in five right before an ffmpeg hung the run or changed nothing. There it is put off.
+    """
+    hooks = [
+        hook.__code__
+        for name in ("_acquireLock", "_releaseLock", "_prepareFork", "_afterFork")
+        if (hook := getattr(logging, name, None)) is not None
+    ]
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        if frame is not None and frame.f_code in hooks:
+            later = threading.Timer(POSTPONED_SECONDS, os.kill, (os.getpid(), signum))
+            later.daemon = True
+            later.start()
+            return
+        stopped.append(signum)
         raise KeyboardInterrupt
 
-    try:
-        before = signal.signal(signal.SIGTERM, end)
-    except ValueError:  # not in the main thread
-        yield
-        return
+    before = {}
+    with contextlib.suppress(ValueError):  # not in the main thread: not ours to handle
+        before = {one: signal.signal(one, stop) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)

@@ -46,6 +46,23 @@ StorePath = Annotated[
 ]
 
 
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", help="Processes on this machine. [default: its cores]", show_default=False
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Run on the Dask cluster at this address, `tcp://...`, whose workers see the same "
+        "files.",
+        show_default=False,
+    ),
+]
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
@@ -126,21 +143,8 @@ def run(
             show_default=False,
         ),
     ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", help="Processes on this machine. [default: its cores]", show_default=False
-        ),
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="Run on the Dask cluster at this address, `tcp://...`, whose workers see the "
-            "same files.",
-            show_default=False,
-        ),
-    ] = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
     store: StorePath = None,
     json: Json = False,
 ) -> None:
@@ -275,6 +279,43 @@ def plot_ladder(
     from cluster.cli.plot import render
 
     print(render(plot))
+
+
+@ladder_app.command("compare")
+def compare_ladder(
+    context: typer.Context,
+    directory: Directory,
+    rungs: Annotated[
+        bool, typer.Option("--rungs", help="Also the rungs of all three ladders.")
+    ] = False,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Where the source is now, if it has moved.", show_default=False
+        ),
+    ] = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    store: StorePath = None,
+    json: Json = False,
+) -> None:
+    """Compare a ladder with a fixed one and with the best per-title CRF ladder.
+
+    Both are encoded and measured on the same title, each rung in one process. Three claims are
+    stated together, for each quality model: BD-rate against either, and what viewers receive.
+    """
+    from cluster import compare
+    from cluster.cli import comparison
+
+    report = announced(context.obj, "compare", directory)
+    options = compare.CompareOptions(directory, source, store, workers, scheduler)
+    result = compare.compare_ladder(options, report)
+    if json:
+        for kind, fields in comparison.comparison_lines(result):
+            write_line(kind, fields)
+        _done(report, {"title": result.title, "exhaustive": result.exhaustive})
+    else:
+        show(comparison.comparison_view(result, rungs=rungs))
 
 
 @app.command()

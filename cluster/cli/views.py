@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cluster.job import Estimate
 
 
-def _table(*columns: tuple[str, str]) -> Table:
+def plain_table(*columns: tuple[str, str]) -> Table:
     """A table of (header, ``l`` or ``r``) columns, as plain as a table can be."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
     for header, side in columns:
@@ -81,7 +81,7 @@ def _facts(ladder: Ladder) -> Text:
 
 def _rungs(ladder: Ladder) -> Table:
     predicted = any(rung.predicted_quality is not None for rung in ladder.rungs)
-    table = _table(
+    table = plain_table(
         *(("rung", "l"), ("size", "l"), ("kbit/s", "r"), ("peak", "r")),
         *(("mean", "r"), ("p5", "r"), ("min", "r")),
         *((("predicted", "r"),) if predicted else ()),
@@ -123,7 +123,7 @@ def _notes(ladder: Ladder) -> Text:
 
 
 def _other_model(ladder: Ladder, model: str) -> Table:
-    table = _table(("rung", "l"), ("kbit/s", "r"), ("mean", "r"), ("p5", "r"), ("min", "r"))
+    table = plain_table(("rung", "l"), ("kbit/s", "r"), ("mean", "r"), ("p5", "r"), ("min", "r"))
     table.title, table.title_justify, table.title_style = f"also measured by {model}", "left", ""
     for rung in ladder.rungs:
         table.add_row(rung.name, kbits(rung.bitrate), *_pooled(rung.quality[model]))
@@ -150,7 +150,7 @@ class ShotTables:
 
     def _part(self, rungs: Sequence[Rung], several: bool) -> Table:
         ladder, rate = self._ladder, frame_rate(self._ladder)
-        table = _table(("shot", "r"), ("start", "r"), ("frames", "r"))
+        table = plain_table(("shot", "r"), ("start", "r"), ("frames", "r"))
         for rung in rungs:
             table.add_column(rung.name, justify="right", no_wrap=True)
         for segments in zip(*(rung.segments for rung in rungs), strict=True):
@@ -205,7 +205,7 @@ def run_summary(ladder: Ladder, run: Mapping[str, Any], out: str) -> str:
 def shots_view(listed: ListedShots) -> list[RenderableType]:
     """A title's shots."""
     rate = listed.frame_rate
-    table = _table(
+    table = plain_table(
         *(("shot", "r"), ("first", "r"), ("end", "r"), ("start", "r"), ("seconds", "r")),
         ("cuts inside", "l"),
     )

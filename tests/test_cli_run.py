@@ -1,0 +1,176 @@
+"""One small run from the command line, and every command on what it left."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import cli_material
+from tests.cli_material import shell
+
+DOCS = Path(__file__).parent.parent / "docs"
+OPTIONS = ("--heights", "180", "--preset", "ultrafast")
+
+
+@dataclass(frozen=True)
+class Finished:
+    source: Path
+    out: Path
+    store: Path
+    process: subprocess.CompletedProcess[str]
+
+    def shell(self, *line: object) -> subprocess.CompletedProcess[str]:
+        return shell(*line, SHOTLADDER_STORE=str(self.store))
+
+    def events(self, *line: object) -> list[dict[str, Any]]:
+        done = self.shell(*line, "--json")
+        assert (done.returncode, done.stderr) == (0, "")
+        return [json.loads(row) for row in done.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    folder = tmp_path_factory.mktemp("run")
+    small_title = cli_material.small_title(folder)
+    out, store = folder / "ladders" / "out", folder / "store"
+    line = ("run", small_title, "--out", out, *OPTIONS)
+    planned = shell(*line, "--plan", SHOTLADDER_STORE=str(store))
+    assert planned.returncode == 0
+    assert re.search(r"encodes +\d+ to find the ladder", planned.stdout)
+    assert not out.parent.exists()
+    return Finished(small_title, out, store, shell(*line, SHOTLADDER_STORE=str(store)))
+
+
+def test_a_run_prints_what_it_made(finished: Finished) -> None:
+    done = finished.process
+    assert done.returncode == 0, done.stderr
+    paths = [Path(line) for line in done.stdout.splitlines()]
+    assert [path.name for path in paths] == ["master.m3u8", "manifest.mpd", "ladder.json"]
+    assert all(path.parent == finished.out and path.exists() for path in paths)
+    assert "verify: " in done.stderr
+    assert f"`shotladder ladder show {finished.out}`" in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+def test_every_file_of_a_package_is_documented(finished: Finished) -> None:
+    said = (DOCS / "formats.md").read_text()
+    for path in finished.out.rglob("*"):
+        if path.is_file() and path.suffix != ".m4s":
+            assert f"`{path.name}`" in said or f"/{path.name}`" in said, path
+
+
+def test_events_keep_their_promises(finished: Finished) -> None:
+    before = (finished.out / "ladder.json").read_bytes()
+    events = finished.events("run", finished.source, "--out", finished.out, *OPTIONS)
+    kinds = [event["type"] for event in events]
+    assert kinds[0] == "started"
+    assert kinds[-1] == "done"
+    assert kinds.count("started") == kinds.count("done") == 1
+    assert "error" not in kinds
+    planned: set[str] = set()
+    for event in events:
+        if event["type"] == "stage_planned":
+            planned.add(event["stage"])
+        elif event["type"] == "stage_progress":
+            assert event["stage"] in planned
+            assert event["cached"] <= event["done"] <= event["total"]
+    assert {"shots", "package", "verify"} <= planned
+    result = events[-1]["result"]
+    assert result["run"]["encoded_now"] == result["run"]["scored_now"] == 0
+    assert (finished.out / "ladder.json").read_bytes() == before
+    documented = (DOCS / "events.md").read_text()
+    assert all(f"## `{kind}`" in documented for kind in kinds)
+
+
+def test_show_agrees_with_the_document(finished: Finished) -> None:
+    document = json.loads((finished.out / "ladder.json").read_bytes())
+    lines = finished.events("ladder", "show", finished.out, "--shots")
+    assert [line["type"] for line in lines if line["type"] != "segment"] == [
+        "ladder", *["rung"] * len(document["rungs"]), "done",
+    ]  # fmt: skip
+    segments = [line for line in lines if line["type"] == "segment"]
+    assert [line["bytes"] for line in segments] == [
+        segment["bytes"] for rung in document["rungs"] for segment in rung["segments"]
+    ]
+    table = finished.shell("ladder", "show", finished.out).stdout
+    for rung in document["rungs"]:
+        (row,) = (line.split() for line in table.splitlines() if line.startswith(rung["name"]))
+        assert float(row[2]) == pytest.approx(rung["bitrate"] / 1000, abs=0.51)
+        mean = rung["quality"][document["quality_model"]]["mean"]
+        assert float(row[4]) == pytest.approx(mean, abs=0.0051)
+    assert document["quality_model"] in table
+
+
+def test_rungs_lie_on_the_plotted_hull(finished: Finished) -> None:
+    """What is plotted and what was chosen come from the same measurements."""
+    *series, done = finished.events("ladder", "plot", finished.out)
+    hull, rungs = series[0], series[-1]
+    assert hull["joined"]
+    assert not rungs["joined"]
+    assert done["result"]["quality_model"].startswith("vmaf_")
+    for rate, quality in rungs["points"]:
+        under = [q for r, q in hull["points"] if r <= rate]
+        assert not under or quality >= max(under) - 6
+
+
+def test_shots_of_source_and_package_are_the_same(finished: Finished) -> None:
+    of_source = [e for e in finished.events("shots", finished.source) if e["type"] == "shot"]
+    *of_package, done = finished.events("shots", finished.out)
+    assert of_source == of_package
+    assert of_package[0]["start_frame"] == 0
+    assert of_package[-1]["end_frame"] == done["result"]["frames"]
+
+
+def test_verify_names_what_is_damaged(finished: Finished, tmp_path: Path) -> None:
+    assert finished.shell("verify", finished.out).returncode == 0
+    copy = tmp_path / "copy"
+    shutil.copytree(finished.out, copy)
+    segment = sorted(copy.glob("video/*/00001.m4s"))[0]
+    media = bytearray(segment.read_bytes())
+    media[-20] ^= 1
+    segment.write_bytes(bytes(media))
+    done = finished.shell("verify", copy)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert segment.name in done.stderr
+    assert segment.parent.name in done.stderr
+
+
+def test_compare_states_three_claims_for_every_model(finished: Finished) -> None:
+    events = finished.events("ladder", "compare", finished.out)
+    claims = [event for event in events if event["type"] == "claims"]
+    models = ["vmaf_v1.0.16_3d0h", "vmaf_v0.6.1", "vmaf_v0.6.1neg"]
+    assert [claim["quality_model"] for claim in claims] == models
+    for claim in claims:
+        assert {"against_fixed", "against_per_title"} <= set(claim)
+        assert [viewers["median"] for viewers in claim["viewers"]] == [1e6, 3e6, 10e6]
+    ladders = [event["ladder"] for event in events if event["type"] == "compared_rung"]
+    assert {"ours", "fixed", "per_title"} == set(ladders)
+
+
+def test_doctor_tells_what_will_happen_to_a_source(finished: Finished) -> None:
+    topics = {e["topic"]: e for e in finished.events("doctor", finished.source) if "topic" in e}
+    assert "320x180" in topics["ladder"]["found"]
+    assert "vmaf_v1" in topics["ladder"]["then"]
+    assert "AAC" in topics["sound"]["then"]
+
+
+def test_doctor_finds_a_machine_that_can_run(finished: Finished) -> None:
+    done = finished.shell("doctor")
+    assert done.returncode == 0, done.stdout
+    for word in ("libx264", "vmaf_v1.0.16_3d0h", "vmaf_v0.6.1neg", "cores", "memory", "GiB free"):
+        assert word in done.stdout
+    assert "not in this build" not in done.stdout
+
+
+def test_the_entry_point_is_installed() -> None:
+    (script,) = entry_points(group="console_scripts", name="shotladder")
+    assert script.value == "cluster.cli:main"

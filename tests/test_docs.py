@@ -1,0 +1,72 @@
+"""What docs/ says about the code is what the code is."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from docs import generate
+from tests.cli_material import hand_made, hand_made_measurements
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+
+
+@pytest.mark.parametrize("path", generate.generated(), ids=str)
+def test_generated_files_are_current(path: Path) -> None:
+    assert (DOCS / path).read_text("utf-8") == generate.generated()[path], "run `make docs`"
+
+
+def test_every_command_and_option_is_documented() -> None:
+    page = (DOCS / "cli.md").read_text("utf-8")
+    sections = dict(re.findall(r"^## `([^`]+)`\n(.*?)(?=^## |\Z)", page, re.M | re.S))
+    found = dict(generate.commands())
+    assert set(sections) == set(found)
+    assert len(found) > 8
+    for name, command in found.items():
+        assert command.help, name
+        for parameter in command.params:
+            if parameter.name == "help":
+                continue
+            assert parameter.help, f"{name} {parameter.name}"
+            for option in parameter.opts if parameter.param_type_name == "option" else ():
+                assert f"`{option}" in sections[name], f"{name} {option}"
+
+
+def test_schemas_describe_what_is_written() -> None:
+    for name, document in (("ladder", hand_made()), ("measurements", hand_made_measurements())):
+        schema = json.loads((DOCS / "schemas" / f"{name}.json").read_text("utf-8"))
+        check(json.loads(document.to_json()), schema, schema["$defs"])
+
+
+def check(value: object, schema: dict[str, object], definitions: dict[str, object]) -> None:
+    """Names, and what is required: all that a reader relies on when it indexes."""
+    if "$ref" in schema:
+        schema = definitions[str(schema["$ref"]).rsplit("/", 1)[1]]  # type: ignore[assignment]
+    match value, schema.get("type"):
+        case dict(), "object" if "properties" in schema:
+            properties = schema["properties"]
+            assert isinstance(properties, dict)
+            assert set(value) == set(properties) == set(schema["required"])  # type: ignore[call-overload]
+            for name, inner in value.items():
+                check(inner, properties[name], definitions)
+        case list(), "array":
+            for inner in value:
+                check(inner, schema["items"], definitions)  # type: ignore[arg-type]
+        case dict(), "array":
+            pytest.fail(f"{value} should be a list")
+        case list(), "object":
+            pytest.fail(f"{value} should be an object")
+        case int(), kind if kind is not None:
+            assert kind in ("integer", "number", "boolean")
+        case str(), kind if kind is not None:
+            assert kind == "string"
+
+
+def test_links_lead_somewhere() -> None:
+    for page in (*DOCS.glob("*.md"), ROOT / "README.md"):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
