@@ -12,8 +12,8 @@ from cluster.measuring import Request
 from cluster.stages import MeasuredEncode
 from cluster.store import Store
 from cluster.title import Title
-from encoder.errors import VerificationFailed
-from encoder.ffmpeg import children_cpu_seconds
+from encoder import ffmpeg
+from encoder.errors import ToolFailed, VerificationFailed
 from encoder.package import audio, layout
 from encoder.package.verify import ExpectedSegment, VerifyReport, verify_package
 from encoder.package.write import write_package
@@ -58,11 +58,12 @@ def sound(title: Title, store: Store) -> layout.AudioTrack | None:
         duration=reference.timeline.duration_seconds,
         channels=streams[0].channels,
         bit_rate=audio.BIT_RATE,
+        tool=ffmpeg.version(),
     )
     with store.claim(identity):
         record = store.get(identity)
         if record is None:
-            before = children_cpu_seconds()
+            before = ffmpeg.children_cpu_seconds()
             with store.scratch() as scratch:
                 made = audio.encode_audio(
                     Path(reference.path),
@@ -77,7 +78,7 @@ def sound(title: Title, store: Store) -> layout.AudioTrack | None:
                 identity,
                 value={"audible": made is not None},
                 blobs=blobs,
-                cpu_seconds={"other": children_cpu_seconds() - before},
+                cpu_seconds={"other": ffmpeg.children_cpu_seconds() - before},
                 stage="audio",
                 version=audio.STAGE_VERSION,
             )
@@ -132,10 +133,15 @@ def verify_directory(directory: Path, rungs: Sequence[Rung], frame_rate: str) ->
 
     Raises:
         VerificationFailed: it is not what was measured.
+        ToolFailed: ffmpeg was killed, so that nothing can be said.
     """
-    return verify_package(
-        directory, Fraction(frame_rate), {rung.name: _expected(directory, rung) for rung in rungs}
-    )
+    expected = {rung.name: _expected(directory, rung) for rung in rungs}
+    try:
+        return verify_package(directory, Fraction(frame_rate), expected)
+    except VerificationFailed as error:
+        if error.context.get("returncode", 0) < 0:
+            raise ToolFailed(f"not verified: {error.message}", **error.context) from error
+        raise
 
 
 def _expected(directory: Path, rung: Rung) -> list[ExpectedSegment]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version as distribution_version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cluster import events
 from cluster.deliver import (
@@ -28,7 +28,7 @@ from cluster.deliver import (
     verify_directory,
     write_media,
 )
-from cluster.executor import DaskExecutor, Executor, Task
+from cluster.executor import DaskExecutor, Executor, InlineExecutor, Task
 from cluster.keys import canonical_json
 from cluster.measuring import Measurer, Request
 from cluster.publish import check_output, publishing
@@ -47,6 +47,8 @@ from ladder.profiles import Profile, Size, load_profile, rung_sizes
 from ladder.rungs import Policy, cost_of_locked
 from ladder.search import Done, ExhaustiveSearch, Known, Measure, Search, TitleShape
 from vmaf import models
+
+_T = TypeVar("_T")
 
 STORE_VARIABLE = "SHOTLADDER_STORE"
 """Where the store is, unless a run says otherwise."""
@@ -198,8 +200,6 @@ def plan_run(
         store.scratch() as workdir,
     ):
         source = open_title(options.source, workdir)
-        from cluster.executor import InlineExecutor
-
         title = _title(options, source, store, executor or InlineExecutor(), report)
         setup = _set_up(options, title)
         step = setup.search.step(_known(setup, {}))
@@ -365,7 +365,7 @@ def _deliver(
         for name, rung, requests in zip(names, plan.rungs, chosen_requests, strict=True)
     ]
     report(events.StagePlanned("package", len(rungs), unit="rungs"))
-    track = sound(title, store)
+    track = _here(sound, title, store)
     cost = cost_of_locked(found.title, plan) if plan.policy == "locked" else None
     with publishing(options.out) as directory:
         written = write_media(title, rungs, track, store, directory)
@@ -395,7 +395,7 @@ def _deliver(
         )
         report(events.StageProgress("package", len(rungs), len(rungs)))
         report(events.StagePlanned("verify", len(rungs), unit="rungs"))
-        verified = verify_directory(directory, ladder.rungs, ladder.title.frame_rate)
+        verified = _here(verify_directory, directory, ladder.rungs, ladder.title.frame_rate)
         report(events.StageProgress("verify", len(rungs), len(rungs)))
         (directory / "ladder.json").write_text(ladder.to_json())
         (directory / "measurements.json").write_text(
@@ -404,6 +404,15 @@ def _deliver(
         run = _run_document(options, ladder, measurer, verified.cpu_seconds, clock)
         (directory / "run.json").write_bytes(canonical_json(run) + b"\n")
     return RunResult(ladder=ladder, out=options.out, run=run)
+
+
+def _here(function: Callable[..., _T], *arguments: Any) -> _T:
+    """Call in this process, again where an executor would: when ffmpeg is killed, say."""
+    (outcome,) = InlineExecutor().run([Task(function.__name__, function, arguments)])
+    if outcome.error is not None:
+        raise outcome.error
+    result: _T = outcome.result
+    return result
 
 
 def _run_document(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from cluster.keys import file_sha256, key
@@ -18,6 +19,9 @@ from ladder.document import TitleFacts
 
 SHOTS_VERSION = 1
 """Part of the key of a title's shots: raise it when detection or planning changes."""
+
+# Distributions that decide what the analysis sees and says.
+_ANALYSERS = ("av", "numpy", "opencv-python", "scenedetect")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,7 @@ def shots_key(source: TitleSource) -> str:
         SHOTS_VERSION,
         source=source.sha256,
         reference=source.reference.graph_id,
+        tools={name: version(name) for name in _ANALYSERS},
     )
 
 
