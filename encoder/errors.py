@@ -35,9 +35,7 @@ class ShotladderError(Exception):
         return _rebuild, (type(self), self.message, self.context)
 
 
-def _rebuild(
-    cls: type[ShotladderError], message: str, context: dict[str, Any]
-) -> ShotladderError:
+def _rebuild(cls: type[ShotladderError], message: str, context: dict[str, Any]) -> ShotladderError:
     return cls(message, **context)
 
 
