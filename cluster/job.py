@@ -137,7 +137,7 @@ class _Clock:
 
 def _tree_cpu() -> float:
     """CPU seconds so far of this process, of its living descendants and of all that have ended."""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     own = psutil.Process()
     total = 0.0

@@ -14,8 +14,8 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from scenedetect import FrameTimecode, StatsManager  # type: ignore[import-untyped]
-from scenedetect.detectors import AdaptiveDetector  # type: ignore[import-untyped]
+from scenedetect import FrameTimecode, StatsManager
+from scenedetect.detectors import AdaptiveDetector
 
 from encoder.frames import SmallFrame
 from encoder.media import Shot
