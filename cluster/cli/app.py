@@ -5,12 +5,13 @@ Imports of the library stand inside the commands: ``--help`` must not wait for D
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cluster.cli.output import announced, say, show, write_line
+from cluster.cli.output import announced, finish, say, show, write_lines
 from encoder.errors import BadInput
 
 if TYPE_CHECKING:
@@ -176,20 +177,26 @@ def run(
 
     if plan:
         estimate = job.plan_run(options, report)
-        if json:
-            _done(report, views.estimate_fields(estimate))
-        else:
-            show(views.estimate_view(estimate))
-        return
-    result = job.run_title(options, report)
-    if json:
-        _done(
-            report, {"out": str(result.out), "rungs": len(result.ladder.rungs), "run": result.run}
+        finish(
+            report,
+            as_json=json,
+            result=views.estimate_fields(estimate),
+            view=lambda: show(views.estimate_view(estimate)),
         )
-    else:
-        say(views.run_summary(result.ladder, result.run, str(result.out)))
+        return
+    done = job.run_title(options, report)
+
+    def view() -> None:
+        say(views.run_summary(done.ladder, done.run, str(done.out)))
         for name in ("master.m3u8", "manifest.mpd", "ladder.json"):
-            print(result.out / name)
+            print(done.out / name)
+
+    finish(
+        report,
+        as_json=json,
+        result={"out": str(done.out), "rungs": len(done.ladder.rungs), "run": done.run},
+        view=view,
+    )
 
 
 @app.command()
@@ -214,13 +221,13 @@ def shots(
 
         report = announced(report, "shots", title)
         listed = shots_of_source(title, store, report)
-    rows = views.shot_fields(listed)
-    if json:
-        for row in rows:
-            write_line("shot", row)
-        _done(report, {"shots": len(rows), "frames": listed.frames})
-    else:
-        show(views.shots_view(listed))
+    finish(
+        report,
+        as_json=json,
+        lines=views.shot_lines(listed),
+        result={"shots": len(listed.shots), "frames": listed.frames},
+        view=lambda: show(views.shots_view(listed)),
+    )
 
 
 @ladder_app.command("show")
@@ -237,12 +244,13 @@ def show_ladder(
     from cluster.cli import views
 
     ladder = inspect.read_ladder(directory)
-    if not json:
-        show(views.ladder_view(ladder, shots=shots))
-        return
-    for kind, fields in views.ladder_lines(ladder, shots=shots):
-        write_line(kind, fields)
-    _done(context.obj, {"rungs": len(ladder.rungs), "shots": len(ladder.rungs[0].segments)})
+    finish(
+        context.obj,
+        as_json=json,
+        lines=views.ladder_lines(ladder, shots=shots),
+        result={"rungs": len(ladder.rungs), "shots": len(ladder.rungs[0].segments)},
+        view=lambda: show(views.ladder_view(ladder, shots=shots)),
+    )
 
 
 @ladder_app.command("plot")
@@ -262,6 +270,8 @@ def plot_ladder(
 ) -> None:
     """Draw rate against quality: the title's hulls and its rungs, or those of one shot."""
     from cluster import inspect
+    from cluster.cli import views
+    from cluster.cli.plot import render
 
     ladder = inspect.read_ladder(directory)
     measurements = inspect.read_measurements(directory)
@@ -270,15 +280,13 @@ def plot_ladder(
         if shot is None
         else inspect.shot_plot(ladder, measurements, shot)
     )
-    if json:
-        for series in plot.series:
-            points = [[round(p.bitrate), round(p.quality, 4)] for p in series.points]
-            write_line("series", {"label": series.label, "joined": series.joined, "points": points})
-        _done(context.obj, {"title": plot.title, "quality_model": plot.quality_model})
-        return
-    from cluster.cli.plot import render
-
-    print(render(plot))
+    finish(
+        context.obj,
+        as_json=json,
+        lines=views.plot_lines(plot),
+        result={"title": plot.title, "quality_model": plot.quality_model},
+        view=lambda: print(render(plot)),
+    )
 
 
 @ladder_app.command("compare")
@@ -310,12 +318,13 @@ def compare_ladder(
     report = announced(context.obj, "compare", directory)
     options = compare.CompareOptions(directory, source, store, workers, scheduler)
     result = compare.compare_ladder(options, report)
-    if json:
-        for kind, fields in comparison.comparison_lines(result):
-            write_line(kind, fields)
-        _done(report, {"title": result.title, "exhaustive": result.exhaustive})
-    else:
-        show(comparison.comparison_view(result, rungs=rungs))
+    finish(
+        report,
+        as_json=json,
+        lines=comparison.comparison_lines(result),
+        result={"title": result.title, "exhaustive": result.exhaustive},
+        view=lambda: show(comparison.comparison_view(result, rungs=rungs)),
+    )
 
 
 @app.command()
@@ -331,21 +340,20 @@ def verify(context: typer.Context, directory: Directory, json: Json = False) -> 
     report = announced(context.obj, "verify", directory)
     ladder = inspect.read_ladder(directory)
     done = verify_package(directory, ladder, report)
-    if json:
-        _done(
-            report,
-            {
-                "rungs": list(done.rungs),
-                "frames": done.frames,
-                "segments": done.segments,
-                "cpu_seconds": round(done.cpu_seconds, 3),
-            },
-        )
-    else:
-        print(
+    finish(
+        report,
+        as_json=json,
+        result={
+            "rungs": list(done.rungs),
+            "frames": done.frames,
+            "segments": done.segments,
+            "cpu_seconds": round(done.cpu_seconds, 3),
+        },
+        view=lambda: print(
             f"{directory}: {len(done.rungs)} rungs of {done.segments} segments decode to exactly "
             f"the {done.frames} frames that were measured"
-        )
+        ),
+    )
 
 
 @app.command()
@@ -365,21 +373,20 @@ def doctor(
     from cluster.cli import views
 
     findings = examine.examine_machine(store) if source is None else examine.examine_source(source)
-    if json:
-        for row in views.finding_fields(findings):
-            write_line("finding", row)
-    else:
-        show(views.findings_view(findings))
+    lines = [("finding", asdict(finding)) for finding in findings]
     if any(finding.state == "bad" for finding in findings):
+        if json:
+            write_lines(lines)
+        else:
+            show(views.findings_view(findings))
         raise examine.unhealthy(findings, source)
-    if json:
-        _done(context.obj, {"warnings": sum(f.state == "warn" for f in findings)})
-
-
-def _done(report: Report, result: dict[str, object]) -> None:
-    from cluster.events import Done
-
-    report(Done(result))
+    finish(
+        context.obj,
+        as_json=json,
+        lines=lines,
+        result={"warnings": sum(finding.state == "warn" for finding in findings)},
+        view=lambda: show(views.findings_view(findings)),
+    )
 
 
 def _policy(text: str) -> Policy:

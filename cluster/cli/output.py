@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,9 +13,34 @@ if TYPE_CHECKING:
     from cluster.events import Event, Report
 
 
-def write_line(kind: str, fields: Mapping[str, Any]) -> None:
-    """One NDJSON object of type ``kind`` on stdout."""
-    sys.stdout.write(json.dumps({"type": kind, **fields}, ensure_ascii=False) + "\n")
+Line = tuple[str, Mapping[str, Any]]
+"""Type and fields of an NDJSON object."""
+
+
+def write_lines(lines: Iterable[Line]) -> None:
+    """NDJSON objects on stdout."""
+    for kind, fields in lines:
+        sys.stdout.write(json.dumps({"type": kind, **fields}, ensure_ascii=False) + "\n")
+
+
+def finish(
+    report: Report,
+    *,
+    as_json: bool,
+    result: Mapping[str, Any],
+    view: Callable[[], None],
+    lines: Iterable[Line] = (),
+) -> None:
+    """End a command: its ``lines`` and ``done`` as NDJSON, or its ``view`` for people, drawn once
+    the live display of its progress is closed.
+    """
+    from cluster.events import Done
+
+    if as_json:
+        write_lines(lines)
+    report(Done(result))
+    if not as_json:
+        view()
 
 
 def show(parts: Iterable[RenderableType]) -> None:

@@ -15,7 +15,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from cluster.inspect import ListedShots, frame_rate, marginal_quality, models_measured
+from cluster.inspect import ListedShots, Plot, frame_rate, marginal_quality, models_measured
 from cluster.progress import duration
 from ladder.document import Ladder, Quality, Rung, Segment
 
@@ -220,20 +220,28 @@ def shots_view(listed: ListedShots) -> list[RenderableType]:
     return [Text(heading), Text(), table]
 
 
-def shot_fields(listed: ListedShots) -> list[dict[str, Any]]:
+def shot_lines(listed: ListedShots) -> Iterator[tuple[str, dict[str, Any]]]:
     """Shots as NDJSON objects."""
     rate = listed.frame_rate
-    return [
-        {
-            "shot": number,
-            "start_frame": shot.start,
-            "end_frame": shot.end,
-            "cuts": list(shot.cuts),
-            "start_seconds": round(float(shot.start / rate), 6),
-            "seconds": round(float(shot.seconds(rate)), 6),
-        }
-        for number, shot in enumerate(listed.shots)
-    ]
+    for number, shot in enumerate(listed.shots):
+        yield (
+            "shot",
+            {
+                "shot": number,
+                "start_frame": shot.start,
+                "end_frame": shot.end,
+                "cuts": list(shot.cuts),
+                "start_seconds": round(float(shot.start / rate), 6),
+                "seconds": round(float(shot.seconds(rate)), 6),
+            },
+        )
+
+
+def plot_lines(plot: Plot) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What is drawn, as NDJSON objects; points are bit/s and quality."""
+    for series in plot.series:
+        points = [[round(point.bitrate), round(point.quality, 4)] for point in series.points]
+        yield "series", {"label": series.label, "joined": series.joined, "points": points}
 
 
 # -- plans and findings ------------------------------------------------------------------------
@@ -289,8 +297,3 @@ def findings_view(findings: Sequence[Finding]) -> list[RenderableType]:
             text.append(f"\n-> {finding.then}", style="dim")
         table.add_row(Text(mark, style=style), finding.topic, text)
     return [table]
-
-
-def finding_fields(findings: Sequence[Finding]) -> list[dict[str, Any]]:
-    """Findings as NDJSON objects."""
-    return [asdict(finding) for finding in findings]
