@@ -8,16 +8,14 @@ No other module starts a process. A :class:`Command` is built by pure functions 
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import functools
 import hashlib
 import os
 import resource
 import shlex
 import shutil
-import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -139,14 +137,15 @@ def version() -> str:
     return f"{out.split()[2]}+{digest}"
 
 
-# PR_SET_PDEATHSIG: an ffmpeg must not outlive the worker that started it (kill -9 included).
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+@functools.cache
+def _launcher() -> tuple[str, ...]:
+    """What makes the kernel kill ffmpeg when the thread that started it dies (kill -9 included).
 
-
-def _die_with_parent() -> None:
-    if _libc is not None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    ``setpriv`` is part of util-linux, which every Debian has. A ``preexec_fn`` would do the same
+    but runs Python between fork and exec, where a Ctrl-C can be lost with logging's lock held.
+    """
+    setpriv = shutil.which("setpriv")
+    return (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
 
 
 def run(
@@ -165,7 +164,7 @@ def run(
         StoreUnusable: it failed because the disk is full.
         ToolFailed: it ended with any other status than 0.
     """
-    arguments = [binary(), "-nostdin", *command.arguments]
+    arguments = [*_launcher(), binary(), "-nostdin", *command.arguments]
     if stdin is not None:
         arguments.remove("-nostdin")
     started = time.monotonic()
@@ -176,7 +175,6 @@ def run(
             stdout=stdout,
             stderr=stderr,
             cwd=cwd,
-            preexec_fn=_die_with_parent,
         )
         feeder = _feed(process, stdin) if stdin is not None else None
         expired = threading.Event()
@@ -223,16 +221,14 @@ def children_cpu_seconds() -> float:
 def _feed(process: subprocess.Popen[bytes], chunks: Iterable[bytes]) -> threading.Thread:
     def write() -> None:
         assert process.stdin is not None
+        # A broken pipe: ffmpeg ended early, and its status says why.
         try:
-            for chunk in chunks:
-                process.stdin.write(chunk)
-        except BrokenPipeError:
-            pass  # ffmpeg ended early; its status says why
+            with contextlib.suppress(BrokenPipeError):
+                for chunk in chunks:
+                    process.stdin.write(chunk)
         finally:
-            try:
+            with contextlib.suppress(BrokenPipeError):
                 process.stdin.close()
-            except BrokenPipeError:
-                pass
 
     thread = threading.Thread(target=write, name="ffmpeg-stdin", daemon=True)
     thread.start()

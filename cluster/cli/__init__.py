@@ -7,11 +7,9 @@ exception into an exit status.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from types import FrameType
@@ -19,8 +17,6 @@ from typing import Any
 
 TRACEBACK_VARIABLE = "SHOTLADDER_TRACEBACK"
 """Set to show where an error of ours was raised."""
-
-POSTPONED_SECONDS = 0.02
 
 OK, FAILED, MISTAKE, INTERRUPTED, BROKEN_PIPE, TERMINATED = 0, 1, 2, 130, 141, 143
 
@@ -86,24 +82,9 @@ def _explain(error: Exception) -> None:
 
 @contextlib.contextmanager
 def _stoppable(stopped: list[int]) -> Iterator[None]:
-    """SIGTERM unwinds as Ctrl-C does, and neither is lost. Signals taken are in ``stopped``.
-
-    A fork that has Python to run in the child (every start of ffmpeg) calls logging's hooks, and
-    what is raised in a hook is printed and forgotten, with logging's lock held: about one Ctrl-C
-    in five right before an ffmpeg hung the run or changed nothing. There it is put off.
-    """
-    hooks = [
-        hook.__code__
-        for name in ("_acquireLock", "_releaseLock", "_prepareFork", "_afterFork")
-        if (hook := getattr(logging, name, None)) is not None
-    ]
+    """SIGTERM unwinds as Ctrl-C does. Signals taken are in ``stopped``."""
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        if frame is not None and frame.f_code in hooks:
-            later = threading.Timer(POSTPONED_SECONDS, os.kill, (os.getpid(), signum))
-            later.daemon = True
-            later.start()
-            return
         stopped.append(signum)
         raise KeyboardInterrupt
 
