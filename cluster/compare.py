@@ -7,6 +7,7 @@ their bits are counted as a package's are: media fragments, without init segment
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -88,9 +89,11 @@ def compare_ladder(
     ladder = read_ladder(options.directory)
     known = read_measurements(options.directory)
     path = options.source or source_of(options.directory)
-    store = Store(options.store or default_store())
     models = (ladder.quality_model, *(m for m in PUBLISHED if m != ladder.quality_model))
-    with store.scratch() as workdir:
+    with (
+        contextlib.closing(Store(options.store or default_store())) as store,
+        store.scratch() as workdir,
+    ):
         source = open_title(path, workdir)
         if source.sha256 != ladder.title.sha256:
             raise BadInput(
