@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+
 from cluster.keys import file_sha256, key
 from cluster.stages import TitleSource
-from cluster.store import Store
-from encoder.errors import SourceUnusable
-from encoder.frames import feed, small_frames
+from cluster.store import Record, Store
+from encoder.errors import SourceUnusable, StoreUnusable
+from encoder.features import FEATURE_NAMES, FEATURES_VERSION, FeatureExtractor, ShotFeatures
+from encoder.frames import Analyser, feed, small_frames
 from encoder.media import Shot
 from encoder.reference import ReferenceSource, plan_source
 from encoder.shots import CutDetector, plan_shots
@@ -19,6 +23,9 @@ from ladder.document import TitleFacts
 
 SHOTS_VERSION = 1
 """Part of the key of a title's shots: raise it when detection or planning changes."""
+
+FEATURES_DTYPE = np.dtype("<f4")
+"""Of features as the store keeps them: shots one after the other."""
 
 # Distributions that decide what the analysis sees and says.
 _ANALYSERS = ("av", "numpy", "opencv-python", "scenedetect")
@@ -87,6 +94,11 @@ def shots_key(source: TitleSource) -> str:
     )
 
 
+def features_key(source: TitleSource) -> str:
+    """Identity of the features of a title's shots: those that :func:`find_shots` finds."""
+    return key("features", FEATURES_VERSION, shots=shots_key(source))
+
+
 def find_shots(source: TitleSource, store_root: str) -> tuple[Shot, ...]:
     """The title's shots, from the store or by the analysis pass. Runs on any worker.
 
@@ -94,21 +106,81 @@ def find_shots(source: TitleSource, store_root: str) -> tuple[Shot, ...]:
         SourceUnusable: a frame does not decode.
     """
     store = Store(store_root)
-    identity = shots_key(source)
-    with store.claim(identity):
-        record = store.get(identity)
-        if record is None:
-            reference = source.reference
-            before = time.process_time()
-            detector = CutDetector(reference.frame_rate)
-            feed(small_frames(reference), detector)
-            found = plan_shots(detector.cuts(), reference.frames, reference.frame_rate)
-            cpu_seconds = time.process_time() - before
-            record = store.publish(
-                identity,
-                value=[[shot.start, shot.end, list(shot.cuts)] for shot in found],
-                cpu_seconds={"other": cpu_seconds},
+    record = store.get(shots_key(source))
+    if record is None:
+        _analyse(source, store)
+        record = _kept(store, shots_key(source))
+    return _shots(record)
+
+
+def find_features(source: TitleSource, store_root: str) -> tuple[ShotFeatures, ...]:
+    """The features of the title's shots, in their order. Runs on any worker.
+
+    They come with the shots, from the same pass: a second decode is only made where shots were
+    found before features were, or by another version of them.
+
+    Raises:
+        SourceUnusable: a frame does not decode.
+    """
+    store = Store(store_root)
+    record = store.get(features_key(source))
+    if record is None:
+        _analyse(source, store)
+        record = _kept(store, features_key(source))
+    vectors = np.frombuffer(store.path(record.blobs["vectors"]).read_bytes(), FEATURES_DTYPE)
+    return tuple(
+        ShotFeatures(tuple(row.tolist())) for row in vectors.reshape(record.value["shape"])
+    )
+
+
+def measure_shots(source: TitleSource, shots: Sequence[Shot]) -> tuple[ShotFeatures, ...]:
+    """Features of any shots of a title, by a decode of their own; not kept.
+
+    Raises:
+        SourceUnusable: a frame does not decode.
+    """
+    extractor = FeatureExtractor.of(source.reference)
+    feed(small_frames(source.reference), extractor)
+    return extractor.shots(shots)
+
+
+def _analyse(source: TitleSource, store: Store) -> None:
+    """The analysis pass: one decode for all that is not known yet, and all of it kept."""
+    reference = source.reference
+    with store.claim(shots_key(source), features_key(source)):
+        found = store.get(shots_key(source))
+        if found is not None and store.get(features_key(source)) is not None:
+            return
+        before = time.process_time()
+        detector = CutDetector(reference.frame_rate)
+        extractor = FeatureExtractor.of(reference)
+        analysers: tuple[Analyser, ...] = (extractor, *(() if found else (detector,)))
+        feed(small_frames(reference), *analysers)
+        if found is None:
+            shots = plan_shots(detector.cuts(), reference.frames, reference.frame_rate)
+            found = store.publish(
+                shots_key(source),
+                value=[[shot.start, shot.end, list(shot.cuts)] for shot in shots],
                 stage="shots",
                 version=SHOTS_VERSION,
             )
+        vectors = np.array([shot.values for shot in extractor.shots(_shots(found))], FEATURES_DTYPE)
+        store.publish(
+            features_key(source),
+            value={"names": list(FEATURE_NAMES), "shape": list(vectors.shape)},
+            blobs={"vectors": store.put_blob(vectors.tobytes())},
+            cpu_seconds={"other": time.process_time() - before},
+            stage="features",
+            version=FEATURES_VERSION,
+        )
+
+
+def _shots(record: Record) -> tuple[Shot, ...]:
     return tuple(Shot(start, end, tuple(cuts)) for start, end, cuts in record.value)
+
+
+def _kept(store: Store, identity: str) -> Record:
+    record = store.get(identity)
+    if record is None:
+        raise StoreUnusable(f"the store at {store.root} lost an analysis while it was in use")
+    return record

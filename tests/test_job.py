@@ -340,7 +340,7 @@ def test_a_plan_counts_and_makes_nothing(profile: str, finished: Finished, tmp_p
     assert plan.store_bytes > 0
     assert not asked.out.exists()
     assert records(tmp_path / "store", "encode") == {}
-    assert len(records(tmp_path / "store")) == 1  # the shots
+    assert len(records(tmp_path / "store")) == 2  # the shots and their features
 
     partly = plan_run(replace(asked, store=finished.store, heights=(60, 90)), lambda event: None)
     assert (partly.grid_encodes, partly.cached_encodes) == (27, 18)
