@@ -166,7 +166,7 @@ def _ours(ladder: Ladder, measurer: Measurer) -> list[ComparedRung]:
     measurer.measure(sorted({request for rung in rungs for request in rung}), "ours")
     compared = []
     for rung, requests in zip(ladder.rungs, rungs, strict=True):
-        encodes = [measurer.known[request] for request in requests]
+        encodes = [measurer.encode(request) for request in requests]
         if [made.num_bytes for made in encodes] != [segment.bytes for segment in rung.segments]:
             raise FrameMismatch(
                 f"rung {rung.name} of the package is not what this ffmpeg encodes; "

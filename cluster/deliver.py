@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cluster.keys import key
 from cluster.measuring import Request
-from cluster.stages import MeasuredEncode
+from cluster.stages import Measured, MeasuredEncode
 from cluster.store import Store
 from cluster.title import Title
 from encoder import ffmpeg
@@ -123,8 +123,8 @@ def write_media(
     )
     written = write_package(package, directory)
     for rung, on_disk in zip(rungs, written.video, strict=True):
-        hashes = "".join(digest for made in rung.encodes for digest in made.frame_hashes)
-        (directory / on_disk.directory / FRAME_HASHES).write_bytes(bytes.fromhex(hashes))
+        hashes = b"".join(made.frame_hashes for made in rung.encodes)
+        (directory / on_disk.directory / FRAME_HASHES).write_bytes(hashes)
     return written
 
 
@@ -211,7 +211,7 @@ def document_rungs(
 
 
 def measurements(
-    title: Title, known: Mapping[Request, MeasuredEncode], recipe: str, model: str
+    title: Title, known: Mapping[Request, Measured], recipe: str, model: str
 ) -> Measurements:
     """All that was measured, as ``measurements.json`` has it."""
     return Measurements(
@@ -229,7 +229,7 @@ def measurements(
                 height=point.height,
                 crf=point.crf,
                 bytes=made.num_bytes,
-                quality=round(made.mean_quality(model), 4),
+                quality=round(made.mean_quality[model], 4),
             )
             for (shot, point), made in sorted(known.items(), key=lambda item: item[0])
         ],

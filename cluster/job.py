@@ -32,7 +32,7 @@ from cluster.executor import DaskExecutor, Executor, InlineExecutor, Task
 from cluster.keys import canonical_json
 from cluster.measuring import Measurer, Request
 from cluster.publish import check_output, publishing
-from cluster.stages import MeasuredEncode
+from cluster.stages import Measured, collect
 from cluster.store import Store
 from cluster.title import Title, find_shots, open_title
 from encoder import ffmpeg
@@ -204,8 +204,6 @@ def plan_run(
         setup = _set_up(options, title)
         step = setup.search.step(_known(setup, {}))
         requests = step.requests if isinstance(step, Measure) else ()
-        from cluster.stages import collect
-
         missing = [
             (shot, point)
             for shot, point in requests
@@ -293,7 +291,7 @@ SEARCHES: Mapping[str, Callable[[], Search]] = {"exhaustive": ExhaustiveSearch}
 """By the name that ``--search`` takes."""
 
 
-def _known(setup: _Setup, found: Mapping[Request, MeasuredEncode]) -> Known:
+def _known(setup: _Setup, found: Mapping[Request, Measured]) -> Known:
     title = setup.title
     return Known(
         title=TitleShape(
@@ -307,7 +305,7 @@ def _known(setup: _Setup, found: Mapping[Request, MeasuredEncode]) -> Known:
         profile=setup.profile,
         policy=setup.policy,
         measurements={
-            request: Measurement(made.bits, made.mean_quality(setup.model))
+            request: Measurement(made.bits, made.mean_quality[setup.model])
             for request, made in found.items()
         },
     )
@@ -360,7 +358,7 @@ def _deliver(
             name=name,
             slope=rung.slope,
             predicted_quality=None,
-            encodes=tuple(measurer.known[request] for request in requests),
+            encodes=tuple(measurer.encode(request) for request in requests),
         )
         for name, rung, requests in zip(names, plan.rungs, chosen_requests, strict=True)
     ]

@@ -12,10 +12,10 @@ from itertools import groupby
 
 from cluster import events
 from cluster.executor import Executor, Task
-from cluster.stages import MeasuredEncode, ShotWork, collect, encode_and_score
+from cluster.stages import Measured, MeasuredEncode, ShotWork, collect, encode_and_score
 from cluster.store import Store
 from cluster.title import Title
-from encoder.errors import BadInput, ShotladderError
+from encoder.errors import BadInput, ShotladderError, StoreUnusable
 from encoder.media import OperatingPoint
 
 MAX_GROUP_PIXELS = 12_000_000
@@ -46,7 +46,7 @@ class Measurer:
     executor: Executor
     report: events.Report
     costs: Costs = field(default_factory=Costs)
-    known: dict[Request, MeasuredEncode] = field(default_factory=dict)
+    known: dict[Request, Measured] = field(default_factory=dict)
 
     def measure(self, requests: Sequence[Request], stage: str) -> None:
         """Have all ``requests`` in :attr:`known`.
@@ -93,16 +93,31 @@ class Measurer:
         if failures:
             raise _failed(failures)
 
+    def encode(self, request: Request) -> MeasuredEncode:
+        """One of :attr:`known` with all its frames.
+
+        Raises:
+            StoreUnusable: the store has lost it since.
+        """
+        found = self._collect(request)
+        if found is None:
+            raise StoreUnusable(
+                f"the store at {self.store.root} lost an encode while it was in use; "
+                "run the same command again, it will be made again"
+            )
+        return found
+
     def _look_up(self, request: Request) -> bool:
         if request not in self.known:
-            shot, point = request
-            found = collect(
-                self.store, self.title.source, self.title.shots[shot], point, self.models
-            )
+            found = self._collect(request)
             if found is None:
                 return False
-            self.known[request] = found
+            self.known[request] = found.summary()
         return True
+
+    def _collect(self, request: Request) -> MeasuredEncode | None:
+        shot, point = request
+        return collect(self.store, self.title.source, self.title.shots[shot], point, self.models)
 
     def _grouped(self, requests: Sequence[Request]) -> Iterator[tuple[int, ShotWork]]:
         def size(request: Request) -> tuple[int, int, int]:

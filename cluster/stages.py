@@ -10,6 +10,7 @@ is kept on its own, so that nothing finished is ever repeated.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +36,23 @@ class TitleSource:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """What is remembered of every encode of a title: nothing that has one value per frame."""
+
+    num_bytes: int
+    """Of the media segment."""
+    mean_quality: Mapping[str, float]
+    """Model to the mean score over the shot's frames."""
+
+    @property
+    def bits(self) -> int:
+        """Bits of the media segment."""
+        return 8 * self.num_bytes
+
+
+@dataclass(frozen=True, slots=True)
 class MeasuredEncode:
-    """An encode of a shot with its measured quality. Small: media stays in the store."""
+    """An encode of a shot with its measured quality, frame by frame. Media stays in the store."""
 
     shot: Shot
     point: OperatingPoint
@@ -45,19 +61,19 @@ class MeasuredEncode:
     codec_sha256: str
     media: Blob
     init: Blob
-    scores: Mapping[str, tuple[float, ...]]
+    scores: Mapping[str, array[float]]
     """Model to one score per frame."""
-    frame_hashes: tuple[str, ...]
-
-    @property
-    def bits(self) -> int:
-        """Bits of the media segment."""
-        return 8 * self.num_bytes
+    frame_hashes: bytes
+    """16 bytes per frame, by :mod:`encoder.framehash`."""
 
     def mean_quality(self, model: str) -> float:
         """Mean score over the shot's frames."""
         scores = self.scores[model]
         return sum(scores) / len(scores)
+
+    def summary(self) -> Measured:
+        """Without frames."""
+        return Measured(self.num_bytes, {model: self.mean_quality(model) for model in self.scores})
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,14 +263,14 @@ def collect(
     made = store.get(encode_key(title, shot, point))
     if made is None:
         return None
-    scores: dict[str, tuple[float, ...]] = {}
-    frame_hashes: tuple[str, ...] = ()
+    scores: dict[str, array[float]] = {}
+    frame_hashes = b""
     for model in wanted:
         record = store.get(score_key(title, shot, point, model))
         if record is None:
             return None
-        scores[model] = tuple(record.value["scores"])
-        frame_hashes = tuple(record.value["frame_hashes"])
+        scores[model] = array("d", record.value["scores"])
+        frame_hashes = bytes.fromhex("".join(record.value["frame_hashes"]))
     return MeasuredEncode(
         shot=shot,
         point=point,
