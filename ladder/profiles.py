@@ -43,13 +43,18 @@ class Profile:
     vbv_seconds: float | None
     floor: float | None
     source_cap: bool
+    rates: tuple[float, ...] = ()
+    """bit/s at which rungs lie, ascending, instead of evenly spaced ones; () is spaced."""
 
     def __post_init__(self) -> None:
-        positive = (self.jnd, self.max_rate_ratio - 1, *self.heights, *self.first_rate)
+        positive = (
+            *(self.jnd, self.max_rate_ratio - 1),
+            *(*self.heights, *self.first_rate, *self.rates),
+        )
         if min(positive) <= 0 or self.first_rate[0] > self.first_rate[1]:
             raise BadInput(
-                f"profile {self.name}: jnd, heights and first_rate are positive, first_rate "
-                "ascends and max_rate_ratio is over 1"
+                f"profile {self.name}: jnd, heights, rates and first_rate are positive, "
+                "first_rate ascends and max_rate_ratio is over 1"
             )
         if self.peak_ratio is not None and self.peak_ratio < 1:
             raise BadInput(f"profile {self.name}: peak_ratio {self.peak_ratio:g} is under 1")
@@ -106,6 +111,7 @@ def profile_from(name: str, table: Mapping[str, Any]) -> Profile:
         vbv_seconds=float(table["vbv_seconds"]) or None,
         floor=float(table["floor"]) or None,
         source_cap=bool(table["source_cap"]),
+        rates=tuple(sorted(float(rate) for rate in table["rates"])),
     )
 
 

@@ -364,12 +364,24 @@ class _Solver:
             if source_rate < last:
                 last = source_rate
                 notes.append(f"highest rung limited to the source's {source_rate / 1e3:.0f} kbit/s")
-        if feasible > first:
+        if feasible > first and not profile.rates:
             why = "cheapest choices" if feasible <= cheapest * 1.001 else "peak constraints"
             notes.append(f"lowest rung raised to {feasible / 1e3:.0f} kbit/s by the {why}")
             first = feasible
         last = max(last, feasible)
+        if profile.rates:
+            return self._listed(feasible, last), tuple(notes)
         return self._spaced(min(first, last), last), tuple(notes)
+
+    def _listed(self, feasible: float, last: float) -> tuple[float, ...]:
+        """The profile's own rates, as far as they are feasible and below saturation.
+
+        Where the list goes on above ``last``, the highest rung lies there.
+        """
+        assert self.profile is not None
+        listed = self.profile.rates
+        kept = [rate for rate in listed if feasible <= rate < last]
+        return (*kept, last) if listed[-1] >= last or not kept else tuple(kept)
 
     def saturation(self) -> float:
         """Rate where quality reaches its maximum or stops being worth its bits.

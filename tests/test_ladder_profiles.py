@@ -49,7 +49,7 @@ def test_an_unknown_profile_names_those_there_are() -> None:
 
 def test_a_profile_with_wrong_keys_or_numbers_is_refused() -> None:
     good = {
-        field.name: getattr(load_profile(), field.name) or 0
+        field.name: 0 if (value := getattr(load_profile(), field.name)) is None else value
         for field in dataclasses.fields(load_profile())
         if field.name != "name"
     }
@@ -58,6 +58,8 @@ def test_a_profile_with_wrong_keys_or_numbers_is_refused() -> None:
         profile_from("x", {**good, "bogus": 1})
     with pytest.raises(BadInput, match="first_rate ascends"):
         profile_from("x", {**good, "first_rate": [2, 1]})
+    with pytest.raises(BadInput, match="rates and first_rate are positive"):
+        profile_from("x", {**good, "rates": [0, 1]})
     with pytest.raises(BadInput, match="under 1"):
         profile_from("x", {**good, "peak_ratio": 0.5})
     with pytest.raises(BadInput, match="needs a peak_ratio"):

@@ -94,6 +94,17 @@ def test_the_ladder_ends_at_the_highest_quality_worth_having() -> None:
     assert plan.rungs[-1].quality == pytest.approx(90, abs=0.1)
 
 
+def test_listed_rates_take_the_place_of_spacing_up_to_saturation() -> None:
+    last = plan_of().rungs[-1].target_rate
+    rates = (last / 8, last / 5, last / 2)
+    below = plan_of(dataclasses.replace(PROFILE, rates=rates))
+    assert [rung.target_rate for rung in below.rungs] == pytest.approx(rates)
+    beyond = plan_of(dataclasses.replace(PROFILE, rates=(*rates, last * 1.5, last * 3)))
+    assert [rung.target_rate for rung in beyond.rungs] == pytest.approx((*rates, last))
+    too_low = plan_of(dataclasses.replace(PROFILE, rates=(1.0, *rates)))
+    assert [rung.target_rate for rung in too_low.rungs] == pytest.approx(rates)
+
+
 def test_peak_and_bucket_hold_in_every_rung() -> None:
     for profile in (PROFILE, load_profile("constrained")):
         plan = plan_of(profile)
