@@ -1,0 +1,201 @@
+"""New content from old: a title filmed closer, faster, darker, with more or less grain.
+
+A model that sees thirty titles learns thirty titles. An :class:`Augmentation` makes a source that
+an encoder finds really different (other textures, motion, sizes and rates), as a near-lossless
+intermediate that is then treated like any other title. It belongs to its source's group: it shares
+its footage.
+
+Intermediates are x264 at CRF 6, intra and predicted frames without B-frames, one thread: about a
+twentieth of the raw size, deterministic, and quick to decode many times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ffmpeg
+
+from encoder import mp4
+from encoder.errors import BadInput
+from encoder.ffmpeg import Command, run
+from encoder.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
+from encoder.timeline import MIN_RATE
+
+STAGE_VERSION = 1
+"""Part of every intermediate's key: raise it when what a recipe makes changes."""
+
+_SCALE_FLAGS = "lanczos+accurate_rnd+full_chroma_int+bitexact"
+_LEAST_SIDE = 64
+_INTERMEDIATE = {
+    "c:v": "libx264",
+    "preset": "ultrafast",
+    "crf": 6,
+    "g": 48,
+    "bf": 0,
+    "threads": 1,
+    "fps_mode": "passthrough",
+    "use_editlist": 0,
+    "map_metadata": -1,
+    "fflags": "+bitexact",
+    "flags:v": "+bitexact",
+    "f": "mp4",
+}
+
+Build = Callable[[Any, ReferenceSource], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """A way of making another title of a title."""
+
+    name: str
+    about: str
+    """What it stands for."""
+    build: Build
+    """Filters after the canonical reference."""
+    frames_per_frame: int = 1
+    """Source frames for each frame made."""
+    rate_divisor: int = 1
+    """The title's frame rate over that of what is made."""
+
+
+def _crop(node: Any, source: ReferenceSource) -> Any:
+    width, height = _even(source.width * 0.62), _even(source.height * 0.62)
+    x, y = _even(source.width * 0.1), _even(source.height * 0.25)
+    return node.filter("crop", w=width, h=height, x=x, y=y)
+
+
+def _zoom(node: Any, source: ReferenceSource) -> Any:
+    width, height = _even(source.width * 0.5), _even(source.height * 0.5)
+    x, y = _even(source.width * 0.3), _even(source.height * 0.2)
+    return node.filter("crop", w=width, h=height, x=x, y=y).filter(
+        "scale", source.width, source.height, flags=_SCALE_FLAGS
+    )
+
+
+def _small(node: Any, source: ReferenceSource) -> Any:
+    width, height = _even(source.width * 2 / 3), _even(source.height * 2 / 3)
+    return node.filter("scale", width, height, flags=_SCALE_FLAGS).filter("setsar", 1)
+
+
+def _reframe(node: Any, source: ReferenceSource) -> Any:
+    width, height = source.width, source.height
+    if width > height:
+        width = _even(min(width, height * 9 / 16))
+    else:
+        height = _even(min(height, width * 9 / 16))
+    return node.filter("crop", w=width, h=height)
+
+
+def _every_second(node: Any, source: ReferenceSource) -> Any:
+    return node.filter("select", "not(mod(n,2))").filter("setpts", "N")
+
+
+def _half_rate(node: Any, source: ReferenceSource) -> Any:
+    rate = source.frame_rate / 2
+    return (
+        node.filter("select", "not(mod(n,2))")
+        .filter("settb", str(1 / rate))
+        .filter("setpts", "N")
+        .filter("fps", str(rate))
+    )
+
+
+def _grain(node: Any, source: ReferenceSource) -> Any:
+    return node.filter("noise", c0s=14, c0f="t", c1s=6, c1f="t", c2s=6, c2f="t", all_seed=20_011)
+
+
+def _denoise(node: Any, source: ReferenceSource) -> Any:
+    return node.filter("hqdn3d", 4, 3, 8, 6)
+
+
+def _soft(node: Any, source: ReferenceSource) -> Any:
+    return node.filter("gblur", sigma=1.4, steps=2)
+
+
+def _dark(node: Any, source: ReferenceSource) -> Any:
+    return node.filter("lutyuv", y="minval+(val-minval)*0.45")
+
+
+AUGMENTATIONS: Mapping[str, Augmentation] = {
+    made.name: made
+    for made in (
+        Augmentation("crop", "closer: 62 % of each side, at its own size", _crop),
+        Augmentation("zoom", "half of each side enlarged to full size: a soft source", _zoom),
+        Augmentation("small", "a smaller master: two thirds of each side", _small),
+        Augmentation("reframe", "upright from wide and wide from upright, by cropping", _reframe),
+        Augmentation("fast", "twice the speed: every second frame", _every_second, 2),
+        Augmentation("halfrate", "half the frame rate at the same speed", _half_rate, 2, 2),
+        Augmentation("grain", "grain of about 4 levels, new in every frame", _grain),
+        Augmentation("denoise", "less noise and fine texture than was filmed", _denoise),
+        Augmentation("soft", "out of focus", _soft),
+        Augmentation("dark", "less than half the light", _dark),
+    )
+}
+"""By name."""
+
+
+def augmentation(name: str) -> Augmentation:
+    """The augmentation called ``name``.
+
+    Raises:
+        BadInput: there is none.
+    """
+    if name not in AUGMENTATIONS:
+        raise BadInput(f"no augmentation is called {name!r}; there are {', '.join(AUGMENTATIONS)}")
+    return AUGMENTATIONS[name]
+
+
+def augment(source: ReferenceSource, name: str, start: int, end: int, path: Path) -> float:
+    """Make ``path`` from canonical frames ``[start, end)`` of a title.
+
+    Returns:
+        CPU seconds.
+
+    Raises:
+        BadInput: it makes no sense for this title (too small, too low a rate, too short).
+        ToolFailed: ffmpeg failed.
+    """
+    return run(augment_command(source, name, start, end, path)).cpu_seconds
+
+
+def augment_command(
+    source: ReferenceSource, name: str, start: int, end: int, path: Path
+) -> Command:
+    """The ffmpeg call of :func:`augment`, as a value."""
+    recipe = augmentation(name)
+    _check(source, recipe, end - start)
+    rate = source.frame_rate / recipe.rate_divisor
+    node = recipe.build(open_reference(source, start, end), source)
+    options = {
+        **_INTERMEDIATE,
+        "pix_fmt": source.pix_fmt,
+        "video_track_timescale": mp4.timescale_for(rate),
+    }
+    output = ffmpeg.output(node, str(path), **options)
+    # Some filters draw their noise per thread.
+    graph = output.global_args(
+        "-v", "error", "-y", "-filter_complex_threads", "1", *GLOBAL_ARGUMENTS
+    )
+    return Command.of(graph.get_args())
+
+
+def _check(source: ReferenceSource, recipe: Augmentation, frames: int) -> None:
+    if frames < recipe.frames_per_frame:
+        raise BadInput(f"{recipe.name} makes nothing of {frames} frames")
+    if source.frame_rate / recipe.rate_divisor < MIN_RATE:
+        raise BadInput(
+            f"{recipe.name} of {float(source.frame_rate):g} fps falls under {MIN_RATE} fps"
+        )
+    if min(source.width, source.height) < 2 * _LEAST_SIDE:
+        raise BadInput(
+            f"{source.width}x{source.height} is too small to be augmented; {2 * _LEAST_SIDE} "
+            "pixels a side are needed"
+        )
+
+
+def _even(length: float) -> int:
+    return max(2, 2 * round(length / 2))

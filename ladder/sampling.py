@@ -1,0 +1,71 @@
+"""Which operating points of a shot to measure for a table: a spread sample of them, pure.
+
+Cells are drawn one after the other, so a larger sample holds the smaller one and nothing that was
+measured is wasted when a table grows. Within the first ``k`` cells every size has the same number
+(give or take one), sizes measured in one round lie at evenly spaced CRFs, and the CRFs of one
+size follow a golden ratio sequence, which stays evenly spread however far it is drawn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections.abc import Sequence
+from fractions import Fraction
+
+from ladder.curves import CRF_STEP
+from ladder.profiles import Profile, Size
+from ladder.search import Request, TitleShape
+
+_GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+def sparse_sample(
+    title: TitleShape, profile: Profile, cells: int, seed: str
+) -> tuple[Request, ...]:
+    """``cells`` operating points of every shot, from the lowest to the highest CRF of the
+    profile's grid in steps of 0.5; all there are if that is fewer.
+
+    Args:
+        title: Its shots and sizes.
+        profile: Whose CRF range is sampled.
+        cells: Per shot, at least 1.
+        seed: Same seed, same sample. Shots of a title draw on their own, by their frames, so a
+            shot's sample does not depend on the other shots.
+
+    Raises:
+        ValueError: ``cells`` is not positive.
+    """
+    if cells < 1:
+        raise ValueError(f"asked for {cells} cells a shot; at least 1 is needed")
+    grid = profile.crf_grid[title.codec]
+    low, high = grid[0], grid[-1]
+    chosen = []
+    for number, shot in enumerate(title.shots):
+        digest = hashlib.sha256(f"{seed}/{shot.start}-{shot.end}".encode()).digest()
+        drawn = spread(title.sizes, low, high, cells, random.Random(digest))
+        chosen += [(number, title.point(size, crf)) for size, crf in drawn]
+    return tuple(sorted(chosen, key=lambda request: (request[0], request[1])))
+
+
+def spread(
+    sizes: Sequence[Size], low: float, high: float, cells: int, random_: random.Random
+) -> tuple[tuple[Size, float], ...]:
+    """The first ``cells`` of a sequence over sizes and CRFs in ``[low, high]``."""
+    steps = int(Fraction(high - low) / Fraction(CRF_STEP)) + 1
+    shift = random_.random()
+    order = list(sizes)
+    random_.shuffle(order)
+    taken: dict[Size, set[int]] = {size: set() for size in sizes}
+    found = []
+    for number in range(min(cells, steps * len(order))):
+        turn, rank = divmod(number, len(order))
+        size = order[rank]
+        place = shift + rank / len(order) + turn * _GOLDEN
+        step = int(place % 1 * steps)
+        while step in taken[size]:
+            step = (step + 1) % steps
+        taken[size].add(step)
+        found.append((size, low + CRF_STEP * step))
+    return tuple(found)
