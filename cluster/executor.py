@@ -485,6 +485,10 @@ def _settings(retries: int) -> Any:
             "distributed.comm.timeouts.tcp": "30s",
             "distributed.worker.profile.enabled": False,
             "distributed.diagnostics.nvml": False,
+            # Every process looked at itself 50 times a second: 7 % of a core with two workers.
+            "distributed.admin.tick.interval": "1s",
+            "distributed.admin.system-monitor.interval": "10s",
+            "distributed.admin.system-monitor.gil.enabled": False,
             # A task has one core: libraries that start threads by themselves start none.
             "distributed.nanny.pre-spawn-environ": {
                 "MALLOC_TRIM_THRESHOLD_": 65536,
