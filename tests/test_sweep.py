@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from cluster import events
+from cluster.cli.sweep import sweep as sweep_command
 from cluster.executor import InlineExecutor, Outcome, Task
+from cluster.progress import reporter
 from cluster.stages import encode_key
 from cluster.store import Store
 from cluster.sweep import (
@@ -21,6 +26,7 @@ from cluster.sweep import (
 )
 from cluster.table import read_table
 from cluster.title import find_features, find_shots, open_title
+from encoder.augment import AUGMENTATIONS
 from encoder.errors import BadInput, ShotladderError, ToolFailed
 from encoder.features import FEATURES_VERSION
 from fixtures.clips import FLAT, TEST_CARD, Recipe, Scene, make
@@ -357,3 +363,53 @@ def test_the_corpus_has_a_group_for_every_clip(corpus: Path) -> None:
     assert len(set(groups.values())) >= 15
     assert groups["rollercoaster_540p.mp4"] == groups["davis_multishot_dev.mov"]
     assert profiles.load_profile().crf_grid["x264"][0] == 14
+
+
+# -- the command -------------------------------------------------------------------------------
+
+
+def command(*arguments: object, as_json: bool = False) -> None:
+    app = typer.Typer()
+    app.command()(sweep_command)
+    with reporter(as_json=as_json, quiet=True) as report:
+        app([str(argument) for argument in arguments], standalone_mode=False, obj=report)
+
+
+def test_the_command_sweeps(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [
+        *(clips / "one.mp4", "--table", tmp_path / "cells", "--store", tmp_path / "store"),
+        *("--preset", "ultrafast", "--profile", "test", "--heights", "54", "--workers", "1"),
+    ]
+    command(*asked, "--cells", 1, "--json", as_json=True)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (lines[0]["type"], lines[0]["command"]) == ("started", "sweep")
+    assert (lines[-2]["type"], lines[-2]["cells"], lines[-2]["group"]) == ("swept_title", 1, "one")
+    assert lines[-1]["type"] == "done"
+    assert lines[-1]["result"] == {
+        "table": str(tmp_path / "cells"),
+        "rows": 1,
+        "titles": 1,
+        "skipped": {},
+    }
+    command(*asked, "--plan")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "one.mp4 one 1 4 0" in said  # shots, cells, kept: CRF of the sample is off the grid
+    assert f"4 cells to measure, about 0 s of CPU; {tmp_path / 'cells'} has 1 rows" in said
+
+
+def test_the_command_wants_a_table(clips: Path) -> None:
+    with pytest.raises(BadInput, match="sweep needs --table FILE"):
+        command(clips / "one.mp4")
+
+
+def test_all_augmentations_are_in_the_help() -> None:
+    (option,) = [p for p in typer_options() if p.name == "augment"]
+    assert [name for name in AUGMENTATIONS if f"`{name}`" not in option.help] == []
+
+
+def typer_options() -> list[Any]:
+    app = typer.Typer()
+    app.command()(sweep_command)
+    return list(typer.main.get_command(app).params)

@@ -1,0 +1,67 @@
+"""Options that several commands share, and what is typed in them as values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from encoder.errors import BadInput
+
+Json = Annotated[
+    bool, typer.Option("--json", help="NDJSON on stdout; the last line is `done` or `error`.")
+]
+StorePath = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        metavar="PATH",
+        envvar="SHOTLADDER_STORE",
+        help="Where finished work is kept, to be used again. [default: ~/.cache/shotladder/store]",
+        show_default=False,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", help="Processes on this machine. [default: its cores]", show_default=False
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Run on the Dask cluster at this address, `tcp://...`, whose workers see the same "
+        "files.",
+        show_default=False,
+    ),
+]
+Heights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N,N,...",
+        help="Candidate heights instead of the profile's, for example `234,360,720`. The "
+        "source's own is always one.",
+        show_default=False,
+    ),
+]
+
+
+def heights_in(text: str | None) -> tuple[int, ...] | None:
+    """The numbers in ``--heights``.
+
+    Raises:
+        BadInput: they are not positive numbers with commas between.
+    """
+    if text is None:
+        return None
+    try:
+        heights = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        heights = ()
+    if not heights or min(heights) < 2:
+        raise BadInput(
+            f"--heights takes numbers of pixels with commas between, as 234,360,720; got {text!r}"
+        )
+    return heights
