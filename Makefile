@@ -15,7 +15,8 @@ help: ## what there is
 setup: $(READY) ## create .venv with everything, as pinned in constraints.txt
 
 $(READY): pyproject.toml constraints.txt apt-packages.txt
-	@missing=""; for p in $$(cat apt-packages.txt); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
+	@command -v dpkg >/dev/null || exit 0; \
+	missing=""; for p in $$(cat apt-packages.txt); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
 	if [ -n "$$missing" ]; then \
 	  echo "installing system packages:$$missing"; \
 	  sudo=""; [ "$$(id -u)" = 0 ] || sudo=sudo; \

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cluster import deliver, events
 from cluster.inspect import ListedShots
-from cluster.job import default_store
+from cluster.setup import default_store
 from cluster.store import Store
 from cluster.title import find_shots, open_title
 from encoder.package.verify import VerifyReport

@@ -18,8 +18,8 @@ from cluster import events
 from cluster.baselines import MeasuredRung, RungWork, collect_rung, measure_rung
 from cluster.executor import DaskExecutor, Executor, Task
 from cluster.inspect import read_ladder, read_measurements
-from cluster.job import default_store
 from cluster.measuring import Measurer, Request
+from cluster.setup import default_store
 from cluster.store import Store
 from cluster.title import Title, open_title
 from encoder.baseline import FixedRung

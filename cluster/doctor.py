@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from cluster.executor import usable_cores
-from cluster.job import default_store
+from cluster.setup import default_store
 from encoder import ffmpeg
 from encoder.errors import ShotladderError, SourceUnusable, ToolFailed
 from encoder.recipes import CODECS

@@ -9,10 +9,9 @@ is killed at any moment continues when it is started again.
 from __future__ import annotations
 
 import contextlib
-import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version as distribution_version
 from pathlib import Path
@@ -32,48 +31,17 @@ from cluster.executor import DaskExecutor, Executor, InlineExecutor, Task
 from cluster.keys import canonical_json
 from cluster.measuring import Measurer, Request
 from cluster.publish import check_output, publishing
-from cluster.stages import Measured, collect
+from cluster.setup import RunOptions, Setup, check_options, default_store, known_to_search, set_up
 from cluster.store import Store
-from cluster.title import Title, find_shots, open_title
+from cluster.title import find_title, open_title
 from encoder import ffmpeg
-from encoder.errors import BadInput, Infeasible
-from encoder.media import OperatingPoint
-from encoder.recipes import Recipe, recipe, typical_cpu_seconds
-from encoder.reference import ReferenceSource
+from encoder.errors import Infeasible
 from ladder.constraints import InfeasibleResult
-from ladder.curves import Measurement
 from ladder.document import Ladder, LockedCost, SearchFacts
-from ladder.profiles import Profile, Size, load_profile, rung_sizes
-from ladder.rungs import Policy, cost_of_locked
-from ladder.search import Done, ExhaustiveSearch, Known, Measure, Search, TitleShape
-from vmaf import models
+from ladder.rungs import cost_of_locked
+from ladder.search import Done
 
 _T = TypeVar("_T")
-
-STORE_VARIABLE = "SHOTLADDER_STORE"
-"""Where the store is, unless a run says otherwise."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """What is asked of a run."""
-
-    source: Path
-    out: Path
-    search: str = "exhaustive"
-    codec: str = "x264"
-    preset: str = "medium"
-    profile: str = "default"
-    heights: tuple[int, ...] | None = None
-    """Rung heights instead of the profile's."""
-    policy: Policy = "locked"
-    store: Path | None = None
-    workers: int | None = None
-    """Local workers; the machine's cores by default."""
-    scheduler: str | None = None
-    """Address of a running Dask scheduler instead of local workers."""
-    also: tuple[str, ...] = ()
-    """Quality models measured on delivered segments beside the title's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,40 +53,6 @@ class RunResult:
     run: dict[str, Any]
     """``run.json``: what it cost, where and with what; the only document that differs from run
     to run."""
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What a run would cost, before it is done. Rough: within a factor of two or so."""
-
-    title: str
-    frames: int
-    shots: int
-    sizes: tuple[Size, ...]
-    grid_encodes: int
-    delivered_encodes: int
-    """At most: rungs times shots."""
-    cached_encodes: int
-    """Of the grid, already in the store."""
-    cpu_hours: dict[str, float]
-    """``encode`` and ``vmaf``, without what is cached."""
-    store_bytes: int
-    wall_seconds: float
-    """On ``workers`` workers."""
-    workers: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Setup:
-    """Options, checked and resolved against a title."""
-
-    recipe: Recipe
-    profile: Profile
-    sizes: tuple[Size, ...]
-    model: str
-    search: Search
-    policy: Policy
-    title: Title
 
 
 @dataclass
@@ -148,14 +82,6 @@ def _tree_cpu() -> float:
     return total
 
 
-def default_store() -> Path:
-    """``SHOTLADDER_STORE``, or a folder in the user's cache."""
-    if set_by_user := os.environ.get(STORE_VARIABLE):
-        return Path(set_by_user)
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "shotladder" / "store"
-
-
 def run_title(
     options: RunOptions, report: events.Report, executor: Executor | None = None
 ) -> RunResult:
@@ -167,7 +93,7 @@ def run_title(
         ToolFailed, VerificationFailed, StoreUnusable: the run failed; what was finished is kept.
     """
     clock = _Clock()
-    _check_options(options)
+    check_options(options)
     place = options.store or default_store()
     check_output(options.out, keep=(options.source, place))
     with contextlib.closing(Store(place)) as store, store.scratch() as workdir:
@@ -175,8 +101,8 @@ def run_title(
         owned = executor is None
         running = executor or DaskExecutor(workers=options.workers, scheduler=options.scheduler)
         try:
-            title = _title(options, source, store, running, report)
-            setup = _set_up(options, title)
+            title = find_title(options.source, source, store, running, report)
+            setup = set_up(options, title)
             measurer = Measurer(title, (setup.model,), store, running, report)
             found = _search(setup, measurer)
             return _deliver(options, setup, found, measurer, clock)
@@ -185,133 +111,7 @@ def run_title(
                 running.close()
 
 
-def plan_run(
-    options: RunOptions, report: events.Report, executor: Executor | None = None
-) -> Estimate:
-    """What :func:`run_title` would cost. Only the title's shots are found (and kept) for it.
-
-    Raises:
-        BadInput: as :func:`run_title`.
-    """
-    _check_options(options)
-    workers = options.workers or len(os.sched_getaffinity(0))
-    with (
-        contextlib.closing(Store(options.store or default_store())) as store,
-        store.scratch() as workdir,
-    ):
-        source = open_title(options.source, workdir)
-        title = _title(options, source, store, executor or InlineExecutor(), report)
-        setup = _set_up(options, title)
-        step = setup.search.step(_known(setup, {}))
-        requests = step.requests if isinstance(step, Measure) else ()
-        missing = [
-            (shot, point)
-            for shot, point in requests
-            if collect(store, source, title.shots[shot], point, (setup.model,)) is None
-        ]
-        reference = title.reference
-        encode_seconds = sum(
-            typical_cpu_seconds(p.recipe, p.width, p.height, title.shots[s].frames, p.crf)
-            for s, p in missing
-        )
-        vmaf_seconds = sum(
-            models.typical_cpu_seconds(
-                setup.model, reference.width, reference.height, title.shots[s].frames
-            )
-            for s, _ in missing
-        )
-        rungs = _most_rungs(setup.profile)
-        return Estimate(
-            title=title.name,
-            frames=reference.frames,
-            shots=len(title.shots),
-            sizes=setup.sizes,
-            grid_encodes=len(requests),
-            delivered_encodes=rungs * len(title.shots),
-            cached_encodes=len(requests) - len(missing),
-            cpu_hours={"encode": encode_seconds / 3600, "vmaf": vmaf_seconds / 3600},
-            store_bytes=round(sum(_typical_bytes(p, title.shots[s].frames) for s, p in missing)),
-            wall_seconds=(encode_seconds + vmaf_seconds) / workers,
-            workers=workers,
-        )
-
-
-def _check_options(options: RunOptions) -> None:
-    recipe(options.codec, options.preset)
-    load_profile(options.profile)
-    if options.search not in SEARCHES:
-        raise BadInput(f"no search {options.search!r}; choose one of {', '.join(SEARCHES)}")
-    if options.policy != "locked":
-        raise BadInput(
-            f"policy {options.policy!r} cannot be packaged yet; use 'locked' "
-            "(ladder.json says what that costs against 'mixed')"
-        )
-    for model in options.also:
-        models.check(model)
-
-
-def _title(
-    options: RunOptions,
-    source: Any,
-    store: Store,
-    executor: Executor,
-    report: events.Report,
-) -> Title:
-    frames = source.reference.frames
-    report(events.StagePlanned("shots", frames, unit="frames"))
-    task = Task(id="shots", function=find_shots, arguments=(source, str(store.root)), label="shots")
-    (outcome,) = executor.run([task])
-    if outcome.error is not None:
-        raise outcome.error
-    report(events.StageProgress("shots", frames, frames))
-    return Title(name=options.source.name, source=source, shots=outcome.result)
-
-
-def _set_up(options: RunOptions, title: Title) -> _Setup:
-    profile = load_profile(options.profile)
-    reference: ReferenceSource = title.reference
-    sizes = rung_sizes(reference.width, reference.height, options.heights or profile.heights)
-    if not sizes:
-        raise BadInput(
-            f"none of the heights asked for fits a source of {reference.width}x{reference.height}"
-        )
-    chosen = recipe(options.codec, options.preset)
-    return _Setup(
-        recipe=chosen,
-        profile=profile,
-        sizes=sizes,
-        model=models.default_model(min(reference.width, reference.height), reference.frame_rate),
-        search=SEARCHES[options.search](),
-        policy=options.policy,
-        title=title,
-    )
-
-
-SEARCHES: Mapping[str, Callable[[], Search]] = {"exhaustive": ExhaustiveSearch}
-"""By the name that ``--search`` takes."""
-
-
-def _known(setup: _Setup, found: Mapping[Request, Measured]) -> Known:
-    title = setup.title
-    return Known(
-        title=TitleShape(
-            shots=title.shots,
-            frame_rate=title.reference.frame_rate,
-            sizes=setup.sizes,
-            recipe=setup.recipe.name,
-            codec=setup.recipe.codec,
-            source_bits=8 * title.reference.index.packet_bytes,
-        ),
-        profile=setup.profile,
-        policy=setup.policy,
-        measurements={
-            request: Measurement(made.bits, made.mean_quality[setup.model])
-            for request, made in found.items()
-        },
-    )
-
-
-def _search(setup: _Setup, measurer: Measurer) -> Done:
+def _search(setup: Setup, measurer: Measurer) -> Done:
     """Measure what the search asks for until it is done.
 
     Raises:
@@ -319,7 +119,7 @@ def _search(setup: _Setup, measurer: Measurer) -> Done:
     """
     number = 0
     while True:
-        step = setup.search.step(_known(setup, measurer.known))
+        step = setup.search.step(known_to_search(setup, measurer.known))
         if isinstance(step, Done):
             return step
         if isinstance(step, InfeasibleResult):
@@ -334,7 +134,7 @@ def _search(setup: _Setup, measurer: Measurer) -> Done:
 
 
 def _deliver(
-    options: RunOptions, setup: _Setup, found: Done, measurer: Measurer, clock: _Clock
+    options: RunOptions, setup: Setup, found: Done, measurer: Measurer, clock: _Clock
 ) -> RunResult:
     title, store, report, plan = setup.title, measurer.store, measurer.report, found.plan
     chosen_requests: list[list[Request]] = [
@@ -450,12 +250,3 @@ def _run_document(
         },
         "host": {"system": platform.system(), "machine": platform.machine()},
     }
-
-
-def _most_rungs(profile: Profile) -> int:
-    return 2 + int((profile.max_quality - profile.min_quality) / profile.jnd)
-
-
-def _typical_bytes(point: OperatingPoint, frames: int) -> float:
-    """Natural video at x264 medium: about 0.1 bit a pixel at CRF 24, halved every 5.5 steps."""
-    return 0.1 * 2 ** ((24 - point.crf) / 5.5) * point.width * point.height * frames / 8

@@ -24,9 +24,9 @@ from cluster import events
 from cluster.compare import source_of
 from cluster.executor import DaskExecutor, Executor, InlineExecutor, Task
 from cluster.inspect import read_ladder, read_measurements
-from cluster.job import default_store
 from cluster.keys import key
 from cluster.measuring import Measurer, Request
+from cluster.setup import default_store
 from cluster.stages import ShotWork, TitleSource, collect, encode_key
 from cluster.store import Store
 from cluster.table import Row, add_rows, read_table

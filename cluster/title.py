@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from cluster import events
+from cluster.executor import Executor, Task
 from cluster.keys import file_sha256, key
 from cluster.stages import TitleSource
 from cluster.store import Record, Store
@@ -111,6 +113,24 @@ def find_shots(source: TitleSource, store_root: str) -> tuple[Shot, ...]:
         _analyse(source, store)
         record = _kept(store, shots_key(source))
     return _shots(record)
+
+
+def find_title(
+    path: Path, source: TitleSource, store: Store, executor: Executor, report: events.Report
+) -> Title:
+    """The title of an opened source, its shots found on ``executor``.
+
+    Raises:
+        SourceUnusable: a frame does not decode.
+    """
+    frames = source.reference.frames
+    report(events.StagePlanned("shots", frames, unit="frames"))
+    task = Task(id="shots", function=find_shots, arguments=(source, str(store.root)), label="shots")
+    (outcome,) = executor.run([task])
+    if outcome.error is not None:
+        raise outcome.error
+    report(events.StageProgress("shots", frames, frames))
+    return Title(name=path.name, source=source, shots=outcome.result)
 
 
 def find_features(source: TitleSource, store_root: str) -> tuple[ShotFeatures, ...]:

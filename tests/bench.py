@@ -24,9 +24,9 @@ from typing import Any
 import psutil
 
 from cluster.executor import DaskExecutor
-from cluster.job import RunOptions, _known, _set_up
 from cluster.keys import file_sha256
 from cluster.measuring import Measurer, Request
+from cluster.setup import RunOptions, known_to_search, set_up
 from cluster.stages import ShotWork, encode_key
 from cluster.store import Store
 from cluster.title import Title, find_shots, open_title
@@ -251,8 +251,8 @@ def compare_throughput(source: Path, folder: Path, preset: str, workers: int, ro
     with store.scratch() as scratch, DaskExecutor(workers=workers) as executor:
         opened = open_title(source, scratch)
         title = Title(source.name, opened, find_shots(opened, str(store.root)))
-        setup = _set_up(RunOptions(source, folder / "none", preset=preset), title)
-        step = setup.search.step(_known(setup, {}))
+        setup = set_up(RunOptions(source, folder / "none", preset=preset), title)
+        step = setup.search.step(known_to_search(setup, {}))
         assert isinstance(step, Measure)
         planner = Measurer(title, (setup.model,), store, executor, lambda event: None)
         works = [work for _, work in planner._grouped(step.requests)]

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from cluster.executor import InlineExecutor
-from cluster.job import RunOptions, RunResult, run_title
+from cluster.job import RunResult, run_title
+from cluster.setup import RunOptions
 from cluster.store import Store
 from fixtures.clips import TINY
 from ladder import profiles

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 from cluster import events
+from cluster.estimate import plan_run
 from cluster.executor import InlineExecutor
-from cluster.job import RunOptions, RunResult, plan_run, run_title
+from cluster.job import RunResult, run_title
 from cluster.publish import ENTRIES
+from cluster.setup import RunOptions
 from cluster.stages import collect
 from cluster.store import Store
 from cluster.title import open_title

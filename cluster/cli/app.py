@@ -156,9 +156,10 @@ def run(
     """
     if out is None and not plan:
         raise BadInput("run needs --out DIR, a new or empty directory for the package (or --plan)")
-    from cluster import job
+    from cluster import estimate, job
+    from cluster.setup import RunOptions
 
-    options = job.RunOptions(
+    options = RunOptions(
         source=source,
         out=out or Path(),
         search=search,
@@ -176,12 +177,12 @@ def run(
     from cluster.cli import views
 
     if plan:
-        estimate = job.plan_run(options, report)
+        expected = estimate.plan_run(options, report)
         finish(
             report,
             as_json=json,
-            result=views.estimate_fields(estimate),
-            view=lambda: show(views.estimate_view(estimate)),
+            result=views.estimate_fields(expected),
+            view=lambda: show(views.estimate_view(expected)),
         )
         return
     done = job.run_title(options, report)

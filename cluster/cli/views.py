@@ -21,7 +21,7 @@ from ladder.document import Ladder, Quality, Rung, Segment
 
 if TYPE_CHECKING:
     from cluster.doctor import Finding
-    from cluster.job import Estimate
+    from cluster.estimate import Estimate
 
 
 def plain_table(*columns: tuple[str, str]) -> Table:
