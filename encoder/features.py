@@ -4,7 +4,7 @@
 four a second), each with the frame before it, and keeps a row of numbers for each of them; when
 the shots are known it reduces the rows of a shot to :data:`FEATURE_NAMES`: for every measure its
 mean and its 10, 50 and 90 % quantiles. Memory is one small frame, 48 small windows, and
-:data:`MEASURES` x 4 bytes for each measured frame: 5 MB for two hours.
+:data:`MEASURES` x 4 bytes for each measured frame: 4 MB for two hours.
 
 The first frame of a shot, and a cut left inside one, have no temporal measures: what differs
 there is another scene. A shot without any measured frame takes the spatial measures of the

@@ -392,3 +392,10 @@ def test_real_clips_tell_themselves_apart(corpus: Path, tmp_path: Path) -> None:
     assert traffic["still_share_mean"] > 2 * street["still_share_mean"]
     assert night["dark_share_mean"] > 0.7 > street["dark_share_mean"]
     assert street["residual_mean"] > 3 * traffic["residual_mean"]
+
+
+def test_every_measure_is_documented() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "features.md").read_text()
+    assert [name for name in MEASURES if f"`{name}`" not in page] == []
+    assert f"{len(MEASURES)} measures, {len(FEATURE_NAMES)} numbers" in page
+    assert f"(now {features.FEATURES_VERSION})" in page
