@@ -21,6 +21,9 @@ from encoder.media import OperatingPoint
 MAX_GROUP_PIXELS = 12_000_000
 """Sum of frame sizes of the points that one process encodes and scores together. Measured: nine
 1080p points (18.7 million) took 3.3 GB, mostly encoders' lookahead and frames in queues."""
+MAX_SCORED_PIXELS = 36_000_000
+"""The same for scoring, where every encode is as large as the title: nine at 1080p (18.7 million)
+took 1.1 GB."""
 
 Request = tuple[int, OperatingPoint]
 """A shot's number and an operating point."""
@@ -126,7 +129,8 @@ class Measurer:
 
         for (shot, width, height), group in groupby(sorted(requests, key=_order), key=size):
             points = [point for _, point in group]
-            most = max(1, MAX_GROUP_PIXELS // (width * height))
+            display = self.title.reference.width * self.title.reference.height
+            most = max(1, min(MAX_GROUP_PIXELS // (width * height), MAX_SCORED_PIXELS // display))
             count = -(-len(points) // most)
             for first in range(count):
                 yield (

@@ -12,15 +12,17 @@ from typing import Any
 
 import pytest
 
-from cluster import events
+from cluster import events, measuring
+from cluster import title as title_module
 from cluster.estimate import plan_run
 from cluster.executor import InlineExecutor
 from cluster.job import RunResult, run_title
+from cluster.measuring import Measurer
 from cluster.publish import ENTRIES
 from cluster.setup import RunOptions
 from cluster.stages import collect
 from cluster.store import Store
-from cluster.title import open_title
+from cluster.title import Title, open_title
 from encoder import ffmpeg, framehash
 from encoder.errors import BadInput, Infeasible, OutputUnwritable
 from encoder.media import OperatingPoint, Shot
@@ -325,6 +327,51 @@ def test_the_run_document_accounts_for_the_work(finished: Finished) -> None:
     assert set(run["cpu_seconds"]) == {"encode", "vmaf", "verify", "other"}
     assert all(value > 0 for value in run["cpu_seconds"].values())
     assert run["options"]["also"] == list(PUBLISHED)
+
+
+def test_what_one_process_holds_is_bounded(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the sizes of encodes, and of the title that they are scored against."""
+    source = open_title(finished.source, tmp_path)
+    title = Title("title", source, (Shot(0, 12), Shot(12, 36)))
+    store = Store(tmp_path / "store")
+    measurer = Measurer(title, (V1,), store, InlineExecutor(), lambda event: None)
+    requests = [
+        (shot, OperatingPoint("x264-ultrafast", 16 * height // 9, height, float(crf)))
+        for shot in (0, 1)
+        for height in (90, 180)
+        for crf in range(20, 29)
+    ]
+
+    def sizes() -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        everything = []
+        for shot, work in measurer._grouped(requests):
+            assert len({(point.width, point.height) for point in work.points}) == 1
+            everything += [(shot, point) for point in work.points]
+            if shot == 1:
+                found.setdefault(work.points[0].height, []).append(len(work.points))
+        assert sorted(everything) == requests
+        return found
+
+    assert sizes() == {90: [9], 180: [9]}
+    monkeypatch.setattr(measuring, "MAX_GROUP_PIXELS", 3 * 320 * 180 - 1)
+    assert sizes() == {90: [9], 180: [2, 2, 2, 2, 1]}
+    monkeypatch.setattr(measuring, "MAX_SCORED_PIXELS", 5 * 320 * 180)
+    assert sizes() == {90: [5, 4], 180: [2, 2, 2, 2, 1]}
+    monkeypatch.setattr(measuring, "MAX_SCORED_PIXELS", 1)
+    assert sizes() == {90: [1] * 9, 180: [1] * 9}
+
+
+def test_keys_of_shots_change_with_the_tools_that_find_them(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = open_title(finished.source, tmp_path)
+    before = title_module.shots_key(source)
+    assert title_module.shots_key(open_title(finished.source, tmp_path)) == before
+    monkeypatch.setattr(title_module, "version", lambda name: "0")
+    assert title_module.shots_key(source) != before
 
 
 # -- what it would cost ------------------------------------------------------------------------
