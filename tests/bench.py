@@ -309,7 +309,7 @@ def main() -> None:
     parser.add_argument("--preset", default="medium")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=1, help="of the comparison of throughput")
-    parser.add_argument("--only", choices=("cpu", "throughput", "memory"), help="one part of it")
+    parser.add_argument("--only", choices=("cpu", "throughput", "runs"), help="one part of it")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="shotladder-bench-") as name:
         folder = Path(name)
@@ -320,15 +320,15 @@ def main() -> None:
             f"workers on {len(os.sched_getaffinity(0))} cores, load {load:.1f} before"
         )
         if asked.only != "throughput":
-            print("\n# one run from an empty store\n", flush=True)
-            once = run_command(source, folder / "once", asked.preset, asked.workers)
-            show_run(once, delivered_cpu_seconds(once, source, folder / "once", asked.preset))
-            runs = {"the title": once}
+            titles = {"the title": source}
             if asked.only != "cpu":
-                doubled = twice(source, folder / f"twice{source.suffix}")
-                runs["twice as long"] = run_command(
-                    doubled, folder / "twice", asked.preset, asked.workers
-                )
+                titles["twice as long"] = twice(source, folder / f"twice{source.suffix}")
+            runs = {}
+            for label, title in titles.items():
+                print(f"\n# a run from an empty store: {label}\n", flush=True)
+                own = folder / label
+                runs[label] = run_command(title, own, asked.preset, asked.workers)
+                show_run(runs[label], delivered_cpu_seconds(runs[label], title, own, asked.preset))
             print("\n# memory\n")
             show_memory(runs)
         if asked.only in (None, "throughput"):
