@@ -23,7 +23,7 @@ from encoder.reference import ReferenceSource, plan_source
 from encoder.shots import CutDetector, plan_shots
 from ladder.document import TitleFacts
 
-SHOTS_VERSION = 1
+SHOTS_VERSION = 2
 """Part of the key of a title's shots: raise it when detection or planning changes."""
 
 FEATURES_DTYPE = np.dtype("<f4")

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import av
 import av.error
+import cv2
 import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
@@ -49,15 +50,14 @@ class SmallFrame:
 
     def bgr(self) -> Plane:
         """(height, width, 3) full range, BT.601: for looking and comparing, not for measuring."""
-        yuv = self.yuv.astype(np.float32) - np.array([16, 128, 128], np.float32)[:, None, None]
-        rgb = np.tensordot(_YUV_TO_BGR, yuv, axes=1)
-        bgr: Plane = rgb.clip(0, 255).astype(np.uint8)
-        return np.ascontiguousarray(np.moveaxis(bgr, 0, -1))
+        return np.asarray(cv2.transform(cv2.merge(list(self.yuv)), _YUV_TO_BGR), np.uint8)
 
 
-_YUV_TO_BGR = np.array(
+_MATRIX = np.array(
     [[1.1644, 2.0172, 0.0], [1.1644, -0.3918, -0.8130], [1.1644, 0.0, 1.5960]], np.float32
 )
+_YUV_TO_BGR = np.column_stack([_MATRIX, -_MATRIX @ np.array([16, 128, 128], np.float32)])
+"""(3, 4): gains and offsets."""
 
 
 class Analyser(Protocol):

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cluster.cli.options import Heights, Json, Scheduler, StorePath, Workers, heights_in
 from cluster.cli.output import announced, finish, say, show, write_lines
+from cluster.cli.sweep import sweep
 from encoder.errors import BadInput
 
 if TYPE_CHECKING:
@@ -31,36 +33,6 @@ app.add_typer(ladder_app)
 Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="A video file.")]
 Directory = Annotated[
     Path, typer.Argument(metavar="DIR", help="What `shotladder run` wrote with `--out`.")
-]
-Json = Annotated[
-    bool, typer.Option("--json", help="NDJSON on stdout; the last line is `done` or `error`.")
-]
-StorePath = Annotated[
-    Path | None,
-    typer.Option(
-        "--store",
-        metavar="PATH",
-        envvar="SHOTLADDER_STORE",
-        help="Where finished work is kept, to be used again. [default: ~/.cache/shotladder/store]",
-        show_default=False,
-    ),
-]
-
-
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N", help="Processes on this machine. [default: its cores]", show_default=False
-    ),
-]
-Scheduler = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URL",
-        help="Run on the Dask cluster at this address, `tcp://...`, whose workers see the same "
-        "files.",
-        show_default=False,
-    ),
 ]
 
 
@@ -122,15 +94,7 @@ def run(
             help="Numbers behind the ladder: spacing of the rungs, limits of rates and quality.",
         ),
     ] = "default",
-    heights: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N,N,...",
-            help="Candidate heights instead of the profile's, for example `234,360,720`. The "
-            "source's own is always one.",
-            show_default=False,
-        ),
-    ] = None,
+    heights: Heights = None,
     policy: Annotated[
         str,
         typer.Option(metavar="NAME", help="`locked`: one size per rung; its shots differ in CRF."),
@@ -166,7 +130,7 @@ def run(
         codec=codec,
         preset=preset,
         profile=profile,
-        heights=_heights(heights),
+        heights=heights_in(heights),
         policy=_policy(policy),
         store=store,
         workers=workers,
@@ -397,15 +361,4 @@ def _policy(text: str) -> Policy:
     raise BadInput(f"no policy {text!r}; choose 'locked'")
 
 
-def _heights(text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    try:
-        heights = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        heights = ()
-    if not heights or min(heights) < 2:
-        raise BadInput(
-            f"--heights takes numbers of pixels with commas between, as 234,360,720; got {text!r}"
-        )
-    return heights
+app.command()(sweep)
