@@ -23,8 +23,6 @@ APPLE_HLS_H264 = (
 )
 """Average video rate (bit/s) and 16:9 height of the H.264 rungs in Apple's "HTTP Live Streaming
 (HLS) authoring specification for Apple devices"."""
-KEYFRAME_SECONDS = 2
-"""The same specification asks for an IDR every two seconds."""
 
 
 @dataclass(frozen=True, slots=True)
