@@ -18,7 +18,7 @@ import ffmpeg
 from encoder import mp4
 from encoder.encode import MOVFLAGS, frame_list, scaled
 from encoder.errors import FrameMismatch
-from encoder.ffmpeg import Command, run
+from encoder.ffmpeg import Command, patience, run
 from encoder.media import OperatingPoint
 from encoder.recipes import by_name
 from encoder.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
@@ -66,7 +66,7 @@ def encode_at_crf(
     """
     recipe = by_name(point.recipe)
     options = {**recipe.arguments(point.crf), "force_key_frames": frame_list(keyframes)}
-    done = run(_command(source, point, options, path))
+    done = run(_command(source, point, options, path), timeout_seconds=patience(source.frames))
     return _finish(source, path), done.cpu_seconds
 
 
@@ -80,7 +80,9 @@ def encode_at_bitrate(
         FrameMismatch: the encode does not hold all frames of the title.
     """
     cpu_seconds = sum(
-        run(_command(source, rung, options, path)).cpu_seconds
+        run(
+            _command(source, rung, options, path), timeout_seconds=patience(source.frames)
+        ).cpu_seconds
         for options in two_pass_options(source, rung, path.with_suffix(".passlog"))
     )
     return _finish(source, path), cpu_seconds

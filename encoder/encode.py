@@ -17,7 +17,7 @@ import ffmpeg
 
 from encoder import mp4
 from encoder.errors import FrameMismatch
-from encoder.ffmpeg import Command, run
+from encoder.ffmpeg import Command, patience, run
 from encoder.media import OperatingPoint, Shot
 from encoder.recipes import by_name
 from encoder.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
@@ -59,7 +59,8 @@ def encode_shot(
         FrameMismatch: an encode does not hold exactly the shot's frames.
     """
     paths = [directory / f"encode-{number}.mp4" for number in range(len(points))]
-    done = run(encode_command(source, shot, points, paths))
+    command = encode_command(source, shot, points, paths)
+    done = run(command, timeout_seconds=patience(shot.frames * len(points)))
     encodes = tuple(
         _finish(source.frame_rate, shot, point, path)
         for point, path in zip(points, paths, strict=True)

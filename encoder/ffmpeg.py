@@ -69,6 +69,14 @@ SOURCE_OPTIONS = {
 """Options for every open of a source, by ffmpeg's command line and by PyAV alike."""
 
 
+def patience(frames: int) -> float:
+    """Seconds after which a process that has ``frames`` frames to make or to score has hung.
+
+    Generous: a frame of 2160p takes less than a second even on a machine that does other work.
+    """
+    return 600.0 + 2.0 * frames
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """One call of ffmpeg, without the binary's path."""

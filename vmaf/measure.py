@@ -10,7 +10,7 @@ from typing import Any
 
 from encoder import framehash
 from encoder.errors import FrameMismatch
-from encoder.ffmpeg import run
+from encoder.ffmpeg import patience, run
 from encoder.reference import ReferenceSource
 from vmaf.graph import Context, Distorted, score_command
 
@@ -47,7 +47,10 @@ def measure(
     """
     logs = [directory / f"vmaf-{number}.json" for number in range(len(encodes))]
     hashes = [directory / f"frames-{number}.txt" for number in range(len(encodes))]
-    done = run(score_command(source, start, end, encodes, models, logs, hashes))
+    done = run(
+        score_command(source, start, end, encodes, models, logs, hashes),
+        timeout_seconds=patience((end - start) * len(encodes) * len(models)),
+    )
     context = Context.of(start, end, source.frames)
     scores = tuple(
         Scores(
