@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 SOURCE ?= out/demo-title.mp4
 DEMO_OUT ?= out/demo
 
-.PHONY: help setup demo test corpus lint types docs bench clean
+.PHONY: help setup demo test lint types docs bench clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -37,9 +37,6 @@ endif
 
 test: $(READY) ## the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
-
-corpus: $(READY) ## reading, exact to the frame, to the very end of every real clip
-	SHOTLADDER_WHOLE_CLIPS=1 $(BIN)/python -m pytest tests/test_reading.py -k real_clips
 
 lint: $(READY) ## style, imports, types
 	$(BIN)/ruff check .

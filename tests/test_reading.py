@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from fractions import Fraction
 from pathlib import Path
@@ -81,8 +80,7 @@ def test_ranges_equal_a_straight_decode(awkward_clip, tmp_path: Path, clip):
 # ── the corpus ───────────────────────────────────────────────────────────────────────────────────
 
 # How much of a clip is decoded straight: all of the small ones, the start of the large ones.
-# `make corpus` decodes all clips to their ends; else the large ones are read near their starts.
-WHOLE_PIXELS = 10**12 if os.environ.get("SHOTLADDER_WHOLE_CLIPS") else 120_000_000
+WHOLE_PIXELS = 120_000_000
 LARGE_FRAMES = 30
 
 
