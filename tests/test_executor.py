@@ -350,12 +350,15 @@ def test_an_existing_cluster_is_joined_and_left_running(dask: DaskExecutor) -> N
 # -- whole commands ----------------------------------------------------------------------------
 
 COMMAND = """
+import signal
 import sys
 from pathlib import Path
 from cluster.executor import DaskExecutor, Task
 from tests import test_executor as tasks
 
 def main():
+    # A shell that started the tests in the background has had SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     log = Path(sys.argv[1])
     with DaskExecutor(workers=2) as executor:
         if sys.argv[2:] == ["quick"]:
