@@ -42,6 +42,8 @@ Policy = Literal["locked", "mixed"]
 
 STEPS_PER_DOUBLING = 32
 """Grain at which the title's curve is searched for its saturation."""
+LEAST_RATIO = 1.1
+"""Of neighbouring rungs' rates where a listed rate meets saturation."""
 NOTEWORTHY = 0.05
 """Quality that a constraint must cost to be mentioned."""
 
@@ -376,12 +378,14 @@ class _Solver:
     def _listed(self, feasible: float, last: float) -> tuple[float, ...]:
         """The profile's own rates, as far as they are feasible and below saturation.
 
-        Where the list goes on above ``last``, the highest rung lies there.
+        Where the list goes on above ``last``, the highest rung lies there, in place of one that
+        is hardly below.
         """
         assert self.profile is not None
-        listed = self.profile.rates
-        kept = [rate for rate in listed if feasible <= rate < last]
-        return (*kept, last) if listed[-1] >= last or not kept else tuple(kept)
+        listed = tuple(rate for rate in self.profile.rates if rate >= feasible)
+        if listed and listed[-1] < last:
+            return listed
+        return (*(rate for rate in listed if rate < last / LEAST_RATIO), last)
 
     def saturation(self) -> float:
         """Rate where quality reaches its maximum or stops being worth its bits.

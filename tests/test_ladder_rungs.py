@@ -101,6 +101,8 @@ def test_listed_rates_take_the_place_of_spacing_up_to_saturation() -> None:
     assert [rung.target_rate for rung in below.rungs] == pytest.approx(rates)
     beyond = plan_of(dataclasses.replace(PROFILE, rates=(*rates, last * 1.5, last * 3)))
     assert [rung.target_rate for rung in beyond.rungs] == pytest.approx((*rates, last))
+    close = plan_of(dataclasses.replace(PROFILE, rates=(*rates, last / 1.02, last * 3)))
+    assert [rung.target_rate for rung in close.rungs] == pytest.approx((*rates, last))
     too_low = plan_of(dataclasses.replace(PROFILE, rates=(1.0, *rates)))
     assert [rung.target_rate for rung in too_low.rungs] == pytest.approx(rates)
 
