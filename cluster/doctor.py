@@ -65,7 +65,7 @@ def _encoders() -> tuple[Finding, ...]:
     used = ("libx264", "aac")
     filters = ("libvmaf", "scale", "bwdif", "fps")
     known = ("libx265", "libsvtav1", "libvpx-vp9")
-    missing = set(ffmpeg.require((*used, *filters, *known)))
+    missing = set(ffmpeg.lacking((*used, *filters, *known)))
     needed = [name for name in (*used, *filters) if name in missing]
     there = [name for name in (*used, *known) if name not in missing]
     findings = [

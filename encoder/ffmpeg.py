@@ -264,7 +264,7 @@ def _cause(stderr: str) -> str:
     return lines[-1] if lines else "it said nothing"
 
 
-def require(capabilities: Sequence[str]) -> tuple[str, ...]:
+def lacking(capabilities: Sequence[str]) -> tuple[str, ...]:
     """Which of ``capabilities`` (names of encoders or filters) this ffmpeg lacks."""
     listed = (
         run(Command(("-hide_banner", "-encoders")), timeout_seconds=30).stdout

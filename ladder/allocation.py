@@ -102,7 +102,6 @@ class Problem:
         shot_numbers = np.arange(len(self.shots))
         self.option_start: Ints = np.array([*starts, len(options)], dtype=np.intp)
         """Shot ``s`` has the options ``[option_start[s], option_start[s + 1])``."""
-        self.option_shot: Ints = np.repeat(shot_numbers, np.diff(self.option_start))
         self.option_index: Ints = np.array([o[0] for o in options], dtype=np.intp)
         self.option_bits: Floats = np.array([o[1] for o in options], dtype=np.float64)
         self.option_value: Floats = np.array([o[2] for o in options], dtype=np.float64)
