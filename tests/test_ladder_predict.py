@@ -184,12 +184,12 @@ def assert_constraints(plan: LadderPlan, title: TitleShape, profile: Profile) ->
             assert not CapSet(caps, len(bits)).violations(bits)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_every_delivered_point_is_measured_and_the_ladder_rises(seed: int) -> None:
     check_ladder(usual(seed), TITLE, load_profile())
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_extra_encodes_stay_within_the_budget_and_what_questions_may_take(seed: int) -> None:
     outcome, search = usual(seed), search_for(TITLE, seed)
     # A question measures a shot at both sizes, and none of it may be delivered in the end.
@@ -280,7 +280,7 @@ def test_a_budget_buys_a_better_ladder() -> None:
     poor, rich = [], []
     for seed in range(2):
         bad = predicted(TITLE, seed, 0.3)
-        for budget, lost in ((0.0, poor), (1.0, rich)):
+        for budget, lost in ((0.0, poor), (0.6, rich)):
             outcome = drive(PredictSearch(bad, budget=budget), known())
             lost += losses(outcome.plan, TITLE)
     assert np.mean(rich) < 0.6 * np.mean(poor)
@@ -398,7 +398,7 @@ def test_a_floor_that_was_thought_out_of_reach_is_not_given_up_unmeasured() -> N
 
 def test_a_title_of_many_shots() -> None:
     kinds = random.Random(0)
-    shots = tuple((kinds.randint(24, 140), kinds.uniform(0.4, 2.5)) for _ in range(40))
+    shots = tuple((kinds.randint(24, 140), kinds.uniform(0.4, 2.5)) for _ in range(30))
     title = shape(shots, SIZES[:2])
     measuring = functools.partial(measure, shots=shots)
     search = PredictSearch(prediction_of(title, residual_model(LEVEL), 1, measuring))
