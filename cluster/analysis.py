@@ -7,7 +7,7 @@ from pathlib import Path
 from cluster import deliver, events
 from cluster.inspect import ListedShots
 from cluster.setup import default_store
-from cluster.store import Store
+from cluster.store import open_store
 from cluster.title import find_shots, open_title
 from encoder.package.verify import VerifyReport
 from ladder.document import Ladder
@@ -19,7 +19,7 @@ def shots_of_source(path: Path, store: Path | None, report: events.Report) -> Li
     Raises:
         SourceUnusable: it cannot be read, or not by us.
     """
-    kept = Store(store or default_store())
+    kept = open_store(store or default_store())
     with kept.scratch() as workdir:
         source = open_title(path, workdir)
         reference = source.reference

@@ -8,7 +8,7 @@ from typing import Any
 
 from cluster.keys import key
 from cluster.stages import TitleSource
-from cluster.store import Record, Store
+from cluster.store import Record, Store, open_store
 from encoder import baseline, ffmpeg
 from encoder.baseline import FixedRung
 from encoder.media import OperatingPoint
@@ -93,7 +93,7 @@ def measure_rung(work: RungWork) -> None:
     Raises:
         ToolFailed, FrameMismatch, StoreUnusable: as its stages do.
     """
-    store = Store(work.store)
+    store = open_store(work.store)
     with store.claim(baseline_key(work)):
         record = store.get(baseline_key(work)) or _encode(store, work)
         missing = tuple(m for m in work.models if store.get(_score_key(work, m)) is None)

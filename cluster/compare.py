@@ -20,7 +20,7 @@ from cluster.executor import DaskExecutor, Executor, Task
 from cluster.inspect import read_ladder, read_measurements
 from cluster.measuring import Measurer, Request
 from cluster.setup import default_store
-from cluster.store import Store
+from cluster.store import Store, open_store
 from cluster.title import Title, open_title
 from encoder.baseline import FixedRung
 from encoder.errors import BadInput, FrameMismatch, ShotladderError
@@ -91,7 +91,7 @@ def compare_ladder(
     path = options.source or source_of(options.directory)
     models = (ladder.quality_model, *(m for m in PUBLISHED if m != ladder.quality_model))
     with (
-        contextlib.closing(Store(options.store or default_store())) as store,
+        contextlib.closing(open_store(options.store or default_store())) as store,
         store.scratch() as workdir,
     ):
         source = open_title(path, workdir)
@@ -219,7 +219,7 @@ def _measure(
     report: events.Report,
 ) -> list[MeasuredRung]:
     keyframes = tuple(sorted({f for shot in title.shots for f in (shot.start, *shot.cuts)}))
-    works = [RungWork(title.source, rung, keyframes, models, str(store.root)) for rung in rungs]
+    works = [RungWork(title.source, rung, keyframes, models, store.place) for rung in rungs]
     missing = [n for n, work in enumerate(works) if collect_rung(store, work) is None]
     cached = len(works) - len(missing)
     report(events.StagePlanned("baselines", len(works), cached, unit="rungs"))

@@ -16,7 +16,7 @@ from cluster.setup import (
     set_up,
 )
 from cluster.stages import collect
-from cluster.store import Store
+from cluster.store import open_store
 from cluster.title import find_title, open_title
 from encoder.media import OperatingPoint
 from encoder.recipes import typical_cpu_seconds
@@ -56,7 +56,7 @@ def plan_run(
     check_options(options)
     workers = options.workers or len(os.sched_getaffinity(0))
     with (
-        contextlib.closing(Store(options.store or default_store())) as store,
+        contextlib.closing(open_store(options.store or default_store())) as store,
         store.scratch() as workdir,
     ):
         source = open_title(options.source, workdir)

@@ -8,13 +8,18 @@ Timeouts and limits of :class:`DaskExecutor`, all in seconds:
 
 ======================================  ====  ==================================================
 a scheduler answers (``--scheduler``)     10  else :class:`~encoder.errors.BadInput`
-no worker at all                          60  else :class:`~encoder.errors.ShotladderError`
-a worker is silent                       300  its task is given to another (Dask's worker-ttl)
+a scheduler that was lost comes back      60  else :class:`~encoder.errors.ShotladderError`
+no worker at all                         300  else :class:`~encoder.errors.ShotladderError`
+only workers that are refused             10  else :class:`~encoder.errors.BadInput`
+a worker is silent                        60  its task is given to another (Dask's worker-ttl)
 a connection is silent                    30  it counts as lost (Dask's tcp timeout)
 idle workers end when closed               5  then they are killed; busy ones are killed at once
 ======================================  ====  ==================================================
 
-There is none on a task: what can hang is a process, and :func:`encoder.ffmpeg.run` limits it.
+Workers say that they live every half second, up to 5 s where they are many (Dask's heartbeat).
+A scheduler of ours allows no failures of its own: a task whose worker died comes back at once, and
+:mod:`cluster.dispatch` decides. There is no limit on a task: what can hang is a process, and
+:func:`encoder.ffmpeg.run` limits it.
 Dask's own network protocol is not encrypted or authenticated here. The local cluster listens on
 127.0.0.1 only; a shared machine whose users do not trust one another needs Dask's TLS settings.
 """
@@ -24,63 +29,35 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import pickle
-import queue
 import signal
-import socket
-import threading
 import time
-import traceback
-import uuid
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol, Self
 
-from encoder.errors import BadInput, ShotladderError, ToolFailed, ToolTimedOut
+from cluster.dispatch import Dispatch, OwnRoll, Roll, SchedulerLost, SharedRoll
+from cluster.tasks import RETRIES, Outcome, Task, perform, worth_retrying
+from encoder.errors import BadInput, ShotladderError
 
 # Dask is imported where it is used (it takes half a second), and most of it has no types: its
 # objects are Any here.
 
 SCHEDULER_SECONDS = 10.0
-NO_WORKER_SECONDS = 60.0
+SCHEDULER_BACK_SECONDS = 60.0
+WORKER_TTL_SECONDS = 60.0
+SILENCE_SECONDS = 30.0
 CLOSE_SECONDS = 5.0
-COUNT_SECONDS = 1.0
-"""How often a cluster's threads are counted: workers may come and go."""
-RETRIES = 2
-"""How often a task is run again after a failure that may not come again."""
 
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One piece of work."""
-
-    id: str
-    """Unique within a call of :meth:`Executor.run`."""
-    function: Callable[..., Any]
-    """A function of a module (it is pickled by name), safe to run more than once."""
-    arguments: tuple[Any, ...] = ()
-    """Small values; files go by their place in the store."""
-    cost: float = 1.0
-    """How long it will take compared with the others, in any unit: the longest go first."""
-    label: str = ""
-    """What it is, for people: named in errors."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a task ended: exactly one of a result or an error."""
-
-    task_id: str
-    result: Any = None
-    error: Exception | None = None
-    """One of :mod:`encoder.errors`; anything else is a defect, with its traceback as a note."""
-    seconds: float = 0.0
-    """Wall time of the last attempt, where it ran; 0 if its worker died."""
-    worker: str = ""
-    """``host:process`` that ran it last; empty if its worker died."""
-    attempts: int = 1
-    """How often it was started, as far as this executor knows."""
+__all__ = [
+    "DaskExecutor",
+    "Executor",
+    "InlineExecutor",
+    "Outcome",
+    "Task",
+    "settings",
+    "usable_cores",
+    "worth_retrying",
+]
 
 
 class Executor(Protocol):
@@ -114,11 +91,11 @@ class InlineExecutor:
     def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
         """As :meth:`Executor.run`."""
         for task in tasks:
-            attempts = 1
-            outcome = _perform(task)
-            while attempts <= self._retries and worth_retrying(outcome.error):
+            attempts = 1 + task.tried
+            outcome = perform(task)
+            while attempts <= self._retries and worth_retrying(outcome.error, attempts):
                 attempts += 1
-                outcome = _perform(task)
+                outcome = perform(task)
             yield replace(outcome, attempts=attempts)
 
     def close(self) -> None:
@@ -145,8 +122,13 @@ class DaskExecutor:
         scheduler: str | None = None,
         retries: int = RETRIES,
         dashboard: bool = False,
+        priority: int = 0,
+        warn: Callable[[str], None] = lambda message: None,
     ) -> None:
         """``workers`` processes on this machine (default: its cores), or those of ``scheduler``.
+
+        Of several executors on one scheduler, that of higher ``priority`` is served first; those
+        of equal priority take turns. ``warn`` is told what the user should know of the cluster.
 
         Raises:
             BadInput: both are given, or ``workers`` is not positive.
@@ -162,10 +144,13 @@ class DaskExecutor:
         self._scheduler = scheduler
         self._retries = retries
         self._dashboard = dashboard
+        self._priority = priority
+        self._warn = warn
         self._stack = contextlib.ExitStack()
         self._client: Any = None
         self._cluster: Any = None
-        self._dispatch: _Dispatch | None = None
+        self._roll: Roll | None = None
+        self._dispatch: Dispatch | None = None
         self._abandoned = False
 
     def __enter__(self) -> Self:
@@ -177,8 +162,8 @@ class DaskExecutor:
     @property
     def slots(self) -> int:
         """How many tasks run at once: the cluster's threads now, at least 1."""
-        if self._client is not None:
-            return max(1, _threads(self._client))
+        if self._roll is not None:
+            return max(1, self._roll.slots())
         return max(1, self._workers or (1 if self._scheduler else usable_cores()))
 
     @property
@@ -204,7 +189,7 @@ class DaskExecutor:
         self._stack.enter_context(silence_logging_cmgr(logging.CRITICAL))
         try:
             if self._scheduler is None:
-                with _settings(self._retries):
+                with settings():
                     self._cluster = local_cluster(
                         n_workers=self._workers or usable_cores(),
                         threads_per_worker=1,
@@ -217,8 +202,10 @@ class DaskExecutor:
                         preload=["cluster.executor"],
                     )
                 self._client = _joined(self._cluster)
+                self._roll = OwnRoll(self._client)
             else:
                 self._client = _joined(self._scheduler)
+                self._roll = SharedRoll(self._client)
         except Exception as error:
             self.close()
             if self._scheduler is None:
@@ -242,14 +229,43 @@ class DaskExecutor:
             ShotladderError: the cluster was lost, or has had no worker for a minute.
         """
         waiting = sorted(tasks, key=lambda task: -task.cost)
-        if not waiting:
-            return
-        self.start()
-        self._dispatch = dispatch = _Dispatch(self._client, waiting, self._retries)
-        try:
-            yield from dispatch.outcomes()
-        finally:
-            self._abandoned |= dispatch.abandon()
+        while waiting:
+            self.start()
+            assert self._roll is not None
+            self._dispatch = dispatch = Dispatch(
+                self._client,
+                waiting,
+                self._retries,
+                self._roll,
+                warn=self._warn,
+                priority=self._priority,
+            )
+            try:
+                yield from dispatch.outcomes()
+                return
+            except SchedulerLost as lost:
+                if self._scheduler is None:
+                    raise
+                waiting = dispatch.left()
+                self._rejoin(lost)
+            finally:
+                self._abandoned |= dispatch.abandon()
+
+    def _rejoin(self, lost: SchedulerLost) -> None:
+        """Wait for a scheduler that may be started again at its address."""
+        self._warn(
+            f"the Dask scheduler at {self._scheduler} was lost; waiting "
+            f"{SCHEDULER_BACK_SECONDS:g} s for it to come back"
+        )
+        deadline = time.monotonic() + SCHEDULER_BACK_SECONDS
+        self.close()
+        while self._client is None:
+            try:
+                self.start()
+            except BadInput:
+                if time.monotonic() > deadline:
+                    raise lost from None
+                time.sleep(1)
 
     def close(self) -> None:
         """As :meth:`Executor.close`."""
@@ -257,7 +273,7 @@ class DaskExecutor:
             self._abandoned |= self._dispatch.abandon()
             self._dispatch = None
         client, cluster = self._client, self._cluster
-        self._client = self._cluster = None
+        self._client = self._cluster = self._roll = None
         if cluster is not None and self._abandoned:
             _kill_workers(cluster)
         if client is not None:
@@ -275,178 +291,12 @@ def usable_cores() -> int:
     return int(CPU_COUNT)
 
 
-def worth_retrying(error: Exception | None) -> bool:
-    """Whether a task that failed with ``error`` may succeed if it is run again.
-
-    A process can be killed and a network can fail; the same input, a full disk and a defect stay
-    what they are, and a limit of an hour is not waited for three times.
-    """
-    if isinstance(error, ShotladderError):
-        return isinstance(error, ToolFailed) and not isinstance(error, ToolTimedOut)
-    return isinstance(error, OSError | MemoryError)
-
-
 def dask_setup(worker: object) -> None:
     """Dask calls this in each local worker as it starts (the worker's ``preload``)."""
     # Ctrl-C in a terminal goes to every process of the group; the command decides for its
     # workers, which would otherwise print a traceback each.
     with contextlib.suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _perform(task: Task) -> Outcome:
-    """Run a task, here and now; its error is part of what is returned."""
-    started = time.perf_counter()
-    result, failure = None, None
-    try:
-        result = task.function(*task.arguments)
-    except Exception as error:
-        failure = _portable(error)
-    return Outcome(
-        task.id,
-        result,
-        failure,
-        seconds=time.perf_counter() - started,
-        worker=f"{socket.gethostname()}:{os.getpid()}",
-    )
-
-
-def _portable(error: Exception) -> Exception:
-    """``error`` as it can cross a process boundary, with its traceback if it is a defect."""
-    if not isinstance(error, ShotladderError):
-        error.add_note("".join(traceback.format_exception(error)).rstrip())
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        stand_in = ShotladderError(f"{type(error).__name__}: {error}")
-        for note in getattr(error, "__notes__", ()):
-            stand_in.add_note(note)
-        return stand_in
-    return error.with_traceback(None)
-
-
-class _Dispatch:
-    """One call of ``run``: hands tasks to Dask from a thread of its own.
-
-    In a thread, so that workers do not idle while the caller is busy with an outcome.
-    """
-
-    def __init__(self, client: Any, waiting: Iterable[Task], retries: int) -> None:
-        self._client = client
-        self._waiting = deque((task, 1) for task in waiting)
-        self._running: dict[str, tuple[Task, int, Any]] = {}
-        self._retries = retries
-        self._ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._outcomes: queue.SimpleQueue[Outcome | Exception | None] = queue.SimpleQueue()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._main, name="dispatch", daemon=True)
-
-    def outcomes(self) -> Iterator[Outcome]:
-        self._thread.start()
-        while (item := self._outcomes.get()) is not None:
-            if isinstance(item, Exception):
-                raise item
-            yield item
-
-    def abandon(self) -> bool:
-        """Stop. True if tasks may still be running."""
-        self._stop.set()
-        self._ended.put(None)
-        if self._thread.is_alive():
-            self._thread.join(CLOSE_SECONDS)
-        if not self._running:
-            return False
-        self._waiting.clear()
-        with contextlib.suppress(Exception):  # the cluster may be gone, and then so are they
-            self._client.cancel([future for _, _, future in self._running.values()])
-        return True
-
-    def _main(self) -> None:
-        try:
-            self._loop()
-        except Exception as error:
-            self._outcomes.put(
-                error
-                if isinstance(error, ShotladderError)
-                else ShotladderError(
-                    f"the Dask cluster was lost ({type(error).__name__}: {error}); what was "
-                    "finished is in the store, run the same command again"
-                )
-            )
-        else:
-            self._outcomes.put(None)
-
-    def _loop(self) -> None:
-        alone_since: float | None = None
-        slots, counted = 0, -COUNT_SECONDS
-        while (self._waiting or self._running) and not self._stop.is_set():
-            if self._client.status in ("closing", "closed"):
-                raise ShotladderError(
-                    "the Dask scheduler was lost; what was finished is in the store, run the "
-                    "same command again"
-                )
-            if (now := time.monotonic()) - counted >= COUNT_SECONDS:
-                slots, counted = _threads(self._client), now
-                alone_since = None if slots else (alone_since or now)
-            if alone_since is not None and now - alone_since > NO_WORKER_SECONDS:
-                raise ShotladderError(
-                    f"the Dask cluster has had no worker for {NO_WORKER_SECONDS:g} s; start "
-                    "some, what was finished is in the store"
-                )
-            self._fill(slots)
-            with contextlib.suppress(queue.Empty):
-                future = self._ended.get(timeout=COUNT_SECONDS)
-                if future is not None:
-                    # Its place is filled before its result is looked at: Dask holds messages
-                    # back for 10 ms after another one, and looking sends some.
-                    task, attempt, _ = self._running.pop(future.key)
-                    self._fill(slots)
-                    self._settle(task, attempt, future)
-
-    def _fill(self, slots: int) -> None:
-        while self._waiting and len(self._running) < slots:
-            self._submit(*self._waiting.popleft())
-
-    def _submit(self, task: Task, attempt: int) -> None:
-        name = getattr(task.function, "__name__", "task")
-        future = self._client.submit(
-            _perform, task, key=f"{name}-{uuid.uuid4().hex}", pure=False, retries=0
-        )
-        self._running[future.key] = (task, attempt, future)
-        future.add_done_callback(self._ended.put)
-
-    def _settle(self, task: Task, attempt: int, future: Any) -> None:
-        from distributed import CancelledError
-        from distributed.scheduler import KilledWorker
-
-        lost = False
-        try:
-            outcome: Outcome = future.result()
-        except KilledWorker as error:
-            outcome = Outcome(
-                task.id,
-                error=ShotladderError(
-                    f"{task.label or task.id}: each worker that ran it died, the last one "
-                    f"{error.last_worker.address}; look for what kills them (out of memory?)",
-                    task=task.id,
-                ),
-            )
-        except CancelledError as error:  # not by us: the connection to the scheduler was lost
-            lost = True
-            outcome = Outcome(
-                task.id,
-                error=ShotladderError(
-                    f"{task.label or task.id}: the Dask scheduler was lost while it ran",
-                    task=task.id,
-                    cause=str(error),
-                ),
-            )
-        except Exception as error:
-            outcome = Outcome(task.id, error=error)
-        if attempt <= self._retries and (lost or worth_retrying(outcome.error)):
-            self._waiting.appendleft((task, attempt + 1))
-        else:
-            self._outcomes.put(replace(outcome, attempts=attempt))
 
 
 def _joined(cluster: Any) -> Any:
@@ -466,23 +316,17 @@ def _joined(cluster: Any) -> Any:
     return client
 
 
-def _threads(client: Any) -> int:
-    """Threads of all workers of the cluster now; 0 while its scheduler cannot be reached."""
-    try:
-        return sum(client.nthreads().values())
-    except OSError:
-        return 0
-
-
-def _settings(retries: int) -> Any:
-    """Dask's configuration for the local cluster; workers inherit it."""
+def settings(*, worker_ttl: float = WORKER_TTL_SECONDS) -> Any:
+    """Dask's configuration for the schedulers and workers that we start; workers inherit it."""
     import dask
 
     return dask.config.set(
         {
-            "distributed.scheduler.allowed-failures": retries,
-            "distributed.scheduler.worker-ttl": "300s",
-            "distributed.comm.timeouts.tcp": "30s",
+            # A task whose worker died comes back to its dispatch, which knows whom to blame.
+            "distributed.scheduler.allowed-failures": 0,
+            "distributed.scheduler.worker-ttl": f"{worker_ttl:g}s",
+            "distributed.comm.timeouts.connect": f"{SCHEDULER_SECONDS:g}s",
+            "distributed.comm.timeouts.tcp": f"{SILENCE_SECONDS:g}s",
             "distributed.worker.profile.enabled": False,
             "distributed.diagnostics.nvml": False,
             # Every process looked at itself 50 times a second: 7 % of a core with two workers.

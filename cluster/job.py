@@ -33,7 +33,7 @@ from cluster.keys import canonical_json
 from cluster.measuring import Measurer, Request
 from cluster.publish import check_output, publishing
 from cluster.setup import RunOptions, Setup, check_options, default_store, known_to_search, set_up
-from cluster.store import Store
+from cluster.store import open_store
 from cluster.title import find_title, open_title
 from encoder import ffmpeg
 from encoder.errors import Infeasible
@@ -97,7 +97,7 @@ def run_title(
     check_options(options)
     place = options.store or default_store()
     check_output(options.out, keep=(options.source, place))
-    with contextlib.closing(Store(place)) as store, store.scratch() as workdir:
+    with contextlib.closing(open_store(place)) as store, store.scratch() as workdir:
         source = open_title(options.source, workdir)
         owned = executor is None
         running = executor or DaskExecutor(workers=options.workers, scheduler=options.scheduler)

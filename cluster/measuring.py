@@ -1,21 +1,26 @@
 """Make sure that operating points are encoded and measured: what is there is used, the rest run.
 
 Requests are grouped into :class:`~cluster.stages.ShotWork`: points of one size of one shot share
-a decode, up to a bound on the memory of one process.
+a decode, up to a bound on the memory of one process. Those are collated into units, the tasks. A
+piece of a unit that failed and may pass is run again alone, and so is every piece of a unit whose
+worker died: in the end exactly what is at fault is named.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from cluster import events
-from cluster.executor import Executor, Task
-from cluster.stages import Measured, MeasuredEncode, ShotWork, collect, encode_and_score
+from cluster.described import describe
+from cluster.executor import Executor
+from cluster.stages import Measured, MeasuredEncode, ShotWork, WorkDone, collect
 from cluster.store import Store
+from cluster.tasks import Outcome, Task, worth_retrying
 from cluster.title import Title
-from encoder.errors import BadInput, ShotladderError, StoreUnusable
+from cluster.units import Result, Unit, collated, perform_unit
+from encoder.errors import BadInput, ShotladderError, StoreUnusable, WorkerLost
 from encoder.media import OperatingPoint
 
 MAX_GROUP_PIXELS = 12_000_000
@@ -64,37 +69,82 @@ class Measurer:
         total, cached = len(requests), len(requests) - len(missing)
         self.report(events.StagePlanned(stage, total, cached, unit="encodes"))
         works = list(self._grouped(missing))
-        tasks = [
-            Task(
-                id=str(number),
-                function=encode_and_score,
-                arguments=(work,),
-                cost=work.cost,
-                label=f"frames {work.shot.start} to {work.shot.end} at {work.points[0].height}p",
-            )
-            for number, (_, work) in enumerate(works)
-        ]
+        expected = sum(work.cost for _, work in works)
+        done, spent = cached, 0.0
         failures: list[tuple[str, ShotladderError]] = []
-        done, spent, expected = cached, 0.0, sum(task.cost for task in tasks)
-        for outcome in self.executor.run(tasks):
-            shot, work = works[int(outcome.task_id)]
-            if outcome.error is not None:
-                if not isinstance(outcome.error, ShotladderError):
-                    raise outcome.error
-                failures.append((tasks[int(outcome.task_id)].label, outcome.error))
-                self.report(events.Warned(f"{tasks[int(outcome.task_id)].label}: {outcome.error}"))
-                continue
-            self.costs.encoded += outcome.result.encoded
-            self.costs.scored += outcome.result.scored
-            self.costs.encode_cpu_seconds += outcome.result.encode_cpu_seconds
-            self.costs.vmaf_cpu_seconds += outcome.result.vmaf_cpu_seconds
-            for point in work.points:
-                self._look_up((shot, point))
-            done += len(work.points)
-            spent += work.cost
-            self.report(events.StageProgress(stage, done, total, cached, spent / expected))
+        pending = list(self._tasks(works))
+        while pending:
+            again: list[Task] = []
+            units = {task.id: task for task in pending}
+            for outcome in self.executor.run(pending):
+                task = units[outcome.task_id]
+                unit: Unit = task.arguments[0]
+                for at, result in enumerate(_results(outcome, unit)):
+                    if isinstance(result, Exception):
+                        if len(unit.works) > 1 and _may_pass(result):
+                            again.append(self._alone(task, at, result))
+                            continue
+                        if not isinstance(result, ShotladderError):
+                            raise result
+                        label = _part(unit, at).label
+                        failures.append((label, result))
+                        self.report(events.Warned(f"{label}: {result}"))
+                        continue
+                    self._add(result)
+                    shot, work = works[self._place(task, at)]
+                    for point in work.points:
+                        self._look_up((shot, point))
+                    done += len(work.points)
+                    spent += work.cost
+                self.report(events.StageProgress(stage, done, total, cached, spent / expected))
+            pending = again
         if failures:
             raise _failed(failures)
+
+    def _tasks(self, works: Sequence[tuple[int, ShotWork]]) -> Iterator[Task]:
+        """Units of ``works``; a task's id names the positions of its pieces of work."""
+        if not works:
+            return
+        title = describe(self.title.source, self.store)
+        pieces = [work for _, work in works]
+        for positions in collated(pieces, self.executor.slots, lambda one, other: True):
+            unit = Unit(
+                store=self.store.place,
+                title=title,
+                models=self.models,
+                works=tuple((pieces[at].shot, pieces[at].points) for at in positions),
+            )
+            yield Task(
+                id=",".join(map(str, positions)),
+                function=perform_unit,
+                arguments=(unit,),
+                cost=sum(pieces[at].cost for at in positions),
+                label=unit.label,
+                divisible=len(positions) > 1,
+            )
+
+    @staticmethod
+    def _place(task: Task, at: int) -> int:
+        return int(task.id.split(",")[at])
+
+    def _alone(self, task: Task, at: int, error: Exception) -> Task:
+        """One piece of work of a unit as a task of its own, after it failed."""
+        unit = _part(task.arguments[0], at)
+        return Task(
+            id=str(self._place(task, at)),
+            function=perform_unit,
+            arguments=(unit,),
+            cost=task.cost / len(task.arguments[0].works),
+            label=unit.label,
+            # Whose fault it was that a worker died is not known of any piece of the unit.
+            tried=0 if isinstance(error, WorkerLost) else 1,
+        )
+
+    def _add(self, made: WorkDone) -> None:
+        self.costs.encoded += made.encoded
+        self.costs.scored += made.scored
+        self.costs.encode_cpu_seconds += made.encode_cpu_seconds
+        self.costs.vmaf_cpu_seconds += made.vmaf_cpu_seconds
 
     def encode(self, request: Request) -> MeasuredEncode:
         """One of :attr:`known` with all its frames.
@@ -105,7 +155,7 @@ class Measurer:
         found = self._collect(request)
         if found is None:
             raise StoreUnusable(
-                f"the store at {self.store.root} lost an encode while it was in use; "
+                f"the store at {self.store.place} lost an encode while it was in use; "
                 "run the same command again, it will be made again"
             )
         return found
@@ -140,13 +190,28 @@ class Measurer:
                         shot=self.title.shots[shot],
                         points=tuple(points[first::count]),
                         models=self.models,
-                        store=str(self.store.root),
+                        store=self.store.place,
                     ),
                 )
 
 
 def _order(request: Request) -> tuple[int, OperatingPoint]:
     return request
+
+
+def _results(outcome: Outcome, unit: Unit) -> Sequence[Result]:
+    if outcome.error is not None:
+        return [outcome.error] * len(unit.works)
+    results: Sequence[Result] = outcome.result
+    return results
+
+
+def _part(unit: Unit, at: int) -> Unit:
+    return replace(unit, works=unit.works[at : at + 1])
+
+
+def _may_pass(error: Exception) -> bool:
+    return isinstance(error, WorkerLost) or worth_retrying(error)
 
 
 def _failed(failures: Sequence[tuple[str, ShotladderError]]) -> ShotladderError:

@@ -17,7 +17,7 @@ from safetensors import numpy as tensors
 from cluster.executor import Executor, Task
 from cluster.keys import key
 from cluster.stages import TitleSource
-from cluster.store import Store
+from cluster.store import Store, open_store
 from cluster.title import Title, features_key, find_features
 from encoder.errors import BadInput
 from encoder.media import Shot
@@ -73,7 +73,7 @@ def predict_title(
         quality_model=quality_model,
         crfs=crfs,
         weights=str(weights),
-        store=str(store.root),
+        store=store.place,
     )
     (outcome,) = executor.run([Task(id="predict", function=find_prediction, arguments=(work,))])
     if outcome.error is not None:
@@ -88,7 +88,7 @@ def find_prediction(work: PredictionWork) -> TitlePrediction:
     Raises:
         BadInput: as :func:`predict_title`.
     """
-    store = Store(work.store)
+    store = open_store(work.store)
     identity = _identity(work)
     with store.claim(identity):
         record = store.get(identity)

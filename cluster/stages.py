@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.keys import key
-from cluster.store import Blob, Store
+from cluster.store import Blob, Store, open_store
 from encoder import encode, ffmpeg
 from encoder.errors import StoreUnusable
 from encoder.media import OperatingPoint, Shot
@@ -158,7 +158,7 @@ def encode_and_score(work: ShotWork) -> WorkDone:
     Raises:
         ToolFailed, FrameMismatch, StoreUnusable: as the stages do.
     """
-    store = Store(work.store)
+    store = open_store(work.store)
     title, shot = work.title, work.shot
     with store.claim(*(encode_key(title, shot, point) for point in work.points)):
         encode_cpu, encoded = _encode_missing(store, title, shot, work.points)
@@ -249,7 +249,7 @@ def _playable(
 ) -> Path:
     record = store.get(encode_key(title, shot, point))
     if record is None:
-        raise StoreUnusable(f"the store at {store.root} lost an encode while it was in use")
+        raise StoreUnusable(f"the store at {store.place} lost an encode while it was in use")
     with path.open("wb") as file:
         for part in ("init", "media"):
             file.write(store.path(record.blobs[part]).read_bytes())

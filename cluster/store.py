@@ -29,7 +29,7 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -74,6 +74,8 @@ class Record:
     """What making it cost, by purpose (``encode``, ``vmaf``, ``other``)."""
     created_by: str = ""
     """Release of the tool that made it."""
+    title: str = ""
+    """First 16 digits of the digest of the source that it belongs to; empty where none is."""
 
 
 class Store:
@@ -89,6 +91,8 @@ class Store:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root).absolute()
+        self.place = str(self.root)
+        """What :func:`open_store` opens it by, on any machine that sees it."""
         self._verified: dict[str, _Stamp] = {}
         self._workspace: tuple[int, Path, weakref.finalize[Any, Any]] | None = None
         with self._usable("opened"):
@@ -184,13 +188,38 @@ class Store:
         """
         found = self.find(blob)
         if found is None:
-            raise StoreUnusable(
-                f"{self.root} has lost the blob {blob.sha256[:12]} ({blob.size} bytes); "
-                "run the same command again, it will be made again",
-                root=str(self.root),
-                sha256=blob.sha256,
-            )
+            raise self._lost(blob)
         return found
+
+    def keep(self, blob: Blob, folder: Path) -> Path:
+        """As :meth:`path`, for a blob that has to stay for as long as ``folder`` does.
+
+        Raises:
+            StoreUnusable: it is missing or damaged, or cannot be read.
+        """
+        return self.path(blob)
+
+    def warm(self, keys: Iterable[str] = (), blobs: Iterable[Blob] = ()) -> None:
+        """These will be asked for one by one: where that is slow, it is prepared here."""
+
+    def intact(self, record: Record) -> bool:
+        """Whether all blobs of a record that :meth:`get` gave are what they should be: read and
+        compared, where :meth:`get` has not done so.
+        """
+        return True
+
+    @property
+    def remote(self) -> bool:
+        """Whether it is elsewhere: then sources have to be brought to the workers too."""
+        return False
+
+    def _lost(self, blob: Blob) -> StoreUnusable:
+        return StoreUnusable(
+            f"{self.place} has lost the blob {blob.sha256[:12]} ({blob.size} bytes); "
+            "run the same command again, it will be made again",
+            root=self.place,
+            sha256=blob.sha256,
+        )
 
     # -- records -------------------------------------------------------------------------------
 
@@ -215,6 +244,7 @@ class Store:
         *,
         stage: str,
         version: int,
+        title: str = "",
     ) -> Record:
         """Remember what ``key`` gave and return it as :meth:`get` will.
 
@@ -227,9 +257,16 @@ class Store:
         for blob in (blobs or {}).values():
             self.path(blob)
         record = Record(
-            key, stage, version, value, dict(blobs or {}), dict(cpu_seconds or {}), _created_by()
+            key,
+            stage,
+            version,
+            value,
+            dict(blobs or {}),
+            dict(cpu_seconds or {}),
+            created_by(),
+            title,
         )
-        content = _record_bytes(record)
+        content = record_bytes(record)
         path = self._record_path(key)
         with self._usable("read"):
             before = _stamp(path)
@@ -248,7 +285,7 @@ class Store:
                     temporary.rename(path)
         if first is not None:
             return first
-        published = _parse_record(content, key)
+        published = parse_record(content, key)
         assert published is not None
         return published
 
@@ -381,6 +418,20 @@ class Store:
         )
 
 
+def open_store(place: str | os.PathLike[str]) -> Store:
+    """The store in a folder, or behind a URL such as ``s3://bucket/folder``.
+
+    Raises:
+        BadInput: nothing is known of such URLs.
+        StoreUnusable: it cannot be made or read.
+    """
+    if isinstance(place, str) and "://" in place:
+        from cluster import remote
+
+        return remote.shared(place.rstrip("/"))
+    return Store(place)
+
+
 @functools.cache
 def _shared(root: str) -> Store:
     # A worker unpickles the store with every task; what it has verified must outlive the task.
@@ -388,7 +439,8 @@ def _shared(root: str) -> Store:
 
 
 @functools.cache
-def _created_by() -> str:
+def created_by() -> str:
+    """Release of this tool, as records have it."""
     return f"shotladder {importlib.metadata.version('shotladder')}"
 
 
@@ -443,7 +495,8 @@ def _settle(path: Path) -> None:
 # -- records as bytes --------------------------------------------------------------------------
 
 
-def _record_bytes(record: Record) -> bytes:
+def record_bytes(record: Record) -> bytes:
+    """A record as it is kept: canonical JSON with its own digest."""
     document = {
         "key": record.key,
         "stage": record.stage,
@@ -455,25 +508,27 @@ def _record_bytes(record: Record) -> bytes:
         "cpu_seconds": record.cpu_seconds,
         "created_by": record.created_by,
     }
+    if record.title:
+        document["title"] = record.title
     digest = hashlib.sha256(canonical_json(document)).hexdigest()
     return canonical_json(document | {"digest": digest}) + b"\n"
 
 
 def _read_record(path: Path, key: str) -> Record | None:
     try:
-        return _parse_record(path.read_bytes(), key)
+        return parse_record(path.read_bytes(), key)
     except FileNotFoundError:
         return None
 
 
-def _parse_record(content: bytes, key: str) -> Record | None:
+def parse_record(content: bytes, key: str) -> Record | None:
     """The record in ``content``; None unless it is whole and that of ``key``."""
     try:
         document = json.loads(content)
         del document["digest"]
         blobs = {name: Blob(**blob) for name, blob in document.pop("blobs").items()}
         record = Record(blobs=blobs, **document)
-        whole = _record_bytes(record) == content  # the digest in it included
+        whole = record_bytes(record) == content  # the digest in it included
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
     return record if whole and record.key == key else None

@@ -28,7 +28,7 @@ from cluster.keys import key
 from cluster.measuring import Measurer, Request
 from cluster.setup import default_store
 from cluster.stages import ShotWork, TitleSource, collect, encode_key
-from cluster.store import Store
+from cluster.store import Store, open_store
 from cluster.table import Row, add_rows, read_table
 from cluster.title import Title, find_features, find_shots, measure_shots, open_title
 from encoder import augment, ffmpeg
@@ -140,7 +140,7 @@ def sweep(
     """
     wanted = _wanted(options)
     rows = len(read_table(options.table)) if options.table.exists() else 0
-    store = Store(options.store or default_store())
+    store = open_store(options.store or default_store())
     swept: list[SweptTitle] = []
     skipped: dict[str, str] = {}
     failures: dict[str, ShotladderError] = {}
@@ -186,7 +186,7 @@ def plan_sweep(
     """
     wanted = _wanted(options)
     rows = len(read_table(options.table)) if options.table.exists() else 0
-    store = Store(options.store or default_store())
+    store = open_store(options.store or default_store())
     running = executor or InlineExecutor()
     planned: list[SweptTitle] = []
     skipped: dict[str, str] = {}
@@ -233,7 +233,7 @@ def add_packages(
         BadInput: a folder holds no package, or its source is missing or another one.
     """
     groups = read_groups(catalog)
-    opened = Store(store or default_store())
+    opened = open_store(store or default_store())
     rows = 0
     report(events.StagePlanned("packages", len(directories), unit="packages"))
     for number, directory in enumerate(directories, 1):
@@ -261,8 +261,8 @@ def package_rows(directory: Path, path: Path, group: str, store: Store, workdir:
     shots = tuple(
         Shot(row.start_frame, row.end_frame, tuple(row.cuts)) for row in measurements.shots
     )
-    if shots == find_shots(source, str(store.root)):
-        features = find_features(source, str(store.root))
+    if shots == find_shots(source, store.place):
+        features = find_features(source, store.place)
     else:  # cut by another version
         features = measure_shots(source, shots)
     prepared = _Prepared(source, shots, features)
@@ -353,7 +353,7 @@ def _prepare(
                 function=prepare_title,
                 arguments=(
                     *(file, one.augmentation, options.augmented_seconds, options.seed),
-                    *(str(store.root), str(folder / str(place))),
+                    *(store.place, str(folder / str(place))),
                 ),
                 label=one.name,
             )
@@ -385,7 +385,7 @@ def prepare_title(
     folder.mkdir(parents=True, exist_ok=True)
     source = open_title(file, folder)
     if augmentation:
-        made = make_augmented(source, augmentation, seconds, seed, Store(store_root))
+        made = make_augmented(source, augmentation, seconds, seed, open_store(store_root))
         source = open_title(made, folder)
     return _Prepared(source, find_shots(source, store_root), find_features(source, store_root))
 

@@ -14,7 +14,7 @@ from cluster import events
 from cluster.executor import Executor, Task
 from cluster.keys import file_sha256, key
 from cluster.stages import TitleSource
-from cluster.store import Record, Store
+from cluster.store import Record, Store, open_store
 from encoder.errors import SourceUnusable, StoreUnusable
 from encoder.features import FEATURE_NAMES, FEATURES_VERSION, FeatureExtractor, ShotFeatures
 from encoder.frames import Analyser, feed, small_frames
@@ -107,7 +107,7 @@ def find_shots(source: TitleSource, store_root: str) -> tuple[Shot, ...]:
     Raises:
         SourceUnusable: a frame does not decode.
     """
-    store = Store(store_root)
+    store = open_store(store_root)
     record = store.get(shots_key(source))
     if record is None:
         _analyse(source, store)
@@ -125,7 +125,7 @@ def find_title(
     """
     frames = source.reference.frames
     report(events.StagePlanned("shots", frames, unit="frames"))
-    task = Task(id="shots", function=find_shots, arguments=(source, str(store.root)), label="shots")
+    task = Task(id="shots", function=find_shots, arguments=(source, store.place), label="shots")
     (outcome,) = executor.run([task])
     if outcome.error is not None:
         raise outcome.error
@@ -142,7 +142,7 @@ def find_features(source: TitleSource, store_root: str) -> tuple[ShotFeatures, .
     Raises:
         SourceUnusable: a frame does not decode.
     """
-    store = Store(store_root)
+    store = open_store(store_root)
     record = store.get(features_key(source))
     if record is None:
         _analyse(source, store)
@@ -202,5 +202,5 @@ def _shots(record: Record) -> tuple[Shot, ...]:
 def _kept(store: Store, identity: str) -> Record:
     record = store.get(identity)
     if record is None:
-        raise StoreUnusable(f"the store at {store.root} lost an analysis while it was in use")
+        raise StoreUnusable(f"the store at {store.place} lost an analysis while it was in use")
     return record

@@ -11,7 +11,8 @@
      ├── FrameMismatch          what was read is not the frames that were asked for
      ├── VerificationFailed     a package does not decode to what was measured
      ├── Infeasible             no ladder satisfies the constraints; says which and by how much
-     └── StoreUnusable          the store cannot be read or written (disk full, no permission)
+     ├── StoreUnusable          the store cannot be read or written (disk full, no permission)
+     └── WorkerLost             every worker that ran a piece of work died
 
 Errors cross process boundaries, so every class is built as ``cls(message, **context)`` and
 survives pickling (a test pickles them all). The message is one line: what was asked, what was
@@ -73,3 +74,7 @@ class Infeasible(ShotladderError):
 
 class StoreUnusable(ShotladderError):
     """The artifact store cannot be read or written."""
+
+
+class WorkerLost(ShotladderError):
+    """Every worker that ran a piece of work died, and so nothing is known of it."""

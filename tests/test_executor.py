@@ -196,7 +196,7 @@ def test_an_error_that_cannot_travel_is_told(executor: Executor) -> None:
         (ToolFailed("killed"), True),
         (ConnectionError("reset"), True),
         (MemoryError(), True),
-        (ToolTimedOut("an hour"), False),
+        (ToolTimedOut("an hour"), True),
         (BadInput("no"), False),
         (SourceUnusable("no"), False),
         (Infeasible("no"), False),
@@ -207,6 +207,11 @@ def test_an_error_that_cannot_travel_is_told(executor: Executor) -> None:
 )
 def test_what_is_worth_retrying(error: Exception | None, again: bool) -> None:
     assert worth_retrying(error) is again
+
+
+def test_what_hung_twice_is_given_up() -> None:
+    assert not worth_retrying(ToolTimedOut("an hour"), 2)
+    assert worth_retrying(ToolFailed("killed"), 2)
 
 
 # -- Dask --------------------------------------------------------------------------------------

@@ -1,0 +1,121 @@
+"""What a title is, kept in the store: tasks carry its key, not its index.
+
+The index of a 2-hour title is 3 MB. A worker reads it once, and a title's hundreds of tasks stay
+small on their way through the scheduler.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from fractions import Fraction
+
+import numpy as np
+from pydantic import BaseModel, TypeAdapter
+from safetensors import numpy as tensors
+
+from cluster.keys import key
+from cluster.stages import TitleSource
+from cluster.store import Store, open_store
+from encoder.errors import StoreUnusable
+from encoder.index import FrameIndex
+from encoder.probe import SourceInfo
+from encoder.reference import ReferenceSource
+from encoder.timeline import Timeline
+
+VERSION = 1
+
+
+class _Facts(BaseModel):
+    sha256: str
+    path: str
+    info: SourceInfo
+    time_base: Fraction
+    last_duration: int
+    packet_bytes: int
+    frame_rate: Fraction
+    frames: int
+
+
+def describe(title: TitleSource, store: Store) -> str:
+    """Keep what a title is; the key of it."""
+    content = to_bytes(title)
+    identity = key("title", VERSION, content=hashlib.sha256(content).hexdigest())
+    if store.get(identity) is None:
+        store.publish(
+            identity,
+            value={},
+            blobs={"title": store.put_blob(content)},
+            stage="title",
+            version=VERSION,
+        )
+    return identity
+
+
+def described(place: str, identity: str) -> TitleSource:
+    """The title that :func:`describe` kept in the store at ``place``; read once in a process.
+
+    Raises:
+        StoreUnusable: it is not there.
+    """
+    return _read(place, identity)
+
+
+@functools.lru_cache(maxsize=8)
+def _read(place: str, identity: str) -> TitleSource:
+    store = open_store(place)
+    record = store.get(identity)
+    if record is None:
+        raise StoreUnusable(f"the store at {place} lost what a title is while it was in use")
+    return from_bytes(store.path(record.blobs["title"]).read_bytes())
+
+
+def to_bytes(title: TitleSource) -> bytes:
+    """A title source as bytes: safetensors, with its facts as JSON."""
+    reference = title.reference
+    index, timeline = reference.index, reference.timeline
+    facts = _Facts(
+        sha256=title.sha256,
+        path=reference.path,
+        info=reference.info,
+        time_base=index.time_base,
+        last_duration=index.last_duration,
+        packet_bytes=index.packet_bytes,
+        frame_rate=timeline.frame_rate,
+        frames=timeline.frames,
+    )
+    arrays = {
+        "pts": index.pts,
+        "keyframe_pts": index.keyframe_pts,
+        "keyframe_dts": index.keyframe_dts,
+    }
+    if timeline.source_of is not None:
+        arrays["source_of"] = timeline.source_of
+    return tensors.save(
+        {name: np.ascontiguousarray(array) for name, array in arrays.items()},
+        {"facts": facts.model_dump_json()},
+    )
+
+
+def from_bytes(content: bytes) -> TitleSource:
+    """What :func:`to_bytes` made bytes of."""
+    arrays = tensors.load(content)
+    length = int.from_bytes(content[:8], "little")
+    header = TypeAdapter(dict[str, dict[str, object]]).validate_json(content[8 : 8 + length])
+    facts = _Facts.model_validate_json(str(header["__metadata__"]["facts"]))
+    return TitleSource(
+        reference=ReferenceSource(
+            path=facts.path,
+            info=facts.info,
+            index=FrameIndex(
+                time_base=facts.time_base,
+                pts=arrays["pts"],
+                keyframe_pts=arrays["keyframe_pts"],
+                keyframe_dts=arrays["keyframe_dts"],
+                last_duration=facts.last_duration,
+                packet_bytes=facts.packet_bytes,
+            ),
+            timeline=Timeline(facts.frame_rate, facts.frames, arrays.get("source_of")),
+        ),
+        sha256=facts.sha256,
+    )

@@ -1,0 +1,251 @@
+"""Pieces of a source: runs of its frames, copied as they are coded, each readable by itself.
+
+For workers that do not see the source. A piece begins with the last keyframe shown not after its
+first frame and ends with the packet, in decoding order, after which its last frame is there: past
+an open GOP's next keyframe, whose leading pictures are shown before it. Neighbours therefore
+overlap by a few pictures. Timestamps are the source's, moved so that decoding begins at 0, in the
+same ticks; what a container would round is found when the piece is indexed, and the next container
+is tried. The last resort is the source itself, whole.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.error
+import numpy as np
+
+from encoder.errors import SourceUnusable, StoreUnusable
+from encoder.index import FrameIndex, index_frames
+from encoder.probe import opened, video_stream
+from encoder.reference import ReferenceSource
+
+CONTEXT_FRAMES = 8
+"""Canonical frames around a piece's own that come along: scoring looks at 4, deinterlacing at 1."""
+
+_MOV = "mov,mp4,m4a,3gp,3g2,mj2"
+# Muxer, and the demuxer that reads it.
+_CONTAINERS = (("mp4", _MOV), ("mov", _MOV), ("nut", "nut"))
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A run of canonical frames of a title that a file of its own holds."""
+
+    start: int
+    """First canonical frame that it serves."""
+    end: int
+    """One past the last."""
+    container: str
+    """Demuxer of the file; empty for the source itself."""
+    shift: int
+    """Ticks of the source that were taken from all its timestamps."""
+
+
+def cut(
+    source: ReferenceSource, ranges: Sequence[tuple[int, int]], directory: Path
+) -> Iterator[tuple[Piece, Path]]:
+    """Copy canonical frames ``[start, end)`` of each range, with context, into a file each.
+
+    Files may be removed as soon as they are taken. One pass over the source, if its first
+    container fits.
+
+    Raises:
+        SourceUnusable: the source cannot be read.
+        StoreUnusable: a file cannot be written.
+    """
+    left = list(ranges)
+    for muxer, demuxer in _CONTAINERS:
+        refused: list[tuple[int, int]] = []
+        for place, made in zip(left, _copied(source, left, muxer, directory), strict=True):
+            if made is None:
+                refused.append(place)
+                continue
+            path, shift = made
+            piece = Piece(*place, demuxer, shift)
+            if _reads_alike(source, piece, path):
+                yield piece, path
+            else:
+                refused.append(place)
+                path.unlink(missing_ok=True)
+        left = refused
+        if not left:
+            return
+    for place in left:
+        path = directory / f"whole-{place[0]}"
+        shutil.copyfile(source.path, path)
+        yield Piece(*place, "", 0), path
+
+
+def reading(source: ReferenceSource, piece: Piece, path: Path) -> ReferenceSource:
+    """The same title, read from a piece of it at ``path``: frames keep their numbers.
+
+    Raises:
+        SourceUnusable: the file is not that piece.
+    """
+    if not piece.container:
+        return replace(source, path=str(path))
+    own = index_frames(path)
+    factor = source.index.time_base / own.time_base
+    if factor.denominator != 1:
+        raise SourceUnusable(f"{path} is not a piece of {source.path}: its ticks differ")
+    ticks = int(factor)
+    return replace(
+        source,
+        path=str(path),
+        info=replace(source.info, path=str(path), container=piece.container, stream_index=0),
+        index=FrameIndex(
+            time_base=own.time_base,
+            pts=(source.index.pts - piece.shift) * ticks,
+            keyframe_pts=own.keyframe_pts,
+            keyframe_dts=own.keyframe_dts,
+            last_duration=source.index.last_duration * ticks,
+            packet_bytes=source.index.packet_bytes,
+        ),
+    )
+
+
+def source_frames(source: ReferenceSource, start: int, end: int) -> tuple[int, int]:
+    """Frames of the source that canonical frames ``[start, end)`` and their context show."""
+    first = max(0, start - CONTEXT_FRAMES)
+    last = min(source.frames, end + CONTEXT_FRAMES) - 1
+    timeline = source.timeline
+    return (
+        max(0, timeline.source_frame(first) - 1),
+        min(source.index.frames, timeline.source_frame(last) + 2),
+    )
+
+
+class _Copy:
+    """One piece on its way."""
+
+    def __init__(self, source: ReferenceSource, place: tuple[int, int], path: Path) -> None:
+        index = source.index
+        first, last = source_frames(source, *place)
+        self.path = path
+        self.begin = int(index.keyframe_pts[index.keyframe_for(first)])
+        self.low, self.high = int(index.pts[first]), int(index.pts[last - 1])
+        self.missing = last - first
+        self.begun = False
+        self.failed = False
+        self.shift: int | None = None
+        self.output: av.container.OutputContainer | None = None
+        self.target: av.VideoStream | None = None
+
+    @property
+    def done(self) -> bool:
+        return self.failed or (self.begun and self.missing <= 0)
+
+    def close(self) -> None:
+        output, self.output, self.target = self.output, None, None
+        if output is not None:
+            try:
+                output.close()
+            except (av.error.FFmpegError, ValueError):
+                self.failed = True
+
+
+def _copied(
+    source: ReferenceSource, ranges: Sequence[tuple[int, int]], muxer: str, directory: Path
+) -> Iterator[tuple[Path, int] | None]:
+    """A file and its shift for each range, in their order; None where the muxer refused."""
+    copies = [_Copy(source, place, directory / f"piece-{place[0]}.{muxer}") for place in ranges]
+    waiting = list(copies)
+    with opened(source.path) as container:
+        stream = video_stream(container, source.path)
+        for packet in container.demux(stream):
+            if not packet.size or not waiting:
+                continue
+            key = packet.is_keyframe and packet.pts is not None
+            for copy in waiting:
+                if not copy.begun and key and packet.pts == copy.begin:
+                    _begin(copy, stream, packet, muxer)
+                    copy.begun = True
+                if copy.begun and not copy.done:
+                    _add(copy, stream, packet)
+            while waiting and waiting[0].done:
+                yield _ended(waiting.pop(0))
+    for copy in waiting:
+        # A file whose last packets are torn ends before all that was to come has.
+        yield _ended(copy)
+
+
+def _ended(copy: _Copy) -> tuple[Path, int] | None:
+    copy.close()
+    if copy.failed or copy.shift is None:
+        copy.path.unlink(missing_ok=True)
+        return None
+    return copy.path, copy.shift
+
+
+def _begin(copy: _Copy, stream: av.VideoStream, packet: av.Packet, muxer: str) -> None:
+    if packet.dts is None or stream.time_base is None:
+        copy.failed = True
+        return
+    options = {}
+    if muxer != "nut":
+        options = {
+            "video_track_timescale": str(stream.time_base.denominator),
+            "use_editlist": "0",
+            "movflags": "+write_colr",
+        }
+    try:
+        copy.output = av.open(str(copy.path), "w", format=muxer, options=options)
+        copy.target = copy.output.add_stream_from_template(stream)
+        copy.target.time_base = Fraction(stream.time_base)
+        copy.shift = packet.dts
+    except (OSError, ValueError, av.error.FFmpegError) as error:
+        _refused(copy, error)
+
+
+def _add(copy: _Copy, stream: av.VideoStream, packet: av.Packet) -> None:
+    if copy.output is None or copy.target is None or copy.shift is None:
+        copy.failed = True
+        return
+    pts, dts = packet.pts, packet.dts
+    if pts is None or dts is None:
+        copy.failed = True
+        return
+    if copy.low <= pts <= copy.high:
+        copy.missing -= 1
+    try:
+        # The packet may be another piece's too: it is put back as it was.
+        packet.stream = copy.target
+        packet.pts, packet.dts = pts - copy.shift, dts - copy.shift
+        copy.output.mux(packet)
+    except (OSError, ValueError, av.error.FFmpegError) as error:
+        _refused(copy, error)
+    finally:
+        packet.stream = stream
+        packet.time_base = Fraction(stream.time_base or 0)
+        packet.pts, packet.dts = pts, dts
+
+
+_DISK = (13, 28, 30, 122)  # EACCES, ENOSPC, EROFS, EDQUOT
+
+
+def _refused(copy: _Copy, error: Exception) -> None:
+    """The muxer does not take it; a full disk takes nothing."""
+    number = getattr(error, "errno", None)
+    if number in _DISK:
+        raise StoreUnusable(f"cannot write {copy.path}: {os.strerror(number)}") from error
+    copy.failed = True
+
+
+def _reads_alike(source: ReferenceSource, piece: Piece, path: Path) -> bool:
+    """Whether exactly the source's frames of the range are found in the file, at their times."""
+    first, last = source_frames(source, piece.start, piece.end)
+    try:
+        moved = reading(source, piece, path)
+        own = index_frames(path).pts
+    except SourceUnusable:
+        return False
+    wanted = moved.index.pts[first:last]
+    found = own[(own >= wanted[0]) & (own <= wanted[-1])]
+    return bool(np.array_equal(found, wanted))
