@@ -13,7 +13,7 @@ from encoder.package.verify import VerifyReport
 from ladder.document import Ladder
 
 
-def shots_of_source(path: Path, store: Path | None, report: events.Report) -> ListedShots:
+def shots_of_source(path: Path, store: Path | str | None, report: events.Report) -> ListedShots:
     """The shots of a video, from the store or by the analysis pass, kept for a later run.
 
     Raises:

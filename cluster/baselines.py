@@ -120,6 +120,7 @@ def _encode(store: Store, work: RungWork) -> Record:
             cpu_seconds={"encode": cpu_seconds},
             stage="baseline",
             version=baseline.STAGE_VERSION,
+            title=work.title.id,
         )
 
 
@@ -137,6 +138,7 @@ def _score(store: Store, work: RungWork, record: Record, wanted: tuple[str, ...]
             cpu_seconds={"vmaf": cpu_seconds / len(wanted)},
             stage="baseline-score",
             version=measure.STAGE_VERSION,
+            title=work.title.id,
         )
 
 

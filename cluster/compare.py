@@ -44,7 +44,7 @@ class CompareOptions:
     """A package."""
     source: Path | None = None
     """The title's source; by default where the run found it."""
-    store: Path | None = None
+    store: Path | str | None = None
     workers: int | None = None
     scheduler: str | None = None
 

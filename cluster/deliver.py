@@ -84,6 +84,7 @@ def sound(title: Title, store: Store) -> layout.AudioTrack | None:
                 cpu_seconds={"other": ffmpeg.children_cpu_seconds() - before},
                 stage="audio",
                 version=audio.STAGE_VERSION,
+                title=title.id,
             )
     if not record.value["audible"]:
         return None
@@ -101,6 +102,19 @@ def write_media(
     directory: Path,
 ) -> layout.WrittenPackage:
     """Write media, playlists and frame hashes into ``directory``."""
+    with store.scratch() as kept:
+        return _write_media(title, rungs, track, store, directory, kept)
+
+
+def _write_media(
+    title: Title,
+    rungs: Sequence[ChosenRung],
+    track: layout.AudioTrack | None,
+    store: Store,
+    directory: Path,
+    kept: Path,
+) -> layout.WrittenPackage:
+    store.warm(blobs=[made.media for rung in rungs for made in rung.encodes])
     package = layout.TitlePackage(
         frame_rate=title.reference.frame_rate,
         shots=tuple((shot.start, shot.end) for shot in title.shots),
@@ -112,7 +126,7 @@ def write_media(
                     layout.VideoSegment(
                         start_frame=made.shot.start,
                         end_frame=made.shot.end,
-                        media=store.path(made.media),
+                        media=store.keep(made.media, kept),
                         size=made.num_bytes,
                         sha256=made.media.sha256,
                         configuration=made.codec_sha256,

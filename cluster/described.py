@@ -48,6 +48,7 @@ def describe(title: TitleSource, store: Store) -> str:
             blobs={"title": store.put_blob(content)},
             stage="title",
             version=VERSION,
+            title=title.id,
         )
     return identity
 

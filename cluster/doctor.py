@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Literal
 
 from cluster.executor import usable_cores
-from cluster.setup import default_store
+from cluster.objects import Objects
+from cluster.remote import cache_folder
+from cluster.setup import store_place
 from encoder import ffmpeg
-from encoder.errors import ShotladderError, SourceUnusable, ToolFailed
+from encoder.errors import BadInput, ShotladderError, SourceUnusable, StoreUnusable, ToolFailed
 from encoder.recipes import CODECS
 from encoder.reference import ReferenceSource, plan_source
 from ladder.profiles import load_profile, rung_sizes
@@ -41,13 +43,13 @@ class Finding:
     state: State = "ok"
 
 
-def examine_machine(store: Path | None = None) -> tuple[Finding, ...]:
+def examine_machine(store: Path | str | None = None) -> tuple[Finding, ...]:
     """ffmpeg and what it can do, processors, memory, the store."""
     return (
         Finding("shotladder", f"{version('shotladder')}, Python {platform.python_version()}"),
         *_tool(),
         *_machine(),
-        _store(store or default_store()),
+        _store(store_place(store)),
     )
 
 
@@ -138,7 +140,13 @@ def _memory_bytes() -> int:
         return physical
 
 
-def _store(root: Path) -> Finding:
+def _store(root: Path | str) -> Finding:
+    if isinstance(root, str):
+        try:
+            Objects(root).find("nothing")
+        except (BadInput, StoreUnusable) as error:
+            return Finding("store", root, error.message, "bad")
+        return Finding("store", root, f"fetched through {cache_folder(root)}")
     existing = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     found = f"{root} ({free / 2**30:.1f} GiB free)"

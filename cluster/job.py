@@ -12,7 +12,7 @@ import contextlib
 import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version as distribution_version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,9 +32,10 @@ from cluster.executor import DaskExecutor, Executor, InlineExecutor, Task
 from cluster.keys import canonical_json
 from cluster.measuring import Measurer, Request
 from cluster.publish import check_output, publishing
-from cluster.setup import RunOptions, Setup, check_options, default_store, known_to_search, set_up
+from cluster.runs import Manifest, options_document, recorded
+from cluster.setup import RunOptions, Setup, check_options, known_to_search, set_up, store_place
 from cluster.store import open_store
-from cluster.title import find_title, open_title
+from cluster.title import features_key, find_title, open_title, shots_key
 from encoder import ffmpeg
 from encoder.errors import Infeasible
 from ladder.constraints import InfeasibleResult
@@ -54,6 +55,8 @@ class RunResult:
     run: dict[str, Any]
     """``run.json``: what it cost, where and with what; the only document that differs from run
     to run."""
+    manifest: Manifest | None = None
+    """What the store remembers of the run."""
 
 
 @dataclass
@@ -95,18 +98,32 @@ def run_title(
     """
     clock = _Clock()
     check_options(options)
-    place = options.store or default_store()
-    check_output(options.out, keep=(options.source, place))
-    with contextlib.closing(open_store(place)) as store, store.scratch() as workdir:
+    place = store_place(options.store)
+    check_output(options.out, keep=[options.source, *([place] if isinstance(place, Path) else [])])
+    with (
+        contextlib.closing(open_store(place)) as store,
+        store.scratch() as workdir,
+        contextlib.ExitStack() as stack,
+    ):
         source = open_title(options.source, workdir)
+        record = stack.enter_context(recorded(options, source, store))
         owned = executor is None
-        running = executor or DaskExecutor(workers=options.workers, scheduler=options.scheduler)
+        running = executor or DaskExecutor(
+            workers=options.workers,
+            scheduler=options.scheduler,
+            priority=options.priority,
+            warn=lambda message: report(events.Warned(message)),
+        )
         try:
             title = find_title(options.source, source, store, running, report)
             setup = set_up(options, title, store, running, report)
             measurer = Measurer(title, (setup.model,), store, running, report)
             found, reasons = _search(setup, measurer)
-            return _deliver(options, setup, found, reasons, measurer, clock)
+            done = _deliver(options, setup, found, reasons, measurer, clock)
+            record.note(measurer.keys())
+            record.note([shots_key(title.source), features_key(title.source)])
+            record.finish(options.out, len(done.ladder.rungs), done.run)
+            return replace(done, manifest=record.manifest)
         finally:
             if owned:
                 running.close()
@@ -161,6 +178,7 @@ def _deliver(
             measurer.costs,
         )
         measurer.measure(delivered, stage="also")
+    measurer.secure(delivered, stage="again")
     names = rung_names([rung.size.height for rung in plan.rungs])
     rungs = [
         ChosenRung(
@@ -235,16 +253,7 @@ def _run_document(
         "schema": "shotladder/run/1",
         "title": ladder.title.id,
         "source": str(options.source.resolve()),
-        "options": {
-            "search": options.search,
-            "codec": options.codec,
-            "preset": options.preset,
-            "profile": options.profile,
-            "heights": list(options.heights) if options.heights else None,
-            "policy": options.policy,
-            "also": list(options.also),
-            "weights": str(options.weights.resolve()) if options.weights else None,
-        },
+        "options": options_document(options),
         "encoded_now": costs.encoded,
         "scored_now": costs.scored,
         "cpu_seconds": {

@@ -15,7 +15,16 @@ from itertools import groupby
 from cluster import events
 from cluster.described import describe
 from cluster.executor import Executor
-from cluster.stages import Measured, MeasuredEncode, ShotWork, WorkDone, collect
+from cluster.pieces import bring, number_of
+from cluster.stages import (
+    Measured,
+    MeasuredEncode,
+    ShotWork,
+    WorkDone,
+    collect,
+    encode_key,
+    score_key,
+)
 from cluster.store import Store
 from cluster.tasks import Outcome, Task, worth_retrying
 from cluster.title import Title
@@ -65,6 +74,7 @@ class Measurer:
         Raises:
             ShotladderError: some of the work failed for good.
         """
+        self._prepare(requests)
         missing = [request for request in requests if not self._look_up(request)]
         total, cached = len(requests), len(requests) - len(missing)
         self.report(events.StagePlanned(stage, total, cached, unit="encodes"))
@@ -107,12 +117,15 @@ class Measurer:
             return
         title = describe(self.title.source, self.store)
         pieces = [work for _, work in works]
-        for positions in collated(pieces, self.executor.slots, lambda one, other: True):
+        brought = bring(self.title, self.store, self.report) if self.store.remote else ()
+        lies = [number_of(brought, work.shot) if brought else 0 for work in pieces]
+        for positions in collated(pieces, self.executor.slots, lies):
             unit = Unit(
                 store=self.store.place,
                 title=title,
                 models=self.models,
                 works=tuple((pieces[at].shot, pieces[at].points) for at in positions),
+                piece=brought[lies[positions[0]]] if brought else None,
             )
             yield Task(
                 id=",".join(map(str, positions)),
@@ -146,6 +159,14 @@ class Measurer:
         self.costs.encode_cpu_seconds += made.encode_cpu_seconds
         self.costs.vmaf_cpu_seconds += made.vmaf_cpu_seconds
 
+    def keys(self) -> Iterator[str]:
+        """Of the records of all that is known."""
+        for shot, point in self.known:
+            of = self.title.source, self.title.shots[shot], point
+            yield encode_key(*of)
+            for model in self.models:
+                yield score_key(*of, model)
+
     def encode(self, request: Request) -> MeasuredEncode:
         """One of :attr:`known` with all its frames.
 
@@ -167,6 +188,40 @@ class Measurer:
                 return False
             self.known[request] = found.summary()
         return True
+
+    def _prepare(self, requests: Sequence[Request]) -> None:
+        """Many records at once, where a store answers one by one slowly."""
+        title, unknown = self.title, [one for one in requests if one not in self.known]
+        if self.store.remote and unknown:
+            self.store.warm(
+                key
+                for shot, point in unknown
+                for key in (
+                    encode_key(title.source, title.shots[shot], point),
+                    *(
+                        score_key(title.source, title.shots[shot], point, model)
+                        for model in self.models
+                    ),
+                )
+            )
+
+    def secure(self, requests: Sequence[Request], stage: str) -> None:
+        """Have all that will be delivered whole: what a store lost or spoilt is made again.
+
+        Raises:
+            ShotladderError: some of the work failed for good.
+        """
+        if not self.store.remote:  # a local store has looked at every byte before
+            return
+        found = {request: self._collect(request) for request in requests}
+        self.store.warm(
+            blobs=[blob for made in found.values() if made for blob in (made.media, made.init)]
+        )
+        for request, made in found.items():
+            if made is None or not all(map(self.store.find, (made.media, made.init))):
+                del self.known[request]
+        if any(request not in self.known for request in requests):
+            self.measure(requests, stage)
 
     def _collect(self, request: Request) -> MeasuredEncode | None:
         shot, point = request

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import numpy as tensors
 
-from cluster.executor import Executor, Task
+from cluster.executor import Executor, InlineExecutor, Task
 from cluster.keys import key
 from cluster.stages import TitleSource
 from cluster.store import Store, open_store
@@ -75,7 +75,9 @@ def predict_title(
         weights=str(weights),
         store=store.place,
     )
-    (outcome,) = executor.run([Task(id="predict", function=find_prediction, arguments=(work,))])
+    # Weights are a file of this machine.
+    running = InlineExecutor() if store.remote else executor
+    (outcome,) = running.run([Task(id="predict", function=find_prediction, arguments=(work,))])
     if outcome.error is not None:
         raise outcome.error
     found: TitlePrediction = outcome.result
@@ -99,6 +101,7 @@ def find_prediction(work: PredictionWork) -> TitlePrediction:
                 blobs={"prediction": store.put_blob(_packed(_predict(work)))},
                 stage="predict",
                 version=PREDICTION_VERSION,
+                title=work.source.id,
             )
     return _unpacked(store.path(record.blobs["prediction"]).read_bytes(), work)
 

@@ -47,11 +47,14 @@ class RunOptions:
     heights: tuple[int, ...] | None = None
     """Rung heights instead of the profile's."""
     policy: Policy = "locked"
-    store: Path | None = None
+    store: Path | str | None = None
+    """A folder, or a URL such as ``s3://bucket/folder``."""
     workers: int | None = None
     """Local workers; the machine's cores by default."""
     scheduler: str | None = None
     """Address of a running Dask scheduler instead of local workers."""
+    priority: int = 0
+    """Among runs on one scheduler: the higher goes first."""
     also: tuple[str, ...] = ()
     """Quality models measured on delivered segments beside the title's own."""
     weights: Path | None = None
@@ -73,12 +76,17 @@ class Setup:
     """What the search starts from, where it predicts."""
 
 
-def default_store() -> Path:
-    """``SHOTLADDER_STORE``, or a folder in the user's cache."""
-    if set_by_user := os.environ.get(STORE_VARIABLE):
-        return Path(set_by_user)
+def default_store() -> Path | str:
+    """``SHOTLADDER_STORE``, which may be a URL, or a folder in the user's cache."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "shotladder" / "store"
+    return store_place(os.environ.get(STORE_VARIABLE) or Path(cache) / "shotladder" / "store")
+
+
+def store_place(asked: Path | str | None) -> Path | str:
+    """A folder, or a URL as it was given; :func:`default_store` where nothing was asked."""
+    if asked is None:
+        return default_store()
+    return asked if "://" in str(asked) else Path(asked)
 
 
 def check_options(options: RunOptions) -> None:

@@ -33,6 +33,18 @@ class TitleSource:
     reference: ReferenceSource
     sha256: str
     """Of the source's bytes: what keys hold instead of its path."""
+    piece: ReferenceSource | None = None
+    """Where frames are read instead, on a worker that has a piece of the source."""
+
+    @property
+    def id(self) -> str:
+        """First 16 hexadecimal digits of the source's digest."""
+        return self.sha256[:16]
+
+    @property
+    def readable(self) -> ReferenceSource:
+        """What frames are read from here. Keys are made of :attr:`reference`."""
+        return self.piece or self.reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,19 +173,23 @@ def encode_and_score(work: ShotWork) -> WorkDone:
     store = open_store(work.store)
     title, shot = work.title, work.shot
     with store.claim(*(encode_key(title, shot, point) for point in work.points)):
-        encode_cpu, encoded = _encode_missing(store, title, shot, work.points)
+        encode_cpu, encoded = _encode_missing(store, title, shot, work.points, work.models)
         vmaf_cpu, scored = _score_missing(store, title, shot, work.points, work.models)
     return WorkDone(encoded, scored, encode_cpu, vmaf_cpu)
 
 
 def _encode_missing(
-    store: Store, title: TitleSource, shot: Shot, points: Sequence[OperatingPoint]
+    store: Store,
+    title: TitleSource,
+    shot: Shot,
+    points: Sequence[OperatingPoint],
+    wanted: Sequence[str],
 ) -> tuple[float, int]:
-    missing = [p for p in points if store.get(encode_key(title, shot, p)) is None]
+    missing = [p for p in points if not _encoded(store, title, shot, p, wanted)]
     if not missing:
         return 0.0, 0
     with store.scratch() as scratch:
-        encodes, cpu_seconds = encode.encode_shot(title.reference, shot, missing, scratch)
+        encodes, cpu_seconds = encode.encode_shot(title.readable, shot, missing, scratch)
         share = cpu_seconds / len(encodes)
         for made in encodes:
             store.publish(
@@ -186,8 +202,20 @@ def _encode_missing(
                 cpu_seconds={"encode": share},
                 stage="encode",
                 version=encode.STAGE_VERSION,
+                title=title.id,
             )
     return cpu_seconds, len(missing)
+
+
+def _encoded(
+    store: Store, title: TitleSource, shot: Shot, point: OperatingPoint, wanted: Sequence[str]
+) -> bool:
+    """Whether the encode is there and, if it is to be scored, whole."""
+    record = store.get(encode_key(title, shot, point))
+    if record is None:
+        return False
+    scored = all(store.get(score_key(title, shot, point, model)) is not None for model in wanted)
+    return scored or store.intact(record)
 
 
 def _score_missing(
@@ -226,7 +254,7 @@ def _score(
             for number, point in enumerate(points)
         ]
         results, cpu_seconds = measure.measure(
-            title.reference, shot.start, shot.end, encodes, wanted, scratch
+            title.readable, shot.start, shot.end, encodes, wanted, scratch
         )
         share = cpu_seconds / (len(points) * len(wanted))
         for point, scores in zip(points, results, strict=True):
@@ -240,6 +268,7 @@ def _score(
                     cpu_seconds={"vmaf": share},
                     stage="score",
                     version=measure.STAGE_VERSION,
+                    title=title.id,
                 )
     return cpu_seconds
 

@@ -69,7 +69,7 @@ class SweepOptions:
     """Rung heights instead of the profile's."""
     also: tuple[str, ...] = ()
     """Quality models beside each title's own."""
-    store: Path | None = None
+    store: Path | str | None = None
     workers: int | None = None
     scheduler: str | None = None
 
@@ -217,7 +217,7 @@ def add_packages(
     *,
     catalog: Path | None = None,
     source: Path | None = None,
-    store: Path | None = None,
+    store: Path | str | None = None,
 ) -> int:
     """Add what finished packages have measured to the table; how many rows it has then.
 

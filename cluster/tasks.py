@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from encoder.errors import ShotladderError, ToolFailed, ToolTimedOut
+from encoder.errors import ShotladderError, StoreUnusable, ToolFailed, ToolTimedOut
 
 RETRIES = 2
 """How often a task is run again after a failure that may not come again."""
@@ -62,6 +62,8 @@ def worth_retrying(error: Exception | None, attempt: int = 1) -> bool:
     """
     if isinstance(error, ToolTimedOut):
         return attempt < 2
+    if isinstance(error, StoreUnusable):  # a network comes back
+        return bool(error.context.get("passing"))
     if isinstance(error, ShotladderError):
         return isinstance(error, ToolFailed)
     return isinstance(error, OSError | MemoryError)

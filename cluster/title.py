@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from cluster import events
-from cluster.executor import Executor, Task
+from cluster.executor import Executor, InlineExecutor, Task
 from cluster.keys import file_sha256, key
 from cluster.stages import TitleSource
 from cluster.store import Record, Store, open_store
@@ -126,7 +126,9 @@ def find_title(
     frames = source.reference.frames
     report(events.StagePlanned("shots", frames, unit="frames"))
     task = Task(id="shots", function=find_shots, arguments=(source, store.place), label="shots")
-    (outcome,) = executor.run([task])
+    # Workers may not see the source yet: its pieces are cut at its shots.
+    running = InlineExecutor() if store.remote else executor
+    (outcome,) = running.run([task])
     if outcome.error is not None:
         raise outcome.error
     report(events.StageProgress("shots", frames, frames))
@@ -183,6 +185,7 @@ def _analyse(source: TitleSource, store: Store) -> None:
                 value=[[shot.start, shot.end, list(shot.cuts)] for shot in shots],
                 stage="shots",
                 version=SHOTS_VERSION,
+                title=source.id,
             )
         vectors = np.array([shot.values for shot in extractor.shots(_shots(found))], FEATURES_DTYPE)
         store.publish(
@@ -192,6 +195,7 @@ def _analyse(source: TitleSource, store: Store) -> None:
             cpu_seconds={"other": time.process_time() - before},
             stage="features",
             version=FEATURES_VERSION,
+            title=source.id,
         )
 
 

@@ -8,11 +8,13 @@ is there, and one that fails takes no other along.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cluster.described import described
+from cluster.pieces import StoredPiece, fetched
 from cluster.stages import ShotWork, WorkDone, encode_and_score
+from cluster.store import open_store
 from cluster.tasks import portable
 from encoder.errors import StoreUnusable
 from encoder.media import OperatingPoint, Shot
@@ -35,6 +37,8 @@ class Unit:
     """Key of what the title is, see :mod:`cluster.described`."""
     models: tuple[str, ...]
     works: tuple[tuple[Shot, tuple[OperatingPoint, ...]], ...]
+    piece: StoredPiece | None = None
+    """That holds these shots, for workers that do not see the source."""
 
     @property
     def label(self) -> str:
@@ -59,6 +63,8 @@ def perform_unit(unit: Unit) -> tuple[Result, ...]:
         ToolFailed, FrameMismatch, StoreUnusable: as the stages do.
     """
     title = described(unit.store, unit.title)
+    if unit.piece is not None:
+        title = fetched(title, unit.piece, open_store(unit.store))
     works = [ShotWork(title, shot, points, unit.models, unit.store) for shot, points in unit.works]
     if len(works) == 1:
         return (encode_and_score(works[0]),)
@@ -75,12 +81,10 @@ def perform_unit(unit: Unit) -> tuple[Result, ...]:
     return tuple(results)
 
 
-def collated(
-    works: Sequence[ShotWork], slots: int, together: Callable[[ShotWork, ShotWork], bool]
-) -> Iterator[list[int]]:
+def collated(works: Sequence[ShotWork], slots: int, lies: Sequence[int]) -> Iterator[list[int]]:
     """Positions in ``works`` that make a unit: neighbours, about equal in cost.
 
-    ``together`` says whether two neighbours may share one.
+    ``lies`` says of each in which piece of the source it lies; a unit is of one piece.
     """
     total = sum(work.cost for work in works)
     wanted = max(
@@ -90,9 +94,7 @@ def collated(
     unit: list[int] = []
     cost = 0.0
     for position, work in enumerate(works):
-        if unit and (
-            cost + work.cost / 2 > share or not together(works[unit[-1]], works[position])
-        ):
+        if unit and (cost + work.cost / 2 > share or lies[unit[-1]] != lies[position]):
             yield unit
             unit, cost = [], 0.0
         unit.append(position)

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import av.error
@@ -184,7 +185,7 @@ def _ended(copy: _Copy) -> tuple[Path, int] | None:
     return copy.path, copy.shift
 
 
-def _begin(copy: _Copy, stream: av.VideoStream, packet: av.Packet, muxer: str) -> None:
+def _begin(copy: _Copy, stream: av.VideoStream, packet: Any, muxer: str) -> None:
     if packet.dts is None or stream.time_base is None:
         copy.failed = True
         return
@@ -204,7 +205,7 @@ def _begin(copy: _Copy, stream: av.VideoStream, packet: av.Packet, muxer: str) -
         _refused(copy, error)
 
 
-def _add(copy: _Copy, stream: av.VideoStream, packet: av.Packet) -> None:
+def _add(copy: _Copy, stream: av.VideoStream, packet: Any) -> None:
     if copy.output is None or copy.target is None or copy.shift is None:
         copy.failed = True
         return

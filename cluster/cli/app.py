@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cluster.cli import cluster as cluster_commands
-from cluster.cli.options import Heights, Json, Scheduler, StorePath, Workers, heights_in
+from cluster.cli.housekeeping import runs_app, store_app
+from cluster.cli.options import Heights, Json, Priority, Scheduler, StorePath, Workers, heights_in
 from cluster.cli.output import announced, finish, say, show, write_lines
 from cluster.cli.sweep import sweep
 from encoder.errors import BadInput
@@ -63,7 +64,12 @@ def root(
 @app.command()
 def run(
     context: typer.Context,
-    source: Source,
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="SOURCE", help="A video file. With `--from`: where it is now, if it has moved."
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -118,8 +124,19 @@ def run(
             show_default=False,
         ),
     ] = None,
+    repeat: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="Repeat a run (see `runs list`) with its source and options, and compare the "
+            "package with what it gave.",
+            show_default=False,
+        ),
+    ] = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
+    priority: Priority = 0,
     store: StorePath = None,
     json: Json = False,
 ) -> None:
@@ -130,11 +147,14 @@ def run(
     """
     if out is None and not plan:
         raise BadInput("run needs --out DIR, a new or empty directory for the package (or --plan)")
-    from cluster import estimate, job
-    from cluster.setup import RunOptions
+    from cluster import estimate, job, runs
+    from cluster.setup import RunOptions, store_place
 
+    before = runs.find_run(store_place(store), repeat) if repeat else None
+    if source is None and before is None:
+        raise BadInput("run needs SOURCE, a video file (or --from RUN); `shotladder run --help`")
     options = RunOptions(
-        source=source,
+        source=source or Path(before.source.path if before else ""),
         out=out or Path(),
         search=search,
         codec=codec,
@@ -145,10 +165,13 @@ def run(
         store=store,
         workers=workers,
         scheduler=scheduler,
+        priority=priority,
         also=tuple(also or ()),
         weights=weights,
     )
-    report = announced(context.obj, "plan" if plan else "run", source)
+    if before is not None:
+        options = runs.repeated(before, options)
+    report = announced(context.obj, "plan" if plan else "run", options.source)
     from cluster.cli import views
 
     if plan:
@@ -161,6 +184,8 @@ def run(
         )
         return
     done = job.run_title(options, report)
+    if before is not None and done.manifest is not None:
+        runs.check_repeated(before, done.manifest)
 
     def view() -> None:
         say(views.run_summary(done.ladder, done.run, str(done.out)))
@@ -373,5 +398,7 @@ def _policy(text: str) -> Policy:
 
 
 app.command()(sweep)
+app.add_typer(runs_app)
+app.add_typer(store_app)
 for one in cluster_commands.COMMANDS:
     app.command()(one)

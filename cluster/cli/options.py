@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,12 +12,13 @@ Json = Annotated[
     bool, typer.Option("--json", help="NDJSON on stdout; the last line is `done` or `error`.")
 ]
 StorePath = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--store",
-        metavar="PATH",
+        metavar="PATH|URL",
         envvar="SHOTLADDER_STORE",
-        help="Where finished work is kept, to be used again. [default: ~/.cache/shotladder/store]",
+        help="Where finished work is kept, to be used again: a folder, or `s3://bucket/folder`. "
+        "[default: ~/.cache/shotladder/store]",
         show_default=False,
     ),
 ]
@@ -32,8 +32,8 @@ Scheduler = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help="Run on the Dask cluster at this address, `tcp://...`, whose workers see the same "
-        "files.",
+        help="Run on the Dask cluster at this address, `tcp://...`. Its workers see the same "
+        "store, and the same files unless that is a URL.",
         show_default=False,
     ),
 ]
@@ -44,6 +44,14 @@ Heights = Annotated[
         help="Candidate heights instead of the profile's, for example `234,360,720`. The "
         "source's own is always one.",
         show_default=False,
+    ),
+]
+
+
+Priority = Annotated[
+    int,
+    typer.Option(
+        metavar="N", help="Among runs on one scheduler: the higher goes first, equals take turns."
     ),
 ]
 
