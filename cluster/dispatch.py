@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from cluster import metrics
 from cluster.identity import Identity, own_identity
 from cluster.tasks import Outcome, Task, perform, worth_retrying
 from encoder.errors import BadInput, ShotladderError, WorkerLost
@@ -244,6 +245,7 @@ class Dispatch:
                 )
             )
         else:
+            metrics.QUEUE.set(0)
             self._outcomes.put(None)
 
     def _loop(self) -> None:
@@ -257,6 +259,7 @@ class Dispatch:
                 )
             if (now := time.monotonic()) - counted >= COUNT_SECONDS:
                 before, slots, counted = slots, self._roll.slots(), now
+                metrics.SLOTS.set(slots)
                 for news in self._roll.refused():
                     self._outcomes.put(news)
                 if slots and not before and alone_since is not None:
@@ -264,6 +267,7 @@ class Dispatch:
                 alone_since = None if slots else (alone_since or now)
             if alone_since is not None:
                 self._check_alone(now - alone_since)
+            metrics.QUEUE.set(len(self._waiting) + len(self._running))
             wanted = slots * self._roll.depth
             self._fill(wanted)
             with contextlib.suppress(queue.Empty):
@@ -348,12 +352,14 @@ class Dispatch:
         except Exception as error:
             outcome = Outcome(task.id, error=error)
         if lost:
+            metrics.RETRIES.labels("scheduler lost").inc()
             self._waiting.appendleft((task, attempt))
             with contextlib.suppress(Exception):  # a scheduler that came back knows no topic
                 self._client.subscribe_topic(self._topic, self._note)
         elif died and self._again(task, attempt, future.key):
-            pass
+            metrics.RETRIES.labels("worker died").inc()
         elif attempt <= self._retries and worth_retrying(outcome.error, attempt):
+            metrics.RETRIES.labels(type(outcome.error).__name__).inc()
             self._waiting.appendleft((task, attempt + 1))
         else:
             self._outcomes.put(replace(outcome, attempts=attempt))

@@ -90,6 +90,15 @@ class Warned:
 
 
 @dataclass(frozen=True, slots=True)
+class Noted:
+    """Something worth knowing, such as where a cluster's dashboard is."""
+
+    type: ClassVar[str] = "note"
+    message: str
+    """One line."""
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The command has succeeded. Last."""
 
@@ -126,7 +135,7 @@ class Failed:
         )
 
 
-Event = Started | StagePlanned | StageProgress | Round | Warned | Done | Failed
+Event = Started | StagePlanned | StageProgress | Round | Warned | Noted | Done | Failed
 Report = Callable[[Event], None]
 """Where a run sends its events. Must return quickly, and is called from one thread."""
 

@@ -124,6 +124,7 @@ class DaskExecutor:
         dashboard: bool = False,
         priority: int = 0,
         warn: Callable[[str], None] = lambda message: None,
+        tell: Callable[[str], None] = lambda message: None,
     ) -> None:
         """``workers`` processes on this machine (default: its cores), or those of ``scheduler``.
 
@@ -146,6 +147,7 @@ class DaskExecutor:
         self._dashboard = dashboard
         self._priority = priority
         self._warn = warn
+        self._tell = tell
         self._stack = contextlib.ExitStack()
         self._client: Any = None
         self._cluster: Any = None
@@ -168,10 +170,13 @@ class DaskExecutor:
 
     @property
     def dashboard_link(self) -> str | None:
-        """Where Dask's dashboard is, if it was asked for and the cluster runs."""
-        if not self._dashboard or self._client is None:
+        """Where Dask's dashboard is, if the cluster runs and has one."""
+        if self._client is None:
             return None
-        return str(self._client.dashboard_link)
+        if self._scheduler is not None:
+            services = self._client.sync(self._client.scheduler.identity)["services"]
+            return str(self._client.dashboard_link) if "dashboard" in services else None
+        return str(self._client.dashboard_link) if self._dashboard else None
 
     def start(self) -> None:
         """Start or join the cluster now instead of with the first task.
@@ -206,6 +211,8 @@ class DaskExecutor:
             else:
                 self._client = _joined(self._scheduler)
                 self._roll = SharedRoll(self._client)
+                if link := self.dashboard_link:
+                    self._tell(f"the cluster's dashboard is at {link}")
         except Exception as error:
             self.close()
             if self._scheduler is None:

@@ -113,6 +113,7 @@ def run_title(
             scheduler=options.scheduler,
             priority=options.priority,
             warn=lambda message: report(events.Warned(message)),
+            tell=lambda message: report(events.Noted(message)),
         )
         try:
             title = find_title(options.source, source, store, running, report)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
-from cluster import events
+from cluster import events, metrics
 from cluster.described import describe
 from cluster.executor import Executor
 from cluster.pieces import bring, number_of
@@ -77,6 +77,7 @@ class Measurer:
         self._prepare(requests)
         missing = [request for request in requests if not self._look_up(request)]
         total, cached = len(requests), len(requests) - len(missing)
+        metrics.CACHED.inc(cached)
         self.report(events.StagePlanned(stage, total, cached, unit="encodes"))
         works = list(self._grouped(missing))
         expected = sum(work.cost for _, work in works)
@@ -88,10 +89,12 @@ class Measurer:
             units = {task.id: task for task in pending}
             for outcome in self.executor.run(pending):
                 task = units[outcome.task_id]
+                metrics.BUSY.labels(outcome.worker).inc(outcome.seconds)
                 unit: Unit = task.arguments[0]
                 for at, result in enumerate(_results(outcome, unit)):
                     if isinstance(result, Exception):
                         if len(unit.works) > 1 and _may_pass(result):
+                            metrics.RETRIES.labels("part of a unit").inc()
                             again.append(self._alone(task, at, result))
                             continue
                         if not isinstance(result, ShotladderError):
@@ -154,6 +157,11 @@ class Measurer:
         )
 
     def _add(self, made: WorkDone) -> None:
+        metrics.ENCODES.inc(made.encoded)
+        metrics.SCORES.inc(made.scored)
+        metrics.BYTES.inc(made.encoded_bytes)
+        metrics.CPU_SECONDS.labels("encode").inc(made.encode_cpu_seconds)
+        metrics.CPU_SECONDS.labels("vmaf").inc(made.vmaf_cpu_seconds)
         self.costs.encoded += made.encoded
         self.costs.scored += made.scored
         self.costs.encode_cpu_seconds += made.encode_cpu_seconds

@@ -28,6 +28,7 @@ from cluster.events import (
     Done,
     Event,
     Failed,
+    Noted,
     Report,
     Round,
     StagePlanned,
@@ -227,6 +228,8 @@ def describe(event: Event) -> str:
             return f"round {event.number}: {event.wanted} encodes to measure{reason}"
         case Warned():
             return f"warning: {event.message}"
+        case Noted():
+            return event.message
         case Failed():
             return "\n".join([f"error: {event.message}", *_reproduction(event)])
         case Done():

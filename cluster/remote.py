@@ -43,8 +43,9 @@ CACHE_VARIABLE = "SHOTLADDER_CACHE"
 """Folder for what is fetched; default: beside the default store."""
 LIMIT_VARIABLE = "SHOTLADDER_CACHE_GB"
 DEFAULT_LIMIT_GB = 20.0
-PINNED = 64
-"""Files handed out last by this process stay, whatever the limit."""
+PINNED, LEAST_PINNED = 64, 8
+"""Files handed out last by this process stay: so many, or as many as take half of the limit, but
+these few whatever the limit."""
 PRESENT_SECONDS = 60.0
 """How long an object that was seen is taken to be still there."""
 STREAMS = 16
@@ -80,7 +81,7 @@ class RemoteStore(Store):
         self.place = self.objects.url
         self._limit = cache_limit() if limit is None else limit
         self._fetched = 0
-        self._pins: deque[int] = deque()
+        self._pins: deque[tuple[int, int]] = deque()
         self._records: OrderedDict[str, Record] = OrderedDict()
         self._present: dict[str, float] = {}
         self._lock = threading.Lock()
@@ -100,7 +101,7 @@ class RemoteStore(Store):
         """As :meth:`Store.close`; and let go of the cache's files."""
         with self._lock:
             while self._pins:
-                os.close(self._pins.popleft())
+                os.close(self._pins.popleft()[0])
         super().close()
 
     # -- blobs ---------------------------------------------------------------------------------
@@ -295,6 +296,7 @@ class RemoteStore(Store):
                 self.objects.delete(_blob_name(blob))
                 return False
             super().put_blob(folder / "blob", move=True)
+            self._pinned(blob)  # before room is made
         self._seen(blob.sha256)
         self._grew(blob.size)
         return True
@@ -316,9 +318,11 @@ class RemoteStore(Store):
         with contextlib.suppress(OSError):
             os.utime(found, ns=(time.time_ns(), status.st_mtime_ns))
         with self._lock:
-            self._pins.append(descriptor)
-            if len(self._pins) > PINNED:
-                os.close(self._pins.popleft())
+            self._pins.append((descriptor, status.st_size))
+            while len(self._pins) > LEAST_PINNED and (
+                len(self._pins) > PINNED or sum(size for _, size in self._pins) > self._limit / 2
+            ):
+                os.close(self._pins.popleft()[0])
         return found
 
     def _grew(self, size: int) -> None:

@@ -128,6 +128,8 @@ class WorkDone:
     scored: int
     encode_cpu_seconds: float
     vmaf_cpu_seconds: float
+    encoded_bytes: int = 0
+    """Of media segments made now."""
 
 
 def encode_key(title: TitleSource, shot: Shot, point: OperatingPoint) -> str:
@@ -173,9 +175,9 @@ def encode_and_score(work: ShotWork) -> WorkDone:
     store = open_store(work.store)
     title, shot = work.title, work.shot
     with store.claim(*(encode_key(title, shot, point) for point in work.points)):
-        encode_cpu, encoded = _encode_missing(store, title, shot, work.points, work.models)
+        encode_cpu, encoded, size = _encode_missing(store, title, shot, work.points, work.models)
         vmaf_cpu, scored = _score_missing(store, title, shot, work.points, work.models)
-    return WorkDone(encoded, scored, encode_cpu, vmaf_cpu)
+    return WorkDone(encoded, scored, encode_cpu, vmaf_cpu, size)
 
 
 def _encode_missing(
@@ -184,10 +186,10 @@ def _encode_missing(
     shot: Shot,
     points: Sequence[OperatingPoint],
     wanted: Sequence[str],
-) -> tuple[float, int]:
+) -> tuple[float, int, int]:
     missing = [p for p in points if not _encoded(store, title, shot, p, wanted)]
     if not missing:
-        return 0.0, 0
+        return 0.0, 0, 0
     with store.scratch() as scratch:
         encodes, cpu_seconds = encode.encode_shot(title.readable, shot, missing, scratch)
         share = cpu_seconds / len(encodes)
@@ -204,7 +206,7 @@ def _encode_missing(
                 version=encode.STAGE_VERSION,
                 title=title.id,
             )
-    return cpu_seconds, len(missing)
+    return cpu_seconds, len(missing), sum(made.num_bytes for made in encodes)
 
 
 def _encoded(

@@ -28,6 +28,9 @@ from encoder.errors import StoreUnusable, ToolFailed, ToolTimedOut
 ENVIRONMENT_VARIABLE = "SHOTLADDER_FFMPEG"
 """Names an ffmpeg to use instead of the one that ``imageio-ffmpeg`` ships."""
 
+PATIENCE_VARIABLE = "SHOTLADDER_PATIENCE"
+"""Factor on how long processes may take before they count as hung: more for slow machines."""
+
 STDERR_TAIL_BYTES = 8_192
 DEFAULT_TIMEOUT_SECONDS = 3_600.0
 
@@ -74,7 +77,7 @@ def patience(frames: int) -> float:
 
     Generous: a frame of 2160p takes less than a second even on a machine that does other work.
     """
-    return 600.0 + 2.0 * frames
+    return float(os.environ.get(PATIENCE_VARIABLE) or 1) * (600.0 + 2.0 * frames)
 
 
 @dataclass(frozen=True, slots=True)

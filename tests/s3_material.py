@@ -63,8 +63,8 @@ class S3Server:
 
 
 @contextlib.contextmanager
-def s3_server(folder: Path) -> Iterator[S3Server]:
-    server = S3Server(folder / "s3.log")
+def s3_server(folder: Path, host: str = "127.0.0.1") -> Iterator[S3Server]:
+    server = S3Server(folder / "s3.log", host)
     before = {name: os.environ.get(name) for name in server.environment}
     os.environ.update(server.environment)
     from cluster.objects import _filesystem

@@ -134,6 +134,14 @@ def run(
             show_default=False,
         ),
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="While it runs, serve its numbers for Prometheus at `http://127.0.0.1:N/metrics`.",
+            show_default=False,
+        ),
+    ] = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
     priority: Priority = 0,
@@ -147,7 +155,7 @@ def run(
     """
     if out is None and not plan:
         raise BadInput("run needs --out DIR, a new or empty directory for the package (or --plan)")
-    from cluster import estimate, job, runs
+    from cluster import estimate, job, metrics, runs
     from cluster.setup import RunOptions, store_place
 
     before = runs.find_run(store_place(store), repeat) if repeat else None
@@ -183,7 +191,8 @@ def run(
             view=lambda: show(views.estimate_view(expected)),
         )
         return
-    done = job.run_title(options, report)
+    with metrics.served(metrics_port):
+        done = job.run_title(options, report)
     if before is not None and done.manifest is not None:
         runs.check_repeated(before, done.manifest)
 

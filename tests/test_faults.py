@@ -1,0 +1,315 @@
+"""Whatever dies on a cluster: the package is the one of an undisturbed run, and no encode that was
+finished is made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from cluster.job import RunResult
+from fixtures.clips import make
+from tests.cluster_material import Site, command, ffmpegs, kill_tree, site, until
+from tests.running import SMALL, contents, records, run_inline
+from tests.s3_material import s3_server
+
+ASKED = ("--preset", "ultrafast", "--heights", "90", "--search", "sparse", "--json")
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    source: Path
+    out: Path
+    store: Path
+    result: RunResult
+
+    @property
+    def encodes(self) -> int:
+        encoded: int = self.result.run["encoded_now"]
+        return encoded
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    source = make(SMALL, folder / "title.mp4")
+    out, store = folder / "out", folder / "store"
+    result = run_inline(source, out, store, heights=(90,), search="sparse")
+    return Undisturbed(source, out, store, result)
+
+
+class Round:
+    """One run on a cluster of two workers, to be disturbed."""
+
+    def __init__(self, undisturbed: Undisturbed, folder: Path, made: Site) -> None:
+        self.undisturbed, self.folder, self.site = undisturbed, folder, made
+        self.out, self.store = folder / "place" / "out", folder / "store"
+        self.kept: dict[str, tuple[int, int]] = {}
+        self.client = self.start()
+
+    def start(self) -> subprocess.Popen[str]:
+        words = ["run", self.undisturbed.source, "--out", self.out, "--store", self.store]
+        return command(*words, "--scheduler", self.site.address, *ASKED)
+
+    def encoding(self) -> list[psutil.Process]:
+        return ffmpegs(self.site.processes)
+
+    def wait_until_encoding(self, least: int = 1) -> psutil.Process:
+        """An ffmpeg at work, when some encodes are finished."""
+
+        def ready() -> bool:
+            if self.client.poll() is not None:
+                said, complaints = self.client.communicate()
+                raise AssertionError(said[-1000:] + complaints[-1000:])
+            return self.encoded() >= least and bool(self.encoding())
+
+        until(ready, 200)
+        self.kept = records(self.store, "encode")
+        found = self.encoding()
+        return found[0] if found else self.wait_until_encoding(least)
+
+    def encoded(self) -> int:
+        return len(records(self.store)) if self.store.exists() else 0
+
+    def finish(self) -> dict[str, Any]:
+        said, complaints = self.client.communicate(timeout=280)
+        assert self.client.returncode == 0, said[-1500:] + complaints[-1500:]
+        run: dict[str, Any] = json.loads(said.splitlines()[-1])["result"]["run"]
+        assert contents(self.out) == contents(self.undisturbed.out)
+        now = records(self.store, "encode")
+        assert now.keys() == records(self.undisturbed.store, "encode").keys()
+        assert now.items() >= self.kept.items()  # nothing finished was written again
+        return run
+
+
+@pytest.fixture
+def disturbed(undisturbed: Undisturbed, tmp_path: Path) -> Iterator[Round]:
+    with site(tmp_path / "site") as made:
+        round_ = Round(undisturbed, tmp_path, made)
+        try:
+            yield round_
+        finally:
+            kill_tree(round_.client)
+
+
+def worker_of(round_: Round, ffmpeg: psutil.Process) -> subprocess.Popen[str]:
+    """The machine, so to speak, on which it runs."""
+    parents = {one.pid for one in ffmpeg.parents()}
+    return next(process for process in round_.site.processes if process.pid in parents)
+
+
+def test_kill_9_of_a_worker_in_an_encode(disturbed: Round) -> None:
+    """The whole command with all it started, as when its machine loses power."""
+    victim = worker_of(disturbed, disturbed.wait_until_encoding())
+    kill_tree(victim)
+    disturbed.site.start_worker()
+    run = disturbed.finish()
+    assert run["encoded_now"] <= disturbed.undisturbed.encodes
+
+
+def test_kill_9_of_the_scheduler(disturbed: Round) -> None:
+    disturbed.wait_until_encoding()
+    kill_tree(disturbed.site.scheduler)
+    time.sleep(1)
+    disturbed.site.start_scheduler()
+    disturbed.finish()
+
+
+def test_kill_9_of_the_client(disturbed: Round) -> None:
+    disturbed.wait_until_encoding()
+    kill_tree(disturbed.client)
+    disturbed.client = disturbed.start()
+    run = disturbed.finish()
+    assert run["encoded_now"] <= disturbed.undisturbed.encodes - len(disturbed.kept)
+
+
+def test_a_slow_worker(disturbed: Round) -> None:
+    """One that runs a twentieth of the time."""
+    slow = worker_of(disturbed, disturbed.wait_until_encoding(0))
+    ended = threading.Event()
+
+    def hinder() -> None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            while not ended.is_set():
+                family = psutil.Process(slow.pid).children(recursive=True)
+                for number, seconds in ((signal.SIGSTOP, 1.0), (signal.SIGCONT, 0.05)):
+                    for one in family:
+                        with contextlib.suppress(psutil.NoSuchProcess):
+                            one.send_signal(number)
+                    time.sleep(seconds)
+
+    thread = threading.Thread(target=hinder)
+    thread.start()
+    try:
+        run = disturbed.finish()
+    finally:
+        ended.set()
+        thread.join()
+    assert run["encoded_now"] <= disturbed.undisturbed.encodes
+
+
+def test_a_hung_ffmpeg(undisturbed: Undisturbed, tmp_path: Path) -> None:
+    """Stopped for ever, as on a dead network disk: it is killed after its time and run again."""
+    with site(tmp_path / "site", workers=0) as made:
+        for _ in range(2):
+            made.start_worker(SHOTLADDER_PATIENCE="0.03")
+        round_ = Round(undisturbed, tmp_path, made)
+        try:
+            victim = round_.wait_until_encoding(0)
+            victim.send_signal(signal.SIGSTOP)
+            round_.finish()
+            assert not victim.is_running()
+        finally:
+            kill_tree(round_.client)
+
+
+@contextlib.contextmanager
+def killing(find: Callable[[], list[psutil.Process]]) -> Iterator[list[int]]:
+    ended = threading.Event()
+    killed: list[int] = []
+
+    def hunt() -> None:
+        while not ended.is_set():
+            for one in find():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.kill()
+                    killed.append(one.pid)
+            time.sleep(0.005)
+
+    thread = threading.Thread(target=hunt)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_a_poison_shot_is_named_and_the_others_are_kept(disturbed: Round) -> None:
+    """Each ffmpeg that reads the second shot is killed. Then what kills them is gone."""
+    ranges = ("start_pts",)
+    shots = [segment for segment in disturbed.undisturbed.result.ladder.rungs[0].segments]
+    poisoned = shots[1]
+    from encoder.reference import plan_source
+
+    index = plan_source(disturbed.undisturbed.source, disturbed.folder).index
+    word = f"start_pts={int(index.pts[poisoned.start_frame])}"
+    with killing(lambda: ffmpegs(disturbed.site.processes, *ranges, word, "libx264")) as killed:
+        said, _ = disturbed.client.communicate(timeout=280)
+    assert disturbed.client.returncode == 1
+    failure = json.loads(said.splitlines()[-1])
+    assert f"frames {poisoned.start_frame} to {poisoned.end_frame}" in failure["message"]
+    assert "run the same command again" in failure["message"]
+    assert len(killed) >= 3
+    assert not disturbed.out.exists()
+    kept = disturbed.kept = records(disturbed.store, "encode")
+    others = disturbed.undisturbed.encodes * 2 // 3
+    assert len(kept) == others
+    disturbed.client = disturbed.start()
+    assert disturbed.finish()["encoded_now"] == disturbed.undisturbed.encodes - others
+
+
+def mounted(folder: Path, size: str) -> bool:
+    folder.mkdir(parents=True, exist_ok=True)
+    words = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    return subprocess.run(words, capture_output=True).returncode == 0
+
+
+def test_a_full_disk(undisturbed: Undisturbed, tmp_path: Path) -> None:
+    """The store's disk fills up while the run goes; then there is room."""
+    disk = tmp_path / "disk"
+    if not mounted(disk, "64m"):
+        pytest.skip("a small disk of our own takes root")
+    try:
+        with site(tmp_path / "site") as made:
+            round_ = Round(undisturbed, disk, made)
+            try:
+                round_.wait_until_encoding(0)
+                filler = disk / "filler"
+                with contextlib.suppress(OSError), filler.open("wb") as file:
+                    while True:
+                        file.write(b"x" * 65536)
+                        file.flush()
+                said, complaints = round_.client.communicate(timeout=280)
+                assert round_.client.returncode == 1, said + complaints
+                failure = json.loads(said.splitlines()[-1])
+                assert "\n" not in failure["message"]
+                assert "space" in failure["message"] or "full" in failure["message"]
+                round_.kept = records(round_.store, "encode")
+                filler.unlink()
+                round_.client = round_.start()
+                run = round_.finish()
+                assert run["encoded_now"] == undisturbed.encodes - len(round_.kept)
+            finally:
+                kill_tree(round_.client)
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], capture_output=True)
+
+
+@contextlib.contextmanager
+def two_hosts() -> Iterator[tuple[str, str, Callable[[bool], None]]]:
+    """A network namespace with a wire to ours: our address, its name, a switch for the wire."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("network namespaces take root and iproute2")
+    name = f"shot{os.getpid()}"
+    ours, theirs = f"va{os.getpid()}", f"vb{os.getpid()}"
+    subnet = f"10.{77 + os.getpid() % 100}.{os.getpid() % 250}"
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True, capture_output=True)
+
+    try:
+        ip("netns", "add", name)
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"no network namespaces here: {error.stderr!r}")
+    try:
+        ip("link", "add", ours, "type", "veth", "peer", "name", theirs, "netns", name)
+        ip("addr", "add", f"{subnet}.1/24", "dev", ours)
+        ip("link", "set", ours, "up")
+        ip("-n", name, "addr", "add", f"{subnet}.2/24", "dev", theirs)
+        ip("-n", name, "link", "set", theirs, "up")
+        ip("-n", name, "link", "set", "lo", "up")
+        yield f"{subnet}.1", name, lambda on: ip("link", "set", ours, "up" if on else "down")
+    finally:
+        subprocess.run(["ip", "netns", "del", name], capture_output=True)
+        subprocess.run(["ip", "link", "del", ours], capture_output=True)
+
+
+def test_a_worker_is_cut_off_and_comes_back(undisturbed: Undisturbed, tmp_path: Path) -> None:
+    """Two hosts, a store that speaks S3, and a wire that is pulled out in an encode."""
+    pytest.importorskip("moto.server", reason="moto is not installed")
+    with two_hosts() as (address, name, wire), contextlib.ExitStack() as stack:
+        (tmp_path / "s3").mkdir()
+        server = stack.enter_context(s3_server(tmp_path / "s3", address))
+        url = server.bucket("cut") + "/store"
+        made = stack.enter_context(site(tmp_path / "site", workers=0, host=address))
+        caches = {"SHOTLADDER_CACHE": str(tmp_path / "far"), **server.environment}
+        far = made.start_worker(prefix=("ip", "netns", "exec", name), **caches)
+        caches["SHOTLADDER_CACHE"] = str(tmp_path / "near")
+        words = ["run", undisturbed.source, "--out", tmp_path / "out", "--store", url]
+        client = command(*words, "--scheduler", made.address, *ASKED, **caches)
+        stack.callback(kill_tree, client)
+        until(lambda: ffmpegs([far]) or client.poll() is not None, 200)
+        assert client.poll() is None
+        wire(False)
+        made.start_worker(**caches)
+        time.sleep(8)  # longer than the time to live that the scheduler grants
+        wire(True)
+        said, complaints = client.communicate(timeout=280)
+        assert client.returncode == 0, said[-1500:] + complaints[-1500:]
+        assert contents(tmp_path / "out") == contents(undisturbed.out)
+        run = json.loads(said.splitlines()[-1])["result"]["run"]
+        assert run["encoded_now"] <= undisturbed.encodes
