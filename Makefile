@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 SOURCE ?= out/demo-title.mp4
 DEMO_OUT ?= out/demo
 
-.PHONY: help setup demo test lint types docs bench clean
+.PHONY: help setup demo test lint types docs bench chaos simulate clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -49,6 +49,12 @@ docs: $(READY) ## regenerate the generated parts of docs/
 
 bench: $(READY) ## where the CPU goes, and how two workers compare with two ffmpegs
 	$(BIN)/python -m tests.bench
+
+chaos: $(READY) ## 200 rounds of random faults on a cluster: nothing lost, nothing doubled
+	$(BIN)/python -m tests.cluster_chaos
+
+simulate: $(READY) ## a catalogue of 10, 100 and 1,000 titles with stages that only take time
+	$(BIN)/python -m tests.simulate
 
 clean: ## remove what was made
 	rm -rf out $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

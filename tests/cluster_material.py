@@ -130,8 +130,13 @@ def ffmpegs(processes: Sequence[subprocess.Popen[str]], *words: str) -> list[psu
     return found
 
 
+def loaded() -> float:
+    """How much longer things take here than on an idle machine: waiting is scaled by it."""
+    return min(20.0, max(1.0, 4 * os.getloadavg()[0] / (os.cpu_count() or 1)))
+
+
 def until(happened: Callable[[], object], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * loaded()
     while not happened():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.01)

@@ -21,10 +21,13 @@ import psutil
 import pytest
 
 from cluster.job import RunResult
+from encoder.reference import plan_source
 from fixtures.clips import make
-from tests.cluster_material import Site, command, ffmpegs, kill_tree, site, until
+from tests.cluster_material import Site, command, ffmpegs, kill_tree, loaded, site, until
 from tests.running import SMALL, contents, records, run_inline
 from tests.s3_material import s3_server
+
+pytestmark = pytest.mark.timeout(2400)
 
 ASKED = ("--preset", "ultrafast", "--heights", "90", "--search", "sparse", "--json")
 
@@ -85,7 +88,7 @@ class Round:
         return len(records(self.store)) if self.store.exists() else 0
 
     def finish(self) -> dict[str, Any]:
-        said, complaints = self.client.communicate(timeout=280)
+        said, complaints = self.client.communicate(timeout=280 * loaded())
         assert self.client.returncode == 0, said[-1500:] + complaints[-1500:]
         run: dict[str, Any] = json.loads(said.splitlines()[-1])["result"]["run"]
         assert contents(self.out) == contents(self.undisturbed.out)
@@ -200,15 +203,12 @@ def killing(find: Callable[[], list[psutil.Process]]) -> Iterator[list[int]]:
 
 def test_a_poison_shot_is_named_and_the_others_are_kept(disturbed: Round) -> None:
     """Each ffmpeg that reads the second shot is killed. Then what kills them is gone."""
-    ranges = ("start_pts",)
-    shots = [segment for segment in disturbed.undisturbed.result.ladder.rungs[0].segments]
+    shots = disturbed.undisturbed.result.ladder.rungs[0].segments
     poisoned = shots[1]
-    from encoder.reference import plan_source
-
     index = plan_source(disturbed.undisturbed.source, disturbed.folder).index
     word = f"start_pts={int(index.pts[poisoned.start_frame])}"
-    with killing(lambda: ffmpegs(disturbed.site.processes, *ranges, word, "libx264")) as killed:
-        said, _ = disturbed.client.communicate(timeout=280)
+    with killing(lambda: ffmpegs(disturbed.site.processes, word, "libx264")) as killed:
+        said, _ = disturbed.client.communicate(timeout=280 * loaded())
     assert disturbed.client.returncode == 1
     failure = json.loads(said.splitlines()[-1])
     assert f"frames {poisoned.start_frame} to {poisoned.end_frame}" in failure["message"]
@@ -243,7 +243,7 @@ def test_a_full_disk(undisturbed: Undisturbed, tmp_path: Path) -> None:
                     while True:
                         file.write(b"x" * 65536)
                         file.flush()
-                said, complaints = round_.client.communicate(timeout=280)
+                said, complaints = round_.client.communicate(timeout=280 * loaded())
                 assert round_.client.returncode == 1, said + complaints
                 failure = json.loads(said.splitlines()[-1])
                 assert "\n" not in failure["message"]
@@ -308,7 +308,7 @@ def test_a_worker_is_cut_off_and_comes_back(undisturbed: Undisturbed, tmp_path: 
         made.start_worker(**caches)
         time.sleep(8)  # longer than the time to live that the scheduler grants
         wire(True)
-        said, complaints = client.communicate(timeout=280)
+        said, complaints = client.communicate(timeout=280 * loaded())
         assert client.returncode == 0, said[-1500:] + complaints[-1500:]
         assert contents(tmp_path / "out") == contents(undisturbed.out)
         run = json.loads(said.splitlines()[-1])["result"]["run"]

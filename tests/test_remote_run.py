@@ -11,11 +11,13 @@ import pytest
 from cluster.job import RunResult
 from cluster.runs import find_run, list_runs
 from fixtures.clips import make
-from tests.cluster_material import command, kill_tree, site
+from tests.cluster_material import command, kill_tree, loaded, site
 from tests.running import SMALL, contents, quick_profile, run_inline
 from tests.s3_material import S3Server, s3
 
 __all__ = ["s3"]
+
+pytestmark = pytest.mark.timeout(2400)
 
 
 @pytest.fixture
@@ -76,7 +78,7 @@ def test_workers_that_see_no_source(s3: S3Server, tmp_path: Path) -> None:
         words = ["run", source, "--out", tmp_path / "b", "--store", url, "--preset", "ultrafast"]
         words += ["--heights", "90", "--scheduler", made.address, "--json"]
         process = command(*words, **environment)
-        said, complaints = process.communicate(timeout=280)
+        said, complaints = process.communicate(timeout=280 * loaded())
         kill_tree(process)
     assert process.returncode == 0, said[-2000:] + complaints[-2000:]
     run = json.loads(said.splitlines()[-1])["result"]["run"]
