@@ -268,7 +268,8 @@ class Dispatch:
             if alone_since is not None:
                 self._check_alone(now - alone_since)
             metrics.QUEUE.set(len(self._waiting) + len(self._running))
-            wanted = slots * self._roll.depth
+            # One waits where there is no worker: that is what makes adaptive clusters grow.
+            wanted = max(self._roll.depth - 1, slots * self._roll.depth)
             self._fill(wanted)
             with contextlib.suppress(queue.Empty):
                 future = self._ended.get(timeout=COUNT_SECONDS)

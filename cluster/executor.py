@@ -163,7 +163,9 @@ class DaskExecutor:
 
     @property
     def slots(self) -> int:
-        """How many tasks run at once: the cluster's threads now, at least 1."""
+        """How many tasks run at once: the cluster's cores now, at least 1. Joins a scheduler."""
+        if self._scheduler is not None:
+            self.start()
         if self._roll is not None:
             return max(1, self._roll.slots())
         return max(1, self._workers or (1 if self._scheduler else usable_cores()))

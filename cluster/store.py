@@ -5,6 +5,7 @@
     root/
      ├── blobs/ab/abcd...          bytes, named by their SHA-256
      ├── records/ef/ef01....json   what a key gave: a small document that names its blobs
+     ├── runs/                     what is remembered of runs, see cluster.runs
      ├── locks/                    one file per claim that is held now
      └── temporary/                one folder per process that is writing now
 

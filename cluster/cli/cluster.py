@@ -13,7 +13,9 @@ def scheduler(
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Where to listen; others must reach it.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(metavar="N")] = 8786,
+    port: Annotated[
+        int, typer.Option(metavar="N", help="Where it listens; Dask's own number by default.")
+    ] = 8786,
     dashboard: Annotated[
         str | None,
         typer.Option(
