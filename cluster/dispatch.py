@@ -1,8 +1,7 @@
 """One call of :meth:`DaskExecutor.run`: hands tasks to Dask and settles what comes back.
 
-Which worker dies of a task matters more than which worker it ran on: a task is only blamed for a
-death when it had begun (workers say so, on a topic of this dispatch), not when it waited on a
-worker that another title's task took down.
+A task is only blamed for the death of its worker when it had begun (workers say so, on a topic of
+the client), not when it waited on a worker that another title's task took down.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import queue
 import threading
 import time
 import uuid
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -164,6 +164,22 @@ def announced(task: Task, topic: str, name: str) -> Outcome:
     return perform(task)
 
 
+_BEGUN: weakref.WeakKeyDictionary[Any, tuple[str, set[str]]] = weakref.WeakKeyDictionary()
+
+
+def begun_on(client: Any) -> tuple[str, set[str]]:
+    """The topic on which workers say which tasks of a client begin, and the names of those."""
+    if client not in _BEGUN:
+        # One topic for a client, as schedulers keep what was said on each.
+        _BEGUN[client] = topic, begun = f"shotladder-{client.id}", set[str]()
+        _listen(client, topic, begun)
+    return _BEGUN[client]
+
+
+def _listen(client: Any, topic: str, begun: set[str]) -> None:
+    client.subscribe_topic(topic, lambda event: begun.add(event[1]))
+
+
 class Dispatch:
     """Hands tasks to Dask from a thread of its own.
 
@@ -187,9 +203,8 @@ class Dispatch:
         self._roll = roll
         self._warn = warn
         self._priority = priority
-        self._begun: set[str] = set()
+        self._topic, self._begun = begun_on(client)
         self._unblamed: dict[str, int] = {}
-        self._topic = f"shotladder-{uuid.uuid4().hex}"
         self._ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._outcomes: queue.SimpleQueue[Outcome | str | Exception | None] = queue.SimpleQueue()
         self._stop = threading.Event()
@@ -202,7 +217,6 @@ class Dispatch:
             SchedulerLost: :meth:`left` says what has no outcome.
             ShotladderError: there is no worker.
         """
-        self._client.subscribe_topic(self._topic, self._note)
         self._thread.start()
         while (item := self._outcomes.get()) is not None:
             if isinstance(item, Exception):
@@ -320,14 +334,13 @@ class Dispatch:
         self._running[future.key] = (task, attempt, future)
         future.add_done_callback(self._ended.put)
 
-    def _note(self, event: tuple[float, str]) -> None:
-        self._begun.add(event[1])
-
     def _settle(self, task: Task, attempt: int, future: Any) -> None:
         from distributed import CancelledError
         from distributed.scheduler import KilledWorker
 
         lost, died = False, False
+        begun = future.key in self._begun
+        self._begun.discard(future.key)
         try:
             outcome: Outcome = future.result()
         except KilledWorker as error:
@@ -356,8 +369,8 @@ class Dispatch:
             metrics.RETRIES.labels("scheduler lost").inc()
             self._waiting.appendleft((task, attempt))
             with contextlib.suppress(Exception):  # a scheduler that came back knows no topic
-                self._client.subscribe_topic(self._topic, self._note)
-        elif died and self._again(task, attempt, future.key):
+                _listen(self._client, self._topic, self._begun)
+        elif died and self._again(task, attempt, begun):
             metrics.RETRIES.labels("worker died").inc()
         elif attempt <= self._retries and worth_retrying(outcome.error, attempt):
             metrics.RETRIES.labels(type(outcome.error).__name__).inc()
@@ -365,9 +378,9 @@ class Dispatch:
         else:
             self._outcomes.put(replace(outcome, attempts=attempt))
 
-    def _again(self, task: Task, attempt: int, name: str) -> bool:
+    def _again(self, task: Task, attempt: int, begun: bool) -> bool:
         """Whether a task whose worker died goes to another one."""
-        if name not in self._begun:
+        if not begun:
             deaths = self._unblamed[task.id] = self._unblamed.get(task.id, 0) + 1
             if deaths <= UNBLAMED_DEATHS:
                 self._waiting.appendleft((task, attempt))

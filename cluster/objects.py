@@ -152,13 +152,16 @@ class Objects:
     def _usable(self, doing: str) -> Iterator[None]:
         try:
             yield
-        except (FileNotFoundError, FileExistsError):
+        except FileExistsError:
             raise
         except Exception as error:  # botocore's errors are no OSErrors, and others have their own
             text = " ".join(str(error).split())
             if doing == "written" and any(word in text for word in _EXISTS):
                 raise FileExistsError(text) from error
-            denied = isinstance(error, PermissionError) or "NoSuchBucket" in text
+            if doing == "read" and isinstance(error, FileNotFoundError):
+                raise
+            # What is written is only not found where there is no bucket for it.
+            denied = isinstance(error, PermissionError | FileNotFoundError)
             remedy = (
                 "check its name, the credentials and what they permit"
                 if denied

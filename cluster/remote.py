@@ -27,7 +27,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -81,7 +81,7 @@ class RemoteStore(Store):
         self.place = self.objects.url
         self._limit = cache_limit() if limit is None else limit
         self._fetched = 0
-        self._pins: deque[tuple[int, int]] = deque()
+        self._pins: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self._records: OrderedDict[str, Record] = OrderedDict()
         self._present: dict[str, float] = {}
         self._lock = threading.Lock()
@@ -101,7 +101,7 @@ class RemoteStore(Store):
         """As :meth:`Store.close`; and let go of the cache's files."""
         with self._lock:
             while self._pins:
-                os.close(self._pins.popleft()[0])
+                os.close(self._pins.popitem()[1][0])
         super().close()
 
     # -- blobs ---------------------------------------------------------------------------------
@@ -318,11 +318,15 @@ class RemoteStore(Store):
         with contextlib.suppress(OSError):
             os.utime(found, ns=(time.time_ns(), status.st_mtime_ns))
         with self._lock:
-            self._pins.append((descriptor, status.st_size))
+            before = self._pins.pop(blob.sha256, None)
+            self._pins[blob.sha256] = descriptor, status.st_size
+            if before is not None:
+                os.close(before[0])
             while len(self._pins) > LEAST_PINNED and (
-                len(self._pins) > PINNED or sum(size for _, size in self._pins) > self._limit / 2
+                len(self._pins) > PINNED
+                or sum(size for _, size in self._pins.values()) > self._limit / 2
             ):
-                os.close(self._pins.popleft()[0])
+                os.close(self._pins.popitem(last=False)[1][0])
         return found
 
     def _grew(self, size: int) -> None:
