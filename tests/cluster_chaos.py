@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,9 @@ from fixtures.clips import make
 from tests.cluster_material import Site, command, ffmpegs, kill_tree, loaded, site, tree
 from tests.running import SMALL, contents, records, run_inline
 
-HEIGHTS = (90,)
-ASKED = ("--preset", "ultrafast", "--heights", "90", "--search", "sparse", "--json")
+HEIGHTS = (60,)
+TITLE = replace(SMALL, scenes=SMALL.scenes[:2], width=160, height=90)
+ASKED = ("--preset", "ultrafast", "--heights", "60", "--search", "sparse", "--json")
 
 
 @dataclass
@@ -192,7 +193,7 @@ def kill_worker(chaos: Chaos, chance: random.Random, store: Path) -> bool:
     victim = chance.choice(workers)
     kill_tree(victim)
     chaos.site.processes.remove(victim)
-    chaos.site.start_worker(SHOTLADDER_PATIENCE="0.02")
+    chaos.site.start_worker(SHOTLADDER_PATIENCE=str(0.02 * loaded()))
     return True
 
 
@@ -252,14 +253,14 @@ def chaos_rounds(
     folder: Path, numbers: range, seed: int, tell: Callable[[int, Counted], None]
 ) -> list[Counted]:
     """Run these rounds of the seed."""
-    source = make(SMALL, folder / "title.mp4")
+    source = make(TITLE, folder / "title.mp4")
     run_inline(source, folder / "out", folder / "store", heights=HEIGHTS, search="sparse")
     expected, keys = contents(folder / "out"), set(records(folder / "store", "encode"))
     everything = len(records(folder / "store"))
     found = []
     with site(folder / "site", workers=0) as made:
         for _ in range(2):
-            made.start_worker(SHOTLADDER_PATIENCE="0.02")
+            made.start_worker(SHOTLADDER_PATIENCE=str(0.02 * loaded()))
         with DaskExecutor(scheduler=made.address) as executor:
             executor.start()
         chaos = Chaos(folder, made, source, expected, keys, everything, seed)

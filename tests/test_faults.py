@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ from tests.s3_material import s3_server
 
 pytestmark = pytest.mark.timeout(2400)
 
-ASKED = ("--preset", "ultrafast", "--heights", "90", "--search", "sparse", "--json")
+ASKED = ("--preset", "ultrafast", "--heights", "60", "--search", "sparse", "--json")
+TITLE = replace(SMALL, scenes=SMALL.scenes[:2], width=160, height=90)
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,9 @@ class Undisturbed:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     folder = tmp_path_factory.mktemp("undisturbed")
-    source = make(SMALL, folder / "title.mp4")
+    source = make(TITLE, folder / "title.mp4")
     out, store = folder / "out", folder / "store"
-    result = run_inline(source, out, store, heights=(90,), search="sparse")
+    result = run_inline(source, out, store, heights=(60,), search="sparse")
     return Undisturbed(source, out, store, result)
 
 
@@ -98,14 +99,27 @@ class Round:
         return run
 
 
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A scheduler and two workers; tests put right what they break."""
+    with site(tmp_path_factory.mktemp("machines"), workers=0) as made:
+        for _ in range(2):
+            made.start_worker(SHOTLADDER_PATIENCE=patience())
+        yield made
+
+
+def patience() -> str:
+    """So that an ffmpeg hangs for 20 s on an idle machine."""
+    return str(0.03 * loaded())
+
+
 @pytest.fixture
-def disturbed(undisturbed: Undisturbed, tmp_path: Path) -> Iterator[Round]:
-    with site(tmp_path / "site") as made:
-        round_ = Round(undisturbed, tmp_path, made)
-        try:
-            yield round_
-        finally:
-            kill_tree(round_.client)
+def disturbed(undisturbed: Undisturbed, tmp_path: Path, machines: Site) -> Iterator[Round]:
+    round_ = Round(undisturbed, tmp_path, machines)
+    try:
+        yield round_
+    finally:
+        kill_tree(round_.client)
 
 
 def worker_of(round_: Round, ffmpeg: psutil.Process) -> subprocess.Popen[str]:
@@ -118,7 +132,8 @@ def test_kill_9_of_a_worker_in_an_encode(disturbed: Round) -> None:
     """The whole command with all it started, as when its machine loses power."""
     victim = worker_of(disturbed, disturbed.wait_until_encoding())
     kill_tree(victim)
-    disturbed.site.start_worker()
+    disturbed.site.processes.remove(victim)
+    disturbed.site.start_worker(SHOTLADDER_PATIENCE=patience())
     run = disturbed.finish()
     assert run["encoded_now"] <= disturbed.undisturbed.encodes
 
@@ -126,8 +141,9 @@ def test_kill_9_of_a_worker_in_an_encode(disturbed: Round) -> None:
 def test_kill_9_of_the_scheduler(disturbed: Round) -> None:
     disturbed.wait_until_encoding()
     kill_tree(disturbed.site.scheduler)
+    disturbed.site.processes.remove(disturbed.site.scheduler)
     time.sleep(1)
-    disturbed.site.start_scheduler()
+    disturbed.site.scheduler = disturbed.site.start_scheduler()
     disturbed.finish()
 
 
@@ -164,19 +180,12 @@ def test_a_slow_worker(disturbed: Round) -> None:
     assert run["encoded_now"] <= disturbed.undisturbed.encodes
 
 
-def test_a_hung_ffmpeg(undisturbed: Undisturbed, tmp_path: Path) -> None:
+def test_a_hung_ffmpeg(disturbed: Round) -> None:
     """Stopped for ever, as on a dead network disk: it is killed after its time and run again."""
-    with site(tmp_path / "site", workers=0) as made:
-        for _ in range(2):
-            made.start_worker(SHOTLADDER_PATIENCE="0.03")
-        round_ = Round(undisturbed, tmp_path, made)
-        try:
-            victim = round_.wait_until_encoding(0)
-            victim.send_signal(signal.SIGSTOP)
-            round_.finish()
-            assert not victim.is_running()
-        finally:
-            kill_tree(round_.client)
+    victim = disturbed.wait_until_encoding(0)
+    victim.send_signal(signal.SIGSTOP)
+    disturbed.finish()
+    assert not victim.is_running()
 
 
 @contextlib.contextmanager
@@ -216,7 +225,7 @@ def test_a_poison_shot_is_named_and_the_others_are_kept(disturbed: Round) -> Non
     assert len(killed) >= 3
     assert not disturbed.out.exists()
     kept = disturbed.kept = records(disturbed.store, "encode")
-    others = disturbed.undisturbed.encodes * 2 // 3
+    others = disturbed.undisturbed.encodes // 2
     assert len(kept) == others
     disturbed.client = disturbed.start()
     assert disturbed.finish()["encoded_now"] == disturbed.undisturbed.encodes - others
@@ -228,34 +237,31 @@ def mounted(folder: Path, size: str) -> bool:
     return subprocess.run(words, capture_output=True).returncode == 0
 
 
-def test_a_full_disk(undisturbed: Undisturbed, tmp_path: Path) -> None:
+def test_a_full_disk(undisturbed: Undisturbed, tmp_path: Path, machines: Site) -> None:
     """The store's disk fills up while the run goes; then there is room."""
     disk = tmp_path / "disk"
     if not mounted(disk, "64m"):
         pytest.skip("a small disk of our own takes root")
+    round_ = Round(undisturbed, disk, machines)
     try:
-        with site(tmp_path / "site") as made:
-            round_ = Round(undisturbed, disk, made)
-            try:
-                round_.wait_until_encoding(0)
-                filler = disk / "filler"
-                with contextlib.suppress(OSError), filler.open("wb") as file:
-                    while True:
-                        file.write(b"x" * 65536)
-                        file.flush()
-                said, complaints = round_.client.communicate(timeout=280 * loaded())
-                assert round_.client.returncode == 1, said + complaints
-                failure = json.loads(said.splitlines()[-1])
-                assert "\n" not in failure["message"]
-                assert "space" in failure["message"] or "full" in failure["message"]
-                round_.kept = records(round_.store, "encode")
-                filler.unlink()
-                round_.client = round_.start()
-                run = round_.finish()
-                assert run["encoded_now"] == undisturbed.encodes - len(round_.kept)
-            finally:
-                kill_tree(round_.client)
+        round_.wait_until_encoding(0)
+        filler = disk / "filler"
+        with contextlib.suppress(OSError), filler.open("wb") as file:
+            while True:
+                file.write(b"x" * 65536)
+                file.flush()
+        said, complaints = round_.client.communicate(timeout=280 * loaded())
+        assert round_.client.returncode == 1, said + complaints
+        failure = json.loads(said.splitlines()[-1])
+        assert "\n" not in failure["message"]
+        assert "space" in failure["message"] or "full" in failure["message"]
+        round_.kept = records(round_.store, "encode")
+        filler.unlink()
+        round_.client = round_.start()
+        run = round_.finish()
+        assert run["encoded_now"] == undisturbed.encodes - len(round_.kept)
     finally:
+        kill_tree(round_.client)
         subprocess.run(["umount", "-l", str(disk)], capture_output=True)
 
 
