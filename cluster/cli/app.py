@@ -15,6 +15,7 @@ from cluster.cli.evaluate import evaluate
 from cluster.cli.options import Heights, Json, Scheduler, StorePath, Workers, heights_in
 from cluster.cli.output import announced, finish, say, show, write_lines
 from cluster.cli.sweep import sweep
+from cluster.cli.train import promote, train
 from encoder.errors import BadInput
 
 if TYPE_CHECKING:
@@ -373,4 +374,6 @@ def _policy(text: str) -> Policy:
 
 
 app.command()(sweep)
+app.command()(train)
 app.command()(evaluate)
+app.command()(promote)
