@@ -133,12 +133,16 @@ def learn_from(setup: Setup, measurer: Measurer, report: events.Report) -> Miss 
     if drifted is not None and labels.under is not None:
         report(
             events.Warned(
-                f"drift: the last {drifted.titles} titles took {drifted.rate:.2f} times the "
+                f"drift: {drifted.titles} titles in the store took {drifted.rate:.2f} times the "
                 f"predicted bits and scored {drifted.quality:+.1f} points against the prediction "
-                f"(by chance once in {1 / drifted.chance:,.0f}); ladders stay right, as all is "
+                f"(by chance once in {_rarely(drifted.chance)}); ladders stay right, as all is "
                 f"measured, but cost more encodes: train on {labels.under.recipe} with "
                 "`shotladder train --from-store`",
                 {"titles": drifted.titles, "chance": drifted.chance, **asdict(labels.under)},
             )
         )
     return labels.miss
+
+
+def _rarely(chance: float) -> str:
+    return f"{1 / chance:,.0f}" if chance > 1e-6 else "over a million"

@@ -31,6 +31,8 @@ class TrainOptions:
     store: Path | None = None
     """Whose jobs' measurements are trained on too."""
     seed: int = 0
+    leave_out: tuple[str, ...] = ()
+    """Groups that are not trained on, to run their titles as new ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,10 @@ def train(options: TrainOptions, report: Callable[[str], None] = lambda _: None)
         BadInput: there is too little to train on, or a place cannot be read or written.
     """
     rows = training_rows(options.tables, options.store)
+    unknown = sorted(set(options.leave_out) - {row.group for row in rows})
+    if unknown:
+        raise BadInput(f"no group {unknown[0]!r} to leave out")
+    rows = [row for row in rows if row.group not in options.leave_out]
     from ladder.complexity.training import train as train_model
 
     try:

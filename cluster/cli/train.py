@@ -46,6 +46,14 @@ def train(
     table: Tables = None,
     from_store: FromStore = False,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the networks' first weights.")] = 0,
+    leave_out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="GROUP,...",
+            help="Groups that are not trained on, to run their titles as new ones.",
+            show_default=False,
+        ),
+    ] = None,
     store: StorePath = None,
     json: Json = False,
 ) -> None:
@@ -67,6 +75,7 @@ def train(
         tables=tuple(table or ()),
         store=(store or default_store()) if from_store else None,
         seed=seed,
+        leave_out=tuple(leave_out.split(",")) if leave_out else (),
     )
     made = library.train(options, (lambda _: None) if json else say)
     finish(
