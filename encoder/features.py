@@ -523,7 +523,7 @@ def fine_windows(picture: av.VideoFrame, full_range: bool, interlaced: bool) -> 
     (windows, 32, 32) on the 8-bit limited range scale. Pictures smaller than a window are
     continued with their edge pixels; of interlaced ones one field is read.
     """
-    plane, scale, offset = _stored_luma(picture, full_range)
+    plane, scale, offset = stored_luma(picture, full_range)
     if interlaced:
         plane = plane[::2]
     height, width = plane.shape
@@ -546,8 +546,9 @@ def _starts(side: int, most: int) -> npt.NDArray[np.int64]:
     return (2 * np.arange(count) + 1) * side // (2 * count) - _WINDOW // 2
 
 
-def _stored_luma(picture: av.VideoFrame, full_range: bool) -> tuple[npt.NDArray[Any], float, float]:
-    """The luma plane as decoded, and how its levels become those of 8-bit limited range."""
+def stored_luma(picture: av.VideoFrame, full_range: bool) -> tuple[npt.NDArray[Any], float, float]:
+    """The luma plane as decoded, (height, width), with the gain and the offset that make its levels
+    those of 8-bit limited range. A view: copy what is kept."""
     layout = picture.format
     bits = layout.components[0].bits
     plain = layout.name.startswith(("yuv4", "yuvj4", "yuva4", "gray", "nv12", "nv16"))

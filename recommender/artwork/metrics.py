@@ -1,0 +1,304 @@
+"""What is measured of one still: pure functions on planes.
+
+Luma is limited range (16 is black, 235 white) in planes of 8 bit. *Small* is what the analysis
+pass gives (320 pixels on the longer side), *detail* is luma at up to 960 pixels, because focus and
+letters do not survive averaging. All are cheap enough for several stills a second.
+
+Sources: blur by re-blurring, Crete et al., "The blur effect: perception and estimation with a new
+no-reference perceptual blur metric" (HVEI 2007); saliency by the spectral residual, Hou and Zhang
+(CVPR 2007), together with distance of colour, Achanta et al., "Frequency-tuned salient region
+detection" (CVPR 2009); colourfulness after Hasler and Suesstrunk (2003); noise by Immerkaer's
+mask (:func:`encoder.features.noise`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from encoder.frames import Plane
+
+Floats = npt.NDArray[np.float32]
+
+DETAIL_SIDE: Final = 960
+"""Pixels of the longer side of the plane that focus and letters are read from."""
+
+BLACK, WHITE = 16, 235
+_BLOCK = 16
+_SHARPEST_BLOCKS = 0.25
+_SALIENCY_SIDE = 64
+_FLAT_GRADIENT = 4.0
+_CLIP_LOW, _CLIP_HIGH = 17, 234
+
+
+@dataclass(frozen=True, slots=True)
+class Focus:
+    """How sharp a still is where it is sharpest."""
+
+    sharpness: float
+    """Mean gradient of the sharpest quarter of its blocks, levels per pixel."""
+    blur: float
+    """0 to 1: how little is lost by blurring those blocks once more."""
+    motion_blur: float
+    """Difference between the blur along rows and along columns, 0 to 1: smearing has a
+    direction, being out of focus has none."""
+
+
+def detail_plane(luma: npt.NDArray[Any], gain: float = 1.0, offset: float = 0.0) -> Plane:
+    """Stored luma as 8 bit limited range, averaged down to :data:`DETAIL_SIDE`; never larger."""
+    height, width = luma.shape
+    scale = min(1.0, DETAIL_SIDE / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = cv2.resize(luma, size, interpolation=cv2.INTER_AREA)
+    if (gain, offset) == (1.0, 0.0) and small.dtype == np.uint8:
+        return np.ascontiguousarray(small, dtype=np.uint8)
+    levels = small.astype(np.float32) * np.float32(gain) + np.float32(offset)
+    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+
+
+def focus(detail: Plane) -> Focus:
+    """Sharpness and blur of the sharpest quarter of ``detail``.
+
+    Only a quarter counts, because a face before a soft background is as sharp as it should be.
+    """
+    if min(detail.shape) < 2 * _BLOCK:
+        detail = cv2.resize(detail, None, fx=4, fy=4, interpolation=cv2.INTER_LINEAR)
+    parts = []
+    gradients = []
+    for axis in (0, 1):
+        kernel = (1, 9) if axis == 0 else (9, 1)
+        blurred = cv2.blur(detail, kernel)
+        change, change_blurred = _steps(detail, axis), _steps(blurred, axis)
+        gradients.append(_block_means(change))
+        parts.append(_block_means(cv2.subtract(change, change_blurred)))
+    height = min(part.shape[0] for part in gradients)
+    width = min(part.shape[1] for part in gradients)
+    across, down = (part[:height, :width].ravel() for part in (gradients[1], gradients[0]))
+    lost_across, lost_down = (part[:height, :width].ravel() for part in (parts[1], parts[0]))
+    energy = across + down
+    count = max(1, int(len(energy) * _SHARPEST_BLOCKS))
+    best = np.argpartition(energy, len(energy) - count)[-count:]
+    sharpness = float(energy[best].mean())
+    blurs = [
+        1.0 - float(lost[best].sum()) / total if (total := float(change[best].sum())) > 0 else 1.0
+        for change, lost in ((across, lost_across), (down, lost_down))
+    ]
+    total = float(energy[best].sum())
+    lost = float((lost_across + lost_down)[best].sum())
+    return Focus(sharpness, 1.0 - lost / total if total > 0 else 1.0, abs(blurs[0] - blurs[1]))
+
+
+def _steps(plane: Plane, axis: int) -> Plane:
+    first, second = (plane[:-1], plane[1:]) if axis == 0 else (plane[:, :-1], plane[:, 1:])
+    return np.asarray(cv2.absdiff(first, second), np.uint8)
+
+
+def _block_means(plane: npt.NDArray[Any], block: int = _BLOCK) -> Floats:
+    height, width = (max(1, side // block) for side in plane.shape)
+    inside = plane[: height * block, : width * block].astype(np.float32)
+    return np.asarray(
+        cv2.resize(inside, (width, height), interpolation=cv2.INTER_AREA), np.float32
+    )
+
+
+def levels(luma: Plane) -> dict[str, float]:
+    """Exposure, contrast, clipping and entropy of a luma plane.
+
+    ``exposure`` is the mean from 0 (black) to 1 (white), ``contrast`` the span of the middle 90 %
+    of the levels and ``bright`` its upper end, both in the same unit; ``clipped`` is the share of
+    pixels at either end of the scale, ``entropy`` bits of the histogram of levels.
+    """
+    histogram = cv2.calcHist([luma], [0], None, [256], [0, 256]).ravel()
+    share = histogram / luma.size
+    cumulative = share.cumsum()
+    low, high = (int(np.searchsorted(cumulative, at)) for at in (0.05, 0.95))
+    used = share[share > 0]
+    span = WHITE - BLACK
+    return {
+        "exposure": (float((share * np.arange(256)).sum()) - BLACK) / span,
+        "contrast": (high - low) / span,
+        "bright": (high - BLACK) / span,
+        "clipped": float(share[: _CLIP_LOW + 1].sum() + share[_CLIP_HIGH:].sum()),
+        "entropy": float(-(used * np.log2(used)).sum()),
+    }
+
+
+def colourfulness(yuv: Plane) -> float:
+    """Spread of chroma plus 0.3 of its distance from grey, in levels."""
+    variance = square = 0.0
+    for plane in yuv[1:]:
+        mean, deviation = cv2.meanStdDev(plane)
+        variance += float(deviation[0, 0]) ** 2
+        square += (float(mean[0, 0]) - 128) ** 2
+    return math.sqrt(variance) + 0.3 * math.sqrt(square)
+
+
+def gradient_map(luma: Plane, block: int = 8) -> Floats:
+    """Mean gradient of each block of ``luma``, levels per pixel."""
+    across = cv2.absdiff(luma[:, 1:], luma[:, :-1])[:-1]
+    down = cv2.absdiff(luma[1:], luma[:-1])[:, :-1]
+    return _block_means(across.astype(np.uint16) + down, block)
+
+
+def uniform_share(gradients: Floats) -> float:
+    """Share of the blocks of :func:`gradient_map` in which nothing is to be seen."""
+    return float((gradients < 1.0).mean())
+
+
+def title_space(gradients: Floats) -> tuple[float, str]:
+    """The side with most room for a title: the share of quiet blocks there, and which it is.
+
+    Sides are the left and right 40 % and the upper and lower third.
+    """
+    height, width = gradients.shape
+    side, third = max(1, round(0.4 * width)), max(1, round(height / 3))
+    parts = {
+        "left": gradients[:, :side],
+        "right": gradients[:, -side:],
+        "top": gradients[:third],
+        "bottom": gradients[-third:],
+    }
+    shares = {name: float((part < _FLAT_GRADIENT).mean()) for name, part in parts.items()}
+    best = max(shares, key=lambda name: shares[name])
+    return shares[best], best
+
+
+def saliency(yuv: Plane) -> Floats:
+    """Where one looks: (h, w) at most 64 on the longer side, 0 to 1, of (3, height, width).
+
+    The spectral residual finds what stands out of the texture, distance of colour what stands
+    out of the palette; people look at the middle of pictures, and cameramen put things there.
+    """
+    _, height, width = yuv.shape
+    scale = min(1.0, _SALIENCY_SIDE / max(height, width))
+    size = max(8, round(width * scale)), max(8, round(height * scale))
+    planes = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in yuv]
+    luma = planes[0].astype(np.float32)
+    spectrum = np.fft.rfft2(luma)
+    amplitude = np.log(np.abs(spectrum) + 1.0).astype(np.float32)
+    residual = amplitude - cv2.blur(amplitude, (3, 3))
+    phase = np.angle(spectrum)
+    back = np.fft.irfft2(np.exp(residual + 1j * phase), s=luma.shape)
+    stands_out = _unit(cv2.GaussianBlur(np.square(back).astype(np.float32), (0, 0), 2.0))
+    smooth = [cv2.GaussianBlur(plane.astype(np.float32), (0, 0), 1.5) for plane in planes]
+    distance = np.sqrt(
+        sum(weight * (plane - plane.mean()) ** 2 for weight, plane in zip((0.4, 1, 1), smooth, strict=True))
+    )
+    rows, columns = np.mgrid[0 : size[1], 0 : size[0]].astype(np.float32)
+    centre = np.exp(
+        -(((columns + 0.5) / size[0] - 0.5) ** 2) / 0.16 - ((rows + 0.5) / size[1] - 0.47) ** 2 / 0.16
+    )
+    both = (stands_out + _unit(distance.astype(np.float32))) * (0.35 + centre)
+    return _unit(both.astype(np.float32))
+
+
+def _unit(values: Floats) -> Floats:
+    low, high = float(values.min()), float(values.max())
+    if high - low < 1e-6:
+        return np.full_like(values, 0.5)
+    return (values - low) / (high - low)
+
+
+def focal_point(attention: Floats) -> tuple[float, float]:
+    """(x, y) in 0 to 1: the centre of the mass around the strongest part of a saliency map."""
+    height, width = attention.shape
+    spread = cv2.GaussianBlur(attention, (0, 0), max(1.0, 0.08 * max(height, width)))
+    _, _, _, (column, row) = cv2.minMaxLoc(spread)
+    rows, columns = np.mgrid[0:height, 0:width]
+    near = np.exp(-((columns - column) ** 2 + (rows - row) ** 2) / (2 * (0.15 * width) ** 2))
+    mass = attention**2 * near
+    total = float(mass.sum())
+    if total <= 0:
+        return 0.5, 0.5
+    return (
+        float((mass * (columns + 0.5)).sum()) / total / width,
+        float((mass * (rows + 0.5)).sum()) / total / height,
+    )
+
+
+def composition(luma: Plane, attention: Floats) -> dict[str, float]:
+    """``thirds``: how near the focal point is to a crossing of the thirds, 1 on it. ``subject``:
+    how much of the attention is in one place. ``symmetry``: likeness of left and right."""
+    x, y = focal_point(attention)
+    nearest = min(math.hypot(x - a, y - b) for a in (1 / 3, 2 / 3) for b in (1 / 3, 2 / 3))
+    height, width = attention.shape
+    rows, columns = np.mgrid[0:height, 0:width]
+    inside = np.hypot((columns + 0.5) / width - x, (rows + 0.5) / height - y) < 0.2
+    total = float(attention.sum())
+    half = cv2.resize(luma, (32, 18), interpolation=cv2.INTER_AREA).astype(np.float32)
+    half -= half.mean()
+    power = float((half * half).sum())
+    return {
+        "thirds": max(0.0, 1.0 - nearest / 0.47),
+        "subject": float(attention[inside].sum()) / total if total > 0 else 0.0,
+        "symmetry": float((half * half[:, ::-1]).sum()) / power if power > 1.0 else 0.0,
+    }
+
+
+def text_likelihood(detail: Plane) -> float:
+    """0 to 1: how much of the picture looks like lines of letters.
+
+    Strokes (strong local contrast) are joined along rows; a joined piece counts when it is as
+    high as letters are, wider than high, evenly filled, and crossed by many upright strokes.
+    """
+    scale = min(1.0, _TEXT_SIDE / max(detail.shape))
+    detail = cv2.resize(detail, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    height, width = detail.shape
+    strokes = cv2.morphologyEx(detail, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+    marks = (strokes > _STROKE).astype(np.uint8)
+    if cv2.countNonZero(marks) == 0:
+        return 0.0
+    joined = cv2.morphologyEx(marks, cv2.MORPH_CLOSE, np.ones((1, max(5, width // 60)), np.uint8))
+    joined = cv2.morphologyEx(joined, cv2.MORPH_OPEN, np.ones((3, 5), np.uint8))
+    count, _, boxes, _ = cv2.connectedComponentsWithStats(joined, connectivity=4)
+    order = np.argsort(boxes[1:count, cv2.CC_STAT_AREA])[::-1][:_MOST_PIECES] + 1
+    covered = 0.0
+    for piece in order:
+        x, y, w, h, area = (int(value) for value in boxes[piece])
+        if not (max(5, height // 90) <= h <= height * 0.16 and w >= 1.6 * h and area >= 0.5 * w * h):
+            continue
+        inside = marks[y : y + h, x : x + w]
+        line = detail[y : y + h, x : x + w]
+        if _is_line(line, inside):
+            covered += w * h
+    return min(1.0, covered / (0.06 * detail.size))
+
+
+_STROKE = 48
+_TEXT_SIDE = 640
+_MOST_PIECES = 60
+
+
+def _is_line(line: Plane, marks: Plane) -> bool:
+    """Whether a piece is letters: many upright edges in every part of it, on an even ground."""
+    height, width = line.shape
+    upright = np.abs(np.diff(line.astype(np.int16), axis=1)) > _STROKE / 2
+    per_column = upright.any(axis=0)
+    # A letter is about half as wide as it is high and has two strokes with two edges each.
+    runs = int(np.count_nonzero(np.diff(per_column.astype(np.int8)) == 1))
+    if runs < max(3, 0.8 * width / height):
+        return False
+    # Two levels, ink and ground, hold most pixels of letters; texture has all levels.
+    histogram = cv2.calcHist([line], [0], None, [16], [0, 256]).ravel()
+    top = np.sort(histogram)[::-1]
+    ground = float(top[0] + top[1]) / line.size
+    return ground > 0.4 and 0.2 < float(marks.mean()) < 0.97
+
+
+def bars(luma: Plane) -> tuple[int, int, int, int]:
+    """Black rows and columns at (top, bottom, left, right) of a plane; at most a third each."""
+    found = []
+    for axis in (1, 0):
+        lines = np.asarray(luma.max(axis=axis) if min(luma.shape) < 8 else np.quantile(
+            luma, 0.98, axis=axis
+        ))
+        dark = lines <= BLACK + 8
+        for series in (dark, dark[::-1]):
+            shown = np.flatnonzero(~series)
+            found.append(int(min(shown[0] if len(shown) else 0, len(series) // 3)))
+    return found[0], found[1], found[2], found[3]

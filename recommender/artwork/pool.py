@@ -1,0 +1,100 @@
+"""From measured stills to the pool: which are candidates, in which order, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from encoder.media import Shot
+from recommender.artwork.diversity import DIVERSITY_VERSION, choose, cluster
+from recommender.artwork.filters import FILTERS_VERSION, Filtered, Shown, apply_filters
+from recommender.artwork.quality import QUALITY_VERSION, all_percentiles, quality
+from recommender.artwork.sampling import Stills
+
+Floats = npt.NDArray[np.float32]
+
+POOL_VERSION: Final = (1, FILTERS_VERSION, DIVERSITY_VERSION, QUALITY_VERSION)
+"""Part of the store's keys: raise one when another pool comes of the same stills."""
+
+LEAST_SIZE, MOST_SIZE = 12, 48
+PER_SHOT: Final = 2
+SPOILER_PLACE: Final = 0.8
+"""From here on a title is told to its end: a rule by time alone, not a judgement of content."""
+
+_FLAGGED = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A candidate: a row of the stills."""
+
+    row: int
+    frame: int
+    shot: int
+    cluster: int
+    quality: float
+    flags: tuple[str, ...]
+    """Filters that would have dropped it, had their quota allowed."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pool:
+    """The candidates of a title, best first, and how they came to be."""
+
+    choices: tuple[Choice, ...]
+    percentiles: Floats
+    """(n stills, MEASURES)"""
+    filtered: Filtered
+    clusters: int
+    """Of all stills that were not dropped; each has a candidate unless that is a duplicate of
+    another's."""
+    labels: npt.NDArray[np.int64]
+    """(n stills,) cluster, -1 where dropped."""
+
+
+def pool_size(shots: int) -> int:
+    """How many candidates a title of so many shots gets at most."""
+    return min(MOST_SIZE, max(LEAST_SIZE, PER_SHOT * shots))
+
+
+def make_pool(
+    stills: Stills, shots: Sequence[Shot], frames: int, frame_rate: Fraction
+) -> Pool:
+    """Choose the candidates.
+
+    Args:
+        stills: of the title, at least one.
+        shots: of the title, in order.
+        frames: of the title.
+        frame_rate: frames per second.
+    """
+    ranks = all_percentiles(stills)
+    worth = quality(stills, ranks)
+    filtered = apply_filters(Shown(stills, frames, frame_rate), worth)
+    kept = np.flatnonzero(filtered.kept)
+    size = pool_size(len(shots))
+    flagged = filtered.flagged[kept]
+    found = cluster(stills.embeddings[kept], size)
+    hashes = [int(value) for value in stills.hashes[kept]]
+    rated = np.where(flagged, _FLAGGED * worth[kept], worth[kept]).astype(np.float32)
+    order = choose(rated, found, hashes, stills.embeddings[kept], size, flagged)
+    starts = np.array([shot.start for shot in shots])
+    labels = np.full(len(stills), -1, np.int64)
+    labels[kept] = found
+    choices = tuple(
+        Choice(
+            row=int(kept[at]),
+            frame=int(stills.frames[kept[at]]),
+            shot=int(np.searchsorted(starts, stills.frames[kept[at]], side="right")) - 1,
+            cluster=int(found[at]),
+            quality=round(float(rated[at]), 4),
+            flags=filtered.flags[kept[at]],
+        )
+        for at in order
+    )
+    return Pool(choices, ranks, filtered, int(found.max()) + 1, labels)

@@ -1,0 +1,65 @@
+"""How good a still is as a still: one number from measures, within its title.
+
+Most of it is percentiles within the title, because what is sharp or colourful for one title is
+not for another; what has a right value of its own (exposure, letters) is judged by that.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from recommender.artwork.sampling import MEASURES, Stills
+
+Floats = npt.NDArray[np.float32]
+
+QUALITY_VERSION: Final = 1
+
+WEIGHTS: Final = {
+    "sharpness": 0.20,
+    "blur": -0.10,
+    "change": -0.16,
+    "contrast": 0.10,
+    "colourfulness": 0.10,
+    "entropy": 0.08,
+    "subject": 0.10,
+    "thirds": 0.05,
+    "title_space": 0.03,
+    "motion_blur": -0.08,
+}
+"""Of the percentile of each measure; negative: less is better. Absolute sizes sum to 1."""
+
+_BEST_EXPOSURE, _EXPOSURE_WIDTH = 0.42, 0.28
+_EXPOSURE_WEIGHT, _CLIP_WEIGHT, _TEXT_WEIGHT = 0.15, 0.25, 0.5
+
+
+def percentiles(values: Floats) -> Floats:
+    """(n,) share of the other values that each is above, ties counting half; 0.5 if alone."""
+    count = len(values)
+    if count < 2:
+        return np.full(count, 0.5, np.float32)
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    below = np.cumsum(counts) - counts
+    share = (below + (counts - 1) / 2) / (count - 1)
+    return share[place].astype(np.float32)
+
+
+def all_percentiles(stills: Stills) -> Floats:
+    """(n, MEASURES)"""
+    columns = [percentiles(stills.measures[:, at]) for at in range(len(MEASURES))]
+    return np.column_stack(columns) if len(stills) else np.zeros((0, len(MEASURES)), np.float32)
+
+
+def quality(stills: Stills, ranks: Floats) -> Floats:
+    """(n,) about 0 to 1, from the measures and their percentiles (:func:`all_percentiles`)."""
+    total = np.zeros(len(stills), np.float32)
+    for name, weight in WEIGHTS.items():
+        rank = ranks[:, MEASURES.index(name)]
+        total += abs(weight) * (rank if weight > 0 else 1 - rank)
+    off = (stills.measure("exposure") - _BEST_EXPOSURE) / _EXPOSURE_WIDTH
+    total += _EXPOSURE_WEIGHT * (np.exp(-off * off) - 1)
+    total -= _CLIP_WEIGHT * np.minimum(1, stills.measure("clipped"))
+    total -= _TEXT_WEIGHT * stills.measure("text")
+    return np.clip(total, 0, 1).astype(np.float32)
