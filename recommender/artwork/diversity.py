@@ -29,7 +29,8 @@ DUPLICATE_DISTANCE: Final = 0.06
 """So are embeddings that are nearer than this."""
 
 _ROUNDS = 4
-_DISTANCE_WEIGHT = 0.5
+_LEAST_MEMBERS = 3
+_DISTANCE_WEIGHT = 0.25
 _SHARE_WEIGHT = 0.15
 
 
@@ -46,9 +47,12 @@ def cluster(embeddings: Floats, most: int, radius: float = SAME_SCENE) -> Labels
         if centres is not None:
             break
         radius *= 1.15
+    least = min(_LEAST_MEMBERS, -(-len(embeddings) // 4))
     for _ in range(_ROUNDS):
         labels = _nearest(embeddings, centres)
-        used = np.unique(labels)
+        used, members = np.unique(labels, return_counts=True)
+        # What is seen for less than that is no scene: a flash, somebody passing by.
+        used = used[members >= min(least, members.max())]
         centres = np.stack([embeddings[labels == label].mean(axis=0) for label in used])
     labels = _nearest(embeddings, centres)
     _, first = np.unique(labels, return_index=True)

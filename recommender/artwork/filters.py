@@ -100,25 +100,27 @@ def near_cut(shown: Shown) -> Floats:
 
 
 def moving(shown: Shown) -> Floats:
-    """Smeared by motion: much has moved and blur has a direction."""
-    smear = shown["motion_blur"]
-    fast = shown["change"] > 35
-    return np.where(fast, _over(smear, 0.18), 0).astype(np.float32)
+    """Smeared by motion: much has moved, and blur has a direction or is more than usual."""
+    change, blur = shown["change"], shown["blur"]
+    smear = _over(shown["motion_blur"], 0.18) + _over(blur, float(np.median(blur)) + 0.04)
+    fast = change > max(45.0, 1.5 * float(np.median(change)))
+    return np.where(fast, change * smear, 0).astype(np.float32)
 
 
 def text(shown: Shown) -> Floats:
-    """A card: lines of letters over much of the picture, or on an even ground."""
-    letters = shown["text"]
-    on_ground = np.where(shown["uniform"] > 0.5, 3 * letters, letters)
-    return _over(on_ground, 0.45)
+    """A card or a caption: more letters than the title shows all the time."""
+    letters = shown["text"] * np.where(shown["uniform"] > 0.6, 3, 1)
+    return _over(letters, max(0.4, float(np.median(letters)) + 0.2))
 
 
 def credits(shown: Shown) -> Floats:
     """Logos and credits at head and tail: letters, or one thing on an even ground."""
     place = shown.stills.frames / max(1, shown.frames)
     outer = (place < HEAD_SHARE) | (place > 1 - TAIL_SHARE)
-    sparse = _over(shown["uniform"], 0.72)
-    return np.where(outer, _over(shown["text"], 0.1) + sparse, 0).astype(np.float32)
+    letters, even = shown["text"], shown["uniform"]
+    sparse = _over(even, max(0.72, float(np.median(even)) + 0.2))
+    some = _over(letters, max(0.15, float(np.median(letters)) + 0.1))
+    return np.where(outer, some + sparse, 0).astype(np.float32)
 
 
 FILTERS: Final[Mapping[str, Callable[[Shown], Floats]]] = {

@@ -241,53 +241,90 @@ def composition(luma: Plane, attention: Floats) -> dict[str, float]:
 
 
 def text_likelihood(detail: Plane) -> float:
-    """0 to 1: how much of the picture looks like lines of letters.
+    """0 to 1: how much of the picture is lines of letters; from about 0.45 they cannot be missed.
 
-    Strokes (strong local contrast) are joined along rows; a joined piece counts when it is as
-    high as letters are, wider than high, evenly filled, and crossed by many upright strokes.
+    Ink (strokes much brighter or much darker than what is around them) falls into pieces; pieces
+    of letters' shape that stand in a row with others of like height, like level and small gaps
+    are a line. Texture has strokes too, but seldom five in a row. Read at two sizes, because
+    strokes of large titles are wider than the gaps of small ones.
     """
-    scale = min(1.0, _TEXT_SIDE / max(detail.shape))
-    detail = cv2.resize(detail, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    height, width = detail.shape
-    strokes = cv2.morphologyEx(detail, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
-    marks = (strokes > _STROKE).astype(np.uint8)
-    if cv2.countNonZero(marks) == 0:
+    found = 0.0
+    for side in _TEXT_SIDES:
+        scale = min(1.0, side / max(detail.shape))
+        plane = cv2.resize(detail, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        for operation in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT):
+            ink = cv2.morphologyEx(plane, operation, np.ones((_PEN, _PEN), np.uint8))
+            found += _lines_of_letters(plane, np.asarray(ink > _INK, np.uint8))
+    return min(1.0, found)
+
+
+_TEXT_SIDES = (640, 213)
+_PEN = 11
+_INK = 45
+_MOST_PIECES = 250
+_LETTERS_OF_A_LINE = 5
+_LETTERS_OF_A_CARD = 40
+_AREA_OF_A_CARD = 0.05
+
+
+def _lines_of_letters(plane: Plane, ink: npt.NDArray[np.uint8]) -> float:
+    """Text of one polarity at one size."""
+    count, _, boxes, _ = cv2.connectedComponentsWithStats(ink, connectivity=8)
+    x, y, w, h, area = (boxes[1:, column].astype(np.float32) for column in range(5))
+    shaped = (h >= 5) & (h <= 0.25 * len(plane)) & (w <= 2.5 * h) & (w >= 0.08 * h)
+    shaped &= (area >= 0.15 * w * h) & (area >= 6)
+    pieces = np.flatnonzero(shaped)
+    if not _LETTERS_OF_A_LINE <= len(pieces):
         return 0.0
-    joined = cv2.morphologyEx(marks, cv2.MORPH_CLOSE, np.ones((1, max(5, width // 60)), np.uint8))
-    joined = cv2.morphologyEx(joined, cv2.MORPH_OPEN, np.ones((3, 5), np.uint8))
-    count, _, boxes, _ = cv2.connectedComponentsWithStats(joined, connectivity=4)
-    order = np.argsort(boxes[1:count, cv2.CC_STAT_AREA])[::-1][:_MOST_PIECES] + 1
-    covered = 0.0
-    for piece in order:
-        x, y, w, h, area = (int(value) for value in boxes[piece])
-        if not (max(5, height // 90) <= h <= height * 0.16 and w >= 1.6 * h and area >= 0.5 * w * h):
+    if len(pieces) > _MOST_PIECES:
+        pieces = np.sort(pieces[np.argsort(area[pieces])[::-1][:_MOST_PIECES]])
+    x, y, w, h = x[pieces], y[pieces], w[pieces], h[pieces]
+    fill = area[pieces] / (w * h)
+    level = _means_in(plane * ink, x, y, w, h) / np.maximum(1e-6, _means_in(ink, x, y, w, h))
+    tall = np.maximum(h[:, None], h)
+    gap = x - (x + w)[:, None]
+    overlap = np.minimum((y + h)[:, None], y + h) - np.maximum(y[:, None], y)
+    near = (gap > -0.2 * tall) & (gap < 0.9 * tall) & (x[:, None] < x)
+    alike = (overlap > 0.6 * np.minimum(h[:, None], h)) & (tall < 2.2 * np.minimum(h[:, None], h))
+    alike &= np.abs(level[:, None] - level) < 22
+    following = np.where(near & alike, gap, np.inf)
+    following_at = following.argmin(axis=1)
+    has = np.isfinite(following.min(axis=1))
+    letters, covered = 0, 0.0
+    for first in np.setdiff1d(np.arange(len(x)), following_at[has]):
+        line = [int(first)]
+        while has[line[-1]] and len(line) < 200:
+            line.append(int(following_at[line[-1]]))
+        if len(line) < _LETTERS_OF_A_LINE:
             continue
-        inside = marks[y : y + h, x : x + w]
-        line = detail[y : y + h, x : x + w]
-        if _is_line(line, inside):
-            covered += w * h
-    return min(1.0, covered / (0.06 * detail.size))
+        heights, bottoms = h[line], (y + h)[line]
+        height = float(heights.mean())
+        even = float(np.median(np.abs(bottoms - np.median(bottoms)))) < 0.12 * height
+        # Tiles and grids stand in rows as well, but are all alike, or solid.
+        alphabet = float(fill[line].mean()) < 0.82 and float(w[line].std()) > 0.07 * height
+        if not (even and alphabet and _is_plain(plane, ink, x[line], y[line], w[line], h[line])):
+            continue
+        letters += len(line)
+        covered += height * float(x[line[-1]] + w[line[-1]] - x[line[0]])
+    return max(letters / _LETTERS_OF_A_CARD, covered / (_AREA_OF_A_CARD * plane.size))
 
 
-_STROKE = 48
-_TEXT_SIDE = 640
-_MOST_PIECES = 60
+def _means_in(plane: npt.NDArray[Any], x: Floats, y: Floats, w: Floats, h: Floats) -> Floats:
+    """Mean of a plane in each of many boxes."""
+    sums = cv2.integral(plane.astype(np.uint8))
+    left, top, right, bottom = (v.astype(np.int64) for v in (x, y, x + w, y + h))
+    inside = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
+    return (inside / (w * h)).astype(np.float32)
 
 
-def _is_line(line: Plane, marks: Plane) -> bool:
-    """Whether a piece is letters: many upright edges in every part of it, on an even ground."""
-    height, width = line.shape
-    upright = np.abs(np.diff(line.astype(np.int16), axis=1)) > _STROKE / 2
-    per_column = upright.any(axis=0)
-    # A letter is about half as wide as it is high and has two strokes with two edges each.
-    runs = int(np.count_nonzero(np.diff(per_column.astype(np.int8)) == 1))
-    if runs < max(3, 0.8 * width / height):
+def _is_plain(plane: Plane, ink: Plane, x: Floats, y: Floats, w: Floats, h: Floats) -> bool:
+    """Whether what is between the letters of a line has one level."""
+    rows = slice(int(y.min()), int((y + h).max()))
+    columns = slice(int(x.min()), int((x + w).max()))
+    ground = plane[rows, columns][cv2.dilate(ink[rows, columns], np.ones((3, 3), np.uint8)) == 0]
+    if ground.size < 12:
         return False
-    # Two levels, ink and ground, hold most pixels of letters; texture has all levels.
-    histogram = cv2.calcHist([line], [0], None, [16], [0, 256]).ravel()
-    top = np.sort(histogram)[::-1]
-    ground = float(top[0] + top[1]) / line.size
-    return ground > 0.4 and 0.2 < float(marks.mean()) < 0.97
+    return float(np.mean(np.abs(ground.astype(np.int16) - int(np.median(ground))) < 20)) > 0.7
 
 
 def bars(luma: Plane) -> tuple[int, int, int, int]:

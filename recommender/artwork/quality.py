@@ -33,6 +33,7 @@ WEIGHTS: Final = {
 
 _BEST_EXPOSURE, _EXPOSURE_WIDTH = 0.42, 0.28
 _EXPOSURE_WEIGHT, _CLIP_WEIGHT, _TEXT_WEIGHT = 0.15, 0.25, 0.5
+_SMEAR_WEIGHT = 0.5
 
 
 def percentiles(values: Floats) -> Floats:
@@ -52,6 +53,16 @@ def all_percentiles(stills: Stills) -> Floats:
     return np.column_stack(columns) if len(stills) else np.zeros((0, len(MEASURES)), np.float32)
 
 
+def smear(stills: Stills) -> Floats:
+    """(n,) 0 to 1: much changes at a still, and it is softer than the title usually is."""
+    if not len(stills):
+        return np.zeros(0, np.float32)
+    blur, change = stills.measure("blur"), stills.measure("change")
+    moving = np.clip((change - max(25.0, float(np.median(change)))) / 50, 0, 1)
+    soft = np.clip((blur - np.median(blur) + 0.03) / 0.08, 0, 1)
+    return (moving * soft).astype(np.float32)
+
+
 def quality(stills: Stills, ranks: Floats) -> Floats:
     """(n,) about 0 to 1, from the measures and their percentiles (:func:`all_percentiles`)."""
     total = np.zeros(len(stills), np.float32)
@@ -62,4 +73,5 @@ def quality(stills: Stills, ranks: Floats) -> Floats:
     total += _EXPOSURE_WEIGHT * (np.exp(-off * off) - 1)
     total -= _CLIP_WEIGHT * np.minimum(1, stills.measure("clipped"))
     total -= _TEXT_WEIGHT * stills.measure("text")
+    total -= _SMEAR_WEIGHT * smear(stills)
     return np.clip(total, 0, 1).astype(np.float32)
