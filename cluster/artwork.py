@@ -310,7 +310,7 @@ class _Maker:
         finder: FaceFinder | None,
     ) -> Candidate:
         title, stills, row = self.work.title, self.stills, choice.row
-        identity = sha256(np.ascontiguousarray(full.bgr)).hexdigest()[:16]
+        identity = sha256(full.bgr.tobytes()).hexdigest()[:16]
         inner = area.of(full.bgr)
         small = _small_yuv(inner)
         attention = metrics.saliency(small)

@@ -16,9 +16,9 @@ from pydantic import ValidationError
 
 from encoder.errors import BadInput
 from encoder.media import Shot
-from recommender.artwork.document import Artwork
 from ladder.document import Cell, Document, Ladder, Measurements, Rung
 from ladder.hull import slopes, upper_hull
+from recommender.artwork.document import Artwork
 
 _D = TypeVar("_D", bound=Document)
 

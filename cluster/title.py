@@ -183,9 +183,7 @@ def find_stills(source: TitleSource, store_root: str) -> tuple[Stills, ScrubTrac
         record = _kept(store, stills_key(source))
     with np.load(store.path(record.blobs["stills"]), allow_pickle=False) as arrays:
         stills = Stills.of_arrays(arrays)
-    sheets = tuple(
-        store.path(record.blobs[name]).read_bytes() for name in record.value["sheets"]
-    )
+    sheets = tuple(store.path(record.blobs[name]).read_bytes() for name in record.value["sheets"])
     return stills, ScrubTrack.of(record.value["scrub"], sheets)
 
 
@@ -242,7 +240,7 @@ def _analyse(source: TitleSource, store: Store) -> None:
 
 def _keep_stills(source: TitleSource, store: Store, stills: Stills, track: ScrubTrack) -> None:
     file = io.BytesIO()
-    np.savez(file, **stills.arrays())
+    np.savez(file, allow_pickle=False, **stills.arrays())
     sheets = {f"sheet{n:03d}": store.put_blob(sheet) for n, sheet in enumerate(track.sheets)}
     store.publish(
         stills_key(source),

@@ -92,8 +92,6 @@ def fetch_command(source: ReferenceSource, numbers: Sequence[int], matrix: str) 
         out_range="full",
         flags=_SWS,
     ).filter("format", pix_fmts="bgr24")
-    output = ffmpeg.output(
-        picture, "pipe:1", f="rawvideo", fps_mode="passthrough", **{"map_metadata": -1}
-    )
+    output = ffmpeg.output(picture, "pipe:1", f="rawvideo", fps_mode="passthrough", map_metadata=-1)
     graph = output.global_args("-v", "error", "-y", *GLOBAL_ARGUMENTS)
     return Command.of(graph.get_args())

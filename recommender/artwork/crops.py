@@ -33,12 +33,13 @@ ASPECTS: Final[dict[str, Fraction]] = {
 
 WIDTHS: Final[dict[str, tuple[int, ...]]] = {
     "16:9": (1280, 480),
-    "2:3": (720, 240),
-    "1:1": (720, 240),
-    "21:9": (1680, 560),
+    "2:3": (600, 240),
+    "1:1": (600, 240),
+    "21:9": (1280, 480),
 }
 """Pixels that renditions are wide, where the crop has them."""
 
+_CLEARLY_SMALLER = 0.75
 _FACE_MARGIN = 0.35
 _EDGE = 0.06
 _BAR_AGREE = 0.8
@@ -125,11 +126,19 @@ def focal_point(attention: Floats, faces: Sequence[Face] | None) -> Point:
         weights = np.array([face.width * face.height for face in faces])
         x = np.array([face.x + face.width / 2 for face in faces])
         y = np.array([face.y + face.height / 2 for face in faces])
-        return Point(float((x * weights).sum() / weights.sum()), float((y * weights).sum() / weights.sum()))
+        return Point(
+            float((x * weights).sum() / weights.sum()), float((y * weights).sum() / weights.sum())
+        )
     return Point(*metrics.focal_point(attention))
 
 
-def crop(area: Box, aspect: Fraction, attention: Floats, focus: Point, faces: Sequence[Face] | None = None) -> Box:
+def crop(
+    area: Box,
+    aspect: Fraction,
+    attention: Floats,
+    focus: Point,
+    faces: Sequence[Face] | None = None,
+) -> Box:
     """The largest window of ``aspect`` in ``area``, slid to keep what one looks at.
 
     It takes the most attention, prefers the focal point near its middle, and does not cut
@@ -154,9 +163,7 @@ def crop(area: Box, aspect: Fraction, attention: Floats, focus: Point, faces: Se
     window = (width if along else height) / side
     profile = np.square(attention).sum(axis=1 - along)
     place = focus.x if along else focus.y
-    spans = [
-        ((f.x, f.x + f.width) if along else (f.y, f.y + f.height)) for f in faces or ()
-    ]
+    spans = [((f.x, f.x + f.width) if along else (f.y, f.y + f.height)) for f in faces or ()]
     offset = _slide(profile, window, place, spans) * side
     start = min(free, max(0, round(offset)))
     start -= start % 2
@@ -167,7 +174,9 @@ def crop(area: Box, aspect: Fraction, attention: Floats, focus: Point, faces: Se
     )
 
 
-def _slide(profile: Floats, window: float, place: float, spans: Sequence[tuple[float, float]]) -> float:
+def _slide(
+    profile: Floats, window: float, place: float, spans: Sequence[tuple[float, float]]
+) -> float:
     """Best start of a window (shares of the side) over a profile of attention."""
     if window >= 1:
         return 0.0
@@ -201,11 +210,10 @@ def _even(size: Fraction) -> int:
 
 
 def rendition_sizes(name: str, box: Box) -> list[tuple[int, int]]:
-    """(width, height) of each size kept of a crop, largest first; the crop's own if it is smaller."""
-    wanted = [width for width in WIDTHS[name] if width < box.width]
-    largest = box.width if len(wanted) < len(WIDTHS[name]) else wanted[0]
-    widths = dict.fromkeys([largest, *wanted])
-    return [(width, max(2, round(width * box.height / box.width))) for width in widths]
+    """(width, height) of each size kept of a crop, largest first; never larger than the crop."""
+    largest = min(WIDTHS[name][0], box.width)
+    others = [width for width in WIDTHS[name][1:] if width <= _CLEARLY_SMALLER * largest]
+    return [(width, max(2, round(width * box.height / box.width))) for width in (largest, *others)]
 
 
 def scaled(picture: Plane, width: int, height: int) -> Plane:
@@ -242,7 +250,8 @@ def dominant_colours(picture: Plane, count: int = 5) -> tuple[Colour, ...]:
     found: list[tuple[float, npt.NDArray[np.float32]]] = []
     for number in np.argsort(-shares, kind="stable"):
         same = next(
-            (at for at, (_, c) in enumerate(found) if np.linalg.norm(c - centres[number]) < 12), None
+            (at for at, (_, c) in enumerate(found) if np.linalg.norm(c - centres[number]) < 12),
+            None,
         )
         if shares[number] <= 0:
             continue

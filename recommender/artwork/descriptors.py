@@ -74,15 +74,13 @@ def _directions(luma: Plane) -> Floats:
     across, down = cv2.Sobel(small, cv2.CV_32F, 1, 0), cv2.Sobel(small, cv2.CV_32F, 0, 1)
     strength, angle = cv2.cartToPolar(across, down)
     at = (angle * (2 * _DIRECTIONS / (2 * np.pi))).astype(np.int64) % _DIRECTIONS
-    found = []
+    found: list[npt.NDArray[Any]] = []
     for rows in (slice(0, 24), slice(24, 48)):
         for columns in (slice(0, 40), slice(40, 80)):
             found.append(
-                np.bincount(
-                    at[rows, columns].ravel(), strength[rows, columns].ravel(), _DIRECTIONS
-                )
+                np.bincount(at[rows, columns].ravel(), strength[rows, columns].ravel(), _DIRECTIONS)
             )
-    return np.sqrt(np.concatenate(found)).astype(np.float32)
+    return np.asarray(np.sqrt(np.concatenate(found)), np.float32)
 
 
 def _chroma(yuv: Plane) -> Floats:
@@ -98,4 +96,4 @@ def _chroma(yuv: Plane) -> Floats:
 
 def _normal(values: npt.NDArray[Any]) -> Floats:
     length = float(np.linalg.norm(values))
-    return (values / length if length > 1e-6 else np.zeros_like(values)).astype(np.float32)
+    return np.asarray(values / length if length > 1e-6 else np.zeros_like(values), np.float32)

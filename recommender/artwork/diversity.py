@@ -119,9 +119,7 @@ def choose(
         best = int(np.argmax(np.where(allowed, value, -np.inf)))
         free[best] = False
         away = float(nearest[best])
-        if chosen and any(
-            is_duplicate(hashes[best], hashes[other], away) for other in chosen
-        ):
+        if chosen and any(is_duplicate(hashes[best], hashes[other], away) for other in chosen):
             continue
         chosen.append(best)
         taken[labels[best]] += 1

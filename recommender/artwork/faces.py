@@ -65,12 +65,10 @@ class FaceFinder:
         small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
         self._detector.setInputSize(size)
         _, rows = self._detector.detect(small)
-        found = [
-            Face(
-                *(round(float(value), 4) for value in (x / size[0], y / size[1], w / size[0], h / size[1])),
-                score=round(float(row[-1]), 4),
+        found = []
+        for row in rows if rows is not None else ():
+            x, y, w, h = (
+                round(float(at) / side, 4) for at, side in zip(row[:4], 2 * size, strict=True)
             )
-            for row in (rows if rows is not None else ())
-            for x, y, w, h in [row[:4]]
-        ]
+            found.append(Face(x, y, w, h, round(float(row[-1]), 4)))
         return tuple(sorted(found, key=lambda face: -face.width * face.height))

@@ -169,4 +169,4 @@ def apply_filters(shown: Shown, quality: Floats) -> Filtered:
 
 def _over(values: Floats, limit: float) -> Floats:
     """How far over ``limit`` each value is; 0 where it is not."""
-    return np.maximum(values - limit, 0).astype(np.float32)
+    return np.asarray(np.maximum(values - limit, 0), np.float32)

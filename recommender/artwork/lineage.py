@@ -60,9 +60,7 @@ def follow(new: Artwork, old: Artwork) -> Artwork:
             for one in candidates
             if one.id in match
         ],
-        retired=sorted(
-            other.action_id for other in old.candidates if other.action_id not in taken
-        ),
+        retired=sorted(other.action_id for other in old.candidates if other.action_id not in taken),
     )
     return new.model_copy(update={"candidates": candidates, "replaces": lineage})
 

@@ -58,7 +58,7 @@ def detail_plane(luma: npt.NDArray[Any], gain: float = 1.0, offset: float = 0.0)
     if (gain, offset) == (1.0, 0.0) and small.dtype == np.uint8:
         return np.ascontiguousarray(small, dtype=np.uint8)
     levels = small.astype(np.float32) * np.float32(gain) + np.float32(offset)
-    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(levels), 0, 255), np.uint8)
 
 
 def focus(detail: Plane) -> Focus:
@@ -67,12 +67,13 @@ def focus(detail: Plane) -> Focus:
     Only a quarter counts, because a face before a soft background is as sharp as it should be.
     """
     if min(detail.shape) < 2 * _BLOCK:
-        detail = cv2.resize(detail, None, fx=4, fy=4, interpolation=cv2.INTER_LINEAR)
+        large = cv2.resize(detail, None, fx=4, fy=4, interpolation=cv2.INTER_LINEAR)
+        detail = np.asarray(large, np.uint8)
     parts = []
     gradients = []
     for axis in (0, 1):
         kernel = (1, 9) if axis == 0 else (9, 1)
-        blurred = cv2.blur(detail, kernel)
+        blurred = np.asarray(cv2.blur(detail, kernel), np.uint8)
         change, change_blurred = _steps(detail, axis), _steps(blurred, axis)
         gradients.append(_block_means(change))
         parts.append(_block_means(cv2.subtract(change, change_blurred)))
@@ -101,9 +102,7 @@ def _steps(plane: Plane, axis: int) -> Plane:
 def _block_means(plane: npt.NDArray[Any], block: int = _BLOCK) -> Floats:
     height, width = (max(1, side // block) for side in plane.shape)
     inside = plane[: height * block, : width * block].astype(np.float32)
-    return np.asarray(
-        cv2.resize(inside, (width, height), interpolation=cv2.INTER_AREA), np.float32
-    )
+    return np.asarray(cv2.resize(inside, (width, height), interpolation=cv2.INTER_AREA), np.float32)
 
 
 def levels(luma: Plane) -> dict[str, float]:
@@ -184,14 +183,19 @@ def saliency(yuv: Plane) -> Floats:
     residual = amplitude - cv2.blur(amplitude, (3, 3))
     phase = np.angle(spectrum)
     back = np.fft.irfft2(np.exp(residual + 1j * phase), s=luma.shape)
-    stands_out = _unit(cv2.GaussianBlur(np.square(back).astype(np.float32), (0, 0), 2.0))
+    around = cv2.GaussianBlur(np.square(back).astype(np.float32), (0, 0), 2.0)
+    stands_out = _unit(np.asarray(around, np.float32))
     smooth = [cv2.GaussianBlur(plane.astype(np.float32), (0, 0), 1.5) for plane in planes]
     distance = np.sqrt(
-        sum(weight * (plane - plane.mean()) ** 2 for weight, plane in zip((0.4, 1, 1), smooth, strict=True))
+        sum(
+            weight * (plane - plane.mean()) ** 2
+            for weight, plane in zip((0.4, 1, 1), smooth, strict=True)
+        )
     )
     rows, columns = np.mgrid[0 : size[1], 0 : size[0]].astype(np.float32)
     centre = np.exp(
-        -(((columns + 0.5) / size[0] - 0.5) ** 2) / 0.16 - ((rows + 0.5) / size[1] - 0.47) ** 2 / 0.16
+        -(((columns + 0.5) / size[0] - 0.5) ** 2) / 0.16
+        - ((rows + 0.5) / size[1] - 0.47) ** 2 / 0.16
     )
     both = (stands_out + _unit(distance.astype(np.float32))) * (0.35 + centre)
     return _unit(both.astype(np.float32))
@@ -251,7 +255,8 @@ def text_likelihood(detail: Plane) -> float:
     found = 0.0
     for side in _TEXT_SIDES:
         scale = min(1.0, side / max(detail.shape))
-        plane = cv2.resize(detail, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        small = cv2.resize(detail, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        plane = np.asarray(small, np.uint8)
         for operation in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT):
             ink = cv2.morphologyEx(plane, operation, np.ones((_PEN, _PEN), np.uint8))
             found += _lines_of_letters(plane, np.asarray(ink > _INK, np.uint8))
@@ -269,12 +274,12 @@ _AREA_OF_A_CARD = 0.05
 
 def _lines_of_letters(plane: Plane, ink: npt.NDArray[np.uint8]) -> float:
     """Text of one polarity at one size."""
-    count, _, boxes, _ = cv2.connectedComponentsWithStats(ink, connectivity=8)
+    _, _, boxes, _ = cv2.connectedComponentsWithStats(ink, connectivity=8)
     x, y, w, h, area = (boxes[1:, column].astype(np.float32) for column in range(5))
     shaped = (h >= 5) & (h <= 0.25 * len(plane)) & (w <= 2.5 * h) & (w >= 0.08 * h)
     shaped &= (area >= 0.15 * w * h) & (area >= 6)
     pieces = np.flatnonzero(shaped)
-    if not _LETTERS_OF_A_LINE <= len(pieces):
+    if len(pieces) < _LETTERS_OF_A_LINE:
         return 0.0
     if len(pieces) > _MOST_PIECES:
         pieces = np.sort(pieces[np.argsort(area[pieces])[::-1][:_MOST_PIECES]])
@@ -331,9 +336,9 @@ def bars(luma: Plane) -> tuple[int, int, int, int]:
     """Black rows and columns at (top, bottom, left, right) of a plane; at most a third each."""
     found = []
     for axis in (1, 0):
-        lines = np.asarray(luma.max(axis=axis) if min(luma.shape) < 8 else np.quantile(
-            luma, 0.98, axis=axis
-        ))
+        lines = np.asarray(
+            luma.max(axis=axis) if min(luma.shape) < 8 else np.quantile(luma, 0.98, axis=axis)
+        )
         dark = lines <= BLACK + 8
         for series in (dark, dark[::-1]):
             shown = np.flatnonzero(~series)

@@ -21,8 +21,9 @@ Floats = npt.NDArray[np.float32]
 POOL_VERSION: Final = (1, FILTERS_VERSION, DIVERSITY_VERSION, QUALITY_VERSION)
 """Part of the store's keys: raise one when another pool comes of the same stills."""
 
-LEAST_SIZE, MOST_SIZE = 12, 48
-PER_SHOT: Final = 2
+MOST_SIZE: Final = 48
+PER_SHOT, PER_SECOND = 1.25, 0.5
+LEAST_SIZE, LEAST_SIZE_OF_LONG = 4, 12
 SPOILER_PLACE: Final = 0.8
 """From here on a title is told to its end: a rule by time alone, not a judgement of content."""
 
@@ -57,14 +58,14 @@ class Pool:
     """(n stills,) cluster, -1 where dropped."""
 
 
-def pool_size(shots: int) -> int:
-    """How many candidates a title of so many shots gets at most."""
-    return min(MOST_SIZE, max(LEAST_SIZE, PER_SHOT * shots))
+def pool_size(shots: int, seconds: float) -> int:
+    """How many candidates a title gets at most: by its shots, but a dozen from 24 s on. Each costs
+    as much as encoding a few seconds, so a very short title gets few."""
+    least = min(LEAST_SIZE_OF_LONG, max(LEAST_SIZE, round(PER_SECOND * seconds)))
+    return min(MOST_SIZE, max(least, round(PER_SHOT * shots)))
 
 
-def make_pool(
-    stills: Stills, shots: Sequence[Shot], frames: int, frame_rate: Fraction
-) -> Pool:
+def make_pool(stills: Stills, shots: Sequence[Shot], frames: int, frame_rate: Fraction) -> Pool:
     """Choose the candidates.
 
     Args:
@@ -77,7 +78,7 @@ def make_pool(
     worth = quality(stills, ranks)
     filtered = apply_filters(Shown(stills, frames, frame_rate), worth)
     kept = np.flatnonzero(filtered.kept)
-    size = pool_size(len(shots))
+    size = pool_size(len(shots), float(frames / frame_rate))
     flagged = filtered.flagged[kept]
     found = cluster(stills.embeddings[kept], size)
     hashes = [int(value) for value in stills.hashes[kept]]

@@ -60,7 +60,7 @@ def smear(stills: Stills) -> Floats:
     blur, change = stills.measure("blur"), stills.measure("change")
     moving = np.clip((change - max(25.0, float(np.median(change)))) / 50, 0, 1)
     soft = np.clip((blur - np.median(blur) + 0.03) / 0.08, 0, 1)
-    return (moving * soft).astype(np.float32)
+    return np.asarray(moving * soft, np.float32)
 
 
 def quality(stills: Stills, ranks: Floats) -> Floats:
@@ -74,4 +74,4 @@ def quality(stills: Stills, ranks: Floats) -> Floats:
     total -= _CLIP_WEIGHT * np.minimum(1, stills.measure("clipped"))
     total -= _TEXT_WEIGHT * stills.measure("text")
     total -= _SMEAR_WEIGHT * smear(stills)
-    return np.clip(total, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(total, 0, 1), np.float32)

@@ -126,9 +126,7 @@ class ScrubSampler:
         left = self._count % (COLUMNS * ROWS)
         if left:
             self._close(-(-left // COLUMNS))
-        return ScrubTrack(
-            self._step, self._count, self._width, self._height, tuple(self._sheets)
-        )
+        return ScrubTrack(self._step, self._count, self._width, self._height, tuple(self._sheets))
 
     def _close(self, rows: int) -> None:
         if self._sheet is None:
