@@ -111,15 +111,15 @@ def _view(artwork: Artwork, chosen: list[Candidate]) -> list[RenderableType]:
 
     rate = Fraction(artwork.title.frame_rate)
     table = plain_table(
-        *(("rank", "r"), ("frame", "r"), ("at", "r"), ("shot", "r"), ("cluster", "r")),
-        *(("quality", "r"), ("sharp", "r"), ("still", "r"), ("faces", "r"), ("action", "l")),
+        *(("rank", "r"), ("at", "r"), ("shot", "r"), ("cluster", "r"), ("quality", "r")),
+        *(("sharp", "r"), ("still", "r"), ("faces", "r"), ("action", "l")),
     )
     for one in chosen:
         faces = "-" if one.faces is None else str(len(one.faces))
         sharp, change = one.metrics["sharpness"], one.metrics["change"]
         table.add_row(
-            *(str(one.rank), str(one.frame), clock(one.frame, rate), str(one.shot)),
-            *(str(one.cluster), f"{one.quality:.2f}", f"{100 * sharp.percentile:.0f}"),
+            *(str(one.rank), clock(one.frame, rate), str(one.shot), str(one.cluster)),
+            *(f"{one.quality:.2f}", f"{100 * sharp.percentile:.0f}"),
             *(f"{100 * (1 - change.percentile):.0f}", faces, one.action_id),
         )
     selection = artwork.selection

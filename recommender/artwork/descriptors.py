@@ -91,9 +91,9 @@ def _chroma(yuv: Plane) -> Floats:
         for plane in yuv[1:]
     )
     counts = np.bincount((u * _CHROMA_BINS + v).ravel(), minlength=_CHROMA_BINS**2)
-    return (counts / counts.sum()).astype(np.float32)
+    return np.asarray(counts / counts.sum(), np.float32)
 
 
 def _normal(values: npt.NDArray[Any]) -> Floats:
     length = float(np.linalg.norm(values))
-    return np.asarray(values / length if length > 1e-6 else np.zeros_like(values), np.float32)
+    return np.asarray(values / max(length, 1e-6), np.float32)
