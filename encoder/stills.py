@@ -70,6 +70,8 @@ def group_frames(source: ReferenceSource, frames: Iterable[int]) -> list[tuple[i
     """``frames`` in runs that one process reads: they follow one keyframe, and fit in memory."""
     groups: list[tuple[int, list[int]]] = []
     for number in sorted(set(frames)):
+        if not 0 <= number < source.frames:
+            raise ValueError(f"frame {number} is not within [0, {source.frames})")
         keyframe = source.index.keyframe_for(source.timeline.source_frame(number))
         if groups and groups[-1][0] == keyframe and len(groups[-1][1]) < MOST_AT_ONCE:
             groups[-1][1].append(number)

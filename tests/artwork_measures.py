@@ -96,7 +96,7 @@ def plant(path: Path, out: Path) -> Planted:
         made.extend(frames)
 
     height, width = pictures[0].shape[:2]
-    put("credits", [_card(width, height, ["A FILM BY", "NOBODY AT ALL"])] * run)
+    put("credits", [card(width, height, ["A FILM BY", "NOBODY AT ALL"])] * run)
     places = {tenth: count * tenth // 10 for tenth in range(1, 10)}
     blank = np.zeros_like(pictures[0])
     for number, picture in enumerate(pictures):
@@ -104,24 +104,27 @@ def plant(path: Path, out: Path) -> Planted:
         if number == places[1]:
             put("black", [blank + 2] * run)
         if number == places[2]:
-            put("text", [_card(width, height, _LINES)] * run)
+            put("text", [card(width, height, _LINES)] * run)
         if number == places[3]:
             put("blur", [cv2.GaussianBlur(p, (0, 0), width / 60) for p in pictures[number:][:run]])
         if number == places[5]:
             steps = np.concatenate([np.linspace(1, 0, run), np.linspace(0, 1, run)])
-            put("fade", [_mix(picture, blank, float(a)) for a in steps[2:-2]])
+            put("fade", [mix(picture, blank, float(a)) for a in steps[2:-2]])
         if number == places[6]:
             other = pictures[places[2] - 1]
-            put("dissolve", [_mix(picture, other, float(a)) for a in np.linspace(1, 0, 2 * run)[2:-2]])
+            put(
+                "dissolve",
+                [mix(picture, other, float(a)) for a in np.linspace(1, 0, 2 * run)[2:-2]],
+            )
         if number == places[7]:
             put("uniform", [np.full_like(picture, 90)] * run)
         if number == places[8]:
             again = pictures[places[4] : places[4] + 2 * run]
             planted.ranges["duplicate of"] = [_moved(planted, places[4], len(again))]
             put("duplicate", again)
-    put("credits", [_card(width, height, _LINES, shift=at) for at in range(2 * run)])
+    put("credits", [card(width, height, _LINES, shift=at) for at in range(2 * run)])
     planted.frames = len(made)
-    _encode(made, rate, out, crf=14)
+    encode(made, rate, out, crf=14)
     return planted
 
 
@@ -137,11 +140,11 @@ def _moved(planted: Planted, number: int, count: int) -> tuple[int, int]:
     return start, start + count
 
 
-def _mix(one: Picture, other: Picture, share: float) -> Picture:
+def mix(one: Picture, other: Picture, share: float) -> Picture:
     return np.asarray(cv2.addWeighted(one, share, other, 1 - share, 0), np.uint8)
 
 
-def _card(width: int, height: int, lines: Sequence[str], shift: int = 0) -> Picture:
+def card(width: int, height: int, lines: Sequence[str], shift: int = 0) -> Picture:
     card = np.zeros((height, width, 3), np.uint8)
     scale = width / 640
     for number, line in enumerate(lines):
@@ -166,7 +169,7 @@ def _pictures(path: Path) -> tuple[list[Picture], Fraction]:
     return found, rate
 
 
-def _encode(pictures: Sequence[Picture], rate: Fraction, out: Path, crf: int) -> None:
+def encode(pictures: Sequence[Picture], rate: Fraction, out: Path, crf: int) -> None:
     height, width = pictures[0].shape[:2]
 
     def chunks() -> Iterator[bytes]:
@@ -280,8 +283,10 @@ def main(paths: Sequence[Path]) -> None:
                 f"{each:.2f} |"
             )
             print(*(table[-1] for table in rows.values()), sep="\n", file=sys.stderr)
-    print("| title | planted | pool | black | blur | fade | dissolve | text | credits | uniform |"
-          " duplicates | clusters | flagged |")
+    print(
+        "| title | planted | pool | black | blur | fade | dissolve | text | credits | uniform |"
+        " duplicates | clusters | flagged |"
+    )
     print(*rows["planted"], sep="\n")
     print("\n| title | pool | of encode | same frame | same still | first six |")
     print(*rows["overlap"], sep="\n")

@@ -187,6 +187,7 @@ def _slide(
         low, high = np.interp([max(0.0, start), min(1.0, end)], grid, cumulative)
         return float(high - low)
 
+    sizes = sum(high - low for low, high in spans)
     best, best_value = 0.0, -np.inf
     for start in np.linspace(0, 1 - window, 41):
         end = start + window
@@ -195,11 +196,13 @@ def _slide(
         value -= 0.5 * (mass(end - _EDGE / 2, end + _EDGE / 2) if end < 1 else 0)
         value -= 0.6 * abs((start + end) / 2 - place)
         for low, high in spans:
+            weight = (high - low) / sizes
             margin = _FACE_MARGIN * (high - low)
             seen = min(end, high + margin) - max(start, low - margin)
-            value += 2 * max(0.0, seen) / (high - low + 2 * margin) * (high - low)
+            # More than all the rest together: a face beats whatever else stands out.
+            value += 3 * weight * max(0.0, seen) / (high - low + 2 * margin)
             if max(start, low) < min(end, high) and not (start <= low and high <= end):
-                value -= 1.0  # it would cut through a face
+                value -= weight  # it would cut through a face
         if value > best_value + 1e-9:
             best, best_value = float(start), value
     return best

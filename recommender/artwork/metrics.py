@@ -269,6 +269,7 @@ _INK = 45
 _MOST_PIECES = 250
 _LETTERS_OF_A_LINE = 5
 _LETTERS_OF_A_CARD = 40
+_LETTERS_OF_A_LOGO = 10
 _AREA_OF_A_CARD = 0.05
 
 
@@ -307,11 +308,15 @@ def _lines_of_letters(plane: Plane, ink: npt.NDArray[np.uint8]) -> float:
         even = float(np.median(np.abs(bottoms - np.median(bottoms)))) < 0.12 * height
         # Tiles and grids stand in rows as well, but are all alike, or solid.
         alphabet = float(fill[line].mean()) < 0.82 and float(w[line].std()) > 0.07 * height
-        if not (even and alphabet and _is_plain(plane, ink, x[line], y[line], w[line], h[line])):
+        alphabet &= float(heights.std()) < 0.3 * height and float(level[line].std()) < 12
+        if not (even and alphabet):
+            continue
+        if not _is_on_ground(plane, ink, level[line], x[line], y[line], w[line], h[line]):
             continue
         letters += len(line)
         covered += height * float(x[line[-1]] + w[line[-1]] - x[line[0]])
-    return max(letters / _LETTERS_OF_A_CARD, covered / (_AREA_OF_A_CARD * plane.size))
+    size = min(covered / (_AREA_OF_A_CARD * plane.size), letters / _LETTERS_OF_A_LOGO)
+    return max(letters / _LETTERS_OF_A_CARD, size)
 
 
 def _means_in(plane: npt.NDArray[Any], x: Floats, y: Floats, w: Floats, h: Floats) -> Floats:
@@ -322,14 +327,18 @@ def _means_in(plane: npt.NDArray[Any], x: Floats, y: Floats, w: Floats, h: Float
     return (inside / (w * h)).astype(np.float32)
 
 
-def _is_plain(plane: Plane, ink: Plane, x: Floats, y: Floats, w: Floats, h: Floats) -> bool:
-    """Whether what is between the letters of a line has one level."""
+def _is_on_ground(
+    plane: Plane, ink: Plane, level: Floats, x: Floats, y: Floats, w: Floats, h: Floats
+) -> bool:
+    """Whether what is between the letters of a line has one level, far from that of the ink."""
     rows = slice(int(y.min()), int((y + h).max()))
     columns = slice(int(x.min()), int((x + w).max()))
     ground = plane[rows, columns][cv2.dilate(ink[rows, columns], np.ones((3, 3), np.uint8)) == 0]
     if ground.size < 12:
         return False
-    return float(np.mean(np.abs(ground.astype(np.int16) - int(np.median(ground))) < 20)) > 0.7
+    middle = float(np.median(ground))
+    contrast = abs(float(level.mean()) - middle)
+    return contrast > 45 and float(np.abs(ground - middle).mean()) < 0.16 * contrast
 
 
 def bars(luma: Plane) -> tuple[int, int, int, int]:

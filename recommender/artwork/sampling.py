@@ -64,6 +64,8 @@ _LEAST_CHANGE = 5.0
 # Sharper by less than this is not sharper: coding must not decide which frame is taken.
 _CLEARLY_BETTER = 1.06
 _STILL_LEVELS = 12.0
+# A shift that leaves less than this of the change is what happened.
+_EXPLAINED = 0.7
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -263,7 +265,8 @@ class StillSampler:
 
         In a dissolve or a fade it is exactly that. In anything that moves it is not, because edges
         do not move by fading: for pictures whose spectrum falls as that of nature does, the mean
-        is as far off as the still itself.
+        is as far off as the still itself. A slow camera over a soft picture does look so; there,
+        what is before and after are one picture, shifted.
         """
         first = self._seen[0].number
         found = 0.0
@@ -280,7 +283,9 @@ class StillSampler:
             if change < _LEAST_CHANGE:
                 continue
             rest = float(np.abs(still - (one + other) / 2).mean())
-            found = max(found, 1.0 - 2.0 * rest / change)
+            blend = 1.0 - 2.0 * rest / change
+            if blend > found and not _moved(one, other):
+                found = blend
         return found
 
     def _cut_distance(self, number: int) -> float:
@@ -296,6 +301,22 @@ class StillSampler:
             away = number - new_scene if number >= new_scene else new_scene - number - 1
             nearest = min(nearest, away)
         return float(nearest)
+
+
+def _moved(one: Floats, other: Floats) -> bool:
+    """Whether a shift explains most of the change between two tiny frames."""
+    height, width = one.shape
+    window = cv2.createHanningWindow((width, height), cv2.CV_32F)
+    # Copies: where it need not pad its input, it multiplies it by the window in place.
+    (x, y), _ = cv2.phaseCorrelate(one.copy(), other.copy(), window)
+    if abs(x) > width / 4 or abs(y) > height / 4 or max(abs(x), abs(y)) < 0.1:
+        return False
+    shift = np.array([[1, 0, x], [0, 1, y]], np.float32)
+    shifted = cv2.warpAffine(one, shift, (width, height), flags=cv2.INTER_LINEAR)
+    edge_x, edge_y = int(abs(x)) + 1, int(abs(y)) + 1
+    inner = (slice(edge_y, height - edge_y), slice(edge_x, width - edge_x))
+    before, after = (float(np.abs(each - other)[inner].mean()) for each in (one, shifted))
+    return after < _EXPLAINED * before
 
 
 def _liveliness(luma: Plane) -> float:
