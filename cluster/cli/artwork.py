@@ -110,17 +110,19 @@ def _view(artwork: Artwork, chosen: list[Candidate]) -> list[RenderableType]:
     from cluster.cli.views import clock, plain_table
 
     rate = Fraction(artwork.title.frame_rate)
+    looked = artwork.face_model is not None
     table = plain_table(
         *(("rank", "r"), ("at", "r"), ("shot", "r"), ("cluster", "r"), ("quality", "r")),
-        *(("sharp", "r"), ("still", "r"), ("faces", "r"), ("action", "l")),
+        *(("sharp", "r"), ("still", "r"), *((("faces", "r"),) if looked else ()), ("action", "l")),
     )
     for one in chosen:
-        faces = "-" if one.faces is None else str(len(one.faces))
         sharp, change = one.metrics["sharpness"], one.metrics["change"]
         table.add_row(
             *(str(one.rank), clock(one.frame, rate), str(one.shot), str(one.cluster)),
             *(f"{one.quality:.2f}", f"{100 * sharp.percentile:.0f}"),
-            *(f"{100 * (1 - change.percentile):.0f}", faces, one.action_id),
+            f"{100 * (1 - change.percentile):.0f}",
+            *((str(len(one.faces or ())),) if looked else ()),
+            one.action_id,
         )
     selection = artwork.selection
     dropped = ", ".join(f"{one.dropped} {one.name}" for one in selection.filters if one.dropped)
@@ -129,6 +131,6 @@ def _view(artwork: Artwork, chosen: list[Candidate]) -> list[RenderableType]:
         f"{selection.stills} stills in {selection.clusters} clusters"
     )
     notes = f"Dropped: {dropped or 'none'}. sharp, still: percentile within the title."
-    if artwork.face_model is None:
-        notes += " faces: nobody looked (no --face-model)."
+    if not looked:
+        notes += " Nobody looked for faces (no --face-model)."
     return [Text(heading), Text(), table, Text(), Text(notes, style="dim")]

@@ -21,17 +21,19 @@ Labels = npt.NDArray[np.int64]
 
 DIVERSITY_VERSION: Final = 1
 
-SAME_SCENE: Final = 0.30
+SAME_SCENE: Final = 0.28
 """Embeddings nearer than this show the same scene."""
 DUPLICATE_BITS: Final = 10
 """Perceptual hashes that differ in no more bits are of the same picture."""
-DUPLICATE_DISTANCE: Final = 0.06
+DUPLICATE_DISTANCE: Final = 0.10
 """So are embeddings that are nearer than this."""
 
 _ROUNDS = 4
 _LEAST_MEMBERS = 3
 _DISTANCE_WEIGHT = 0.25
 _SHARE_WEIGHT = 0.15
+_FRESH_WEIGHT = 0.15
+_LEAST_OF_USUAL = 0.6
 
 
 def cluster(embeddings: Floats, most: int, radius: float = SAME_SCENE) -> Labels:
@@ -88,6 +90,7 @@ def choose(
     embeddings: Floats,
     size: int,
     reserve: npt.NDArray[np.bool_] | None = None,
+    shots: Labels | None = None,
 ) -> list[int]:
     """Up to ``size`` stills, best first: every cluster once, then again, without duplicates.
 
@@ -98,6 +101,7 @@ def choose(
         embeddings: (n, size)
         size: how many to choose; one is chosen if there is any.
         reserve: (n,) stills that come only where a cluster has no others, after all that have.
+        shots: (n,) of the title; one that has nothing chosen yet is worth a little more.
     """
     count = len(quality)
     if count == 0 or size < 1:
@@ -108,20 +112,27 @@ def choose(
     nearest = np.full(count, np.inf, np.float32)
     free = np.ones(count, bool)
     taken = np.zeros(int(labels.max()) + 1, np.int64)
+    fresh = np.ones(count, bool)
+    poor = quality < _LEAST_OF_USUAL * float(np.median(quality))
     chosen: list[int] = []
     while len(chosen) < size and free.any():
         # Clusters with the fewest chosen come first; what is held back comes after all others.
         turn = taken[labels] + np.where(held, count, 0)
         allowed = free & (turn == turn[free].min())
-        if chosen and held[allowed].all() and (taken[labels[allowed]] > 0).all():
-            break
-        value = worth + _DISTANCE_WEIGHT * np.minimum(1, nearest)
+        # A cluster's second picture has to be a good one, its first need not.
+        allowed &= (taken[labels] == 0) | ~(held | poor)
+        if not allowed.any():
+            free &= turn != turn[free].min()
+            continue
+        value = worth + _DISTANCE_WEIGHT * np.minimum(1, nearest) + _FRESH_WEIGHT * fresh
         best = int(np.argmax(np.where(allowed, value, -np.inf)))
         free[best] = False
         away = float(nearest[best])
         if chosen and any(is_duplicate(hashes[best], hashes[other], away) for other in chosen):
             continue
         chosen.append(best)
+        if shots is not None:
+            fresh &= shots != shots[best]
         taken[labels[best]] += 1
         nearest = np.minimum(nearest, distances(embeddings[best], embeddings))
     return chosen

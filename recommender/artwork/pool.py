@@ -83,15 +83,16 @@ def make_pool(stills: Stills, shots: Sequence[Shot], frames: int, frame_rate: Fr
     found = cluster(stills.embeddings[kept], size)
     hashes = [int(value) for value in stills.hashes[kept]]
     rated = np.where(flagged, _FLAGGED * worth[kept], worth[kept]).astype(np.float32)
-    order = choose(rated, found, hashes, stills.embeddings[kept], size, flagged)
     starts = np.array([shot.start for shot in shots])
+    of_shot = np.searchsorted(starts, stills.frames[kept], side="right") - 1
+    order = choose(rated, found, hashes, stills.embeddings[kept], size, flagged, of_shot)
     labels = np.full(len(stills), -1, np.int64)
     labels[kept] = found
     choices = tuple(
         Choice(
             row=int(kept[at]),
             frame=int(stills.frames[kept[at]]),
-            shot=int(np.searchsorted(starts, stills.frames[kept[at]], side="right")) - 1,
+            shot=int(of_shot[at]),
             cluster=int(found[at]),
             quality=round(float(rated[at]), 4),
             flags=filtered.flags[kept[at]],

@@ -18,18 +18,23 @@ Floats = npt.NDArray[np.float32]
 QUALITY_VERSION: Final = 1
 
 WEIGHTS: Final = {
-    "sharpness": 0.20,
+    "sharpness": 0.15,
     "blur": -0.10,
-    "change": -0.16,
+    "change": -0.14,
+    "oddness": -0.08,
     "contrast": 0.10,
-    "colourfulness": 0.10,
-    "entropy": 0.08,
-    "subject": 0.10,
-    "thirds": 0.05,
+    "colourfulness": 0.12,
+    "entropy": 0.05,
+    "subject": 0.14,
+    "thirds": 0.06,
     "title_space": 0.03,
-    "motion_blur": -0.08,
+    "motion_blur": -0.03,
 }
 """Of the percentile of each measure; negative: less is better. Absolute sizes sum to 1."""
+
+ENOUGH: Final = {"sharpness": 0.5, "blur": 0.5, "entropy": 0.5, "contrast": 0.7, "motion_blur": 0.5}
+"""Share of the title's stills that one must beat; beating more is worth nothing. Grass has more
+gradients than a face and is not the better picture."""
 
 _BEST_EXPOSURE, _EXPOSURE_WIDTH = 0.42, 0.28
 _EXPOSURE_WEIGHT, _CLIP_WEIGHT, _TEXT_WEIGHT = 0.15, 0.25, 0.5
@@ -68,7 +73,8 @@ def quality(stills: Stills, ranks: Floats) -> Floats:
     total = np.zeros(len(stills), np.float32)
     for name, weight in WEIGHTS.items():
         rank = ranks[:, MEASURES.index(name)]
-        total += abs(weight) * (rank if weight > 0 else 1 - rank)
+        better = rank if weight > 0 else 1 - rank
+        total += abs(weight) * np.minimum(1, better / ENOUGH.get(name, 1.0))
     off = (stills.measure("exposure") - _BEST_EXPOSURE) / _EXPOSURE_WIDTH
     total += _EXPOSURE_WEIGHT * (np.exp(-off * off) - 1)
     total -= _CLIP_WEIGHT * np.minimum(1, stills.measure("clipped"))

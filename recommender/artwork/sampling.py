@@ -48,6 +48,7 @@ MEASURES: Final = (
     "symmetry",
     "title_space",
     "change",
+    "oddness",
     "text",
     "uniform",
     "blend",
@@ -132,6 +133,7 @@ class _Seen:
     local: float
     """The same of the blocks that changed most."""
     tiny: Floats
+    luma: Plane
 
 
 @dataclass(slots=True, eq=False)
@@ -184,7 +186,7 @@ class StillSampler:
         step, local = self._changes(luma)
         self._previous = luma
         tiny = cv2.resize(luma, _TINY, interpolation=cv2.INTER_AREA).astype(np.float32)
-        self._seen.append(_Seen(frame.number, step, local, tiny))
+        self._seen.append(_Seen(frame.number, step, local, tiny, luma.copy()))
         if self._best is not None:
             if frame.number == self._best.number + 1:
                 self._best.change = max(self._best.change, local)
@@ -225,11 +227,8 @@ class StillSampler:
     def _changes(self, luma: Plane) -> tuple[float, float]:
         if self._previous is None:
             return 0.0, 0.0
-        difference = cv2.absdiff(luma, self._previous)
-        height, width = (max(1, side // 8) for side in luma.shape)
-        blocks = cv2.resize(difference, (width, height), interpolation=cv2.INTER_AREA).ravel()
-        at = int(0.98 * (len(blocks) - 1))
-        return cv2.mean(difference)[0], float(np.partition(blocks, at)[at])
+        difference = np.asarray(cv2.absdiff(luma, self._previous), np.uint8)
+        return cv2.mean(difference)[0], _largest(difference, 0.98)
 
     def _finish(self, still: _Candidate) -> None:
         yuv, luma = still.yuv, still.yuv[0]
@@ -246,6 +245,7 @@ class StillSampler:
             "title_space": metrics.title_space(gradients)[0],
             "uniform": metrics.uniform_share(gradients),
             "change": still.change,
+            "oddness": self._oddness(still.number, luma),
             "blend": self._blend(still.number),
             "cut_distance": self._cut_distance(still.number),
             **metrics.levels(luma),
@@ -259,6 +259,17 @@ class StillSampler:
         height, width = luma.shape
         top, bottom, left, right = metrics.bars(luma)
         rows.bars.append((top / height, bottom / height, left / width, right / width))
+
+    def _oddness(self, number: int, luma: Plane) -> float:
+        """Levels by which the most unusual places of a still differ from how they look most of
+        the time around it: closed eyes, somebody passing by, a flash. A camera that moves is
+        unusual everywhere, always; it raises all of a shot's stills alike."""
+        first = self._seen[0].number
+        before = self._seen[max(0, number - self._look - first)].luma
+        after = self._seen[min(len(self._seen) - 1, number + self._look - first)].luma
+        low, high = cv2.min(before, after), cv2.max(before, after)
+        usual = cv2.max(low, cv2.min(high, luma))  # the median of the three
+        return _largest(np.asarray(cv2.absdiff(luma, usual), np.uint8), 0.995)
 
     def _blend(self, number: int) -> float:
         """How much a still is the mean of what is before and after it, 0 to 1.
@@ -301,6 +312,14 @@ class StillSampler:
             away = number - new_scene if number >= new_scene else new_scene - number - 1
             nearest = min(nearest, away)
         return float(nearest)
+
+
+def _largest(difference: Plane, share: float) -> float:
+    """The quantile at ``share`` of the means of 8x8 blocks."""
+    height, width = (max(1, side // 8) for side in difference.shape)
+    blocks = cv2.resize(difference, (width, height), interpolation=cv2.INTER_AREA).ravel()
+    at = int(share * (len(blocks) - 1))
+    return float(np.partition(blocks, at)[at])
 
 
 def _moved(one: Floats, other: Floats) -> bool:
