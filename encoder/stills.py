@@ -22,6 +22,9 @@ from encoder.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
 MOST_AT_ONCE = 8
 """Frames that one process hands over: they are in memory together."""
 
+# Pixels that a decoder gets through while a process starts (60 ms): ten frames of 1080p.
+_NEAR_PIXELS = 20_000_000
+
 _SWS = "lanczos+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
 
 
@@ -67,16 +70,24 @@ def fetch_frames(
 
 
 def group_frames(source: ReferenceSource, frames: Iterable[int]) -> list[tuple[int, ...]]:
-    """``frames`` in runs that one process reads: they follow one keyframe, and fit in memory."""
+    """``frames`` in runs that one process reads: they follow one keyframe, or are so near that
+    decoding what is between costs less than another process; and they fit in memory.
+
+    Raises:
+        ValueError: a number is outside the title.
+    """
+    near = _NEAR_PIXELS / (source.width * source.height)
     groups: list[tuple[int, list[int]]] = []
     for number in sorted(set(frames)):
         if not 0 <= number < source.frames:
             raise ValueError(f"frame {number} is not within [0, {source.frames})")
         keyframe = source.index.keyframe_for(source.timeline.source_frame(number))
-        if groups and groups[-1][0] == keyframe and len(groups[-1][1]) < MOST_AT_ONCE:
-            groups[-1][1].append(number)
-        else:
-            groups.append((keyframe, [number]))
+        if groups and len(groups[-1][1]) < MOST_AT_ONCE:
+            first, members = groups[-1]
+            if first == keyframe or number - members[-1] <= near:
+                members.append(number)
+                continue
+        groups.append((keyframe, [number]))
     return [tuple(numbers) for _, numbers in groups]
 
 

@@ -144,12 +144,12 @@ def test_hash_and_embedding_survive_coding_and_scaling_but_not_another_scene() -
 # -- the analyser ------------------------------------------------------------------------------
 
 
-def test_one_still_of_every_quarter_second_the_sharpest_of_it() -> None:
+def test_one_still_of_every_third_of_a_second_the_sharpest_of_it() -> None:
     pictures = scene(1, 24, speed=0.2)
-    soft = [cv2.GaussianBlur(p, (0, 0), 3) if n % 3 else p for n, p in enumerate(pictures)]
+    soft = [cv2.GaussianBlur(p, (0, 0), 3) if n % 4 - 1 else p for n, p in enumerate(pictures)]
     found = sampled([np.asarray(p, np.uint8) for p in soft])
-    assert found.frames.tolist() == list(range(0, 24, 3))
-    assert found.measures.shape == (8, len(MEASURES))
+    assert found.frames.tolist() == list(range(1, 24, 4))
+    assert found.measures.shape == (6, len(MEASURES))
     assert np.isfinite(found.measures).all()
 
 
@@ -165,7 +165,9 @@ def test_dissolves_and_fades_are_blends_and_pans_are_not() -> None:
         assert sampled(scene(3, 36, speed)).measure("blend").max() < 0.45
     black = np.zeros_like(one[0])
     fade = [mix(one[0], black, float(s)) for s in np.linspace(1, 0, 12)]
-    assert sampled([*one[:12], *fade, *[black] * 12]).measure("blend")[5:7].min() > 0.45
+    faded = sampled([*one[:12], *fade, *[black] * 12])
+    inside = (faded.frames > 14) & (faded.frames < 21)
+    assert faded.measure("blend")[inside].min() > 0.45
 
 
 def test_distance_to_a_cut() -> None:
@@ -191,7 +193,7 @@ def test_what_is_kept_does_not_grow_with_the_title() -> None:
     day = 24 * 3600 * int(RATE)
     sampler = StillSampler(RATE, day)
     assert day / sampler._run <= MOST_STILLS
-    assert StillSampler(RATE, 7200)._run == 3
+    assert StillSampler(RATE, 7200)._run == 4
     for number, picture in enumerate(scene(1, 120)):
         sampler.push(small(number, picture))
         assert len(sampler._seen) <= 2 * sampler._look + 1
@@ -204,8 +206,8 @@ def test_letters_and_cuts_of_a_real_file_are_measured(tmp_path: Path) -> None:
     sampler = StillSampler.of(source)
     assert feed(small_frames(source), sampler) == 48
     found = sampler.stills()
-    assert len(found) == 16
-    assert found.measure("cut_distance").min() <= 1
+    assert len(found) == 12
+    assert found.measure("cut_distance").min() <= 3
     assert found.measure("text").max() < 0.3
     assert metrics.text_likelihood(luma(card(*SIZE, ["A FILM BY", "SOMEBODY"]))) > 0.2
 

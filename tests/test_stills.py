@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from encoder import ffmpeg
+from encoder import ffmpeg, stills
 from encoder.frames import small_frames
 from encoder.reference import plan_source
 from encoder.stills import MOST_AT_ONCE, fetch_command, fetch_frames, group_frames
@@ -54,10 +54,17 @@ def test_fetched_frames_are_exact_in_awkward_files(
     check_exact(clip, tmp_path, [0, frames // 3, frames // 2, frames - 1])
 
 
-def test_one_process_reads_what_follows_one_keyframe(tmp_path: Path) -> None:
+def test_one_process_reads_what_costs_less_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = replace(TINY, audio=False)
     clip = make(recipe, tmp_path / "clip.mp4", (*LONG_GOP[:-1], "24", "-sc_threshold", "0"))
     source = plan_source(clip, tmp_path)
+    # So small a picture is decoded at once; of larger ones only what follows one keyframe.
+    assert group_frames(source, [70, 3, 5, 30, 3]) == [(3, 5, 30, 70)]
+    monkeypatch.setattr(stills, "_NEAR_PIXELS", 30 * source.width * source.height)
+    assert group_frames(source, [70, 3, 5, 30, 3]) == [(3, 5, 30), (70,)]
+    monkeypatch.setattr(stills, "_NEAR_PIXELS", 0)
     assert group_frames(source, [70, 3, 5, 30, 3]) == [(3, 5), (30,), (70,)]
     many = group_frames(source, range(24))
     assert [len(group) for group in many] == [MOST_AT_ONCE] * (24 // MOST_AT_ONCE)

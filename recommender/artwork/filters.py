@@ -27,7 +27,7 @@ QUOTA: Final = 0.15
 FILTERS_VERSION: Final = 1
 
 NEAR_CUT_SECONDS: Final = Fraction(1, 8)
-BESIDE_SECONDS: Final = Fraction(3, 10)
+BESIDE_SECONDS: Final = Fraction(4, 10)
 HEAD_SHARE, TAIL_SHARE = 0.06, 0.10
 """Where studio logos and credits are: shares of the title's length."""
 

@@ -263,7 +263,7 @@ def text_likelihood(detail: Plane) -> float:
     return min(1.0, found)
 
 
-_TEXT_SIDES = (640, 213)
+_TEXT_SIDES = (480, 160)
 _PEN = 11
 _INK = 45
 _MOST_PIECES = 250
@@ -297,7 +297,9 @@ def _lines_of_letters(plane: Plane, ink: npt.NDArray[np.uint8]) -> float:
     following_at = following.argmin(axis=1)
     has = np.isfinite(following.min(axis=1))
     letters, covered = 0, 0.0
-    for first in np.setdiff1d(np.arange(len(x)), following_at[has]):
+    begins = np.ones(len(x), bool)
+    begins[following_at[has]] = False
+    for first in np.flatnonzero(begins & has):
         line = [int(first)]
         while has[line[-1]] and len(line) < 200:
             line.append(int(following_at[line[-1]]))
@@ -345,10 +347,8 @@ def bars(luma: Plane) -> tuple[int, int, int, int]:
     """Black rows and columns at (top, bottom, left, right) of a plane; at most a third each."""
     found = []
     for axis in (1, 0):
-        lines = np.asarray(
-            luma.max(axis=axis) if min(luma.shape) < 8 else np.quantile(luma, 0.98, axis=axis)
-        )
-        dark = lines <= BLACK + 8
+        at = int(0.98 * (luma.shape[axis] - 1))
+        dark = np.partition(luma, at, axis=axis).take(at, axis=axis) <= BLACK + 8
         for series in (dark, dark[::-1]):
             shown = np.flatnonzero(~series)
             found.append(int(min(shown[0] if len(shown) else 0, len(series) // 3)))

@@ -1,6 +1,6 @@
 """Stills, measured in the one decode of a title.
 
-:class:`StillSampler` is an analyser of :mod:`encoder.frames`. Of every quarter of a second it
+:class:`StillSampler` is an analyser of :mod:`encoder.frames`. Of every third of a second it
 keeps the frame that is sharpest and stillest, and of that one a row of numbers: measures, a
 perceptual hash, an embedding. No picture is kept longer than half a second. What is kept is
 about 0.3 kB a still, and there are at most :data:`MOST_STILLS` of them: of a title longer than
@@ -29,7 +29,7 @@ Floats = npt.NDArray[np.float32]
 SAMPLING_VERSION: Final = 1
 """Raise it when any number of any still changes: it is part of the store's keys."""
 
-STILLS_PER_SECOND: Final = 4
+STILLS_PER_SECOND: Final = 3
 MOST_STILLS: Final = 40_000
 
 MEASURES: Final = (
