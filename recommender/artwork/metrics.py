@@ -286,7 +286,8 @@ def _lines_of_letters(plane: Plane, ink: npt.NDArray[np.uint8]) -> float:
         pieces = np.sort(pieces[np.argsort(area[pieces])[::-1][:_MOST_PIECES]])
     x, y, w, h = x[pieces], y[pieces], w[pieces], h[pieces]
     fill = area[pieces] / (w * h)
-    level = _means_in(plane * ink, x, y, w, h) / np.maximum(1e-6, _means_in(ink, x, y, w, h))
+    inked = np.maximum(1e-6, _means_in(ink, x, y, w, h))
+    level = np.asarray(_means_in(plane * ink, x, y, w, h) / inked, np.float32)
     tall = np.maximum(h[:, None], h)
     gap = x - (x + w)[:, None]
     overlap = np.minimum((y + h)[:, None], y + h) - np.maximum(y[:, None], y)
@@ -348,7 +349,8 @@ def bars(luma: Plane) -> tuple[int, int, int, int]:
     found = []
     for axis in (1, 0):
         at = int(0.98 * (luma.shape[axis] - 1))
-        dark = np.partition(luma, at, axis=axis).take(at, axis=axis) <= BLACK + 8
+        bright = np.asarray(np.partition(luma, at, axis=axis).take(at, axis=axis), np.uint8)
+        dark = np.asarray(bright <= BLACK + 8, np.bool_)
         for series in (dark, dark[::-1]):
             shown = np.flatnonzero(~series)
             found.append(int(min(shown[0] if len(shown) else 0, len(series) // 3)))

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from encoder.features import fine_windows, noise, stored_luma
+from encoder.features import StoredLuma, noise
 from encoder.frames import Plane, SmallFrame
 from encoder.reference import ReferenceSource
 from recommender.artwork import metrics
@@ -197,8 +197,9 @@ class StillSampler:
             self._waiting[-1].change = max(self._waiting[-1].change, local)
         score = _liveliness(luma) / (1.0 + local / _STILL_LEVELS)
         if self._best is None or score > self._best.score * _CLEARLY_BETTER:
-            detail = metrics.detail_plane(*stored_luma(frame.picture, self._full_range))
-            windows = fine_windows(frame.picture, self._full_range, self._interlaced)
+            stored = StoredLuma.of(frame.picture, self._full_range, self._interlaced)
+            detail = metrics.detail_plane(stored.plane, stored.scale, stored.offset)
+            windows = stored.fine_windows()
             self._best = _Candidate(frame.number, score, frame.yuv, detail, windows, local)
         while self._waiting and self._waiting[0].number + self._look <= frame.number:
             self._finish(self._waiting.popleft())
