@@ -7,13 +7,15 @@ letters do not survive averaging. All are cheap enough for several stills a seco
 Sources: blur by re-blurring, Crete et al., "The blur effect: perception and estimation with a new
 no-reference perceptual blur metric" (HVEI 2007); saliency by the spectral residual, Hou and Zhang
 (CVPR 2007), together with distance of colour, Achanta et al., "Frequency-tuned salient region
-detection" (CVPR 2009); colourfulness after Hasler and Suesstrunk (2003); noise by Immerkaer's
+detection" (CVPR 2009) and Cheng et al., "Global contrast based salient region detection" (CVPR
+2011); colourfulness after Hasler and Suesstrunk (2003); noise by Immerkaer's
 mask (:func:`encoder.features.noise`).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -170,8 +172,9 @@ def title_space(gradients: Floats) -> tuple[float, str]:
 def saliency(yuv: Plane) -> Floats:
     """Where one looks: (h, w) at most 64 on the longer side, 0 to 1, of (3, height, width).
 
-    The spectral residual finds what stands out of the texture, distance of colour what stands
-    out of the palette; people look at the middle of pictures, and cameramen put things there.
+    The spectral residual finds what stands out of the texture, distance of colour (to the mean,
+    and to all other colours) what stands out of the palette; people look at the middle of
+    pictures, and cameramen put things there.
     """
     _, height, width = yuv.shape
     scale = min(1.0, _SALIENCY_SIDE / max(height, width))
@@ -186,19 +189,30 @@ def saliency(yuv: Plane) -> Floats:
     around = cv2.GaussianBlur(np.square(back).astype(np.float32), (0, 0), 2.0)
     stands_out = _unit(np.asarray(around, np.float32))
     smooth = [cv2.GaussianBlur(plane.astype(np.float32), (0, 0), 1.5) for plane in planes]
+    weights = (0.4, 1, 1)
     distance = np.sqrt(
-        sum(
-            weight * (plane - plane.mean()) ** 2
-            for weight, plane in zip((0.4, 1, 1), smooth, strict=True)
-        )
+        sum(w * (plane - plane.mean()) ** 2 for w, plane in zip(weights, smooth, strict=True))
     )
+    rare = cv2.GaussianBlur(_rarity(planes), (0, 0), 1.5)
     rows, columns = np.mgrid[0 : size[1], 0 : size[0]].astype(np.float32)
-    centre = np.exp(
-        -(((columns + 0.5) / size[0] - 0.5) ** 2) / 0.16
-        - ((rows + 0.5) / size[1] - 0.47) ** 2 / 0.16
-    )
-    both = (stands_out + _unit(distance.astype(np.float32))) * (0.35 + centre)
-    return _unit(both.astype(np.float32))
+    across, down = (columns + 0.5) / size[0] - 0.5, (rows + 0.5) / size[1] - 0.47
+    centre = np.exp(-(across**2 + down**2) / 0.16)
+    found = 2 * stands_out + _unit(np.asarray(distance, np.float32))
+    found = (found + _unit(np.asarray(rare, np.float32))) * (0.42 + 0.75 * centre)
+    return _unit(np.asarray(found, np.float32))
+
+
+def _rarity(planes: Sequence[npt.NDArray[Any]]) -> Floats:
+    """Of each pixel the mean distance of its colour to those of all others, colours in bins."""
+    y, u, v = (plane.astype(np.int64) for plane in planes)
+    bins = (y // 24) * 4096 + (u // 8) * 64 + v // 8
+    _, place, counts = np.unique(bins, return_inverse=True, return_counts=True)
+    place = place.reshape(-1)
+    colours = np.stack([np.bincount(place, plane.reshape(-1)) / counts for plane in (y, u, v)], 1)
+    colours *= (0.45, 1, 1)
+    apart = np.sqrt(np.square(colours[:, None] - colours).sum(axis=2))
+    rarity = (apart * counts).sum(axis=1) / counts.sum()
+    return np.asarray(rarity[place].reshape(y.shape), np.float32)
 
 
 def _unit(values: Floats) -> Floats:
