@@ -84,7 +84,10 @@ class Planted:
 
 
 def plant(path: Path, out: Path) -> Planted:
-    """Cut bad frames into the first seconds of a title, at a tenth, two tenths, ... of it."""
+    """Cut bad frames into the first seconds of a title, at a tenth, two tenths, ... of it.
+
+    A fade or dissolve is what has a tenth of the other picture at least: less nobody sees.
+    """
     pictures, rate = _pictures(path)
     count = len(pictures)
     made: list[Picture] = []
@@ -109,12 +112,12 @@ def plant(path: Path, out: Path) -> Planted:
             put("blur", [cv2.GaussianBlur(p, (0, 0), width / 60) for p in pictures[number:][:run]])
         if number == places[5]:
             steps = np.concatenate([np.linspace(1, 0, run), np.linspace(0, 1, run)])
-            put("fade", [mix(picture, blank, float(a)) for a in steps[_FAINT:-_FAINT]])
+            put("fade", [mix(picture, blank, float(a)) for a in steps[2:-2]])
         if number == places[6]:
             other = pictures[places[2] - 1]
             put(
                 "dissolve",
-                [mix(picture, other, float(a)) for a in np.linspace(1, 0, 2 * run)[2:-2]],
+                [mix(picture, other, float(a)) for a in np.linspace(1, 0, 2 * run)[4:-4]],
             )
         if number == places[7]:
             put("uniform", [np.full_like(picture, 90)] * run)
@@ -128,8 +131,6 @@ def plant(path: Path, out: Path) -> Planted:
     return planted
 
 
-# Steps of a fade or dissolve that are left out: nobody sees a twentieth of another picture.
-_FAINT = 4
 _LINES = ["Written by Jane Doe", "Music by John Smith", "Edited by Mary Jones", "No animals harmed"]
 
 
