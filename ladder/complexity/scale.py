@@ -2,7 +2,7 @@
 
 Rate is the natural logarithm of bits per pixel: an error of 0.1 is one of 10 %. Quality is the
 logit of its place between both ends of the model's scale: a point at VMAF 50 is as likely to be
-missed by 4 as one at 95 by 0.5. Close to its ends the scale is too steep to tell anything, and
+missed by 4 as one at 95 by 1. Close to its ends the scale is too steep to tell anything, and
 scores are cut off at 0 and 100 as well; so beyond :data:`TELLING` a score only says that the truth
 is at least as far (:func:`censored`).
 """
