@@ -16,6 +16,7 @@ from recommender.artwork import crops, metrics
 from recommender.artwork.crops import ASPECTS, WIDTHS, Box, Point
 from recommender.artwork.faces import Face, FaceFinder
 from tests.artwork_material import natural, small
+from tests.face_model import write_red_finder
 
 places = st.floats(0.02, 0.98)
 
@@ -153,6 +154,24 @@ def test_a_model_that_finds_no_faces_is_refused_in_one_line(tmp_path: Path) -> N
     with pytest.raises(BadInput, match="FaceDetectorYN") as raised:
         FaceFinder(broken)
     assert "\n" not in raised.value.message
+
+
+def test_faces_are_found_where_they_are(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """By OpenCV's own detector, with a model that takes red things for faces."""
+    finder = FaceFinder(write_red_finder(tmp_path / "red.onnx"))
+    for width, height, x, y in ((640, 360, 480, 120), (320, 180, 60, 100), (1920, 1080, 500, 700)):
+        radius = width // 16
+        picture = np.full((height, width, 3), (120, 110, 100), np.uint8)
+        assert finder.find(picture) == ()
+        cv2.circle(picture, (x, y), radius, (20, 20, 230), -1)
+        found = finder.find(picture)
+        assert found
+        assert found == tuple(sorted(found, key=lambda face: -face.width * face.height))
+        for face in found:
+            middle = (face.x + face.width / 2) * width, (face.y + face.height / 2) * height
+            assert np.hypot(middle[0] - x, middle[1] - y) < 1.3 * radius
+            assert 0.8 <= face.score <= 1
+    assert capfd.readouterr().err == ""
 
 
 def test_aspects_are_what_their_names_say() -> None:

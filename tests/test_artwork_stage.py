@@ -37,6 +37,7 @@ from recommender.artwork.sampling import MEASURES
 from tests.artwork_material import make_title, scene
 from tests.artwork_measures import encode, encode_again
 from tests.cli_material import shell
+from tests.face_model import write_red_finder
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,12 @@ class Made:
     artwork: Artwork
 
 
-def deliver(source: Path, out: Path, store: Path) -> Artwork:
+def deliver(source: Path, out: Path, store: Path, face_model: Path | None = None) -> Artwork:
     kept = Store(store)
     with kept.scratch() as workdir:
         opened = open_title(source, workdir)
         title = find_title(source, opened, kept, InlineExecutor(), lambda event: None)
-        record = find_artwork(title, kept, InlineExecutor(), lambda event: None)
+        record = find_artwork(title, kept, InlineExecutor(), lambda event: None, face_model)
         before = artwork_before(out)
         out.mkdir(exist_ok=True)
         return write_artwork(record, kept, out, before)
@@ -239,6 +240,37 @@ def test_bars_are_in_no_crop(tmp_path: Path) -> None:
         for crop in one.crops:
             assert area.y <= crop.area.y
             assert crop.area.y + crop.area.height <= area.y + area.height
+
+
+def test_faces_are_listed_and_kept_in_crops(tmp_path: Path) -> None:
+    """Red discs, for a model that takes red things for faces; a scene without any has none."""
+    frames = [picture // 2 for seed in range(3) for picture in scene(seed, 24)]
+    for number, picture in enumerate(frames[:48]):
+        picture[..., 2] //= 2
+        place = (270 - number // 4, 70) if number < 24 else (52, 110)
+        cv2.circle(picture, place, 22, (20, 20, 235), -1, cv2.LINE_AA)
+    for picture in frames[48:]:
+        picture[..., 2] //= 3
+    encode(frames, Fraction(12), tmp_path / "red.mp4", crf=10)
+    model = write_red_finder(tmp_path / "red.onnx")
+    plain = deliver(tmp_path / "red.mp4", tmp_path / "plain", tmp_path / "store")
+    found = deliver(tmp_path / "red.mp4", tmp_path / "out", tmp_path / "store", model)
+    assert plain.face_model is None
+    assert found.face_model == hashlib.sha256(model.read_bytes()).hexdigest()[:16]
+    assert {one.faces is None for one in plain.candidates} == {True}
+    assert [one.id for one in found.candidates] == [one.id for one in plain.candidates]
+    for one in found.candidates:
+        assert one.faces is not None
+        if one.frame >= 48:
+            assert one.faces == []
+            continue
+        disc = (270 - one.frame // 4, 70) if one.frame < 24 else (52, 110)
+        assert one.faces
+        for crop in one.crops:
+            assert crop.area.x <= disc[0] <= crop.area.x + crop.area.width
+            assert crop.area.y <= disc[1] <= crop.area.y + crop.area.height
+        middle = 320 * one.focal_point.x, 180 * one.focal_point.y
+        assert np.hypot(middle[0] - disc[0], middle[1] - disc[1]) < 22
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5])

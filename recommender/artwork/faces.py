@@ -46,6 +46,9 @@ class FaceFinder:
                 f"--face-model {model} is not a file; name a YuNet model in ONNX "
                 "(face_detection_yunet_*.onnx), or leave the option out"
             )
+        # It warns of a setting that it makes itself.
+        before = cv2.utils.logging.getLogLevel()
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
         try:
             self._detector: Any = cv2.FaceDetectorYN.create(
                 str(model), "", (320, 320), score_threshold=LEAST_SCORE
@@ -56,6 +59,8 @@ class FaceFinder:
                 f"--face-model {model} is not a model that OpenCV's FaceDetectorYN takes "
                 f"({' '.join(str(error.err).split())[:120]}); name a YuNet model in ONNX"
             ) from error
+        finally:
+            cv2.utils.logging.setLogLevel(before)
 
     def find(self, picture: Plane) -> tuple[Face, ...]:
         """Faces in (height, width, 3) BGR, largest first."""
