@@ -27,7 +27,7 @@ QUOTA: Final = 0.15
 FILTERS_VERSION: Final = 1
 
 NEAR_CUT_SECONDS: Final = Fraction(1, 8)
-BESIDE_SECONDS: Final = Fraction(4, 10)
+BESIDE_SECONDS: Final = Fraction(1, 2)
 HEAD_SHARE, TAIL_SHARE = 0.06, 0.10
 """Where studio logos and credits are: shares of the title's length."""
 
@@ -92,14 +92,12 @@ def transition(shown: Shown) -> Floats:
     """In a dissolve or a fade: the mean of what is before and after; or right beside such a
     still, where the other picture only begins to show."""
     found = _over(shown["blend"], 0.45)
-    if len(found) < 2:
-        return found
-    beside = float(BESIDE_SECONDS * shown.frame_rate)
-    near = np.diff(shown.stills.frames) <= beside
-    around = np.zeros_like(found)
-    around[1:] = np.where(near, found[:-1], 0)
-    around[:-1] = np.maximum(around[:-1], np.where(near, found[1:], 0))
-    return np.asarray(np.maximum(found, 0.1 * around), np.float32)
+    frames, beside = shown.stills.frames, float(BESIDE_SECONDS * shown.frame_rate)
+    around = found.copy()
+    for at in np.flatnonzero(found):
+        first, end = np.searchsorted(frames, (frames[at] - beside, frames[at] + beside + 1))
+        around[first:end] = np.maximum(around[first:end], 0.1 * found[at])
+    return around
 
 
 def near_cut(shown: Shown) -> Floats:
