@@ -36,7 +36,7 @@ GOOD: Mapping[str, float] = {
     "symmetry": 0.1,
     "title_space": 0.4,
     "change": 5.0,
-    "oddness": 3.0,
+    "unrest": 10.0,
     "text": 0.0,
     "uniform": 0.1,
     "blend": 0.0,

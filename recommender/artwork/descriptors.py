@@ -26,6 +26,12 @@ _DIRECTIONS = 8
 _CHROMA_BINS = 4
 EMBEDDING_SIZE: Final = 3 * _GRID**2 + _DIRECTIONS * _GRID + _CHROMA_BINS**2
 
+_CHROMA_HALF = 48
+_CHROMA_BIN = np.clip(
+    (np.arange(256) - 128 + _CHROMA_HALF) * _CHROMA_BINS // (2 * _CHROMA_HALF), 0, _CHROMA_BINS - 1
+).astype(np.uint8)
+"""Of each level of chroma, its bin."""
+
 # How much each part counts in the distance of two embeddings.
 _COLOURS, _EDGES, _CHROMA = 0.5, 0.25, 0.25
 
@@ -85,12 +91,9 @@ def _directions(luma: Plane) -> Floats:
 
 def _chroma(yuv: Plane) -> Floats:
     """Histogram of chroma around grey."""
-    half = 48
-    u, v = (
-        np.clip((plane.astype(np.int64) - 128 + half) * _CHROMA_BINS // (2 * half), 0, 3)
-        for plane in yuv[1:]
-    )
-    counts = np.bincount((u * _CHROMA_BINS + v).ravel(), minlength=_CHROMA_BINS**2)
+    u, v = (np.asarray(cv2.LUT(plane, _CHROMA_BIN), np.uint8) for plane in yuv[1:])
+    bins = u * np.uint8(_CHROMA_BINS) + v
+    counts = np.bincount(bins.ravel(), minlength=_CHROMA_BINS**2)
     return np.asarray(counts / counts.sum(), np.float32)
 
 

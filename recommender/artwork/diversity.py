@@ -19,7 +19,7 @@ from recommender.artwork.descriptors import distances, hash_distance
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
-DIVERSITY_VERSION: Final = 1
+DIVERSITY_VERSION: Final = 2
 
 SAME_SCENE: Final = 0.28
 """Embeddings nearer than this show the same scene."""
@@ -30,7 +30,7 @@ DUPLICATE_DISTANCE: Final = 0.10
 
 _ROUNDS = 4
 _LEAST_MEMBERS = 3
-_DISTANCE_WEIGHT = 0.25
+_DISTANCE_WEIGHT = 0.4
 _SHARE_WEIGHT = 0.15
 _FRESH_WEIGHT = 0.15
 _LEAST_OF_USUAL = 0.6

@@ -103,8 +103,14 @@ def _steps(plane: Plane, axis: int) -> Plane:
 
 def _block_means(plane: npt.NDArray[Any], block: int = _BLOCK) -> Floats:
     height, width = (max(1, side // block) for side in plane.shape)
-    inside = plane[: height * block, : width * block].astype(np.float32)
-    return np.asarray(cv2.resize(inside, (width, height), interpolation=cv2.INTER_AREA), np.float32)
+    inside = plane[: height * block, : width * block]
+    if min(inside.shape) < block or inside.dtype != np.uint8:
+        whole = inside.astype(np.float32)
+        shrunk = cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)
+        return np.asarray(shrunk, np.float32)
+    corners = np.asarray(cv2.integral(inside), np.int32)[::block, ::block]
+    sums = corners[1:, 1:] - corners[1:, :-1] - corners[:-1, 1:] + corners[:-1, :-1]
+    return (sums / block**2).astype(np.float32)
 
 
 def levels(luma: Plane) -> dict[str, float]:
@@ -205,10 +211,13 @@ def saliency(yuv: Plane) -> Floats:
 def _rarity(planes: Sequence[npt.NDArray[Any]]) -> Floats:
     """Of each pixel the mean distance of its colour to those of all others, colours in bins."""
     y, u, v = (plane.astype(np.int64) for plane in planes)
-    bins = (y // 24) * 4096 + (u // 8) * 64 + v // 8
-    _, place, counts = np.unique(bins, return_inverse=True, return_counts=True)
-    place = place.reshape(-1)
-    colours = np.stack([np.bincount(place, plane.reshape(-1)) / counts for plane in (y, u, v)], 1)
+    bins = (y // 24 * 22 + u // 12) * 22 + v // 12
+    counts = np.bincount(bins.ravel(), minlength=11 * 22 * 22)
+    used = np.flatnonzero(counts)
+    number = np.zeros(len(counts), np.int64)
+    number[used] = np.arange(len(used))
+    place, counts = number[bins.ravel()], counts[used]
+    colours = np.stack([np.bincount(place, plane.ravel()) / counts for plane in (y, u, v)], 1)
     colours *= (0.45, 1, 1)
     apart = np.sqrt(np.square(colours[:, None] - colours).sum(axis=2))
     rarity = (apart * counts).sum(axis=1) / counts.sum()
@@ -289,7 +298,9 @@ _AREA_OF_A_CARD = 0.05
 
 def _lines_of_letters(plane: Plane, ink: npt.NDArray[np.uint8]) -> float:
     """Text of one polarity at one size."""
-    _, _, boxes, _ = cv2.connectedComponentsWithStats(ink, connectivity=8)
+    # A plane of 480 by 480 has fewer pieces than a label of 16 bits can tell apart.
+    found = cv2.connectedComponentsWithStats(ink, connectivity=8, ltype=cv2.CV_16U)
+    boxes = found[2]
     x, y, w, h, area = (boxes[1:, column].astype(np.float32) for column in range(5))
     shaped = (h >= 5) & (h <= 0.25 * len(plane)) & (w <= 2.5 * h) & (w >= 0.08 * h)
     shaped &= (area >= 0.15 * w * h) & (area >= 6)
@@ -361,10 +372,11 @@ def _is_on_ground(
 def bars(luma: Plane) -> tuple[int, int, int, int]:
     """Black rows and columns at (top, bottom, left, right) of a plane; at most a third each."""
     found = []
+    black = cv2.compare(luma, BLACK + 8, cv2.CMP_LE)
     for axis in (1, 0):
-        at = int(0.98 * (luma.shape[axis] - 1))
-        bright = np.asarray(np.partition(luma, at, axis=axis).take(at, axis=axis), np.uint8)
-        dark = np.asarray(bright <= BLACK + 8, np.bool_)
+        # Rows (columns) whose level at 0.98 is black: so many of their pixels are.
+        share = cv2.reduce(black, axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel() // 255
+        dark = share > int(0.98 * (luma.shape[axis] - 1))
         for series in (dark, dark[::-1]):
             shown = np.flatnonzero(~series)
             found.append(int(min(shown[0] if len(shown) else 0, len(series) // 3)))

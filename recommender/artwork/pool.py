@@ -75,7 +75,9 @@ def make_pool(stills: Stills, shots: Sequence[Shot], frames: int, frame_rate: Fr
         frame_rate: frames per second.
     """
     ranks = all_percentiles(stills)
-    worth = quality(stills, ranks)
+    starts = np.array([shot.start for shot in shots])
+    shot_of = np.searchsorted(starts, stills.frames, side="right") - 1
+    worth = quality(stills, ranks, shot_of)
     filtered = apply_filters(Shown(stills, frames, frame_rate), worth)
     kept = np.flatnonzero(filtered.kept)
     size = pool_size(len(shots), float(frames / frame_rate))
@@ -83,8 +85,7 @@ def make_pool(stills: Stills, shots: Sequence[Shot], frames: int, frame_rate: Fr
     found = cluster(stills.embeddings[kept], size)
     hashes = [int(value) for value in stills.hashes[kept]]
     rated = np.where(flagged, _FLAGGED * worth[kept], worth[kept]).astype(np.float32)
-    starts = np.array([shot.start for shot in shots])
-    of_shot = np.searchsorted(starts, stills.frames[kept], side="right") - 1
+    of_shot = shot_of[kept]
     order = choose(rated, found, hashes, stills.embeddings[kept], size, flagged, of_shot)
     labels = np.full(len(stills), -1, np.int64)
     labels[kept] = found

@@ -15,13 +15,13 @@ from recommender.artwork.sampling import MEASURES, Stills
 
 Floats = npt.NDArray[np.float32]
 
-QUALITY_VERSION: Final = 1
+QUALITY_VERSION: Final = 2
 
 WEIGHTS: Final = {
     "sharpness": 0.15,
     "blur": -0.10,
-    "change": -0.14,
-    "oddness": -0.08,
+    "change": -0.05,
+    "unrest": -0.02,
     "contrast": 0.10,
     "colourfulness": 0.12,
     "entropy": 0.05,
@@ -30,11 +30,24 @@ WEIGHTS: Final = {
     "title_space": 0.03,
     "motion_blur": -0.03,
 }
-"""Of the percentile of each measure; negative: less is better. Absolute sizes sum to 1."""
+"""Of the percentile of each measure; negative: less is better."""
 
-ENOUGH: Final = {"sharpness": 0.5, "blur": 0.5, "entropy": 0.5, "contrast": 0.7, "motion_blur": 0.5}
+SHOT_WEIGHTS: Final = {"unrest": -0.15}
+"""Of the percentile of each measure within the still's own shot: the stillest moment of a shot is
+its best (eyes are open, hands at rest), but a shot in which nothing happens is not the title's
+best. With :data:`WEIGHTS` absolute sizes sum to 1."""
+
+ENOUGH: Final = {
+    "sharpness": 0.5,
+    "blur": 0.5,
+    "entropy": 0.5,
+    "contrast": 0.7,
+    "motion_blur": 0.5,
+    "change": 0.5,
+    "unrest": 0.5,
+}
 """Share of the title's stills that one must beat; beating more is worth nothing. Grass has more
-gradients than a face and is not the better picture."""
+gradients than a face and is not the better picture, and an empty field is stillest."""
 
 _BEST_EXPOSURE, _EXPOSURE_WIDTH = 0.42, 0.28
 _EXPOSURE_WEIGHT, _CLIP_WEIGHT, _TEXT_WEIGHT = 0.15, 0.25, 0.5
@@ -68,13 +81,24 @@ def smear(stills: Stills) -> Floats:
     return np.asarray(moving * soft, np.float32)
 
 
-def quality(stills: Stills, ranks: Floats) -> Floats:
-    """(n,) about 0 to 1, from the measures and their percentiles (:func:`all_percentiles`)."""
+def quality(stills: Stills, ranks: Floats, shots: npt.NDArray[np.int64] | None = None) -> Floats:
+    """(n,) about 0 to 1.
+
+    Args:
+        stills: with their measures.
+        ranks: (n, MEASURES) percentiles (:func:`all_percentiles`).
+        shots: (n,) number of each still's shot, ascending; None: the title is one shot.
+    """
     total = np.zeros(len(stills), np.float32)
     for name, weight in WEIGHTS.items():
         rank = ranks[:, MEASURES.index(name)]
         better = rank if weight > 0 else 1 - rank
         total += abs(weight) * np.minimum(1, better / ENOUGH.get(name, 1.0))
+    ends = np.flatnonzero(np.diff(shots)) + 1 if shots is not None else []
+    for name, weight in SHOT_WEIGHTS.items():
+        parts = np.split(stills.measure(name), ends)
+        rank = np.concatenate([percentiles(part) for part in parts])
+        total += abs(weight) * (rank if weight > 0 else 1 - rank)
     off = (stills.measure("exposure") - _BEST_EXPOSURE) / _EXPOSURE_WIDTH
     total += _EXPOSURE_WEIGHT * (np.exp(-off * off) - 1)
     total -= _CLIP_WEIGHT * np.minimum(1, stills.measure("clipped"))

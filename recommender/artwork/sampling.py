@@ -26,7 +26,7 @@ from recommender.artwork.descriptors import EMBEDDING_SIZE, embedding, perceptua
 
 Floats = npt.NDArray[np.float32]
 
-SAMPLING_VERSION: Final = 1
+SAMPLING_VERSION: Final = 2
 """Raise it when any number of any still changes: it is part of the store's keys."""
 
 STILLS_PER_SECOND: Final = 3
@@ -48,7 +48,7 @@ MEASURES: Final = (
     "symmetry",
     "title_space",
     "change",
-    "oddness",
+    "unrest",
     "text",
     "uniform",
     "blend",
@@ -58,6 +58,8 @@ MEASURES: Final = (
 
 _TINY = (64, 36)
 _LOOK_SECONDS = Fraction(1, 2)
+# A blink is a fifth to a third of a second: so far from any moment of it the eyes look otherwise.
+_MOMENT_SECONDS = Fraction(1, 8)
 # A hard change: this many levels from one frame to the next, and this many times its neighbours.
 _JUMP, _JUMP_RATIO = 6.0, 3.0
 # Of the tiny frames half a second apart: under this much change there is no transition.
@@ -67,6 +69,9 @@ _CLEARLY_BETTER = 1.06
 _STILL_LEVELS = 12.0
 # A shift that leaves less than this of the change is what happened.
 _EXPLAINED = 0.7
+# Two tiny frames that are this much alike but for their light are one picture; unless one of them
+# has less than this share of the other's contrast, as in a fade.
+_ALIKE, _LEAST_LIGHT = 0.97, 0.7
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,6 +168,7 @@ class StillSampler:
         self._look = max(2, round(frame_rate * _LOOK_SECONDS))
         self._full_range = full_range
         self._interlaced = interlaced
+        self._moment = max(1, round(frame_rate * _MOMENT_SECONDS))
         self._seen: deque[_Seen] = deque(maxlen=2 * self._look + 1)
         self._previous: Plane | None = None
         self._best: _Candidate | None = None
@@ -246,7 +252,7 @@ class StillSampler:
             "title_space": metrics.title_space(gradients)[0],
             "uniform": metrics.uniform_share(gradients),
             "change": still.change,
-            "oddness": self._oddness(still.number, luma),
+            "unrest": self._unrest(still.number, luma),
             "blend": self._blend(still.number),
             "cut_distance": self._cut_distance(still.number),
             **metrics.levels(luma),
@@ -261,16 +267,15 @@ class StillSampler:
         top, bottom, left, right = metrics.bars(luma)
         rows.bars.append((top / height, bottom / height, left / width, right / width))
 
-    def _oddness(self, number: int, luma: Plane) -> float:
-        """Levels by which the most unusual places of a still differ from how they look most of
-        the time around it: closed eyes, somebody passing by, a flash. A camera that moves is
-        unusual everywhere, always; it raises all of a shot's stills alike."""
+    def _unrest(self, number: int, luma: Plane) -> float:
+        """Levels by which the places that change most differ from how they look a moment before
+        or after: eyes that are closing, hands that move. In the middle of a blink it is high on
+        either side, whoever else is at rest."""
         first = self._seen[0].number
-        before = self._seen[max(0, number - self._look - first)].luma
-        after = self._seen[min(len(self._seen) - 1, number + self._look - first)].luma
-        low, high = cv2.min(before, after), cv2.max(before, after)
-        usual = cv2.max(low, cv2.min(high, luma))  # the median of the three
-        return _largest(np.asarray(cv2.absdiff(luma, usual), np.uint8), 0.995)
+        places = (number - self._moment - first, number + self._moment - first)
+        around = [self._seen[at].luma for at in places if 0 <= at < len(self._seen)]
+        differences = (np.asarray(cv2.absdiff(luma, other), np.uint8) for other in around)
+        return max((_largest(each, 0.995) for each in differences), default=0.0)
 
     def _blend(self, number: int) -> float:
         """How much a still is the mean of what is before and after it, 0 to 1.
@@ -278,7 +283,8 @@ class StillSampler:
         In a dissolve or a fade it is exactly that. In anything that moves it is not, because edges
         do not move by fading: for pictures whose spectrum falls as that of nature does, the mean
         is as far off as the still itself. A slow camera over a soft picture does look so; there,
-        what is before and after are one picture, shifted.
+        what is before and after are one picture, shifted. So does a camera that adapts to the light;
+        there they are one picture, brighter or darker.
         """
         first = self._seen[0].number
         found = 0.0
@@ -296,7 +302,7 @@ class StillSampler:
                 continue
             rest = float(np.abs(still - (one + other) / 2).mean())
             blend = 1.0 - 2.0 * rest / change
-            if blend > found and not _moved(one, other):
+            if blend > found and not _relit(one, other) and not _moved(one, other):
                 found = blend
         return found
 
@@ -306,8 +312,10 @@ class StillSampler:
         first = self._seen[0].number
         nearest = self._look
         for place in range(1, len(steps)):
+            if steps[place] < _JUMP:
+                continue
             around = steps[max(0, place - 3) : place] + steps[place + 1 : place + 4]
-            if steps[place] < _JUMP or steps[place] < _JUMP_RATIO * float(np.median(around or [0])):
+            if steps[place] < _JUMP_RATIO * float(np.median(around or [0])):
                 continue
             new_scene = first + place
             away = number - new_scene if number >= new_scene else new_scene - number - 1
@@ -321,6 +329,15 @@ def _largest(difference: Plane, share: float) -> float:
     blocks = cv2.resize(difference, (width, height), interpolation=cv2.INTER_AREA).ravel()
     at = int(share * (len(blocks) - 1))
     return float(np.partition(blocks, at)[at])
+
+
+def _relit(one: Floats, other: Floats) -> bool:
+    """Whether two tiny frames are one picture in other light."""
+    a, b = one - one.mean(), other - other.mean()
+    size, other_size = float(np.linalg.norm(a)), float(np.linalg.norm(b))
+    if min(size, other_size) < _LEAST_LIGHT * max(size, other_size):
+        return False
+    return float((a * b).sum()) > _ALIKE * size * other_size
 
 
 def _moved(one: Floats, other: Floats) -> bool:
