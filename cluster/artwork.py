@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from cluster import events
 from cluster.executor import Executor, Task
@@ -60,7 +61,7 @@ from recommender.artwork.pool import POOL_VERSION, SPOILER_PLACE, Choice, Pool, 
 from recommender.artwork.sampling import MEASURES, Stills
 from recommender.artwork.scrub import ScrubTrack
 
-ARTWORK_VERSION: Final = 1
+ARTWORK_VERSION: Final = 2
 """Part of the stage's key: raise it when any file of a pool changes."""
 
 DOCUMENT: Final = "artwork.json"
@@ -70,6 +71,8 @@ SCRUB: Final = f"{FOLDER}/scrub.vtt"
 ACTIONS_SCHEMA: Final = "shotladder/actions/1"
 
 _WEBP_QUALITY, _JPEG_QUALITY = 82, 88
+# Two fifths of the time of OpenCV's only method (4), for files 5 % larger.
+_WEBP_METHOD = 2
 _MOST_BAR_PICTURES = 4
 
 
@@ -105,7 +108,7 @@ def artwork_key(work: ArtworkWork) -> str:
         pool=POOL_VERSION,
         crops=crops.CROPS_VERSION,
         face_model=work.face_model_sha256,
-        tools={name: version(name) for name in ("numpy", "opencv-python")},
+        tools={name: version(name) for name in ("numpy", "opencv-python", "pillow")},
         tool=ffmpeg.version(),
         name=title.name,
     )
@@ -368,13 +371,8 @@ class _Maker:
         renditions = []
         for width, height in crops.rendition_sizes(name, box):
             scaled = crops.scaled(window, width, height)
-            for kind, suffix, options in (
-                ("webp", ".webp", [cv2.IMWRITE_WEBP_QUALITY, _WEBP_QUALITY]),
-                ("jpeg", ".jpg", [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]),
-            ):
-                coded, content = cv2.imencode(suffix, scaled, options)
-                assert coded
-                blob = self.store.put_blob(content.tobytes())
+            for kind, suffix, coded in (("webp", ".webp", _webp), ("jpeg", ".jpg", _jpeg)):
+                blob = self.store.put_blob(coded(scaled))
                 uri = f"{FOLDER}/{identity}/{name.replace(':', 'x')}-{width}{suffix}"
                 self.blobs[uri] = blob
                 renditions.append(
@@ -411,6 +409,19 @@ class _Maker:
             width=track.width,
             height=track.height,
         )
+
+
+def _webp(bgr: Plane) -> bytes:
+    file = io.BytesIO()
+    picture = Image.fromarray(np.ascontiguousarray(bgr[..., ::-1]))
+    picture.save(file, "WEBP", quality=_WEBP_QUALITY, method=_WEBP_METHOD)
+    return file.getvalue()
+
+
+def _jpeg(bgr: Plane) -> bytes:
+    coded, content = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    assert coded
+    return content.tobytes()
 
 
 def _small_yuv(bgr: Plane) -> Plane:

@@ -23,13 +23,14 @@ import typer
 from cluster import events
 from cluster.cli.app import app
 from ladder.document import Document, Ladder, Measurements
-from recommender.artwork.document import Artwork
+from recommender.artwork.document import Artwork, SelectedArtwork
 
 DOCS = Path(__file__).parent
 SCHEMAS: dict[str, type[Document]] = {
     "ladder": Ladder,
     "measurements": Measurements,
     "artwork": Artwork,
+    "artwork-selection": SelectedArtwork,
 }
 
 

@@ -116,6 +116,20 @@ def test_percentiles_are_shares_of_the_others() -> None:
     assert percentiles(np.array([7], np.float32)).tolist() == [0.5]
 
 
+def test_rest_counts_within_a_shot_and_an_empty_shot_is_not_the_best() -> None:
+    lively: list[dict[str, float]] = [
+        {"unrest": value, "change": 20.0, "subject": 0.3} for value in (60.0, 20.0, 50.0, 40.0)
+    ]
+    empty: list[dict[str, float]] = [{"unrest": 0.0, "change": 0.0, "subject": 0.2}] * 4
+    found = stills(lively + empty)
+    shots = np.repeat([0, 1], 4)
+    worth = quality(found, all_percentiles(found), shots)
+    assert int(np.argmax(worth)) == 1
+    assert worth[:4].argsort().tolist() == [0, 2, 3, 1]
+    # As one shot, the stills of the empty one would be its quietest moments.
+    assert (quality(found, all_percentiles(found))[4:] > worth[4:]).all()
+
+
 # -- clusters and choice -----------------------------------------------------------------------
 
 

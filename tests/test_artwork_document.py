@@ -30,7 +30,7 @@ from recommender.artwork.document import (
 )
 from recommender.artwork.lineage import follow
 from recommender.artwork.sampling import MEASURES
-from recommender.artwork.select import select
+from recommender.artwork.select import answer, select
 from tests.test_docs import check
 
 ROOT = Path(__file__).parent.parent
@@ -126,6 +126,33 @@ def test_diverse_selection_prefers_what_differs() -> None:
     pool = [candidate(0), candidate(1, embedding=same, cluster=0), candidate(2, quality=0.5)]
     assert [one.candidate.rank for one in select(artwork(pool), "16:9", 2)] == [0, 1]
     assert [one.candidate.rank for one in select(artwork(pool), "16:9", 2, diverse=True)] == [0, 2]
+
+
+@pytest.mark.parametrize("diverse", [False, True])
+def test_a_longer_selection_begins_with_a_shorter_one(diverse: bool) -> None:
+    pool = artwork([candidate(n, quality=0.9 - 0.07 * (n * 5 % 9)) for n in range(9)])
+    whole = answer(pool, "21:9", 9, diverse).candidates
+    assert sorted(one.rank for one in whole) == list(range(9))
+    for k in range(1, 9):
+        assert answer(pool, "21:9", k, diverse).candidates == whole[:k]
+
+
+def test_an_answer_has_what_is_shown_and_logged_and_no_more() -> None:
+    faces = [FoundFace(x=0.1, y=0.1, width=0.2, height=0.2, score=0.9)]
+    pool = artwork([candidate(0, faces=faces), candidate(1, faces=[]), candidate(2)])
+    found = answer(pool, "2:3", 5)
+    text = found.model_dump_json(by_alias=True)
+    schema = json.loads(generate.schema(type(found)))
+    check(json.loads(text), schema, schema["$defs"])
+    assert (found.pool, found.title_id, found.of) == (pool.pool, pool.title.id, 3)
+    assert [one.faces for one in found.candidates] == [1, 0, None]
+    for still, one in zip(found.candidates, pool.candidates, strict=True):
+        crop = next(crop for crop in one.crops if crop.aspect == "2:3")
+        assert still.renditions == crop.renditions
+        assert still.focal_point == crop.focal_point
+        assert still.action_id == one.action_id
+    assert "embedding" not in text
+    assert "metrics" not in text
 
 
 @pytest.mark.parametrize(("aspect", "k"), [("4:3", 1), ("16:9", 0), ("16:9", -2)])

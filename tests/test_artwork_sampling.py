@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
@@ -168,6 +169,40 @@ def test_dissolves_and_fades_are_blends_and_pans_are_not() -> None:
     faded = sampled([*one[:12], *fade, *[black] * 12])
     inside = (faded.frames > 14) & (faded.frames < 21)
     assert faded.measure("blend")[inside].min() > 0.45
+
+
+def test_a_camera_that_adapts_to_the_light_makes_no_transition() -> None:
+    """A third less light over a second and a half: one picture all the time. A fade goes on."""
+    light = np.concatenate([np.ones(9), np.linspace(1, 0.68, 18), np.full(9, 0.68)])
+    picture = natural(4)
+    shown = [np.asarray(cv2.convertScaleAbs(picture, alpha=float(a)), np.uint8) for a in light]
+    assert sampled(shown).measure("blend").max() < 0.45
+
+
+def test_the_middle_of_a_blink_is_full_of_unrest() -> None:
+    """At 30 frames a second: eyes close and open within a quarter of a second, twice."""
+    face = cv2.GaussianBlur(natural(3), (0, 0), 6)
+    lids = [*[0.0] * 12, 0.5, *[1.0] * 5, 0.5, *[0.0] * 21, 0.5, *[1.0] * 5, 0.5, *[0.0] * 13]
+    pictures = []
+    for shut in lids:
+        picture = np.asarray(face.copy(), np.uint8)
+        for x in (130, 190):
+            cv2.circle(picture, (x, 80), 14, (140, 160, 200), -1, cv2.LINE_AA)
+            cv2.circle(picture, (x, 80), round(12 * (1 - shut)), (20, 20, 20), -1, cv2.LINE_AA)
+        pictures.append(picture)
+    sampler = StillSampler(Fraction(30), len(pictures))
+    feed((small(number, picture) for number, picture in enumerate(pictures)), sampler)
+    found = sampler.stills()
+    unrest = {int(n): float(v) for n, v in zip(found.frames, found.measure("unrest"), strict=True)}
+    blinking = [value for number, value in unrest.items() if lids[number] > 0]
+    awake = [
+        value
+        for number, value in unrest.items()
+        if not any(lids[max(0, number - 4) : number + 5])
+    ]
+    assert blinking
+    assert awake
+    assert min(blinking) > 10 + max(awake)
 
 
 def test_distance_to_a_cut() -> None:

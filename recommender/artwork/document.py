@@ -14,6 +14,7 @@ from pydantic import Field
 from ladder.document import Document, Rational
 
 ARTWORK_SCHEMA: Final = "shotladder/artwork/1"
+SELECTION_SCHEMA: Final = "shotladder/artwork-selection/1"
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -227,6 +228,47 @@ class Artwork(Document):
     def to_json(self) -> str:
         """The document's text, ending in a newline."""
         return self.model_dump_json(indent=1) + "\n"
+
+
+class SelectedStill(Document):
+    """A candidate in the shape that was asked for: what is needed to show it and to log it."""
+
+    action_id: str
+    id: str
+    rank: int
+    quality: Share
+    flags: list[str]
+    frame: int
+    time_seconds: float
+    shot: int
+    cluster: int
+    spoiler_zone: bool
+    faces: int | None
+    """How many; null when nobody looked for faces."""
+    title_side: Literal["left", "right", "top", "bottom"]
+    focal_point: Place
+    """Within the crop."""
+    colours: list[DominantColour]
+    renditions: list[Rendition]
+    """Largest first."""
+
+
+class SelectedArtwork(Document):
+    """A few candidates of a pool, as a service answers them."""
+
+    schema_: Literal["shotladder/artwork-selection/1"] = Field(
+        default=SELECTION_SCHEMA, alias="schema"
+    )
+    pool: str
+    """The whole pool is in ``artwork.json``."""
+    title_id: str
+    aspect: Literal["16:9", "2:3", "1:1", "21:9"]
+    diverse: bool
+    """Chosen by quality and difference, not by quality alone."""
+    of: int
+    """Candidates that the pool has."""
+    candidates: list[SelectedStill]
+    """Best first."""
 
 
 def pool_id(candidates: list[Candidate]) -> str:

@@ -9,7 +9,13 @@ import numpy as np
 from encoder.errors import BadInput
 from recommender.artwork.crops import ASPECTS
 from recommender.artwork.descriptors import distances
-from recommender.artwork.document import Artwork, Candidate, Crop
+from recommender.artwork.document import (
+    Artwork,
+    Candidate,
+    Crop,
+    SelectedArtwork,
+    SelectedStill,
+)
 
 _DISTANCE_WEIGHT = 0.5
 _SAME_CLUSTER = 0.3
@@ -25,6 +31,9 @@ class Selected:
 
 def select(artwork: Artwork, aspect: str, k: int, diverse: bool = False) -> list[Selected]:
     """Up to ``k`` candidates of a pool, best first.
+
+    Those for a smaller ``k`` are the first of those for a larger one, so that a service can keep
+    one list of each aspect and cut it.
 
     Args:
         artwork: the pool.
@@ -46,6 +55,51 @@ def select(artwork: Artwork, aspect: str, k: int, diverse: bool = False) -> list
         Selected(one, next(crop for crop in one.crops if crop.aspect == aspect))
         for one in order[:k]
     ]
+
+
+def answer(artwork: Artwork, aspect: str, k: int, diverse: bool = False) -> SelectedArtwork:
+    """What a service answers to ``/artwork?aspect=&k=&diverse=``.
+
+    Args:
+        artwork: the pool.
+        aspect: as in :func:`select`.
+        k: as in :func:`select`.
+        diverse: as in :func:`select`.
+
+    Raises:
+        BadInput: as :func:`select` does.
+    """
+    chosen = select(artwork, aspect, k, diverse)
+    return SelectedArtwork.model_validate(
+        {
+            "pool": artwork.pool,
+            "title_id": artwork.title.id,
+            "aspect": aspect,
+            "diverse": diverse,
+            "of": len(artwork.candidates),
+            "candidates": [_still(one.candidate, one.crop) for one in chosen],
+        }
+    )
+
+
+def _still(one: Candidate, crop: Crop) -> SelectedStill:
+    return SelectedStill(
+        action_id=one.action_id,
+        id=one.id,
+        rank=one.rank,
+        quality=one.quality,
+        flags=one.flags,
+        frame=one.frame,
+        time_seconds=one.time_seconds,
+        shot=one.shot,
+        cluster=one.cluster,
+        spoiler_zone=one.spoiler_zone,
+        faces=None if one.faces is None else len(one.faces),
+        title_side=one.title_side,
+        focal_point=crop.focal_point,
+        colours=one.colours,
+        renditions=crop.renditions,
+    )
 
 
 def _diverse(pool: list[Candidate], k: int) -> list[Candidate]:
