@@ -180,9 +180,10 @@ def test_a_camera_that_adapts_to_the_light_makes_no_transition() -> None:
 
 
 def test_the_middle_of_a_blink_is_full_of_unrest() -> None:
-    """At 30 frames a second: eyes close and open within a quarter of a second, twice."""
+    """At 30 frames a second: eyes close and open within a third of a second, twice."""
     face = cv2.GaussianBlur(natural(3), (0, 0), 6)
-    lids = [*[0.0] * 12, 0.5, *[1.0] * 5, 0.5, *[0.0] * 21, 0.5, *[1.0] * 5, 0.5, *[0.0] * 13]
+    blink = [0.4, 0.7, *[1.0] * 6, 0.7, 0.4]  # as long as one run of the sampler
+    lids = [*[0.0] * 10, *blink, *[0.0] * 20, *blink, *[0.0] * 10]
     pictures = []
     for shut in lids:
         picture = np.asarray(face.copy(), np.uint8)
