@@ -197,9 +197,7 @@ def test_the_middle_of_a_blink_is_full_of_unrest() -> None:
     unrest = {int(n): float(v) for n, v in zip(found.frames, found.measure("unrest"), strict=True)}
     blinking = [value for number, value in unrest.items() if lids[number] > 0]
     awake = [
-        value
-        for number, value in unrest.items()
-        if not any(lids[max(0, number - 4) : number + 5])
+        value for number, value in unrest.items() if not any(lids[max(0, number - 4) : number + 5])
     ]
     assert blinking
     assert awake

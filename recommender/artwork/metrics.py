@@ -372,10 +372,10 @@ def _is_on_ground(
 def bars(luma: Plane) -> tuple[int, int, int, int]:
     """Black rows and columns at (top, bottom, left, right) of a plane; at most a third each."""
     found = []
-    black = cv2.compare(luma, BLACK + 8, cv2.CMP_LE)
+    black = (luma <= BLACK + 8).view(np.uint8)
     for axis in (1, 0):
         # Rows (columns) whose level at 0.98 is black: so many of their pixels are.
-        share = cv2.reduce(black, axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel() // 255
+        share = cv2.reduce(black, axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel()
         dark = share > int(0.98 * (luma.shape[axis] - 1))
         for series in (dark, dark[::-1]):
             shown = np.flatnonzero(~series)

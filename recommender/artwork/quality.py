@@ -94,7 +94,9 @@ def quality(stills: Stills, ranks: Floats, shots: npt.NDArray[np.int64] | None =
         rank = ranks[:, MEASURES.index(name)]
         better = rank if weight > 0 else 1 - rank
         total += abs(weight) * np.minimum(1, better / ENOUGH.get(name, 1.0))
-    ends = np.flatnonzero(np.diff(shots)) + 1 if shots is not None else []
+    ends: list[int] = []
+    if shots is not None:
+        ends = (np.flatnonzero(np.diff(shots)) + 1).tolist()
     for name, weight in SHOT_WEIGHTS.items():
         parts = np.split(stills.measure(name), ends)
         rank = np.concatenate([percentiles(part) for part in parts])

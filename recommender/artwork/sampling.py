@@ -283,8 +283,8 @@ class StillSampler:
         In a dissolve or a fade it is exactly that. In anything that moves it is not, because edges
         do not move by fading: for pictures whose spectrum falls as that of nature does, the mean
         is as far off as the still itself. A slow camera over a soft picture does look so; there,
-        what is before and after are one picture, shifted. So does a camera that adapts to the light;
-        there they are one picture, brighter or darker.
+        what is before and after are one picture, shifted. So does a camera that adapts to the
+        light; there they are one picture, brighter or darker.
         """
         first = self._seen[0].number
         found = 0.0
@@ -296,7 +296,9 @@ class StillSampler:
             )
             if before < 0 or after >= len(self._seen):
                 continue
-            one, still, other = (self._seen[place].tiny for place in (before, at, after))
+            tinies = (self._seen[place].tiny for place in (before, at, after))
+            # Without their light: a camera that adapts to something bright looks like a fade.
+            one, still, other = (tiny - tiny.mean() for tiny in tinies)
             change = float(np.abs(one - other).mean())
             if change < _LEAST_CHANGE:
                 continue
@@ -332,12 +334,11 @@ def _largest(difference: Plane, share: float) -> float:
 
 
 def _relit(one: Floats, other: Floats) -> bool:
-    """Whether two tiny frames are one picture in other light."""
-    a, b = one - one.mean(), other - other.mean()
-    size, other_size = float(np.linalg.norm(a)), float(np.linalg.norm(b))
+    """Whether two tiny frames, of mean 0, are one picture in other light."""
+    size, other_size = float(np.linalg.norm(one)), float(np.linalg.norm(other))
     if min(size, other_size) < _LEAST_LIGHT * max(size, other_size):
         return False
-    return float((a * b).sum()) > _ALIKE * size * other_size
+    return float((one * other).sum()) > _ALIKE * size * other_size
 
 
 def _moved(one: Floats, other: Floats) -> bool:
