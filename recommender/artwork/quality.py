@@ -51,7 +51,7 @@ gradients than a face and is not the better picture, and an empty field is still
 
 _BEST_EXPOSURE, _EXPOSURE_WIDTH = 0.42, 0.28
 _EXPOSURE_WEIGHT, _CLIP_WEIGHT, _TEXT_WEIGHT = 0.15, 0.25, 0.5
-_SMEAR_WEIGHT = 0.5
+_SMEAR_WEIGHT, _MOTION_WEIGHT = 0.5, 0.12
 
 
 def percentiles(values: Floats) -> Floats:
@@ -75,10 +75,16 @@ def smear(stills: Stills) -> Floats:
     """(n,) 0 to 1: much changes at a still, and it is softer than the title usually is."""
     if not len(stills):
         return np.zeros(0, np.float32)
-    blur, change = stills.measure("blur"), stills.measure("change")
-    moving = np.clip((change - max(25.0, float(np.median(change)))) / 50, 0, 1)
+    blur = stills.measure("blur")
     soft = np.clip((blur - np.median(blur) + 0.03) / 0.08, 0, 1)
-    return np.asarray(moving * soft, np.float32)
+    return np.asarray(motion(stills) * soft, np.float32)
+
+
+def motion(stills: Stills) -> Floats:
+    """(n,) 0 to 1: much more changes at a still than at most of the title's."""
+    change = stills.measure("change")
+    usual = max(25.0, float(np.median(change))) if len(stills) else 25.0
+    return np.asarray(np.clip((change - usual) / 50, 0, 1), np.float32)
 
 
 def quality(stills: Stills, ranks: Floats, shots: npt.NDArray[np.int64] | None = None) -> Floats:
@@ -105,5 +111,5 @@ def quality(stills: Stills, ranks: Floats, shots: npt.NDArray[np.int64] | None =
     total += _EXPOSURE_WEIGHT * (np.exp(-off * off) - 1)
     total -= _CLIP_WEIGHT * np.minimum(1, stills.measure("clipped"))
     total -= _TEXT_WEIGHT * stills.measure("text")
-    total -= _SMEAR_WEIGHT * smear(stills)
+    total -= _SMEAR_WEIGHT * smear(stills) + _MOTION_WEIGHT * motion(stills)
     return np.asarray(np.clip(total, 0, 1), np.float32)
