@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cluster.cli.artwork import artwork_app
+from cluster.cli.evaluate import evaluate
 from cluster.cli.options import Heights, Json, Scheduler, StorePath, Workers, heights_in
 from cluster.cli.output import announced, finish, say, show, write_lines
 from cluster.cli.sweep import sweep
@@ -384,3 +385,4 @@ def _policy(text: str) -> Policy:
 
 app.command()(sweep)
 app.add_typer(artwork_app)
+app.command()(evaluate)
