@@ -219,7 +219,8 @@ def _rarity(planes: Sequence[npt.NDArray[Any]]) -> Floats:
     place, counts = number[bins.ravel()], counts[used]
     colours = np.stack([np.bincount(place, plane.ravel()) / counts for plane in (y, u, v)], 1)
     colours *= (0.45, 1, 1)
-    apart = np.sqrt(np.square(colours[:, None] - colours).sum(axis=2))
+    squares = np.square(colours).sum(axis=1)
+    apart = np.sqrt(np.maximum(0, squares[:, None] + squares - 2 * colours @ colours.T))
     rarity = (apart * counts).sum(axis=1) / counts.sum()
     return np.asarray(rarity[place].reshape(y.shape), np.float32)
 
