@@ -12,7 +12,7 @@ import contextlib
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version as distribution_version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,6 +31,7 @@ from cluster.deliver import (
 )
 from cluster.executor import DaskExecutor, Executor, InlineExecutor, Task
 from cluster.keys import canonical_json
+from cluster.labels import learn_from
 from cluster.measuring import Measurer, Request
 from cluster.publish import check_output, publishing
 from cluster.setup import (
@@ -47,6 +48,7 @@ from cluster.title import find_title, open_title
 from encoder import ffmpeg
 from ladder.constraints import InfeasibleResult
 from ladder.document import Ladder, LockedCost, SearchFacts
+from ladder.drift import Miss
 from ladder.rungs import cost_of_locked
 from ladder.search import Done
 
@@ -167,6 +169,7 @@ def _deliver(
     delivered = sorted({request for rung in chosen_requests for request in rung})
     grid = measurer.known
     artwork = find_artwork(title, store, measurer.executor, report, options.face_model)
+    missed = learn_from(setup, measurer, report)
     if options.also:
         measurer = Measurer(
             title,
@@ -227,7 +230,7 @@ def _deliver(
         (directory / "measurements.json").write_text(
             measurements(title, grid, setup, reasons).to_json()
         )
-        run = _run_document(options, ladder, measurer, verified.cpu_seconds, clock)
+        run = _run_document(options, ladder, measurer, missed, verified.cpu_seconds, clock)
         (directory / "run.json").write_bytes(canonical_json(run) + b"\n")
     return RunResult(ladder=ladder, out=options.out, run=run)
 
@@ -241,8 +244,17 @@ def _here(function: Callable[..., _T], *arguments: Any) -> _T:
     return result
 
 
+def _rounded(value: float | tuple[float, ...]) -> float | list[float]:
+    return [round(one, 4) for one in value] if isinstance(value, tuple) else round(value, 4)
+
+
 def _run_document(
-    options: RunOptions, ladder: Ladder, measurer: Measurer, verify_cpu: float, clock: _Clock
+    options: RunOptions,
+    ladder: Ladder,
+    measurer: Measurer,
+    missed: Miss | None,
+    verify_cpu: float,
+    clock: _Clock,
 ) -> dict[str, Any]:
     costs = measurer.costs
     ffmpeg_cpu = costs.encode_cpu_seconds + costs.vmaf_cpu_seconds
@@ -271,6 +283,10 @@ def _run_document(
             "verify": round(verify_cpu, 3),
             "other": round(max(0.0, clock.cpu_seconds() - here), 3),
         },
+        # Measured against predicted, before any correction.
+        "missed": {name: _rounded(value) for name, value in asdict(missed).items()}
+        if missed
+        else None,
         "wall_seconds": round(clock.wall_seconds(), 3),
         "workers": measurer.executor.slots,
         "versions": {

@@ -16,6 +16,7 @@ from cluster.cli.evaluate import evaluate
 from cluster.cli.options import Heights, Json, Scheduler, StorePath, Workers, heights_in
 from cluster.cli.output import announced, finish, say, show, write_lines
 from cluster.cli.sweep import sweep
+from cluster.cli.train import promote, train
 from encoder.errors import BadInput
 
 if TYPE_CHECKING:
@@ -385,4 +386,6 @@ def _policy(text: str) -> Policy:
 
 app.command()(sweep)
 app.add_typer(artwork_app)
+app.command()(train)
 app.command()(evaluate)
+app.command()(promote)
