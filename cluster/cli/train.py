@@ -99,7 +99,10 @@ def _trained(made: Trained) -> Iterator[RenderableType]:
 
 def promote(
     context: typer.Context,
-    new: Annotated[Path | None, typer.Argument(metavar="NEW", show_default=False)] = None,
+    new: Annotated[
+        Path | None,
+        typer.Argument(metavar="NEW", help="The weights that may take over.", show_default=False),
+    ] = None,
     over: Annotated[
         Path | None,
         typer.Option(
