@@ -19,6 +19,12 @@ YOUNG_SECONDS = 3_600.0
 """A blob without a record may be about to get one, and an upload to end."""
 
 
+BULK = ("encode", "score", "pieces", "augment", "baseline", "baseline-score", "title")
+"""Stages of which only what a run was made of is kept; the others are kept with their title."""
+FOR_EVER = ("labels",)
+"""What finished jobs leave for training."""
+
+
 @dataclass(frozen=True, slots=True)
 class Collected:
     """What `store gc` removed, or would."""
@@ -64,6 +70,7 @@ def collect_garbage(
     files = shelf(store)
     current = now(files)
     runs = list_runs(place)
+    remembered = {run.title for run in runs}
     running = {run.title for run in runs if run.state == "running"}
     needed = {key for run in runs for key in run_keys(files, run.id)}
     used: set[str] = set()
@@ -77,7 +84,8 @@ def collect_garbage(
                 gone.append(entry)
             continue
         alive = bool(running) and (not record.title or record.title in running)
-        if record.key in needed or alive or not old:
+        small = record.stage not in BULK and (not record.title or record.title in remembered)
+        if record.key in needed or record.stage in FOR_EVER or small or alive or not old:
             used.update(blob.sha256 for blob in record.blobs.values())
             kept += 1
         else:

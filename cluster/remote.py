@@ -50,6 +50,8 @@ PRESENT_SECONDS = 60.0
 """How long an object that was seen is taken to be still there."""
 STREAMS = 16
 """Requests at once, where there are many."""
+LISTED = ("labels",)
+"""Stages whose records can be listed: each leaves a mark, as reading all records is slow."""
 RECORDS = 50_000
 """Records that a process remembers."""
 
@@ -210,11 +212,26 @@ class RemoteStore(Store):
             if there is not None:  # damaged, or of blobs that are gone
                 self.objects.replace(name, content)
                 break
+        if stage in LISTED:
+            self.objects.replace(f"stages/{stage}/{key}", b"")
         published = parse_record(content, key)
         assert published is not None
         with self._lock:
             self._records[key] = published
         return published
+
+    def records(self, stage: str) -> Iterator[Record]:
+        """As :meth:`Store.records`, of the :data:`LISTED` stages."""
+        if stage not in LISTED:
+            raise ValueError(f"records of {stage!r} are not listed behind a URL")
+        keys = sorted(
+            found.name.rpartition("/")[2] for found in self.objects.list(f"stages/{stage}")
+        )
+        self.warm(keys)
+        for key in keys:
+            record = self.get(key)
+            if record is not None:
+                yield record
 
     # -- exclusion -----------------------------------------------------------------------------
 

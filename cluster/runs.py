@@ -60,6 +60,7 @@ class Manifest(BaseModel):
     """All that decides the package: as `run.json` has them."""
     weights_sha256: str | None = None
     """Of weights that the user named."""
+    face_model_sha256: str | None = None
     versions: dict[str, str]
     out: str
     error: str | None = None
@@ -86,6 +87,7 @@ def options_document(options: RunOptions) -> dict[str, Any]:
         "heights": list(options.heights) if options.heights else None,
         "policy": options.policy,
         "also": list(options.also),
+        "face_model": str(options.face_model.resolve()) if options.face_model else None,
         "weights": str(options.weights.resolve()) if options.weights else None,
     }
 
@@ -142,6 +144,7 @@ def recorded(options: RunOptions, source: TitleSource, store: Store) -> Iterator
         source=Source(path=str(path), sha256=source.sha256, size=path.stat().st_size),
         options=options_document(options),
         weights_sha256=file_sha256(options.weights) if options.weights else None,
+        face_model_sha256=file_sha256(options.face_model) if options.face_model else None,
         versions=dict(own_identity().parts),
         out=str(options.out.resolve()),
     )
@@ -244,9 +247,11 @@ def repeated(before: Manifest, options: RunOptions) -> RunOptions:
     """
     asked = before.options
     weights = Path(asked["weights"]) if asked.get("weights") else None
+    face_model = Path(asked["face_model"]) if asked.get("face_model") else None
     for what, path, digest in (
         ("source", options.source, before.source.sha256),
         ("weights", weights, before.weights_sha256),
+        ("face model", face_model, before.face_model_sha256),
     ):
         if path is None:
             continue
@@ -264,6 +269,7 @@ def repeated(before: Manifest, options: RunOptions) -> RunOptions:
         policy=asked["policy"],
         also=tuple(asked["also"]),
         weights=weights,
+        face_model=face_model,
     )
 
 
@@ -283,7 +289,7 @@ def check_repeated(before: Manifest, after: Manifest) -> None:
     causes = [
         f"{name.removeprefix('versions.')} was {was} and is {now}"
         for name, was, now in differences(before, after)
-        if name.startswith(("versions.", "weights_sha256"))
+        if name.startswith(("versions.", "weights_sha256", "face_model_sha256"))
     ]
     why = "; ".join(causes) or "nothing that is known of has changed since"
     raise VerificationFailed(

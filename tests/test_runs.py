@@ -38,7 +38,7 @@ def options(folder: Path) -> RunOptions:
 def publish(store: Store, name: str, title: TitleSource, content: bytes | None = None) -> str:
     identity = key("test", 1, name=name)
     blob = store.put_blob(content or name.encode())
-    store.publish(identity, name, {"it": blob}, stage="test", version=1, title=title.id)
+    store.publish(identity, name, {"it": blob}, stage="encode", version=1, title=title.id)
     return identity
 
 

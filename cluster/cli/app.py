@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cluster.cli import cluster as cluster_commands
+from cluster.cli.artwork import artwork_app
+from cluster.cli.evaluate import evaluate
 from cluster.cli.housekeeping import runs_app, store_app
 from cluster.cli.options import Heights, Json, Priority, Scheduler, StorePath, Workers, heights_in
 from cluster.cli.output import announced, finish, say, show, write_lines
 from cluster.cli.sweep import sweep
+from cluster.cli.train import promote, train
 from encoder.errors import BadInput
 
 if TYPE_CHECKING:
@@ -142,6 +145,15 @@ def run(
             show_default=False,
         ),
     ] = None,
+    face_model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="YuNet model (ONNX) that finds faces in artwork; without one artwork.json says "
+            "`faces: null`.",
+            show_default=False,
+        ),
+    ] = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
     priority: Priority = 0,
@@ -175,6 +187,7 @@ def run(
         scheduler=scheduler,
         priority=priority,
         also=tuple(also or ()),
+        face_model=face_model,
         weights=weights,
     )
     if before is not None:
@@ -411,3 +424,7 @@ app.add_typer(runs_app)
 app.add_typer(store_app)
 for one in cluster_commands.COMMANDS:
     app.command()(one)
+app.add_typer(artwork_app)
+app.command()(train)
+app.command()(evaluate)
+app.command()(promote)
