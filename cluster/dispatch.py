@@ -110,7 +110,9 @@ class SharedRoll:
         for place, facts in workers.items():
             offered = int(facts["resources"].get(self.identity.ticket, 0))
             if not offered and place not in self._asked:
-                offered, self._asked[place] = self._ask(place, facts)
+                answer = self._ask(place, facts)
+                if answer is not None:  # else it is asked again
+                    offered, self._asked[place] = answer
             total += offered
         return total
 
@@ -129,14 +131,16 @@ class SharedRoll:
         """As :attr:`Roll.why_none`."""
         return "; ".join(dict.fromkeys(why for why in self._asked.values() if why))
 
-    def _ask(self, place: str, facts: Any) -> tuple[int, str]:
-        """Cores that the worker offers from now on, or why it does not."""
+    def _ask(self, place: str, facts: Any) -> tuple[int, str] | None:
+        """Cores that the worker offers from now on, or why it does not; None if it said nothing."""
         try:
             said = self.client.run(
                 introduce, self.identity, workers=[place], on_error="return"
             ).get(place)
         except OSError:
-            return 0, ""
+            return None
+        if said is None or isinstance(said, OSError):
+            return None
         if isinstance(said, Identity):
             differences = self.identity.differences(said)
             if not differences:

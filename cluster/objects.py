@@ -26,7 +26,7 @@ PART_BYTES = 50 * 2**20
 """Larger files go up in parts of this size."""
 
 # What server and network say when an object that must not be there is there.
-_EXISTS = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
+_EXISTS = ("PreconditionFailed", "ConditionalRequestConflict", "pre-conditions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Objects:
         """Write an object that is not there; False if it is."""
         path = self._path(name)
         try:
-            with self._usable("written"):
+            with self._usable("created"):
                 self._fs.pipe_file(path, content, mode="create")
         except FileExistsError:
             return False
@@ -156,7 +156,7 @@ class Objects:
             raise
         except Exception as error:  # botocore's errors are no OSErrors, and others have their own
             text = " ".join(str(error).split())
-            if doing == "written" and any(word in text for word in _EXISTS):
+            if doing == "created" and any(word in text for word in _EXISTS):
                 raise FileExistsError(text) from error
             if doing == "read" and isinstance(error, FileNotFoundError):
                 raise

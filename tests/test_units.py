@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cluster.described import describe, described, from_bytes, to_bytes
@@ -67,6 +67,7 @@ def test_small_titles_use_all_cores(source: TitleSource) -> None:
     assert [len(unit) for unit in collated(works[:3], 16, [0] * 3)] == [1, 1, 1]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.integers(1, 300), st.booleans()), max_size=40), st.integers(1, 9))
 def test_units_are_all_works_in_order_each_of_one_piece(
     shots: list[tuple[int, bool]], slots: int
