@@ -26,7 +26,7 @@ PART_BYTES = 50 * 2**20
 """Larger files go up in parts of this size."""
 
 # What server and network say when an object that must not be there is there.
-_EXISTS = ("PreconditionFailed", "ConditionalRequestConflict", "pre-conditions")
+_EXISTS = ("PreconditionFailed", "pre-conditions", "ConditionalRequestConflict", "conflicting")
 
 
 @dataclass(frozen=True, slots=True)
