@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -28,7 +29,6 @@ VERSION = 1
 
 class _Facts(BaseModel):
     sha256: str
-    path: str
     info: SourceInfo
     time_base: Fraction
     last_duration: int
@@ -53,32 +53,33 @@ def describe(title: TitleSource, store: Store) -> str:
     return identity
 
 
-def described(place: str, identity: str) -> TitleSource:
+def described(place: str, identity: str, path: str) -> TitleSource:
     """The title that :func:`describe` kept in the store at ``place``; read once in a process.
+
+    ``path`` is where its source is: what is kept does not depend on that.
 
     Raises:
         StoreUnusable: it is not there.
     """
-    return _read(place, identity)
+    return _read(place, identity, path)
 
 
 @functools.lru_cache(maxsize=8)
-def _read(place: str, identity: str) -> TitleSource:
+def _read(place: str, identity: str, path: str) -> TitleSource:
     store = open_store(place)
     record = store.get(identity)
     if record is None:
         raise StoreUnusable(f"the store at {place} lost what a title is while it was in use")
-    return from_bytes(store.path(record.blobs["title"]).read_bytes())
+    return from_bytes(store.path(record.blobs["title"]).read_bytes(), path)
 
 
 def to_bytes(title: TitleSource) -> bytes:
-    """A title source as bytes: safetensors, with its facts as JSON."""
+    """A title source, but its path, as bytes: safetensors, with its facts as JSON."""
     reference = title.reference
     index, timeline = reference.index, reference.timeline
     facts = _Facts(
         sha256=title.sha256,
-        path=reference.path,
-        info=reference.info,
+        info=replace(reference.info, path=""),
         time_base=index.time_base,
         last_duration=index.last_duration,
         packet_bytes=index.packet_bytes,
@@ -98,16 +99,16 @@ def to_bytes(title: TitleSource) -> bytes:
     )
 
 
-def from_bytes(content: bytes) -> TitleSource:
-    """What :func:`to_bytes` made bytes of."""
+def from_bytes(content: bytes, path: str) -> TitleSource:
+    """What :func:`to_bytes` made bytes of, with its source at ``path``."""
     arrays = tensors.load(content)
     length = int.from_bytes(content[:8], "little")
     header = TypeAdapter(dict[str, dict[str, object]]).validate_json(content[8 : 8 + length])
     facts = _Facts.model_validate_json(str(header["__metadata__"]["facts"]))
     return TitleSource(
         reference=ReferenceSource(
-            path=facts.path,
-            info=facts.info,
+            path=path,
+            info=replace(facts.info, path=path),
             index=FrameIndex(
                 time_base=facts.time_base,
                 pts=arrays["pts"],

@@ -36,6 +36,7 @@ from dataclasses import replace
 from typing import Any, Protocol, Self
 
 from cluster.dispatch import Dispatch, OwnRoll, Roll, SchedulerLost, SharedRoll
+from cluster.identity import Identity, own_identity
 from cluster.tasks import RETRIES, Outcome, Task, perform, worth_retrying
 from encoder.errors import BadInput, ShotladderError
 
@@ -192,6 +193,7 @@ class DaskExecutor:
         import distributed
         from distributed.utils import silence_logging_cmgr
 
+        identity = own_identity() if self._scheduler else Identity({})
         local_cluster: Any = distributed.LocalCluster
         self._stack.enter_context(silence_logging_cmgr(logging.CRITICAL))
         try:
@@ -212,7 +214,7 @@ class DaskExecutor:
                 self._roll = OwnRoll(self._client)
             else:
                 self._client = _joined(self._scheduler)
-                self._roll = SharedRoll(self._client)
+                self._roll = SharedRoll(self._client, identity)
                 if link := self.dashboard_link:
                     self._tell(f"the cluster's dashboard is at {link}")
         except Exception as error:

@@ -126,6 +126,7 @@ class Measurer:
             unit = Unit(
                 store=self.store.place,
                 title=title,
+                source=self.title.reference.path,
                 models=self.models,
                 works=tuple((pieces[at].shot, pieces[at].points) for at in positions),
                 piece=brought[lies[positions[0]]] if brought else None,

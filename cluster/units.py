@@ -35,6 +35,8 @@ class Unit:
     """Where the store is."""
     title: str
     """Key of what the title is, see :mod:`cluster.described`."""
+    source: str
+    """Where its source is, for workers that see it."""
     models: tuple[str, ...]
     works: tuple[tuple[Shot, tuple[OperatingPoint, ...]], ...]
     piece: StoredPiece | None = None
@@ -62,7 +64,7 @@ def perform_unit(unit: Unit) -> tuple[Result, ...]:
     Raises:
         ToolFailed, FrameMismatch, StoreUnusable: as the stages do.
     """
-    title = described(unit.store, unit.title)
+    title = described(unit.store, unit.title, unit.source)
     if unit.piece is not None:
         title = fetched(title, unit.piece, open_store(unit.store))
     works = [ShotWork(title, shot, points, unit.models, unit.store) for shot, points in unit.works]

@@ -91,6 +91,7 @@ def test_a_task_does_not_grow_with_its_title(source: TitleSource, tmp_path: Path
         unit = Unit(
             store=store.place,
             title=describe(title, store),
+            source="/somewhere/title.mp4",
             models=(MODEL,),
             works=tuple((work.shot, work.points) for work in works_of(title, 5)),
         )
@@ -102,7 +103,9 @@ def test_a_title_is_described_whole(source: TitleSource, tmp_path: Path) -> None
     reference = source.reference
     varying = Timeline(Fraction(24), 72, np.repeat(np.arange(36, dtype=np.int64), 2))
     for title in (source, replace(source, reference=replace(reference, timeline=varying))):
-        copy = from_bytes(to_bytes(title))
+        copy = from_bytes(to_bytes(title), title.reference.path)
+        elsewhere = replace(title, reference=replace(title.reference, path="/elsewhere"))
+        assert to_bytes(elsewhere) == to_bytes(title)
         assert copy.sha256 == title.sha256
         assert copy.reference.info == title.reference.info
         assert copy.reference.graph_id == title.reference.graph_id
@@ -114,7 +117,9 @@ def test_a_title_is_described_whole(source: TitleSource, tmp_path: Path) -> None
         assert encode_key(copy, shot, point) == encode_key(title, shot, point)
     store = Store(tmp_path / "store")
     identity = describe(source, store)
-    assert described(store.place, identity) is described(store.place, identity)
+    first = described(store.place, identity, "/a")
+    assert first is described(store.place, identity, "/a")
+    assert first.reference.path == "/a"
 
 
 def test_pieces_are_runs_of_whole_shots(source: TitleSource) -> None:
