@@ -336,7 +336,6 @@ def settings(*, worker_ttl: float = WORKER_TTL_SECONDS) -> Any:
             # A task whose worker died comes back to its dispatch, which knows whom to blame.
             "distributed.scheduler.allowed-failures": 0,
             "distributed.scheduler.worker-ttl": f"{worker_ttl:g}s",
-            "distributed.comm.timeouts.connect": f"{SCHEDULER_SECONDS:g}s",
             "distributed.comm.timeouts.tcp": f"{SILENCE_SECONDS:g}s",
             "distributed.worker.profile.enabled": False,
             "distributed.diagnostics.nvml": False,
