@@ -32,7 +32,8 @@ CONTEXT_FRAMES = 8
 
 _MOV = "mov,mp4,m4a,3gp,3g2,mj2"
 # Muxer, and the demuxer that reads it.
-_CONTAINERS = (("mp4", _MOV), ("mov", _MOV), ("nut", "nut"))
+_MKV = "matroska,webm"
+_CONTAINERS = (("mp4", _MOV), ("mov", _MOV), ("matroska", _MKV), ("nut", "nut"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +132,8 @@ class _Copy:
         first, last = source_frames(source, *place)
         self.path = path
         self.begin = int(index.keyframe_pts[index.keyframe_for(first)])
-        self.low, self.high = int(index.pts[first]), int(index.pts[last - 1])
-        self.missing = last - first
+        # Packets that are never shown have times too: only those of frames count.
+        self.missing = set(index.pts[first:last].tolist())
         self.begun = False
         self.failed = False
         self.shift: int | None = None
@@ -141,7 +142,7 @@ class _Copy:
 
     @property
     def done(self) -> bool:
-        return self.failed or (self.begun and self.missing <= 0)
+        return self.failed or (self.begun and not self.missing)
 
     def close(self) -> None:
         output, self.output, self.target = self.output, None, None
@@ -190,7 +191,7 @@ def _begin(copy: _Copy, stream: av.VideoStream, packet: Any, muxer: str) -> None
         copy.failed = True
         return
     options = {}
-    if muxer != "nut":
+    if muxer in ("mp4", "mov"):
         options = {
             "video_track_timescale": str(stream.time_base.denominator),
             "use_editlist": "0",
@@ -213,8 +214,7 @@ def _add(copy: _Copy, stream: av.VideoStream, packet: Any) -> None:
     if pts is None or dts is None:
         copy.failed = True
         return
-    if copy.low <= pts <= copy.high:
-        copy.missing -= 1
+    copy.missing.discard(pts)
     try:
         # The packet may be another piece's too: it is put back as it was.
         packet.stream = copy.target
