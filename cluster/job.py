@@ -40,6 +40,7 @@ from ladder.constraints import InfeasibleResult
 from ladder.document import Ladder, LockedCost, SearchFacts
 from ladder.rungs import cost_of_locked
 from ladder.search import Done
+from recommender.prefetch import build_prefetch
 
 _T = TypeVar("_T")
 
@@ -199,6 +200,7 @@ def _deliver(
         (directory / "measurements.json").write_text(
             measurements(title, grid, setup.recipe.name, setup.model).to_json()
         )
+        (directory / "prefetch.json").write_text(build_prefetch(ladder, written).to_json())
         run = _run_document(options, ladder, measurer, verified.cpu_seconds, clock)
         (directory / "run.json").write_bytes(canonical_json(run) + b"\n")
     return RunResult(ladder=ladder, out=options.out, run=run)

@@ -12,6 +12,7 @@ import dataclasses
 import inspect
 import json
 import re
+import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,11 +22,15 @@ import typer
 
 from cluster import events
 from cluster.cli.app import app
-from ladder import document
 from ladder.document import Document, Ladder, Measurements
+from recommender.prefetch import Prefetch
 
 DOCS = Path(__file__).parent
-SCHEMAS: dict[str, type[Document]] = {"ladder": Ladder, "measurements": Measurements}
+SCHEMAS: dict[str, type[Document]] = {
+    "ladder": Ladder,
+    "measurements": Measurements,
+    "prefetch": Prefetch,
+}
 
 
 def generated() -> dict[Path, str]:
@@ -41,7 +46,7 @@ def schema(model: type[Document]) -> str:
     """JSON Schema of a document as it is written, not as it is built."""
     made = model.model_json_schema(by_alias=True, mode="serialization")
     for name, part in {model.__name__: made, **made["$defs"]}.items():
-        said = _attribute_docstrings(getattr(document, name))
+        said = _document_docstrings(getattr(sys.modules[model.__module__], name))
         part["description"] = _flat(part["description"])
         part["required"] = list(part["properties"])  # what we write has every field
         for field, properties in part["properties"].items():
@@ -173,6 +178,12 @@ def _attribute_docstrings(kind: type) -> dict[str, str]:
             ):
                 found[name] = text
     return found
+
+
+def _document_docstrings(kind: type) -> dict[str, str]:
+    """As :func:`_attribute_docstrings`, those of the documents it extends included."""
+    bases = (base for base in reversed(kind.__mro__) if issubclass(base, Document))
+    return {name: text for base in bases for name, text in _attribute_docstrings(base).items()}
 
 
 def _flat(text: str) -> str:

@@ -13,6 +13,8 @@ import typer
 
 from cluster.cli.options import Heights, Json, Scheduler, StorePath, Workers, heights_in
 from cluster.cli.output import announced, finish, say, show, write_lines
+from cluster.cli.prefetch import prefetch_app
+from cluster.cli.service import COMMANDS
 from cluster.cli.sweep import sweep
 from encoder.errors import BadInput
 
@@ -29,6 +31,7 @@ app = typer.Typer(
 )
 ladder_app = typer.Typer(name="ladder", help="Look at a finished ladder.")
 app.add_typer(ladder_app)
+app.add_typer(prefetch_app)
 
 Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="A video file.")]
 Directory = Annotated[
@@ -362,3 +365,5 @@ def _policy(text: str) -> Policy:
 
 
 app.command()(sweep)
+for command in COMMANDS:
+    app.command()(command)
