@@ -344,6 +344,12 @@ class Jobs:
                     row.progress = {**body, "at": self.clock()}
             return row.cancel_requested
 
+    def leases(self) -> list[tuple[str, str]]:
+        """Ids and leases of the jobs that run."""
+        with self.database.reading() as session:
+            running = select(JobRow.id, JobRow.lease).where(JobRow.state == "running")
+            return [(row[0], row[1] or "") for row in session.execute(running)]
+
     def most_urgent(self) -> int | None:
         """Priority of the job whose turn is next; None when none waits."""
         with self.database.reading() as session:

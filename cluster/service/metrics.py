@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -18,6 +24,7 @@ class Metrics:
     """The numbers of one service."""
 
     def __init__(self, jobs: Jobs, library: Library) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call] # twice the lines, for nobody
         self.registry = CollectorRegistry()
         requests = Counter(
             "shotladder_requests",

@@ -117,8 +117,22 @@ def answer_errors(app: FastAPI) -> None:
             400: "the body is not JSON; send what /openapi.json describes",
         }
         detail = details.get(error.status_code, str(error.detail))
-        return response(error.status_code, detail, headers=error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == 405:  # Starlette names those of the first route alone
+            headers["Allow"] = ", ".join(sorted(_methods(request)))
+        return response(error.status_code, detail, headers=headers)
 
     @app.exception_handler(Exception)
     async def defect(request: Request, error: Exception) -> Response:
         return response(500, "this is a defect of the service, please report it; its log says more")
+
+
+def _methods(request: Request) -> set[str]:
+    """Methods that the path of a request takes."""
+    from starlette.routing import Match
+
+    found: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= set(getattr(route, "methods", None) or ())
+    return found

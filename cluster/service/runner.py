@@ -86,9 +86,6 @@ class Runner:
     def start(self) -> None:
         """Begin to take jobs."""
         self._locks.enter_context(alive(self.library.root, self.owner))
-        for left in (self.library.root / "work").iterdir():
-            if not left.name.startswith("."):
-                self._sweep_work(left)
         for slot in self._slots:
             self._threads.append(
                 threading.Thread(target=self._serve, args=(slot,), name=f"slot-{slot.number}")
@@ -114,14 +111,17 @@ class Runner:
     def _tend(self) -> None:
         """Frees what others left, makes way for what is urgent, sweeps what has expired."""
         swept = 0.0
-        while not self._stopping.wait(IDLE_SECONDS):
+        while True:
             with _logged("tending"):
                 if self.jobs.reap(self._is_alive):
                     self._wake.set()
                 self._preempt()
-                if time.monotonic() - swept > SWEEP_SECONDS:
+                if not swept or time.monotonic() - swept > SWEEP_SECONDS:
                     swept = time.monotonic()
+                    self._sweep_work()
                     self.library.sweep()
+            if self._stopping.wait(IDLE_SECONDS):
+                return
 
     def _serve(self, slot: _Slot) -> None:
         while not self._stopping.is_set():
@@ -157,7 +157,7 @@ class Runner:
 
     def _run(self, slot: _Slot, job: Claimed) -> None:
         log.info("job started", job=job.id, title=job.title, kind=job.kind)
-        folder = self.library.root / "work" / f"{job.id}-{job.lease[:8]}"
+        folder = self.library.root / "work" / _folder_name(job.id, job.lease)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         work = Work(
@@ -324,14 +324,17 @@ class Runner:
                 process.join()
             process.close()
 
-    def _sweep_work(self, left: Path) -> None:
-        """Remove what an attempt left that is nobody's any more."""
-        with _logged("sweeping"):
-            job_id = left.name.rpartition("-")[0]
-            with contextlib.suppress(Exception):
-                if self.jobs.get(job_id).state == "running":
-                    return
-            shutil.rmtree(left, ignore_errors=True)
+    def _sweep_work(self) -> None:
+        """Remove what attempts left that are nobody's any more."""
+        there = list((self.library.root / "work").iterdir())
+        ours = {_folder_name(job_id, lease) for job_id, lease in self.jobs.leases()}
+        for left in there:
+            if left.name not in ours:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _folder_name(job_id: str, lease: str) -> str:
+    return f"{job_id}-{lease[:8]}"
 
 
 @contextlib.contextmanager

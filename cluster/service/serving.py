@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -115,7 +116,8 @@ def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
         stack.enter_context(_refreshing(library))
         host, port = listening.getsockname()[:2]
         ready(f"http://{f'[{host}]' if ':' in host else host}:{port}", token_file)
-        server.run(sockets=[listening])
+        with _asked_to_stop():
+            server.run(sockets=[listening])
 
 
 def work(options: ServiceOptions, ready: Callable[[str], None]) -> None:
@@ -130,7 +132,8 @@ def work(options: ServiceOptions, ready: Callable[[str], None]) -> None:
     runner.start()
     try:
         ready(runner.owner)
-        threading.Event().wait()
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
     finally:
         runner.stop()
         database.close()
@@ -181,6 +184,20 @@ def _check(options: ServiceOptions) -> None:
         raise BadInput(
             f"--data {options.data} cannot be made ({error.strerror}); name a folder that can"
         ) from error
+
+
+@contextlib.contextmanager
+def _asked_to_stop() -> Iterator[None]:
+    """uvicorn stops at a signal and then raises it again, for whom it may concern: nobody, as
+    what is left to do is in the callers of this.
+    """
+    ours = (signal.SIGINT, signal.SIGTERM)
+    before = {one: signal.signal(one, lambda number, frame: None) for one in ours}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 @contextlib.contextmanager

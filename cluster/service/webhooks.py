@@ -106,6 +106,7 @@ class Webhooks:
         self._policy = policy
         self._clock = clock
         self._first_delay = first_delay_seconds
+        self._http = httpx.Client(follow_redirects=False, timeout=TIMEOUT_SECONDS, trust_env=False)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="webhooks", daemon=True)
 
@@ -117,6 +118,7 @@ class Webhooks:
         """End; what is due is delivered by the next service."""
         self._stopping.set()
         self._thread.join(TIMEOUT_SECONDS + 1)
+        self._http.close()
 
     def deliver_due(self) -> int:
         """Try everything that is due, once; how many were tried."""
