@@ -344,6 +344,11 @@ class Jobs:
                     row.progress = {**body, "at": self.clock()}
             return row.cancel_requested
 
+    def content_of(self, job: Claimed) -> str | None:
+        """Digest of the job's source, once it is known."""
+        with self.database.reading() as session:
+            return session.get_one(JobRow, job.number).content_sha256
+
     def leases(self) -> list[tuple[str, str]]:
         """Ids and leases of the jobs that run."""
         with self.database.reading() as session:

@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from cluster.service.documents import Problem
 from encoder.errors import BadInput, Busy, Conflict, NotThere, ShotladderError, StoreUnusable
@@ -128,11 +129,10 @@ def answer_errors(app: FastAPI) -> None:
 
 
 def _methods(request: Request) -> set[str]:
-    """Methods that the path of a request takes."""
-    from starlette.routing import Match
-
+    """Methods that the path of a request takes, by the OpenAPI document."""
     found: set[str] = set()
-    for route in request.app.routes:
-        if route.matches(request.scope)[0] is not Match.NONE:
-            found |= set(getattr(route, "methods", None) or ())
+    for path, operations in request.app.openapi()["paths"].items():
+        pattern, _, _ = compile_path(path.replace("{path}", "{path:path}"))
+        if pattern.match(request.url.path):
+            found |= {method.upper() for method in operations}
     return found

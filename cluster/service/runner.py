@@ -19,7 +19,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
@@ -174,6 +174,10 @@ class Runner:
         )
         try:
             self._follow(slot, job, work)
+        except LeaseLost as lost:  # or cancelled an instant ago: then it is ours to end
+            self._discard(slot)
+            log.info("job not ended here", job=job.id, detail=lost.message)
+            self._cancelled(slot, job)
         except BaseException:
             self._discard(slot)
             raise
@@ -197,7 +201,6 @@ class Runner:
                 return
             match said:
                 case Content(sha256):
-                    job = replace(job, content_sha256=sha256)
                     if not self._go_on(slot, job, sha256, pipe):
                         return
                 case Ended():
@@ -218,11 +221,14 @@ class Runner:
                 beaten = time.monotonic()
                 told, heard = heard, []
                 if self.jobs.beat(job, told):
-                    self._discard(slot)
-                    self.jobs.release(job, "cancelled")
-                    self.library.sweep_stores([job.content_sha256 or ""])
-                    log.info("job cancelled", job=job.id)
+                    self._cancelled(slot, job)
                     return
+
+    def _cancelled(self, slot: _Slot, job: Claimed) -> None:
+        self._discard(slot)
+        self.jobs.release(job, "cancelled")
+        self.library.sweep_stores([self.jobs.content_of(job) or ""])
+        log.info("job cancelled", job=job.id)
 
     def _go_on(self, slot: _Slot, job: Claimed, sha256: str, pipe: connection.Connection) -> bool:
         """Tell the process whether to run the job; not if somebody has the package already."""
