@@ -2,11 +2,17 @@
 
 ::
 
-    b"shotladder bundle 1\\n"   length of the index (8 bytes, big endian)   index (JSON)   bodies
+    shotladder bundle 1        INDEX LENGTH in 8 digits
+    start_rungs 0,413093,...
+    ladder application/json ETAG OFFSET LENGTH OFFSET LENGTH
+    start/4/2 ...
+    bodies
 
-The index says of every **form** (``ladder``, ``prefetch``, ``start/4/2``...) its media type, its
-ETag and where its bytes lie, plain and as gzip made them. Nothing is computed when one is read: a
-request is a look-up in the index and one ``pread``. The file is written once and never changed.
+A line of the index says of a **form** its media type, its ETag and where its bytes lie, plain and
+as gzip made them (length 0 where that is not worth it), after the index. Nothing is computed when
+one is read: a request finds a line and reads the bytes; the index is searched as it is, because
+most titles of a large library are read too seldom to keep a parsed one in memory. The file is
+written once and never changed.
 """
 
 from __future__ import annotations
@@ -21,12 +27,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
 
 from recommender.prefetch import START_SECONDS, Prefetch
 
-MAGIC = b"shotladder bundle 1\n"
+MAGIC = b"shotladder bundle 1"
 JSON_TYPE = "application/json"
+_HEAD = len(MAGIC) + 10
+_FIRST_READ = 8192
+"""Bytes that hold the index of most bundles."""
 _GZIP_FROM = 512
 """Bytes under which gzip saves nothing that matters."""
 
@@ -47,31 +55,49 @@ class Form:
 class Bundle:
     """An open bundle. Reading is thread-safe; the file may be unlinked while it is read."""
 
-    __slots__ = ("_descriptor", "forms", "start_rungs")
+    __slots__ = ("_base", "_descriptor", "_index")
 
     def __init__(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_RDONLY)
-        self._descriptor: Final = descriptor
-        head = os.pread(descriptor, len(MAGIC) + 8, 0)
+        """Open one.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: the file is none.
+        """
+        self._descriptor = os.open(path, os.O_RDONLY)
+        head = os.pread(self._descriptor, _FIRST_READ, 0)
         if head[: len(MAGIC)] != MAGIC:
-            os.close(descriptor)
             raise ValueError(f"{path} is no bundle")
-        length = int.from_bytes(head[len(MAGIC) :], "big")
-        index = json.loads(os.pread(descriptor, length, len(head)))
-        base = len(head) + length
-        self.forms: Final[dict[str, Form]] = {
-            name: Form(
-                media_type=kind.encode(),
-                etag=etag.encode(),
-                plain=(base + plain[0], plain[1]),
-                gzip=(base + packed[0], packed[1]) if packed else None,
-            )
-            for name, (kind, etag, plain, packed) in index["forms"].items()
-        }
-        self.start_rungs: Final[list[int]] = index["start_rungs"]
+        self._base = _HEAD + int(head[len(MAGIC) + 1 : _HEAD - 1])
+        if self._base > len(head):
+            head = os.pread(self._descriptor, self._base, 0)
+        self._index = head[_HEAD - 1 : self._base]
 
     def __del__(self) -> None:
-        os.close(self._descriptor)
+        if (descriptor := getattr(self, "_descriptor", None)) is not None:
+            os.close(descriptor)
+
+    def form(self, name: str) -> Form | None:
+        """A form; None where the package has none of this name."""
+        wanted = b"\n%s " % name.encode()
+        begin = self._index.find(wanted)
+        if begin < 0:
+            return None
+        begin += len(wanted)
+        line = self._index[begin : self._index.index(b"\n", begin)]
+        media_type, etag, *places = line.rsplit(b" ", 5)
+        at, length, packed_at, packed_length = map(int, places)
+        return Form(
+            media_type,
+            etag,
+            (self._base + at, length),
+            (self._base + packed_at, packed_length) if packed_length else None,
+        )
+
+    def names(self) -> list[str]:
+        """Names of all forms."""
+        lines = self._index.decode().splitlines()[2:]
+        return [line.partition(" ")[0] for line in lines]
 
     def read(self, place: tuple[int, int]) -> bytes:
         """A body."""
@@ -80,8 +106,9 @@ class Bundle:
     def start(self, seconds: float, throughput: float) -> str:
         """Name of the form for a start of ``seconds`` at ``throughput`` bit/s."""
         covered = next((one for one in START_SECONDS if one >= seconds), START_SECONDS[-1])
-        rung = max(bisect_right(self.start_rungs, throughput) - 1, 0)
-        return f"start/{covered}/{rung}"
+        line = self._index[1 : self._index.index(b"\n", 1)]
+        rungs = [int(one) for one in line.partition(b" ")[2].split(b",")]
+        return f"start/{covered}/{max(bisect_right(rungs, throughput) - 1, 0)}"
 
 
 class Bundles:
@@ -113,21 +140,23 @@ def write_bundle(path: Path, forms: Mapping[str, tuple[str, bytes]], starts: Seq
         starts: bit/s from which on each start-up rung is taken, ascending from 0.
     """
     bodies = bytearray()
-    index: dict[str, list[object]] = {}
 
-    def add(body: bytes) -> tuple[int, int]:
+    def add(body: bytes) -> str:
         bodies.extend(body)
-        return len(bodies) - len(body), len(body)
+        return f"{len(bodies) - len(body)} {len(body)}"
 
+    lines = [f"start_rungs {','.join(map(str, starts))}"]
     for name, (kind, body) in forms.items():
         packed = gzip.compress(body, 6, mtime=0) if len(body) >= _GZIP_FROM else body
         etag = hashlib.sha256(body).hexdigest()[:32]
-        index[name] = [kind, etag, add(body), add(packed) if len(packed) < len(body) else None]
-    head = json.dumps({"forms": index, "start_rungs": list(starts)}).encode()
+        places = f"{add(body)} {add(packed if len(packed) < len(body) else b'')}"
+        lines.append(f"{name} {kind} {etag} {places}")
+    index = "\n".join([*lines, ""]).encode()
+    head = b"%s %08d\n" % (MAGIC, len(index))
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
         try:
-            file.write(MAGIC + len(head).to_bytes(8, "big") + head + bodies)
+            file.write(head + index + bodies)
             file.flush()
             Path(file.name).chmod(0o644)
             Path(file.name).replace(path)
@@ -155,7 +184,7 @@ def forms_of(
     if (folder / "artwork.json").exists():
         forms["artwork"] = (JSON_TYPE, (folder / "artwork.json").read_bytes())
     if (folder / "report.html").exists():
-        forms["report"] = ("text/html; charset=utf-8", (folder / "report.html").read_bytes())
+        forms["report"] = ("text/html;charset=utf-8", (folder / "report.html").read_bytes())
     prefetch = Prefetch.model_validate_json(forms["prefetch"][1])
     for number, startup in enumerate(prefetch.startup):
         for start in prefetch.starts:

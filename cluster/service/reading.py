@@ -92,7 +92,7 @@ class Reader:
                 name = bundle.start(*_start_query(query))
             except ValueError as bad:
                 return failure(what, 422, str(bad))
-        form = bundle.forms.get(name)
+        form = bundle.form(name)
         if form is None:
             return failure(
                 what,
@@ -122,7 +122,7 @@ class Reader:
             if current is not None and current.version is not None:
                 try:
                     bundle = self._library.bundles.get(current.package)
-                    form = bundle.forms.get(choose(bundle))
+                    form = bundle.form(choose(bundle))
                 except FileNotFoundError:
                     pass
             if form is None:

@@ -278,7 +278,7 @@ class Runner:
     ) -> None:
         shown = documents
         if shown is None:
-            shown = tuple(self.library.bundles.get(package).forms)
+            shown = tuple(self.library.bundles.get(package).names())
         kept = [name for name in ("ladder", "prefetch", "artwork", "report") if name in shown]
 
         def publish(session: Any, row: Any) -> Mapping[str, Any]:
