@@ -310,7 +310,7 @@ def prefetch_view(prefetch: Prefetch) -> list[RenderableType]:
     """With which rung to start from which throughput on, and what its first seconds take."""
     asked = sorted({start.seconds for start in prefetch.starts})
     table = plain_table(
-        *(("from kbit/s", "r"), ("rung", "l"), ("size", "l"), ("quality", "r")),
+        *(("from kbit/s", "r"), ("rung", "l"), ("quality", "r")),
         *((f"{seconds} s", "r") for seconds in asked),
     )
     rungs = {rung.name: rung for rung in prefetch.rungs}
@@ -320,7 +320,6 @@ def prefetch_view(prefetch: Prefetch) -> list[RenderableType]:
         table.add_row(
             f"{entry.throughput / 1000:.0f}",
             rung.name,
-            f"{rung.width}x{rung.height}",
             f"{rung.quality:.1f}",
             *(size(sizes[seconds].bytes) for seconds in asked),
         )
