@@ -435,7 +435,7 @@ def test_requests_that_are_none(running: ServiceProcess) -> None:
     assert "GET" in answer.headers["allow"]
     assert "webhook" in problem(
         post(json.dumps({"source": str(running.source("w.json")),
-                         "webhook": "http://evil.example/"}).encode()), 422)  # fmt: skip
+                         "webhook": "http://evil.example/"}).encode()), 403)  # fmt: skip
     assert problem(get(running, "/v1/titles/no-such/ladder"), 404)
     assert problem(get(running, "/v1/titles/../ladder"), 404)
     assert problem(get(running, "/v1/jobs/job-00000000000000000000"), 404)

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Response
 
 from cluster.service import routes_jobs, routes_titles
-from cluster.service.context import Parts, Service
+from cluster.service.context import READING, Parts, Service
 from cluster.service.documents import Health, Problem
 from cluster.service.problems import answer_errors, documented
 from cluster.service.reading import Front
@@ -61,11 +61,11 @@ def build(service: Service) -> tuple[FastAPI, Front]:
     answer_errors(app)
     for router in (routes_jobs.router, routes_titles.router, watching):
         app.include_router(router)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign] # FastAPI's way to extend it
+    app.openapi = lambda: _openapi(app, bool(service.tokens.readers))  # type: ignore[method-assign] # FastAPI's way to extend it
     return app, Front(app, service.reader, service.metrics)
 
 
-def _openapi(app: FastAPI) -> dict[str, Any]:
+def _openapi(app: FastAPI, reads_need_tokens: bool) -> dict[str, Any]:
     """With the problem's schema, which no route returns as its own."""
     if app.openapi_schema is None:
         made = FastAPI.openapi(app)
@@ -75,6 +75,9 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             for operation in path.values():
                 problem = operation.get("responses", {}).get("422", {}).get("content", {})
                 problem.pop("application/json", None)  # FastAPI's own, which we do not send
+                if not reads_need_tokens and operation.get("security") == [{READING: []}]:
+                    del operation["security"]
+                    operation["responses"].pop("401", None)
         schemas.pop("HTTPValidationError", None)
         schemas.pop("ValidationError", None)
         app.openapi_schema = made

@@ -33,8 +33,16 @@ class Service:
     """How many clients follow events."""
 
 
-_bearer = HTTPBearer(auto_error=False, description="A token of the service.")
-_Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+READING = "reading"
+"""Name of the security scheme of reads; whether they need one is the owner's choice."""
+_writing = HTTPBearer(
+    scheme_name="writing", auto_error=False, description="A token of those who may write."
+)
+_reading = HTTPBearer(
+    scheme_name=READING, auto_error=False, description="A token of those who may read or write."
+)
+_WriteCredentials = Annotated[HTTPAuthorizationCredentials | None, Security(_writing)]
+_ReadCredentials = Annotated[HTTPAuthorizationCredentials | None, Security(_reading)]
 
 
 def parts(request: Request) -> Service:
@@ -43,12 +51,12 @@ def parts(request: Request) -> Service:
     return service
 
 
-def writer(request: Request, _: _Credentials = None) -> str:
+def writer(request: Request, _: _WriteCredentials = None) -> str:
     """Name of who writes."""
     return _known(request, parts(request).tokens.writer)
 
 
-def reader(request: Request, _: _Credentials = None) -> str:
+def reader(request: Request, _: _ReadCredentials = None) -> str:
     """Name of who reads."""
     return _known(request, parts(request).tokens.reader)
 

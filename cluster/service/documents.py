@@ -64,7 +64,9 @@ class Submission(Model):
     later from where it was."""
     deadline: AwareDatetime | None = None
     """Among equal priorities the earliest goes first; a job that misses it is marked late."""
-    webhook: str | None = Field(default=None, max_length=2048, pattern=_TEXT)
+    webhook: str | None = Field(
+        default=None, max_length=2048, pattern=r"^https?://[^\x00-\x20\x7f]+$"
+    )
     """Told, signed, when the job has ended."""
 
 

@@ -73,7 +73,7 @@ def status_of(error: ShotladderError) -> int:
         case Conflict():
             return 409
         case BadInput():
-            return 403 if reason == "source_not_allowed" else 422
+            return 403 if reason in ("source_not_allowed", "webhook_not_allowed") else 422
         case Busy() | StoreUnusable():
             return 503
     return 500

@@ -77,6 +77,12 @@ class Reader:
                 authorization = value
         if self._tokens.readers and self._tokens.reader(authorization) is None:
             return unauthorized(what)
+        asked = (0.0, 0.0)
+        if what == "prefetch/start":
+            try:
+                asked = _start_query(query)
+            except ValueError as bad:
+                return failure(what, 422, str(bad))
         current = self._library.current(title)
         if current is None or current.version is None:
             error = unknown(title, withdrawn=current is not None)
@@ -86,13 +92,7 @@ class Reader:
         except FileNotFoundError:  # withdrawn by another process an instant ago
             error = unknown(title, withdrawn=True)
             return failure(what, 410, error.message, "withdrawn")
-        name = what
-        if what == "prefetch/start":
-            try:
-                name = bundle.start(*_start_query(query))
-            except ValueError as bad:
-                return failure(what, 422, str(bad))
-        form = bundle.form(name)
+        form = bundle.form(bundle.start(*asked) if what == "prefetch/start" else what)
         if form is None:
             return failure(
                 what,

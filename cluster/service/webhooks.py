@@ -63,7 +63,10 @@ class WebhookPolicy:
         except ValueError:
             parts, host, port = urlsplit(""), None, None
         if parts.scheme not in ("http", "https") or not host or parts.username is not None:
-            raise BadInput(f"webhook {url!r} is not an http(s) URL without a user name")
+            raise BadInput(
+                f"webhook {url!r} is not an http(s) URL without a user name",
+                reason="webhook_not_allowed",
+            )
         named = host if port is None else f"{host}:{port}"
         if not any(_is(named, allowed) for allowed in self.hosts):
             raise BadInput(
@@ -72,7 +75,10 @@ class WebhookPolicy:
                 reason="webhook_not_allowed",
             )
         if not self.secret:
-            raise BadInput("this service has no webhook secret; have its owner give one")
+            raise BadInput(
+                "this service has no webhook secret; have its owner give one",
+                reason="webhook_not_allowed",
+            )
 
     def address(self, host: str, port: int) -> str:
         """An address of ``host`` that may be connected to.
