@@ -271,6 +271,9 @@ def test_start_is_the_manifests_word(running: ServiceProcess, client: Client) ->
         assert "immutable" in by_name.headers["cache-control"]
         etag = by_name.headers["etag"]
         assert get(running, found.base + file.uri, **{"If-None-Match": etag}).status_code == 304
+        head = http.head(running.url + found.base + file.uri)
+        assert (head.status_code, head.content) == (200, b"")
+        assert int(head.headers["content-length"]) == file.bytes
         part = get(running, found.base + file.uri, Range="bytes=4-9")
         assert (part.status_code, part.content) == (206, by_name.content[4:10])
 

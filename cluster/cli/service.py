@@ -413,7 +413,7 @@ def withdraw(
 
 def _announce(url: str, tokens: Path) -> None:
     print(url, flush=True)
-    say(f"tokens are in {tokens}; {url}/docs describes the API")
+    say(f"tokens are in {tokens}; {url}/openapi.json describes the API")
 
 
 @contextlib.contextmanager

@@ -53,7 +53,7 @@ def build(service: Service) -> tuple[FastAPI, Front]:
         title="shotladder",
         version=version("shotladder"),
         description=_ABOUT,
-        docs_url="/docs",
+        docs_url=None,  # its page would load scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
     )

@@ -158,11 +158,22 @@ def write_bundle(path: Path, forms: Mapping[str, tuple[str, bytes]], starts: Seq
         try:
             file.write(head + index + bodies)
             file.flush()
+            os.fsync(file.fileno())
             Path(file.name).chmod(0o644)
             Path(file.name).replace(path)
+            settle(path.parent)
         except BaseException:
             Path(file.name).unlink(missing_ok=True)
             raise
+
+
+def settle(folder: Path) -> None:
+    """Have the names in a folder on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def forms_of(

@@ -32,7 +32,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from cluster.keys import file_sha256
-from cluster.service.bundle import Bundles, forms_of, write_bundle
+from cluster.service.bundle import Bundles, forms_of, settle, write_bundle
 from cluster.service.database import (
     AuditRow,
     ChangeRow,
@@ -262,6 +262,7 @@ class Library:
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             folder.rename(target)
+            settle(target.parent)
         forms, prefetch = forms_of(target, package, self.base(package))
         for digest, path in _files_of(target, prefetch):
             _share(path, self.root / "media" / digest[:2] / f"{digest}{path.suffix}")

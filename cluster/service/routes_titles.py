@@ -226,6 +226,7 @@ _BYTES: dict[int | str, dict[str, Any]] = {
 }
 
 
+@router.head("/media/{sha256}", include_in_schema=False)
 @router.get(
     "/media/{sha256}", response_class=Response, responses=_BYTES, summary="Media or an image"
 )
@@ -242,6 +243,7 @@ def media(
     return _file(request, service, path, sha256)
 
 
+@router.head("/packages/{package}/{path:path}", include_in_schema=False)
 @router.get(
     "/packages/{package}/{path:path}",
     response_class=Response,

@@ -140,7 +140,9 @@ def _do(work: Work, pipe: connection.Connection, performing: Perform) -> Ended:
         if not pipe.recv():
             return Ended()
         check_unchanged(work)
-        return Ended(result=performing(work, work.stores / sha256, report))
+        result = performing(work, work.stores / sha256, report)
+        _settle(work.out)
+        return Ended(result=result)
     except OSError as error:
         return Ended(failure=events.Failed.of(_as_ours(error)))
     except Exception as error:
@@ -162,6 +164,19 @@ def _digest(path: Path, size: int, report: events.Report) -> str:
                 report(events.StageProgress("digest", done // 1_000_000, size // 1_000_000))
     report(events.StageProgress("digest", size // 1_000_000, size // 1_000_000))
     return digest.hexdigest()
+
+
+def _settle(folder: Path) -> None:
+    """Have a package on the disk, not only in the system's memory: what is published stays, also
+    through a loss of power.
+    """
+    for place, _, files in os.walk(folder):
+        for name in [*files, "."]:
+            descriptor = os.open(os.path.join(place, name), os.O_RDONLY)  # noqa: PTH118 - of many
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 def _as_ours(error: OSError) -> Exception:
