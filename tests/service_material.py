@@ -56,10 +56,12 @@ def written_package(
         ends.append(ends[-1] + 24 * (2 + number % 3))
 
     def put(uri: str, size: int) -> tuple[int, str]:
-        content = (hashlib.sha256(f"{seed} {uri}".encode()).digest() * (size // 32 + 1))[:size]
-        if folder is not None:
-            (folder / uri).parent.mkdir(parents=True, exist_ok=True)
-            (folder / uri).write_bytes(content)
+        digest = hashlib.sha256(f"{seed} {uri}".encode()).digest()
+        if folder is None:
+            return size, digest.hex()
+        content = (digest * (size // 32 + 1))[:size]
+        (folder / uri).parent.mkdir(parents=True, exist_ok=True)
+        (folder / uri).write_bytes(content)
         return size, hashlib.sha256(content).hexdigest()
 
     def track(name: str, directory: str, scale: int) -> WrittenTrack:
