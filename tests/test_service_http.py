@@ -99,6 +99,9 @@ def test_an_idempotency_key_is_for_one_submission(running: ServiceProcess, clien
     first = client.submit(source, idempotency_key="monday-1")
     os.utime(source, (5, 5))  # another source by now, but the same delivery of ours
     assert client.submit(source, idempotency_key="monday-1").id == first.id
+    source.rename(source.with_suffix(".moved"))  # or none any more
+    assert client.submit(source, idempotency_key="monday-1").id == first.id
+    source.with_suffix(".moved").rename(source)
     with pytest.raises(Conflict, match="another submission"):
         client.submit(source, priority=3, idempotency_key="monday-1")
 

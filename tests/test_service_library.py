@@ -179,6 +179,19 @@ def test_a_takedown_that_was_cut_off_is_finished_by_the_next_sweep(
     assert shelf.files() == set()
 
 
+def test_a_package_that_was_never_published_is_dropped(shelf: Shelf) -> None:
+    kept = shelf.publish("kept", "kept")
+    before = shelf.files()
+    out = shelf.folder / "work" / "out"
+    write_package(out, "one")
+    package, _ = shelf.library.admit(out)
+    assert before < shelf.files()
+    assert shelf.library.drop_unpublished([kept]) == 0
+    assert shelf.library.drop_unpublished() == 1
+    assert not shelf.library.folder(package).exists()
+    assert shelf.files() == before
+
+
 def test_a_package_without_its_row_is_taken_in_again(shelf: Shelf) -> None:
     """Killed between the files and the transaction: the next attempt makes the same package."""
     begun = shelf.begin("film", "one")

@@ -21,6 +21,7 @@ import gzip
 import hashlib
 import json
 import os
+import resource
 import tempfile
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,8 @@ JSON_TYPE = "application/json"
 _HEAD = len(MAGIC) + 10
 _FIRST_READ = 8192
 """Bytes that hold the index of most bundles."""
+MOST_OPEN = 2048
+"""Bundles that are kept open, where the process may have so many files."""
 _GZIP_FROM = 512
 """Bytes under which gzip saves nothing that matters."""
 
@@ -114,8 +117,10 @@ class Bundle:
 class Bundles:
     """Bundles of packages in a folder; those read lately stay open."""
 
-    def __init__(self, folder: Path, most_open: int = 2048) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most_open = MOST_OPEN if soft == resource.RLIM_INFINITY else min(MOST_OPEN, soft // 8)
         self.get = lru_cache(maxsize=most_open)(self._open)
         """The bundle of a package. Raises FileNotFoundError."""
 

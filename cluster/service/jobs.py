@@ -115,25 +115,15 @@ class Jobs:
             Conflict: ``key`` was used for something else.
             Busy: too many jobs are queued.
         """
-        request = _digest(asked.model_dump(mode="json"))
         title = asked.external_id or derived_name(source.uri)
         options = asked.options.model_dump(mode="json")
         identity = _digest([asked.kind, title, source.uri, source.size, source.stamp, options])
         now = self.clock()
         with self.database.writing() as session:
             if key is not None:
-                used = session.get(IdempotencyRow, f"{actor}:{key}")
-                if used is not None and now - used.at < IDEMPOTENCY_SECONDS:
-                    if used.request != request:
-                        raise Conflict(
-                            f"Idempotency-Key {key!r} was used for another submission; "
-                            "use a new key for a new submission",
-                            reason="idempotency_key_reused",
-                        )
-                    return document(session.get_one(JobRow, used.job), now), True
-                if used is not None:
-                    session.delete(used)
-                    session.flush()
+                before = _used_before(session, asked, actor, key, now)
+                if before is not None:  # by a request that was under way with this one
+                    return document(before, now), True
             row = session.scalar(select(JobRow).where(JobRow.identity == identity))
             merged = row is not None
             if row is None:
@@ -168,12 +158,26 @@ class Jobs:
             elif row.state == "queued" and asked.priority > row.priority:
                 row.priority = asked.priority  # who asks again more urgently is heard
             if key is not None:
-                session.add(
-                    IdempotencyRow(key=f"{actor}:{key}", request=request, job=row.number, at=now)
+                session.merge(
+                    IdempotencyRow(
+                        key=f"{actor}:{key}", request=_request(asked), job=row.number, at=now
+                    )
                 )
             made = document(row, now)
         self.on_queued()
         return made, merged
+
+    def submitted(self, asked: Submission, actor: str, key: str) -> Job | None:
+        """The job that this submission gave when it was sent with ``key`` before, if it was: also
+        when its source is no longer there.
+
+        Raises:
+            Conflict: ``key`` was used for something else.
+        """
+        now = self.clock()
+        with self.database.reading() as session:
+            row = _used_before(session, asked, actor, key, now)
+            return None if row is None else document(row, now)
 
     def get(self, job_id: str) -> Job:
         """A job.
@@ -613,6 +617,25 @@ def _found(session: Session, job_id: str) -> JobRow:
     if row is None:
         raise NotThere(f"there is no job {job_id!r}; GET /v1/jobs lists them", reason="no_such_job")
     return row
+
+
+def _used_before(
+    session: Session, asked: Submission, actor: str, key: str, now: float
+) -> JobRow | None:
+    used = session.get(IdempotencyRow, f"{actor}:{key}")
+    if used is None or now - used.at >= IDEMPOTENCY_SECONDS:
+        return None
+    if used.request != _request(asked):
+        raise Conflict(
+            f"Idempotency-Key {key!r} was used for another submission; "
+            "use a new key for a new submission",
+            reason="idempotency_key_reused",
+        )
+    return session.get_one(JobRow, used.job)
+
+
+def _request(asked: Submission) -> str:
+    return _digest(asked.model_dump(mode="json"))
 
 
 def _position(cursor: str) -> int:

@@ -403,6 +403,29 @@ class Library:
         self.sweep_stores(contents)
         return len(due)
 
+    def drop_unpublished(self, packages: Iterable[str] | None = None) -> int:
+        """Remove packages that no version has: whoever admitted them was killed or cancelled
+        before they were published. Call it with :meth:`locked` held.
+
+        Args:
+            packages: to look at; all by default.
+
+        Returns:
+            How many were removed.
+        """
+        if packages is None:
+            packages = [path.name for path in (self.root / "packages").glob("*/*")]
+        with self.database.reading() as session:
+            kept = set(
+                session.scalars(
+                    select(VersionRow.package).where(VersionRow.removed.is_(False)).distinct()
+                )
+            )
+        dropped = [package for package in packages if package not in kept]
+        for package in dropped:
+            self._remove(package)
+        return len(dropped)
+
     def sweep_stores(self, contents: Iterable[str]) -> None:
         """Remove what was made of sources that no version and no unfinished job has use for."""
         for sha256 in set(contents) - {""}:

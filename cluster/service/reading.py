@@ -16,12 +16,16 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
+import structlog
+
 from cluster.service.auth import Tokens
 from cluster.service.bundle import Bundle, Form
 from cluster.service.documents import MOST_IN_BATCH
 from cluster.service.library import Library, unknown
 from cluster.service.metrics import Metrics
 from cluster.service.problems import MEDIA_TYPE, problem, status_of
+
+log = structlog.stdlib.get_logger(__name__)
 
 Headers = list[tuple[bytes, bytes]]
 Scope = MutableMapping[str, Any]
@@ -236,7 +240,7 @@ class Front:
         started = time.perf_counter()
         method = scope["method"]
         if method in ("GET", "HEAD"):
-            reply = self._reader.answer(scope["path"], scope["query_string"], scope["headers"])
+            reply = self._answer(scope)
             if reply is not None:
                 await send(
                     {
@@ -252,6 +256,15 @@ class Front:
         elif not await self._bounded(scope, receive, send):
             return
         await self._counted(scope, scope.pop("bounded", receive), send, started)
+
+    def _answer(self, scope: Scope) -> Reply | None:
+        try:
+            return self._reader.answer(scope["path"], scope["query_string"], scope["headers"])
+        except Exception:
+            log.exception("a read failed", path=scope["path"])
+            return failure(
+                "failed", 500, "this is a defect of the service, or of its disk; its log says more"
+            )
 
     async def _bounded(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Read a body of bounded size in bounded time; False if it was refused."""

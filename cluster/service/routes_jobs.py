@@ -60,6 +60,11 @@ def submit(
     """A job for a source, before the source is read. The same source (by place, size and
     modification time) with the same title and options is the same job.
     """
+    if idempotency_key is not None:
+        before = service.jobs.submitted(asked, actor, idempotency_key)
+        if before is not None:
+            response.headers["Location"] = f"/v1/jobs/{before.id}"
+            return Submitted(**before.model_dump(), merged=True)
     if asked.webhook is not None:
         service.webhooks.check(asked.webhook)
     source = find_source(asked.source, service.roots)

@@ -111,6 +111,8 @@ class Runner:
     def _tend(self) -> None:
         """Frees what others left, makes way for what is urgent, sweeps what has expired."""
         swept = 0.0
+        with _logged("sweeping"), self.library.locked():
+            self.library.drop_unpublished()
         while True:
             with _logged("tending"):
                 if self.jobs.reap(self._is_alive):
@@ -267,7 +269,11 @@ class Runner:
             return
         with self.library.locked():
             package, documents = self.library.admit(work.out)
-            self._publish(job, package, result, documents)
+            try:
+                self._publish(job, package, result, documents)
+            except BaseException:  # cancelled by a takedown, say: then nothing may stay
+                self.library.drop_unpublished([package])
+                raise
 
     def _publish(
         self,

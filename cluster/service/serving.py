@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import signal
 import socket
 import threading
@@ -26,6 +27,8 @@ from encoder.errors import BadInput
 REFRESH_SECONDS = 0.25
 """After which readers see what another process has published or withdrawn."""
 DRAIN_SECONDS = 5
+OPEN_FILES = 16_384
+CONNECTIONS = 4_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
     import uvicorn
 
     _check(options)
+    _allow_open_files()
     with _bound(options) as listening, contextlib.ExitStack() as stack:
         database = Database(options.data / "service.db")
         stack.callback(database.close)
@@ -101,7 +105,7 @@ def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
                 server_header=False,
                 timeout_keep_alive=30,
                 timeout_graceful_shutdown=DRAIN_SECONDS,
-                limit_concurrency=4000,
+                limit_concurrency=CONNECTIONS,
                 backlog=2048,
             )
         )
@@ -184,6 +188,14 @@ def _check(options: ServiceOptions) -> None:
         raise BadInput(
             f"--data {options.data} cannot be made ({error.strerror}); name a folder that can"
         ) from error
+
+
+def _allow_open_files() -> None:
+    """As many as this process may have: connections, and the bundles that are kept open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @contextlib.contextmanager

@@ -101,6 +101,8 @@ def check_unchanged(work: Work) -> None:
     Raises:
         SourceUnusable: it is not.
     """
+    if work.source.resolve() != work.source:  # a folder on the way is a link by now
+        raise SourceUnusable(f"{work.source} leads elsewhere by now; submit it again")
     try:
         status = work.source.stat()
     except OSError as error:
