@@ -77,7 +77,7 @@ def storm(
                 left = states["queued"] + states["running"]
                 if not left:
                     break
-                if late < 2 and left < len(ids) * (0.6 - 0.3 * late):
+                if late < min(kills, 2) and left < len(ids) * (0.6 - 0.3 * late):
                     running.kill()
                     running.start()
                     late += 1

@@ -27,7 +27,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess
         yield one
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(running: ServiceProcess) -> Iterator[Client]:
     with running.client() as one:
         yield one
@@ -37,7 +37,7 @@ def client(running: ServiceProcess) -> Iterator[Client]:
 def plain() -> Iterator[None]:
     """A client of one's own, as each of httpx.get() loads all certificates of the machine."""
     global http
-    with httpx.Client() as http:
+    with httpx.Client(verify=False) as http:
         yield
 
 

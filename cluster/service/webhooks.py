@@ -11,6 +11,7 @@ a day. A delivery has an id that stays the same: a receiver that sees it again h
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import ipaddress
@@ -115,7 +116,6 @@ class Webhooks:
         self._policy = policy
         self._clock = clock
         self._first_delay = first_delay_seconds
-        self._http = httpx.Client(follow_redirects=False, timeout=TIMEOUT_SECONDS, trust_env=False)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="webhooks", daemon=True)
 
@@ -168,6 +168,10 @@ class Webhooks:
             level = log.info if delivered else log.warning
             level("webhook", job=job["id"], delivery=number, attempt=attempts + 1, said=said)
         return len(work)
+
+    @functools.cached_property
+    def _http(self) -> httpx.Client:
+        return httpx.Client(follow_redirects=False, timeout=TIMEOUT_SECONDS, trust_env=False)
 
     def _tell(self, number: int, url: str, job: dict[str, Any]) -> str:
         body = json.dumps({"delivery": number, "job": job}, separators=(",", ":")).encode()
