@@ -4,7 +4,7 @@
 four a second), each with the frame before it, and keeps a row of numbers for each of them; when
 the shots are known it reduces the rows of a shot to :data:`FEATURE_NAMES`: for every measure its
 mean and its 10, 50 and 90 % quantiles. Memory is one small frame, 48 small windows, and
-:data:`MEASURES` x 4 bytes for each measured frame: 4 MB for two hours.
+:data:`MEASURES` x 4 bytes for each measured frame: 5 MB for two hours.
 
 The first frame of a shot, and a cut left inside one, have no temporal measures: what differs
 there is another scene. A shot without any measured frame takes the spatial measures of the
@@ -12,7 +12,8 @@ nearest one; one without any measured pair of frames has temporal measures of 0.
 
 Small luma (320 pixels on the longer side) carries most measures. Grain and sharpness do not
 survive that averaging, so ``*_fine`` measures read windows of the decoded picture itself, as
-stored. Levels are always those of 8-bit limited range (16 is black, 235 white).
+stored; so do ``kept_*`` and ``seen_*``, which say what scaling alone would take from it. Levels
+are always those of 8-bit limited range (16 is black, 235 white).
 ``docs/features.md`` says what each measure is; the texture is that of VCA (Menon et al., "VCA:
 Video Complexity Analyzer", MMSys 2022), noise that of Immerkaer ("Fast Noise Variance
 Estimation", CVIU 1996), motion the dense inverse search of Kroeger et al. (ECCV 2016),
@@ -38,9 +39,17 @@ from encoder.frames import Plane, SmallFrame
 from encoder.media import Shot
 from encoder.reference import ReferenceSource
 
-FEATURES_VERSION: Final = 1
+FEATURES_VERSION: Final = 2
 """Raise it when any number of any vector changes. Weights, tables and stored vectors carry it,
 and what was trained on one version refuses another."""
+
+SCALE_FACTORS: Final = (4 / 3, 2.0, 8 / 3, 4.0, 16 / 3)
+"""How many times smaller each side is made, and enlarged again, for :data:`KEPT` and
+:data:`SEEN`."""
+
+KEPT: Final = tuple(f"kept_{round(100 * factor)}" for factor in SCALE_FACTORS)
+SEEN: Final = tuple(f"seen_{round(100 * factor)}" for factor in SCALE_FACTORS)
+"""Measures of what survives each of :data:`SCALE_FACTORS`, in their order."""
 
 SPATIAL: Final = (
     "texture_fine",
@@ -59,6 +68,8 @@ SPATIAL: Final = (
     "flat_share",
     "flat_fine",
     "dark_share",
+    *KEPT,
+    *SEEN,
 )
 """Measures of one frame."""
 
@@ -91,6 +102,12 @@ _GOLDEN = 2654435769  # 2**32 times the golden ratio's fraction
 _BLOCK = 8
 _WINDOW = 32
 _WINDOWS_ACROSS, _WINDOWS_DOWN = 8, 6
+_DETAIL_WINDOW = 64  # over each of SCALE_FACTORS a whole number
+_DETAIL_ACROSS, _DETAIL_DOWN = 6, 4
+_DETAIL_BLOCK, _DETAIL_BLOCKS = 9, 5
+# What lies eight pixels from the next window: cubic enlargement by 16/3 reaches no further. The
+# gradient needs a pixel more on each side than the blocks have.
+_DETAIL_MIDDLE = (8, _DETAIL_BLOCKS * _DETAIL_BLOCK + 2)
 # Level differences, per pixel, on the 8-bit scale.
 _FLAT_TEXTURE = 0.5
 _UNIFORM_TEXTURE = 0.1  # one pixel off by one level makes 0.12
@@ -99,6 +116,10 @@ _DARK_LEVEL = 48
 _EDGE_GRADIENT = 16.0
 _SOBEL_GAIN = 8
 _CLIPPED = (20.0, 230.0)
+# Squared levels per pixel: what hides a loss, and what is no detail at all.
+_MASKING = 2.0
+_LEAST_DETAIL = 0.01
+_MOST_SEEN = 1.5
 _NOISE_QUANTILE = 0.2
 _NOISE_MASK = np.outer((1, -2, 1), (1, -2, 1)).astype(np.float32)
 _STILLEST_QUANTILE = 0.25
@@ -165,13 +186,14 @@ class FeatureExtractor:
         measured, wanted_next = (is_measured(frame.number + n, self._step) for n in (0, 1))
         windows = None
         if measured or wanted_next:
-            windows = fine_windows(frame.picture, self._full_range, self._interlaced)
-        if measured:
-            assert windows is not None
-            picture = _Picture.of(frame.yuv)
-            self._numbers.append(frame.number)
-            self._rows.extend(_spatial(picture, windows))
-            self._rows.extend(self._temporal(picture, windows))
+            stored = _Stored.of(frame.picture, self._full_range, self._interlaced)
+            windows = stored.fine_windows()
+            if measured:
+                picture = _Picture.of(frame.yuv)
+                self._numbers.append(frame.number)
+                self._rows.extend(_spatial(picture, windows))
+                self._rows.extend(surviving(stored.detail_windows()))
+                self._rows.extend(self._temporal(picture, windows))
         self._previous = frame.yuv
         self._previous_windows = windows
 
@@ -316,6 +338,7 @@ class _Picture:
 
 
 def _spatial(picture: _Picture, windows: Floats) -> tuple[float, ...]:
+    """All of :data:`SPATIAL` but :data:`KEPT` and :data:`SEEN`."""
     luma, mid, coarse = picture.yuv[0], picture.mid, picture.coarse
     pixels = luma.size
     chroma = [_texture(_floats(_half(plane))).energy.mean() for plane in picture.yuv[1:]]
@@ -352,6 +375,66 @@ def _colourfulness(yuv: Plane) -> float:
         variance += float(deviation[0, 0]) ** 2
         square += (float(mean[0, 0]) - 128) ** 2
     return math.sqrt(variance) + 0.3 * math.sqrt(square)
+
+
+def surviving(windows: Floats) -> tuple[float, ...]:
+    """:data:`KEPT` and :data:`SEEN` of (down, across, 64, 64) windows.
+
+    Detail is the gradient; what survives of it is its product with the gradient of the same
+    windows averaged down and enlarged again (cubic), over its own square. *Kept* is that over all
+    windows; *seen* is the mean over blocks of 9x9 pixels, with masking by the little that every
+    block is taken to have, as detail loss is pooled by Li et al. ("Image Quality Assessment by
+    Separately Evaluating Detail Losses and Additive Impairments", IEEE TMM 2011).
+    """
+    down, across, size, _ = windows.shape
+    grid = (down, across)
+    mosaic = np.ascontiguousarray(windows.swapaxes(1, 2)).reshape(down * size, across * size)
+    x, y = _gradient(_middles(mosaic, grid, *_DETAIL_MIDDLE))
+    there = _block_detail(x * x + y * y, grid)
+    scaled = {size: mosaic}
+    kept, seen = [], []
+    for factor in SCALE_FACTORS:
+        side = round(size / factor)
+        # Averages of averages, where sides divide: the same numbers for less.
+        larger = scaled[min((made for made in scaled if made % side == 0), default=size)]
+        small = cv2.resize(larger, (across * side, down * side), interpolation=cv2.INTER_AREA)
+        scaled[side] = np.asarray(small, np.float32)
+        again = cv2.resize(small, mosaic.shape[::-1], interpolation=cv2.INTER_CUBIC)
+        left_x, left_y = _gradient(_middles(np.asarray(again), grid, *_DETAIL_MIDDLE))
+        left_x *= x
+        left_y *= y
+        left_x += left_y
+        left = _block_detail(left_x, grid)
+        kept.append(float((left.mean() + _LEAST_DETAIL) / (there.mean() + _LEAST_DETAIL)))
+        local = (np.maximum(left, 0) + _MASKING) / (there + _MASKING)
+        seen.append(float(np.minimum(local, _MOST_SEEN).mean()))
+    return (*kept, *seen)
+
+
+def _middles(mosaic: Floats, grid: tuple[int, int], border: int, count: int) -> Floats:
+    """The mosaic of ``count`` x ``count`` pixels of each window of a mosaic of (down, across)
+    windows, ``border`` pixels from its upper left corner."""
+    down, across = grid
+    height, width = mosaic.shape[0] // down, mosaic.shape[1] // across
+    middle = slice(border, border + count)
+    windows = mosaic.reshape(down, height, across, width)[:, middle, :, middle]
+    return np.ascontiguousarray(windows).reshape(down * count, across * count)
+
+
+def _block_detail(detail: Floats, grid: tuple[int, int]) -> Floats:
+    """Means over the blocks of the windows of a mosaic whose outermost pixels do not count."""
+    counted = _middles(detail, grid, 1, _DETAIL_BLOCKS * _DETAIL_BLOCK)
+    blocks = (grid[1] * _DETAIL_BLOCKS, grid[0] * _DETAIL_BLOCKS)
+    return np.asarray(cv2.resize(counted, blocks, interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _gradient(plane: Floats) -> tuple[Floats, Floats]:
+    """Across and down, in levels per pixel."""
+    across, down = (
+        np.asarray(cv2.Sobel(plane, cv2.CV_32F, *direction, scale=1 / _SOBEL_GAIN), np.float32)
+        for direction in ((1, 0), (0, 1))
+    )
+    return across, down
 
 
 def noise(planes: Floats) -> float:
@@ -517,33 +600,50 @@ def _block_means(plane: Plane) -> Floats:
 # -- the picture as stored ---------------------------------------------------------------------
 
 
-def fine_windows(picture: av.VideoFrame, full_range: bool, interlaced: bool) -> Floats:
-    """Luma of up to 8x6 windows of 32x32 pixels, evenly spread over a decoded picture.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Stored:
+    """Luma of a decoded picture, with what makes its levels those of 8-bit limited range."""
 
-    (windows, 32, 32) on the 8-bit limited range scale. Pictures smaller than a window are
-    continued with their edge pixels; of interlaced ones one field is read.
-    """
-    plane, scale, offset = _stored_luma(picture, full_range)
-    if interlaced:
-        plane = plane[::2]
-    height, width = plane.shape
-    short = (max(0, _WINDOW - height), max(0, _WINDOW - width))
-    if any(short):
-        plane = np.pad(plane, ((0, short[0]), (0, short[1])), mode="edge")
-        height, width = plane.shape
-    down = _starts(height, _WINDOWS_DOWN)
-    across = _starts(width, _WINDOWS_ACROSS)
-    views = np.lib.stride_tricks.sliding_window_view(plane, (_WINDOW, _WINDOW))
-    windows = views[down[:, None], across].reshape(-1, _WINDOW, _WINDOW).astype(np.float32)
-    if (scale, offset) != (1, 0):
-        windows *= np.float32(scale)
-        windows += np.float32(offset)
-    return windows
+    plane: npt.NDArray[Any]
+    scale: float
+    offset: float
+
+    @classmethod
+    def of(cls, picture: av.VideoFrame, full_range: bool, interlaced: bool) -> Self:
+        """Of interlaced pictures one field."""
+        plane, scale, offset = _stored_luma(picture, full_range)
+        return cls(plane[::2] if interlaced else plane, scale, offset)
+
+    def fine_windows(self) -> Floats:
+        """(windows, 32, 32), up to 8x6 of them."""
+        return self._windows(_WINDOW, _WINDOWS_DOWN, _WINDOWS_ACROSS).reshape(-1, _WINDOW, _WINDOW)
+
+    def detail_windows(self) -> Floats:
+        """(down, across, 64, 64), up to 6x4 of them."""
+        return self._windows(_DETAIL_WINDOW, _DETAIL_DOWN, _DETAIL_ACROSS)
+
+    def _windows(self, size: int, most_down: int, most_across: int) -> Floats:
+        """(down, across, size, size) evenly spread; what is smaller than a window is continued
+        by reflection."""
+        plane = self.plane
+        short = [(0, max(0, size - side)) for side in plane.shape]
+        if any(after for _, after in short):
+            plane = np.pad(plane, short, mode="reflect")
+        down, across = (
+            _starts(side, size, most)
+            for side, most in zip(plane.shape, (most_down, most_across), strict=True)
+        )
+        views = np.lib.stride_tricks.sliding_window_view(plane, (size, size))
+        windows = views[down[:, None], across].astype(np.float32)
+        if (self.scale, self.offset) != (1, 0):
+            windows *= np.float32(self.scale)
+            windows += np.float32(self.offset)
+        return windows
 
 
-def _starts(side: int, most: int) -> npt.NDArray[np.int64]:
-    count = min(most, side // _WINDOW)
-    return (2 * np.arange(count) + 1) * side // (2 * count) - _WINDOW // 2
+def _starts(side: int, size: int, most: int) -> npt.NDArray[np.int64]:
+    count = min(most, side // size)
+    return (2 * np.arange(count) + 1) * side // (2 * count) - size // 2
 
 
 def _stored_luma(picture: av.VideoFrame, full_range: bool) -> tuple[npt.NDArray[Any], float, float]:

@@ -14,14 +14,15 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 
 from encoder.media import OperatingPoint, Shot
-from ladder.allocation import Allocation, Problem, for_budget
+from ladder.allocation import Allocation, Problem, at_slope, for_budget
 from ladder.bdrate import BdRate, NoOverlap, RatePoint, bd_rate, monotone
 from ladder.choices import Choice, ShotChoices
 from ladder.constraints import (
@@ -44,6 +45,9 @@ STEPS_PER_DOUBLING = 32
 """Grain at which the title's curve is searched for its saturation."""
 LEAST_RATIO = 1.1
 """Of neighbouring rungs' rates where a listed rate meets saturation."""
+SETTLED_STRETCH = 1.1
+"""By how much the spacing may give beside a rung that is settled: it was put where the curve was
+thought to be, and another rung costs more than a step that is a little long."""
 NOTEWORTHY = 0.05
 """Quality that a constraint must cost to be mentioned."""
 
@@ -151,25 +155,40 @@ class LadderPlan:
 
 
 def solve(
-    title: TitleCurves, profile: Profile, policy: Policy = "locked"
+    title: TitleCurves,
+    profile: Profile,
+    policy: Policy = "locked",
+    around: Sequence[RungPlan] = (),
 ) -> LadderPlan | InfeasibleResult:
     """The ladder of a title.
 
     Rungs whose constraints would break at the lowest usable rate start at the lowest rate that
     keeps them (a note says so). Infeasible when no rate does: the floor is out of reach, or the
     source's rate is under what the other constraints need.
+
+    Args:
+        title: Its curves.
+        profile: Where rungs lie, and what they must keep.
+        policy: Whether a rung has one size.
+        around: Rungs that are settled, rising. They are part of the ladder as they are; others
+            are put between and beside them where the spacing asks for it.
     """
     solver = _solver(title, policy, profile)
     if isinstance(solver, InfeasibleResult):
         return solver
-    targets = solver.targets()
+    targets = solver.targets(around)
     if isinstance(targets, InfeasibleResult):
         return targets
     rates, notes = targets
     rungs: list[RungPlan] = []
     track = 0
-    for rate in rates:
-        solved = solver.rung(rate, track)
+    for rate, settled in rates:
+        if settled is not None:
+            rungs.append(settled)
+            track = max(track, solver.track_of(settled))
+            continue
+        above = (solver.track_of(r) for later, r in rates if r is not None and later >= rate)
+        solved = solver.rung(rate, track, min(above, default=len(solver.tracks) - 1))
         if isinstance(solved, InfeasibleResult):
             return solved
         chosen, rung = solved
@@ -178,6 +197,35 @@ def solve(
             rungs.append(rung)
             track = chosen
     return LadderPlan(policy, tuple(rungs), notes)
+
+
+def at_slope_within(
+    title: TitleCurves, profile: Profile, size: Size, slope: float, most: float = math.inf
+) -> RungPlan | InfeasibleResult:
+    """A rung of one size at a slope: every shot takes what is best there.
+
+    Where that breaks a cap, or takes more than ``most`` bit/s, the best choice within is taken.
+    """
+    solver = _solver(replace(title, curves={size: title.curves[size]}), "locked", profile)
+    if isinstance(solver, InfeasibleResult):
+        return solver
+    problem = solver.tracks[0].problem
+    found = at_slope(problem, slope)
+    rate = min(found.bits / solver.seconds, most)
+    caps = (*solver.scaling_caps(rate), *solver.source_caps())
+    bits = np.array([choice.bits for choice in found.choices])
+    if found.bits > most * solver.seconds or CapSet(caps, len(bits)).violations(bits):
+        within = for_budget(problem, rate * solver.seconds, caps)
+        if isinstance(within, InfeasibleResult):
+            return within
+        found = within
+    return replace(solver.plan(rate, found, found.quality), slope=slope)
+
+
+def slope_at(title: TitleCurves, size: Size, bits: float) -> float:
+    """Slope of a size's title curve where it takes ``bits`` in total, without constraints."""
+    problem = Problem(title.choices([size]))
+    return problem.level_within(bits, np.zeros(len(problem.shots)))[1]
 
 
 def solve_at_rates(
@@ -251,6 +299,11 @@ def cost_of_locked(title: TitleCurves, plan: LadderPlan) -> CostOfLocked:
     test = monotone(RatePoint(cost.rate, cost.quality) for cost in costs)
     both = len(anchor) > 1 and len(test) > 1
     return CostOfLocked(bd_rate(anchor, test) if both else None, tuple(costs))
+
+
+def _apart(rate: float, other: float) -> bool:
+    """Whether two rates are worth a rung each."""
+    return max(rate, other) > min(rate, other) * LEAST_RATIO
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,8 +398,20 @@ class _Solver:
             # The added bit outweighs the rounding of caps to whole bits.
             rate *= max((v.bits + 1) / max(v.cap.bits, 1.0) for v in broken)
 
-    def targets(self) -> tuple[tuple[float, ...], tuple[str, ...]] | InfeasibleResult:
-        """Rates to solve at, and notes on what bounds the ladder."""
+    def track_of(self, rung: RungPlan) -> int:
+        """Number of the track that a rung was solved on."""
+        point = rung.choices[0].point
+        for number, track in enumerate(self.tracks):
+            sizes = {(c.point.width, c.point.height) for c in track.problem.shots[0].candidates}
+            if (point.width, point.height) in sizes:
+                return number
+        raise ValueError(f"no track has {point.width}x{point.height}")
+
+    def targets(
+        self, around: Sequence[RungPlan] = ()
+    ) -> tuple[tuple[tuple[float, RungPlan | None], ...], tuple[str, ...]] | InfeasibleResult:
+        """Rates to solve at with the rung that is settled there, and notes on what bounds the
+        ladder."""
         profile = self.profile
         assert profile is not None
         notes = []
@@ -372,8 +437,23 @@ class _Solver:
             first = feasible
         last = max(last, feasible)
         if profile.rates:
-            return self._listed(feasible, last), tuple(notes)
-        return self._spaced(min(first, last), last), tuple(notes)
+            free = self._listed(feasible, last)
+        elif around:
+            free = self._filled(min(first, last), last, [rung.rate for rung in around])
+        else:
+            free = self._spaced(min(first, last), last)
+        kept = [(rung.target_rate if profile.rates else rung.rate, rung) for rung in around]
+        taken = [rate for rate, _ in kept]
+        added = [(rate, None) for rate in free if all(_apart(rate, other) for other in taken)]
+        return tuple(sorted([*kept, *added], key=lambda target: target[0])), tuple(notes)
+
+    def _filled(self, first: float, last: float, settled: Sequence[float]) -> tuple[float, ...]:
+        """Rates between and beside the settled ones that the spacing asks for."""
+        ends = [rate for rate in (first,) if _apart(rate, settled[0]) and rate < settled[0]]
+        ends += [*settled]
+        ends += [rate for rate in (last,) if _apart(rate, settled[-1]) and rate > settled[-1]]
+        steps = (self._spaced(low, high, SETTLED_STRETCH) for low, high in pairwise(ends))
+        return tuple(rate for step in steps for rate in step)
 
     def _listed(self, feasible: float, last: float) -> tuple[float, ...]:
         """The profile's own rates, as far as they are feasible and below saturation.
@@ -403,10 +483,11 @@ class _Solver:
         knee = float(rates[min(int(worth[-1]) + 1, count - 1)]) if len(worth) else low
         return min(knee, self.rate_for(profile.max_quality))
 
-    def _spaced(self, first: float, last: float) -> tuple[float, ...]:
-        """The fewest rates from ``first`` to ``last`` that keep the spacing, evenly stretched."""
-        rates = self._climb(first, last, 1.0)
-        low, high = 0.0, 1.0
+    def _spaced(self, first: float, last: float, stretch: float = 1.0) -> tuple[float, ...]:
+        """The fewest rates from ``first`` to ``last`` that keep the spacing, times ``stretch`` at
+        most, evenly."""
+        rates = self._climb(first, last, stretch)
+        low, high = 0.0, stretch
         for _ in range(30):  # the least stride that still arrives with as many rungs
             middle = (low + high) / 2
             if len(self._climb(first, last, middle, len(rates))) <= len(rates):
@@ -430,14 +511,17 @@ class _Solver:
             rates.append(min(max(min(by_quality, by_rate), rate * 1.005), last))
         return rates
 
-    def rung(self, rate: float, from_track: int = 0) -> tuple[int, RungPlan] | InfeasibleResult:
-        """The best rung of at most ``rate`` bit/s, from tracks not under ``from_track``.
+    def rung(
+        self, rate: float, from_track: int = 0, to_track: int | None = None
+    ) -> tuple[int, RungPlan] | InfeasibleResult:
+        """The best rung of at most ``rate`` bit/s, from the tracks ``from_track`` to ``to_track``.
 
         A track's unconstrained quality bounds what it can reach, so tracks are tried from the
         most promising until none can beat what was found; ties go to the smaller size.
         """
         caps = (*self.scaling_caps(rate), *self.source_caps())
-        numbers = range(from_track, len(self.tracks))
+        end = len(self.tracks) if to_track is None else max(to_track, from_track) + 1
+        numbers = range(from_track, end)
         promise = {number: self.tracks[number].quality_at(rate) for number in numbers}
         best: tuple[int, Allocation] | None = None
         failure: InfeasibleResult | None = None
@@ -452,9 +536,9 @@ class _Solver:
         if best is None:
             assert failure is not None
             return failure
-        return best[0], self._plan(rate, best[1], max(promise.values()))
+        return best[0], self.plan(rate, best[1], max(promise.values()))
 
-    def _plan(self, rate: float, found: Allocation, unconstrained: float) -> RungPlan:
+    def plan(self, rate: float, found: Allocation, unconstrained: float) -> RungPlan:
         notes: tuple[str, ...] = ()
         if unconstrained - found.quality > NOTEWORTHY:
             lost = unconstrained - found.quality

@@ -9,7 +9,7 @@ happened, and measurements that some other job left in the store do not change t
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Protocol
 
@@ -58,6 +58,8 @@ class Measure:
 
     requests: tuple[Request, ...]
     """By shot, then smallest size, then CRF."""
+    reasons: Mapping[Request, str] = field(default_factory=dict)
+    """Why each is measured, in words, where that needs explaining."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ class ExhaustiveSearch:
         for solved in range(self.rounds + 1):
             missing = used - known.measurements.keys()
             if missing:
-                return Measure(tuple(sorted(missing, key=_order)))
+                return Measure(tuple(sorted(missing, key=request_order)))
             title = measured_title(known, used, interpolate=solved < self.rounds)
             plan = solve(title, known.profile, known.policy)
             if isinstance(plan, InfeasibleResult):
@@ -161,6 +163,7 @@ class ExhaustiveSearch:
         raise AssertionError("only measured points were left to choose from")
 
 
-def _order(request: Request) -> tuple[int, int, int, float]:
+def request_order(request: Request) -> tuple[int, int, int, float]:
+    """By shot, then smallest size, then CRF."""
     shot, point = request
     return shot, point.width * point.height, point.width, point.crf

@@ -3,8 +3,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -15,12 +16,16 @@ import pytest
 from encoder import features
 from encoder.features import (
     FEATURE_NAMES,
+    KEPT,
     MEASURES,
+    SCALE_FACTORS,
+    SEEN,
     STATISTICS,
     TEMPORAL,
     FeatureExtractor,
     ShotFeatures,
     is_measured,
+    surviving,
 )
 from encoder.ffmpeg import Command, run
 from encoder.frames import SmallFrame, feed, small_frames
@@ -38,7 +43,8 @@ def frame(number: int, luma: Picture, chroma: tuple[int, int] = (128, 128)) -> S
     """A frame whose decoded picture is ``luma``, and whose small frame is that averaged down."""
     small = luma
     if luma.shape[1] > WIDTH:
-        small = cv2.resize(luma, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+        averaged = cv2.resize(luma, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+        small = np.asarray(averaged, np.uint8)
     planes = [small, *(np.full_like(small, level) for level in chroma)]
     return SmallFrame(
         number, np.stack(planes), av.VideoFrame.from_ndarray(np.ascontiguousarray(luma), "gray")
@@ -90,7 +96,9 @@ def test_a_flat_picture_has_nothing_but_its_level() -> None:
     found = of_shot(flat(90))
     assert found["luma_mean"] == 90
     assert found["flat_share_mean"] == found["flat_fine_mean"] == found["still_share_mean"] == 1
-    alone = {"luma", "flat_share", "flat_fine", "still_share"}
+    # Scaling takes nothing where there is nothing.
+    assert {found[f"{name}_mean"] for name in (*KEPT, *SEEN)} == {1}
+    alone = {"luma", "flat_share", "flat_fine", "still_share", *KEPT, *SEEN}
     others = {name for name in MEASURES if name not in alone}
     # 8x8 cosines of a constant leave 1e-6 of rounding.
     assert {n for n in others for how in STATISTICS if abs(found[f"{n}_{how}"]) > 1e-4} == set()
@@ -171,6 +179,135 @@ def test_texture_is_where_its_scale_is() -> None:
     assert narrow["sharpness_mean"] > 2 * wide["sharpness_mean"]
 
 
+# -- what scaling takes ------------------------------------------------------------------------
+
+
+def survivors(pushed: Iterable[SmallFrame]) -> tuple[list[float], list[float]]:
+    """Means of kept and of seen, by factor."""
+    found = of_shot(pushed)
+    return [found[f"{name}_mean"] for name in KEPT], [found[f"{name}_mean"] for name in SEEN]
+
+
+def cloud(width: int, height: int, seed: int = 7) -> Picture:
+    """As much contrast at every scale, as photographs have: amplitude falls with frequency."""
+    rng = np.random.default_rng(seed)
+    across, down = np.fft.rfftfreq(width), np.fft.fftfreq(height)
+    frequency = np.hypot(across, down[:, None])
+    frequency[0, 0] = np.inf
+    waves = np.fft.rfft2(rng.normal(0, 1, (height, width))) / frequency
+    field = np.fft.irfft2(waves, (height, width))
+    levels: Picture = np.clip(128 + 30 * field / field.std(), 16, 235).astype(np.uint8)
+    return levels
+
+
+def windows_of(picture: Picture) -> npt.NDArray[np.float32]:
+    """(down, across, 64, 64) of a picture that is whole windows."""
+    height, width = picture.shape
+    tiles = picture.reshape(height // 64, 64, width // 64, 64).swapaxes(1, 2)
+    return np.ascontiguousarray(tiles).astype(np.float32)
+
+
+def test_names_say_the_factors() -> None:
+    assert [f"kept_{round(100 * factor)}" for factor in SCALE_FACTORS] == list(KEPT)
+    assert [f"seen_{round(100 * factor)}" for factor in SCALE_FACTORS] == list(SEEN)
+    assert KEPT[0] == "kept_133"
+    assert SEEN[-1] == "seen_533"
+    assert all((64 / factor).is_integer() for factor in SCALE_FACTORS)
+
+
+def test_soft_pictures_survive_and_noise_does_not() -> None:
+    white = [picture.luma for picture in noisy(20, 2, WIDTH, HEIGHT)]
+    blurred = [cv2.GaussianBlur(luma.astype(np.float32), (0, 0), 4) for luma in white]
+    # As strong as the noise was, so that rounding to levels adds none.
+    soft = [128 + 20 * (luma - luma.mean()) / luma.std() for luma in blurred]
+    kept_soft, seen_soft = survivors(frames([luma.astype(np.uint8) for luma in soft]))
+    kept_white, seen_white = survivors(frames(white))
+    assert min(*kept_soft[:2], *seen_soft[:2]) > 0.95
+    assert max(kept_white[1], seen_white[1]) < 0.4
+    assert max(kept_white[-1], seen_white[-1]) < 0.1
+
+
+def test_smaller_keeps_less() -> None:
+    for seed in range(3):
+        for values in survivors(frames([cloud(640, 360, seed)])):
+            assert all(more > less + 0.01 for more, less in pairwise(values))
+            assert 1 > values[0] > values[-1] > 0.1
+
+
+def test_an_enlarged_picture_loses_nothing_by_going_back() -> None:
+    """A title that was scaled up has no detail that a rung of its true size would lack."""
+    true = cloud(640, 360)
+    enlarged = cv2.resize(true, (1280, 720), interpolation=cv2.INTER_CUBIC)
+    kept, seen = survivors(frames([enlarged.astype(np.uint8)]))
+    kept_true, _ = survivors(frames([true]))
+    assert min(kept[1], seen[1]) > 0.8 > 0.65 > kept_true[1]
+
+
+def test_what_nobody_sees_is_not_missed() -> None:
+    """Faint grain is lost as surely as strong grain, but the loss shows less."""
+    (kept, seen), (kept_strong, seen_strong) = (survivors(noisy(sigma)) for sigma in (1, 12))
+    assert kept == pytest.approx(kept_strong, abs=0.06)
+    assert min(seen) > 0.8 > 0.6 > max(seen_strong[1:])
+
+
+def test_windows_do_not_see_each_other() -> None:
+    """They lie side by side for scaling; what counts is as if each had been scaled alone."""
+    four = windows_of(np.hstack([cloud(128, 128, 1), np.full((128, 128), 235, np.uint8)]))
+    four[:, 2] = windows_of(noisy(40, 1, 64, 128)[0].luma)[:, 0]
+    seen = np.array(surviving(four))[len(KEPT) :]
+    alone = [surviving(four[y : y + 1, x : x + 1]) for y in range(2) for x in range(4)]
+    assert seen == pytest.approx(np.mean(alone, axis=0)[len(KEPT) :], abs=1e-5)
+
+
+def test_scaling_is_measured_as_defined() -> None:
+    """Against the plain formula, pixel by pixel, where one window is the whole picture."""
+    picture = cloud(64, 64).astype(np.float32)
+
+    def gradient(of: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        smooth, slope = np.array([1, 2, 1]) / 4, np.array([1, 0, -1]) / 2
+        rows = np.apply_along_axis(np.convolve, 1, of, slope, "same")
+        columns = np.apply_along_axis(np.convolve, 0, of, slope, "same")
+        return np.stack(
+            [
+                np.apply_along_axis(np.convolve, 0, rows, smooth, "same"),
+                np.apply_along_axis(np.convolve, 1, columns, smooth, "same"),
+            ]
+        )[:, 9:54, 9:54]
+
+    def blocks(of: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        means: npt.NDArray[np.float64] = of.reshape(5, 9, 5, 9).mean(axis=(1, 3))
+        return means
+
+    expected_kept, expected_seen = [], []
+    there = gradient(picture)
+    for factor in SCALE_FACTORS:
+        side = round(64 / factor)
+        small = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
+        again = cv2.resize(small, (64, 64), interpolation=cv2.INTER_CUBIC)
+        product, square = (gradient(again) * there).sum(axis=0), (there**2).sum(axis=0)
+        expected_kept.append(product.sum() / square.sum())
+        local = (np.maximum(blocks(product), 0) + 2) / (blocks(square) + 2)
+        expected_seen.append(np.minimum(local, 1.5).mean())
+    found = surviving(picture[None, None])
+    assert found == pytest.approx(expected_kept + expected_seen, abs=2e-3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (16, 16), (64, 18), (322, 18), (90, 300), (63, 65)])
+def test_small_pictures_have_what_survives(size: tuple[int, int]) -> None:
+    kept, seen = survivors(frames([cloud(*size)] if min(size) > 1 else [np.full(size, 50, "u1")]))
+    assert all(0 < value <= 1.2 for value in (*kept, *seen))
+    assert kept[0] >= kept[1] >= kept[-1]
+
+
+def test_a_small_picture_is_like_a_large_one_of_the_same_content() -> None:
+    """Continued by reflection, it has no edge that scaling would take."""
+    large = cloud(640, 360)
+    whole, _ = survivors(frames([large]))
+    parts = [large[y : y + 40, x : x + 40].copy() for y in (0, 160, 320) for x in (0, 200, 500)]
+    part, _ = survivors(frames(parts))
+    assert part == pytest.approx(whole, abs=0.08)
+
+
 def test_colour_counts_as_colour() -> None:
     grey = np.full((HEIGHT, WIDTH), 100, np.uint8)
     pushed = [frame(n, grey, (128 + 10 * n, 128)) for n in range(3)]
@@ -186,6 +323,16 @@ def test_a_change_of_light_is_not_noise_and_not_motion() -> None:
     assert found["luma_change_mean"] == pytest.approx(4)
     assert found["noise_temporal_mean"] < 0.1
     assert found["motion_mean"] < 0.2
+
+
+def test_what_scaling_takes_does_not_depend_on_what_came_before() -> None:
+    extractor = FeatureExtractor(EVERY_FRAME)
+    still = cloud(640, 360)
+    feed([*noisy(30, 3), *(frame(3 + n, still) for n in range(3))], extractor)
+    (after,) = extractor.shots([Shot(3, 6)])
+    alone = of_shot(frames([still]))
+    for name in (*KEPT, *SEEN):
+        assert after.as_dict()[f"{name}_mean"] == alone[f"{name}_mean"]
 
 
 # -- shots -------------------------------------------------------------------------------------
@@ -344,7 +491,8 @@ def test_how_levels_are_stored_does_not_matter(
     output: tuple[str, ...], plain: dict[str, float], tmp_path: Path
 ) -> None:
     found = from_file(clip(tmp_path / "clip.mkv", *output), tmp_path)
-    for name in ("texture_fine", "noise_fine", "noise_temporal", "luma", "texture_mid", "residual"):
+    same = ("texture_fine", "noise_fine", "noise_temporal", "luma", "texture_mid", "residual")
+    for name in (*same, *KEPT, *SEEN):
         close = 0.15 if "bgr0" in output[1] else 0.06  # RGB: 601 and 709 differ in luma
         assert found[f"{name}_mean"] == pytest.approx(plain[f"{name}_mean"], rel=close), name
 

@@ -1,0 +1,1 @@
+"""The complexity model: a shot's rate-quality curves from its features, before any encode."""

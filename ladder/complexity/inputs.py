@@ -1,0 +1,96 @@
+"""What the networks are told about a shot and an encode of it, as a vector of numbers.
+
+One function makes it, for training and for serving.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from encoder.features import FEATURE_NAMES, KEPT, SCALE_FACTORS, SEEN
+from ladder.complexity.scale import Floats
+
+CODECS = ("x264", "x265", "svtav1", "vp9")
+"""Codecs that have an input of their own; a new one goes at the end."""
+PRESETS = (
+    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow",
+)  # fmt: skip
+CRF_ENDS: Mapping[str, tuple[float, float]] = {
+    "x264": (14.0, 46.0),
+    "x265": (14.0, 46.0),
+    "svtav1": (15.0, 63.0),
+    "vp9": (15.0, 63.0),
+}
+"""CRFs at the places -1 and 1 of each codec's scale."""
+OWN_SIZE_WITHIN = 0.02
+"""Share by which a size may be under the title's and still count as its own."""
+
+_OF_TITLE = ("log2_pixels", "log2_fps")
+_OF_SHOT = ("log2_seconds", "cuts_per_frame")
+_OF_SIZE = ("log2_cell_pixels", "log2_scale", "own_size", "kept_here", "seen_here")
+_OF_RECIPE = (*(f"codec_{codec}" for codec in CODECS), "preset")
+INPUT_NAMES = (*FEATURE_NAMES, *_OF_TITLE, *_OF_SHOT, *_OF_SIZE, *_OF_RECIPE)
+
+
+@dataclass(frozen=True, slots=True)
+class ShotInputs:
+    """A shot, as far as the model looks at it."""
+
+    title_width: int
+    title_height: int
+    frame_rate: float
+    frames: int
+    cuts: int
+    """Inside the shot."""
+    features: tuple[float, ...]
+    """In the order of :data:`encoder.features.FEATURE_NAMES`."""
+
+
+def place_of(codec: str, crf: Floats | float) -> Floats:
+    """Place of a CRF on its codec's scale; any shape."""
+    low, high = CRF_ENDS[codec]
+    return np.asarray((np.asarray(crf, dtype=np.float64) - (low + high) / 2) / ((high - low) / 2))
+
+
+def vector(shot: ShotInputs, width: int, height: int, recipe: str) -> Floats:
+    """The inputs for one shot at one size under a recipe such as ``x264-medium``.
+
+    Shape ``[len(INPUT_NAMES)]``, before standardising.
+
+    Raises:
+        ValueError: the features are not of this version.
+    """
+    if len(shot.features) != len(FEATURE_NAMES):
+        raise ValueError(f"{len(FEATURE_NAMES)} features expected, got {len(shot.features)}")
+    title_pixels, pixels = shot.title_width * shot.title_height, width * height
+    factor = max(1.0, math.sqrt(title_pixels / pixels))
+    codec, _, preset = recipe.partition("-")
+    rank = PRESETS.index(preset) - PRESETS.index("medium") if preset in PRESETS else 0
+    return np.array(
+        [
+            *shot.features,
+            math.log2(title_pixels) - 19,
+            math.log2(shot.frame_rate / 25),
+            math.log2(shot.frames / shot.frame_rate),
+            shot.cuts / shot.frames,
+            math.log2(pixels) - 19,
+            math.log2(pixels / title_pixels),
+            float(factor < 1 + OWN_SIZE_WITHIN),
+            *(_surviving(shot.features, names, factor) for names in (KEPT, SEEN)),
+            *(float(codec == name) for name in CODECS),
+            rank / 4,
+        ]
+    )
+
+
+_PLACES = {name: number for number, name in enumerate(FEATURE_NAMES)}
+
+
+def _surviving(features: Sequence[float], names: Sequence[str], factor: float) -> float:
+    """How much detail survives scaling by ``factor``, between the factors that were measured."""
+    known = [1.0, *(features[_PLACES[f"{name}_mean"]] for name in names)]
+    return float(np.interp(math.log(factor), np.log([1.0, *SCALE_FACTORS]), known))

@@ -1,0 +1,298 @@
+"""Training, from a table of measured cells to a model. Flat, to be read from top to bottom.
+
+Everything is split by group: titles that share footage are in one fold. The covariance of errors
+comes from folds that the networks did not see, so it says what to expect on a new title; the
+networks that are kept are trained on everything.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ladder.complexity.inputs import INPUT_NAMES, ShotInputs, place_of, vector
+from ladder.complexity.model import ComplexityModel, InputScale
+from ladder.complexity.network import CurveNetworks
+from ladder.complexity.residuals import (
+    QUALITY,
+    RATE,
+    Cells,
+    ResidualModel,
+    ShotResiduals,
+    fit,
+)
+from ladder.complexity.scale import Floats, censored, unwarp, warp
+
+MEMBERS = 5
+STEPS = 700
+BATCH = 1024
+LEARNING_RATE = 4e-3
+WEIGHT_DECAY = 0.3
+BEND = 0.2
+"""Error, in units of the predicted scales, from which on it counts linearly (Huber)."""
+FOLDS = 5
+LEAST_GROUPS = 3
+"""Groups that a quality model has to be measured on to be learned."""
+MOST_CELLS = 24
+"""Of a shot, that the covariance is fitted to: more say little that is new."""
+BOOTSTRAP = 0.75
+"""How much of a group's weight differs from member to member."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One measured cell."""
+
+    group: str
+    """Titles that share footage; never split."""
+    title: str
+    shot: str
+    """Unique over all titles."""
+    inputs: ShotInputs
+    recipe: str
+    width: int
+    height: int
+    crf: float
+    bits: int
+    quality: Mapping[str, float]
+    """By quality model; not every cell was scored by every one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Examples as arrays, one row each."""
+
+    inputs: Floats
+    """Shape ``[rows, INPUT_NAMES]``."""
+    place: Floats
+    size: Floats
+    """Base-2 logarithm of the linear scale against the title's own."""
+    targets: Floats
+    """Log rate and the warped qualities, shape ``[rows, 1 + qualities]``."""
+    scores: Floats
+    """The qualities as measured, NaN where they were not, shape ``[rows, qualities]``."""
+    weight: Floats
+    group: NDArray[np.str_]
+    title: NDArray[np.str_]
+    shot: NDArray[np.str_]
+    qualities: tuple[str, ...]
+
+    def only(self, rows: NDArray[Any]) -> Data:
+        """Some of the rows."""
+        return Data(
+            self.inputs[rows],
+            self.place[rows],
+            self.size[rows],
+            self.targets[rows],
+            self.scores[rows],
+            self.weight[rows],
+            self.group[rows],
+            self.title[rows],
+            self.shot[rows],
+            self.qualities,
+        )
+
+
+def arrays(examples: Sequence[Example]) -> Data:
+    """Examples as arrays.
+
+    Raises:
+        ValueError: there are none, or no quality model was measured on enough groups.
+    """
+    if not examples:
+        raise ValueError("there is nothing to train on")
+    groups_of: dict[str, set[str]] = {}
+    for example in examples:
+        for model in example.quality:
+            groups_of.setdefault(model, set()).add(example.group)
+    qualities = tuple(sorted(m for m, groups in groups_of.items() if len(groups) >= LEAST_GROUPS))
+    if not qualities:
+        raise ValueError(f"no quality model was measured on {LEAST_GROUPS} groups")
+    pixels = np.array([e.width * e.height for e in examples], dtype=np.float64)
+    frames = np.array([e.inputs.frames for e in examples])
+    own = np.array([e.inputs.title_width * e.inputs.title_height for e in examples])
+    rate = np.log(np.array([e.bits for e in examples]) / (pixels * frames))
+    scores = np.array([[e.quality.get(m, np.nan) for m in qualities] for e in examples])
+    shot = np.array([e.shot for e in examples])
+    group = np.array([e.group for e in examples])
+    _, of_shot, cells = np.unique(shot, return_inverse=True, return_counts=True)
+    weight = 1 / cells[of_shot]  # a shot counts as one, however many cells it has,
+    _, of_group = np.unique(group, return_inverse=True)
+    weight = weight / np.sqrt(np.bincount(of_group, weight)[of_group])  # a large group as few
+    return Data(
+        inputs=np.stack([vector(e.inputs, e.width, e.height, e.recipe) for e in examples]),
+        place=np.array([float(place_of(e.recipe.partition("-")[0], e.crf)) for e in examples]),
+        size=0.5 * np.log2(pixels / own),
+        targets=np.column_stack([rate, warp(scores)]),
+        scores=scores,
+        weight=weight / weight.mean(),
+        group=group,
+        title=np.array([e.title for e in examples]),
+        shot=shot,
+        qualities=qualities,
+    )
+
+
+def train_networks(data: Data, seed: int = 0) -> tuple[CurveNetworks, InputScale, Floats]:
+    """Networks, the scale of their inputs, and what is to be added to their curves."""
+    torch.manual_seed(seed)
+    scale = InputScale.of(data.inputs)
+    offsets = np.nanmean(data.targets, axis=0)
+    inputs = torch.tensor(scale(data.inputs), dtype=torch.float32)
+    place = torch.tensor(data.place, dtype=torch.float32)
+    targets = torch.tensor(data.targets - offsets, dtype=torch.float32)
+    bound = torch.zeros(targets.shape, dtype=torch.int8)
+    bound[:, 1:] = torch.tensor(censored(data.scores))
+    weight = _member_weights(data, seed)
+    networks = CurveNetworks(MEMBERS, inputs.shape[1], targets.shape[1]).train()
+    optimiser = torch.optim.AdamW(
+        networks.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=STEPS)
+    for _ in range(STEPS):
+        batch = torch.randint(0, len(inputs), (min(BATCH, len(inputs)),))
+        error = networks(inputs[batch], place[batch]) - targets[batch]
+        loss = (_penalty(error, bound[batch]) * weight[:, batch]).mean()
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        schedule.step()
+    return networks.eval(), scale, offsets
+
+
+def _member_weights(data: Data, seed: int) -> Tensor:
+    """Shape ``[MEMBERS, rows]``: each member sees groups a different number of times."""
+    random = np.random.default_rng(seed)
+    names, of_group = np.unique(data.group, return_inverse=True)
+    drawn = random.integers(0, len(names), (MEMBERS, len(names)))
+    times = np.stack([np.bincount(draw, minlength=len(names)) for draw in drawn])
+    weight = (1 - BOOTSTRAP + BOOTSTRAP * times[:, of_group]) * data.weight
+    return torch.tensor(weight, dtype=torch.float32)
+
+
+def _penalty(error: Tensor, bound: Tensor) -> Tensor:
+    """Huber loss summed over curves; of a bound only the wrong side counts, of nothing nothing."""
+    error = torch.where(bound > 0, error.clamp(max=0.0), error)
+    error = torch.where(bound < 0, error.clamp(min=0.0), error)
+    error = torch.nan_to_num(error)
+    return nn.functional.huber_loss(
+        error, torch.zeros_like(error), reduction="none", delta=BEND
+    ).sum(-1)
+
+
+def folds(groups: NDArray[np.str_], count: int = FOLDS) -> list[NDArray[np.bool_]]:
+    """Which rows are held out in each fold: whole groups, folds of about equal size."""
+    names, sizes = np.unique(groups, return_counts=True)
+    fold_of: dict[str, int] = {}
+    filled = [0] * min(count, len(names))
+    for number in np.argsort(-sizes, kind="stable"):
+        emptiest = filled.index(min(filled))
+        fold_of[str(names[number])] = emptiest
+        filled[emptiest] += int(sizes[number])
+    fold = np.array([fold_of[str(group)] for group in groups])
+    return [fold == number for number in range(len(filled))]
+
+
+def held_out(data: Data, seed: int = 0, report: Callable[[str], None] = lambda _: None) -> Floats:
+    """Predictions for every row by networks that did not see its group, like ``targets``."""
+    predicted = np.empty_like(data.targets)
+    parts = folds(data.group)
+    for number, out in enumerate(parts, 1):
+        report(f"fold {number} of {len(parts)}")
+        networks, scale, offsets = train_networks(data.only(~out), seed)
+        predicted[out] = _at_rows(networks, scale, offsets, data.only(out))
+    return predicted
+
+
+def _at_rows(networks: CurveNetworks, scale: InputScale, offsets: Floats, data: Data) -> Floats:
+    with torch.inference_mode():
+        values = networks(
+            torch.tensor(scale(data.inputs), dtype=torch.float32),
+            torch.tensor(data.place, dtype=torch.float32),
+        )
+    return np.asarray(values.mean(dim=0).double().numpy() + offsets)
+
+
+def title_residuals(data: Data, predicted: Floats, quality: int) -> list[list[ShotResiduals]]:
+    """Measured minus predicted of every shot of every title that has scores by a model."""
+    scored = ~np.isnan(data.scores[:, quality])
+    telling = scored & (censored(np.nan_to_num(data.scores[:, quality])) == 0)
+    titles = []
+    for title in np.unique(data.title[scored]):
+        shots = []
+        for shot in np.unique(data.shot[scored & (data.title == title)]):
+            rows = np.flatnonzero(scored & (data.shot == shot))
+            rows = rows[:: math.ceil(len(rows) / MOST_CELLS)]
+            clear = rows[telling[rows]]
+            both = np.concatenate([rows, clear])
+            kind = np.repeat([RATE, QUALITY], [len(rows), len(clear)])
+            left = data.targets[both] - predicted[both]
+            values = np.where(kind == RATE, left[:, 0], left[:, 1 + quality])
+            shots.append(ShotResiduals(Cells(data.place[both], data.size[both], kind), values))
+        titles.append(shots)
+    return titles
+
+
+def train(
+    examples: Sequence[Example],
+    *,
+    seed: int = 0,
+    report: Callable[[str], None] = lambda _: None,
+) -> ComplexityModel:
+    """A model from measured cells. The same examples and seed give the same model.
+
+    Raises:
+        ValueError: the examples are too few to train on.
+    """
+    ordered = sorted(examples, key=lambda e: (e.shot, e.recipe, e.width * e.height, e.crf))
+    data = arrays(ordered)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums in another order are another model
+    try:
+        predicted = held_out(data, seed, report)
+        report("covariance of what was missed")
+        residuals: dict[str, ResidualModel] = {}
+        for number, quality in enumerate(data.qualities):
+            residuals[quality] = fit(title_residuals(data, predicted, number))
+        report("networks on everything")
+        networks, scale, offsets = train_networks(data, seed)
+    finally:
+        torch.set_num_threads(threads)
+    return ComplexityModel(
+        networks=networks,
+        scale=scale,
+        offsets=offsets,
+        qualities=data.qualities,
+        residuals=residuals,
+        facts=_facts(ordered, data, predicted, seed),
+    )
+
+
+def _facts(examples: Sequence[Example], data: Data, predicted: Floats, seed: int) -> dict[str, Any]:
+    rate_error = np.abs(data.targets[:, 0] - predicted[:, 0])
+    off = {
+        quality: float(
+            np.nanmean(np.abs(data.scores[:, number] - unwarp(predicted[:, 1 + number])))
+        )
+        for number, quality in enumerate(data.qualities)
+    }
+    return {
+        "recipes": sorted({example.recipe for example in examples}),
+        "groups": sorted({example.group for example in examples}),
+        "titles": len(np.unique(data.title)),
+        "shots": len(np.unique(data.shot)),
+        "cells": len(examples),
+        "seed": seed,
+        "inputs": len(INPUT_NAMES),
+        "held_out": {
+            "rate_error_percent": round(100 * math.expm1(float(rate_error.mean())), 2),
+            "quality_error": {quality: round(value, 3) for quality, value in off.items()},
+        },
+    }

@@ -1,0 +1,315 @@
+"""Deliver and correct: encode what the ladder wants, and let that correct the rest.
+
+The rungs are solved on predicted curves. What the first of them wants is encoded and measured;
+those encodes are deliverables, not probes, and they correct the curves that the next rungs are
+chosen on (:mod:`ladder.prediction`). Before a rung is settled, few shots answer whether another
+size might be better for it (:mod:`ladder.cover`). When every rung is measured, shots are moved,
+or a rung's size is, only where the corrected curves expect that to pay, until nothing is worth its
+encodes or the budget is spent. The optimiser picks the points that a model flatters, so nothing
+predicted is ever delivered: the last choice is among measured points only.
+
+Rungs are settled in few rounds, from the middle outwards: the first tells the title's level, which
+the ends of the ladder depend on most.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from encoder.media import Shot
+from ladder.choices import Choice
+from ladder.constraints import InfeasibleResult
+from ladder.cover import questions
+from ladder.curves import Curve, MeasuredPoints, Measurement
+from ladder.prediction import CorrectedTitle, TitlePrediction, correct
+from ladder.profiles import Size
+from ladder.rungs import LadderPlan, RungPlan, TitleCurves, at_slope_within, slope_at, solve
+from ladder.search import Done, Known, Measure, Request, Step, request_order
+
+Reasons = dict[Request, str]
+"""What to measure, and why, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class PredictSearch:
+    """Measure what the ladder wants, correct the prediction, move what pays."""
+
+    prediction: TitlePrediction
+    budget: float = 0.2
+    """Encodes beyond the delivered ones, at most, as a share of those."""
+    price: float = 0.03
+    """Share of a rung's bits that encoding all its shots once more has to bring. What is asked
+    or moved has to bring its part of that."""
+    asking: float = 0.6
+    """Share of the budget that questions about sizes may take."""
+    question_rounds: int = 3
+    """Before rungs are settled, at most."""
+    move_rounds: int = 3
+    """After all are settled, at most."""
+
+    @property
+    def name(self) -> str:
+        """As in ``--search``."""
+        return "predict"
+
+    def step(self, known: Known) -> Step:
+        """The rungs by and by, then what pays to move, then the ladder."""
+        run = _Run(self, known)
+        rounds = run.rounds()
+        while True:
+            try:
+                wanted = next(rounds)
+            except StopIteration as stop:
+                result: Done | InfeasibleResult = stop.value
+                return result
+            run.used |= wanted.keys()
+            missing = run.used - known.measurements.keys()
+            if missing:
+                return Measure(
+                    tuple(sorted(missing, key=request_order)),
+                    {request: wanted[request] for request in sorted(missing, key=request_order)},
+                )
+
+
+@dataclass(slots=True)
+class _State:
+    """The title as far as it is known."""
+
+    corrected: CorrectedTitle
+    curves: TitleCurves
+
+
+@dataclass(slots=True)
+class _Run:
+    """One replay of the search, over what is known."""
+
+    search: PredictSearch
+    known: Known
+    used: set[Request] = field(default_factory=set)
+    """What the search has asked for so far; nothing else is looked at."""
+
+    def rounds(self) -> Generator[Reasons, None, Done | InfeasibleResult]:
+        """Yields what to measure; goes on when it is in ``used``."""
+        settled: list[RungPlan] = []
+        while True:
+            asked = 0
+            while True:
+                state = self._state()
+                plan = solve(state.curves, self.known.profile, self.known.policy, settled)
+                if isinstance(plan, InfeasibleResult):
+                    return plan
+                free = [rung for rung in plan.rungs if rung not in settled]
+                wanted = self._questions(state, plan, free) if free else {}
+                if not wanted or asked == self.search.question_rounds:
+                    break
+                asked += 1
+                yield wanted
+            chosen = _next(free, settled)
+            if not chosen:
+                break
+            yield {
+                request: f"wanted by the rung at {rung.rate / 1e3:.0f} kbit/s"
+                for rung in chosen
+                for request in _requests(rung)
+                if request not in self.used
+            }
+            settled = sorted([*settled, *map(self._as_measured, chosen)], key=lambda r: r.rate)
+        for _ in range(self.search.move_rounds):
+            settled = self._best_measured(self._state(), settled)
+            wanted = self._moves(self._state(), settled)
+            if not wanted:
+                break
+            yield wanted
+        state = self._state()
+        return Done(
+            LadderPlan(self.known.policy, tuple(self._best_measured(state, settled)), plan.notes),
+            state.curves,
+        )
+
+    def _state(self) -> _State:
+        ordered = sorted(self.used, key=request_order)
+        found = {request: self.known.measurements[request] for request in ordered}
+        corrected = correct(self.search.prediction, self.known.title.shots, found)
+        return _State(corrected, self._title_curves(corrected.curves()))
+
+    def _title_curves(self, curves: Mapping[Size, Iterable[Curve]]) -> TitleCurves:
+        title = self.known.title
+        return TitleCurves(
+            frame_rate=title.frame_rate,
+            recipe=title.recipe,
+            shots=title.shots,
+            curves={size: tuple(of) for size, of in curves.items()},
+            source_bits=title.source_bits,
+        )
+
+    def _room(self, delivered: int) -> int:
+        """How many encodes the budget has left when ``delivered`` are delivered in the end."""
+        return max(0, math.floor(self.search.budget * delivered) - (len(self.used) - delivered))
+
+    def _questions(self, state: _State, plan: LadderPlan, free: Sequence[RungPlan]) -> Reasons:
+        """What to measure of few shots before the sizes of ``free`` rungs are settled."""
+        sizes, crfs = self.search.prediction.sizes, self.search.prediction.scale.crfs
+        room = math.floor(self.search.budget * self.search.asking * len(plan.points))
+        room -= len(self.used - plan.points)
+        asked = questions(state.corrected, free)
+        worth: dict[int, float] = {}
+        for question in asked:
+            worth[question.size] = worth.get(question.size, 0.0) + question.value
+        shots = len(self.known.title.shots)
+        wanted: Reasons = {}
+        for size in sorted(worth, key=lambda size: (-worth[size], size)):
+            if worth[size] * shots < self.search.price or room <= 0:
+                break
+            question = next(q for q in asked if q.size == size)
+            rung = free[question.rung]
+            own, other = (
+                (question.shot, self.known.title.point(of, float(crfs[column])))
+                for of, column in zip((rung.size, sizes[size]), question.columns, strict=True)
+            )
+            if other in self.used:
+                continue
+            why = (
+                f"may {sizes[size].height}p be better than {rung.size.height}p at "
+                f"{rung.rate / 1e3:.0f} kbit/s? expected {100 * question.expected:+.1f} % of "
+                f"its bits, give or take {100 * question.deviation:.1f}"
+            )
+            wanted |= {request: why for request in (own, other) if request not in self.used}
+            room -= 1
+        return wanted
+
+    def _moves(self, state: _State, settled: Sequence[RungPlan]) -> Reasons:
+        """What to encode in place of what is measured, best first, within the budget."""
+        shots = self.known.title.shots
+        offers: list[tuple[float, int, Reasons]] = []
+        for number, rung in enumerate(settled):
+            rate = f"{rung.rate / 1e3:.0f} kbit/s"
+            for size in self._allowed(settled, number):
+                best = at_slope_within(
+                    state.curves, self.known.profile, size, rung.slope, self._most(rung)
+                )
+                if isinstance(best, InfeasibleResult):
+                    continue
+                if size == rung.size:
+                    for shot, choice in enumerate(best.choices):
+                        if (shot, choice.point) not in self.used:
+                            gain = _gain(rung, [shot], best, shots)
+                            why = f"is expected to save {100 * gain:.2f} % of the rung at {rate}"
+                            offers.append((gain, number, {(shot, choice.point): why}))
+                else:
+                    requests = [r for r in _requests(best) if r not in self.used]
+                    if requests:
+                        gain = _gain(rung, range(len(shots)), best, shots)
+                        why = f"{size.height}p is expected to save {100 * gain:.1f} % at {rate}"
+                        offers.append((gain, number, dict.fromkeys(requests, why)))
+        offers.sort(
+            key=lambda offer: (-offer[0] / len(offer[2]), offer[1], *map(request_order, offer[2]))
+        )
+        room = self._room(len({r for rung in settled for r in _requests(rung)}))
+        wanted: Reasons = {}
+        for gain, _, offered in offers:
+            new = {r: why for r, why in offered.items() if r not in wanted}
+            pays = gain * len(shots) > self.search.price * len(offered)
+            if pays and len(wanted) + len(new) <= room:
+                wanted |= new
+        return wanted
+
+    def _allowed(self, settled: Sequence[RungPlan], number: int) -> list[Size]:
+        """Sizes that keep the ladder's sizes from falling."""
+        sizes = self.search.prediction.sizes
+        low = sizes.index(settled[number - 1].size) if number else 0
+        high = (
+            sizes.index(settled[number + 1].size) if number + 1 < len(settled) else len(sizes) - 1
+        )
+        return list(sizes[low : high + 1])
+
+    def _most(self, rung: RungPlan) -> float:
+        return rung.target_rate if self.known.profile.rates else math.inf
+
+    def _best_measured(self, state: _State, settled: Sequence[RungPlan]) -> list[RungPlan]:
+        """Each rung's best choice among measured points, at the slope that the title has there."""
+        rungs: list[RungPlan] = []
+        shots = self.known.title.shots
+        curves = self._measured_curves()
+        sizes = self.search.prediction.sizes
+        lowest = 0
+        for rung in settled:
+            slope = slope_at(state.curves, rung.size, rung.bits)
+            best = replace(rung, slope=slope)
+            for size in (s for s in curves if lowest <= sizes.index(s)):
+                found = at_slope_within(
+                    self._title_curves({size: curves[size]}),
+                    self.known.profile,
+                    size,
+                    slope,
+                    self._most(rung),
+                )
+                if isinstance(found, InfeasibleResult):
+                    continue
+                ratio = found.rate / rung.rate
+                if size != rung.size and not 0.8 < ratio < 1.25:
+                    continue
+                if slope > 0 and _gain(best, range(len(shots)), found, shots) > 0:
+                    best = found
+            if not rungs or (best.bits > rungs[-1].bits and best.quality > rungs[-1].quality):
+                rungs.append(replace(best, target_rate=rung.target_rate))
+                lowest = sizes.index(best.size)
+        return rungs
+
+    def _measured_curves(self) -> dict[Size, tuple[MeasuredPoints, ...]]:
+        """Of every size at which all shots are measured."""
+        shots = self.known.title.shots
+        cells: dict[Size, list[dict[float, Measurement]]] = {}
+        for shot, point in self.used:
+            of = cells.setdefault(Size(point.width, point.height), [{} for _ in shots])
+            of[shot][point.crf] = self.known.measurements[shot, point]
+        return {
+            size: tuple(map(MeasuredPoints, (s.frames for s in shots), cells[size]))
+            for size in self.search.prediction.sizes
+            if size in cells and all(cells[size])
+        }
+
+    def _as_measured(self, rung: RungPlan) -> RungPlan:
+        """The rung with what was measured in place of what was expected."""
+        title = self.known.title
+        choices = []
+        for shot, choice in enumerate(rung.choices):
+            made = self.known.measurements[shot, choice.point]
+            choices.append(Choice(float(made.bits), made.quality, choice.point))
+        bits = sum(choice.bits for choice in choices)
+        seconds = float(sum(shot.seconds(title.frame_rate) for shot in title.shots))
+        total = sum(shot.frames * c.quality for shot, c in zip(title.shots, choices, strict=True))
+        return replace(
+            rung,
+            choices=tuple(choices),
+            bits=bits,
+            rate=bits / seconds,
+            quality=total / sum(shot.frames for shot in title.shots),
+        )
+
+
+def _gain(rung: RungPlan, of: Iterable[int], other: RungPlan, shots: Sequence[Shot]) -> float:
+    """What ``other``'s choices for some shots are better by, as a share of the rung's bits."""
+    total = 0.0
+    for shot in of:
+        old, new = rung.choices[shot], other.choices[shot]
+        total += shots[shot].frames * (new.quality - old.quality) / rung.slope - (
+            new.bits - old.bits
+        )
+    return total / rung.bits
+
+
+def _requests(rung: RungPlan) -> list[Request]:
+    return [(shot, choice.point) for shot, choice in enumerate(rung.choices)]
+
+
+def _next(free: Sequence[RungPlan], settled: Sequence[RungPlan]) -> list[RungPlan]:
+    """Which rungs to settle in this round: the middle, then those around it, then all."""
+    if not settled:
+        return [free[len(free) // 2]]
+    if len(settled) > 1:
+        return list(free)
+    below = [rung for rung in free if rung.rate < settled[0].rate]
+    above = [rung for rung in free if rung.rate > settled[0].rate]
+    return [side[len(side) // 2] for side in (below, above) if side]

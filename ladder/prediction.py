@@ -1,0 +1,207 @@
+"""Curves of a title that a model predicted, corrected by what has been measured of it.
+
+A :class:`TitlePrediction` is made once, before any encode. :func:`correct` conditions it on
+measurements: every measured point is exactly itself, everything else moves by what the measurement
+says about it (:mod:`ladder.complexity.residuals`). The curves that come out are
+:class:`PredictedCurve`, another type than measured ones, and each of their candidates says whether
+it was measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from encoder.media import OperatingPoint, Shot
+from ladder.complexity.residuals import (
+    QUALITY,
+    RATE,
+    Cells,
+    Posterior,
+    ResidualModel,
+    ShotResiduals,
+    believe,
+)
+from ladder.complexity.scale import Floats, censored, unwarp, warp
+from ladder.curves import CRF_STEP, Candidate, Measurement
+from ladder.profiles import Size
+
+Request = tuple[int, OperatingPoint]
+
+
+@dataclass(frozen=True, slots=True)
+class CrfScale:
+    """The CRFs that a prediction covers."""
+
+    low: float
+    high: float
+    ends: tuple[float, float]
+    """CRFs at the places -1 and 1 of the codec's scale."""
+
+    @property
+    def crfs(self) -> Floats:
+        """Multiples of the CRF step from lowest to highest."""
+        first, last = math.ceil(self.low / CRF_STEP), math.floor(self.high / CRF_STEP)
+        return np.arange(first, last + 1, dtype=np.float64) * CRF_STEP
+
+    def place(self, crf: Floats | float) -> Floats:
+        """On the codec's scale; any shape."""
+        middle, half = sum(self.ends) / 2, (self.ends[1] - self.ends[0]) / 2
+        return np.asarray((np.asarray(crf, dtype=np.float64) - middle) / half)
+
+
+@dataclass(frozen=True, slots=True)
+class TitlePrediction:
+    """Expected curves of every shot at every size, and how far to trust them."""
+
+    sizes: tuple[Size, ...]
+    """Smallest first; the last is the title's own."""
+    scale: CrfScale
+    rate: Floats
+    """Natural logarithm of bits per pixel, shape ``[shots, sizes, crfs]``."""
+    quality: Floats
+    """Warped (:func:`ladder.complexity.scale.warp`), the same shape."""
+    residuals: ResidualModel
+    model: str = ""
+    """Identity of the weights."""
+
+    def size_place(self, size: Size) -> float:
+        """Base-2 logarithm of a size's linear scale against the title's own."""
+        own = self.sizes[-1]
+        return 0.5 * math.log2(size.width * size.height / (own.width * own.height))
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedCurve:
+    """One shot at one size, as far as is known: some points measured, the others predicted."""
+
+    frames: int
+    candidates: tuple[Candidate, ...]
+    """By ascending CRF."""
+
+    def points(self, step: float = CRF_STEP) -> tuple[Candidate, ...]:
+        """All candidates, whatever ``step``: a prediction has one spacing."""
+        return self.candidates
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectedTitle:
+    """A prediction after conditioning. Arrays have the shape ``[shots, sizes, crfs]``."""
+
+    prediction: TitlePrediction
+    shots: tuple[Shot, ...]
+    bits: Floats
+    """Expected; exact where measured."""
+    quality: Floats
+    """Expected; exact where measured."""
+    measured: np.ndarray
+    """Whether."""
+    posterior: Posterior
+
+    def curves(self, handicap: float = 0.0) -> Mapping[Size, tuple[PredictedCurve, ...]]:
+        """By size, one curve per shot. Points that are not measured count ``1 + handicap`` times
+        their bits: what a new encode must save at least to be worth making."""
+        crfs = self.prediction.scale.crfs.tolist()
+        bits = np.where(self.measured, self.bits, self.bits * (1 + handicap))
+        return {
+            size: tuple(
+                PredictedCurve(
+                    shot.frames,
+                    tuple(
+                        map(
+                            Candidate,
+                            crfs,
+                            bits[number, place].tolist(),
+                            self.quality[number, place].tolist(),
+                            self.measured[number, place].tolist(),
+                        )
+                    ),
+                )
+                for number, shot in enumerate(self.shots)
+            )
+            for place, size in enumerate(self.prediction.sizes)
+        }
+
+
+def correct(
+    prediction: TitlePrediction,
+    shots: Sequence[Shot],
+    measurements: Mapping[Request, Measurement],
+) -> CorrectedTitle:
+    """Condition ``prediction`` on ``measurements`` (those at its sizes and CRFs).
+
+    A score that is cut off at an end of the scale says nothing where the prediction lies beyond
+    that end as well.
+    """
+    places = {(size.width, size.height): number for number, size in enumerate(prediction.sizes)}
+    crfs = prediction.scale.crfs
+    first = crfs[0]
+    measured = np.zeros(prediction.rate.shape, dtype=bool)
+    observed: list[list[tuple[int, int, Measurement]]] = [[] for _ in shots]
+    for (shot, point), found in measurements.items():
+        size = places.get((point.width, point.height))
+        column = round((point.crf - first) / CRF_STEP)
+        if size is None or not 0 <= column < len(crfs) or crfs[column] != point.crf:
+            continue
+        measured[shot, size, column] = True
+        observed[shot].append((size, column, found))
+    size_places = np.array([prediction.size_place(size) for size in prediction.sizes])
+    place = prediction.scale.place(crfs)
+    pixels = np.array([size.width * size.height for size in prediction.sizes], dtype=np.float64)
+    seen = [
+        _residuals(
+            prediction, number, shot, sorted(points, key=lambda p: p[:2]), size_places, place
+        )
+        for number, (shot, points) in enumerate(zip(shots, observed, strict=True))
+    ]
+    posterior = believe(prediction.residuals, seen)
+    grid_place = np.tile(place, len(size_places))
+    grid_size = np.repeat(size_places, len(place))
+    count = len(grid_place)
+    cells = Cells(np.tile(grid_place, 2), np.tile(grid_size, 2), np.repeat([RATE, QUALITY], count))
+    bits, quality = np.empty(measured.shape), np.empty(measured.shape)
+    for number, of in enumerate(shots):
+        moved = posterior.mean(number, cells).reshape(2, len(size_places), len(place))
+        per_pixel = np.exp(prediction.rate[number] + moved[RATE])
+        bits[number] = per_pixel * pixels[:, None] * of.frames
+        quality[number] = unwarp(prediction.quality[number] + moved[QUALITY])
+        for size, column, found in observed[number]:
+            bits[number, size, column] = found.bits
+            quality[number, size, column] = found.quality
+    return CorrectedTitle(prediction, tuple(shots), bits, quality, measured, posterior)
+
+
+def _residuals(
+    prediction: TitlePrediction,
+    number: int,
+    shot: Shot,
+    points: Sequence[tuple[int, int, Measurement]],
+    size_places: Floats,
+    place: Floats,
+) -> ShotResiduals:
+    """Measured minus predicted, for every number that says something."""
+    if not points:
+        empty = np.empty(0)
+        return ShotResiduals(Cells(empty, empty, np.empty(0, dtype=np.intp)), empty)
+    sizes = np.array([size for size, _, _ in points])
+    columns = np.array([column for _, column, _ in points])
+    own = prediction.sizes
+    pixels = np.array([own[size].width * own[size].height * shot.frames for size in sizes])
+    rate = np.log(np.array([found.bits for _, _, found in points]) / pixels)
+    scores = np.array([found.quality for _, _, found in points])
+    rate_left = rate - prediction.rate[number, sizes, columns]
+    quality_left = warp(scores) - prediction.quality[number, sizes, columns]
+    # Beyond the end that the score is cut off at, the prediction may be right.
+    telling = np.sign(quality_left) != -censored(scores)
+    telling |= censored(scores) == 0
+    cells = Cells(
+        np.concatenate([place[columns], place[columns][telling]]),
+        np.concatenate([size_places[sizes], size_places[sizes][telling]]),
+        np.concatenate([np.full(len(sizes), RATE), np.full(int(telling.sum()), QUALITY)]).astype(
+            np.intp
+        ),
+    )
+    return ShotResiduals(cells, np.concatenate([rate_left, quality_left[telling]]))
