@@ -9,15 +9,18 @@ from pathlib import Path
 
 from cluster.keys import key
 from cluster.measuring import Request
+from cluster.setup import Setup
 from cluster.stages import Measured, MeasuredEncode
 from cluster.store import Store
 from cluster.title import Title
 from encoder import ffmpeg
 from encoder.errors import ToolFailed, VerificationFailed
+from encoder.media import Shot
 from encoder.package import audio, layout
 from encoder.package.verify import ExpectedSegment, VerifyReport, verify_package
 from encoder.package.write import write_package
 from ladder.document import Cell, Measurements, Quality, Rung, Segment, ShotRow
+from ladder.prediction import TitlePrediction
 from vmaf.pool import pool
 
 FRAME_HASHES = "frames.hash"
@@ -210,27 +213,53 @@ def document_rungs(
     ]
 
 
+def predicted_quality(
+    prediction: TitlePrediction | None, shots: Sequence[Shot], requests: Sequence[Request]
+) -> float | None:
+    """Mean quality that was expected of a rung's encodes before anything was measured."""
+    if prediction is None:
+        return None
+    expected = [prediction.expected(shot, point) for shot, point in requests]
+    frames = [shot.frames for shot in shots]
+    total = sum(n * e.quality for n, e in zip(frames, expected, strict=True) if e is not None)
+    return round(total / sum(frames), 4)
+
+
 def measurements(
-    title: Title, known: Mapping[Request, Measured], recipe: str, model: str
+    title: Title,
+    known: Mapping[Request, Measured],
+    setup: Setup,
+    reasons: Mapping[Request, str],
 ) -> Measurements:
     """All that was measured, as ``measurements.json`` has it."""
-    return Measurements(
-        title_id=title.id,
-        recipe=recipe,
-        quality_model=model,
-        shots=[
-            ShotRow(start_frame=shot.start, end_frame=shot.end, cuts=list(shot.cuts))
-            for shot in title.shots
-        ],
-        cells=[
+    cells = []
+    for (shot, point), made in sorted(known.items(), key=lambda item: item[0]):
+        expected = setup.prediction.expected(shot, point) if setup.prediction else None
+        cells.append(
             Cell(
                 shot=shot,
                 width=point.width,
                 height=point.height,
                 crf=point.crf,
                 bytes=made.num_bytes,
-                quality=round(made.mean_quality[model], 4),
+                quality=round(made.mean_quality[setup.model], 4),
+                predicted_bytes=(
+                    round(expected.bits_per_frame * title.shots[shot].frames / 8)
+                    if expected
+                    else None
+                ),
+                predicted_quality=round(expected.quality, 4) if expected else None,
+                reason=reasons.get((shot, point)),
             )
-            for (shot, point), made in sorted(known.items(), key=lambda item: item[0])
+        )
+    return Measurements(
+        title_id=title.id,
+        recipe=setup.recipe.name,
+        quality_model=setup.model,
+        weights=setup.prediction.model if setup.prediction else None,
+        shots=[
+            ShotRow(start_frame=shot.start, end_frame=shot.end, cuts=list(shot.cuts))
+            for shot in title.shots
         ],
+        cells=cells,
     )

@@ -21,7 +21,6 @@ from cluster.title import find_title, open_title
 from encoder.media import OperatingPoint
 from encoder.recipes import typical_cpu_seconds
 from ladder.profiles import Profile, Size
-from ladder.search import Measure
 from vmaf import models
 
 
@@ -62,9 +61,8 @@ def plan_run(
     ):
         source = open_title(options.source, workdir)
         title = find_title(options.source, source, store, executor or InlineExecutor(), report)
-        setup = set_up(options, title)
-        step = setup.search.step(known_to_search(setup, {}))
-        requests = step.requests if isinstance(step, Measure) else ()
+        setup = set_up(options, title, store, executor or InlineExecutor(), report)
+        requests = setup.search.outlook(known_to_search(setup, {}))
         missing = [
             (shot, point)
             for shot, point in requests

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version as distribution_version
 from pathlib import Path
@@ -22,6 +22,7 @@ from cluster.deliver import (
     ChosenRung,
     document_rungs,
     measurements,
+    predicted_quality,
     rung_names,
     sound,
     verify_directory,
@@ -103,26 +104,27 @@ def run_title(
         running = executor or DaskExecutor(workers=options.workers, scheduler=options.scheduler)
         try:
             title = find_title(options.source, source, store, running, report)
-            setup = set_up(options, title)
+            setup = set_up(options, title, store, running, report)
             measurer = Measurer(title, (setup.model,), store, running, report)
-            found = _search(setup, measurer)
-            return _deliver(options, setup, found, measurer, clock)
+            found, reasons = _search(setup, measurer)
+            return _deliver(options, setup, found, reasons, measurer, clock)
         finally:
             if owned:
                 running.close()
 
 
-def _search(setup: Setup, measurer: Measurer) -> Done:
-    """Measure what the search asks for until it is done.
+def _search(setup: Setup, measurer: Measurer) -> tuple[Done, dict[Request, str]]:
+    """Measure what the search asks for until it is done; and why each was asked for.
 
     Raises:
         Infeasible: the constraints cannot be kept.
     """
     number = 0
+    reasons: dict[Request, str] = {}
     while True:
         step = setup.search.step(known_to_search(setup, measurer.known))
         if isinstance(step, Done):
-            return step
+            return step, reasons
         if isinstance(step, InfeasibleResult):
             raise Infeasible(
                 f"no ladder keeps the constraint {step.constraint!r}: {step.detail}",
@@ -130,12 +132,19 @@ def _search(setup: Setup, measurer: Measurer) -> Done:
                 shots=step.shots,
             )
         number += 1
-        measurer.report(events.Round(number, len(step.requests)))
+        reasons |= step.reasons
+        why = "; ".join(dict.fromkeys(step.reasons.values()))
+        measurer.report(events.Round(number, len(step.requests), why))
         measurer.measure(step.requests, stage=f"encode {number}")
 
 
 def _deliver(
-    options: RunOptions, setup: Setup, found: Done, measurer: Measurer, clock: _Clock
+    options: RunOptions,
+    setup: Setup,
+    found: Done,
+    reasons: Mapping[Request, str],
+    measurer: Measurer,
+    clock: _Clock,
 ) -> RunResult:
     title, store, report, plan = setup.title, measurer.store, measurer.report, found.plan
     chosen_requests: list[list[Request]] = [
@@ -158,7 +167,7 @@ def _deliver(
         ChosenRung(
             name=name,
             slope=rung.slope,
-            predicted_quality=None,
+            predicted_quality=predicted_quality(setup.prediction, title.shots, requests),
             encodes=tuple(measurer.encode(request) for request in requests),
         )
         for name, rung, requests in zip(names, plan.rungs, chosen_requests, strict=True)
@@ -177,7 +186,8 @@ def _deliver(
             tool=ffmpeg.version(),
             quality_model=setup.model,
             search=SearchFacts(
-                mode=options.search,
+                mode=setup.search.name,
+                weights=setup.prediction.model if setup.prediction else None,
                 encodes=len(grid),
                 delivered_encodes=len(delivered),
                 grid_encodes=len(setup.sizes)
@@ -185,7 +195,8 @@ def _deliver(
                 * len(setup.profile.crf_grid[setup.recipe.codec]),
             ),
             locked_cost=LockedCost(
-                bd_rate_percent=getattr(cost.bd_rate, "percent", None), basis="measured"
+                bd_rate_percent=getattr(cost.bd_rate, "percent", None),
+                basis="predicted" if setup.prediction else "measured",
             )
             if cost is not None
             else None,
@@ -198,7 +209,7 @@ def _deliver(
         report(events.StageProgress("verify", len(rungs), len(rungs)))
         (directory / "ladder.json").write_text(ladder.to_json())
         (directory / "measurements.json").write_text(
-            measurements(title, grid, setup.recipe.name, setup.model).to_json()
+            measurements(title, grid, setup, reasons).to_json()
         )
         (directory / "prefetch.json").write_text(build_prefetch(ladder, written).to_json())
         run = _run_document(options, ladder, measurer, verified.cpu_seconds, clock)
@@ -234,6 +245,7 @@ def _run_document(
             "heights": list(options.heights) if options.heights else None,
             "policy": options.policy,
             "also": list(options.also),
+            "weights": str(options.weights.resolve()) if options.weights else None,
         },
         "encoded_now": costs.encoded,
         "scored_now": costs.scored,

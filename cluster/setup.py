@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster import events
+from cluster.executor import Executor
 from cluster.measuring import Request
+from cluster.predicting import packaged_weights, predict_title
 from cluster.stages import Measured
+from cluster.store import Store
 from cluster.title import Title
 from encoder.errors import BadInput
 from encoder.recipes import Recipe, recipe
 from ladder.curves import Measurement
+from ladder.predict import PredictSearch
+from ladder.prediction import TitlePrediction
 from ladder.profiles import Profile, Size, load_profile, rung_sizes
 from ladder.rungs import Policy
 from ladder.search import ExhaustiveSearch, Known, Search, TitleShape
@@ -22,8 +28,10 @@ STORE_VARIABLE = "SHOTLADDER_STORE"
 """Where the store is, unless a run says otherwise."""
 
 
-SEARCHES: Mapping[str, Callable[[], Search]] = {"exhaustive": ExhaustiveSearch}
-"""By the name that ``--search`` takes."""
+SEARCHES = ("predict", "sparse", "exhaustive")
+"""What ``--search`` takes."""
+SPARSE_EVERY = 3
+"""CRFs of the grid that the sparse search measures: 14, 26, 38 and 46 for x264."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +40,7 @@ class RunOptions:
 
     source: Path
     out: Path
-    search: str = "exhaustive"
+    search: str = "predict"
     codec: str = "x264"
     preset: str = "medium"
     profile: str = "default"
@@ -46,6 +54,8 @@ class RunOptions:
     """Address of a running Dask scheduler instead of local workers."""
     also: tuple[str, ...] = ()
     """Quality models measured on delivered segments beside the title's own."""
+    weights: Path | None = None
+    """Of the complexity model, instead of those that come with the product."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,8 @@ class Setup:
     search: Search
     policy: Policy
     title: Title
+    prediction: TitlePrediction | None
+    """What the search starts from, where it predicts."""
 
 
 def default_store() -> Path:
@@ -79,6 +91,8 @@ def check_options(options: RunOptions) -> None:
     load_profile(options.profile)
     if options.search not in SEARCHES:
         raise BadInput(f"no search {options.search!r}; choose one of {', '.join(SEARCHES)}")
+    if options.weights is not None and not options.weights.is_file():
+        raise BadInput(f"no weights at {options.weights}; `shotladder train` makes them")
     if options.policy != "locked":
         raise BadInput(
             f"policy {options.policy!r} cannot be packaged yet; use 'locked' "
@@ -88,11 +102,16 @@ def check_options(options: RunOptions) -> None:
         models.check(model)
 
 
-def set_up(options: RunOptions, title: Title) -> Setup:
-    """Resolve checked options against a title.
+def set_up(
+    options: RunOptions, title: Title, store: Store, executor: Executor, report: events.Report
+) -> Setup:
+    """Resolve checked options against a title, and predict its curves where the search does.
+
+    Without usable weights the sparse search takes over, and a warning says so; weights that were
+    named have to be usable.
 
     Raises:
-        BadInput: no height that was asked for fits the title.
+        BadInput: no height that was asked for fits the title, or the weights named are unusable.
     """
     profile = load_profile(options.profile)
     reference = title.reference
@@ -102,15 +121,37 @@ def set_up(options: RunOptions, title: Title) -> Setup:
             f"none of the heights asked for fits a source of {reference.width}x{reference.height}"
         )
     chosen = recipe(options.codec, options.preset)
+    model = models.default_model(min(reference.width, reference.height), reference.frame_rate)
+    prediction = None
+    if options.search == "predict":
+        grid = profile.crf_grid[chosen.codec]
+        weights = options.weights or packaged_weights()
+        try:
+            prediction = predict_title(
+                title, sizes, chosen.name, model, (grid[0], grid[-1]), weights, store, executor
+            )
+        except BadInput as error:
+            if options.weights is not None:
+                raise
+            report(events.Warned(f"{error.message}; the sparse search takes over"))
     return Setup(
         recipe=chosen,
         profile=profile,
         sizes=sizes,
-        model=models.default_model(min(reference.width, reference.height), reference.frame_rate),
-        search=SEARCHES[options.search](),
+        model=model,
+        search=_search(options.search, prediction),
         policy=options.policy,
         title=title,
+        prediction=prediction,
     )
+
+
+def _search(name: str, prediction: TitlePrediction | None) -> Search:
+    if name == "exhaustive":
+        return ExhaustiveSearch()
+    if prediction is None:
+        return ExhaustiveSearch(every=SPARSE_EVERY)
+    return PredictSearch(prediction)
 
 
 def known_to_search(setup: Setup, found: Mapping[Request, Measured]) -> Known:

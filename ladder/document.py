@@ -55,7 +55,9 @@ class SearchFacts(Document):
     """What was encoded to find the ladder."""
 
     mode: str
-    """``exhaustive`` or ``predict``."""
+    """``predict``, ``sparse`` or ``exhaustive``."""
+    weights: str | None = None
+    """Identity of the complexity model's weights; None where nothing was predicted."""
     encodes: int
     """Distinct operating points of shots that were encoded and measured."""
     delivered_encodes: int
@@ -145,6 +147,11 @@ class Cell(Document):
     crf: float
     bytes: int
     quality: float
+    predicted_bytes: int | None = None
+    """As expected before anything of the title was measured; None where nothing was predicted."""
+    predicted_quality: float | None = None
+    reason: str | None = None
+    """Why the search asked for it, in words."""
 
 
 class ShotRow(Document):
@@ -164,6 +171,8 @@ class Measurements(Document):
     title_id: str
     recipe: str
     quality_model: str
+    weights: str | None = None
+    """Identity of the complexity model's weights; None where nothing was predicted."""
     shots: list[ShotRow]
     cells: list[Cell]
 

@@ -54,6 +54,11 @@ class PredictSearch:
         """As in ``--search``."""
         return "predict"
 
+    def outlook(self, known: Known) -> tuple[Request, ...]:
+        """What the ladder would be if every prediction were right."""
+        plan = _Run(self, known).first_plan()
+        return () if isinstance(plan, InfeasibleResult) else tuple(sorted(plan.points))
+
     def step(self, known: Known) -> Step:
         """The rungs by and by, then what pays to move, then the ladder."""
         run = _Run(self, known)
@@ -89,6 +94,10 @@ class _Run:
     known: Known
     used: set[Request] = field(default_factory=set)
     """What the search has asked for so far; nothing else is looked at."""
+
+    def first_plan(self) -> LadderPlan | InfeasibleResult:
+        """The ladder on the prediction alone."""
+        return solve(self._state().curves, self.known.profile, self.known.policy)
 
     def rounds(self) -> Generator[Reasons, None, Done | InfeasibleResult]:
         """Yields what to measure; goes on when it is in ``used``."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -72,6 +73,25 @@ class TitlePrediction:
         """Base-2 logarithm of a size's linear scale against the title's own."""
         own = self.sizes[-1]
         return 0.5 * math.log2(size.width * size.height / (own.width * own.height))
+
+    def expected(self, shot: int, point: OperatingPoint) -> Expected | None:
+        """What one operating point of a shot is expected to give; None outside of what was
+        predicted."""
+        column = round((point.crf - float(self.scale.crfs[0])) / CRF_STEP)
+        sizes = [(size.width, size.height) for size in self.sizes]
+        inside = 0 <= column < len(self.scale.crfs) and (point.width, point.height) in sizes
+        if not inside or self.scale.crfs[column] != point.crf:
+            return None
+        at = shot, sizes.index((point.width, point.height)), column
+        bits = math.exp(self.rate[at]) * point.width * point.height
+        return Expected(bits, float(unwarp(self.quality[at])))
+
+
+class Expected(NamedTuple):
+    """An encode before it is made."""
+
+    bits_per_frame: float
+    quality: float
 
 
 @dataclass(frozen=True, slots=True)

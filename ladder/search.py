@@ -86,6 +86,10 @@ class Search(Protocol):
         """What to do next; pure, and the same for the same set of measurements."""
         ...
 
+    def outlook(self, known: Known) -> tuple[Request, ...]:
+        """What it is going to measure as far as can be said now, for an estimate of the cost."""
+        ...
+
 
 def full_grid(title: TitleShape, profile: Profile) -> tuple[Request, ...]:
     """Every shot at every size and every CRF of the profile's grid for the title's codec."""
@@ -133,6 +137,8 @@ def measured_title(
 class ExhaustiveSearch:
     """Measure the whole grid, solve, measure what was chosen; repeat until nothing is new.
 
+    With ``every`` over 1 the grid is thinner: the sparse search, for where nothing is predicted.
+
     The choice falls on points between the grid's, and measuring them moves the curves a little,
     so the solution can move once more. After ``rounds`` solutions the choice is limited to what
     has been measured. Rounds are replayed from the grid at every step: that is what makes the
@@ -140,15 +146,26 @@ class ExhaustiveSearch:
     """
 
     rounds: int = 4
+    every: int = 1
+    """Which CRFs of the profile's grid: every one, or every second... and always both ends."""
 
     @property
     def name(self) -> str:
         """As in ``--search``."""
-        return "exhaustive"
+        return "exhaustive" if self.every == 1 else "sparse"
+
+    def outlook(self, known: Known) -> tuple[Request, ...]:
+        """The grid."""
+        return self._grid(known)
+
+    def _grid(self, known: Known) -> tuple[Request, ...]:
+        grid = known.profile.crf_grid[known.title.codec]
+        kept = {*grid[:: self.every], grid[-1]}
+        return tuple(r for r in full_grid(known.title, known.profile) if r[1].crf in kept)
 
     def step(self, known: Known) -> Step:
         """The grid first, then what the ladder would deliver, then the ladder."""
-        used = set(full_grid(known.title, known.profile))
+        used = set(self._grid(known))
         for solved in range(self.rounds + 1):
             missing = used - known.measurements.keys()
             if missing:

@@ -82,10 +82,19 @@ def run(
         str,
         typer.Option(
             metavar="NAME",
-            help="How operating points are found: `exhaustive` measures every size and CRF of "
-            "the grid.",
+            help="How operating points are found: `predict` encodes what the complexity model "
+            "expects the ladder to be and corrects that; `exhaustive` measures every size and CRF "
+            "of the grid; `sparse` every third CRF.",
         ),
-    ] = "exhaustive",
+    ] = "predict",
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Weights of the complexity model, instead of those that come with the product.",
+            show_default=False,
+        ),
+    ] = None,
     codec: Annotated[str, typer.Option(metavar="NAME", help="`x264`.")] = "x264",
     preset: Annotated[
         str, typer.Option(metavar="NAME", help="Of the encoder, `ultrafast` to `veryslow`.")
@@ -139,6 +148,7 @@ def run(
         workers=workers,
         scheduler=scheduler,
         also=tuple(also or ()),
+        weights=weights,
     )
     report = announced(context.obj, "plan" if plan else "run", source)
     from cluster.cli import views

@@ -7,6 +7,7 @@ something else gives a prediction that looks like any other.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ from encoder.errors import BadInput
 from encoder.features import FEATURES_VERSION
 from ladder.complexity.inputs import CRF_ENDS, INPUT_NAMES, ShotInputs, place_of, vector
 from ladder.complexity.network import CurveNetworks, ramps
-from ladder.complexity.residuals import ResidualModel
+from ladder.complexity.residuals import TERMS, ResidualModel
 from ladder.complexity.scale import Floats
 from ladder.prediction import CrfScale, TitlePrediction
 from ladder.profiles import Size
@@ -31,7 +32,14 @@ from ladder.profiles import Size
 FORMAT: Final = "shotladder/complexity/1"
 CLIP = 4.0
 """Standard deviations at which an input is cut off: beyond, nothing was learned."""
-_RESIDUALS = ("title", "bends", "shot", "local", "noise")
+_RESIDUALS: Final = {
+    "title": (2 * TERMS, 2 * TERMS),
+    "bends": (2,),
+    "shot": (2 * TERMS, 2 * TERMS),
+    "local": (2,),
+    "noise": (2,),
+}
+"""Fields of a :class:`ResidualModel`, and their shapes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +176,11 @@ class ComplexityModel:
             temporary.write_bytes(self.to_bytes())
             temporary.replace(path)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
             raise BadInput(
                 f"{path} cannot be written ({error.strerror}); name another place"
             ) from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def load_model(path: Path) -> ComplexityModel:
@@ -189,38 +197,52 @@ def load_model(path: Path) -> ComplexityModel:
             own = json.loads((file.metadata() or {}).get("shotladder", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise BadInput(f"the weights {path} are damaged ({str(error)[:80]})") from error
+        raise BadInput(f"the weights {path} are damaged ({_line(error)})") from error
+    own = own if isinstance(own, dict) else {}
     if own.get("format") != FORMAT:
         raise BadInput(f"{path} holds {own.get('format') or 'no weights of ours'}, not {FORMAT}")
-    if own["features_version"] != FEATURES_VERSION or own["inputs"] != list(INPUT_NAMES):
+    if own.get("features_version") != FEATURES_VERSION or own.get("inputs") != list(INPUT_NAMES):
         raise BadInput(
-            f"the weights {path} are for features version {own['features_version']}, this is "
+            f"the weights {path} are for features version {own.get('features_version')}, this is "
             f"version {FEATURES_VERSION}; train again"
         )
     bad = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
     if bad:
         raise BadInput(f"the weights {path} have values that are no numbers in {bad[0]}")
-    qualities = tuple(own["qualities"])
-    networks = CurveNetworks(own["members"], len(INPUT_NAMES), 1 + len(qualities))
-    prefix = "networks."
     try:
-        networks.load_state_dict(
-            {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        )
-        return ComplexityModel(
-            networks=networks.eval(),
-            scale=InputScale(
-                *(tensors[f"inputs.{name}"].numpy() for name in ("unit", "centre", "spread"))
-            ),
-            offsets=tensors["offsets"].numpy(),
-            qualities=qualities,
-            residuals={
-                quality: ResidualModel(
-                    **{name: tensors[f"residuals.{quality}.{name}"].numpy() for name in _RESIDUALS}
-                )
-                for quality in qualities
-            },
-            facts=own["facts"],
-        )
-    except (KeyError, RuntimeError) as error:
-        raise BadInput(f"the weights {path} are not whole ({str(error)[:80]})") from error
+        return _model(own, tensors)
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise BadInput(f"the weights {path} are not whole ({_line(error)})") from error
+
+
+def _model(own: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> ComplexityModel:
+    """The model of a file's metadata and tensors; all kinds of errors where they do not fit."""
+    inputs, qualities, prefix = len(INPUT_NAMES), tuple(own["qualities"]), "networks."
+    networks = CurveNetworks(own["members"], inputs, 1 + len(qualities))
+    networks.load_state_dict(
+        {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    )
+
+    def array(name: str, *shape: int) -> Floats:
+        if tensors[name].shape != shape:
+            raise ValueError(f"{name} is {list(tensors[name].shape)}, not {list(shape)}")
+        return np.asarray(tensors[name].numpy())
+
+    return ComplexityModel(
+        networks=networks.eval(),
+        scale=InputScale(*(array(f"inputs.{n}", inputs) for n in ("unit", "centre", "spread"))),
+        offsets=array("offsets", 1 + len(qualities)),
+        qualities=qualities,
+        residuals={
+            quality: ResidualModel(
+                **{n: array(f"residuals.{quality}.{n}", *s) for n, s in _RESIDUALS.items()}
+            )
+            for quality in qualities
+        },
+        facts={**own["facts"], "recipes": list(own["facts"]["recipes"])},
+    )
+
+
+def _line(error: Exception) -> str:
+    """What went wrong, short and on one line."""
+    return " ".join(str(error).split())[:80]
