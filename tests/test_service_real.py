@@ -25,7 +25,8 @@ def test_a_title_from_submission_to_playback_across_a_kill(tmp_path: Path) -> No
     with service(tmp_path / "s", stub=False, slots=1) as one:
         source = make(TITLE, one.sources / "film.mp4")
         url = {"SHOTLADDER_URL": one.url, "SHOTLADDER_TOKEN": one.token}
-        line = ("submit", source, "--external-id", "film-1", "--preset", "ultrafast")
+        line = ("submit", source, "--external-id", "film-1", "--preset", "ultrafast",
+                "--search", "exhaustive")  # fmt: skip
         ended = shell(*line, **url)
         assert ended.returncode == 0, ended.stderr
         job_id = ended.stdout.strip()
@@ -43,15 +44,14 @@ def test_a_title_from_submission_to_playback_across_a_kill(tmp_path: Path) -> No
         done = json.loads(ended.stdout.splitlines()[-1])["result"]["job"]
         assert (done["id"], done["state"], done["attempts"]) == (job_id, "succeeded", 2)
 
-        run_inline(source, tmp_path / "direct", tmp_path / "store")
+        run_inline(source, tmp_path / "direct", tmp_path / "store", search="exhaustive")
         package = one.data / "packages" / done["result"]["package"][:2] / done["result"]["package"]
         assert contents(package) == contents(tmp_path / "direct")
         with one.client() as client:
             assert client.prefetch("film-1") == read_prefetch(tmp_path / "direct")
             # A plan of the same costs nothing: everything is in the store.
-            plan = client.wait(
-                client.submit(source, kind="plan", options=JobOptions(preset="ultrafast")).id
-            )
+            options = JobOptions(preset="ultrafast", search="exhaustive")
+            plan = client.wait(client.submit(source, kind="plan", options=options).id)
             assert plan.result is not None
             assert plan.result.plan is not None
             assert plan.result.plan["cached_encodes"] == plan.result.plan["grid_encodes"] > 0
