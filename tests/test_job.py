@@ -136,6 +136,7 @@ def test_what_a_package_holds(finished: Finished) -> None:
         "manifest.mpd",
         "ladder.json",
         "measurements.json",
+        "prefetch.json",
         "run.json",
         "video",
         "audio",

@@ -324,6 +324,14 @@ def test_a_new_delivery_replaces_and_the_old_lives_for_the_grace_period(
     assert client.title("again").versions[1].removed_at is not None
 
 
+def test_a_new_delivery_sees_the_artwork_that_it_replaces(
+    running: ServiceProcess, client: Client
+) -> None:
+    published(running, client, "lineage", artwork='{"pool": 1}')
+    published(running, client, "lineage", cut=2)
+    assert client.artwork("lineage") == {"after": {"pool": 1}}
+
+
 def test_a_takedown_leaves_an_audit_line_and_nothing_else(
     running: ServiceProcess, client: Client
 ) -> None:

@@ -162,6 +162,7 @@ class Runner:
         folder = self.library.root / "work" / _folder_name(job.id, job.lease)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
+        self._lay_out_before(job, folder / "out")
         work = Work(
             kind=job.kind,
             source=job.path,
@@ -185,6 +186,18 @@ class Runner:
             raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _lay_out_before(self, job: Claimed, out: Path) -> None:
+        """Put what the run replaces where it looks for it: artwork keeps its names from one
+        delivery of a title to the next."""
+        current = self.library.current(job.title)
+        if job.kind != "run" or current is None or current.version is None:
+            return
+        before = self.library.folder(current.package)
+        if (before / "artwork.json").exists():
+            out.mkdir()
+            for name in ("ladder.json", "artwork.json"):
+                shutil.copyfile(before / name, out / name)
 
     def _follow(self, slot: _Slot, job: Claimed, work: Work) -> None:
         pipe = self._process(slot)

@@ -34,7 +34,7 @@ class Work:
     """Where it is known from an earlier attempt."""
     options: JobOptions
     out: Path
-    """Folder for the package, new."""
+    """Folder for the package: new, or with the documents of the package that it replaces."""
     stores: Path
     """Folder with one store per content."""
     workers: int | None
