@@ -1,0 +1,407 @@
+"""Deliver and correct, driven to its end over titles whose truth is a formula.
+
+What the prediction is off by is drawn from the very covariances that the search believes in,
+unless a test wants it worse.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import math
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from complexity_synthetic import Measuring, prediction_of, residual_model
+from ladder_synthetic import SHOTS, SIZES, measure, shape
+
+from encoder.media import OperatingPoint
+from ladder.constraints import CapSet, InfeasibleResult, leaky_bucket_caps, peak_rate_caps
+from ladder.curves import MeasuredPoints, Measurement
+from ladder.predict import PredictSearch
+from ladder.prediction import TitlePrediction
+from ladder.profiles import Profile, Size, load_profile
+from ladder.rungs import LadderPlan, TitleCurves, solve_at_rates
+from ladder.search import Done, Known, Measure, Request, TitleShape
+
+TITLE = shape(SHOTS[:6], SIZES[:3])
+LEVEL = 0.1
+"""Errors of about 10 % in rate: what a fair model makes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """Where a search ended."""
+
+    step: Done | InfeasibleResult
+    measurements: dict[Request, Measurement]
+    asked: tuple[frozenset[Request], ...]
+    reasons: dict[Request, str]
+
+    @property
+    def plan(self) -> LadderPlan:
+        assert isinstance(self.step, Done)
+        return self.step.plan
+
+    @property
+    def requested(self) -> frozenset[Request]:
+        return frozenset().union(*self.asked)
+
+    @property
+    def extra(self) -> int:
+        return len(self.requested - self.plan.points)
+
+
+def drive(
+    search: PredictSearch,
+    start: Known,
+    measuring: Measuring = measure,
+    seed: int | None = None,
+) -> Outcome:
+    """Carry out steps. With a seed, results arrive in random order, a part at a time, and the
+    search is asked again after each part, as after a kill."""
+    order = random.Random(seed)
+    measurements = dict(start.measurements)
+    asked, reasons = [], {}
+    for _ in range(400):
+        step = search.step(dataclasses.replace(start, measurements=measurements))
+        if not isinstance(step, Measure):
+            return Outcome(step, measurements, tuple(asked), reasons)
+        assert step.requests
+        assert not measurements.keys() & set(step.requests)
+        assert set(step.reasons) == set(step.requests)
+        reasons |= step.reasons
+        requests = list(step.requests)
+        if seed is not None:
+            order.shuffle(requests)
+            requests = requests[: order.randint(1 + len(requests) // 3, len(requests))]
+        asked.append(frozenset(requests))
+        results = [*measurements.items(), *((r, measuring(r)) for r in requests)]
+        if seed is not None:
+            order.shuffle(results)
+        measurements = dict(results)
+    raise AssertionError("it does not end")
+
+
+def known(
+    title: TitleShape | None = None, profile: Profile | None = None, source_bits: int | None = None
+) -> Known:
+    title = dataclasses.replace(title or TITLE, source_bits=source_bits)
+    return Known(title, profile or load_profile(), "locked", {})
+
+
+def search_for(title: TitleShape, seed: int | None, level: float = LEVEL, **options: float):  # type: ignore[no-untyped-def]
+    return PredictSearch(predicted(title, seed, level), **options)
+
+
+@functools.cache
+def predicted(title: TitleShape, seed: int | None, level: float = LEVEL) -> TitlePrediction:
+    return prediction_of(title, residual_model(level), seed)
+
+
+@functools.cache
+def usual(seed: int) -> Outcome:
+    return drive(search_for(TITLE, seed), known())
+
+
+@functools.cache
+def truth(title: TitleShape, measuring: Measuring = measure) -> TitleCurves:
+    crfs = [14 + n / 2 for n in range(65)]
+    return TitleCurves(
+        title.frame_rate,
+        title.recipe,
+        title.shots,
+        {
+            size: tuple(
+                MeasuredPoints(
+                    shot.frames, {crf: measuring((n, title.point(size, crf))) for crf in crfs}
+                )
+                for n, shot in enumerate(title.shots)
+            )
+            for size in title.sizes
+        },
+    )
+
+
+def losses(plan: LadderPlan, title: TitleShape) -> list[float]:
+    """Of each rung: (J* - J) / (slope x bits*), with all that there is measured."""
+    best = solve_at_rates(truth(title), [rung.rate * (1 + 1e-9) for rung in plan.rungs])
+    assert isinstance(best, LadderPlan)
+    frames = sum(shot.frames for shot in title.shots)
+    return [
+        ((yard.quality - rung.quality) * frames / yard.slope - (yard.bits - rung.bits)) / yard.bits
+        for rung, yard in zip(plan.rungs, best.rungs, strict=True)
+        if yard.slope > 0
+    ]
+
+
+def check_ladder(outcome: Outcome, title: TitleShape, profile: Profile) -> None:
+    """What holds for every ladder, however wrong the prediction was."""
+    plan = outcome.plan
+    assert plan.rungs
+    assert plan.points <= outcome.measurements.keys()
+    assert plan.points <= outcome.requested
+    seconds = float(sum(shot.seconds(title.frame_rate) for shot in title.shots))
+    frames = sum(shot.frames for shot in title.shots)
+    for rung in plan.rungs:
+        assert len(rung.choices) == len(title.shots)
+        for shot, choice in enumerate(rung.choices):
+            made = outcome.measurements[shot, choice.point]
+            assert (choice.bits, choice.quality) == (made.bits, made.quality)
+            assert (choice.point.width, choice.point.height) == rung.size
+            assert choice.point.recipe == title.recipe
+        assert rung.bits == sum(choice.bits for choice in rung.choices)
+        assert rung.rate == pytest.approx(rung.bits / seconds)
+        total = sum(s.frames * c.quality for s, c in zip(title.shots, rung.choices, strict=True))
+        assert rung.quality == pytest.approx(total / frames)
+    for below, above in itertools.pairwise(plan.rungs):
+        assert above.bits > below.bits
+        assert above.quality > below.quality
+        assert title.sizes.index(above.size) >= title.sizes.index(below.size)
+    assert_constraints(plan, title, profile)
+
+
+def assert_constraints(plan: LadderPlan, title: TitleShape, profile: Profile) -> None:
+    durations = tuple(shot.seconds(title.frame_rate) for shot in title.shots)
+    target = math.ceil(max(durations))
+    for rung in plan.rungs:
+        bits = np.array([choice.bits for choice in rung.choices])
+        if profile.rates and rung is not plan.rungs[-1]:
+            assert rung.rate <= rung.target_rate * (1 + 1e-9)
+            assert rung.target_rate in profile.rates
+        if profile.source_cap and title.source_bits is not None:
+            assert rung.bits <= title.source_bits
+        if profile.floor is not None:
+            assert min(choice.quality for choice in rung.choices) >= profile.floor
+        if profile.peak_ratio is not None:
+            peak = profile.peak_ratio * max(rung.rate, rung.target_rate) * (1 + 1e-6)
+            caps: tuple = peak_rate_caps(durations, target, peak)  # type: ignore[type-arg]
+            if profile.vbv_seconds is not None:
+                caps += leaky_bucket_caps(durations, peak, peak * profile.vbv_seconds)
+            assert not CapSet(caps, len(bits)).violations(bits)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_delivered_point_is_measured_and_the_ladder_rises(seed: int) -> None:
+    check_ladder(usual(seed), TITLE, load_profile())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_extra_encodes_stay_within_the_budget_and_what_questions_may_take(seed: int) -> None:
+    outcome, search = usual(seed), search_for(TITLE, seed)
+    # A question measures a shot at both sizes, and none of it may be delivered in the end.
+    most = search.budget * (1 + 2 * search.asking)
+    assert outcome.extra <= most * len(outcome.plan.points)
+
+
+def test_over_titles_it_loses_little_for_few_extra_encodes() -> None:
+    lost = [float(np.mean(losses(usual(seed).plan, TITLE))) for seed in range(4)]
+    extra = [usual(seed).extra / len(usual(seed).plan.points) for seed in range(4)]
+    assert np.mean(lost) < 0.02
+    assert max(lost) < 0.06
+    assert np.mean(extra) <= 0.25
+
+
+def test_every_measurement_has_a_reason_that_people_can_read() -> None:
+    outcome = usual(0)
+    assert outcome.requested == set(outcome.reasons)
+    for reason in outcome.reasons.values():
+        assert "nan" not in reason
+        assert "inf" not in reason
+        assert "\n" not in reason
+    assert any("wanted by the rung at" in reason for reason in outcome.reasons.values())
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_order_of_arrival_and_kills_do_not_change_the_plan(seed: int) -> None:
+    plain = usual(1)
+    other = drive(search_for(TITLE, 1), known(), seed=seed)
+    assert len(other.asked) > len(plain.asked)  # it was interrupted
+    assert other.plan == plain.plan
+    assert other.requested == plain.requested
+
+
+def test_a_search_that_is_asked_again_says_the_same_and_changes_nothing() -> None:
+    outcome, search = usual(2), search_for(TITLE, 2)
+    start = dataclasses.replace(known(), measurements=outcome.measurements)
+    before = dict(outcome.measurements)
+    assert search.step(start) == search.step(start) == outcome.step
+    assert outcome.measurements == before
+    first = search.step(known())
+    assert isinstance(first, Measure)
+    assert set(first.requests) == outcome.asked[0]
+
+
+def test_measurements_left_by_other_jobs_do_not_change_the_plan() -> None:
+    plain, title = usual(3), TITLE
+    others: dict[Request, Measurement] = {}
+    for shot in range(len(title.shots)):
+        for size in title.sizes:
+            for crf in (14.0, 17.0, 24.5, 31.0, 38.5, 46.0):
+                request = (shot, title.point(size, crf))
+                if request not in plain.requested:
+                    others[request] = Measurement(measure(request).bits // 3, 99.0)  # tempting
+        others[shot, OperatingPoint("x264-veryslow", 640, 360, 22.0)] = Measurement(1000, 99.0)
+    start = dataclasses.replace(known(), measurements=others)
+    other = drive(search_for(title, 3), start, seed=5)
+    assert other.plan == plain.plan
+    assert other.requested == plain.requested
+
+
+def test_what_was_measured_before_is_not_asked_for_again() -> None:
+    plain = usual(3)
+    some = dict(list(plain.measurements.items())[::2])
+    start = dataclasses.replace(known(), measurements=some)
+    other = drive(search_for(TITLE, 3), start)
+    assert other.plan == plain.plan
+    assert other.requested == plain.requested - some.keys()
+
+
+def test_with_a_perfect_prediction_nothing_extra_is_encoded_and_nothing_lost() -> None:
+    title = TITLE
+    search = PredictSearch(prediction_of(title, residual_model(1e-3)))
+    outcome = drive(search, known())
+    check_ladder(outcome, title, load_profile())
+    assert outcome.extra == 0
+    assert max(losses(outcome.plan, title)) < 0.002
+
+
+def test_without_a_budget_what_is_delivered_is_all_that_is_encoded() -> None:
+    for seed in range(2):
+        outcome = drive(search_for(TITLE, seed, budget=0.0), known())
+        check_ladder(outcome, TITLE, load_profile())
+        assert outcome.extra == 0
+
+
+def test_a_budget_buys_a_better_ladder() -> None:
+    poor, rich = [], []
+    for seed in range(4):
+        bad = predicted(TITLE, seed, 0.3)
+        for budget, lost in ((0.0, poor), (0.2, rich)):
+            outcome = drive(PredictSearch(bad, budget=budget), known())
+            lost += losses(outcome.plan, TITLE)
+    assert np.mean(rich) < 0.6 * np.mean(poor)
+
+
+BAD: dict[str, Callable[[TitleShape], TitlePrediction]] = {
+    "twice the rate that it takes": lambda title: prediction_of(
+        title, residual_model(LEVEL), bias=(-math.log(2), 0.0)
+    ),
+    "half the rate that it takes": lambda title: prediction_of(
+        title, residual_model(LEVEL), bias=(math.log(2), 0.0)
+    ),
+    "far too good": lambda title: prediction_of(title, residual_model(LEVEL), bias=(0.0, -1.5)),
+    "far too poor": lambda title: prediction_of(title, residual_model(LEVEL), bias=(0.0, 1.5)),
+    "unlike any title": lambda title: prediction_of(title, residual_model(LEVEL), 4, scale=27.0),
+}
+
+
+@pytest.mark.parametrize("how", BAD)
+def test_however_bad_the_prediction_only_measured_points_are_delivered(how: str) -> None:
+    title = TITLE
+    outcome = drive(PredictSearch(BAD[how](title)), known())
+    check_ladder(outcome, title, load_profile())
+    search = PredictSearch(BAD[how](title))
+    most = search.budget * (1 + 2 * search.asking)
+    assert outcome.extra <= most * len(outcome.plan.points)
+
+
+@pytest.mark.parametrize("profile", ["constrained", "archive"])
+def test_ladders_of_other_profiles(profile: str) -> None:
+    of = load_profile(profile)
+    check_ladder(drive(search_for(TITLE, 0), known(profile=of)), TITLE, of)
+
+
+unchecked = pytest.mark.xfail(
+    strict=True, reason="a settled rung is not held to its constraints once it is measured"
+)
+
+
+def binding(**changes: float) -> Profile:
+    return dataclasses.replace(load_profile(), **changes)  # type: ignore[arg-type]
+
+
+@unchecked
+@pytest.mark.parametrize(
+    "profile",
+    [
+        load_profile("replace-fixed"),
+        binding(peak_ratio=1.15),
+        binding(peak_ratio=1.2, vbv_seconds=0.5),
+        binding(floor=75.0),
+    ],
+    ids=["listed rates", "peak", "buffer", "floor"],
+)
+def test_constraints_that_bind_are_kept_by_what_was_measured(profile: Profile) -> None:
+    for seed in range(3):
+        outcome = drive(search_for(TITLE, seed), known(profile=profile))
+        check_ladder(outcome, TITLE, profile)
+
+
+@unchecked
+@pytest.mark.parametrize("how", ["half the rate that it takes", "unlike any title"])
+def test_listed_rates_are_kept_however_bad_the_prediction(how: str) -> None:
+    of = load_profile("replace-fixed")
+    check_ladder(drive(PredictSearch(BAD[how](TITLE)), known(profile=of)), TITLE, of)
+
+
+@unchecked
+def test_no_rung_takes_more_than_the_source() -> None:
+    for seed, share in itertools.product(range(3), (0.3, 0.5, 0.8)):
+        start = known(source_bits=round(share * usual(seed).plan.rungs[-1].bits))
+        outcome = drive(search_for(TITLE, seed), start)
+        assert any("source" in note for note in outcome.plan.notes)
+        check_ladder(outcome, start.title, start.profile)
+
+
+@pytest.mark.parametrize(
+    ("shots", "sizes"),
+    [
+        (SHOTS[:1], SIZES[:3]),
+        (SHOTS[:2], SIZES[:3]),
+        (SHOTS, SIZES[:1]),
+        (SHOTS[2:3], SIZES[:1]),
+        (((1, 1.0), (144, 0.7)), SIZES[:2]),
+    ],
+)
+def test_few_shots_and_few_sizes(
+    shots: tuple[tuple[int, float], ...], sizes: tuple[Size, ...]
+) -> None:
+    title = shape(shots, sizes)
+    measuring = functools.partial(measure, shots=shots)
+    search = PredictSearch(prediction_of(title, residual_model(LEVEL), 0, measuring))
+    check_ladder(drive(search, known(title), measuring), title, load_profile())
+
+
+def test_infeasible_before_anything_is_encoded() -> None:
+    of = dataclasses.replace(load_profile(), floor=99.9)
+    step = search_for(TITLE, 0).step(known(profile=of))
+    assert isinstance(step, InfeasibleResult)
+    assert step.constraint == "worst shot"
+    step = search_for(TITLE, 0).step(known(source_bits=100))
+    assert isinstance(step, InfeasibleResult)
+    assert step.constraint == "source rate"
+
+
+@pytest.mark.xfail(strict=True, reason="infeasible by a prediction is taken for infeasible")
+def test_a_floor_that_was_thought_out_of_reach_is_not_given_up_unmeasured() -> None:
+    """The prediction is far too low; the truth keeps the floor."""
+    of = binding(floor=82.0)
+    assert isinstance(drive(search_for(TITLE, None), known(profile=of)).step, Done)
+    pessimist = prediction_of(TITLE, residual_model(LEVEL), bias=(0.0, 1.5))
+    outcome = drive(PredictSearch(pessimist), known(profile=of))
+    assert isinstance(outcome.step, Done)
+
+
+def test_a_title_of_many_shots() -> None:
+    kinds = random.Random(0)
+    shots = tuple((kinds.randint(24, 140), kinds.uniform(0.4, 2.5)) for _ in range(30))
+    title = shape(shots, SIZES[:2])
+    measuring = functools.partial(measure, shots=shots)
+    search = PredictSearch(prediction_of(title, residual_model(LEVEL), 1, measuring))
+    outcome = drive(search, known(title), measuring)
+    check_ladder(outcome, title, load_profile())
+    assert outcome.extra <= 0.25 * len(outcome.plan.points)
