@@ -130,17 +130,17 @@ def write_package(folder: Path, seed: str, **more: Any) -> None:
         (folder / "artwork.json").write_text(artwork)
 
 
-def perform_stub(work: Work, store: Path, report: events.Report) -> Mapping[str, Any]:
+def perform_stub(work: Work, source: Path, store: Path, report: events.Report) -> Mapping[str, Any]:
     """In place of the main job: does what the source says, in JSON.
 
     ``seconds`` it takes; ``fail`` is an error's message; ``die`` so many times, leaving a mark.
     Every start is a line in ``ledger`` beside the stores.
     """
-    asked = json.loads(work.source.read_text())
+    asked = json.loads(source.read_text())
     store.mkdir(parents=True, exist_ok=True)
     (store / "made").write_text("something that was made of the source")
     with (work.stores.parent / "ledger").open("a") as ledger:
-        ledger.write(f"{work.source.name}\n")
+        ledger.write(f"{source.name}\n")
     marks = len(list(store.glob("died-*")))
     if marks < asked.get("die", 0):
         (store / f"died-{marks}").touch()
@@ -158,7 +158,7 @@ def perform_stub(work: Work, store: Path, report: events.Report) -> Mapping[str,
         shutil.rmtree(work.out)
     if work.kind == "plan":
         return {"plan": {"frames": 1}}
-    write_package(work.out, work.source.read_text(), artwork=asked.get("artwork"))
+    write_package(work.out, source.read_text(), artwork=asked.get("artwork"))
     return {"run": {"encoded_now": 1}}
 
 
@@ -263,6 +263,7 @@ def main() -> None:
         ServiceOptions(
             data=Path(data),
             roots=(Path(sources),),
+            source_urls=tuple(asked.get("source_urls", ())),
             port=int(port),
             slots=int(slots),
             grace_seconds=float(grace),

@@ -157,6 +157,21 @@ def test_a_source_that_changes_under_way(running: ServiceProcess, client: Client
         client.wait(one.id)
 
 
+def test_a_source_that_changes_while_it_is_worked_on(
+    running: ServiceProcess, client: Client
+) -> None:
+    source = running.source("edited.json", seconds=2)
+    job = client.submit(source)
+    while client.job(job.id).progress is None:
+        time.sleep(0.05)
+    os.utime(source, (7, 7))
+    done = client.wait(job.id)
+    assert done.failure is not None
+    assert "has changed" in done.failure.message
+    with pytest.raises(NotThere):
+        client.title(done.title)
+
+
 def test_a_process_that_dies_is_tried_again_but_not_for_ever(
     running: ServiceProcess, client: Client
 ) -> None:
@@ -409,7 +424,7 @@ def test_writing_needs_a_token(running: ServiceProcess) -> None:
         ("file:///etc/passwd", 403, "not under a folder"),
         ("file:///etc%2Fpasswd", 403, "not under a folder"),
         ("file://elsewhere/etc/passwd", 403, "absolute path"),
-        ("http://169.254.169.254/latest", 403, "absolute path"),
+        ("http://169.254.169.254/latest", 403, "not under a folder or URL"),
         ("concat:/etc/passwd", 403, "absolute path"),
         ("relative.mp4", 403, "absolute path"),
         ("{root}/link-out", 403, "not under a folder"),
@@ -442,6 +457,14 @@ def test_requests_that_are_none(running: ServiceProcess) -> None:
     assert "JSON" in problem(post(b"{"), 422)
     assert "source" in problem(post(b"{}"), 422)
     assert "Extra" in problem(post(b'{"source": "/x", "colour": 1}'), 422)
+    source = str(running.source("asked.json"))
+    for name, says in (("codec", "x264"), ("preset", "medium"), ("profile", "default"),
+                       ("search", "predict"), ("also", "vmaf")):  # fmt: skip
+        options = {name: ["nonsense"] if name == "also" else "nonsense"}
+        asked = json.dumps({"source": source, "options": options}).encode()
+        detail = problem(post(asked), 422)  # said before there is a job
+        assert "nonsense" in detail
+        assert says in detail
     assert "65536" in problem(post(b" " * 70_000), 413)
     assert problem(http.get(f"{running.url}/v1/nothing"), 404)
     answer = http.put(f"{running.url}/v1/jobs")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from cluster.service.database import Base, Database
 from cluster.service.documents import Failure, Submission
-from cluster.service.jobs import Claimed, Jobs
+from cluster.service.jobs import MOST_WEBHOOKS, Jobs
+from cluster.service.leases import Claimed
 from cluster.service.sources import Found
-from encoder.errors import Busy, Conflict, LeaseLost
+from encoder.errors import Busy, Conflict, LeaseLost, StoreUnusable
 
 
 class Clock:
@@ -29,7 +31,7 @@ class Clock:
 
 
 def found(name: str, stamp: str = "1") -> Found:
-    return Found(f"file:///m/{name}", Path("/m") / name, 10, stamp)
+    return Found(f"file:///m/{name}", 10, stamp)
 
 
 def asked(name: str, **more: Any) -> Submission:
@@ -140,6 +142,54 @@ def test_who_waits_for_a_failure_runs_itself(jobs: Jobs) -> None:
     jobs.fail(a, Failure(error="E", message="m"))
     again = claimed(jobs)
     assert jobs.learn_content(again, "1" * 64) == (None, None)
+
+
+def test_who_waits_lends_its_priority(jobs: Jobs) -> None:
+    jobs.submit(asked("a", priority=-5), found("a"), "me")
+    a = claimed(jobs)
+    jobs.learn_content(a, "1" * 64)
+    jobs.submit(asked("b", priority=9), found("b"), "me")
+    assert jobs.learn_content(claimed(jobs), "1" * 64) == (None, a.id)
+    jobs.submit(asked("c", priority=3), found("c"), "me")
+    jobs.release(a, "preempted")
+    assert [claimed(jobs).title for _ in range(2)] == ["a", "c"]
+
+
+def test_who_asks_again_is_heard(jobs: Jobs) -> None:
+    hooks = [f"https://hooks.example/{number}" for number in range(20)]
+    later, soon = "2031-01-01T00:00:00Z", "2030-01-01T00:00:00Z"
+    jobs.submit(asked("a", webhook=hooks[0], deadline=later), found("a"), "me")
+    again, merged = jobs.submit(
+        asked("a", webhook=hooks[1], deadline=soon, priority=4), found("a"), "you"
+    )
+    assert merged
+    assert again.webhooks == hooks[:2]
+    assert (again.priority, again.deadline) == (4, datetime(2030, 1, 1, tzinfo=UTC))
+    jobs.submit(asked("a", webhook=hooks[1], deadline=later), found("a"), "you")
+    job = claimed(jobs)
+    jobs.succeed(job, lambda session, row: {"version": 1, "package": "p"})
+    assert owed(jobs) == hooks[:2]
+    jobs.submit(asked("a", webhook=hooks[2]), found("a"), "they")  # which has ended by now
+    assert owed(jobs) == hooks[:3]
+    for hook in hooks[:MOST_WEBHOOKS]:
+        jobs.submit(asked("a", webhook=hook), found("a"), "me")
+    with pytest.raises(Conflict, match="webhooks"):
+        jobs.submit(asked("a", webhook=hooks[-1]), found("a"), "me")
+
+
+def owed(jobs: Jobs) -> list[str]:
+    with sqlite3.connect(jobs.database.path) as tables:
+        return [row[0] for row in tables.execute("select url from deliveries order by id")]
+
+
+def test_tables_that_cannot_be_used_are_said_so(tmp_path: Path) -> None:
+    database = Database(tmp_path / "jobs.db")
+    with sqlite3.connect(tmp_path / "jobs.db") as tables:
+        tables.execute("drop table deliveries")
+        tables.execute("drop table jobs")
+    with pytest.raises(StoreUnusable, match="cannot be used now"):
+        Jobs(database).submit(asked("a"), found("a"), "me")
+    database.close()
 
 
 def test_a_full_queue_says_so(jobs: Jobs) -> None:

@@ -32,7 +32,7 @@ class Shelf:
 
     def begin(self, title: str, seed: str) -> tuple[str, object]:
         self._count += 1
-        found = Found(f"file:///m/{seed}", Path("/m"), 1, str(self._count))
+        found = Found(f"file:///m/{seed}", 1, str(self._count))
         self.jobs.submit(Submission(source="/m", external_id=title), found, "ann")
         job = self.jobs.claim("me")
         assert job is not None
@@ -46,8 +46,8 @@ class Shelf:
         out = self.folder / "work" / "out"
         shutil.rmtree(out, ignore_errors=True)
         write_package(out, seed, **more)
-        with self.library.locked():
-            package, documents = self.library.admit(out)
+        with self.library.files.locked():
+            package, documents = self.library.files.admit(out)
             self.jobs.succeed(
                 job,  # type: ignore[arg-type]
                 lambda session, row: self.library.publish(session, row, package, documents),
@@ -110,16 +110,16 @@ def test_a_segment_that_two_packages_share_is_one_file(shelf: Shelf) -> None:
     two = shelf.publish("two", "same", artwork='{"a": 2}')
     assert one != two
     segment = "video/v1-180p/00000.m4s"
-    first, second = (shelf.library.folder(package) / segment for package in (one, two))
+    first, second = (shelf.library.files.folder(package) / segment for package in (one, two))
     assert first.samefile(second)
     digest = hashlib.sha256(first.read_bytes()).hexdigest()
     shelf.library.withdraw("one", "ann", shelf.jobs)
     assert not first.exists()
-    path = shelf.library.media(digest)
+    path = shelf.library.files.media(digest)
     assert path is not None
     assert path.read_bytes() == second.read_bytes()
     shelf.library.withdraw("two", "ann", shelf.jobs)
-    assert shelf.library.media(digest) is None
+    assert shelf.library.files.media(digest) is None
 
 
 def test_an_older_delivery_that_ends_later_never_becomes_current(shelf: Shelf) -> None:
@@ -149,8 +149,8 @@ def test_another_process_sees_what_is_published_and_withdrawn(shelf: Shelf) -> N
     other.refresh()
     current = other.current("film")
     assert current is not None
-    assert other.bundles.get(package).form("ladder") is not None
-    assert other.bundles.get(package).form("report") is None
+    assert other.files.bundles.get(package).form("ladder") is not None
+    assert other.files.bundles.get(package).form("report") is None
     shelf.library.withdraw("film", "ann", shelf.jobs)
     other.refresh()
     current = other.current("film")
@@ -184,11 +184,11 @@ def test_a_package_that_was_never_published_is_dropped(shelf: Shelf) -> None:
     before = shelf.files()
     out = shelf.folder / "work" / "out"
     write_package(out, "one")
-    package, _ = shelf.library.admit(out)
+    package, _ = shelf.library.files.admit(out)
     assert before < shelf.files()
     assert shelf.library.drop_unpublished([kept]) == 0
     assert shelf.library.drop_unpublished() == 1
-    assert not shelf.library.folder(package).exists()
+    assert not shelf.library.files.folder(package).exists()
     assert shelf.files() == before
 
 
@@ -197,7 +197,7 @@ def test_a_package_without_its_row_is_taken_in_again(shelf: Shelf) -> None:
     begun = shelf.begin("film", "one")
     out = shelf.folder / "work" / "out"
     write_package(out, "one")
-    package, _ = shelf.library.admit(out)
-    shelf.library.bundles.path(package).unlink()
+    package, _ = shelf.library.files.admit(out)
+    shelf.library.files.bundles.path(package).unlink()
     assert shelf.finish(begun) == package
-    assert shelf.library.bundles.get(package).form("start/4/0") is not None
+    assert shelf.library.files.bundles.get(package).form("start/4/0") is not None

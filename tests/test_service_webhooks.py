@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
+import socketserver
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from cluster.service import webhooks
+from cluster.service.database import Database, DeliveryRow
+from cluster.service.documents import Submission
+from cluster.service.jobs import Jobs
+from cluster.service.sources import Found
 from cluster.service.webhooks import WebhookPolicy, sign, verify
 from encoder.errors import BadInput
 from tests.service_material import SECRET, service
@@ -111,12 +118,61 @@ def test_the_allow_list(url: str, fine: bool) -> None:
 @pytest.mark.parametrize(
     "address",
     ["127.0.0.1", "10.0.0.1", "192.168.1.1", "172.16.0.1", "169.254.169.254", "0.0.0.0", "::1",
-     "fe80::1", "fc00::1", "::ffff:127.0.0.1", "100.64.0.1", "224.0.0.1", "localhost"],
+     "fe80::1", "fc00::1", "::ffff:127.0.0.1", "100.64.0.1", "224.0.0.1", "localhost",
+     "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "2001:0:7f00:1::"],
 )  # fmt: skip
 def test_private_addresses_are_refused(address: str) -> None:
     with pytest.raises(BadInput, match="not a public address"):
-        WebhookPolicy(("*",), secret=SECRET).address(address, 80)
-    assert WebhookPolicy(("*",), private=True, secret=SECRET).address(address, 80)
+        WebhookPolicy(("*",), secret=SECRET).addresses(address, 80)
+    assert WebhookPolicy(("*",), private=True, secret=SECRET).addresses(address, 80)
+
+
+@pytest.mark.parametrize("address", ["93.184.215.14", "2606:4700::1111", "64:ff9b::5db8:d70e"])
+def test_public_addresses_are_not(address: str) -> None:
+    assert WebhookPolicy(("*",), secret=SECRET).addresses(address, 80) == [address]
+
+
+@pytest.mark.parametrize(
+    ("said", "note"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 4096, "200 OK"),  # and more without an end
+        (b"HTTP/1.1 2", "no answer within 1 s"),
+        (b"HTTP/1.1 200 OK\r\nX: y", "no answer within 1 s"),
+    ],
+)
+def test_a_receiver_that_does_not_end_holds_up_nobody(
+    said: bytes, note: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "TIMEOUT_SECONDS", 1.0)
+    database = Database(tmp_path / "jobs.db")
+    jobs = Jobs(database)
+
+    class Dribbler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65536)
+            with contextlib.suppress(OSError):
+                self.request.sendall(said)
+                while True:
+                    time.sleep(0.1)
+                    self.request.sendall(said[-1:])
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Dribbler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever).start()
+        host = f"127.0.0.1:{server.server_address[1]}"
+        asked = Submission(source="/m/a", external_id="a", webhook=f"http://{host}/")
+        job, _ = jobs.submit(asked, Found("file:///m/a", 1, "1"), "me")
+        jobs.cancel(job.id)
+        policy = WebhookPolicy((host,), private=True, secret=SECRET)
+        began = time.monotonic()
+        assert webhooks.Webhooks(database, policy).deliver_due() == 1
+        assert time.monotonic() - began < 8
+        server.shutdown()
+    with database.reading() as session:
+        (row,) = session.scalars(select(DeliveryRow))
+        assert row.said == note
+        assert row.state == ("delivered" if note.startswith("2") else "waiting")
+    database.close()
 
 
 def test_a_signature_is_for_a_time() -> None:

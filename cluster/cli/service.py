@@ -54,6 +54,16 @@ Sources = Annotated[
         show_default=False,
     ),
 ]
+SourceUrls = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--source-url",
+        metavar="URL",
+        help="Folder of a web server that sources may lie in, as `https://media.example/masters/`. "
+        "May be repeated.",
+        show_default=False,
+    ),
+]
 Slots = Annotated[int, typer.Option("--jobs", metavar="N", min=0, max=64, help="Jobs at once.")]
 Grace = Annotated[
     float,
@@ -75,6 +85,7 @@ DATA = Path("shotladder-service")
 def serve(
     data: Data = DATA,
     sources: Sources = None,
+    source_url: SourceUrls = None,
     host: Annotated[str, typer.Option(metavar="HOST", help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(metavar="PORT", min=0, max=65535, help="0 takes one that is free.")
@@ -134,6 +145,7 @@ def serve(
         ServiceOptions(
             data=data.absolute(),
             roots=tuple(root.absolute() for root in sources or ()),
+            source_urls=tuple(source_url or ()),
             host=host,
             port=port,
             tokens=tokens,

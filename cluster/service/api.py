@@ -9,7 +9,7 @@ from fastapi import APIRouter, FastAPI, Response
 
 from cluster.service import routes_jobs, routes_titles
 from cluster.service.context import READING, Parts, Service
-from cluster.service.documents import Health, Problem
+from cluster.service.documents import Health, Problem, Readiness
 from cluster.service.problems import answer_errors, documented
 from cluster.service.reading import Front
 
@@ -24,16 +24,16 @@ watching = APIRouter(tags=["operation"])
 @watching.get("/healthz", response_model=Health, summary="Does the process work?")
 async def healthy() -> Health:
     """That it answers."""
-    return Health(status="ok", queued=0, running=0)
+    return Health(status="ok")
 
 
 @watching.get(
-    "/readyz", response_model=Health, responses=documented(503), summary="Can it take work?"
+    "/readyz", response_model=Readiness, responses=documented(503), summary="Can it take work?"
 )
-def ready(service: Parts) -> Health:
+def ready(service: Parts) -> Readiness:
     """That its tables can be read; how much it has to do."""
     counts = service.jobs.counts()
-    return Health(status="ok", queued=counts.get("queued", 0), running=counts.get("running", 0))
+    return Readiness(status="ok", queued=counts.get("queued", 0), running=counts.get("running", 0))
 
 
 @watching.get(

@@ -199,6 +199,8 @@ class Client:
                 if self.job(job_id).state in TERMINAL:
                     return
             except Busy:
+                if time.monotonic() > given_up:
+                    raise
                 time.sleep(1.0)
             except httpx.HTTPError as error:
                 if time.monotonic() > given_up:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, Request, Security
@@ -15,6 +14,7 @@ from cluster.service.jobs import Jobs
 from cluster.service.library import Library
 from cluster.service.metrics import Metrics
 from cluster.service.reading import Reader
+from cluster.service.sources import Allowed
 from cluster.service.webhooks import WebhookPolicy
 
 
@@ -28,7 +28,7 @@ class Service:
     reader: Reader
     metrics: Metrics
     webhooks: WebhookPolicy
-    roots: tuple[Path, ...]
+    sources: Allowed
     streams: dict[str, int] = field(default_factory=lambda: {"open": 0})
     """How many clients follow events."""
 

@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import JSON, Connection, Engine, ForeignKey, Index, create_engine, event
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from encoder.errors import StoreUnusable
 
 BUSY_SECONDS = 30.0
 """How long a transaction waits for another's write lock."""
@@ -23,7 +26,7 @@ BUSY_SECONDS = 30.0
 class Base(DeclarativeBase):
     """All tables."""
 
-    type_annotation_map = {dict[str, Any]: JSON}  # noqa: RUF012 - SQLAlchemy's way to say it
+    type_annotation_map = {dict[str, Any]: JSON, list[str]: JSON}  # noqa: RUF012 - SQLAlchemy's way to say it
 
 
 class JobRow(Base):
@@ -43,7 +46,8 @@ class JobRow(Base):
     options: Mapped[dict[str, Any]]
     priority: Mapped[int]
     deadline: Mapped[float | None]
-    webhook: Mapped[str | None]
+    webhooks: Mapped[list[str]]
+    """Told when it has ended."""
     submitted_by: Mapped[str]
     created: Mapped[float]
     started: Mapped[float | None]
@@ -178,19 +182,41 @@ class Database:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Session]:
-        """A consistent view."""
-        with Session(self._engine) as session:
+        """A consistent view.
+
+        Raises:
+            StoreUnusable: the tables cannot be read.
+        """
+        with self._reached(), Session(self._engine) as session:
             yield session
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Session]:
-        """A transaction that has the write lock; committed at the end, undone by an error."""
-        with Session(self._writing, expire_on_commit=False) as session, session.begin():
+        """A transaction that has the write lock; committed at the end, undone by an error.
+
+        Raises:
+            StoreUnusable: the tables cannot be written.
+        """
+        with (
+            self._reached(),
+            Session(self._writing, expire_on_commit=False) as session,
+            session.begin(),
+        ):
             yield session
 
     def close(self) -> None:
         """Close connections."""
         self._engine.dispose()
+
+    @contextlib.contextmanager
+    def _reached(self) -> Iterator[None]:
+        try:
+            yield
+        except OperationalError as error:  # locked for too long, disk full, no permission
+            raise StoreUnusable(
+                f"the tables in {self.path} cannot be used now ({error.orig}); "
+                "see that the disk has room and that nothing else holds them"
+            ) from error
 
 
 def _engine(path: Path) -> Engine:

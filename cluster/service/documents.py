@@ -123,7 +123,8 @@ class Job(Answer):
     deadline: datetime | None
     late: bool
     """The deadline passed before the job had succeeded."""
-    webhook: str | None
+    webhooks: list[str]
+    """Told when it has ended: of all who asked for this job."""
     submitted_by: str
     created_at: datetime
     started_at: datetime | None
@@ -268,9 +269,14 @@ class AuditLine(Answer):
 
 
 class Health(Answer):
-    """Whether the service works."""
+    """Whether the process works."""
 
     status: Literal["ok"]
+
+
+class Readiness(Health):
+    """Whether the service can take work, and how much it has."""
+
     queued: int
     running: int
 

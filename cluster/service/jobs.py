@@ -10,68 +10,35 @@
                  v  |                                              v
               cancelled <------------------------------------------+
 
-Whoever runs a job holds a **lease** on it: a token that every later word about the job must bear,
-and a time until which it is good, which heartbeats move on. A runner that died (the kernel has let
-go of its lock) or fell silent loses its leases; the job is queued again and goes on from the
-store. What the loser still says is not heard.
+Here is the side of those who ask; :mod:`cluster.service.leases` is that of those who run.
 
 A job is told from others by its **identity** (title, source place, size, modification time,
-options): asking for the same twice gives the same job. Equal bytes under another name are found
-in the first stage, by **content**: the later job waits for the earlier and takes its package.
+options): asking for the same twice gives the same job.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
-from cluster.keys import canonical_json
-from cluster.service.database import Database, DeliveryRow, EventRow, IdempotencyRow, JobRow
-from cluster.service.documents import (
-    Failure,
-    Job,
-    JobOptions,
-    Outcome,
-    Progress,
-    State,
-    Submission,
-)
-from cluster.service.sources import Found, path_of
-from encoder.errors import BadInput, Busy, Conflict, LeaseLost, NotThere
+from cluster.service.database import Database, EventRow, IdempotencyRow, JobRow
+from cluster.service.documents import Job, State, Submission
+from cluster.service.leases import LEASE_SECONDS, Leases
+from cluster.service.sources import Found
+from cluster.service.transitions import digest, document, end, owe, tell
+from encoder.errors import BadInput, Busy, Conflict, NotThere
 
-LEASE_SECONDS = 20.0
-MOST_CRASHES = 3
-"""Of a job's own process: then it is the job that is ill."""
-MOST_LOST = 20
-"""Leases of one job that ran out: then it may be what kills its runners."""
 IDEMPOTENCY_SECONDS = 7 * 86400.0
-_ACTIVE = ("queued", "running")
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """A job that is ours to run until the lease ends."""
-
-    number: int
-    id: str
-    title: str
-    kind: str
-    path: Path
-    source_size: int
-    source_stamp: str
-    options: JobOptions
-    content_sha256: str | None
-    lease: str
-    priority: int
+MOST_WEBHOOKS = 16
+"""Of one job, which several may have asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +50,8 @@ class Filters:
     external_id: str | None = None
 
 
-class Jobs:
-    """The jobs of a service. Every method is one transaction."""
+class Jobs(Leases):
+    """The jobs of a service, for those who ask for them too. Every method is one transaction."""
 
     def __init__(
         self,
@@ -94,12 +61,8 @@ class Jobs:
         most_queued: int = 100_000,
         lease_seconds: float = LEASE_SECONDS,
     ) -> None:
-        self.database = database
-        self.clock = clock
+        super().__init__(database, clock=clock, lease_seconds=lease_seconds)
         self._most_queued = most_queued
-        self.lease_seconds = lease_seconds
-        self.on_queued: Callable[[], None] = lambda: None
-        """Called after a job was queued: a runner in this process need not wait for its turn."""
 
     # -- asking --------------------------------------------------------------------------------
 
@@ -117,7 +80,7 @@ class Jobs:
         """
         title = asked.external_id or derived_name(source.uri)
         options = asked.options.model_dump(mode="json")
-        identity = _digest([asked.kind, title, source.uri, source.size, source.stamp, options])
+        identity = digest([asked.kind, title, source.uri, source.size, source.stamp, options])
         now = self.clock()
         with self.database.writing() as session:
             if key is not None:
@@ -144,7 +107,7 @@ class Jobs:
                     options=options,
                     priority=asked.priority,
                     deadline=asked.deadline.timestamp() if asked.deadline else None,
-                    webhook=asked.webhook,
+                    webhooks=[asked.webhook] if asked.webhook else [],
                     submitted_by=actor,
                     created=now,
                     attempts=0,
@@ -155,8 +118,8 @@ class Jobs:
                 )
                 session.add(row)
                 session.flush()
-            elif row.state == "queued" and asked.priority > row.priority:
-                row.priority = asked.priority  # who asks again more urgently is heard
+            else:
+                _ask_again(session, row, asked, now)
             if key is not None:
                 session.merge(
                     IdempotencyRow(
@@ -197,6 +160,7 @@ class Jobs:
             (JobRow.state, filters.state),
             (JobRow.title, filters.title),
             (JobRow.external_id, filters.external_id),
+            (JobRow.title, filters.external_id),  # the same, and it has an index
         ):
             if wanted is not None:
                 query = query.where(column == wanted)
@@ -251,7 +215,7 @@ class Jobs:
     def request_cancel(self, session: Session, row: JobRow) -> None:
         """Part of a transaction: as :meth:`cancel`, of a job that has not ended."""
         if row.state == "queued":
-            self._end(session, row, "cancelled")
+            end(session, row, "cancelled", self.clock())
         elif row.state == "running":
             row.cancel_requested = True
 
@@ -269,7 +233,7 @@ class Jobs:
                     f"{job_id} is {row.state}; only jobs that failed or were cancelled are retried",
                     reason="job_not_ended",
                 )
-            identity = _digest(
+            identity = digest(
                 [row.kind, row.title, row.source, row.source_size, row.source_stamp, row.options]
             )
             other = session.scalar(select(JobRow).where(JobRow.identity == identity))
@@ -282,283 +246,10 @@ class Jobs:
             row.state, row.identity, row.cancel_requested = "queued", identity, False
             row.crashes = row.lost = 0
             row.finished = row.failure = row.result = row.progress = row.follows = None
-            self._tell(session, row, {"type": "queued", "reason": "retry"})
+            tell(session, row, {"type": "queued", "reason": "retry"}, self.clock())
             made = document(row, self.clock())
         self.on_queued()
         return made
-
-    # -- running -------------------------------------------------------------------------------
-
-    def claim(self, owner: str) -> Claimed | None:
-        """The next job in turn, now leased to ``owner``: by priority, deadline and age."""
-        other = aliased(JobRow)
-        waits = (
-            select(other.number)
-            .where(other.number == JobRow.follows, other.state.in_(_ACTIVE))
-            .exists()
-        )
-        turn = (
-            select(JobRow)
-            .where(JobRow.state == "queued", ~waits)
-            .order_by(
-                JobRow.priority.desc(), JobRow.deadline.asc().nulls_last(), JobRow.number.asc()
-            )
-            .limit(1)
-        )
-        with self.database.reading() as session:  # most often there is nothing to write
-            if session.scalar(turn) is None:
-                return None
-        now = self.clock()
-        with self.database.writing() as session:
-            row = session.scalar(turn)
-            if row is None:
-                return None
-            row.state, row.owner, row.lease = "running", owner, secrets.token_hex(16)
-            row.lease_until = now + self.lease_seconds
-            row.attempts += 1
-            row.started = row.started or now
-            row.follows = None
-            self._tell(session, row, {"type": "running", "attempt": row.attempts})
-            return Claimed(
-                number=row.number,
-                id=row.id,
-                title=row.title,
-                kind=row.kind,
-                path=path_of(row.source),
-                source_size=row.source_size,
-                source_stamp=row.source_stamp,
-                options=JobOptions.model_validate(row.options),
-                content_sha256=row.content_sha256,
-                lease=row.lease,
-                priority=row.priority,
-            )
-
-    def beat(self, job: Claimed, events: Sequence[Mapping[str, Any]] = ()) -> bool:
-        """Move the lease on and keep what was reported. True if the job should be stopped.
-
-        Raises:
-            LeaseLost: it is not ours any more.
-        """
-        with self.database.writing() as session:
-            row = self.leased(session, job)
-            row.lease_until = self.clock() + self.lease_seconds
-            for body in _last_of_each_stage(events):
-                self._tell(session, row, dict(body))
-                if body["type"] == "stage_progress":
-                    row.progress = {**body, "at": self.clock()}
-            return row.cancel_requested
-
-    def content_of(self, job: Claimed) -> str | None:
-        """Digest of the job's source, once it is known."""
-        with self.database.reading() as session:
-            return session.get_one(JobRow, job.number).content_sha256
-
-    def leases(self) -> list[tuple[str, str]]:
-        """Ids and leases of the jobs that run."""
-        with self.database.reading() as session:
-            running = select(JobRow.id, JobRow.lease).where(JobRow.state == "running")
-            return [(row[0], row[1] or "") for row in session.execute(running)]
-
-    def most_urgent(self) -> int | None:
-        """Priority of the job whose turn is next; None when none waits."""
-        with self.database.reading() as session:
-            return session.scalar(
-                select(func.max(JobRow.priority)).where(
-                    JobRow.state == "queued", JobRow.follows.is_(None)
-                )
-            )
-
-    def learn_content(self, job: Claimed, sha256: str) -> tuple[str | None, str | None]:
-        """Note what the source's bytes are; look who has, or makes, the same package.
-
-        Returns:
-            The package of a job that succeeded with equal bytes and options, and its id; or no
-            package and the id of one that runs: this job is then queued to follow it, and no
-            longer ours; or nothing: run it.
-
-        Raises:
-            LeaseLost: it is not ours any more.
-        """
-        with self.database.writing() as session:
-            row = self.leased(session, job)
-            if row.cancel_requested:
-                raise LeaseLost(f"{job.id} was cancelled")
-            row.content_sha256 = sha256
-            row.content = _digest([row.kind, sha256, row.options])
-            if row.kind != "run":
-                return None, None
-            same = list(
-                session.scalars(
-                    select(JobRow)
-                    .where(
-                        JobRow.content == row.content,
-                        JobRow.number != row.number,
-                        JobRow.identity.is_not(None),
-                        JobRow.state.in_(("running", "succeeded")),
-                    )
-                    .order_by(JobRow.number)
-                )
-            )
-            for one in same:
-                if one.state == "succeeded" and one.result and one.result.get("package"):
-                    return str(one.result["package"]), one.id
-            for one in same:
-                # The one that learnt it first has no other to wait for: no two wait for each other.
-                if one.state == "running":
-                    self._requeue(session, row, "follows")
-                    row.follows = one.number
-                    return None, one.id
-            return None, None
-
-    def succeed(self, job: Claimed, publish: Callable[[Session, JobRow], Mapping[str, Any]]) -> Job:
-        """End a job with what ``publish`` does and returns, in one transaction.
-
-        Raises:
-            LeaseLost: it is not ours any more, or was cancelled; nothing was published.
-        """
-        with self.database.writing() as session:
-            row = self.leased(session, job)
-            if row.cancel_requested:
-                raise LeaseLost(f"{job.id} was cancelled")
-            row.result = dict(publish(session, row))
-            self._end(session, row, "succeeded")
-            return document(row, self.clock())
-
-    def fail(self, job: Claimed, failure: Failure) -> Job:
-        """End a job with an error.
-
-        Raises:
-            LeaseLost: it is not ours any more.
-        """
-        with self.database.writing() as session:
-            row = self.leased(session, job)
-            row.failure = failure.model_dump(mode="json")
-            self._end(session, row, "failed")
-            return document(row, self.clock())
-
-    def crashed(self, job: Claimed, how: str) -> None:
-        """The job's own process died: queue it again, or fail it when that happens every time.
-
-        Raises:
-            LeaseLost: it is not ours any more.
-        """
-        with self.database.writing() as session:
-            row = self.leased(session, job)
-            row.crashes += 1
-            if row.cancel_requested:
-                self._end(session, row, "cancelled")
-            elif row.crashes >= MOST_CRASHES:
-                row.failure = Failure(
-                    error="WorkerDied",
-                    message=f"the process that ran it died {row.crashes} times ({how}); "
-                    "look for lack of memory, then retry the job",
-                ).model_dump(mode="json")
-                self._end(session, row, "failed")
-            else:
-                self._requeue(session, row, how)
-
-    def release(self, job: Claimed, reason: str) -> None:
-        """Give a job back: to the queue, or to its end if it was cancelled.
-
-        Raises:
-            LeaseLost: it is not ours any more.
-        """
-        with self.database.writing() as session:
-            row = self.leased(session, job)
-            if row.cancel_requested:
-                self._end(session, row, "cancelled")
-            else:
-                self._requeue(session, row, reason)
-        self.on_queued()
-
-    def reap(self, is_alive: Callable[[str], bool]) -> int:
-        """Queue again what runners have left: those that are dead, and those that are silent.
-
-        Args:
-            is_alive: of a runner, by its name.
-
-        Returns:
-            How many jobs.
-        """
-        with self.database.reading() as session:
-            running = list(
-                session.execute(
-                    select(JobRow.number, JobRow.owner, JobRow.lease, JobRow.lease_until).where(
-                        JobRow.state == "running"
-                    )
-                )
-            )
-        now = self.clock()
-        left = [
-            (number, lease)
-            for number, owner, lease, until in running
-            if owner is None or until is None or until < now or not is_alive(owner)
-        ]
-        reaped = 0
-        for number, lease in left:
-            with self.database.writing() as session:
-                row = session.get_one(JobRow, number)
-                if row.state != "running" or row.lease != lease:
-                    continue
-                reaped += 1
-                row.lost += 1
-                if row.cancel_requested:
-                    self._end(session, row, "cancelled")
-                elif row.lost >= MOST_LOST:
-                    row.failure = Failure(
-                        error="RunnerLost",
-                        message=f"its runner was lost {row.lost} times; "
-                        "look what it does to the machine, then retry the job",
-                    ).model_dump(mode="json")
-                    self._end(session, row, "failed")
-                else:
-                    self._requeue(session, row, "runner lost")
-        return reaped
-
-    def leased(self, session: Session, job: Claimed) -> JobRow:
-        """Part of a transaction: the job's row, if it is still ours.
-
-        Raises:
-            LeaseLost: it is not.
-        """
-        row = session.get_one(JobRow, job.number)
-        if row.state != "running" or row.lease != job.lease:
-            raise LeaseLost(f"{job.id} is {row.state} by another lease")
-        return row
-
-    # -- inside a transaction ------------------------------------------------------------------
-
-    def _requeue(self, session: Session, row: JobRow, reason: str) -> None:
-        row.state = "queued"
-        row.owner = row.lease = row.lease_until = None
-        self._tell(session, row, {"type": "queued", "reason": reason})
-
-    def _end(self, session: Session, row: JobRow, state: State) -> None:
-        now = self.clock()
-        row.state, row.finished = state, now
-        row.owner = row.lease = row.lease_until = row.follows = None
-        if state != "succeeded":
-            row.identity = None
-        body: dict[str, Any] = {"type": state}
-        if row.failure is not None and state == "failed":
-            body |= {"error": row.failure["error"], "message": row.failure["message"]}
-        self._tell(session, row, body)
-        if row.webhook is not None:
-            session.add(
-                DeliveryRow(
-                    job=row.number, url=row.webhook, state="waiting", attempts=0, next_at=now
-                )
-            )
-
-    def _tell(self, session: Session, row: JobRow, body: dict[str, Any]) -> None:
-        stage = body.get("stage") if body["type"] == "stage_progress" else None
-        if stage is not None:  # only the last of a stage is of use to who comes later
-            session.execute(
-                delete(EventRow).where(EventRow.job == row.number, EventRow.stage == stage)
-            )
-        session.add(
-            EventRow(job=row.number, type=body["type"], stage=stage, at=self.clock(), body=body)
-        )
 
 
 def derived_name(uri: str) -> str:
@@ -566,57 +257,28 @@ def derived_name(uri: str) -> str:
     return "t-" + hashlib.sha256(uri.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def document(row: JobRow, now: float) -> Job:
-    """A row as it is shown."""
-    ended = row.finished if row.state == "succeeded" and row.finished is not None else now
-    progress = None
-    if row.progress is not None and row.state == "running":
-        said = row.progress
-        to_do = said["total"] - said["cached"]
-        share = said.get("share")
-        if share is None:
-            share = (said["done"] - said["cached"]) / to_do if to_do > 0 else 1.0
-        progress = Progress(
-            stage=said["stage"],
-            done=said["done"],
-            total=said["total"],
-            share=min(max(share, 0.0), 1.0),
-            at=moment(said["at"]),
-        )
-    return Job(
-        id=row.id,
-        title=row.title,
-        kind=row.kind,
-        state=row.state,
-        source=row.source,
-        external_id=row.external_id,
-        options=JobOptions.model_validate(row.options),
-        priority=row.priority,
-        deadline=None if row.deadline is None else moment(row.deadline),
-        late=row.deadline is not None and ended > row.deadline,
-        webhook=row.webhook,
-        submitted_by=row.submitted_by,
-        created_at=moment(row.created),
-        started_at=None if row.started is None else moment(row.started),
-        finished_at=None if row.finished is None else moment(row.finished),
-        attempts=row.attempts,
-        cancel_requested=row.cancel_requested,
-        progress=progress,
-        result=None if row.result is None else Outcome.model_validate(row.result),
-        failure=None if row.failure is None else Failure.model_validate(row.failure),
-    )
-
-
-def moment(seconds: float) -> datetime:
-    """Seconds since the epoch as a time."""
-    return datetime.fromtimestamp(seconds, UTC)
-
-
 def _found(session: Session, job_id: str) -> JobRow:
     row = session.scalar(select(JobRow).where(JobRow.id == job_id))
     if row is None:
         raise NotThere(f"there is no job {job_id!r}; GET /v1/jobs lists them", reason="no_such_job")
     return row
+
+
+def _ask_again(session: Session, row: JobRow, asked: Submission, now: float) -> None:
+    """Who asks for a job that is there is heard: how urgent it is, and who is to be told."""
+    if row.state == "queued":
+        row.priority = max(row.priority, asked.priority)
+        if asked.deadline is not None:
+            row.deadline = min(row.deadline or math.inf, asked.deadline.timestamp())
+    if asked.webhook is not None and asked.webhook not in row.webhooks:
+        if len(row.webhooks) >= MOST_WEBHOOKS:
+            raise Conflict(
+                f"{row.id} tells {MOST_WEBHOOKS} webhooks already; follow it without one",
+                reason="too_many_webhooks",
+            )
+        row.webhooks = [*row.webhooks, asked.webhook]
+        if row.state == "succeeded":
+            owe(session, row, asked.webhook, now)
 
 
 def _used_before(
@@ -635,27 +297,10 @@ def _used_before(
 
 
 def _request(asked: Submission) -> str:
-    return _digest(asked.model_dump(mode="json"))
+    return digest(asked.model_dump(mode="json"))
 
 
 def _position(cursor: str) -> int:
     if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 18:
         raise BadInput(f"{cursor!r} is no cursor; take `next` of the page before")
     return int(cursor)
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(canonical_json(value)).hexdigest()
-
-
-def _last_of_each_stage(events: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Events without progress that later progress of the same stage replaces."""
-    seen: set[str] = set()
-    kept = []
-    for body in reversed(events):
-        if body["type"] == "stage_progress":
-            if body["stage"] in seen:
-                continue
-            seen.add(body["stage"])
-        kept.append(body)
-    yield from reversed(kept)

@@ -2,9 +2,7 @@
 
 ::
 
-    packages/ab/abcd...      a package as the main job wrote it, named by a digest of its documents
-    bundles/ab/abcd....bundle  what readers are sent of it
-    media/ab/abcd....m4s     its media and images by their SHA-256: links to the package's files
+    packages, bundles, media what readers get: see :mod:`cluster.service.files`
     stores/abcd...           what was made of the source with this SHA-256: one store per content
     work/JOB-LEASE           where a job's process writes
 
@@ -15,15 +13,10 @@ without a row in the tables are never read and are swept.
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import fcntl
-import hashlib
-import json
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,8 +24,6 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from cluster.keys import file_sha256
-from cluster.service.bundle import Bundles, forms_of, settle, write_bundle
 from cluster.service.database import (
     AuditRow,
     ChangeRow,
@@ -49,12 +40,12 @@ from cluster.service.documents import (
     TitleDetail,
     Version,
 )
-from cluster.service.jobs import Jobs, moment
+from cluster.service.files import Files
+from cluster.service.jobs import Jobs
+from cluster.service.transitions import moment
 from encoder.errors import NotThere
-from recommender.prefetch import Prefetch
 
 DAY = 86400.0
-_SHARED = ("ladder", "prefetch", "artwork", "report")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +71,13 @@ class Library:
     ) -> None:
         self.database = database
         self.root = root
-        self.bundles = Bundles(root / "bundles")
+        self.files = Files(root, media_url)
         self.grace_seconds = grace_seconds
-        self._media_url = media_url.rstrip("/")
         self._clock = clock
         self._current: dict[str, Current] = {}
         self._seen = 0
         self._refreshing = threading.Lock()
-        for name in ("packages", "bundles", "media", "stores", "work"):
+        for name in ("stores", "work"):
             (root / name).mkdir(parents=True, exist_ok=True)
         self.refresh()
 
@@ -115,25 +105,8 @@ class Library:
                 self._current[name] = Current(version, package or "")
                 withdrawn |= version is None
             if withdrawn:
-                self.bundles.forget()
+                self.files.bundles.forget()
             self._seen = last
-
-    def base(self, package: str) -> str:
-        """Where a package's relative URIs begin for readers."""
-        return f"{self._media_url}/v1/packages/{package}/"
-
-    def folder(self, package: str) -> Path:
-        """Where a package lies."""
-        return self.root / "packages" / package[:2] / package
-
-    def media(self, sha256: str) -> Path | None:
-        """A file by its digest."""
-        folder = self.root / "media" / sha256[:2]
-        for suffix in (".m4s", ".mp4", ".jpg", ".jpeg", ".webp", ".png", ".avif"):
-            path = folder / f"{sha256}{suffix}"
-            if path.exists():
-                return path
-        return None
 
     def was_published(self, package: str) -> bool:
         """Whether there was such a package at any time."""
@@ -242,35 +215,6 @@ class Library:
             ]
 
     # -- publishing ----------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Nobody else adds or removes packages, in any process. Hold it from :meth:`admit` until
-        the transaction that publishes has ended."""
-        with (self.root / "packages.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-
-    def admit(self, folder: Path) -> tuple[str, tuple[str, ...]]:
-        """Take a finished package in; its folder is moved. No reader sees it yet.
-
-        Returns:
-            Its name, and the documents it has.
-        """
-        package = package_name(folder)
-        target = self.folder(package)
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            folder.rename(target)
-            settle(target.parent)
-        forms, prefetch = forms_of(target, package, self.base(package))
-        for digest, path in _files_of(target, prefetch):
-            _share(path, self.root / "media" / digest[:2] / f"{digest}{path.suffix}")
-        if not self.bundles.path(package).exists():
-            write_bundle(
-                self.bundles.path(package), forms, [entry.throughput for entry in prefetch.startup]
-            )
-        return package, tuple(name for name in _SHARED if name in forms)
 
     def publish(
         self, session: Session, job: JobRow, package: str, documents: Iterable[str]
@@ -386,7 +330,7 @@ class Library:
         if not due:
             return 0
         contents = set()
-        with self.locked():
+        with self.files.locked():
             for name, number in due:
                 with self.database.writing() as session:
                     row = session.get_one(VersionRow, (name, number))
@@ -398,14 +342,14 @@ class Library:
                         .where(VersionRow.package == row.package, VersionRow.removed.is_(False))
                     )
                     if not others:
-                        self._remove(row.package)
-        self.bundles.forget()
+                        self.files.remove(row.package)
+        self.files.bundles.forget()
         self.sweep_stores(contents)
         return len(due)
 
     def drop_unpublished(self, packages: Iterable[str] | None = None) -> int:
         """Remove packages that no version has: whoever admitted them was killed or cancelled
-        before they were published. Call it with :meth:`locked` held.
+        before they were published. Call it with its files locked held.
 
         Args:
             packages: to look at; all by default.
@@ -414,7 +358,7 @@ class Library:
             How many were removed.
         """
         if packages is None:
-            packages = [path.name for path in (self.root / "packages").glob("*/*")]
+            packages = self.files.packages()
         with self.database.reading() as session:
             kept = set(
                 session.scalars(
@@ -423,7 +367,7 @@ class Library:
             )
         dropped = [package for package in packages if package not in kept]
         for package in dropped:
-            self._remove(package)
+            self.files.remove(package)
         return len(dropped)
 
     def sweep_stores(self, contents: Iterable[str]) -> None:
@@ -453,28 +397,12 @@ class Library:
             if version is None and job is None and running is None:
                 shutil.rmtree(self.root / "stores" / sha256, ignore_errors=True)
 
-    def _remove(self, package: str) -> None:
-        folder = self.folder(package)
-        self.bundles.path(package).unlink(missing_ok=True)
-        links = []
-        with contextlib.suppress(OSError, ValueError):
-            prefetch = Prefetch.model_validate_json((folder / "prefetch.json").read_bytes())
-            links = [
-                self.root / "media" / digest[:2] / f"{digest}{path.suffix}"
-                for digest, path in _files_of(folder, prefetch)
-            ]
-        shutil.rmtree(folder, ignore_errors=True)
-        for link in links:
-            with contextlib.suppress(OSError):
-                if link.stat().st_nlink == 1:
-                    link.unlink()
-
     def _title(self, row: TitleRow, published: float) -> Title:
         return Title(
             title=row.name,
             version=row.version or 0,
             package=row.package or "",
-            base=self.base(row.package or ""),
+            base=self.files.base(row.package or ""),
             published_at=moment(published),
             documents=row.documents.split(","),
         )
@@ -489,46 +417,3 @@ def unknown(name: str, withdrawn: bool) -> NotThere:
     return NotThere(
         f"there is no title {name!r}; GET /v1/titles lists them", reason="no_such_title", title=name
     )
-
-
-def package_name(folder: Path) -> str:
-    """Name of a package: a digest of its documents, which hold the digests of its media."""
-    digests: Mapping[str, str] = {
-        path.name: file_sha256(path)
-        for path in sorted(folder.iterdir())
-        if path.is_file() and path.name != "run.json"
-    }
-    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _share(path: Path, link: Path) -> None:
-    """Make ``path`` and ``link`` one file, so that its count of links says who still needs it."""
-    link.parent.mkdir(exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        link.hardlink_to(path)
-        return
-    if path.samefile(link):
-        return
-    aside = path.with_name(path.name + ".same")
-    try:
-        aside.unlink(missing_ok=True)
-        aside.hardlink_to(link)
-    except OSError as error:
-        if error.errno != errno.EMLINK:  # as many links as a file can have: keep a copy
-            raise
-        return
-    aside.replace(path)
-
-
-def _files_of(folder: Path, prefetch: Prefetch) -> Iterator[tuple[str, Path]]:
-    """Digest and place of a package's media and images."""
-    tracks = [(rung.init, *rung.segments) for rung in prefetch.rungs]
-    if prefetch.audio is not None:
-        tracks.append((prefetch.audio.init, *prefetch.audio.segments))
-    for track in tracks:
-        for file in track:
-            yield file.sha256, folder / file.uri
-    if (folder / "artwork").is_dir():
-        for path in sorted((folder / "artwork").rglob("*")):
-            if path.is_file():
-                yield file_sha256(path), path

@@ -21,6 +21,7 @@ import structlog
 from cluster.service.auth import Tokens
 from cluster.service.bundle import Bundle, Form
 from cluster.service.documents import MOST_IN_BATCH
+from cluster.service.files import DOCUMENTS
 from cluster.service.library import Library, unknown
 from cluster.service.metrics import Metrics
 from cluster.service.problems import MEDIA_TYPE, problem, status_of
@@ -38,7 +39,6 @@ MOST_BODY_BYTES = 65_536
 BODY_SECONDS = 15.0
 FRESH_SECONDS = 5
 """For how long a reader's cache need not ask again what a title's documents are."""
-DOCUMENTS = ("ladder", "prefetch", "artwork", "report")
 _PREFIX = "/v1/titles/"
 
 
@@ -92,7 +92,7 @@ class Reader:
             error = unknown(title, withdrawn=current is not None)
             return failure(what, status_of(error), error.message, error.context["reason"])
         try:
-            bundle = self._library.bundles.get(current.package)
+            bundle = self._library.files.bundles.get(current.package)
         except FileNotFoundError:  # withdrawn by another process an instant ago
             error = unknown(title, withdrawn=True)
             return failure(what, 410, error.message, "withdrawn")
@@ -125,7 +125,7 @@ class Reader:
             form = None
             if current is not None and current.version is not None:
                 try:
-                    bundle = self._library.bundles.get(current.package)
+                    bundle = self._library.files.bundles.get(current.package)
                     form = bundle.form(choose(bundle))
                 except FileNotFoundError:
                     pass

@@ -25,6 +25,7 @@ from cluster.service.documents import (
 from cluster.service.jobs import Filters
 from cluster.service.problems import documented
 from cluster.service.sources import find_source
+from cluster.service.work import check_asked
 from encoder.errors import Busy
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -67,7 +68,8 @@ def submit(
             return Submitted(**before.model_dump(), merged=True)
     if asked.webhook is not None:
         service.webhooks.check(asked.webhook)
-    source = find_source(asked.source, service.roots)
+    source = find_source(asked.source, service.sources)
+    check_asked(asked.options)
     job, merged = service.jobs.submit(asked, source, actor, idempotency_key)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     log.info("submitted", job=job.id, title=job.title, actor=actor, merged=merged)

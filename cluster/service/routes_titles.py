@@ -47,6 +47,10 @@ _TYPES = {
     ".mpd": "application/dash+xml",
     ".m4s": "video/iso.segment",
     ".mp4": "video/mp4",
+    ".jpg": "image/jpeg",
+    ".png": "image/png",
+    ".webp": "image/webp",
+    ".avif": "image/avif",
     ".json": "application/json",
     ".html": "text/html; charset=utf-8",
 }
@@ -185,7 +189,7 @@ async def report(title: Name, request: Request, service: Parts, _: ReaderName) -
     responses=documented(400, 401, 413, 422),
     summary="What to pull first, of a home row",
 )
-async def start_batch(asked: StartBatch, service: Parts, _: ReaderName) -> Response:
+def start_batch(asked: StartBatch, service: Parts, _: ReaderName) -> Response:
     """The start documents of up to 100 titles."""
     return _joined(*service.reader.start_forms(asked.titles, asked.seconds, 1000 * asked.kbps))
 
@@ -196,7 +200,7 @@ async def start_batch(asked: StartBatch, service: Parts, _: ReaderName) -> Respo
     responses=documented(400, 401, 413, 422),
     summary="Artwork of a home row",
 )
-async def artwork_batch(asked: ArtworkBatch, service: Parts, _: ReaderName) -> Response:
+def artwork_batch(asked: ArtworkBatch, service: Parts, _: ReaderName) -> Response:
     """The artwork lists of up to 100 titles."""
     return _joined(*service.reader.artwork_forms(asked.titles))
 
@@ -237,7 +241,7 @@ def media(
     _: ReaderName,
 ) -> Response:
     """A segment, init segment or image by its SHA-256."""
-    path = service.library.media(sha256)
+    path = service.library.files.media(sha256)
     if path is None:
         raise NotThere(f"there are no bytes {sha256}; the manifests list what there is")
     return _file(request, service, path, sha256)
@@ -262,9 +266,9 @@ def package_file(
     shown = path in _SHOWN or (pure.parts[:1] and pure.parts[0] in _FOLDERS)
     if not shown or ".." in pure.parts or "\0" in path or len(path) > 200:
         raise NotThere(f"packages have no {path!r}; a player begins with master.m3u8")
-    file = service.library.folder(package) / pure
+    file = service.library.files.folder(package) / pure
     if not file.is_file():
-        if service.library.folder(package).exists():
+        if service.library.files.folder(package).exists():
             raise NotThere(f"package {package} has no {path!r}; prefetch.json lists its files")
         if service.library.was_published(package):
             raise NotThere(f"package {package} was removed", reason="withdrawn")

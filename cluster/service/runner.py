@@ -28,7 +28,9 @@ import structlog
 
 from cluster import events
 from cluster.service.documents import Failure, Outcome
-from cluster.service.jobs import Claimed, Jobs
+from cluster.service.files import DOCUMENTS
+from cluster.service.jobs import Jobs
+from cluster.service.leases import Claimed
 from cluster.service.library import Library
 from cluster.service.work import Content, Ended, Perform, Work, perform, serve
 from encoder.errors import LeaseLost
@@ -111,7 +113,7 @@ class Runner:
     def _tend(self) -> None:
         """Frees what others left, makes way for what is urgent, sweeps what has expired."""
         swept = 0.0
-        with _logged("sweeping"), self.library.locked():
+        with _logged("sweeping"), self.library.files.locked():
             self.library.drop_unpublished()
         while True:
             with _logged("tending"):
@@ -165,12 +167,11 @@ class Runner:
         self._lay_out_before(job, folder / "out")
         work = Work(
             kind=job.kind,
-            source=job.path,
-            source_size=job.source_size,
-            source_stamp=job.source_stamp,
+            source=job.source,
             content_sha256=job.content_sha256,
             options=job.options,
             out=folder / "out",
+            inbox=folder / "source",
             stores=self.library.root / "stores",
             workers=self.options.workers,
             scheduler=self.options.scheduler,
@@ -193,7 +194,7 @@ class Runner:
         current = self.library.current(job.title)
         if job.kind != "run" or current is None or current.version is None:
             return
-        before = self.library.folder(current.package)
+        before = self.library.files.folder(current.package)
         if (before / "artwork.json").exists():
             out.mkdir()
             for name in ("ladder.json", "artwork.json"):
@@ -249,8 +250,8 @@ class Runner:
         """Tell the process whether to run the job; not if somebody has the package already."""
         package, other = self.jobs.learn_content(job, sha256)
         if package is not None:
-            with self.library.locked():
-                if self.library.bundles.path(package).exists():
+            with self.library.files.locked():
+                if self.library.files.bundles.path(package).exists():
                     pipe.send(False)
                     pipe.recv()
                     self._publish(job, package, {"merged_with": other})
@@ -280,8 +281,8 @@ class Runner:
         if job.kind == "plan":
             self.jobs.succeed(job, lambda session, row: result)
             return
-        with self.library.locked():
-            package, documents = self.library.admit(work.out)
+        with self.library.files.locked():
+            package, documents = self.library.files.admit(work.out)
             try:
                 self._publish(job, package, result, documents)
             except BaseException:  # cancelled by a takedown, say: then nothing may stay
@@ -297,8 +298,8 @@ class Runner:
     ) -> None:
         shown = documents
         if shown is None:
-            shown = tuple(self.library.bundles.get(package).names())
-        kept = [name for name in ("ladder", "prefetch", "artwork", "report") if name in shown]
+            shown = tuple(self.library.files.bundles.get(package).names())
+        kept = [name for name in DOCUMENTS if name in shown]
 
         def publish(session: Any, row: Any) -> Mapping[str, Any]:
             facts = self.library.publish(session, row, package, kept)

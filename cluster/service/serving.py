@@ -20,6 +20,8 @@ from cluster.service.library import DAY, Library
 from cluster.service.metrics import Metrics
 from cluster.service.reading import Reader
 from cluster.service.runner import Runner, RunnerOptions
+from cluster.service.sources import Allowed
+from cluster.service.web import check_beginning
 from cluster.service.webhooks import WebhookPolicy, Webhooks
 from cluster.service.work import Perform, perform
 from encoder.errors import BadInput
@@ -39,6 +41,8 @@ class ServiceOptions:
     """Folder of the service: tables, packages, stores."""
     roots: tuple[Path, ...] = ()
     """Folders that sources may lie in."""
+    source_urls: tuple[str, ...] = ()
+    """Beginnings of URLs that sources may have."""
     host: str = "127.0.0.1"
     port: int = 8480
     """0: any that is free."""
@@ -91,7 +95,7 @@ def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
             reader=Reader(library, tokens),
             metrics=Metrics(jobs, library),
             webhooks=_policy(options),
-            roots=options.roots,
+            sources=Allowed(options.roots, options.source_urls),
         )
         _, front = build(service)
         server = uvicorn.Server(
@@ -182,6 +186,8 @@ def _check(options: ServiceOptions) -> None:
     for root in options.roots:
         if not root.is_dir():
             raise BadInput(f"--sources {root} is no folder; name a folder that holds sources")
+    for url in options.source_urls:
+        check_beginning(url)
     try:
         options.data.mkdir(parents=True, exist_ok=True)
     except OSError as error:

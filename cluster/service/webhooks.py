@@ -11,16 +11,17 @@ a day. A delivery has an id that stays the same: a receiver that sees it again h
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import hashlib
 import hmac
 import ipaddress
 import json
 import socket
+import ssl
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,17 +31,21 @@ import structlog
 from sqlalchemy import select
 
 from cluster.service.database import Database, DeliveryRow, JobRow
-from cluster.service.jobs import document
+from cluster.service.transitions import document
 from encoder.errors import BadInput
 
 ATTEMPTS = 10
 FIRST_DELAY_SECONDS = 2.0
 MOST_DELAY_SECONDS = 4 * 3600.0
 TIMEOUT_SECONDS = 10.0
-AT_ONCE = 8
-"""Receivers that are told at the same time: a slow one holds up few others."""
+"""For all of a delivery; a receiver that dribbles gets no more."""
+AT_ONCE = 50
+"""Deliveries under way at the same time: a slow receiver holds up few others."""
 IDLE_SECONDS = 0.5
 SIGNATURE = "Shotladder-Signature"
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_TUNNELS = tuple(map(ipaddress.ip_network, ("2002::/16", "2001::/32", "64:ff9b:1::/48")))
+"""IPv6 networks whose addresses stand for IPv4 ones that nobody looks at."""
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -84,11 +89,11 @@ class WebhookPolicy:
                 reason="webhook_not_allowed",
             )
 
-    def address(self, host: str, port: int) -> str:
-        """An address of ``host`` that may be connected to.
+    def addresses(self, host: str, port: int) -> list[str]:
+        """Addresses of ``host``, all of which may be connected to.
 
         Raises:
-            BadInput: it has none, or one that is private.
+            BadInput: it has none, or a private one.
         """
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -98,7 +103,18 @@ class WebhookPolicy:
         for one in addresses:
             if not self.private and not _public(one):
                 raise BadInput(f"webhook host {host} is at {one}, which is not a public address")
-        return addresses[0]
+        return addresses
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """A delivery to try."""
+
+    number: int
+    url: str
+    attempts: int
+    """Before this one."""
+    job: dict[str, Any]
 
 
 class Webhooks:
@@ -127,81 +143,106 @@ class Webhooks:
         """End; what is due is delivered by the next service."""
         self._stopping.set()
         self._thread.join(TIMEOUT_SECONDS + 1)
-        self._http.close()
 
     def deliver_due(self) -> int:
         """Try everything that is due, once; how many were tried."""
         with self._database.reading() as session:
-            due = list(
-                session.execute(
-                    select(DeliveryRow, JobRow)
-                    .join(JobRow, JobRow.number == DeliveryRow.job)
-                    .where(DeliveryRow.state == "waiting", DeliveryRow.next_at <= self._clock())
-                    .order_by(DeliveryRow.next_at)
-                    .limit(50)
-                )
+            rows = session.execute(
+                select(DeliveryRow, JobRow)
+                .join(JobRow, JobRow.number == DeliveryRow.job)
+                .where(DeliveryRow.state == "waiting", DeliveryRow.next_at <= self._clock())
+                .order_by(DeliveryRow.next_at)
+                .limit(AT_ONCE)
             )
-            work = [
-                (
+            due = [
+                _Due(
                     row.id,
                     row.url,
                     row.attempts,
                     document(job, self._clock()).model_dump(mode="json"),
                 )
-                for row, job in due
+                for row, job in rows
             ]
-        if not work:
-            return 0
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            answers = list(pool.map(lambda one: self._tell(one[0], one[1], one[3]), work))
-        for (number, _, attempts, job), said in zip(work, answers, strict=True):
-            delivered = said.startswith("2")
-            with self._database.writing() as session:
-                row = session.get_one(DeliveryRow, number)
-                row.attempts, row.said = attempts + 1, said
-                delay = min(self._first_delay * 4**attempts, MOST_DELAY_SECONDS)
-                row.next_at = self._clock() + delay
-                if delivered:
-                    row.state = "delivered"
-                elif row.attempts >= ATTEMPTS:
-                    row.state = "given_up"
-            level = log.info if delivered else log.warning
-            level("webhook", job=job["id"], delivery=number, attempt=attempts + 1, said=said)
-        return len(work)
+        if due:
+            for one, said in zip(due, asyncio.run(self._tell_all(due)), strict=True):
+                self._note(one, said)
+        return len(due)
+
+    def _note(self, one: _Due, said: str) -> None:
+        delivered = said.startswith("2")
+        with self._database.writing() as session:
+            row = session.get_one(DeliveryRow, one.number)
+            row.attempts, row.said = one.attempts + 1, said
+            row.next_at = self._clock() + min(
+                self._first_delay * 4**one.attempts, MOST_DELAY_SECONDS
+            )
+            if delivered:
+                row.state = "delivered"
+            elif row.attempts >= ATTEMPTS:
+                row.state = "given_up"
+        level = log.info if delivered else log.warning
+        level(
+            "webhook",
+            job=one.job["id"],
+            delivery=one.number,
+            attempt=one.attempts + 1,
+            said=said,
+        )
 
     @functools.cached_property
-    def _http(self) -> httpx.Client:
-        return httpx.Client(follow_redirects=False, timeout=TIMEOUT_SECONDS, trust_env=False)
+    def _tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context()
 
-    def _tell(self, number: int, url: str, job: dict[str, Any]) -> str:
-        body = json.dumps({"delivery": number, "job": job}, separators=(",", ":")).encode()
-        seconds = int(self._clock())
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        port = parts.port or (443 if parts.scheme == "https" else 80)
+    async def _tell_all(self, due: Sequence[_Due]) -> list[str]:
+        async with httpx.AsyncClient(
+            verify=self._tls,
+            timeout=TIMEOUT_SECONDS,
+            follow_redirects=False,
+            trust_env=False,
+            # A connection is for one name: it was looked up, and shown to TLS, for this delivery.
+            limits=httpx.Limits(max_keepalive_connections=0),
+        ) as http:
+            return await asyncio.gather(*(self._tell(http, one) for one in due))
+
+    async def _tell(self, http: httpx.AsyncClient, one: _Due) -> str:
+        """Deliver; the status answered, or why there is none."""
         try:
-            self._policy.check(url)  # the owner may have changed the list since
-            address = self._policy.address(host, port)
-            bracketed = f"[{address}]" if ":" in address else address
-            target = httpx.URL(url).copy_with(host=bracketed, port=port)
-            with httpx.Client(
-                follow_redirects=False, timeout=TIMEOUT_SECONDS, trust_env=False
-            ) as to:
-                answer = to.post(
-                    target,
-                    content=body,
-                    headers={
-                        "Host": parts.netloc,
-                        "Content-Type": "application/json",
-                        SIGNATURE: sign(self._policy.secret, seconds, body),
-                    },
-                    extensions={"sni_hostname": host},
-                )
-            return f"{answer.status_code} {answer.reason_phrase}"
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                return await self._post(http, one)
+        except TimeoutError:
+            return f"no answer within {TIMEOUT_SECONDS:g} s"
         except BadInput as error:
             return error.message
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             return f"{type(error).__name__}: {error}"
+
+    async def _post(self, http: httpx.AsyncClient, one: _Due) -> str:
+        self._policy.check(one.url)  # the owner may have changed the list since
+        parts = urlsplit(one.url)
+        host = parts.hostname or ""
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        body = json.dumps({"delivery": one.number, "job": one.job}, separators=(",", ":")).encode()
+        headers = {
+            "Host": parts.netloc,
+            "Content-Type": "application/json",
+            SIGNATURE: sign(self._policy.secret, int(self._clock()), body),
+        }
+        failed: httpx.ConnectError | None = None
+        for address in await asyncio.to_thread(self._policy.addresses, host, port):
+            bracketed = f"[{address}]" if ":" in address else address
+            target = httpx.URL(one.url).copy_with(host=bracketed, port=port)
+            try:
+                async with http.stream(
+                    "POST",
+                    target,
+                    content=body,
+                    headers=headers,
+                    extensions={"sni_hostname": host},
+                ) as answer:  # whose body nobody reads, however long it is
+                    return f"{answer.status_code} {answer.reason_phrase}"
+            except httpx.ConnectError as error:
+                failed = error
+        raise failed or httpx.ConnectError("no address")
 
     def _loop(self) -> None:
         while not self._stopping.wait(IDLE_SECONDS):
@@ -239,5 +280,9 @@ def _is(host: str, allowed: str) -> bool:
 
 def _public(address: str) -> bool:
     ip = ipaddress.ip_address(address.partition("%")[0])
-    mapped = getattr(ip, "ipv4_mapped", None)
-    return (mapped or ip).is_global and not ip.is_multicast
+    if isinstance(ip, ipaddress.IPv6Address):
+        if any(ip in network for network in _TUNNELS):
+            return False
+        inside = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else ip.ipv4_mapped
+        ip = inside or ip
+    return ip.is_global and not ip.is_multicast

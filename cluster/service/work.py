@@ -6,6 +6,7 @@ along. What it has finished is in the store, from which the job goes on elsewher
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import threading
@@ -15,11 +16,16 @@ from dataclasses import asdict, dataclass, replace
 from multiprocessing import connection, parent_process
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cluster import events
+from cluster.service import web
 from cluster.service.documents import JobOptions
-from encoder.errors import BadInput, SourceUnusable
+from cluster.service.sources import Found, check_unchanged, path_of
+from encoder.errors import BadInput
+
+if TYPE_CHECKING:
+    from cluster.setup import RunOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +33,14 @@ class Work:
     """A job, as its process is told."""
 
     kind: str
-    source: Path
-    source_size: int
-    source_stamp: str
+    source: Found
     content_sha256: str | None
     """Where it is known from an earlier attempt."""
     options: JobOptions
     out: Path
     """Folder for the package: new, or with the documents of the package that it replaces."""
+    inbox: Path
+    """Folder for a source that has to be fetched."""
     stores: Path
     """Folder with one store per content."""
     workers: int | None
@@ -59,33 +65,24 @@ class Ended:
 class Perform(Protocol):
     """What runs a job. A function of a module, as it goes to another process by name."""
 
-    def __call__(self, work: Work, store: Path, report: events.Report) -> Mapping[str, Any]:
+    def __call__(
+        self, work: Work, source: Path, store: Path, report: events.Report
+    ) -> Mapping[str, Any]:
         """Fill ``work.out`` (for a run), or estimate; what ``run.json`` or the plan says."""
 
 
-def perform(work: Work, store: Path, report: events.Report) -> Mapping[str, Any]:
+def perform(work: Work, source: Path, store: Path, report: events.Report) -> Mapping[str, Any]:
     """The real thing: :func:`cluster.job.run_title` or :func:`cluster.estimate.plan_run`.
 
     Raises:
         ShotladderError: as they do.
     """
-    from cluster.setup import RunOptions
-
-    asked = work.options
-    options = RunOptions(
-        source=work.source,
-        out=work.out,
-        codec=asked.codec,
-        preset=asked.preset,
-        profile=asked.profile,
-        heights=tuple(asked.heights) if asked.heights else None,
-        also=tuple(asked.also),
+    options = replace(
+        run_options(work.options, source, work.out),
         store=store,
         workers=work.workers,
         scheduler=work.scheduler,
     )
-    if asked.search is not None:
-        options = replace(options, search=asked.search)
     if work.kind == "plan":
         from cluster.estimate import plan_run
 
@@ -95,25 +92,31 @@ def perform(work: Work, store: Path, report: events.Report) -> Mapping[str, Any]
     return {"run": run_title(options, report).run}
 
 
-def check_unchanged(work: Work) -> None:
-    """See that the source is the one that was submitted.
+def run_options(asked: JobOptions, source: Path, out: Path) -> RunOptions:
+    """What is asked of a job, as it is asked of a run."""
+    from cluster.setup import RunOptions
+
+    options = RunOptions(
+        source=source,
+        out=out,
+        codec=asked.codec,
+        preset=asked.preset,
+        profile=asked.profile,
+        heights=tuple(asked.heights) if asked.heights else None,
+        also=tuple(asked.also),
+    )
+    return options if asked.search is None else replace(options, search=asked.search)
+
+
+def check_asked(asked: JobOptions) -> None:
+    """See that what is asked for exists, before there is a job for it.
 
     Raises:
-        SourceUnusable: it is not.
+        BadInput: something does not.
     """
-    if work.source.resolve() != work.source:  # a folder on the way is a link by now
-        raise SourceUnusable(f"{work.source} leads elsewhere by now; submit it again")
-    try:
-        status = work.source.stat()
-    except OSError as error:
-        raise SourceUnusable(
-            f"{work.source} cannot be read any more ({error.strerror}); "
-            "put it back and retry the job"
-        ) from error
-    if (status.st_size, str(status.st_mtime_ns)) != (work.source_size, work.source_stamp):
-        raise SourceUnusable(
-            f"{work.source} has changed since it was submitted; submit it again, as a new version"
-        )
+    from cluster.setup import check_options
+
+    check_options(run_options(asked, Path(), Path()))
 
 
 def serve(pipe: connection.Connection, performing: Perform) -> None:
@@ -134,15 +137,16 @@ def _do(work: Work, pipe: connection.Connection, performing: Perform) -> Ended:
         pipe.send(event)
 
     try:
-        check_unchanged(work)
-        sha256 = work.content_sha256
+        check_unchanged(work.source)
+        sha256, source = work.content_sha256, path_of(work.source.uri)
         if sha256 is None:
-            sha256 = _digest(work.source, work.source_size, report)
+            source = source or _fetch(work, report)
+            sha256 = _digest(source, work.source.size, report)
         pipe.send(Content(sha256))
         if not pipe.recv():
             return Ended()
-        check_unchanged(work)
-        result = performing(work, work.stores / sha256, report)
+        result = performing(work, source or _fetch(work, report), work.stores / sha256, report)
+        check_unchanged(work.source)
         _settle(work.out)
         return Ended(result=result)
     except OSError as error:
@@ -151,21 +155,38 @@ def _do(work: Work, pipe: connection.Connection, performing: Perform) -> Ended:
         return Ended(failure=events.Failed.of(error))
 
 
-def _digest(path: Path, size: int, report: events.Report) -> str:
-    """Digest of the source, with progress in MB."""
-    import hashlib
+def _fetch(work: Work, report: events.Report) -> Path:
+    found = work.source
+    counted = _Megabytes("fetch", found.size, report)
+    return web.fetch(found.uri, found.size, found.stamp, work.inbox, counted)
 
-    digest, done, told = hashlib.sha256(), 0, time.monotonic()
-    report(events.StagePlanned("digest", size // 1_000_000, unit="MB"))
+
+def _digest(path: Path, size: int, report: events.Report) -> str:
+    digest, done = hashlib.sha256(), 0
+    counted = _Megabytes("digest", size, report)
     with path.open("rb") as file:
         while chunk := file.read(1 << 22):
             digest.update(chunk)
             done += len(chunk)
-            if time.monotonic() - told > 0.5:
-                told = time.monotonic()
-                report(events.StageProgress("digest", done // 1_000_000, size // 1_000_000))
-    report(events.StageProgress("digest", size // 1_000_000, size // 1_000_000))
+            counted(done)
+    counted(size)
     return digest.hexdigest()
+
+
+class _Megabytes:
+    """A stage that goes through a source's bytes, told twice a second."""
+
+    def __init__(self, stage: str, size: int, report: events.Report) -> None:
+        self._stage, self._size, self._report = stage, size, report
+        self._told = time.monotonic()
+        report(events.StagePlanned(stage, size // 1_000_000, unit="MB"))
+
+    def __call__(self, done: int) -> None:
+        if done >= self._size or time.monotonic() - self._told > 0.5:
+            self._told = time.monotonic()
+            self._report(
+                events.StageProgress(self._stage, done // 1_000_000, self._size // 1_000_000)
+            )
 
 
 def _settle(folder: Path) -> None:

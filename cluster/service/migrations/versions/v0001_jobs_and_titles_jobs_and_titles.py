@@ -52,7 +52,7 @@ def upgrade() -> None:
         sa.Column("options", sa.JSON(), nullable=False),
         sa.Column("priority", sa.Integer(), nullable=False),
         sa.Column("deadline", sa.Double(), nullable=True),
-        sa.Column("webhook", sa.String(), nullable=True),
+        sa.Column("webhooks", sa.JSON(), nullable=False),
         sa.Column("submitted_by", sa.String(), nullable=False),
         sa.Column("created", sa.Double(), nullable=False),
         sa.Column("started", sa.Double(), nullable=True),
