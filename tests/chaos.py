@@ -1,8 +1,8 @@
 """Kills of the service while many clients submit: no job may be lost, none doubled.
 
-``python -m tests.chaos [--submissions N] [--clients N] [--kills N]`` prints the counts and fails
-when they are wrong. Jobs are stubs of milliseconds; ``tests/test_service_real.py`` does the same
-to a real one.
+``python -m tests.chaos [--submissions N] [--clients N] [--kills N] [--real N]`` prints the counts
+and fails when they are wrong. Jobs are stubs of milliseconds but for a few titles of a second that
+the main job really encodes; ``tests/test_service_real.py`` looks at what comes out of one.
 """
 
 from __future__ import annotations
@@ -19,25 +19,36 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from cluster.service.documents import JobOptions
+from fixtures.clips import LIFE, Recipe, Scene, make
 from tests.service_material import ServiceProcess, service
+
+FAST = JobOptions(preset="ultrafast")
 
 
 def storm(
-    folder: Path, submissions: int, clients: int, kills: int, *, slots: int = 2, seed: int = 1
+    folder: Path, submissions: int, clients: int, kills: int, *, real: int = 0, slots: int = 2
 ) -> dict[str, Any]:
     """Submit from ``clients`` threads, each title twice by different ones, while the service is
-    killed and started again ``kills`` times; then wait until all has ended.
+    killed and started again ``kills`` times; then wait until all has ended. ``real`` titles are
+    videos.
 
     Returns:
         What was counted: by the clients, in the tables, and in the ledger of starts.
     """
     began = time.monotonic()
     with service(folder, slots=slots, grace=3600) as running:
-        names = [f"title-{number:04d}" for number in range(submissions // 2)]
-        for name in names:
-            running.source(f"{name}.json", seconds=0.005)
+        sources = {}
+        for number in range(submissions // 2):
+            name = f"title-{number:04d}"
+            sources[name] = (
+                make(_clip(number), running.sources / f"{name}.mp4")
+                if number < real
+                else running.source(f"{name}.json", seconds=0.005)
+            )
+        names = list(sources)
         work = [name for name in names for _ in range(2)]
-        random.Random(seed).shuffle(work)
+        random.Random(1).shuffle(work)
         answers: list[tuple[str, str, bool]] = []
         lock = threading.Lock()
         going = threading.Event()
@@ -45,8 +56,7 @@ def storm(
         def client(mine: list[str]) -> None:
             with running.client(patience_seconds=300, timeout_seconds=20) as own:
                 for name in mine:
-                    source = running.sources / f"{name}.json"
-                    job = own.submit(source, external_id=name)
+                    job = own.submit(sources[name], external_id=name, options=FAST)
                     with lock:
                         answers.append((name, job.id, job.merged))
 
@@ -92,6 +102,7 @@ def storm(
                     break
         counted = _tables(running)
         ledger = Counter(running.ledger())
+        videos = [path.name for path in sources.values() if path.suffix == ".mp4"]
         return {
             "submissions": submissions,
             "clients": clients,
@@ -108,8 +119,16 @@ def storm(
             "doubled": counted["jobs"] - len(names) + len(changes) - len(names),
             "packages_on_disk": len(list(running.data.glob("packages/*/*"))),
             "started_again_after_a_kill": sum(ledger.values()) - len(ledger),
+            "videos": len(videos),
+            "videos_started_again": sum(ledger[name] - 1 for name in videos),
             "wall_seconds": round(time.monotonic() - began, 1),
         }
+
+
+def _clip(number: int) -> Recipe:
+    """A title of one shot of 1 s, unlike the others."""
+    picture = LIFE.replace("seed=7", f"seed={100 + number}")
+    return Recipe((Scene(picture, 24),), width=320, height=180)
 
 
 def _tables(running: ServiceProcess) -> dict[str, Any]:
@@ -135,9 +154,12 @@ def main() -> None:
     options.add_argument("--submissions", type=int, default=1000)
     options.add_argument("--clients", type=int, default=50)
     options.add_argument("--kills", type=int, default=8)
+    options.add_argument("--real", type=int, default=4)
     asked = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        counted = storm(Path(folder) / "s", asked.submissions, asked.clients, asked.kills)
+        counted = storm(
+            Path(folder) / "s", asked.submissions, asked.clients, asked.kills, real=asked.real
+        )
     print(json.dumps(counted, indent=1))
     check(counted)
 

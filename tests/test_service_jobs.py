@@ -307,5 +307,5 @@ class Life(RuleBasedStateMachine):
             assert self.succeeded.get(job_id, 0) == (state == "succeeded")
 
 
-Life.TestCase.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
+Life.TestCase.settings = settings(max_examples=10, stateful_step_count=25, deadline=None)
 TestLife = Life.TestCase

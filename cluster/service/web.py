@@ -24,7 +24,6 @@ READ_SECONDS = 60.0
 """After which a server that sends nothing more is asked again."""
 FETCH_ATTEMPTS = 5
 """In a row, without a byte more."""
-_CHUNK_BYTES = 1 << 20
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -57,7 +56,8 @@ def check_beginning(url: str) -> None:
         parts = urlsplit(url) if is_url(url) else None
     except ValueError:
         parts = None
-    if parts is None or not parts.hostname or not url.endswith("/") or not is_below(url + "x", url):
+    folder = parts is not None and parts.hostname and parts.path.endswith("/")
+    if not folder or url[-1] != "/" or "?" in url or "#" in url or not is_below(url + "x", url):
         raise BadInput(
             f"--source-url {url} is no folder of a web server; give one as https://host/masters/"
         )
@@ -117,7 +117,7 @@ def fetch(url: str, size: int, stamp: str, folder: Path, progress: Callable[[int
                         raise _refused(url, answer.status_code)
                     if _stamp(answer.headers) != stamp:
                         raise changed(url)
-                    for chunk in answer.iter_raw(_CHUNK_BYTES):
+                    for chunk in answer.iter_raw():
                         file.write(chunk)
                         if file.tell() > size:
                             raise changed(url)
