@@ -31,8 +31,9 @@ from cluster.deliver import (
 from cluster.executor import DaskExecutor, Executor, InlineExecutor, Task
 from cluster.keys import canonical_json
 from cluster.measuring import Measurer, Request
+from cluster.options import RunOptions, check_options
 from cluster.publish import check_output, publishing
-from cluster.setup import RunOptions, Setup, check_options, default_store, known_to_search, set_up
+from cluster.setup import Setup, default_store, known_to_search, set_up
 from cluster.store import Store
 from cluster.title import find_title, open_title
 from encoder import ffmpeg

@@ -18,8 +18,8 @@ from cluster.estimate import plan_run
 from cluster.executor import InlineExecutor
 from cluster.job import RunResult, run_title
 from cluster.measuring import Measurer
+from cluster.options import RunOptions
 from cluster.publish import ENTRIES
-from cluster.setup import RunOptions
 from cluster.stages import collect
 from cluster.store import Store
 from cluster.title import Title, open_title

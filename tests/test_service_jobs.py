@@ -208,6 +208,10 @@ def test_keys_belong_to_who_used_them(jobs: Jobs, clock: Clock) -> None:
         jobs.submit(asked("b"), found("b"), "ann", "k")
     clock.now += 8 * 86400
     jobs.submit(asked("b"), found("b"), "ann", "k")
+    jobs.forget_keys()
+    assert jobs.submitted(asked("b"), "ann", "k") is not None
+    with sqlite3.connect(jobs.database.path) as tables:
+        assert tables.execute("select key from idempotency").fetchall() == [("ann:k",)]
 
 
 def test_the_tables_are_those_of_the_migrations(tmp_path: Path) -> None:

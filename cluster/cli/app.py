@@ -133,7 +133,7 @@ def run(
     if out is None and not plan:
         raise BadInput("run needs --out DIR, a new or empty directory for the package (or --plan)")
     from cluster import estimate, job
-    from cluster.setup import RunOptions
+    from cluster.options import RunOptions
 
     options = RunOptions(
         source=source,

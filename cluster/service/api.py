@@ -61,24 +61,23 @@ def build(service: Service) -> tuple[FastAPI, Front]:
     answer_errors(app)
     for router in (routes_jobs.router, routes_titles.router, watching):
         app.include_router(router)
-    app.openapi = lambda: _openapi(app, bool(service.tokens.readers))  # type: ignore[method-assign] # FastAPI's way to extend it
+    document = _openapi(app, bool(service.tokens.readers))  # now: it takes long
+    app.openapi = lambda: document  # type: ignore[method-assign] # FastAPI's way to extend it
     return app, Front(app, service.reader, service.metrics)
 
 
 def _openapi(app: FastAPI, reads_need_tokens: bool) -> dict[str, Any]:
     """With the problem's schema, which no route returns as its own."""
-    if app.openapi_schema is None:
-        made = FastAPI.openapi(app)
-        schemas = made.setdefault("components", {}).setdefault("schemas", {})
-        schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-        for path in made["paths"].values():
-            for operation in path.values():
-                problem = operation.get("responses", {}).get("422", {}).get("content", {})
-                problem.pop("application/json", None)  # FastAPI's own, which we do not send
-                if not reads_need_tokens and operation.get("security") == [{READING: []}]:
-                    del operation["security"]
-                    operation["responses"].pop("401", None)
-        schemas.pop("HTTPValidationError", None)
-        schemas.pop("ValidationError", None)
-        app.openapi_schema = made
-    return app.openapi_schema
+    made = app.openapi()
+    schemas = made.setdefault("components", {}).setdefault("schemas", {})
+    schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    for path in made["paths"].values():
+        for operation in path.values():
+            problem = operation.get("responses", {}).get("422", {}).get("content", {})
+            problem.pop("application/json", None)  # FastAPI's own, which we do not send
+            if not reads_need_tokens and operation.get("security") == [{READING: []}]:
+                del operation["security"]
+                operation["responses"].pop("401", None)
+    schemas.pop("HTTPValidationError", None)
+    schemas.pop("ValidationError", None)
+    return made

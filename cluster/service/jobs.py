@@ -26,7 +26,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from cluster.service.database import Database, EventRow, IdempotencyRow, JobRow
@@ -141,6 +141,12 @@ class Jobs(Leases):
         with self.database.reading() as session:
             row = _used_before(session, asked, actor, key, now)
             return None if row is None else document(row, now)
+
+    def forget_keys(self) -> None:
+        """Forget keys that are no longer good."""
+        with self.database.writing() as session:
+            gone = IdempotencyRow.at <= self.clock() - IDEMPOTENCY_SECONDS
+            session.execute(delete(IdempotencyRow).where(gone))
 
     def get(self, job_id: str) -> Job:
         """A job.

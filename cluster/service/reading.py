@@ -39,6 +39,8 @@ MOST_BODY_BYTES = 65_536
 BODY_SECONDS = 15.0
 FRESH_SECONDS = 5
 """For how long a reader's cache need not ask again what a title's documents are."""
+HTML_POLICY = b"sandbox allow-scripts"
+"""A report draws, but is not of this service's origin: it tells what others have named."""
 _PREFIX = "/v1/titles/"
 
 
@@ -150,6 +152,8 @@ class Reader:
             return Reply(route, 304, headers, b"")
         body = bundle.read(packed or form.plain)
         headers.append((b"content-type", form.media_type))
+        if form.media_type.startswith(b"text/html"):
+            headers.append((b"content-security-policy", HTML_POLICY))
         headers.append((b"content-length", b"%d" % len(body)))
         if packed:
             headers.append((b"content-encoding", b"gzip"))

@@ -26,7 +26,7 @@ from cluster.service.documents import (
     TitlePage,
 )
 from cluster.service.problems import documented
-from cluster.service.reading import matches
+from cluster.service.reading import HTML_POLICY, matches
 from encoder.errors import NotThere
 from ladder.document import Ladder
 from recommender.prefetch import Prefetch
@@ -278,10 +278,16 @@ def package_file(
 
 def _file(request: Request, service: Service, path: Any, etag: str) -> Response:
     scope = "private" if service.tokens.readers else "public"
-    headers = {"ETag": f'"{etag}"', "Cache-Control": f"{scope}, {IMMUTABLE}"}
+    headers = {
+        "ETag": f'"{etag}"',
+        "Cache-Control": f"{scope}, {IMMUTABLE}",
+        "X-Content-Type-Options": "nosniff",
+    }
     none_match = request.headers.get("if-none-match")
     if none_match is not None and matches(none_match.encode("latin-1"), etag.encode()):
         return Response(status_code=304, headers=headers)
+    if path.suffix == ".html":
+        headers["Content-Security-Policy"] = HTML_POLICY.decode()
     kind = _TYPES.get(path.suffix)
     return FileResponse(path, media_type=kind, headers=headers)
 

@@ -124,6 +124,7 @@ class Runner:
                     swept = time.monotonic()
                     self._sweep_work()
                     self.library.sweep()
+                    self.jobs.forget_keys()
             if self._stopping.wait(IDLE_SECONDS):
                 return
 

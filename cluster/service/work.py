@@ -16,16 +16,14 @@ from dataclasses import asdict, dataclass, replace
 from multiprocessing import connection, parent_process
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from cluster import events
+from cluster.options import RunOptions, check_options
 from cluster.service import web
 from cluster.service.documents import JobOptions
 from cluster.service.sources import Found, check_unchanged, path_of
 from encoder.errors import BadInput
-
-if TYPE_CHECKING:
-    from cluster.setup import RunOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +92,6 @@ def perform(work: Work, source: Path, store: Path, report: events.Report) -> Map
 
 def run_options(asked: JobOptions, source: Path, out: Path) -> RunOptions:
     """What is asked of a job, as it is asked of a run."""
-    from cluster.setup import RunOptions
-
     options = RunOptions(
         source=source,
         out=out,
@@ -114,8 +110,6 @@ def check_asked(asked: JobOptions) -> None:
     Raises:
         BadInput: something does not.
     """
-    from cluster.setup import check_options
-
     check_options(run_options(asked, Path(), Path()))
 
 
