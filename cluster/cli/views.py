@@ -361,13 +361,16 @@ def cache_view(shown: Sequence[Planned], planned: Sequence[Planned]) -> list[Ren
 
 
 def jobs_view(jobs: Sequence[Job]) -> list[RenderableType]:
-    """Jobs, one a line."""
-    table = plain_table(("job", "l"), ("state", "l"), ("title", "l"), ("prio", "r"), ("stage", "l"))
+    """Jobs, one a line. Of a narrow terminal the title gets what the rest leaves: ids are copied."""
+    table = plain_table(("job", "l"), ("state", "l"), ("prio", "r"), ("stage", "l"), ("title", "l"))
     for job in jobs:
         progress = job.progress
         stage = f"{progress.stage} {100 * progress.share:.0f} %" if progress else ""
-        kind = " (plan)" if job.kind == "plan" else ""
-        table.add_row(job.id, job.state + kind, job.title, str(job.priority), stage)
+        if job.kind == "plan":
+            stage = f"plan {stage}".rstrip()
+        table.add_row(job.id, job.state, str(job.priority), stage, job.title)
+    for column in table.columns[:3]:
+        column.min_width = max((len(str(cell)) for cell in column.cells), default=0)
     return [table]
 
 
