@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version as distribution_version
 from pathlib import Path
@@ -33,11 +33,10 @@ from cluster.keys import canonical_json
 from cluster.measuring import Measurer, Request
 from cluster.options import RunOptions, check_options
 from cluster.publish import check_output, publishing
-from cluster.setup import Setup, default_store, known_to_search, set_up
+from cluster.setup import Setup, default_store, forbidden, known_to_search, set_up
 from cluster.store import Store
 from cluster.title import find_title, open_title
 from encoder import ffmpeg
-from encoder.errors import Infeasible
 from ladder.constraints import InfeasibleResult
 from ladder.document import Ladder, LockedCost, SearchFacts
 from ladder.rungs import cost_of_locked
@@ -45,6 +44,9 @@ from ladder.search import Done
 from recommender.prefetch import build_prefetch
 
 _T = TypeVar("_T")
+
+MOST_REASONS = 4
+"""That a round gives at once; with many shots there can be hundreds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,16 +129,19 @@ def _search(setup: Setup, measurer: Measurer) -> tuple[Done, dict[Request, str]]
         if isinstance(step, Done):
             return step, reasons
         if isinstance(step, InfeasibleResult):
-            raise Infeasible(
-                f"no ladder keeps the constraint {step.constraint!r}: {step.detail}",
-                shortfall=step.shortfall,
-                shots=step.shots,
-            )
+            raise forbidden(step)
         number += 1
         reasons |= step.reasons
-        why = "; ".join(dict.fromkeys(step.reasons.values()))
-        measurer.report(events.Round(number, len(step.requests), why))
+        measurer.report(events.Round(number, len(step.requests), _in_short(step.reasons.values())))
         measurer.measure(step.requests, stage=f"encode {number}")
+
+
+def _in_short(reasons: Iterable[str]) -> str:
+    """Some of the reasons, for one line; ``measurements.json`` has them all."""
+    different = list(dict.fromkeys(reasons))
+    shown = different[:MOST_REASONS]
+    more = len(different) - len(shown)
+    return "; ".join([*shown, *([f"and {more} more like these"] if more else [])])
 
 
 def _deliver(

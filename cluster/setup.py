@@ -15,8 +15,9 @@ from cluster.predicting import packaged_weights, predict_title
 from cluster.stages import Measured
 from cluster.store import Store
 from cluster.title import Title
-from encoder.errors import BadInput
+from encoder.errors import BadInput, Infeasible
 from encoder.recipes import Recipe, recipe
+from ladder.constraints import InfeasibleResult
 from ladder.curves import Measurement
 from ladder.predict import PredictSearch
 from ladder.prediction import TitlePrediction
@@ -126,4 +127,13 @@ def known_to_search(setup: Setup, found: Mapping[Request, Measured]) -> Known:
             request: Measurement(made.bits, made.mean_quality[setup.model])
             for request, made in found.items()
         },
+    )
+
+
+def forbidden(result: InfeasibleResult) -> Infeasible:
+    """The error for a ladder that the constraints forbid."""
+    return Infeasible(
+        f"no ladder keeps the constraint {result.constraint!r}: {result.detail}",
+        shortfall=result.shortfall,
+        shots=result.shots,
     )

@@ -44,7 +44,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     line = ("run", small_title, "--out", out, *OPTIONS)
     planned = shell(*line, "--plan", SHOTLADDER_STORE=str(store))
     assert planned.returncode == 0
-    assert re.search(r"encodes +\d+ to find the ladder", planned.stdout)
+    said = " ".join(planned.stdout.split())
+    assert re.search(r"encodes about \d+ by the predict search \(the full grid has 18\)", said)
     assert not out.parent.exists()
     return Finished(small_title, out, store, shell(*line, SHOTLADDER_STORE=str(store)))
 

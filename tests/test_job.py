@@ -1,4 +1,8 @@
-"""The main job from end to end: what lies in DIR is what was measured, for every kind of title."""
+"""The main job from end to end: what lies in DIR is what was measured, for every kind of title.
+
+The run that most tests look at is by the exhaustive search, of which all can be said beforehand;
+`tests/test_job_predict.py` has the default one.
+"""
 
 from __future__ import annotations
 
@@ -54,6 +58,7 @@ def options(source: Path, out: Path, store: Path) -> RunOptions:
     return RunOptions(
         source,
         out,
+        search="exhaustive",
         preset="ultrafast",
         profile="test",
         heights=HEIGHTS,
@@ -381,7 +386,8 @@ def test_keys_of_shots_change_with_the_tools_that_find_them(
 def test_a_plan_counts_and_makes_nothing(profile: str, finished: Finished, tmp_path: Path) -> None:
     asked = options(finished.source, tmp_path / "out", tmp_path / "store")
     plan = plan_run(asked, lambda event: None)
-    assert (plan.frames, plan.shots, plan.grid_encodes, plan.cached_encodes) == (36, 3, 18, 0)
+    assert (plan.frames, plan.shots, plan.search) == (36, 3, "exhaustive")
+    assert (plan.encodes, plan.grid_encodes, plan.cached_encodes) == (18, 18, 0)
     assert [size.height for size in plan.sizes] == [90, 180]
     assert plan.delivered_encodes >= finished.ladder.search.delivered_encodes
     assert plan.cpu_hours["encode"] > 0
@@ -393,9 +399,9 @@ def test_a_plan_counts_and_makes_nothing(profile: str, finished: Finished, tmp_p
     assert len(records(tmp_path / "store")) == 2  # the shots and their features
 
     partly = plan_run(replace(asked, store=finished.store, heights=(60, 90)), lambda event: None)
-    assert (partly.grid_encodes, partly.cached_encodes) == (27, 18)
+    assert (partly.encodes, partly.grid_encodes, partly.cached_encodes) == (27, 27, 18)
     full = plan_run(replace(asked, store=finished.store), lambda event: None)
-    assert (full.grid_encodes, full.cached_encodes) == (18, 18)
+    assert (full.encodes, full.grid_encodes, full.cached_encodes) == (18, 18, 18)
     assert full.cpu_hours == {"encode": 0, "vmaf": 0}
     assert (full.store_bytes, full.wall_seconds) == (0, 0)
 

@@ -54,7 +54,7 @@ def test_a_title_from_submission_to_playback_across_a_kill(tmp_path: Path) -> No
             plan = client.wait(client.submit(source, kind="plan", options=options).id)
             assert plan.result is not None
             assert plan.result.plan is not None
-            assert plan.result.plan["cached_encodes"] == plan.result.plan["grid_encodes"] > 0
+            assert plan.result.plan["cached_encodes"] == plan.result.plan["encodes"] > 0
         shown = shell("status", job_id, **url)
         assert "succeeded" in shown.stdout
         assert job_id in shell("jobs", "--state", "succeeded", **url).stdout

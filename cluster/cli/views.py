@@ -89,8 +89,9 @@ def _rungs(ladder: Ladder) -> Table:
         *(("rung", "l"), ("size", "l"), ("kbit/s", "r"), ("peak", "r")),
         *(("mean", "r"), ("p5", "r"), ("min", "r")),
         *((("predicted", "r"),) if predicted else ()),
-        *(("slope", "r"), ("segments", "r")),
+        ("slope", "r"),
     )
+    table.collapse_padding = True  # all of it has to fit into 80 columns
     for rung in ladder.rungs:
         quality = rung.quality[ladder.quality_model]
         slope = marginal_quality(ladder, rung)
@@ -99,7 +100,7 @@ def _rungs(ladder: Ladder) -> Table:
             *(rung.name, f"{rung.width}x{rung.height}"),
             *(kbits(rung.bitrate), kbits(rung.peak_bitrate), *_pooled(quality)),
             *(("-" if expected is None else f"{expected:.2f}",) if predicted else ()),
-            *("-" if slope is None else f"{slope:#.3g}", str(len(rung.segments))),
+            "-" if slope is None else f"{slope:#.3g}",
         )
     return table
 
@@ -263,8 +264,9 @@ def estimate_view(estimate: Estimate) -> list[RenderableType]:
         ("sizes", sizes),
         (
             "encodes",
-            f"{estimate.grid_encodes} to find the ladder, {estimate.cached_encodes} of them in "
-            f"the store; at most {estimate.delivered_encodes} delivered",
+            f"about {estimate.encodes} by the {estimate.search} search (the full grid has "
+            f"{estimate.grid_encodes}), {estimate.cached_encodes} of them in the store; at most "
+            f"{estimate.delivered_encodes} delivered",
         ),
         (
             "CPU",
@@ -361,7 +363,7 @@ def cache_view(shown: Sequence[Planned], planned: Sequence[Planned]) -> list[Ren
 
 
 def jobs_view(jobs: Sequence[Job]) -> list[RenderableType]:
-    """Jobs, one a line. Of a narrow terminal the title gets what the rest leaves: ids are copied."""
+    """Jobs, one a line. On a narrow terminal titles are cut, not ids, which people copy."""
     table = plain_table(("job", "l"), ("state", "l"), ("prio", "r"), ("stage", "l"), ("title", "l"))
     for job in jobs:
         progress = job.progress
