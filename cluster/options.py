@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from encoder.errors import BadInput
-from encoder.recipes import recipe
-from ladder.profiles import load_profile
+from encoder.recipes import CODECS, PRESETS, recipe
+from ladder.profiles import load_profile, profile_names
 from ladder.rungs import Policy
 from vmaf import models
 
@@ -37,6 +37,17 @@ class RunOptions:
     """Quality models measured on delivered segments beside the title's own."""
     weights: Path | None = None
     """Of the complexity model, instead of those that come with the product."""
+
+
+def choices() -> dict[str, tuple[str, ...]]:
+    """What options by name may be, where that can be listed."""
+    return {
+        "search": SEARCHES,
+        "codec": tuple(CODECS),
+        "preset": PRESETS,
+        "profile": profile_names(),
+        "also": models.KNOWN,
+    }
 
 
 def check_options(options: RunOptions) -> None:

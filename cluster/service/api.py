@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Response
 
+from cluster.options import choices
 from cluster.service import routes_jobs, routes_titles
 from cluster.service.context import READING, Parts, Service
 from cluster.service.documents import Health, Problem, Readiness
@@ -67,10 +68,14 @@ def build(service: Service) -> tuple[FastAPI, Front]:
 
 
 def _openapi(app: FastAPI, reads_need_tokens: bool) -> dict[str, Any]:
-    """With the problem's schema, which no route returns as its own."""
+    """With the problem's schema, which no route returns as its own, and what options may be."""
     made = app.openapi()
     schemas = made.setdefault("components", {}).setdefault("schemas", {})
     schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    asked = schemas["JobOptions"]["properties"]
+    for name, known in choices().items():  # which this release takes; a client may be of another
+        part = asked[name].get("items") or asked[name].get("anyOf", [asked[name]])[0]
+        part["enum"] = list(known)
     for path in made["paths"].values():
         for operation in path.values():
             problem = operation.get("responses", {}).get("422", {}).get("content", {})
