@@ -12,7 +12,7 @@ import contextlib
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version as distribution_version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +30,7 @@ from cluster.deliver import (
 )
 from cluster.executor import DaskExecutor, Executor, InlineExecutor, Task
 from cluster.keys import canonical_json
+from cluster.labels import learn_from
 from cluster.measuring import Measurer, Request
 from cluster.options import RunOptions, check_options
 from cluster.publish import check_output, publishing
@@ -39,6 +40,7 @@ from cluster.title import find_title, open_title
 from encoder import ffmpeg
 from ladder.constraints import InfeasibleResult
 from ladder.document import Ladder, LockedCost, SearchFacts
+from ladder.drift import Miss
 from ladder.rungs import cost_of_locked
 from ladder.search import Done
 from recommender.prefetch import build_prefetch
@@ -158,6 +160,7 @@ def _deliver(
     ]
     delivered = sorted({request for rung in chosen_requests for request in rung})
     grid = measurer.known
+    missed = learn_from(setup, measurer, report)
     if options.also:
         measurer = Measurer(
             title,
@@ -218,7 +221,7 @@ def _deliver(
             measurements(title, grid, setup, reasons).to_json()
         )
         (directory / "prefetch.json").write_text(build_prefetch(ladder, written).to_json())
-        run = _run_document(options, ladder, measurer, verified.cpu_seconds, clock)
+        run = _run_document(options, ladder, measurer, missed, verified.cpu_seconds, clock)
         (directory / "run.json").write_bytes(canonical_json(run) + b"\n")
     return RunResult(ladder=ladder, out=options.out, run=run)
 
@@ -232,8 +235,17 @@ def _here(function: Callable[..., _T], *arguments: Any) -> _T:
     return result
 
 
+def _rounded(value: float | tuple[float, ...]) -> float | list[float]:
+    return [round(one, 4) for one in value] if isinstance(value, tuple) else round(value, 4)
+
+
 def _run_document(
-    options: RunOptions, ladder: Ladder, measurer: Measurer, verify_cpu: float, clock: _Clock
+    options: RunOptions,
+    ladder: Ladder,
+    measurer: Measurer,
+    missed: Miss | None,
+    verify_cpu: float,
+    clock: _Clock,
 ) -> dict[str, Any]:
     costs = measurer.costs
     ffmpeg_cpu = costs.encode_cpu_seconds + costs.vmaf_cpu_seconds
@@ -261,6 +273,10 @@ def _run_document(
             "verify": round(verify_cpu, 3),
             "other": round(max(0.0, clock.cpu_seconds() - here), 3),
         },
+        # Measured against predicted, before any correction.
+        "missed": {name: _rounded(value) for name, value in asdict(missed).items()}
+        if missed
+        else None,
         "wall_seconds": round(clock.wall_seconds(), 3),
         "workers": measurer.executor.slots,
         "versions": {

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cluster.cli.evaluate import evaluate
 from cluster.cli.options import Heights, Json, Scheduler, StorePath, Workers, heights_in
 from cluster.cli.output import announced, finish, say, show, write_lines
 from cluster.cli.prefetch import prefetch_app
 from cluster.cli.service import COMMANDS
 from cluster.cli.sweep import sweep
+from cluster.cli.train import promote, train
 from encoder.errors import BadInput
 
 if TYPE_CHECKING:
@@ -375,5 +377,8 @@ def _policy(text: str) -> Policy:
 
 
 app.command()(sweep)
+app.command()(train)
+app.command()(evaluate)
+app.command()(promote)
 for command in COMMANDS:
     app.command()(command)

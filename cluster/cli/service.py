@@ -198,7 +198,8 @@ def submit(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="A video file that the service sees under the same path, or a `file:///` URI.",
+            help="A video file that the service sees under the same path, or a `file:///` URI or "
+            "URL that it reads.",
         ),
     ],
     external_id: Annotated[
