@@ -413,7 +413,7 @@ def test_writing_needs_a_token(running: ServiceProcess) -> None:
         assert "Bearer" in problem(answer, 401)
         assert answer.headers["www-authenticate"] == "Bearer"
     assert problem(http.delete(f"{running.url}/v1/titles/one"), 401)
-    assert problem(http.get(f"{running.url}/v1/titles/one/audit"), 401)
+    assert problem(http.get(f"{running.url}/v1/audit?title=one"), 401)
 
 
 @pytest.mark.parametrize(

@@ -254,7 +254,7 @@ class Client:
 
     def audit(self, name: str) -> list[AuditLine]:
         """Who did what to a title."""
-        answer = self._ask("GET", f"/v1/titles/{_part(name)}/audit")
+        answer = self._ask("GET", "/v1/audit", params={"title": name})
         return [AuditLine.model_validate(line) for line in answer.json()]
 
     def ladder(self, name: str) -> Ladder:

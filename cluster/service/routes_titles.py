@@ -93,12 +93,14 @@ def withdraw(title: Name, service: Parts, actor: Writer) -> AuditLine:
 
 
 @router.get(
-    "/titles/{title}/audit",
+    "/audit",
     response_model=list[AuditLine],
     responses=documented(401, 422),
     summary="Who did what to a title",
 )
-def audit(title: Name, service: Parts, _: Writer) -> list[AuditLine]:
+def audit(
+    service: Parts, _: Writer, title: Annotated[TitleName, Query(examples=["film-1"])]
+) -> list[AuditLine]:
     """Publications and takedowns, oldest first; also of a title that was withdrawn."""
     return service.library.audit(title)
 
