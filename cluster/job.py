@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cluster import events
+from cluster.artwork import artwork_before, check_face_model, find_artwork, write_artwork
 from cluster.deliver import (
     ChosenRung,
     document_rungs,
@@ -101,6 +102,7 @@ def run_title(
     """
     clock = _Clock()
     check_options(options)
+    check_face_model(options.face_model)
     place = options.store or default_store()
     check_output(options.out, keep=(options.source, place))
     with contextlib.closing(Store(place)) as store, store.scratch() as workdir:
@@ -160,6 +162,7 @@ def _deliver(
     ]
     delivered = sorted({request for rung in chosen_requests for request in rung})
     grid = measurer.known
+    artwork = find_artwork(title, store, measurer.executor, report, options.face_model)
     missed = learn_from(setup, measurer, report)
     if options.also:
         measurer = Measurer(
@@ -217,6 +220,7 @@ def _deliver(
         verified = _here(verify_directory, directory, ladder.rungs, ladder.title.frame_rate)
         report(events.StageProgress("verify", len(rungs), len(rungs)))
         (directory / "ladder.json").write_text(ladder.to_json())
+        write_artwork(artwork, store, directory, artwork_before(options.out))
         (directory / "measurements.json").write_text(
             measurements(title, grid, setup, reasons).to_json()
         )
@@ -263,6 +267,7 @@ def _run_document(
             "heights": list(options.heights) if options.heights else None,
             "policy": options.policy,
             "also": list(options.also),
+            "face_model": str(options.face_model.resolve()) if options.face_model else None,
             "weights": str(options.weights.resolve()) if options.weights else None,
         },
         "encoded_now": costs.encoded,

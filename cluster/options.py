@@ -35,6 +35,8 @@ class RunOptions:
     """Address of a running Dask scheduler instead of local workers."""
     also: tuple[str, ...] = ()
     """Quality models measured on delivered segments beside the title's own."""
+    face_model: Path | None = None
+    """YuNet model that finds faces in artwork; without one nobody looks for any."""
     weights: Path | None = None
     """Of the complexity model, instead of those that come with the product."""
 

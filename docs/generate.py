@@ -23,12 +23,15 @@ import typer
 from cluster import events
 from cluster.cli.app import app
 from ladder.document import Document, Ladder, Measurements
+from recommender.artwork.document import Artwork, SelectedArtwork
 from recommender.prefetch import Prefetch
 
 DOCS = Path(__file__).parent
 SCHEMAS: dict[str, type[Document]] = {
     "ladder": Ladder,
     "measurements": Measurements,
+    "artwork": Artwork,
+    "artwork-selection": SelectedArtwork,
     "prefetch": Prefetch,
 }
 
@@ -45,8 +48,9 @@ def generated() -> dict[Path, str]:
 def schema(model: type[Document]) -> str:
     """JSON Schema of a document as it is written, not as it is built."""
     made = model.model_json_schema(by_alias=True, mode="serialization")
+    module = sys.modules[model.__module__]
     for name, part in {model.__name__: made, **made["$defs"]}.items():
-        said = _document_docstrings(getattr(sys.modules[model.__module__], name))
+        said = _document_docstrings(getattr(module, name))
         part["description"] = _flat(part["description"])
         part["required"] = list(part["properties"])  # what we write has every field
         for field, properties in part["properties"].items():

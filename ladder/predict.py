@@ -32,6 +32,9 @@ Reasons = dict[Request, str]
 """What to measure, and why, in words."""
 
 
+SURE = 15.0
+"""Standard deviations by which a prediction has to miss a ladder for that to be believed: three of
+a title as unlike the others as :data:`ladder.complexity.residuals.SCALES` goes."""
 AS_MUCH = 0.05
 """Share of its bits within which a rung counts as being where it was planned."""
 
@@ -119,7 +122,11 @@ class _Run:
                 state = self._state()
                 plan = solve(state.curves, self.known.profile, self.known.policy, settled)
                 if isinstance(plan, InfeasibleResult):
-                    return plan
+                    doubted = self._doubted(state)
+                    if not doubted:
+                        return plan
+                    yield doubted
+                    continue
                 free = [rung for rung in plan.rungs if rung not in settled]
                 wanted = self._questions(state, plan, free) if free else {}
                 if not wanted or asked == self.search.question_rounds:
@@ -150,6 +157,25 @@ class _Run:
             LadderPlan(self.known.policy, tuple(self._best_measured(state, settled)), plan.notes),
             state.curves,
         )
+
+    def _doubted(self, state: _State) -> Reasons:
+        """What to measure before a prediction that no ladder is possible is believed; nothing
+        where it is sure, or where that is measured."""
+        prediction, title = self.search.prediction, self.known.title
+        hopeful = correct(prediction.hopeful(SURE), title.shots, self._found())
+        plan = solve(self._title_curves(hopeful.curves()), self.known.profile, self.known.policy)
+        if isinstance(plan, InfeasibleResult):
+            return {}
+        crfs = (float(prediction.scale.crfs[0]), float(prediction.scale.crfs[-1]))
+        ends = (prediction.sizes[0], prediction.sizes[-1])
+        requests = {
+            (shot, title.point(size, crf))
+            for shot in range(len(title.shots))
+            for size in ends
+            for crf in crfs
+        }
+        why = "no ladder within the constraints is expected, which is not sure"
+        return dict.fromkeys(sorted(requests - self.used, key=request_order), why)
 
     def _within(self, rung: RungPlan) -> Generator[Reasons, None, RungPlan]:
         """A measured rung with what its constraints force to be encoded instead, as measured."""
@@ -182,10 +208,12 @@ class _Run:
         return not isinstance(kept, InfeasibleResult)
 
     def _state(self) -> _State:
-        ordered = sorted(self.used, key=request_order)
-        found = {request: self.known.measurements[request] for request in ordered}
-        corrected = correct(self.search.prediction, self.known.title.shots, found)
+        corrected = correct(self.search.prediction, self.known.title.shots, self._found())
         return _State(corrected, self._title_curves(corrected.curves()))
+
+    def _found(self) -> dict[Request, Measurement]:
+        ordered = sorted(self.used, key=request_order)
+        return {request: self.known.measurements[request] for request in ordered}
 
     def _at_hand(self, state: _State, rung: RungPlan, settled: Sequence[RungPlan]) -> RungPlan:
         """The rung with what is measured already where a new encode would not save enough."""
@@ -271,6 +299,8 @@ class _Run:
         shots = self.known.title.shots
         offers: list[tuple[float, int, Reasons]] = []
         for number, rung in enumerate(settled):
+            if not rung.slope > 0:  # every shot has its best: no bit buys anything
+                continue
             rate = f"{rung.rate / 1e3:.0f} kbit/s"
             for size in self._allowed(settled, number):
                 best = at_slope_within(

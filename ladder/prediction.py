@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ from ladder.complexity.residuals import (
     ShotResiduals,
     believe,
 )
-from ladder.complexity.scale import Floats, censored, unwarp, warp
+from ladder.complexity.scale import TELLING, Floats, censored, unwarp, warp
 from ladder.curves import CRF_STEP, Candidate, Measurement
 from ladder.profiles import Size
 
@@ -85,6 +85,23 @@ class TitlePrediction:
         at = shot, sizes.index((point.width, point.height)), column
         bits = math.exp(self.rate[at]) * point.width * point.height
         return Expected(bits, float(unwarp(self.quality[at])))
+
+    def hopeful(self, deviations: float) -> TitlePrediction:
+        """Fewer bits and more quality everywhere, by standard deviations of what is missed."""
+        place, sizes = self.scale.place(self.scale.crfs), [self.size_place(s) for s in self.sizes]
+        count = len(place) * len(sizes)
+        cells = Cells(
+            np.tile(place, 2 * len(sizes)),
+            np.tile(np.repeat(sizes, len(place)), 2),
+            np.repeat([RATE, QUALITY], count),
+        )
+        model, shared, phi = self.residuals, cells.title_phi(), cells.phi()
+        variance = np.einsum("ij,jk,ik->i", shared, model.title_covariance(), shared)
+        variance += np.einsum("ij,jk,ik->i", phi, model.shot, phi) + model.local[cells.kind]
+        off = deviations * np.sqrt(variance).reshape(2, len(sizes), len(place))
+        # Beyond the scores that tell something there is nothing to hope for.
+        quality = np.minimum(self.quality + off[QUALITY], warp(np.array(TELLING[1])))
+        return replace(self, rate=self.rate - off[RATE], quality=np.maximum(self.quality, quality))
 
 
 class Expected(NamedTuple):

@@ -20,6 +20,7 @@ from cluster import events, measuring
 from cluster import title as title_module
 from cluster.estimate import plan_run
 from cluster.executor import InlineExecutor
+from cluster.inspect import read_artwork
 from cluster.job import RunResult, run_title
 from cluster.measuring import Measurer
 from cluster.options import RunOptions
@@ -142,6 +143,8 @@ def test_what_a_package_holds(finished: Finished) -> None:
         "ladder.json",
         "measurements.json",
         "prefetch.json",
+        "artwork.json",
+        "artwork",
         "run.json",
         "video",
         "audio",
@@ -150,6 +153,28 @@ def test_what_a_package_holds(finished: Finished) -> None:
     assert (finished.out / "ladder.json").read_text() == finished.ladder.to_json()
     assert json.loads((finished.out / "run.json").read_bytes()) == finished.result.run
     assert [path.name for path in finished.out.parent.iterdir() if path.name[0] == "."] == []
+
+
+def test_artwork_is_of_the_packages_shots(finished: Finished) -> None:
+    artwork = read_artwork(finished.out)
+    assert artwork.title.sha256 == finished.ladder.title.sha256
+    segments = finished.ladder.rungs[0].segments
+    for one in artwork.candidates:
+        shot = segments[one.shot]
+        assert shot.start_frame <= one.frame < shot.end_frame
+        assert all((finished.out / r.uri).is_file() for c in one.crops for r in c.renditions)
+    assert finished.result.run["options"]["face_model"] is None
+
+
+def test_a_model_for_faces_is_looked_at_before_any_work(finished: Finished, tmp_path: Path) -> None:
+    asked = options(finished.source, tmp_path / "out", tmp_path / "store")
+    with pytest.raises(BadInput, match="--face-model"):
+        run_title(
+            replace(asked, profile="default", face_model=tmp_path / "none.onnx"),
+            lambda event: None,
+            InlineExecutor(),
+        )
+    assert not (tmp_path / "store").exists()
 
 
 def test_every_rung_decodes_to_the_titles_frames(finished: Finished, tmp_path: Path) -> None:
@@ -396,7 +421,7 @@ def test_a_plan_counts_and_makes_nothing(profile: str, finished: Finished, tmp_p
     assert plan.store_bytes > 0
     assert not asked.out.exists()
     assert records(tmp_path / "store", "encode") == {}
-    assert len(records(tmp_path / "store")) == 2  # the shots and their features
+    assert len(records(tmp_path / "store")) == 3  # shots, features, stills
 
     partly = plan_run(replace(asked, store=finished.store, heights=(60, 90)), lambda event: None)
     assert (partly.encodes, partly.grid_encodes, partly.cached_encodes) == (27, 27, 18)

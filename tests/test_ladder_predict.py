@@ -378,7 +378,6 @@ def test_infeasible_before_anything_is_encoded() -> None:
     assert step.constraint == "source rate"
 
 
-@pytest.mark.xfail(strict=True, reason="infeasible by a prediction is taken for infeasible")
 def test_a_floor_that_was_thought_out_of_reach_is_not_given_up_unmeasured() -> None:
     """The prediction is far too low; the truth keeps the floor."""
     of = binding(floor=82.0)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cluster.cli.artwork import artwork_app
 from cluster.cli.evaluate import evaluate
 from cluster.cli.options import Heights, Json, Scheduler, StorePath, Workers, heights_in
 from cluster.cli.output import announced, finish, say, show, write_lines
@@ -122,6 +123,15 @@ def run(
             show_default=False,
         ),
     ] = None,
+    face_model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="YuNet model (ONNX) that finds faces in artwork; without one artwork.json says "
+            "`faces: null`.",
+            show_default=False,
+        ),
+    ] = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
     store: StorePath = None,
@@ -150,6 +160,7 @@ def run(
         workers=workers,
         scheduler=scheduler,
         also=tuple(also or ()),
+        face_model=face_model,
         weights=weights,
     )
     report = announced(context.obj, "plan" if plan else "run", source)
@@ -377,6 +388,7 @@ def _policy(text: str) -> Policy:
 
 
 app.command()(sweep)
+app.add_typer(artwork_app)
 app.command()(train)
 app.command()(evaluate)
 app.command()(promote)
