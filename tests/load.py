@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
-import json
 import random
 import shutil
 import sqlite3
@@ -28,16 +27,19 @@ from typing import cast
 import psutil
 import uvloop
 
-from cluster.service.bundle import JSON_TYPE, forms_of, write_bundle
+from cluster.service.bundle import forms_of, list_name, write_bundle
 from cluster.service.database import Database
 from recommender.prefetch import build_prefetch
-from tests.service_material import ServiceProcess, written_package
+from tests.service_material import ServiceProcess, written_artwork, written_package
 
 VARIANTS = 32
 """Different bundles of short titles; each title has a file of its own all the same."""
 SHORT_SHOTS, FILM_SHOTS = 30, 1800
 RUNGS = 7
-ARTWORK_BYTES = 30_000
+POOL = 38
+"""Stills of a title of 30 shots."""
+ASPECT, DIVERSE, STILLS = "16:9", True, 24
+"""What a home page asks for: 30 kB."""
 
 
 def build_library(data: Path, titles: int, films: int) -> list[str]:
@@ -81,25 +83,13 @@ def _template(data: Path, seed: str, shots: int) -> Path:
         (there / "ladder.json").write_text(ladder.to_json())
         prefetch = build_prefetch(ladder, written)
         (there / "prefetch.json").write_text(prefetch.to_json())
-        # Much of a real list does not compress: digests, hashes, embeddings.
-        draw = random.Random(seed)
-        entries: list[dict[str, object]] = []
-        while len(json.dumps(entries)) < ARTWORK_BYTES - 700:
-            entries.append(
-                {
-                    "id": draw.randbytes(8).hex(),
-                    "embedding": [round(draw.gauss(0, 1), 4) for _ in range(32)],
-                    "renditions": [
-                        {"aspect": aspect, "sha256": draw.randbytes(32).hex(), "width": 1280}
-                        for aspect in ("16:9", "2:3", "1:1")
-                    ],
-                }
-            )
-        (there / "artwork.json").write_text(json.dumps({"candidates": entries}))
+        pool = written_artwork(seed, ladder, stills=POOL)
+        (there / "artwork.json").write_text(pool.to_json())
         forms, _ = forms_of(there, "0" * 32, f"/v1/packages/{'0' * 32}/")
-        del forms["ladder"]  # which nobody reads here: half of the library's size
     path = data / "templates" / seed
-    assert forms["artwork"][0] == JSON_TYPE
+    # What nobody reads here would be most of the library's size.
+    read = (list_name(ASPECT, DIVERSE), "prefetch", "start/")
+    forms = {name: body for name, body in forms.items() if name.startswith(read)}
     write_bundle(path, forms, [entry.throughput for entry in prefetch.startup])
     return path
 
@@ -213,6 +203,10 @@ async def drive(
     return results, late
 
 
+def _list_path(name: str) -> str:
+    return f"/v1/titles/{name}/artwork?aspect={ASPECT}&k={STILLS}&diverse={str(DIVERSE).lower()}"
+
+
 def mixed(port: int, names: list[str], seed: int) -> Callable[[], tuple[str, bytes, int]]:
     """The mix of a home page. Entity tags for the 304s are asked for first."""
     import httpx
@@ -220,7 +214,7 @@ def mixed(port: int, names: list[str], seed: int) -> Callable[[], tuple[str, byt
     choose = random.Random(seed)
     with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
         known = [
-            (name, client.get(f"/v1/titles/{name}/artwork").headers["etag"])
+            (name, client.get(_list_path(name)).headers["etag"])
             for name in choose.sample(names, min(200, len(names)))
         ]
 
@@ -231,13 +225,13 @@ def mixed(port: int, names: list[str], seed: int) -> Callable[[], tuple[str, byt
             packed = choose.random() < 0.5
             coding = "Accept-Encoding: gzip\r\n" if packed else ""
             kind = "artwork, gzip" if packed else "artwork"
-            return kind, _request(f"/v1/titles/{name}/artwork", coding), 200
+            return kind, _request(_list_path(name), coding), 200
         if lot < 0.95:
             kbps = choose.choice((400, 900, 2500, 6000, 20000))
             path = f"/v1/titles/{name}/prefetch/start?seconds=4&kbps={kbps}"
             return "prefetch/start", _request(path), 200
         name, etag = choose.choice(known)
-        return "304", _request(f"/v1/titles/{name}/artwork", f"If-None-Match: {etag}\r\n"), 304
+        return "304", _request(_list_path(name), f"If-None-Match: {etag}\r\n"), 304
 
     return draw
 

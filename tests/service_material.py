@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster import events
+from cluster.inspect import read_artwork
+from cluster.service.documents import ASPECTS
 from cluster.service.work import Work, perform
 from encoder.errors import ToolFailed
 from encoder.package.layout import WrittenPackage, WrittenSegment, WrittenTrack
@@ -29,6 +32,7 @@ from recommender.prefetch import build_prefetch
 
 if TYPE_CHECKING:
     from cluster.service.client import Client
+    from recommender.artwork.document import Artwork
 
 # Imports that take long stand where they are used: job processes load this module too.
 MODEL = "vmaf_v1.0.16_3d0h"
@@ -117,17 +121,95 @@ def written_package(
     return ladder, written
 
 
-def write_package(folder: Path, seed: str, **more: Any) -> None:
-    """A finished package in ``folder``, but for its playlists."""
+def written_artwork(
+    seed: str, ladder: Ladder, *, stills: int = 6, folder: Path | None = None
+) -> Artwork:
+    """A pool of ``stills`` made up; its pictures are noise, in ``folder`` where one is given.
+
+    Everything follows from ``seed``. Quality is in no order, and clusters repeat.
+    """
+    from recommender.artwork.document import Artwork, pool_id
+
+    draw = random.Random(seed)
+
+    def rendition(identity: str, aspect: str, width: int, suffix: str) -> dict[str, Any]:
+        uri = f"artwork/{identity}/{aspect.replace(':', 'x')}-{width}.{suffix}"
+        content = draw.randbytes(48)
+        if folder is not None:
+            (folder / uri).parent.mkdir(parents=True, exist_ok=True)
+            (folder / uri).write_bytes(content)
+        return {
+            "format": {"webp": "webp", "jpg": "jpeg"}[suffix],
+            "width": width, "height": width // 2, "bytes": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(), "uri": uri,
+        }  # fmt: skip
+
+    def crop(identity: str, aspect: str) -> dict[str, Any]:
+        return {
+            "aspect": aspect,
+            "area": {"x": 0, "y": 0, "width": 640, "height": 320},
+            "focal_point": {"x": round(draw.random(), 3), "y": round(draw.random(), 3)},
+            "renditions": [
+                rendition(identity, aspect, width, suffix)
+                for width in (600, 240) for suffix in ("webp", "jpg")
+            ],
+        }  # fmt: skip
+
+    def candidate(rank: int) -> dict[str, Any]:
+        identity, frame = draw.randbytes(8).hex(), draw.randrange(ladder.title.frames)
+        return {
+            "id": identity, "action_id": identity, "rank": rank, "frame": frame,
+            "time_seconds": frame / 24, "shot": 0, "cluster": rank % 4,
+            "quality": round(draw.random(), 4), "flags": [],
+            "focal_point": {"x": 0.5, "y": 0.5}, "title_side": "left",
+            "crops": [crop(identity, aspect) for aspect in ASPECTS],
+            "metrics": {"sharpness": {"raw": draw.random(), "percentile": 0.5}},
+            "colours": [{"hex": "#204060", "share": 0.5}, {"hex": "#c0a080", "share": 0.2}],
+            "perceptual_hash": draw.randbytes(8).hex(),
+            "embedding": [round(draw.gauss(0, 0.2), 4) for _ in range(32)],
+            "faces": None, "spoiler_zone": False, "maturity": None, "rights": None,
+        }  # fmt: skip
+
+    title = ladder.title
+    document = Artwork.model_validate(
+        {
+            "pool": "",
+            "title": title.model_dump(
+                include={"id", "source", "sha256", "width", "height", "frame_rate", "frames"}
+            ),
+            "embedding_model": "made-up/1", "face_model": None,
+            "picture": {"x": 0, "y": 0, "width": 640, "height": 360},
+            "selection": {"stills": 90, "quota": 0.15, "filters": [], "clusters": 4,
+                          "uncovered_clusters": []},
+            "candidates": [candidate(rank) for rank in range(stills)],
+            "actions_uri": "artwork/actions.parquet",
+            "scrub": {"uri": "artwork/scrub.vtt", "sheets": [], "step_seconds": 2, "width": 160,
+                      "height": 90},
+            "replaces": None,
+        }
+    )  # fmt: skip
+    return document.model_copy(update={"pool": pool_id(document.candidates)})
+
+
+def write_package(
+    folder: Path, seed: str, *, artwork: str | None = None, before: Artwork | None = None,
+    **more: Any,
+) -> None:  # fmt: skip
+    """A finished package in ``folder``, but for its playlists; ``artwork`` is its pool's seed."""
     folder.mkdir(parents=True)
-    artwork = more.pop("artwork", None)
     ladder, written = written_package(seed, folder=folder, **more)
     (folder / "ladder.json").write_text(ladder.to_json())
     (folder / "prefetch.json").write_text(build_prefetch(ladder, written).to_json())
     (folder / "master.m3u8").write_text("#EXTM3U\n")
     (folder / "run.json").write_text('{"source": "/secret/place"}\n')
     if artwork is not None:
-        (folder / "artwork.json").write_text(artwork)
+        pool = written_artwork(artwork, ladder, folder=folder)
+        if before is not None:
+            from recommender.artwork.lineage import follow
+
+            pool = follow(pool, before)
+        (folder / "artwork.json").write_text(pool.to_json())
+        (folder / "artwork" / "scrub.vtt").write_text("WEBVTT\n")
 
 
 def perform_stub(work: Work, source: Path, store: Path, report: events.Report) -> Mapping[str, Any]:
@@ -153,14 +235,13 @@ def perform_stub(work: Work, source: Path, store: Path, report: events.Report) -
         report(events.StageProgress("encode 1", step + 1, 10))
     if "fail" in asked:
         raise ToolFailed(asked["fail"], returncode=1)
+    before = None
     if work.out.exists():  # as the main job sees what it replaces
-        asked["artwork"] = json.dumps(
-            {"after": json.loads((work.out / "artwork.json").read_text())}
-        )
+        before = read_artwork(work.out)
         shutil.rmtree(work.out)
     if work.kind == "plan":
         return {"plan": {"frames": 1}}
-    write_package(work.out, source.read_text(), artwork=asked.get("artwork"))
+    write_package(work.out, source.read_text(), artwork=asked.get("artwork"), before=before)
     return {"run": {"encoded_now": 1}}
 
 

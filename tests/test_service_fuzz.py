@@ -6,7 +6,6 @@ stub.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -21,9 +20,7 @@ SCHEMATHESIS = Path(sys.executable).parent / "schemathesis"
 def fuzz(folder: Path, examples: int, *, phases: str, more: Sequence[str] = ()) -> tuple[int, str]:
     """Exit status and report of schemathesis, against a service with a title and a job."""
     with service(folder, slots=1) as running, running.client() as client:
-        job = client.submit(
-            running.source("film.json", artwork=json.dumps({"a": 1})), external_id="film-1"
-        )
+        job = client.submit(running.source("film.json", artwork="film"), external_id="film-1")
         package = client.wait(job.id).result
         assert package is not None
         # A title that was withdrawn is gone, whatever was asked.

@@ -10,13 +10,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlencode
 
 import httpx
 import pytest
 
 from cluster.service.client import Client
+from cluster.service.documents import ASPECTS
 from encoder.errors import BadInput, Conflict, NotThere
 from ladder.document import Ladder
+from recommender.artwork.select import answer
 from recommender.prefetch import Prefetch
 from tests.service_material import ServiceProcess, service
 
@@ -240,7 +243,7 @@ def test_events_go_on_after_the_last_that_was_seen(running: ServiceProcess, clie
 
 
 def test_documents_are_the_packages_bytes(running: ServiceProcess, client: Client) -> None:
-    package = published(running, client, "read", artwork=json.dumps({"list": ["x"] * 400}))
+    package = published(running, client, "read", artwork="read")
     folder = running.data / "packages" / package[:2] / package
     for name in ("ladder", "prefetch", "artwork"):
         stored = (folder / f"{name}.json").read_bytes()
@@ -306,18 +309,86 @@ def test_a_start_that_cannot_be(running: ServiceProcess, client: Client, query: 
     assert "kbps" in answer.json()["detail"]
 
 
+def test_stills_are_the_pure_answer_in_either_coding(
+    running: ServiceProcess, client: Client
+) -> None:
+    published(running, client, "stills", artwork="stills")
+    pool = client.artwork("stills")
+    assert len(pool.candidates) == 6
+    for aspect in ASPECTS:
+        for diverse in (False, True):
+            for k in (None, 1, 2, 5, 6, 7, 100):
+                right = answer(pool, aspect, k or 6, diverse)
+                query = {"aspect": aspect, "diverse": str(diverse).lower(), "k": k}
+                asked = urlencode({name: value for name, value in query.items() if value})
+                path = f"/v1/titles/stills/artwork?{asked}"
+                plain = get(running, path, **{"Accept-Encoding": "identity"})
+                packed = get(running, path, **{"Accept-Encoding": "gzip"})
+                assert plain.content == packed.content == right.model_dump_json().encode()
+                assert "content-encoding" not in plain.headers
+                assert packed.headers["content-encoding"] == "gzip"
+                assert int(packed.headers["content-length"]) < len(plain.content)
+                for etag in (plain.headers["etag"], packed.headers["etag"]):
+                    same = get(running, path, **{"If-None-Match": etag})
+                    assert (same.status_code, same.content) == (304, b"")
+                assert client.stills("stills", aspect=aspect, k=k, diverse=diverse) == right
+    assert get(running, "/v1/titles/stills/artwork?k=2").json() == json.loads(
+        answer(pool, "16:9", 2).model_dump_json()
+    )
+    etags = {get(running, f"/v1/titles/stills/artwork?k={k}").headers["etag"] for k in range(1, 7)}
+    assert len(etags) == 6
+    folder = client.title("stills").base
+    for still in client.stills("stills", k=3).candidates:  # a page can show them, by both names
+        for file in still.renditions:
+            by_name, by_digest = (get(running, one) for one in
+                                  (folder + file.uri, f"/v1/media/{file.sha256}"))  # fmt: skip
+            assert by_name.content == by_digest.content
+            assert hashlib.sha256(by_name.content).hexdigest() == file.sha256
+            assert by_name.headers["content-type"] == f"image/{file.format}"
+    scrub = get(running, folder + pool.scrub.uri)
+    assert scrub.headers["content-type"].startswith("text/vtt")
+
+
+@pytest.mark.parametrize("query", ["aspect=4:3", "aspect=", "k=0", "k=101", "k=-1", "k=x", "k=",
+                                   "k=1.5", "k=2&aspect=9:16", "diverse=maybe"])  # fmt: skip
+def test_stills_that_cannot_be(running: ServiceProcess, client: Client, query: str) -> None:
+    published(running, client, "stills", artwork="stills")
+    found = get(running, f"/v1/titles/stills/artwork?{query}")
+    assert found.status_code == 422
+    assert found.headers["content-type"] == "application/problem+json"
+    assert "16:9, 2:3, 1:1, 21:9" in found.json()["detail"]
+    with pytest.raises(BadInput):
+        client.artworks(["stills"], k=101)
+
+
+def test_a_title_without_artwork(running: ServiceProcess, client: Client) -> None:
+    published(running, client, "bare")
+    for query in ("", "?k=2"):
+        found = get(running, f"/v1/titles/bare/artwork{query}")
+        assert (found.status_code, found.json()["type"]) == (
+            404,
+            "urn:shotladder:problem:no-artwork",
+        )
+    with pytest.raises(NotThere):
+        client.stills("bare", k=2)
+
+
 def test_a_home_row_in_one_request(running: ServiceProcess, client: Client) -> None:
     names = [f"row-{n}" for n in range(4)]
     for name in names:
-        published(running, client, name, artwork=json.dumps({"of": name}))
+        published(running, client, name, artwork=name)
     found = client.starts([*names, "nobody"], kbps=3)
     assert found.missing == ["nobody"]
     assert found.titles == {
         name: client.start(name, kbps=3).model_dump(mode="json") for name in names
     }
-    art = client.artworks([*names, "nobody", names[0]])
-    assert art.titles == {name: {"of": name} for name in names}
-    assert art.missing == ["nobody"]
+    published(running, client, "bare")
+    art = client.artworks([*names, "nobody", names[0], "bare"], aspect="2:3", k=2, diverse=True)
+    assert art.titles == {
+        name: client.stills(name, aspect="2:3", k=2, diverse=True) for name in names
+    }
+    assert art.missing == ["nobody", "bare"]
+    assert all(len(one.candidates) == 6 for one in client.artworks(names).titles.values())
     with pytest.raises(BadInput):
         client.starts(["x"] * 101, kbps=3)
 
@@ -343,15 +414,20 @@ def test_a_new_delivery_replaces_and_the_old_lives_for_the_grace_period(
 def test_a_new_delivery_sees_the_artwork_that_it_replaces(
     running: ServiceProcess, client: Client
 ) -> None:
-    published(running, client, "lineage", artwork='{"pool": 1}')
-    published(running, client, "lineage", cut=2)
-    assert client.artwork("lineage") == {"after": {"pool": 1}}
+    published(running, client, "lineage", artwork="one")
+    first = client.artwork("lineage")
+    published(running, client, "lineage", artwork="two", cut=2)
+    second = client.artwork("lineage")
+    assert first.replaces is None
+    assert second.replaces is not None
+    assert second.replaces.pool == first.pool != second.pool
+    assert client.stills("lineage").pool == second.pool
 
 
 def test_a_takedown_leaves_an_audit_line_and_nothing_else(
     running: ServiceProcess, client: Client
 ) -> None:
-    package = published(running, client, "gone", artwork='{"a": 1}')
+    package = published(running, client, "gone", artwork="gone")
     start = client.start("gone", kbps=3)
     first = (running.sources / "gone.json").read_bytes()
     queued = client.submit(running.source("gone.json", cut=2, seconds=30), external_id="gone")

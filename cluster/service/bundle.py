@@ -6,13 +6,16 @@
     start_rungs 0,413093,...
     ladder application/json ETAG OFFSET LENGTH OFFSET LENGTH
     start/4/2 ...
+    artwork/16:9/best ...
+    artwork/16:9/best/cuts ...
     bodies
 
 A line of the index says of a **form** its media type, its ETag and where its bytes lie, plain and
 as gzip made them (length 0 where that is not worth it), after the index. Nothing is computed when
 one is read: a request finds a line and reads the bytes; the index is searched as it is, because
-most titles of a large library are read too seldom to keep a parsed one in memory. The file is
-written once and never changed.
+most titles of a large library are read too seldom to keep a parsed one in memory. Artwork lists
+are stored whole and cut where a request wants fewer stills (:mod:`cluster.service.cutting`). The
+file is written once and never changed.
 """
 
 from __future__ import annotations
@@ -25,10 +28,13 @@ import resource
 import tempfile
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+from cluster.service.cutting import CLOSE, RECORD_BYTES, cut_at, cuttable
+from cluster.service.documents import ASPECTS
+from recommender.artwork.document import Artwork
 from recommender.prefetch import START_SECONDS, Prefetch
 
 MAGIC = b"shotladder bundle 1"
@@ -43,6 +49,16 @@ _GZIP_FROM = 512
 
 
 @dataclass(frozen=True, slots=True)
+class Body:
+    """What a form is made of."""
+
+    media_type: str
+    plain: bytes
+    gzip: bytes | None = None
+    """None: the bundle makes it, where that is worth it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Form:
     """One body, in both codings."""
 
@@ -53,6 +69,9 @@ class Form:
     """Offset in the file, and length."""
     gzip: tuple[int, int] | None
     """None where it is not worth it."""
+    close: bytes = b""
+    """What is sent behind the plain body."""
+    gzip_close: bytes = b""
 
 
 class Bundle:
@@ -97,13 +116,38 @@ class Bundle:
             (self._base + packed_at, packed_length) if packed_length else None,
         )
 
+    def artwork(self, aspect: str, k: int | None, diverse: bool) -> Form | None:
+        """The list of the best stills of a shape, or of the first ``k`` of them."""
+        name = list_name(aspect, diverse)
+        whole = self.form(name)
+        if whole is None or k is None:
+            return whole
+        table = self.form(f"{name}/cuts")
+        if table is None or k * RECORD_BYTES >= table.plain[1]:
+            return whole
+        cut = cut_at(self.read((table.plain[0] + (k - 1) * RECORD_BYTES, RECORD_BYTES)))
+        return replace(
+            whole,
+            etag=b"%s-%d" % (whole.etag, k),
+            plain=(whole.plain[0], cut.plain),
+            gzip=(whole.gzip[0], cut.gzip) if whole.gzip else None,
+            close=CLOSE,
+            gzip_close=cut.gzip_close,
+        )
+
     def names(self) -> list[str]:
         """Names of all forms."""
         lines = self._index.decode().splitlines()[2:]
         return [line.partition(" ")[0] for line in lines]
 
+    def body(self, form: Form, *, packed: bool = False) -> bytes:
+        """What is sent; ``packed`` only of a form that has a gzip form."""
+        if packed and form.gzip is not None:
+            return self.read(form.gzip) + form.gzip_close
+        return self.read(form.plain) + form.close
+
     def read(self, place: tuple[int, int]) -> bytes:
-        """A body."""
+        """Bytes of the file."""
         return os.pread(self._descriptor, place[1], place[0])
 
     def start(self, seconds: float, throughput: float) -> str:
@@ -136,12 +180,17 @@ class Bundles:
         return Bundle(self.path(package))
 
 
-def write_bundle(path: Path, forms: Mapping[str, tuple[str, bytes]], starts: Sequence[int]) -> None:
+def list_name(aspect: str, diverse: bool) -> str:
+    """Name of the form that lists the stills of a shape."""
+    return f"artwork/{aspect}/{'diverse' if diverse else 'best'}"
+
+
+def write_bundle(path: Path, forms: Mapping[str, Body], starts: Sequence[int]) -> None:
     """Write a bundle in one step.
 
     Args:
         path: of the file; its folder is made.
-        forms: media type and body by name.
+        forms: by name.
         starts: bit/s from which on each start-up rung is taken, ascending from 0.
     """
     bodies = bytearray()
@@ -151,11 +200,13 @@ def write_bundle(path: Path, forms: Mapping[str, tuple[str, bytes]], starts: Seq
         return f"{len(bodies) - len(body)} {len(body)}"
 
     lines = [f"start_rungs {','.join(map(str, starts))}"]
-    for name, (kind, body) in forms.items():
-        packed = gzip.compress(body, 6, mtime=0) if len(body) >= _GZIP_FROM else body
+    for name, form in forms.items():
+        body, packed = form.plain, form.gzip
+        if packed is None:
+            packed = gzip.compress(body, 6, mtime=0) if len(body) >= _GZIP_FROM else body
         etag = hashlib.sha256(body).hexdigest()[:32]
         places = f"{add(body)} {add(packed if len(packed) < len(body) else b'')}"
-        lines.append(f"{name} {kind} {etag} {places}")
+        lines.append(f"{name} {form.media_type} {etag} {places}")
     index = "\n".join([*lines, ""]).encode()
     head = b"%s %08d\n" % (MAGIC, len(index))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -181,9 +232,7 @@ def settle(folder: Path) -> None:
         os.close(descriptor)
 
 
-def forms_of(
-    folder: Path, package: str, base: str
-) -> tuple[dict[str, tuple[str, bytes]], Prefetch]:
+def forms_of(folder: Path, package: str, base: str) -> tuple[dict[str, Body], Prefetch]:
     """The forms of a package's documents, and its manifest.
 
     Args:
@@ -193,15 +242,44 @@ def forms_of(
 
     Raises:
         FileNotFoundError: a package without ``ladder.json`` or ``prefetch.json``.
+        pydantic.ValidationError: a document that is none.
     """
     forms = {
-        name: (JSON_TYPE, (folder / f"{name}.json").read_bytes()) for name in ("ladder", "prefetch")
+        name: Body(JSON_TYPE, (folder / f"{name}.json").read_bytes())
+        for name in ("ladder", "prefetch")
     }
     if (folder / "artwork.json").exists():
-        forms["artwork"] = (JSON_TYPE, (folder / "artwork.json").read_bytes())
+        forms["artwork"] = Body(JSON_TYPE, (folder / "artwork.json").read_bytes())
+        forms |= _lists(Artwork.model_validate_json(forms["artwork"].plain))
     if (folder / "report.html").exists():
-        forms["report"] = ("text/html;charset=utf-8", (folder / "report.html").read_bytes())
-    prefetch = Prefetch.model_validate_json(forms["prefetch"][1])
+        report = (folder / "report.html").read_bytes()
+        forms["report"] = Body("text/html;charset=utf-8", report)
+    prefetch = Prefetch.model_validate_json(forms["prefetch"].plain)
+    return forms | _starts(prefetch, package, base), prefetch
+
+
+def _lists(artwork: Artwork) -> dict[str, Body]:
+    """The answers of :func:`recommender.artwork.select.answer`, each so that it can be cut."""
+    from recommender.artwork.select import answer  # brings OpenCV: not where nothing is published
+
+    made = {}
+    for aspect in ASPECTS:
+        for diverse in (False, True):
+            whole = answer(artwork, aspect, len(artwork.candidates), diverse)
+            empty = whole.model_copy(update={"candidates": []}).model_dump_json().encode()
+            cut = cuttable(
+                empty.removesuffix(CLOSE),
+                [one.model_dump_json().encode() for one in whole.candidates],
+            )
+            name = list_name(aspect, diverse)
+            made[name] = Body(JSON_TYPE, cut.plain, cut.gzip)
+            made[f"{name}/cuts"] = Body("application/octet-stream", cut.table, b"")
+    return made
+
+
+def _starts(prefetch: Prefetch, package: str, base: str) -> dict[str, Body]:
+    """What to pull first, for every start-up rung and number of seconds."""
+    made = {}
     for number, startup in enumerate(prefetch.startup):
         for start in prefetch.starts:
             if start.rung == startup.rung:
@@ -218,5 +296,5 @@ def forms_of(
                     ],
                 }
                 text = json.dumps(body, separators=(",", ":")).encode()
-                forms[f"start/{start.seconds}/{number}"] = (JSON_TYPE, text)
-    return forms, prefetch
+                made[f"start/{start.seconds}/{number}"] = Body(JSON_TYPE, text)
+    return made

@@ -20,13 +20,17 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
 from cluster.service.documents import (
+    DEFAULT_ASPECT,
     TERMINAL,
     ArtworkBatch,
+    ArtworkRow,
+    Aspect,
     AuditLine,
     Batch,
     Changes,
@@ -45,6 +49,7 @@ from cluster.service.documents import (
 )
 from encoder.errors import BadInput, Busy, Conflict, NotThere, ServiceUnusable
 from ladder.document import Ladder
+from recommender.artwork.document import Artwork, SelectedArtwork
 from recommender.prefetch import Prefetch
 
 URL_VARIABLE = "SHOTLADDER_URL"
@@ -270,10 +275,24 @@ class Client:
         path = f"/v1/titles/{_part(name)}/prefetch/start?seconds={seconds:g}&kbps={kbps:g}"
         return StartDocument.model_validate_json(self._document(path))
 
-    def artwork(self, name: str) -> dict[str, Any]:
-        """A title's ``artwork.json``."""
-        found: dict[str, Any] = json.loads(self._document(f"/v1/titles/{_part(name)}/artwork"))
-        return found
+    def artwork(self, name: str) -> Artwork:
+        """A title's ``artwork.json``: its whole pool."""
+        return Artwork.model_validate_json(self._document(f"/v1/titles/{_part(name)}/artwork"))
+
+    def stills(
+        self,
+        name: str,
+        *,
+        aspect: Aspect = DEFAULT_ASPECT,
+        k: int | None = None,
+        diverse: bool = False,
+    ) -> SelectedArtwork:
+        """The best stills of a title in one shape, all of them unless ``k`` says how many."""
+        asked = f"aspect={quote(aspect, safe=':')}&diverse={'true' if diverse else 'false'}"
+        if k is not None:
+            asked += f"&k={k}"
+        path = f"/v1/titles/{_part(name)}/artwork?{asked}"
+        return SelectedArtwork.model_validate_json(self._document(path))
 
     def starts(self, names: Sequence[str], *, kbps: float, seconds: float = 4) -> Batch:
         """What to pull first of up to 100 titles."""
@@ -283,13 +302,20 @@ class Client:
             raise invalid(error) from error
         return self._post(Batch, "/v1/prefetch:batch", asked)
 
-    def artworks(self, names: Sequence[str]) -> Batch:
-        """Artwork lists of up to 100 titles."""
+    def artworks(
+        self,
+        names: Sequence[str],
+        *,
+        aspect: Aspect = DEFAULT_ASPECT,
+        k: int = 8,
+        diverse: bool = False,
+    ) -> ArtworkRow:
+        """The best stills of up to 100 titles, as :meth:`stills`."""
         try:
-            asked = ArtworkBatch(titles=list(names))
+            asked = ArtworkBatch(titles=list(names), aspect=aspect, k=k, diverse=diverse)
         except ValidationError as error:
             raise invalid(error) from error
-        return self._post(Batch, "/v1/artwork:batch", asked)
+        return self._post(ArtworkRow, "/v1/artwork:batch", asked)
 
     def changes(self, since: int = 0) -> Changes:
         """What has happened after a sequence number; ask again with ``next``."""
@@ -377,8 +403,6 @@ def invalid(error: ValidationError) -> BadInput:
 
 def _part(name: str) -> str:
     """A name as one part of a path."""
-    from urllib.parse import quote
-
     if not name or name in (".", ".."):
         raise BadInput(f"{name!r} is no name of a job or title")
     return quote(name, safe="")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from recommender.artwork.document import SelectedArtwork
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 TERMINAL: Final[frozenset[State]] = frozenset({"succeeded", "failed", "cancelled"})
@@ -16,6 +18,11 @@ TITLE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 """Of a title's name: fit for a URL's path without escapes."""
 MOST_IN_BATCH = 100
 MOST_IN_PAGE = 500
+Aspect = Literal["16:9", "2:3", "1:1", "21:9"]
+ASPECTS: Final[tuple[Aspect, ...]] = get_args(Aspect)
+DEFAULT_ASPECT: Final[Aspect] = "16:9"
+MOST_STILLS = 100
+"""More than any title has."""
 
 _TEXT = r"^[^\x00-\x1f\x7f]+$"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
@@ -248,6 +255,11 @@ class ArtworkBatch(Model):
     """``POST /v1/artwork:batch``."""
 
     titles: list[TitleName] = Field(min_length=1, max_length=MOST_IN_BATCH)
+    aspect: Aspect = DEFAULT_ASPECT
+    k: int = Field(default=8, ge=1, le=MOST_STILLS)
+    """So many stills of each title, or all it has."""
+    diverse: bool = False
+    """Chosen by quality and difference, not by quality alone."""
 
 
 class Batch(Answer):
@@ -256,6 +268,14 @@ class Batch(Answer):
     titles: dict[str, Any]
     missing: list[str]
     """Not published, withdrawn, or without this document."""
+
+
+class ArtworkRow(Answer):
+    """The stills of several titles."""
+
+    titles: dict[str, SelectedArtwork]
+    missing: list[str]
+    """Not published, withdrawn, or without artwork."""
 
 
 class AuditLine(Answer):

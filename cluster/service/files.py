@@ -24,6 +24,7 @@ from recommender.prefetch import Prefetch
 
 DOCUMENTS = ("ladder", "prefetch", "artwork", "report")
 """What readers are sent of a package, by name, where it has them."""
+_SHARED = (".m4s", ".mp4", ".webp", ".jpg", ".jpeg", ".png", ".avif", ".vtt", ".parquet")
 
 
 class Files:
@@ -47,7 +48,7 @@ class Files:
     def media(self, sha256: str) -> Path | None:
         """A file by its digest."""
         folder = self._root / "media" / sha256[:2]
-        for suffix in (".m4s", ".mp4", ".jpg", ".jpeg", ".webp", ".png", ".avif"):
+        for suffix in _SHARED:
             path = folder / f"{sha256}{suffix}"
             if path.exists():
                 return path

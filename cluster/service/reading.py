@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -20,7 +20,7 @@ import structlog
 
 from cluster.service.auth import Tokens
 from cluster.service.bundle import Bundle, Form
-from cluster.service.documents import MOST_IN_BATCH
+from cluster.service.documents import ASPECTS, DEFAULT_ASPECT, MOST_IN_BATCH, MOST_STILLS
 from cluster.service.files import DOCUMENTS
 from cluster.service.library import Library, unknown
 from cluster.service.metrics import Metrics
@@ -42,6 +42,9 @@ FRESH_SECONDS = 5
 HTML_POLICY = b"sandbox allow-scripts"
 """A report draws, but is not of this service's origin: it tells what others have named."""
 _PREFIX = "/v1/titles/"
+_LIST_QUERY = ("aspect", "k", "diverse")
+
+Choose = Callable[[Bundle], Form | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +86,10 @@ class Reader:
                 authorization = value
         if self._tokens.readers and self._tokens.reader(authorization) is None:
             return unauthorized(what)
-        asked = (0.0, 0.0)
-        if what == "prefetch/start":
-            try:
-                asked = _start_query(query)
-            except ValueError as bad:
-                return failure(what, 422, str(bad))
+        try:
+            choose = _chosen(what, query)
+        except ValueError as bad:
+            return failure(what, 422, str(bad))
         current = self._library.current(title)
         if current is None or current.version is None:
             error = unknown(title, withdrawn=current is not None)
@@ -98,7 +99,7 @@ class Reader:
         except FileNotFoundError:  # withdrawn by another process an instant ago
             error = unknown(title, withdrawn=True)
             return failure(what, 410, error.message, "withdrawn")
-        form = bundle.form(bundle.start(*asked) if what == "prefetch/start" else what)
+        form = choose(bundle)
         if form is None:
             return failure(
                 what,
@@ -112,14 +113,16 @@ class Reader:
         self, titles: Sequence[str], seconds: float, throughput: float
     ) -> tuple[list[tuple[str, bytes]], list[str]]:
         """What to pull first of several titles, and which have nothing."""
-        return self._forms(titles, lambda bundle: bundle.start(seconds, throughput))
+        return self._forms(titles, lambda bundle: bundle.form(bundle.start(seconds, throughput)))
 
-    def artwork_forms(self, titles: Sequence[str]) -> tuple[list[tuple[str, bytes]], list[str]]:
-        """Artwork lists of several titles, and which have none."""
-        return self._forms(titles, lambda bundle: "artwork")
+    def artwork_forms(
+        self, titles: Sequence[str], aspect: str, k: int, diverse: bool
+    ) -> tuple[list[tuple[str, bytes]], list[str]]:
+        """Up to ``k`` stills of each of several titles, and which titles have none."""
+        return self._forms(titles, lambda bundle: bundle.artwork(aspect, k, diverse))
 
     def _forms(
-        self, titles: Sequence[str], choose: Callable[[Bundle], str]
+        self, titles: Sequence[str], choose: Choose
     ) -> tuple[list[tuple[str, bytes]], list[str]]:
         found, missing = [], []
         for title in dict.fromkeys(titles[:MOST_IN_BATCH]):
@@ -128,13 +131,13 @@ class Reader:
             if current is not None and current.version is not None:
                 try:
                     bundle = self._library.files.bundles.get(current.package)
-                    form = bundle.form(choose(bundle))
+                    form = choose(bundle)
                 except FileNotFoundError:
                     pass
             if form is None:
                 missing.append(title)
             else:
-                found.append((title, bundle.read(form.plain)))
+                found.append((title, bundle.body(form)))
         return found, missing
 
     def _send(
@@ -150,7 +153,7 @@ class Reader:
         headers = [(b"etag", etag), self._cache, (b"vary", b"accept-encoding")]
         if none_match is not None and matches(none_match, form.etag):
             return Reply(route, 304, headers, b"")
-        body = bundle.read(packed or form.plain)
+        body = bundle.body(form, packed=packed is not None)
         headers.append((b"content-type", form.media_type))
         if form.media_type.startswith(b"text/html"):
             headers.append((b"content-security-policy", HTML_POLICY))
@@ -207,15 +210,30 @@ def unauthorized(route: str) -> Reply:
     return reply
 
 
-def _start_query(query: bytes) -> tuple[float, float]:
+def _chosen(what: str, query: bytes) -> Choose:
+    """Which form of a bundle is asked for.
+
+    Raises:
+        ValueError: as :func:`_start_query` and :func:`_list_query`.
+    """
+    asked: dict[str, str] = {}
+    if query:
+        asked = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+    if what == "prefetch/start":
+        seconds, throughput = _start_query(asked)
+        return lambda bundle: bundle.form(bundle.start(seconds, throughput))
+    if what == "artwork" and not asked.keys().isdisjoint(_LIST_QUERY):
+        aspect, k, diverse = _list_query(asked)
+        return lambda bundle: bundle.artwork(aspect, k, diverse)
+    return lambda bundle: bundle.form(what)
+
+
+def _start_query(asked: Mapping[str, str]) -> tuple[float, float]:
     """``seconds`` and bit/s.
 
     Raises:
         ValueError: something is missing or no number in range.
     """
-    asked: dict[str, str] = {}
-    if query:
-        asked = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
     try:
         seconds, kbps = float(asked.get("seconds", "4")), float(asked["kbps"])
     except (KeyError, ValueError):
@@ -226,6 +244,26 @@ def _start_query(query: bytes) -> tuple[float, float]:
             "16, for example ?seconds=4&kbps=3000"
         )
     return seconds, 1000 * kbps
+
+
+def _list_query(asked: Mapping[str, str]) -> tuple[str, int | None, bool]:
+    """``aspect``, ``k`` (None: all there are) and ``diverse``.
+
+    Raises:
+        ValueError: one of them is none.
+    """
+    aspect, k, diverse = (asked.get(name) for name in _LIST_QUERY)
+    number = int(k) if k is not None and k.isascii() and k.isdecimal() and len(k) < 9 else 0
+    if (
+        aspect not in (None, *ASPECTS)
+        or not (k is None or 1 <= number <= MOST_STILLS)
+        or diverse not in (None, "true", "false")
+    ):
+        raise ValueError(
+            f"ask for an `aspect` of {', '.join(ASPECTS)}, for `k` stills, 1 to {MOST_STILLS}, and "
+            "for `diverse`, true or false, for example ?aspect=16:9&k=5&diverse=true"
+        )
+    return aspect or DEFAULT_ASPECT, None if k is None else number, diverse == "true"
 
 
 class Front:

@@ -13,9 +13,13 @@ from fastapi.responses import FileResponse
 
 from cluster.service.context import Parts, ReaderName, Service, Writer
 from cluster.service.documents import (
+    DEFAULT_ASPECT,
     MOST_IN_PAGE,
+    MOST_STILLS,
     TITLE_PATTERN,
     ArtworkBatch,
+    ArtworkRow,
+    Aspect,
     AuditLine,
     Batch,
     Changes,
@@ -29,6 +33,7 @@ from cluster.service.problems import documented
 from cluster.service.reading import HTML_POLICY, matches
 from encoder.errors import NotThere
 from ladder.document import Ladder
+from recommender.artwork.document import Artwork, SelectedArtwork
 from recommender.prefetch import Prefetch
 
 router = APIRouter(prefix="/v1", tags=["titles"])
@@ -53,6 +58,8 @@ _TYPES = {
     ".avif": "image/avif",
     ".json": "application/json",
     ".html": "text/html; charset=utf-8",
+    ".vtt": "text/vtt; charset=utf-8",
+    ".parquet": "application/vnd.apache.parquet",
 }
 
 
@@ -158,12 +165,28 @@ async def start(
 
 @router.get(
     "/titles/{title}/artwork",
-    response_model=dict[str, Any],
+    response_model=Artwork | SelectedArtwork,
     responses={**_NOT_MODIFIED, **_READ},
-    summary="artwork.json",
+    summary="artwork.json, or a few stills of one shape",
 )
-async def artwork(title: Name, request: Request, service: Parts, _: ReaderName) -> Response:
-    """The title's artwork candidates."""
+async def artwork(
+    title: Name,
+    request: Request,
+    service: Parts,
+    _: ReaderName,
+    aspect: Annotated[
+        Aspect | None, Query(description=f"{DEFAULT_ASPECT} unless it is given.")
+    ] = None,
+    k: Annotated[
+        int | None,
+        Query(ge=1, le=MOST_STILLS, description="At most so many stills; all unless it is given."),
+    ] = None,
+    diverse: Annotated[
+        bool | None,
+        Query(description="Choose by quality and difference, not by quality alone."),
+    ] = None,
+) -> Response:
+    """The whole pool; with ``aspect``, ``k`` or ``diverse`` the best stills of one shape."""
     return _document(request, service)
 
 
@@ -198,13 +221,14 @@ def start_batch(asked: StartBatch, service: Parts, _: ReaderName) -> Response:
 
 @router.post(
     "/artwork:batch",
-    response_model=Batch,
+    response_model=ArtworkRow,
     responses=documented(400, 401, 413, 422),
     summary="Artwork of a home row",
 )
 def artwork_batch(asked: ArtworkBatch, service: Parts, _: ReaderName) -> Response:
-    """The artwork lists of up to 100 titles."""
-    return _joined(*service.reader.artwork_forms(asked.titles))
+    """The best stills of up to 100 titles, in one shape."""
+    found = service.reader.artwork_forms(asked.titles, asked.aspect, asked.k, asked.diverse)
+    return _joined(*found)
 
 
 @router.get(
