@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster import events
-from cluster.inspect import read_artwork
 from cluster.service.documents import ASPECTS
 from cluster.service.work import Work, perform
 from encoder.errors import ToolFailed
@@ -237,6 +236,8 @@ def perform_stub(work: Work, source: Path, store: Path, report: events.Report) -
         raise ToolFailed(asked["fail"], returncode=1)
     before = None
     if work.out.exists():  # as the main job sees what it replaces
+        from cluster.inspect import read_artwork
+
         before = read_artwork(work.out)
         shutil.rmtree(work.out)
     if work.kind == "plan":
