@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 SOURCE ?= out/demo-title.mp4
 DEMO_OUT ?= out/demo
 
-.PHONY: help setup demo test lint types docs bench chaos simulate clean
+.PHONY: help setup demo test lint types docs bench chaos simulate load fuzz clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -50,11 +50,18 @@ docs: $(READY) ## regenerate the generated parts of docs/
 bench: $(READY) ## where the CPU goes, and how two workers compare with two ffmpegs
 	$(BIN)/python -m tests.bench
 
-chaos: $(READY) ## 200 rounds of random faults on a cluster: nothing lost, nothing doubled
+chaos: $(READY) ## 200 rounds of random faults on a cluster; the service killed under 1,000 submissions
 	$(BIN)/python -m tests.cluster_chaos
+	$(BIN)/python -m tests.chaos
 
 simulate: $(READY) ## a catalogue of 10, 100 and 1,000 titles with stages that only take time
 	$(BIN)/python -m tests.simulate
+
+load: $(READY) ## reads under load from a library of 50,000 titles (9 GB in TMPDIR)
+	$(BIN)/python -m tests.load
+
+fuzz: $(READY) ## schemathesis against the service's OpenAPI document
+	$(BIN)/python -m tests.test_service_fuzz
 
 clean: ## remove what was made
 	rm -rf out $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

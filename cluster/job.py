@@ -33,17 +33,10 @@ from cluster.executor import DaskExecutor, Executor, InlineExecutor, Task
 from cluster.keys import canonical_json
 from cluster.labels import learn_from
 from cluster.measuring import Measurer, Request
+from cluster.options import RunOptions, check_options
 from cluster.publish import check_output, publishing
 from cluster.runs import Manifest, options_document, recorded
-from cluster.setup import (
-    RunOptions,
-    Setup,
-    check_options,
-    forbidden,
-    known_to_search,
-    set_up,
-    store_place,
-)
+from cluster.setup import Setup, forbidden, known_to_search, set_up, store_place
 from cluster.store import open_store
 from cluster.title import features_key, find_title, open_title, shots_key
 from encoder import ffmpeg
@@ -52,6 +45,7 @@ from ladder.document import Ladder, LockedCost, SearchFacts
 from ladder.drift import Miss
 from ladder.rungs import cost_of_locked
 from ladder.search import Done
+from recommender.prefetch import build_prefetch
 
 _T = TypeVar("_T")
 
@@ -249,6 +243,7 @@ def _deliver(
         (directory / "measurements.json").write_text(
             measurements(title, grid, setup, reasons).to_json()
         )
+        (directory / "prefetch.json").write_text(build_prefetch(ladder, written).to_json())
         run = _run_document(options, ladder, measurer, missed, verified.cpu_seconds, clock)
         (directory / "run.json").write_bytes(canonical_json(run) + b"\n")
     return RunResult(ladder=ladder, out=options.out, run=run)

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cluster.identity import own_identity
 from cluster.keys import file_sha256
-from cluster.setup import RunOptions
+from cluster.options import RunOptions
 from cluster.shelf import Shelf, shelf
 from cluster.stages import TitleSource
 from cluster.store import Store, open_store

@@ -26,7 +26,7 @@ import psutil
 
 from cluster.executor import DaskExecutor
 from cluster.job import run_title
-from cluster.setup import RunOptions
+from cluster.options import RunOptions
 from cluster.store import Store
 from encoder.errors import ShotladderError
 from fixtures.clips import make

@@ -13,8 +13,8 @@ from cluster import runs
 from cluster.cli import main
 from cluster.housekeeping import check_store, collect_garbage, title_sizes
 from cluster.keys import key
+from cluster.options import RunOptions
 from cluster.runs import Manifest, recorded
-from cluster.setup import RunOptions
 from cluster.shelf import shelf
 from cluster.stages import TitleSource
 from cluster.store import Store

@@ -17,6 +17,8 @@ from cluster.cli.evaluate import evaluate
 from cluster.cli.housekeeping import runs_app, store_app
 from cluster.cli.options import Heights, Json, Priority, Scheduler, StorePath, Workers, heights_in
 from cluster.cli.output import announced, finish, say, show, write_lines
+from cluster.cli.prefetch import prefetch_app
+from cluster.cli.service import COMMANDS
 from cluster.cli.sweep import sweep
 from cluster.cli.train import promote, train
 from encoder.errors import BadInput
@@ -34,6 +36,7 @@ app = typer.Typer(
 )
 ladder_app = typer.Typer(name="ladder", help="Look at a finished ladder.")
 app.add_typer(ladder_app)
+app.add_typer(prefetch_app)
 
 Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="A video file.")]
 Directory = Annotated[
@@ -168,7 +171,8 @@ def run(
     if out is None and not plan:
         raise BadInput("run needs --out DIR, a new or empty directory for the package (or --plan)")
     from cluster import estimate, job, metrics, runs
-    from cluster.setup import RunOptions, store_place
+    from cluster.options import RunOptions
+    from cluster.setup import store_place
 
     before = runs.find_run(store_place(store), repeat) if repeat else None
     if source is None and before is None:
@@ -428,3 +432,5 @@ app.add_typer(artwork_app)
 app.command()(train)
 app.command()(evaluate)
 app.command()(promote)
+for command in COMMANDS:
+    app.command()(command)
