@@ -231,8 +231,11 @@ def _motion(source: ReferenceSource) -> Finding:
     else:
         found += " at a variable rate"
         then = f"becomes {timeline.frames} frames at a constant {_rate(rate)}"
-    if info.interlaced:
-        found += ", interlaced"
+    if info.scan_corrected == "progressive":
+        found += ", flagged interlaced"
+        then = ", ".join(filter(None, (then, "is progressive by its pictures, stays as it is")))
+    elif info.interlaced:
+        found += ", interlaced by its pictures" if info.scan_corrected else ", interlaced"
         then = ", ".join(filter(None, (then, "is deinterlaced")))
     return Finding("frames", found, then)
 

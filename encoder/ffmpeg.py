@@ -44,7 +44,6 @@ ALLOWED_DEMUXERS = (
     "flv",
     "asf",
     "ogg",
-    "mxf",
     "nut",
     "gif",
     "yuv4mpegpipe",

@@ -29,6 +29,7 @@ import ffmpeg
 from encoder.ffmpeg import SOURCE_OPTIONS
 from encoder.index import FrameIndex, index_frames
 from encoder.probe import SourceInfo, probe
+from encoder.scan import looked_at
 from encoder.timeline import Timeline, plan_timeline
 from encoder.timestamps import ensure_timestamps
 
@@ -118,6 +119,7 @@ class ReferenceSource:
             self.timeline.frames,
             self.timeline.constant,
             *steps,
+            *(f"bwdif={part}" for part in _deinterlacing(self.info) if self.info.interlaced),
         ]
         return hashlib.sha256(repr([str(fact) for fact in facts]).encode()).hexdigest()[:16]
 
@@ -133,11 +135,12 @@ def plan_source(path: str | os.PathLike[str], workdir: str | os.PathLike[str]) -
     info = asked if str(timed) == asked.path else probe(timed)
     index = index_frames(timed)
     claims = (asked.rate_from_bitstream, info.base_rate_from_header)
+    timeline = plan_timeline(index, claims)
     return ReferenceSource(
         path=str(Path(timed).resolve()),
-        info=info,
+        info=looked_at(info, index, timeline.frame_rate),
         index=index,
-        timeline=plan_timeline(index, claims),
+        timeline=timeline,
     )
 
 
@@ -215,14 +218,19 @@ def _trim(node: Any, start: int, end: int) -> Any:
     return node.filter("trim", start_pts=start, end_pts=end)
 
 
-def _deinterlace(node: Any, source: ReferenceSource) -> Any:
-    info = source.info
+def _deinterlacing(info: SourceInfo) -> tuple[str, str]:
+    """Which pictures bwdif takes, and which field is first."""
     # Pictures that the decoder marks are deinterlaced; where it marks none, all are, because the
     # container says so.
     which = "interlaced" if info.first_frame_interlaced else "all"
     parity = {"tt": "tff", "bt": "tff", "bb": "bff", "tb": "bff"}.get(info.field_order, "auto")
     if info.first_frame_interlaced:
         parity = "auto"
+    return which, parity
+
+
+def _deinterlace(node: Any, source: ReferenceSource) -> Any:
+    which, parity = _deinterlacing(source.info)
     return node.filter("bwdif", mode="send_frame", parity=parity, deint=which).filter(
         "settb", str(source.index.time_base)
     )
