@@ -160,7 +160,10 @@ def source_of(directory: Path) -> Path:
 
 def _ours(ladder: Ladder, measurer: Measurer) -> list[ComparedRung]:
     rungs: list[list[Request]] = [
-        [(s.shot, OperatingPoint(ladder.recipe, s.width, s.height, s.crf)) for s in rung.segments]
+        [
+            (s.shot, OperatingPoint(rung.recipe or ladder.recipe, s.width, s.height, s.crf))
+            for s in rung.segments
+        ]
         for rung in ladder.rungs
     ]
     measurer.measure(sorted({request for rung in rungs for request in rung}), "ours")
@@ -193,6 +196,8 @@ def _curves(ladder: Ladder, known: Measurements) -> TitleCurves:
     """The curves through what was measured, at the sizes where every shot was."""
     cells: dict[Size, dict[int, dict[float, Measurement]]] = {}
     for cell in known.cells:
+        if cell.recipe not in (None, ladder.recipe):
+            continue
         by_shot = cells.setdefault(Size(cell.width, cell.height), {})
         by_shot.setdefault(cell.shot, {})[cell.crf] = Measurement(8 * cell.bytes, cell.quality)
     shots = tuple(Shot(row.start_frame, row.end_frame, tuple(row.cuts)) for row in known.shots)

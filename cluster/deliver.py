@@ -19,6 +19,7 @@ from encoder.media import Shot
 from encoder.package import audio, layout
 from encoder.package.verify import ExpectedSegment, VerifyReport, verify_package
 from encoder.package.write import write_package
+from encoder.recipes import Recipe, by_name
 from ladder.document import Cell, Measurements, Quality, Rung, Segment, ShotRow
 from ladder.prediction import TitlePrediction
 from vmaf.pool import pool
@@ -32,14 +33,19 @@ class ChosenRung:
     """A rung of the plan: one measured encode per shot."""
 
     name: str
+    recipe: Recipe
     slope: float | None
     predicted_quality: float | None
     encodes: tuple[MeasuredEncode, ...]
 
 
-def rung_names(heights: Sequence[int]) -> list[str]:
-    """``v1-234p`` and so on, from the lowest rate: unique, and readable in a player's menu."""
-    return [f"v{number}-{height}p" for number, height in enumerate(heights, 1)]
+def rung_names(heights: Sequence[int], codec: str | None = None) -> list[str]:
+    """``v1-234p`` and so on, from the lowest rate: unique, and readable in a player's menu.
+
+    Beside rungs of other codecs the codec comes first, ``x264-v1-234p``.
+    """
+    prefix = f"{codec}-" if codec else ""
+    return [f"{prefix}v{number}-{height}p" for number, height in enumerate(heights, 1)]
 
 
 def sound(title: Title, store: Store) -> layout.AudioTrack | None:
@@ -139,8 +145,11 @@ def verify_directory(directory: Path, rungs: Sequence[Rung], frame_rate: str) ->
         ToolFailed: ffmpeg was killed, so that nothing can be said.
     """
     expected = {rung.name: _expected(directory, rung) for rung in rungs}
+    formats = {
+        rung.name: by_name(rung.recipe).pixel_format for rung in rungs if rung.recipe is not None
+    }
     try:
-        return verify_package(directory, Fraction(frame_rate), expected)
+        return verify_package(directory, Fraction(frame_rate), expected, pixel_formats=formats)
     except VerificationFailed as error:
         if error.context.get("returncode", 0) < 0:
             raise ToolFailed(f"not verified: {error.message}", **error.context) from error
@@ -169,14 +178,13 @@ def _expected(directory: Path, rung: Rung) -> list[ExpectedSegment]:
     ]
 
 
-def document_rungs(
-    rungs: Sequence[ChosenRung], written: layout.WrittenPackage, codec: str
-) -> list[Rung]:
+def document_rungs(rungs: Sequence[ChosenRung], written: layout.WrittenPackage) -> list[Rung]:
     """The rungs as ``ladder.json`` has them."""
     return [
         Rung(
             name=rung.name,
-            codec=codec,
+            codec=rung.recipe.codec,
+            recipe=rung.recipe.name,
             codecs=track.codecs,
             width=track.width,
             height=track.height,
@@ -228,12 +236,14 @@ def predicted_quality(
 def measurements(
     title: Title,
     known: Mapping[Request, Measured],
-    setup: Setup,
+    setups: Sequence[Setup],
     reasons: Mapping[Request, str],
 ) -> Measurements:
     """All that was measured, as ``measurements.json`` has it."""
     cells = []
+    first, by_recipe = setups[0], {setup.recipe.name: setup for setup in setups}
     for (shot, point), made in sorted(known.items(), key=lambda item: item[0]):
+        setup = by_recipe[point.recipe]
         expected = setup.prediction.expected(shot, point) if setup.prediction else None
         cells.append(
             Cell(
@@ -241,6 +251,7 @@ def measurements(
                 width=point.width,
                 height=point.height,
                 crf=point.crf,
+                recipe=point.recipe,
                 bytes=made.num_bytes,
                 quality=round(made.mean_quality[setup.model], 4),
                 predicted_bytes=(
@@ -254,9 +265,9 @@ def measurements(
         )
     return Measurements(
         title_id=title.id,
-        recipe=setup.recipe.name,
-        quality_model=setup.model,
-        weights=setup.prediction.model if setup.prediction else None,
+        recipe=first.recipe.name,
+        quality_model=first.model,
+        weights=first.prediction.model if first.prediction else None,
         shots=[
             ShotRow(start_frame=shot.start, end_frame=shot.end, cuts=list(shot.cuts))
             for shot in title.shots

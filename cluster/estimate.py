@@ -11,6 +11,7 @@ from cluster.executor import Executor, InlineExecutor
 from cluster.setup import (
     RunOptions,
     check_options,
+    codecs_of,
     default_store,
     known_to_search,
     set_up,
@@ -61,8 +62,10 @@ def plan_run(
     ):
         source = open_title(options.source, workdir)
         title = find_title(options.source, source, store, executor or InlineExecutor(), report)
-        setup = set_up(options, title, store, executor or InlineExecutor(), report)
-        requests = setup.search.outlook(known_to_search(setup, {}))
+        codecs, running = codecs_of(options), executor or InlineExecutor()
+        setups = [set_up(options, title, store, running, report, codec) for codec in codecs]
+        setup = setups[0]
+        requests = [r for one in setups for r in one.search.outlook(known_to_search(one, {}))]
         missing = [
             (shot, point)
             for shot, point in requests
@@ -79,7 +82,7 @@ def plan_run(
             )
             for s, _ in missing
         )
-        rungs = _most_rungs(setup.profile)
+        rungs = len(setups) * _most_rungs(setup.profile)
         return Estimate(
             title=title.name,
             frames=reference.frames,

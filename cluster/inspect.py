@@ -158,16 +158,17 @@ def title_plot(ladder: Ladder, measurements: Measurements) -> Plot:
     """
     seconds = float(ladder.title.frames / frame_rate(ladder))
     frames = [shot.end_frame - shot.start_frame for shot in measurements.shots]
-    by_shot = _by_shot(measurements)
-    sizes = _sizes(measurements.cells)
     series = []
-    for size in sizes:
-        of_size = [[cell for cell in cells if _size(cell) == size] for cells in by_shot]
-        hull = title_hull(of_size, frames, seconds)
-        series.append(Series("{}x{}".format(*size), hull, joined=len(sizes) == 1))
-    if len(sizes) > 1:
-        free = title_hull(by_shot, frames, seconds)
-        series.append(Series("hull of all sizes, free per shot", free, joined=True))
+    for label, cells in _by_recipe(measurements.cells):
+        by_shot = _by_shot(cells, len(frames))
+        sizes = _sizes(cells)
+        for size in sizes:
+            of_size = [[cell for cell in cells if _size(cell) == size] for cells in by_shot]
+            hull = title_hull(of_size, frames, seconds)
+            series.append(Series(label + "{}x{}".format(*size), hull, joined=len(sizes) == 1))
+        if len(sizes) > 1:
+            free = title_hull(by_shot, frames, seconds)
+            series.append(Series(f"{label}hull of all sizes, free per shot", free, joined=True))
     rungs = tuple(
         RateQuality(rung.bitrate, rung.quality[ladder.quality_model].mean) for rung in ladder.rungs
     )
@@ -191,17 +192,19 @@ def shot_plot(ladder: Ladder, measurements: Measurements, shot: int) -> Plot:
         )
     row = measurements.shots[shot]
     seconds = float((row.end_frame - row.start_frame) / frame_rate(ladder))
-    cells = [cell for cell in measurements.cells if cell.shot == shot]
+    of_shot = [cell for cell in measurements.cells if cell.shot == shot]
 
     def point(num_bytes: int, quality: float) -> RateQuality:
         return RateQuality(8 * num_bytes / seconds, quality)
 
     series = []
-    for size in _sizes(cells):
-        points = sorted(point(c.bytes, c.quality) for c in cells if _size(c) == size)
-        series.append(Series("{}x{}".format(*size), tuple(points), joined=False))
-    hull = [cells[i] for i in upper_hull([c.bytes for c in cells], [c.quality for c in cells])]
-    series.append(Series("hull", tuple(point(c.bytes, c.quality) for c in hull), joined=True))
+    for label, cells in _by_recipe(of_shot):
+        for size in _sizes(cells):
+            points = sorted(point(c.bytes, c.quality) for c in cells if _size(c) == size)
+            series.append(Series(label + "{}x{}".format(*size), tuple(points), joined=False))
+        hull = [cells[i] for i in upper_hull([c.bytes for c in cells], [c.quality for c in cells])]
+        points = [point(c.bytes, c.quality) for c in hull]
+        series.append(Series(f"{label}hull", tuple(points), joined=True))
     chosen = tuple(
         point(segment.bytes, segment.quality[ladder.quality_model])
         for rung in ladder.rungs
@@ -247,9 +250,18 @@ def title_hull(
     return tuple(points)
 
 
-def _by_shot(measurements: Measurements) -> list[list[Cell]]:
-    found: list[list[Cell]] = [[] for _ in measurements.shots]
-    for cell in measurements.cells:
+def _by_recipe(cells: Sequence[Cell]) -> list[tuple[str, list[Cell]]]:
+    """Cells of each recipe, with what its series are labelled with: nothing where there is one."""
+    recipes = list(dict.fromkeys(cell.recipe for cell in cells))
+    return [
+        (f"{recipe} " if len(recipes) > 1 else "", [c for c in cells if c.recipe == recipe])
+        for recipe in recipes
+    ]
+
+
+def _by_shot(cells: Sequence[Cell], shots: int) -> list[list[Cell]]:
+    found: list[list[Cell]] = [[] for _ in range(shots)]
+    for cell in cells:
         found[cell.shot].append(cell)
     return found
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import contextlib
 import platform
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version as distribution_version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,15 +30,26 @@ from cluster.deliver import (
 )
 from cluster.executor import DaskExecutor, Executor, InlineExecutor, Task
 from cluster.keys import canonical_json
-from cluster.measuring import Measurer, Request
+from cluster.measuring import Costs, Measurer, Request
 from cluster.publish import check_output, publishing
-from cluster.setup import RunOptions, Setup, check_options, default_store, known_to_search, set_up
+from cluster.setup import (
+    RunOptions,
+    Setup,
+    check_options,
+    codecs_of,
+    default_store,
+    known_to_search,
+    set_up,
+)
 from cluster.store import Store
 from cluster.title import find_title, open_title
 from encoder import ffmpeg
 from encoder.errors import Infeasible
+from ladder.bdrate import BdRate, RatePoint
+from ladder.claims import bd_claim
+from ladder.codecs import kept_rungs
 from ladder.constraints import InfeasibleResult
-from ladder.document import Ladder, LockedCost, SearchFacts
+from ladder.document import CodecFacts, Ladder, LockedCost, SearchFacts
 from ladder.rungs import cost_of_locked
 from ladder.search import Done
 
@@ -103,53 +114,84 @@ def run_title(
         running = executor or DaskExecutor(workers=options.workers, scheduler=options.scheduler)
         try:
             title = find_title(options.source, source, store, running, report)
-            setup = set_up(options, title, store, running, report)
-            measurer = Measurer(title, (setup.model,), store, running, report)
-            found, reasons = _search(setup, measurer)
-            return _deliver(options, setup, found, reasons, measurer, clock)
+            setups = [
+                set_up(options, title, store, running, report, codec)
+                for codec in codecs_of(options)
+            ]
+            measurer = Measurer(title, (setups[0].model,), store, running, report)
+            found = [_solve(setup, measurer) for setup in setups]
+            return _deliver(options, found, measurer, clock)
         finally:
             if owned:
                 running.close()
 
 
-def _search(setup: Setup, measurer: Measurer) -> tuple[Done, dict[Request, str]]:
-    """Measure what the search asks for until it is done; and why each was asked for.
+@dataclass(frozen=True, slots=True)
+class _Solved:
+    """One codec's ladder, all of it measured."""
+
+    setup: Setup
+    done: Done
+    reasons: Mapping[Request, str]
+    """Why each point was asked for."""
+    measured: frozenset[Request]
+    costs: Costs
+    """Of this codec's measurements alone."""
+
+    @property
+    def requests(self) -> list[list[Request]]:
+        """By rung, then by shot."""
+        return [
+            [(shot, choice.point) for shot, choice in enumerate(rung.choices)]
+            for rung in self.done.plan.rungs
+        ]
+
+
+def _solve(setup: Setup, measurer: Measurer) -> _Solved:
+    """Measure what the search asks for until it is done.
 
     Raises:
         Infeasible: the constraints cannot be kept.
     """
-    number = 0
     reasons: dict[Request, str] = {}
+    known_before, costs_before = set(measurer.known), replace(measurer.costs)
     while True:
         step = setup.search.step(known_to_search(setup, measurer.known))
         if isinstance(step, Done):
-            return step, reasons
+            return _Solved(
+                setup,
+                step,
+                reasons,
+                frozenset(measurer.known.keys() - known_before),
+                measurer.costs.since(costs_before),
+            )
         if isinstance(step, InfeasibleResult):
             raise Infeasible(
                 f"no ladder keeps the constraint {step.constraint!r}: {step.detail}",
                 shortfall=step.shortfall,
                 shots=step.shots,
             )
-        number += 1
+        measurer.rounds += 1
         reasons |= step.reasons
         why = "; ".join(dict.fromkeys(step.reasons.values()))
-        measurer.report(events.Round(number, len(step.requests), why))
-        measurer.measure(step.requests, stage=f"encode {number}")
+        measurer.report(events.Round(measurer.rounds, len(step.requests), why))
+        measurer.measure(step.requests, stage=f"encode {measurer.rounds}")
 
 
 def _deliver(
-    options: RunOptions,
-    setup: Setup,
-    found: Done,
-    reasons: Mapping[Request, str],
-    measurer: Measurer,
-    clock: _Clock,
+    options: RunOptions, found: Sequence[_Solved], measurer: Measurer, clock: _Clock
 ) -> RunResult:
-    title, store, report, plan = setup.title, measurer.store, measurer.report, found.plan
-    chosen_requests: list[list[Request]] = [
-        [(shot, choice.point) for shot, choice in enumerate(rung.choices)] for rung in plan.rungs
+    first, several = found[0], len(found) > 1
+    setup, title, store, report = first.setup, measurer.title, measurer.store, measurer.report
+    plan = first.done.plan
+    ladders = {one.setup.recipe.codec: _points(one, measurer) for one in found}
+    kept = kept_rungs(ladders)
+    chosen = [
+        (one, own, number)
+        for one, own in zip(found, _names(found), strict=True)
+        for number in kept[one.setup.recipe.codec]
     ]
-    delivered = sorted({request for rung in chosen_requests for request in rung})
+    delivered = sorted({r for one, _, number in chosen for r in one.requests[number]})
     grid = measurer.known
     if options.also:
         measurer = Measurer(
@@ -161,19 +203,22 @@ def _deliver(
             measurer.costs,
         )
         measurer.measure(delivered, stage="also")
-    names = rung_names([rung.size.height for rung in plan.rungs])
     rungs = [
         ChosenRung(
-            name=name,
-            slope=rung.slope,
-            predicted_quality=predicted_quality(setup.prediction, title.shots, requests),
-            encodes=tuple(measurer.encode(request) for request in requests),
+            name=own[number],
+            recipe=one.setup.recipe,
+            slope=one.done.plan.rungs[number].slope,
+            predicted_quality=predicted_quality(
+                one.setup.prediction, title.shots, one.requests[number]
+            ),
+            encodes=tuple(measurer.encode(request) for request in one.requests[number]),
         )
-        for name, rung, requests in zip(names, plan.rungs, chosen_requests, strict=True)
+        for one, own, number in chosen
     ]
     report(events.StagePlanned("package", len(rungs), unit="rungs"))
     track = _here(sound, title, store)
-    cost = cost_of_locked(found.title, plan) if plan.policy == "locked" else None
+    cost = cost_of_locked(first.done.title, plan) if plan.policy == "locked" else None
+    facts = [_search_facts(one, delivered) for one in found]
     with publishing(options.out) as directory:
         written = write_media(title, rungs, track, store, directory)
         ladder = Ladder(
@@ -182,16 +227,35 @@ def _deliver(
             profile=setup.profile.name,
             codec=setup.recipe.codec,
             recipe=setup.recipe.name,
+            codecs=[
+                CodecFacts(
+                    codec=one.setup.recipe.codec,
+                    recipe=one.setup.recipe.name,
+                    search=fact,
+                    rungs=len(own),
+                    dropped=[
+                        name
+                        for number, name in enumerate(own)
+                        if number not in kept[one.setup.recipe.codec]
+                    ],
+                    bd_rate_percent={
+                        setup.model: _bd_percent(
+                            ladders[setup.recipe.codec], ladders[one.setup.recipe.codec]
+                        )
+                    },
+                )
+                for one, fact, own in zip(found, facts, _names(found), strict=True)
+            ]
+            if several
+            else [],
             tool=ffmpeg.version(),
             quality_model=setup.model,
-            search=SearchFacts(
-                mode=setup.search.name,
-                weights=setup.prediction.model if setup.prediction else None,
-                encodes=len(grid),
-                delivered_encodes=len(delivered),
-                grid_encodes=len(setup.sizes)
-                * len(title.shots)
-                * len(setup.profile.crf_grid[setup.recipe.codec]),
+            search=facts[0].model_copy(
+                update={
+                    "encodes": len(grid),
+                    "delivered_encodes": len(delivered),
+                    "grid_encodes": sum(fact.grid_encodes for fact in facts),
+                }
             ),
             locked_cost=LockedCost(
                 bd_rate_percent=getattr(cost.bd_rate, "percent", None),
@@ -199,20 +263,81 @@ def _deliver(
             )
             if cost is not None
             else None,
-            constraints=[*plan.notes, *(note for rung in plan.rungs for note in rung.notes)],
-            rungs=document_rungs(rungs, written, setup.recipe.codec),
+            constraints=[
+                f"{one.setup.recipe.codec}: {note}" if several else note
+                for one in found
+                for note in (
+                    *one.done.plan.notes,
+                    *(note for rung in one.done.plan.rungs for note in rung.notes),
+                )
+            ],
+            rungs=document_rungs(rungs, written),
         )
         report(events.StageProgress("package", len(rungs), len(rungs)))
         report(events.StagePlanned("verify", len(rungs), unit="rungs"))
         verified = _here(verify_directory, directory, ladder.rungs, ladder.title.frame_rate)
         report(events.StageProgress("verify", len(rungs), len(rungs)))
         (directory / "ladder.json").write_text(ladder.to_json())
+        reasons = {request: why for one in found for request, why in one.reasons.items()}
         (directory / "measurements.json").write_text(
-            measurements(title, grid, setup, reasons).to_json()
+            measurements(title, grid, [one.setup for one in found], reasons).to_json()
         )
         run = _run_document(options, ladder, measurer, verified.cpu_seconds, clock)
+        if several:
+            run["codecs"] = {
+                one.setup.recipe.codec: {
+                    "encoded_now": one.costs.encoded,
+                    "encode_cpu_seconds": round(one.costs.encode_cpu_seconds, 3),
+                }
+                for one in found
+            }
         (directory / "run.json").write_bytes(canonical_json(run) + b"\n")
     return RunResult(ladder=ladder, out=options.out, run=run)
+
+
+def _search_facts(one: _Solved, delivered: Sequence[Request]) -> SearchFacts:
+    setup, recipe = one.setup, one.setup.recipe
+    return SearchFacts(
+        mode=setup.search.name,
+        weights=setup.prediction.model if setup.prediction else None,
+        encodes=len(one.measured),
+        delivered_encodes=sum(point.recipe == recipe.name for _, point in delivered),
+        grid_encodes=len(setup.sizes)
+        * len(setup.title.shots)
+        * len(setup.profile.crf_grid[recipe.codec]),
+    )
+
+
+def _points(one: _Solved, measurer: Measurer) -> list[RatePoint]:
+    """Measured rate and quality of every rung of one codec's own ladder."""
+    frames = [shot.frames for shot in measurer.title.shots]
+    seconds = float(sum(frames) / measurer.title.reference.frame_rate)
+    points = []
+    for requests in one.requests:
+        made = [measurer.known[request] for request in requests]
+        quality = sum(
+            count * each.mean_quality[one.setup.model]
+            for count, each in zip(frames, made, strict=True)
+        ) / sum(frames)
+        points.append(RatePoint(sum(each.bits for each in made) / seconds, quality))
+    return points
+
+
+def _bd_percent(anchor: Sequence[RatePoint], test: Sequence[RatePoint]) -> float | None:
+    """BD-rate of a codec's own ladder against the first codec's; 0 of the first itself."""
+    claim = bd_claim(anchor, test)
+    return round(claim.percent, 4) if isinstance(claim, BdRate) else None
+
+
+def _names(found: Sequence[_Solved]) -> list[list[str]]:
+    """Of every rung of every codec, also of those that are dropped."""
+    return [
+        rung_names(
+            [rung.size.height for rung in one.done.plan.rungs],
+            one.setup.recipe.codec if len(found) > 1 else None,
+        )
+        for one in found
+    ]
 
 
 def _here(function: Callable[..., _T], *arguments: Any) -> _T:

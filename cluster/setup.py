@@ -42,6 +42,8 @@ class RunOptions:
     out: Path
     search: str = "predict"
     codec: str = "x264"
+    """One of ``encoder.recipes.CODECS``, or several with commas between, of which the first is
+    what every player has to be able to play."""
     preset: str = "medium"
     profile: str = "default"
     heights: tuple[int, ...] | None = None
@@ -81,14 +83,30 @@ def default_store() -> Path:
     return Path(cache) / "shotladder" / "store"
 
 
+def codecs_of(options: RunOptions) -> tuple[str, ...]:
+    """The codecs asked for, in order.
+
+    Raises:
+        BadInput: one is asked for twice.
+    """
+    asked = tuple(part.strip() for part in options.codec.split(","))
+    if len(set(asked)) != len(asked):
+        raise BadInput(f"--codec names a codec twice: {options.codec}")
+    return asked
+
+
 def check_options(options: RunOptions) -> None:
     """See that what is asked for exists, before any work is done for it.
 
     Raises:
         BadInput: something does not.
     """
-    recipe(options.codec, options.preset)
-    load_profile(options.profile)
+    for codec in codecs_of(options):
+        recipe(codec, options.preset)
+    profile = load_profile(options.profile)
+    lacking = [codec for codec in codecs_of(options) if codec not in profile.crf_grid]
+    if lacking:
+        raise BadInput(f"profile {profile.name} has no CRF grid for {', '.join(lacking)}")
     if options.search not in SEARCHES:
         raise BadInput(f"no search {options.search!r}; choose one of {', '.join(SEARCHES)}")
     if options.weights is not None and not options.weights.is_file():
@@ -103,9 +121,16 @@ def check_options(options: RunOptions) -> None:
 
 
 def set_up(
-    options: RunOptions, title: Title, store: Store, executor: Executor, report: events.Report
+    options: RunOptions,
+    title: Title,
+    store: Store,
+    executor: Executor,
+    report: events.Report,
+    codec: str | None = None,
 ) -> Setup:
     """Resolve checked options against a title, and predict its curves where the search does.
+
+    For one codec: ``codec``, or the first that the options name.
 
     Without usable weights the sparse search takes over, and a warning says so; weights that were
     named have to be usable.
@@ -120,7 +145,7 @@ def set_up(
         raise BadInput(
             f"none of the heights asked for fits a source of {reference.width}x{reference.height}"
         )
-    chosen = recipe(options.codec, options.preset)
+    chosen = recipe(codec or codecs_of(options)[0], options.preset)
     model = models.default_model(min(reference.width, reference.height), reference.frame_rate)
     prediction = None
     if options.search == "predict":
@@ -171,5 +196,6 @@ def known_to_search(setup: Setup, found: Mapping[Request, Measured]) -> Known:
         measurements={
             request: Measurement(made.bits, made.mean_quality[setup.model])
             for request, made in found.items()
+            if request[1].recipe == setup.recipe.name
         },
     )

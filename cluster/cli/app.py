@@ -92,9 +92,19 @@ def run(
             show_default=False,
         ),
     ] = None,
-    codec: Annotated[str, typer.Option(metavar="NAME", help="`x264`.")] = "x264",
+    codec: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,...",
+            help="`x264`, `x265`, `svtav1` or `vp9`; or several, the first being what every "
+            "player has to be able to play: `x264,svtav1`.",
+        ),
+    ] = "x264",
     preset: Annotated[
-        str, typer.Option(metavar="NAME", help="Of the encoder, `ultrafast` to `veryslow`.")
+        str,
+        typer.Option(
+            metavar="NAME", help="Of the encoder, `ultrafast` to `veryslow`, for every codec."
+        ),
     ] = "medium",
     profile: Annotated[
         str,

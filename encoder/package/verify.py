@@ -67,7 +67,7 @@ def verify_package(
     frame_rate: Fraction,
     expected: Mapping[str, Sequence[ExpectedSegment]],
     *,
-    pixel_format: str = "yuv420p",
+    pixel_formats: Mapping[str, str] | None = None,
 ) -> VerifyReport:
     """Read a package back, decode every rung and compare every frame with its recorded hash.
 
@@ -79,7 +79,7 @@ def verify_package(
         directory: of the package.
         frame_rate: of the title, frames per second.
         expected: per rung, in order, what was recorded.
-        pixel_format: of the encodes.
+        pixel_formats: of the encodes, by rung; where it says nothing, ``yuv420p``.
 
     Raises:
         ValueError: nothing is expected.
@@ -116,6 +116,7 @@ def verify_package(
         checked = _check_rung(directory, rung, variants[rung], segments, frame_rate, dash[rung])
         targets[rung] = checked.playlist.target_duration
         keyframe_times[rung] = checked.keyframe_times
+        pixel_format = (pixel_formats or {}).get(rung, "yuv420p")
         cpu_seconds += _check_frames(directory, rung, checked, segments, pixel_format)
         _check_rates(rung, variants[rung], checked, audio)
         _check_iframes(directory, rung, checked, master)
