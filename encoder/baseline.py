@@ -101,13 +101,12 @@ def _command(
     output = ffmpeg.output(
         picture,
         str(path),
-        **options,
+        **{"f": "mp4", **options},
         pix_fmt=by_name(size.recipe).pixel_format,
         fps_mode="passthrough",
         use_editlist=0,
         video_track_timescale=mp4.timescale_for(source.frame_rate),
         movflags=MOVFLAGS,
-        f="mp4",
     ).global_args("-v", "error", "-y", *GLOBAL_ARGUMENTS)
     return Command.of(output.get_args())
 

@@ -117,7 +117,8 @@ class Recipe:
         """Encoder options of each pass towards an average of ``bitrate`` bit/s, with a keyframe
         every ``keyframe_interval`` frames: what a fixed ladder is made with.
 
-        Two passes, one for SVT-AV1 (ffmpeg passes no statistics on to it).
+        Two passes; one for SVT-AV1 (ffmpeg passes no statistics on to it) and for libvpx's fastest
+        presets.
         """
         options = {"c:v": self.encoder, **dict(self.options), "b:v": str(bitrate)}
         buffered = {
@@ -141,8 +142,12 @@ class Recipe:
                 own = buffered | {"g": str(keyframe_interval), "keyint_min": str(keyframe_interval)}
             case _:
                 own = buffered | {"x264-params": closed}
-        passes = ({"passlogfile": str(log), "pass": number} for number in ("1", "2"))
-        return tuple(options | own | one for one in passes)
+        if options.get("deadline") == "realtime":  # libvpx keeps no statistics of that
+            return (options | own,)
+        # libvpx writes nothing but statistics in its first pass, which no MP4 can be made of.
+        first = {"f": "null"} if self.codec == "vp9" else {}
+        passes = ({"pass": "1"} | first, {"pass": "2"})
+        return tuple(options | own | {"passlogfile": str(log)} | one for one in passes)
 
 
 def _escaped(path: Path) -> str:
