@@ -24,7 +24,8 @@ from cluster.deliver import (
     measurements,
     predicted_quality,
     rung_names,
-    sound,
+    sounds,
+    subtitles,
     verify_directory,
     write_media,
 )
@@ -216,13 +217,14 @@ def _deliver(
         for one, own, number in chosen
     ]
     report(events.StagePlanned("package", len(rungs), unit="rungs"))
-    track = _here(sound, title, store)
+    heard = _here(sounds, title, store)
+    read = _here(subtitles, title, store)
     cost = cost_of_locked(first.done.title, plan) if plan.policy == "locked" else None
     facts = [_search_facts(one, delivered) for one in found]
     with publishing(options.out) as directory:
-        written = write_media(title, rungs, track, store, directory)
+        written = write_media(title, rungs, heard, read, store, directory)
         ladder = Ladder(
-            title=title.facts(audio=track is not None),
+            title=title.facts(audio=bool(heard)),
             policy=plan.policy,
             profile=setup.profile.name,
             codec=setup.recipe.codec,

@@ -28,6 +28,7 @@ ENTRIES = frozenset(
         "manifest.mpd",
         "video",
         "audio",
+        "subtitles",
         "measurements.json",
         "run.json",
         "prefetch.json",
