@@ -17,9 +17,10 @@ from cluster.executor import usable_cores
 from cluster.setup import default_store
 from encoder import ffmpeg
 from encoder.errors import ShotladderError, SourceUnusable, ToolFailed
+from encoder.guarded import plan_guarded
 from encoder.package.audio import SURROUND_CHANNELS
 from encoder.recipes import CODECS
-from encoder.reference import ReferenceSource, plan_source
+from encoder.reference import ReferenceSource
 from ladder.profiles import load_profile, rung_sizes
 from vmaf import models
 
@@ -159,7 +160,7 @@ def examine_source(path: Path) -> tuple[Finding, ...]:
         SourceUnusable: it cannot be read, or not by us.
     """
     with tempfile.TemporaryDirectory() as workdir:
-        source = plan_source(path, workdir)
+        source = plan_guarded(path, Path(workdir))
         remuxed = Path(source.path).parent == Path(workdir).resolve()
         return describe_source(source, path, remuxed=remuxed)
 

@@ -34,6 +34,10 @@ MAX_PIXELS = 8192 * 8192
 TEXT_SUBTITLES = frozenset({"subrip", "mov_text", "ass", "webvtt", "text"})
 """Codecs of subtitles that are text, by ffmpeg's canonical names."""
 
+MIN_SIDE = 16
+MAX_RATIO = 16
+"""Of the long side to the short one."""
+
 FIRST_FRAME_PACKETS = 500
 """How many packets may pass before the first picture comes out."""
 
@@ -339,6 +343,8 @@ def probe(path: str | os.PathLike[str]) -> SourceInfo:
                 f"cannot use {path}: pictures of {stream.codec_context.width}x"
                 f"{stream.codec_context.height} are larger than we accept; scale it down"
             )
+        # A stream may say otherwise than its container: the decoder refuses larger ones as well.
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         frame = _first_frame(container, stream)
         if frame is None:
             raise SourceUnusable(
@@ -346,6 +352,7 @@ def probe(path: str | os.PathLike[str]) -> SourceInfo:
                 f"{stream.codec_context.name} stream; the file is empty or damaged"
             )
         context = stream.codec_context
+        _check_shape(path, frame.width, frame.height)
         dolby_vision = _dolby_vision(path, stream)
         if dolby_vision is not None and dolby_vision.compatibility == 0:
             raise SourceUnusable(
@@ -389,6 +396,16 @@ def probe(path: str | os.PathLike[str]) -> SourceInfo:
             subtitles=tuple(_subtitle(s) for s in container.streams.subtitles if has_decoder(s)),
             other_video=_other_video(container, stream),
             dolby_vision=dolby_vision,
+        )
+
+
+def _check_shape(path: str | os.PathLike[str], width: int, height: int) -> None:
+    short, long = sorted((width, height))
+    if short < MIN_SIDE or long > MAX_RATIO * short:
+        raise SourceUnusable(
+            f"cannot use {path}: pictures of {width}x{height} are too "
+            f"{'small' if short < MIN_SIDE else 'long'} for a ladder; we take sides from "
+            f"{MIN_SIDE} pixels, one up to {MAX_RATIO} times the other"
         )
 
 

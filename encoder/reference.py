@@ -26,6 +26,7 @@ from typing import Any, Literal
 
 import ffmpeg
 
+from encoder.errors import SourceUnusable
 from encoder.ffmpeg import SOURCE_OPTIONS
 from encoder.index import FrameIndex, index_frames
 from encoder.probe import SourceInfo, probe
@@ -42,6 +43,9 @@ must not fail the command: the frame count says whether the range is there.
 The output wants ``-fps_mode passthrough``: frames leave the graph numbered, in ticks of one
 frame, and must be neither dropped nor repeated.
 """
+
+MAX_SECONDS = 24 * 3600
+"""Longest title: frames are counted, and a gap of years between two of them would be filled."""
 
 GRAPH_VERSION = 1
 """Part of :attr:`ReferenceSource.graph_id`: raise it when the graph changes what pixels come."""
@@ -134,6 +138,11 @@ def plan_source(path: str | os.PathLike[str], workdir: str | os.PathLike[str]) -
     timed = ensure_timestamps(asked.path, workdir)
     info = asked if str(timed) == asked.path else probe(timed)
     index = index_frames(timed)
+    if index.duration_seconds > MAX_SECONDS:
+        raise SourceUnusable(
+            f"cannot use {path}: it claims to last {float(index.duration_seconds) / 3600:.0f} h, "
+            f"more than the {MAX_SECONDS // 3600} h that we take; cut it"
+        )
     claims = (asked.rate_from_bitstream, info.base_rate_from_header)
     timeline = plan_timeline(index, claims)
     return ReferenceSource(
