@@ -7,7 +7,10 @@ READY := $(VENV)/.ready
 SOURCE ?= out/demo-title.mp4
 DEMO_OUT ?= out/demo
 
-.PHONY: help setup demo test lint types docs bench clean
+FUZZ ?= 2000
+SEED ?= 1
+
+.PHONY: help setup demo test lint types docs bench fuzz matrix clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -49,6 +52,12 @@ docs: $(READY) ## regenerate the generated parts of docs/
 
 bench: $(READY) ## where the CPU goes, and how two workers compare with two ffmpegs
 	$(BIN)/python -m tests.bench
+
+fuzz: $(READY) ## damaged and hostile sources; FUZZ=2000 SEED=1, what fails is kept in out/fuzz
+	$(BIN)/python -m tests.fuzz $(FUZZ) $(SEED)
+
+matrix: $(READY) ## every kind of source with every codec, each to a verified package
+	$(BIN)/python -m tests.matrix
 
 clean: ## remove what was made
 	rm -rf out $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -99,9 +99,11 @@ class Limits:
         ):
             with contextlib.suppress(ProcessLookupError):
                 _, hard = resource.prlimit(pid, what)
+                # A second more before the kill: SIGXCPU, which comes first, says what happened.
+                last = most + (what == resource.RLIMIT_CPU)
                 if hard != resource.RLIM_INFINITY:
-                    most = min(most, hard)
-                resource.prlimit(pid, what, (most, most))
+                    most, last = min(most, hard), min(last, hard)
+                resource.prlimit(pid, what, (most, last))
 
 
 MEMORY_VARIABLE = "SHOTLADDER_FFMPEG_MEMORY"

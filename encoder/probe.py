@@ -278,7 +278,9 @@ def opened(path: str | os.PathLike[str]) -> Iterator[av.container.InputContainer
     if asked.stat().st_size == 0:
         raise SourceUnusable(f"cannot read {asked}: the file is empty; copy it again")
     try:
-        container = av.open(str(asked.resolve()), mode="r", options=dict(SOURCE_OPTIONS))
+        container = av.open(
+            str(asked.resolve()), mode="r", options=dict(SOURCE_OPTIONS), metadata_errors="replace"
+        )
     except av.error.FFmpegError as error:
         raise _unaccepted(asked, error) from error
     except PermissionError as error:
