@@ -250,6 +250,9 @@ def run(
 class _Ended:
     returncode: int
     expired: bool
+    """Whether it was killed for the time on the clock that it took."""
+    spent: bool
+    """Whether it took all the CPU time that it may; ffmpeg catches the signal and just ends."""
     completed: Completed
 
 
@@ -302,6 +305,7 @@ def _execute(
         return _Ended(
             process.returncode,
             expired.is_set(),
+            usage.ru_utime + usage.ru_stime >= limits.cpu_seconds,
             Completed(
                 cpu_seconds=usage.ru_utime + usage.ru_stime,
                 wall_seconds=time.monotonic() - started,
@@ -376,7 +380,7 @@ def _failure(
         return ToolTimedOut(
             f"{name} did not end within {timeout_seconds:g} s and was killed", **context
         )
-    if returncode == -signal.SIGXCPU:
+    if ended.spent or returncode == -signal.SIGXCPU:
         return ToolTimedOut(f"{name} used more CPU time than it may and was killed", **context)
     if returncode == -signal.SIGXFSZ or "File too large" in stderr:
         # Not a kill to be tried again: it would write as much the next time.

@@ -1,4 +1,4 @@
-"""Every kind of source with every codec, each run to a verified package: ``python -m tests.matrix``.
+"""Every kind of source with every codec, to a verified package: ``python -m tests.matrix``.
 
 The sources are those of :mod:`fixtures.awkward` and a handful that are refused, and with
 ``--corpus`` the real clips as well (with x264 alone: ``--codecs x264``). A cell passes when a run
