@@ -26,8 +26,8 @@ from encoder.baseline import FixedRung
 from encoder.errors import BadInput, FrameMismatch, ShotladderError
 from encoder.media import OperatingPoint, Shot
 from ladder.baselines import fixed_rungs, per_title_crf_rungs
-from ladder.bdrate import RatePoint
-from ladder.claims import Claims, state_claims
+from ladder.bdrate import BdRate, RatePoint
+from ladder.claims import Claims, bd_claim, state_claims
 from ladder.curves import MeasuredCurve, Measurement
 from ladder.document import Ladder, Measurements, Quality
 from ladder.profiles import Size
@@ -47,6 +47,8 @@ class CompareOptions:
     store: Path | None = None
     workers: int | None = None
     scheduler: str | None = None
+    others: tuple[Path, ...] = ()
+    """Packages of the same title, for instance with other codecs, to be compared with this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,18 @@ class ComparedRung:
 
 
 @dataclass(frozen=True, slots=True)
+class CodecComparison:
+    """One codec's whole ladder against another's, on the same title and measured rungs."""
+
+    anchor: str
+    """Recipe."""
+    test: str
+    """Recipe."""
+    percent: float | None
+    """BD-rate; negative: the test needs fewer bits. None: no common range of quality."""
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """The claims, with what they are made of."""
 
@@ -75,6 +89,9 @@ class Comparison:
     """By model."""
     exhaustive: bool
     """Whether the ladder is itself what the exhaustive search reaches: the limit."""
+    codecs: tuple[CodecComparison, ...] = ()
+    """By the ladder's own quality model: of a ladder of several codecs each against the first,
+    and of other packages that were named."""
 
 
 def compare_ladder(
@@ -88,6 +105,7 @@ def compare_ladder(
     """
     ladder = read_ladder(options.directory)
     known = read_measurements(options.directory)
+    codecs = compare_codecs(ladder, [(other, read_ladder(other)) for other in options.others])
     path = options.source or source_of(options.directory)
     models = (ladder.quality_model, *(m for m in PUBLISHED if m != ladder.quality_model))
     with (
@@ -118,7 +136,8 @@ def compare_ladder(
             per_title = [
                 OperatingPoint(ladder.recipe, rung.size.width, rung.size.height, rung.crf)
                 for rung in per_title_crf_rungs(
-                    _curves(ladder, known), [rung.bitrate for rung in ladder.rungs]
+                    _curves(ladder, known),
+                    [rung.bitrate for rung in ladder.rungs if rung.codec == ladder.codec],
                 )
             ]
             measured = _measure([*fixed, *per_title], title, models, store, running, report)
@@ -141,7 +160,42 @@ def compare_ladder(
             for model in models
         },
         exhaustive=ladder.search.mode == "exhaustive",
+        codecs=codecs,
     )
+
+
+def compare_codecs(
+    ladder: Ladder, others: Sequence[tuple[Path, Ladder]]
+) -> tuple[CodecComparison, ...]:
+    """BD-rate of each other codec's ladder, by the quality model of ``ladder``. Reads no media.
+
+    Raises:
+        BadInput: another package is of another title, or was measured by another model.
+    """
+    model = ladder.quality_model
+    found = [
+        CodecComparison(ladder.recipe, one.recipe, one.bd_rate_percent[model])
+        for one in ladder.codecs[1:]
+    ]
+    anchor = _rungs_of(ladder, model)
+    for path, other in others:
+        if other.title.sha256 != ladder.title.sha256 or other.title.frames != ladder.title.frames:
+            raise BadInput(f"{path} is a package of {other.title.source}, another title")
+        if any(model not in rung.quality for rung in other.rungs):
+            raise BadInput(f"{path} was not measured by {model}; run it again with --also {model}")
+        claim = bd_claim(anchor, _rungs_of(other, model))
+        percent = claim.percent if isinstance(claim, BdRate) else None
+        found.append(CodecComparison(ladder.recipe, other.recipe, percent))
+    return tuple(found)
+
+
+def _rungs_of(ladder: Ladder, model: str) -> list[RatePoint]:
+    """Rungs of a ladder's first codec."""
+    return [
+        RatePoint(rung.bitrate, rung.quality[model].mean)
+        for rung in ladder.rungs
+        if rung.codec == ladder.codec
+    ]
 
 
 def source_of(directory: Path) -> Path:
@@ -159,16 +213,18 @@ def source_of(directory: Path) -> Path:
 
 
 def _ours(ladder: Ladder, measurer: Measurer) -> list[ComparedRung]:
+    # The baselines are made with the first codec, and are compared with what is made with it.
+    own = [rung for rung in ladder.rungs if rung.codec == ladder.codec]
     rungs: list[list[Request]] = [
         [
             (s.shot, OperatingPoint(rung.recipe or ladder.recipe, s.width, s.height, s.crf))
             for s in rung.segments
         ]
-        for rung in ladder.rungs
+        for rung in own
     ]
     measurer.measure(sorted({request for rung in rungs for request in rung}), "ours")
     compared = []
-    for rung, requests in zip(ladder.rungs, rungs, strict=True):
+    for rung, requests in zip(own, rungs, strict=True):
         encodes = [measurer.encode(request) for request in requests]
         if [made.num_bytes for made in encodes] != [segment.bytes for segment in rung.segments]:
             raise FrameMismatch(

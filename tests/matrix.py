@@ -80,11 +80,12 @@ class Cell:
 
 @contextmanager
 def quick_profile() -> Iterator[str]:
-    """A profile with a grid of two CRFs, for this process."""
+    """A profile with a grid of two CRFs and few rungs, for this process."""
     before = profiles._tables
 
     def tables() -> dict[str, dict[str, Any]]:
-        return {**before(), "matrix": {"crf_grid": GRID, "source_cap": False}}
+        few = {"jnd": 40.0, "max_rate_ratio": 16.0}
+        return {**before(), "matrix": {"crf_grid": GRID, "source_cap": False, **few}}
 
     profiles._tables = tables  # type: ignore[assignment]
     try:

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.compare import compare_codecs
+from cluster.inspect import read_ladder
 from cluster.setup import RunOptions, check_options
 from encoder import framehash, mp4
 from encoder.baseline import FixedRung, encode_at_bitrate, encode_at_crf
@@ -214,3 +216,17 @@ def test_a_ladder_of_two_codecs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert 'CODECS="avc1.' in master
     assert 'CODECS="av01.' in master
     assert manifest.count('contentType="video"') == 2
+    # Two packages of the same title, and one of several codecs: the same comparison.
+    other = tmp_path / "av1"
+    run_inline(title, other, tmp_path / "store", codec="svtav1", **asked)
+    alone = read_ladder(tmp_path / "one")
+    (between,) = compare_codecs(alone, [(other, read_ladder(other))])
+    (within,) = compare_codecs(both, [])
+    assert (between.anchor, between.test) == ("x264-ultrafast", "svtav1-ultrafast")
+    assert (within.anchor, within.test, within.percent) == (between.anchor, between.test, percent)
+    assert between.percent == pytest.approx(percent, abs=0.01)
+    stranger = alone.model_copy(
+        update={"title": alone.title.model_copy(update={"sha256": "0" * 64})}
+    )
+    with pytest.raises(BadInput, match="another title"):
+        compare_codecs(both, [(other, stranger)])

@@ -287,6 +287,16 @@ def compare_ladder(
             metavar="FILE", help="Where the source is now, if it has moved.", show_default=False
         ),
     ] = None,
+    others: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--with",
+            metavar="DIR",
+            help="Another package of the same title, for instance of another codec: its BD-rate "
+            "against this one. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
     store: StorePath = None,
@@ -296,12 +306,15 @@ def compare_ladder(
 
     Both are encoded and measured on the same title, each rung in one process. Three claims are
     stated together, for each quality model: BD-rate against either, and what viewers receive.
+    Of several codecs, the first is compared so, and each other one's BD-rate against it is shown.
     """
     from cluster import compare
     from cluster.cli import comparison
 
     report = announced(context.obj, "compare", directory)
-    options = compare.CompareOptions(directory, source, store, workers, scheduler)
+    options = compare.CompareOptions(
+        directory, source, store, workers, scheduler, tuple(others or ())
+    )
     result = compare.compare_ladder(options, report)
     finish(
         report,

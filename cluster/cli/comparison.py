@@ -33,6 +33,13 @@ def comparison_view(comparison: Comparison, *, rungs: bool = False) -> list[Rend
             parts += [Text(), _rungs(label, getattr(comparison, name))]
     for model, claims in comparison.claims.items():
         parts += [Text(), Text(model, style="bold"), *_claims(claims)]
+    if comparison.codecs:
+        parts += [Text(), Text(f"codecs, by {comparison.quality_model}", style="bold")]
+        table = plain_table(("BD-rate of", "l"), ("against", "l"), ("", "r"))
+        for one in comparison.codecs:
+            shown = "no common quality" if one.percent is None else f"{one.percent:+.1f} %"
+            table.add_row(one.test, one.anchor, shown)
+        parts.append(table)
     notes = (
         "BD-rate: negative is fewer bits at equal quality. Viewers: log-normal throughput of this "
         f"median, each plays the highest rung under {AFFORDABLE:g} of its own. bits and quality: "
@@ -98,6 +105,8 @@ def comparison_lines(comparison: Comparison) -> Iterator[tuple[str, dict[str, An
                     "quality": quality,
                 },
             )
+    for one in comparison.codecs:
+        yield "codec", asdict(one)
     for model, claims in comparison.claims.items():
         yield (
             "claims",
