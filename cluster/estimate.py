@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 from cluster import events
 from cluster.executor import Executor, InlineExecutor
+from cluster.measuring import Request
 from cluster.setup import (
     RunOptions,
     check_options,
     codecs_of,
     default_store,
+    forbidden,
     known_to_search,
     set_up,
 )
@@ -21,7 +23,9 @@ from cluster.store import Store
 from cluster.title import find_title, open_title
 from encoder.media import OperatingPoint
 from encoder.recipes import typical_cpu_seconds
+from ladder.constraints import InfeasibleResult
 from ladder.profiles import Profile, Size
+from ladder.search import full_grid
 from vmaf import models
 
 
@@ -33,11 +37,16 @@ class Estimate:
     frames: int
     shots: int
     sizes: tuple[Size, ...]
+    search: str
+    """``predict``, ``sparse`` or ``exhaustive``: what is really going to search."""
+    encodes: int
+    """Distinct operating points of shots that it is expected to ask for."""
     grid_encodes: int
+    """Size of the full grid: shots times sizes times CRFs."""
     delivered_encodes: int
     """At most: rungs times shots."""
     cached_encodes: int
-    """Of the grid, already in the store."""
+    """Of ``encodes``, already in the store."""
     cpu_hours: dict[str, float]
     """``encode`` and ``vmaf``, without what is cached."""
     store_bytes: int
@@ -49,10 +58,12 @@ class Estimate:
 def plan_run(
     options: RunOptions, report: events.Report, executor: Executor | None = None
 ) -> Estimate:
-    """What :func:`run_title` would cost. Only the title's shots are found (and kept) for it.
+    """What :func:`run_title` would cost. Only the title's shots, their features and what is
+    predicted from them are made (and kept) for it.
 
     Raises:
         BadInput: as :func:`run_title`.
+        Infeasible: it is known before any encode that no ladder keeps the constraints.
     """
     check_options(options)
     workers = options.workers or len(os.sched_getaffinity(0))
@@ -65,7 +76,13 @@ def plan_run(
         codecs, running = codecs_of(options), executor or InlineExecutor()
         setups = [set_up(options, title, store, running, report, codec) for codec in codecs]
         setup = setups[0]
-        requests = [r for one in setups for r in one.search.outlook(known_to_search(one, {}))]
+        requests: list[Request] = []
+        for one in setups:
+            known = known_to_search(one, {})
+            first = one.search.step(known)
+            if isinstance(first, InfeasibleResult):
+                raise forbidden(first)
+            requests += one.search.outlook(known)
         missing = [
             (shot, point)
             for shot, point in requests
@@ -88,7 +105,9 @@ def plan_run(
             frames=reference.frames,
             shots=len(title.shots),
             sizes=setup.sizes,
-            grid_encodes=len(requests),
+            search=setup.search.name,
+            encodes=len(requests),
+            grid_encodes=len(full_grid(known.title, setup.profile)),
             delivered_encodes=rungs * len(title.shots),
             cached_encodes=len(requests) - len(missing),
             cpu_hours={"encode": encode_seconds / 3600, "vmaf": vmaf_seconds / 3600},

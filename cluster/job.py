@@ -11,13 +11,14 @@ from __future__ import annotations
 import contextlib
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version as distribution_version
 from pathlib import Path
 from typing import Any, TypeVar
 
 from cluster import events
+from cluster.artwork import artwork_before, check_face_model, find_artwork, write_artwork
 from cluster.deliver import (
     ChosenRung,
     document_rungs,
@@ -31,6 +32,7 @@ from cluster.deliver import (
 )
 from cluster.executor import DaskExecutor, Executor, InlineExecutor, Task
 from cluster.keys import canonical_json
+from cluster.labels import learn_from
 from cluster.measuring import Costs, Measurer, Request
 from cluster.publish import check_output, publishing
 from cluster.setup import (
@@ -39,22 +41,26 @@ from cluster.setup import (
     check_options,
     codecs_of,
     default_store,
+    forbidden,
     known_to_search,
     set_up,
 )
 from cluster.store import Store
 from cluster.title import find_title, open_title
 from encoder import ffmpeg
-from encoder.errors import Infeasible
 from ladder.bdrate import BdRate, RatePoint
 from ladder.claims import bd_claim
 from ladder.codecs import kept_rungs
 from ladder.constraints import InfeasibleResult
 from ladder.document import CodecFacts, Ladder, LockedCost, SearchFacts
+from ladder.drift import Miss
 from ladder.rungs import cost_of_locked
 from ladder.search import Done
 
 _T = TypeVar("_T")
+
+MOST_REASONS = 4
+"""That a round gives at once; with many shots there can be hundreds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +113,7 @@ def run_title(
     """
     clock = _Clock()
     check_options(options)
+    check_face_model(options.face_model)
     place = options.store or default_store()
     check_output(options.out, keep=(options.source, place))
     with contextlib.closing(Store(place)) as store, store.scratch() as workdir:
@@ -167,16 +174,20 @@ def _solve(setup: Setup, measurer: Measurer) -> _Solved:
                 measurer.costs.since(costs_before),
             )
         if isinstance(step, InfeasibleResult):
-            raise Infeasible(
-                f"no ladder keeps the constraint {step.constraint!r}: {step.detail}",
-                shortfall=step.shortfall,
-                shots=step.shots,
-            )
+            raise forbidden(step)
         measurer.rounds += 1
         reasons |= step.reasons
-        why = "; ".join(dict.fromkeys(step.reasons.values()))
+        why = _in_short(step.reasons.values())
         measurer.report(events.Round(measurer.rounds, len(step.requests), why))
         measurer.measure(step.requests, stage=f"encode {measurer.rounds}")
+
+
+def _in_short(reasons: Iterable[str]) -> str:
+    """Some of the reasons, for one line; ``measurements.json`` has them all."""
+    different = list(dict.fromkeys(reasons))
+    shown = different[:MOST_REASONS]
+    more = len(different) - len(shown)
+    return "; ".join([*shown, *([f"and {more} more like these"] if more else [])])
 
 
 def _deliver(
@@ -194,6 +205,8 @@ def _deliver(
     ]
     delivered = sorted({r for one, _, number in chosen for r in one.requests[number]})
     grid = measurer.known
+    artwork = find_artwork(title, store, measurer.executor, report, options.face_model)
+    missed = learn_from(setup, measurer, report)
     if options.also:
         measurer = Measurer(
             title,
@@ -281,10 +294,11 @@ def _deliver(
         report(events.StageProgress("verify", len(rungs), len(rungs)))
         (directory / "ladder.json").write_text(ladder.to_json())
         reasons = {request: why for one in found for request, why in one.reasons.items()}
+        write_artwork(artwork, store, directory, artwork_before(options.out))
         (directory / "measurements.json").write_text(
             measurements(title, grid, [one.setup for one in found], reasons).to_json()
         )
-        run = _run_document(options, ladder, measurer, verified.cpu_seconds, clock)
+        run = _run_document(options, ladder, measurer, missed, verified.cpu_seconds, clock)
         if several:
             run["codecs"] = {
                 one.setup.recipe.codec: {
@@ -351,8 +365,17 @@ def _here(function: Callable[..., _T], *arguments: Any) -> _T:
     return result
 
 
+def _rounded(value: float | tuple[float, ...]) -> float | list[float]:
+    return [round(one, 4) for one in value] if isinstance(value, tuple) else round(value, 4)
+
+
 def _run_document(
-    options: RunOptions, ladder: Ladder, measurer: Measurer, verify_cpu: float, clock: _Clock
+    options: RunOptions,
+    ladder: Ladder,
+    measurer: Measurer,
+    missed: Miss | None,
+    verify_cpu: float,
+    clock: _Clock,
 ) -> dict[str, Any]:
     costs = measurer.costs
     ffmpeg_cpu = costs.encode_cpu_seconds + costs.vmaf_cpu_seconds
@@ -370,6 +393,7 @@ def _run_document(
             "heights": list(options.heights) if options.heights else None,
             "policy": options.policy,
             "also": list(options.also),
+            "face_model": str(options.face_model.resolve()) if options.face_model else None,
             "weights": str(options.weights.resolve()) if options.weights else None,
         },
         "encoded_now": costs.encoded,
@@ -380,6 +404,10 @@ def _run_document(
             "verify": round(verify_cpu, 3),
             "other": round(max(0.0, clock.cpu_seconds() - here), 3),
         },
+        # Measured against predicted, before any correction.
+        "missed": {name: _rounded(value) for name, value in asdict(missed).items()}
+        if missed
+        else None,
         "wall_seconds": round(clock.wall_seconds(), 3),
         "workers": measurer.executor.slots,
         "versions": {

@@ -85,8 +85,9 @@ def _rungs(ladder: Ladder) -> Table:
         *(("rung", "l"), ("size", "l"), ("kbit/s", "r"), ("peak", "r")),
         *(("mean", "r"), ("p5", "r"), ("min", "r")),
         *((("predicted", "r"),) if predicted else ()),
-        *(("slope", "r"), ("segments", "r")),
+        ("slope", "r"),
     )
+    table.collapse_padding = True  # all of it has to fit into 80 columns
     for rung in ladder.rungs:
         quality = rung.quality[ladder.quality_model]
         slope = marginal_quality(ladder, rung)
@@ -95,7 +96,7 @@ def _rungs(ladder: Ladder) -> Table:
             *(rung.name, f"{rung.width}x{rung.height}"),
             *(kbits(rung.bitrate), kbits(rung.peak_bitrate), *_pooled(quality)),
             *(("-" if expected is None else f"{expected:.2f}",) if predicted else ()),
-            *("-" if slope is None else f"{slope:#.3g}", str(len(rung.segments))),
+            "-" if slope is None else f"{slope:#.3g}",
         )
     return table
 
@@ -259,8 +260,9 @@ def estimate_view(estimate: Estimate) -> list[RenderableType]:
         ("sizes", sizes),
         (
             "encodes",
-            f"{estimate.grid_encodes} to find the ladder, {estimate.cached_encodes} of them in "
-            f"the store; at most {estimate.delivered_encodes} delivered",
+            f"about {estimate.encodes} by the {estimate.search} search (the full grid has "
+            f"{estimate.grid_encodes}), {estimate.cached_encodes} of them in the store; at most "
+            f"{estimate.delivered_encodes} delivered",
         ),
         (
             "CPU",
