@@ -14,6 +14,7 @@ from cluster.predicting import packaged_weights, predict_title
 from cluster.stages import Measured
 from cluster.store import Store
 from cluster.title import Title
+from encoder import ffmpeg
 from encoder.errors import BadInput, Infeasible
 from encoder.recipes import Recipe, recipe
 from ladder.constraints import InfeasibleResult
@@ -104,8 +105,14 @@ def check_options(options: RunOptions) -> None:
     Raises:
         BadInput: something does not.
     """
-    for codec in codecs_of(options):
-        recipe(codec, options.preset)
+    recipes = [recipe(codec, options.preset) for codec in codecs_of(options)]
+    # x264 is in every ffmpeg that is of use here; another one's builds differ in the rest.
+    encoders = [one.encoder for one in recipes if one.codec != "x264"]
+    if encoders and (missing := ffmpeg.lacking(encoders)):
+        raise BadInput(
+            f"--codec {options.codec} needs {', '.join(missing)}, which this ffmpeg lacks; "
+            f"unset {ffmpeg.ENVIRONMENT_VARIABLE} or name one built with it"
+        )
     profile = load_profile(options.profile)
     lacking = [codec for codec in codecs_of(options) if codec not in profile.crf_grid]
     if lacking:

@@ -177,6 +177,17 @@ def test_codecs_that_are_not_there_are_one_line(tmp_path: Path, codec, said):
         check_options(RunOptions(tmp_path / "title.mp4", tmp_path / "out", codec=codec))
 
 
+def test_an_encoder_that_this_ffmpeg_lacks_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Found before any work, not by the first encode."""
+    monkeypatch.setattr("cluster.setup.ffmpeg.lacking", lambda names: tuple(names))
+    options = RunOptions(tmp_path / "title.mp4", tmp_path / "out", codec="x264,svtav1")
+    with pytest.raises(BadInput, match="needs libsvtav1, which this ffmpeg lacks"):
+        check_options(options)
+    check_options(replace(options, codec="x264"))
+
+
 def test_a_ladder_of_two_codecs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from fixtures.clips import make
 
