@@ -10,7 +10,7 @@ DEMO_OUT ?= out/demo
 FUZZ ?= 2000
 SEED ?= 1
 
-.PHONY: help setup demo test lint types docs bench fuzz matrix clean
+.PHONY: help setup demo test lint types docs bench chaos load fuzz fuzz-sources fuzz-service matrix clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -53,11 +53,22 @@ docs: $(READY) ## regenerate the generated parts of docs/
 bench: $(READY) ## where the CPU goes, and how two workers compare with two ffmpegs
 	$(BIN)/python -m tests.bench
 
-fuzz: $(READY) ## damaged and hostile sources; FUZZ=2000 SEED=1, what fails is kept in out/fuzz
+fuzz-sources: $(READY) ## damaged and hostile sources; FUZZ=2000 SEED=1, what fails is kept in out/fuzz
 	$(BIN)/python -m tests.fuzz $(FUZZ) $(SEED)
 
 matrix: $(READY) ## every kind of source with every codec, each to a verified package
 	$(BIN)/python -m tests.matrix
+
+chaos: $(READY) ## kill the service under 1,000 submissions from 50 clients
+	$(BIN)/python -m tests.chaos
+
+load: $(READY) ## reads under load from a library of 50,000 titles (9 GB in TMPDIR)
+	$(BIN)/python -m tests.load
+
+fuzz-service: $(READY) ## schemathesis against the service's OpenAPI document
+	$(BIN)/python -m tests.test_service_fuzz
+
+fuzz: fuzz-sources fuzz-service ## both
 
 clean: ## remove what was made
 	rm -rf out $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

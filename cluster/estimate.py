@@ -9,15 +9,8 @@ from dataclasses import dataclass
 from cluster import events
 from cluster.executor import Executor, InlineExecutor
 from cluster.measuring import Request
-from cluster.setup import (
-    RunOptions,
-    check_options,
-    codecs_of,
-    default_store,
-    forbidden,
-    known_to_search,
-    set_up,
-)
+from cluster.options import RunOptions, check_options, codecs_of
+from cluster.setup import check_encoders, default_store, forbidden, known_to_search, set_up
 from cluster.stages import collect
 from cluster.store import Store
 from cluster.title import find_title, open_title
@@ -66,6 +59,7 @@ def plan_run(
         Infeasible: it is known before any encode that no ladder keeps the constraints.
     """
     check_options(options)
+    check_encoders(options)
     workers = options.workers or len(os.sched_getaffinity(0))
     with (
         contextlib.closing(Store(options.store or default_store())) as store,

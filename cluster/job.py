@@ -34,12 +34,11 @@ from cluster.executor import DaskExecutor, Executor, InlineExecutor, Task
 from cluster.keys import canonical_json
 from cluster.labels import learn_from
 from cluster.measuring import Costs, Measurer, Request
+from cluster.options import RunOptions, check_options, codecs_of
 from cluster.publish import check_output, publishing
 from cluster.setup import (
-    RunOptions,
     Setup,
-    check_options,
-    codecs_of,
+    check_encoders,
     default_store,
     forbidden,
     known_to_search,
@@ -56,6 +55,7 @@ from ladder.document import CodecFacts, Ladder, LockedCost, SearchFacts
 from ladder.drift import Miss
 from ladder.rungs import cost_of_locked
 from ladder.search import Done
+from recommender.prefetch import build_prefetch
 
 _T = TypeVar("_T")
 
@@ -113,6 +113,7 @@ def run_title(
     """
     clock = _Clock()
     check_options(options)
+    check_encoders(options)
     check_face_model(options.face_model)
     place = options.store or default_store()
     check_output(options.out, keep=(options.source, place))
@@ -298,6 +299,7 @@ def _deliver(
         (directory / "measurements.json").write_text(
             measurements(title, grid, [one.setup for one in found], reasons).to_json()
         )
+        (directory / "prefetch.json").write_text(build_prefetch(ladder, written).to_json())
         run = _run_document(options, ladder, measurer, missed, verified.cpu_seconds, clock)
         if several:
             run["codecs"] = {

@@ -19,7 +19,7 @@ from typing import Any
 
 from cluster.executor import InlineExecutor
 from cluster.job import run_title
-from cluster.setup import RunOptions
+from cluster.options import RunOptions
 from encoder.errors import ShotladderError, SourceUnusable
 from encoder.recipes import CODECS
 from fixtures import awkward

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from cluster.compare import compare_codecs
 from cluster.inspect import read_ladder
-from cluster.setup import RunOptions, check_options
+from cluster.options import RunOptions, check_options
+from cluster.setup import check_encoders
 from encoder import framehash, mp4
 from encoder.baseline import FixedRung, encode_at_bitrate, encode_at_crf
 from encoder.encode import Encode, encode_shot
@@ -184,8 +185,8 @@ def test_an_encoder_that_this_ffmpeg_lacks_is_one_line(
     monkeypatch.setattr("cluster.setup.ffmpeg.lacking", lambda names: tuple(names))
     options = RunOptions(tmp_path / "title.mp4", tmp_path / "out", codec="x264,svtav1")
     with pytest.raises(BadInput, match="needs libsvtav1, which this ffmpeg lacks"):
-        check_options(options)
-    check_options(replace(options, codec="x264"))
+        check_encoders(options)
+    check_encoders(replace(options, codec="x264"))
 
 
 def test_a_ladder_of_two_codecs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

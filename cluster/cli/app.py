@@ -15,6 +15,8 @@ from cluster.cli.artwork import artwork_app
 from cluster.cli.evaluate import evaluate
 from cluster.cli.options import Heights, Json, Scheduler, StorePath, Workers, heights_in
 from cluster.cli.output import announced, finish, say, show, write_lines
+from cluster.cli.prefetch import prefetch_app
+from cluster.cli.service import COMMANDS
 from cluster.cli.sweep import sweep
 from cluster.cli.train import promote, train
 from encoder.errors import BadInput
@@ -32,6 +34,7 @@ app = typer.Typer(
 )
 ladder_app = typer.Typer(name="ladder", help="Look at a finished ladder.")
 app.add_typer(ladder_app)
+app.add_typer(prefetch_app)
 
 Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="A video file.")]
 Directory = Annotated[
@@ -152,7 +155,7 @@ def run(
     if out is None and not plan:
         raise BadInput("run needs --out DIR, a new or empty directory for the package (or --plan)")
     from cluster import estimate, job
-    from cluster.setup import RunOptions
+    from cluster.options import RunOptions
 
     options = RunOptions(
         source=source,
@@ -412,3 +415,5 @@ app.add_typer(artwork_app)
 app.command()(train)
 app.command()(evaluate)
 app.command()(promote)
+for command in COMMANDS:
+    app.command()(command)
