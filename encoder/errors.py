@@ -11,6 +11,7 @@
      ├── FrameMismatch          what was read is not the frames that were asked for
      ├── VerificationFailed     a package does not decode to what was measured
      ├── Infeasible             no ladder satisfies the constraints; says which and by how much
+     ├── GateFailed             a comparison passed a limit that was set for it
      └── StoreUnusable          the store cannot be read or written (disk full, no permission)
 
 Errors cross process boundaries, so every class is built as ``cls(message, **context)`` and
@@ -69,6 +70,10 @@ class VerificationFailed(ShotladderError):
 
 class Infeasible(ShotladderError):
     """No choice of operating points satisfies the constraints."""
+
+
+class GateFailed(ShotladderError):
+    """What was compared is worse than the limits allow."""
 
 
 class StoreUnusable(ShotladderError):
