@@ -270,9 +270,10 @@ def show_ladder(
     if listing:
         measurements = inspect.read_measurements(directory)
         looked_at = facts.find_rung(ladder, rung) if rung is not None else None
+        per_shot: tuple[facts.ShotFacts, ...] = ()
         if looked_at is not None:
             found = facts.segment_facts(ladder, measurements, looked_at)
-            rows, per_shot = [*facts.chosen_segments(found, wanted)], ()
+            rows = [*facts.chosen_segments(found, wanted)]
         else:
             per_shot = facts.chosen_shots(facts.shot_facts(ladder, measurements), wanted)
             rows = [segment for one in per_shot for segment in one.segments]
