@@ -13,7 +13,7 @@ import typer
 
 from cluster.cli.options import Heights, Json, Scheduler, StorePath, Workers, heights_in
 from cluster.cli.output import announced, finish, say, show, write_lines
-from cluster.cli.studies import diff, upgrade_report, what_if
+from cluster.cli.studies import diff, report, upgrade_report, what_if
 from cluster.cli.sweep import sweep
 from encoder.errors import BadInput
 
@@ -437,3 +437,4 @@ app.command()(sweep)
 ladder_app.command("diff")(diff)
 app.command()(upgrade_report)
 app.command()(what_if)
+app.command("report")(report)

@@ -214,3 +214,45 @@ def _policy(text: str | None) -> Policy | None:
         case None | "locked" | "mixed":
             return text
     raise BadInput(f"no policy {text!r}; choose 'locked' or 'mixed'")
+
+
+def report(
+    context: typer.Context,
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="What `shotladder run` wrote with `--out`.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Where to. [default: DIR/report.html]", show_default=False
+        ),
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The source, for frames of it, if it has moved.",
+            show_default=False,
+        ),
+    ] = None,
+    frames: Annotated[
+        bool, typer.Option("--frames/--no-frames", help="Thumbnails and frames of the worst shots.")
+    ] = True,
+    json: Json = False,
+) -> None:
+    """Write a page about a ladder that opens anywhere, without a network.
+
+    Curves of the title and of any shot, bits and quality along the time, predicted against
+    measured, the baselines that `ladder compare` measured, frames of the worst shots, what a start
+    takes, loudness, black and frozen stretches, artwork where there is any, and the run.
+    """
+    from cluster.report import ReportOptions, write_report
+
+    telling = announced(context.obj, "report", directory)
+    made = write_report(ReportOptions(directory, out, source, frames), telling)
+    finish(
+        telling,
+        as_json=json,
+        result={"report": str(made), "bytes": made.stat().st_size},
+        view=lambda: print(made),
+    )
