@@ -183,7 +183,7 @@ def _plot(ladder: Ladder, known: Measurements) -> list[dict[str, Any]]:
     ]
 
 
-def _thin(points: Sequence[Any], most: int = 400) -> Sequence[Any]:
+def _thin(points: Sequence[Any], most: int = 150) -> Sequence[Any]:
     if len(points) <= most:
         return points
     step = (len(points) - 1) / (most - 1)

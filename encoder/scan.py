@@ -47,9 +47,7 @@ def loudness(path: Path) -> Loudness:
     """
     graph = "ebur128=peak=true:framelog=quiet"
     done = run(
-        Command.of(
-            ["-hide_banner", "-nostats", "-i", path, "-vn", "-af", graph, "-f", "null", "-"]
-        )
+        Command.of(["-hide_banner", "-nostats", "-i", path, "-vn", "-af", graph, "-f", "null", "-"])
     )
     return parse_loudness(done.stderr)
 

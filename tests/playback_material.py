@@ -1,7 +1,7 @@
 """A title whose every frame says which it is, its package, a server and browsers to play it in.
 
-The clip: the frame's number in twelve blocks at the top (the first is the lowest bit, white is 1), a
-colour per shot below, a moving picture at the bottom that is white in flash frames. With each
+The clip: the frame's number in twelve blocks at the top (the first is the lowest bit, white is 1),
+a colour per shot below, a moving picture at the bottom that is white in flash frames. With each
 flash a beep begins.
 """
 
@@ -77,7 +77,8 @@ def make_clip(path: Path) -> Path:
             f"format=yuv420p,setsar=1[c{n}]"
             for n, (colour, length) in enumerate(zip(COLOURS, LENGTHS, strict=True))
         ),
-        "".join(f"[c{n}]" for n in range(len(LENGTHS))) + f"concat=n={len(LENGTHS)},{exact}[colours]",
+        "".join(f"[c{n}]" for n in range(len(LENGTHS)))
+        + f"concat=n={len(LENGTHS)},{exact}[colours]",
         f"testsrc2=s={WIDTH}x{rest}:r={RATE},trim=end_frame={FRAMES},"
         f"drawbox=color=white:t=fill:enable='{flashes}',format=yuv420p,setsar=1,{exact}[moving]",
         "[bits][colours][moving]vstack=inputs=3[v]",
@@ -159,6 +160,13 @@ class Serving:
     """How far the page has come, with seconds."""
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Browsers that are killed reset connections."""
+
+
 TYPES = {
     ".html": "text/html", ".js": "text/javascript", ".json": "application/json",
     ".m3u8": "application/vnd.apple.mpegurl", ".mpd": "application/dash+xml",
@@ -224,8 +232,7 @@ def serving(package: Path, clip: Path, extra: dict[str, Path] | None = None) -> 
         def log_message(self, *_: object) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -266,7 +273,9 @@ def browser_command(browser: str, profile: Path) -> Sequence[str]:
             "browser.aboutwelcome.enabled": False, "layers.acceleration.disabled": True,
         }  # fmt: skip
         (profile / "user.js").write_text(
-            "".join(f"user_pref({json.dumps(k)}, {json.dumps(v)});\n" for k, v in preferences.items())
+            "".join(
+                f"user_pref({json.dumps(k)}, {json.dumps(v)});\n" for k, v in preferences.items()
+            )
         )
         return (path, "--headless", "--no-remote", "--profile", str(profile))
     return (
