@@ -344,7 +344,8 @@ def _artwork(folder: Path) -> dict[str, Any] | None:
         for crop in one.get("crops", []):
             for rendition in sorted(crop.get("renditions", []), key=lambda r: r.get("bytes", 0)):
                 path = folder / str(rendition.get("uri", ""))
-                if image is None and path.is_relative_to(folder) and path.is_file():
+                inside = path.resolve().is_relative_to(folder.resolve())
+                if image is None and inside and path.is_file():
                     image = _data_url(path.read_bytes(), f"image/{rendition.get('format', 'jpeg')}")
         candidates.append(
             {key: one.get(key) for key in ("rank", "frame", "shot", "quality", "flags")}
