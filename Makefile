@@ -31,7 +31,7 @@ ifeq ($(SOURCE),out/demo-title.mp4)
 	@mkdir -p out
 	@test -f $(SOURCE) || $(BIN)/python -m fixtures.clips $(SOURCE)
 endif
-	$(BIN)/shotladder run "$(SOURCE)" --out "$(DEMO_OUT)" --search exhaustive
+	$(BIN)/shotladder run "$(SOURCE)" --out "$(DEMO_OUT)"
 	$(BIN)/shotladder ladder show "$(DEMO_OUT)"
 	@echo "package: $(DEMO_OUT)/master.m3u8 and $(DEMO_OUT)/manifest.mpd"
 

@@ -73,8 +73,16 @@ class Comparison:
     per_title: tuple[ComparedRung, ...]
     claims: Mapping[str, Claims]
     """By model."""
-    exhaustive: bool
-    """Whether the ladder is itself what the exhaustive search reaches: the limit."""
+    search: str
+    """That ours was found by: ``predict``, ``sparse`` or ``exhaustive``."""
+    bounds: tuple[str, ...] = ()
+    """In words: what keeps a baseline from being the best of its kind, so that a claim against it
+    may say too much for ours. The fixed ladder is never bounded."""
+
+    @property
+    def exhaustive(self) -> bool:
+        """Whether the ladder is itself what the exhaustive search reaches: the limit."""
+        return self.search == "exhaustive"
 
 
 def compare_ladder(
@@ -115,11 +123,10 @@ def compare_ladder(
                 FixedRung(ladder.recipe, rung.size.width, rung.size.height, rung.rate)
                 for rung in fixed_rungs(ladder.title.width, ladder.title.height)
             ]
+            curves = _curves(ladder, known)
             per_title = [
                 OperatingPoint(ladder.recipe, rung.size.width, rung.size.height, rung.crf)
-                for rung in per_title_crf_rungs(
-                    _curves(ladder, known), [rung.bitrate for rung in ladder.rungs]
-                )
+                for rung in per_title_crf_rungs(curves, [rung.bitrate for rung in ladder.rungs])
             ]
             measured = _measure([*fixed, *per_title], title, models, store, running, report)
         finally:
@@ -140,7 +147,8 @@ def compare_ladder(
             )
             for model in models
         },
-        exhaustive=ladder.search.mode == "exhaustive",
+        search=ladder.search.mode,
+        bounds=_bounds(ladder, known, curves),
     )
 
 
@@ -207,6 +215,30 @@ def _curves(ladder: Ladder, known: Measurements) -> TitleCurves:
             for size, by_shot in cells.items()
             if len(by_shot) == len(shots)
         },
+    )
+
+
+def _bounds(ladder: Ladder, known: Measurements, curves: TitleCurves) -> tuple[str, ...]:
+    """What the per-title ladder could not be chosen from, because nobody measured it."""
+    search = ladder.search
+    if search.mode == "exhaustive":
+        return ()
+    every = {Size(cell.width, cell.height) for cell in known.cells}
+    spans: dict[Size, tuple[float, float]] = {}
+    for size, of_shots in curves.curves.items():
+        ends = [[point.crf for point in curve.points()] for curve in of_shots]
+        low, high = max(map(min, ends)), min(map(max, ends))
+        if low <= high:
+            spans[size] = low, high
+    seen = [f"{size.height}p at CRF {low:g} to {high:g}" for size, (low, high) in spans.items()]
+    unseen = sorted(size.height for size in every - spans.keys())
+    return (
+        f"the per-title ladder is the best of {', '.join(seen) or 'nothing'}, by curves through "
+        f"what the {search.mode} search measured of all shots ({search.encodes} encodes; the full "
+        f"grid has {search.grid_encodes})"
+        + (f", without {', '.join(f'{height}p' for height in unseen)}" if unseen else "")
+        + "; a better one may exist, so claim 2 may be too good; a ladder made with "
+        "`--search exhaustive` is compared with the best of the whole grid",
     )
 
 

@@ -12,6 +12,7 @@ from cluster.setup import (
     RunOptions,
     check_options,
     default_store,
+    forbidden,
     known_to_search,
     set_up,
 )
@@ -20,7 +21,9 @@ from cluster.store import Store
 from cluster.title import find_title, open_title
 from encoder.media import OperatingPoint
 from encoder.recipes import typical_cpu_seconds
+from ladder.constraints import InfeasibleResult
 from ladder.profiles import Profile, Size
+from ladder.search import full_grid
 from vmaf import models
 
 
@@ -32,11 +35,16 @@ class Estimate:
     frames: int
     shots: int
     sizes: tuple[Size, ...]
+    search: str
+    """``predict``, ``sparse`` or ``exhaustive``: what is really going to search."""
+    encodes: int
+    """Distinct operating points of shots that it is expected to ask for."""
     grid_encodes: int
+    """Size of the full grid: shots times sizes times CRFs."""
     delivered_encodes: int
     """At most: rungs times shots."""
     cached_encodes: int
-    """Of the grid, already in the store."""
+    """Of ``encodes``, already in the store."""
     cpu_hours: dict[str, float]
     """``encode`` and ``vmaf``, without what is cached."""
     store_bytes: int
@@ -48,10 +56,12 @@ class Estimate:
 def plan_run(
     options: RunOptions, report: events.Report, executor: Executor | None = None
 ) -> Estimate:
-    """What :func:`run_title` would cost. Only the title's shots are found (and kept) for it.
+    """What :func:`run_title` would cost. Only the title's shots, their features and what is
+    predicted from them are made (and kept) for it.
 
     Raises:
         BadInput: as :func:`run_title`.
+        Infeasible: it is known before any encode that no ladder keeps the constraints.
     """
     check_options(options)
     workers = options.workers or len(os.sched_getaffinity(0))
@@ -62,7 +72,11 @@ def plan_run(
         source = open_title(options.source, workdir)
         title = find_title(options.source, source, store, executor or InlineExecutor(), report)
         setup = set_up(options, title, store, executor or InlineExecutor(), report)
-        requests = setup.search.outlook(known_to_search(setup, {}))
+        known = known_to_search(setup, {})
+        first = setup.search.step(known)
+        if isinstance(first, InfeasibleResult):
+            raise forbidden(first)
+        requests = setup.search.outlook(known)
         missing = [
             (shot, point)
             for shot, point in requests
@@ -85,7 +99,9 @@ def plan_run(
             frames=reference.frames,
             shots=len(title.shots),
             sizes=setup.sizes,
-            grid_encodes=len(requests),
+            search=setup.search.name,
+            encodes=len(requests),
+            grid_encodes=len(full_grid(known.title, setup.profile)),
             delivered_encodes=rungs * len(title.shots),
             cached_encodes=len(requests) - len(missing),
             cpu_hours={"encode": encode_seconds / 3600, "vmaf": vmaf_seconds / 3600},

@@ -18,6 +18,7 @@ from encoder.errors import BadInput
 from encoder.media import Shot
 from ladder.document import Cell, Document, Ladder, Measurements, Rung
 from ladder.hull import slopes, upper_hull
+from recommender.artwork.document import Artwork
 
 _D = TypeVar("_D", bound=Document)
 
@@ -86,6 +87,15 @@ def read_measurements(directory: Path) -> Measurements:
         BadInput: as :func:`read_ladder`.
     """
     return _read(directory, "measurements.json", Measurements)
+
+
+def read_artwork(directory: Path) -> Artwork:
+    """``artwork.json`` of a package.
+
+    Raises:
+        BadInput: as :func:`read_ladder`.
+    """
+    return _read(directory, "artwork.json", Artwork)
 
 
 def _read(directory: Path, name: str, kind: type[_D]) -> _D:

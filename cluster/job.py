@@ -11,13 +11,14 @@ from __future__ import annotations
 import contextlib
 import platform
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version as distribution_version
 from pathlib import Path
 from typing import Any, TypeVar
 
 from cluster import events
+from cluster.artwork import artwork_before, check_face_model, find_artwork, write_artwork
 from cluster.deliver import (
     ChosenRung,
     document_rungs,
@@ -30,19 +31,31 @@ from cluster.deliver import (
 )
 from cluster.executor import DaskExecutor, Executor, InlineExecutor, Task
 from cluster.keys import canonical_json
+from cluster.labels import learn_from
 from cluster.measuring import Measurer, Request
 from cluster.publish import check_output, publishing
-from cluster.setup import RunOptions, Setup, check_options, default_store, known_to_search, set_up
+from cluster.setup import (
+    RunOptions,
+    Setup,
+    check_options,
+    default_store,
+    forbidden,
+    known_to_search,
+    set_up,
+)
 from cluster.store import Store
 from cluster.title import find_title, open_title
 from encoder import ffmpeg
-from encoder.errors import Infeasible
 from ladder.constraints import InfeasibleResult
 from ladder.document import Ladder, LockedCost, SearchFacts
+from ladder.drift import Miss
 from ladder.rungs import cost_of_locked
 from ladder.search import Done
 
 _T = TypeVar("_T")
+
+MOST_REASONS = 4
+"""That a round gives at once; with many shots there can be hundreds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +108,7 @@ def run_title(
     """
     clock = _Clock()
     check_options(options)
+    check_face_model(options.face_model)
     place = options.store or default_store()
     check_output(options.out, keep=(options.source, place))
     with contextlib.closing(Store(place)) as store, store.scratch() as workdir:
@@ -125,16 +139,19 @@ def _search(setup: Setup, measurer: Measurer) -> tuple[Done, dict[Request, str]]
         if isinstance(step, Done):
             return step, reasons
         if isinstance(step, InfeasibleResult):
-            raise Infeasible(
-                f"no ladder keeps the constraint {step.constraint!r}: {step.detail}",
-                shortfall=step.shortfall,
-                shots=step.shots,
-            )
+            raise forbidden(step)
         number += 1
         reasons |= step.reasons
-        why = "; ".join(dict.fromkeys(step.reasons.values()))
-        measurer.report(events.Round(number, len(step.requests), why))
+        measurer.report(events.Round(number, len(step.requests), _in_short(step.reasons.values())))
         measurer.measure(step.requests, stage=f"encode {number}")
+
+
+def _in_short(reasons: Iterable[str]) -> str:
+    """Some of the reasons, for one line; ``measurements.json`` has them all."""
+    different = list(dict.fromkeys(reasons))
+    shown = different[:MOST_REASONS]
+    more = len(different) - len(shown)
+    return "; ".join([*shown, *([f"and {more} more like these"] if more else [])])
 
 
 def _deliver(
@@ -151,6 +168,8 @@ def _deliver(
     ]
     delivered = sorted({request for rung in chosen_requests for request in rung})
     grid = measurer.known
+    artwork = find_artwork(title, store, measurer.executor, report, options.face_model)
+    missed = learn_from(setup, measurer, report)
     if options.also:
         measurer = Measurer(
             title,
@@ -207,10 +226,11 @@ def _deliver(
         verified = _here(verify_directory, directory, ladder.rungs, ladder.title.frame_rate)
         report(events.StageProgress("verify", len(rungs), len(rungs)))
         (directory / "ladder.json").write_text(ladder.to_json())
+        write_artwork(artwork, store, directory, artwork_before(options.out))
         (directory / "measurements.json").write_text(
             measurements(title, grid, setup, reasons).to_json()
         )
-        run = _run_document(options, ladder, measurer, verified.cpu_seconds, clock)
+        run = _run_document(options, ladder, measurer, missed, verified.cpu_seconds, clock)
         (directory / "run.json").write_bytes(canonical_json(run) + b"\n")
     return RunResult(ladder=ladder, out=options.out, run=run)
 
@@ -224,8 +244,17 @@ def _here(function: Callable[..., _T], *arguments: Any) -> _T:
     return result
 
 
+def _rounded(value: float | tuple[float, ...]) -> float | list[float]:
+    return [round(one, 4) for one in value] if isinstance(value, tuple) else round(value, 4)
+
+
 def _run_document(
-    options: RunOptions, ladder: Ladder, measurer: Measurer, verify_cpu: float, clock: _Clock
+    options: RunOptions,
+    ladder: Ladder,
+    measurer: Measurer,
+    missed: Miss | None,
+    verify_cpu: float,
+    clock: _Clock,
 ) -> dict[str, Any]:
     costs = measurer.costs
     ffmpeg_cpu = costs.encode_cpu_seconds + costs.vmaf_cpu_seconds
@@ -243,6 +272,7 @@ def _run_document(
             "heights": list(options.heights) if options.heights else None,
             "policy": options.policy,
             "also": list(options.also),
+            "face_model": str(options.face_model.resolve()) if options.face_model else None,
             "weights": str(options.weights.resolve()) if options.weights else None,
         },
         "encoded_now": costs.encoded,
@@ -253,6 +283,10 @@ def _run_document(
             "verify": round(verify_cpu, 3),
             "other": round(max(0.0, clock.cpu_seconds() - here), 3),
         },
+        # Measured against predicted, before any correction.
+        "missed": {name: _rounded(value) for name, value in asdict(missed).items()}
+        if missed
+        else None,
         "wall_seconds": round(clock.wall_seconds(), 3),
         "workers": measurer.executor.slots,
         "versions": {

@@ -14,8 +14,9 @@ from cluster.predicting import packaged_weights, predict_title
 from cluster.stages import Measured
 from cluster.store import Store
 from cluster.title import Title
-from encoder.errors import BadInput
+from encoder.errors import BadInput, Infeasible
 from encoder.recipes import Recipe, recipe
+from ladder.constraints import InfeasibleResult
 from ladder.curves import Measurement
 from ladder.predict import PredictSearch
 from ladder.prediction import TitlePrediction
@@ -54,6 +55,8 @@ class RunOptions:
     """Address of a running Dask scheduler instead of local workers."""
     also: tuple[str, ...] = ()
     """Quality models measured on delivered segments beside the title's own."""
+    face_model: Path | None = None
+    """YuNet model that finds faces in artwork; without one nobody looks for any."""
     weights: Path | None = None
     """Of the complexity model, instead of those that come with the product."""
 
@@ -172,4 +175,13 @@ def known_to_search(setup: Setup, found: Mapping[Request, Measured]) -> Known:
             request: Measurement(made.bits, made.mean_quality[setup.model])
             for request, made in found.items()
         },
+    )
+
+
+def forbidden(result: InfeasibleResult) -> Infeasible:
+    """The error for a ladder that the constraints forbid."""
+    return Infeasible(
+        f"no ladder keeps the constraint {result.constraint!r}: {result.detail}",
+        shortfall=result.shortfall,
+        shots=result.shots,
     )

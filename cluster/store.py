@@ -252,6 +252,19 @@ class Store:
         assert published is not None
         return published
 
+    def records(self, stage: str) -> Iterator[Record]:
+        """Everything that one stage has published, by key. Reads every record there is.
+
+        Raises:
+            StoreUnusable: it cannot be read.
+        """
+        with self._usable("listed"):
+            keys = sorted(path.stem for path in (self.root / "records").glob("*/*.json"))
+        for key in keys:
+            record = self.get(key)
+            if record is not None and record.stage == stage:
+                yield record
+
     # -- exclusion and space -------------------------------------------------------------------
 
     @contextlib.contextmanager

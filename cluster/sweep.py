@@ -486,6 +486,17 @@ def _swept(one: _Wanted, shots: int, cells: int, cached: int, cpu_seconds: float
     )
 
 
+def rows_of_title(group: str, features: tuple[ShotFeatures, ...], measurer: Measurer) -> list[Row]:
+    """All that a job has measured of a title, as rows."""
+    title = measurer.title
+    return _rows(
+        _Wanted(Path(title.name), "", group),
+        _Prepared(title.source, title.shots, features),
+        measurer,
+        sorted(measurer.known),
+    )
+
+
 def _rows(
     one: _Wanted, found: _Prepared, measurer: Measurer, requests: Sequence[Request]
 ) -> list[Row]:

@@ -183,7 +183,7 @@ def add_rows(path: Path, new: Sequence[Row]) -> int:
         with _alone_in(path.parent):
             old = read_table(path) if path.exists() else ()
             rows = merge(old, new)
-            _write(path, rows)
+            write_table(path, rows)
     except OSError as error:
         raise BadInput(
             f"the table {path} cannot be written ({error.strerror}); name another place"
@@ -237,10 +237,16 @@ def _shared_vectors(column: Any) -> Iterator[tuple[float, ...]]:
         yield shared
 
 
-def _write(path: Path, rows: Sequence[Row]) -> None:
+def write_table(path: Path, rows: Sequence[Row]) -> None:
+    """Write ``rows``, in their order, as the table at ``path``, whatever is there.
+
+    Raises:
+        OSError: the place cannot be written.
+    """
     models = sorted({model for row in rows for model in row.quality})
     own = {
         "schema": TABLE_SCHEMA,
+        # Of the newest rows: those of other versions keep theirs, and training leaves them out.
         "features": {"version": FEATURES_VERSION, "names": list(FEATURE_NAMES)},
     }
     shape = schema(models).with_metadata({_METADATA: json.dumps(own).encode()})

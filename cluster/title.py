@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from encoder.media import Shot
 from encoder.reference import ReferenceSource, plan_source
 from encoder.shots import CutDetector, plan_shots
 from ladder.document import TitleFacts
+from recommender.artwork.sampling import SAMPLING_VERSION, Stills, StillSampler
+from recommender.artwork.scrub import SCRUB_VERSION, ScrubSampler, ScrubTrack
 
 SHOTS_VERSION = 2
 """Part of the key of a title's shots: raise it when detection or planning changes."""
@@ -101,6 +104,18 @@ def features_key(source: TitleSource) -> str:
     return key("features", FEATURES_VERSION, shots=shots_key(source))
 
 
+def stills_key(source: TitleSource) -> str:
+    """Identity of a title's measured stills."""
+    return key(
+        "stills",
+        SAMPLING_VERSION,
+        source=source.sha256,
+        reference=source.reference.graph_id,
+        tools={name: version(name) for name in _ANALYSERS},
+        scrub=SCRUB_VERSION,
+    )
+
+
 def find_shots(source: TitleSource, store_root: str) -> tuple[Shot, ...]:
     """The title's shots, from the store or by the analysis pass. Runs on any worker.
 
@@ -153,6 +168,25 @@ def find_features(source: TitleSource, store_root: str) -> tuple[ShotFeatures, .
     )
 
 
+def find_stills(source: TitleSource, store_root: str) -> tuple[Stills, ScrubTrack]:
+    """The title's measured stills and its scrub track. Runs on any worker.
+
+    They come with the shots, as features do.
+
+    Raises:
+        SourceUnusable: a frame does not decode.
+    """
+    store = Store(store_root)
+    record = store.get(stills_key(source))
+    if record is None:
+        _analyse(source, store)
+        record = _kept(store, stills_key(source))
+    with np.load(store.path(record.blobs["stills"]), allow_pickle=False) as arrays:
+        stills = Stills.of_arrays(arrays)
+    sheets = tuple(store.path(record.blobs[name]).read_bytes() for name in record.value["sheets"])
+    return stills, ScrubTrack.of(record.value["scrub"], sheets)
+
+
 def measure_shots(source: TitleSource, shots: Sequence[Shot]) -> tuple[ShotFeatures, ...]:
     """Features of any shots of a title, by a decode of their own; not kept.
 
@@ -167,14 +201,18 @@ def measure_shots(source: TitleSource, shots: Sequence[Shot]) -> tuple[ShotFeatu
 def _analyse(source: TitleSource, store: Store) -> None:
     """The analysis pass: one decode for all that is not known yet, and all of it kept."""
     reference = source.reference
-    with store.claim(shots_key(source), features_key(source)):
-        found = store.get(shots_key(source))
-        if found is not None and store.get(features_key(source)) is not None:
+    keys = (shots_key(source), features_key(source), stills_key(source))
+    with store.claim(*keys):
+        found, features, stills = (store.get(each) for each in keys)
+        if found is not None and features is not None and stills is not None:
             return
         before = time.process_time()
         detector = CutDetector(reference.frame_rate)
         extractor = FeatureExtractor.of(reference)
-        analysers: tuple[Analyser, ...] = (extractor, *(() if found else (detector,)))
+        sampler, scrub = StillSampler.of(reference), ScrubSampler.of(reference)
+        analysers: list[Analyser] = [] if found else [detector]
+        analysers += [] if features else [extractor]
+        analysers += [] if stills else [sampler, scrub]
         feed(small_frames(reference), *analysers)
         if found is None:
             shots = plan_shots(detector.cuts(), reference.frames, reference.frame_rate)
@@ -184,15 +222,33 @@ def _analyse(source: TitleSource, store: Store) -> None:
                 stage="shots",
                 version=SHOTS_VERSION,
             )
-        vectors = np.array([shot.values for shot in extractor.shots(_shots(found))], FEATURES_DTYPE)
-        store.publish(
-            features_key(source),
-            value={"names": list(FEATURE_NAMES), "shape": list(vectors.shape)},
-            blobs={"vectors": store.put_blob(vectors.tobytes())},
-            cpu_seconds={"other": time.process_time() - before},
-            stage="features",
-            version=FEATURES_VERSION,
-        )
+        if stills is None:
+            _keep_stills(source, store, sampler.stills(), scrub.track())
+        if features is None:
+            vectors = np.array(
+                [shot.values for shot in extractor.shots(_shots(found))], FEATURES_DTYPE
+            )
+            store.publish(
+                features_key(source),
+                value={"names": list(FEATURE_NAMES), "shape": list(vectors.shape)},
+                blobs={"vectors": store.put_blob(vectors.tobytes())},
+                cpu_seconds={"other": time.process_time() - before},
+                stage="features",
+                version=FEATURES_VERSION,
+            )
+
+
+def _keep_stills(source: TitleSource, store: Store, stills: Stills, track: ScrubTrack) -> None:
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, **stills.arrays())
+    sheets = {f"sheet{n:03d}": store.put_blob(sheet) for n, sheet in enumerate(track.sheets)}
+    store.publish(
+        stills_key(source),
+        value={"scrub": track.facts(), "sheets": list(sheets)},
+        blobs={"stills": store.put_blob(file.getvalue()), **sheets},
+        stage="stills",
+        version=SAMPLING_VERSION,
+    )
 
 
 def _shots(record: Record) -> tuple[Shot, ...]:

@@ -12,6 +12,7 @@ import dataclasses
 import inspect
 import json
 import re
+import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,11 +22,16 @@ import typer
 
 from cluster import events
 from cluster.cli.app import app
-from ladder import document
 from ladder.document import Document, Ladder, Measurements
+from recommender.artwork.document import Artwork, SelectedArtwork
 
 DOCS = Path(__file__).parent
-SCHEMAS: dict[str, type[Document]] = {"ladder": Ladder, "measurements": Measurements}
+SCHEMAS: dict[str, type[Document]] = {
+    "ladder": Ladder,
+    "measurements": Measurements,
+    "artwork": Artwork,
+    "artwork-selection": SelectedArtwork,
+}
 
 
 def generated() -> dict[Path, str]:
@@ -40,8 +46,9 @@ def generated() -> dict[Path, str]:
 def schema(model: type[Document]) -> str:
     """JSON Schema of a document as it is written, not as it is built."""
     made = model.model_json_schema(by_alias=True, mode="serialization")
+    module = sys.modules[model.__module__]
     for name, part in {model.__name__: made, **made["$defs"]}.items():
-        said = _attribute_docstrings(getattr(document, name))
+        said = _attribute_docstrings(getattr(module, name))
         part["description"] = _flat(part["description"])
         part["required"] = list(part["properties"])  # what we write has every field
         for field, properties in part["properties"].items():

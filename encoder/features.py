@@ -186,7 +186,7 @@ class FeatureExtractor:
         measured, wanted_next = (is_measured(frame.number + n, self._step) for n in (0, 1))
         windows = None
         if measured or wanted_next:
-            stored = _Stored.of(frame.picture, self._full_range, self._interlaced)
+            stored = StoredLuma.of(frame.picture, self._full_range, self._interlaced)
             windows = stored.fine_windows()
             if measured:
                 picture = _Picture.of(frame.yuv)
@@ -601,7 +601,7 @@ def _block_means(plane: Plane) -> Floats:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Stored:
+class StoredLuma:
     """Luma of a decoded picture, with what makes its levels those of 8-bit limited range."""
 
     plane: npt.NDArray[Any]

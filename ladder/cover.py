@@ -12,16 +12,23 @@ knowledge-gradient policy for correlated normal beliefs", INFORMS J. Computing 2
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
-from ladder.complexity.residuals import QUALITY, RATE, Cells
+from ladder.complexity.residuals import QUALITY, RATE, Cells, Ints
 from ladder.complexity.scale import Floats, unwarp_slope, warp
-from ladder.prediction import CorrectedTitle
+from ladder.prediction import CorrectedTitle, TitlePrediction
 from ladder.rungs import RungPlan
 
+Point = tuple[int, int]
+"""Number of a size, CRF column."""
+Planned = Mapping[tuple[int, int], Sequence[int]]
+"""CRF columns that are to be delivered, by shot and number of size."""
+MOST_PLANNED = 8
+"""Shots whose planned points are looked at, those that would say most."""
 OUT_OF_QUESTION = 0.6
 """Share of a rung's bits from which on a size is so much worse that errors are no longer linear."""
 
@@ -37,15 +44,26 @@ class Question:
     """What it is expected to be better by, as a share of the rung's bits; mostly negative."""
     deviation: float
     """Standard deviation of that."""
+    direct: Probe
+    """The shot that says most about it, at the best points of both sizes."""
+    planned: Probe | None
+    """The same of points that are to be delivered in any case; None where there are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What to measure of one shot."""
+
     shot: int
-    """Whose measurement at both sizes says most about it."""
-    columns: tuple[int, int]
-    """CRF columns of that shot at the rung's own size and at the other."""
+    points: tuple[Point, ...]
+    """At the rung's own size and at the other."""
     value: float
-    """What that measurement is expected to be worth, as a share of the rung's bits."""
+    """What it is expected to be worth, as a share of the rung's bits."""
 
 
-def questions(corrected: CorrectedTitle, rungs: Sequence[RungPlan]) -> list[Question]:
+def questions(
+    corrected: CorrectedTitle, rungs: Sequence[RungPlan], planned: Planned = MappingProxyType({})
+) -> list[Question]:
     """What could be asked about the sizes of ``rungs``, the most valuable first.
 
     The size that is expected to be best may differ from the rung's own where other constraints
@@ -54,87 +72,117 @@ def questions(corrected: CorrectedTitle, rungs: Sequence[RungPlan]) -> list[Ques
     sizes = corrected.prediction.sizes
     found = []
     for number, rung in enumerate(rungs):
-        if not rung.slope > 0:
-            continue
         own = sizes.index(rung.size)
-        choices = [_best(corrected, size, rung.slope) for size in range(len(sizes))]
         for other in range(len(sizes)):
-            if other != own:
-                question = _compare(corrected, number, rung, own, other, choices)
-                if question is not None and question.value > 0:
+            if other != own and rung.slope > 0:
+                difference = _Difference.at(corrected, rung.slope, (own, other))
+                question = _ask(number, rung, difference, planned)
+                if question is not None and question.direct.value > 0:
                     found.append(question)
-    return sorted(found, key=lambda q: (-q.value, q.rung, q.size))
+    return sorted(found, key=lambda q: (-q.direct.value, q.rung, q.size))
 
 
-def _best(corrected: CorrectedTitle, size: int, slope: float) -> Floats:
-    """Every shot's best column of a size at a slope, shape ``[shots]``."""
-    frames = np.array([shot.frames for shot in corrected.shots], dtype=np.float64)
-    worth = frames[:, None] * corrected.quality[:, size] - slope * corrected.bits[:, size]
-    return np.asarray(np.argmax(worth, axis=1))
+@dataclass(frozen=True, slots=True)
+class _Difference:
+    """J of another size minus J of the rung's own, as a sum over shots of what may move."""
+
+    corrected: CorrectedTitle
+    sizes: tuple[int, int]
+    """The rung's own and the other."""
+    columns: Ints
+    """Best CRF columns of both, shape ``[shots, 2]``."""
+    expected: float
+    weights: Floats
+    """How it moves with the residuals of rate and quality of both, shape ``[shots, 4]``."""
+    moved: Floats
+    """How it moves with what the title shares."""
+    variance: float
+
+    @classmethod
+    def at(cls, corrected: CorrectedTitle, slope: float, sizes: tuple[int, int]) -> _Difference:
+        """At a slope, every shot at its best point of either size."""
+        frames = np.array([shot.frames for shot in corrected.shots], dtype=np.float64)
+        pair = list(sizes)
+        worth = frames[:, None, None] * corrected.quality[:, pair] - slope * corrected.bits[:, pair]
+        columns = np.asarray(np.argmax(worth, axis=2))
+        at = np.arange(len(frames))[:, None], np.array(pair), columns
+        bits, steep = corrected.bits[at], unwarp_slope(warp(corrected.quality[at]))
+        told = np.stack([slope * bits, -frames[:, None] * steep], axis=2)
+        told *= np.array([1.0, -1.0])[:, None]
+        weights = np.where(corrected.measured[at][:, :, None], 0.0, told).reshape(-1, 4)
+        posterior = corrected.posterior
+        moved, own = np.zeros(posterior.title_covariance.shape[0]), 0.0
+        for shot in range(len(frames)):
+            cells = _cells(corrected.prediction, zip(sizes, columns[shot].tolist(), strict=True))
+            shared = posterior.shared(shot, cells)
+            alone = posterior.own_covariance(shot, cells)
+            moved += weights[shot] @ shared
+            own += float(weights[shot] @ alone @ weights[shot])
+        variance = own + float(moved @ posterior.title_covariance @ moved)
+        difference = np.diff(np.take_along_axis(worth, columns[:, :, None], axis=2)[..., 0])
+        return cls(corrected, sizes, columns, float(difference.sum()), weights, moved, variance)
+
+    def best(self, shot: int) -> tuple[Point, ...]:
+        """Of both sizes."""
+        return tuple(zip(self.sizes, self.columns[shot].tolist(), strict=True))
+
+    def removed(self, shot: int, points: Sequence[Point]) -> float:
+        """The share of the variance that goes when ``points`` of a shot are measured."""
+        posterior, prediction = self.corrected.posterior, self.corrected.prediction
+        seen = _cells(prediction, points)
+        both = _cells(prediction, [*points, *self.best(shot)])
+        shared = posterior.shared(shot, both)
+        alone = posterior.own_covariance(shot, both)
+        count = len(seen)
+        common = shared[:count] @ posterior.title_covariance
+        unsure = common @ shared[:count].T + alone[:count, :count]
+        unsure[np.diag_indices_from(unsure)] += prediction.residuals.noise[seen.kind]
+        link = common @ self.moved + alone[:count, count:] @ self.weights[shot]
+        return float(link @ np.linalg.solve(unsure, link)) / self.variance
+
+    def planned(self, shot: int, planned: Planned) -> tuple[Point, ...]:
+        """Points that will be delivered, near the best of both sizes; () without the other's."""
+        found = []
+        for size, column in self.best(shot):
+            near = min(planned.get((shot, size), ()), key=lambda c: abs(c - column), default=None)
+            if near is None and size == self.sizes[1]:
+                return ()
+            if near is not None and not self.corrected.measured[shot, size, near]:
+                found.append((size, near))
+        return tuple(found)
 
 
-def _compare(
-    corrected: CorrectedTitle,
-    number: int,
-    rung: RungPlan,
-    own: int,
-    other: int,
-    choices: Sequence[Floats],
-) -> Question | None:
-    prediction, posterior = corrected.prediction, corrected.posterior
-    place = prediction.scale.place(prediction.scale.crfs)
-    at = [prediction.size_place(prediction.sizes[size]) for size in (own, other)]
-    kinds = np.array([RATE, QUALITY, RATE, QUALITY])
-    terms = posterior.title_covariance.shape[0]
-    difference, own_variance = 0.0, 0.0
-    moved = np.zeros(terms)
-    shared_by, own_by, weights_by = [], [], []
-    for shot, of in enumerate(corrected.shots):
-        columns = [int(choices[own][shot]), int(choices[other][shot])]
-        bits = corrected.bits[shot, [own, other], columns]
-        quality = corrected.quality[shot, [own, other], columns]
-        known = corrected.measured[shot, [own, other], columns]
-        difference += of.frames * (quality[1] - quality[0]) - rung.slope * (bits[1] - bits[0])
-        steep = of.frames * unwarp_slope(warp(quality))
-        weights = np.array([rung.slope * bits[0], -steep[0], -rung.slope * bits[1], steep[1]])
-        weights = weights * np.repeat(~known, 2)
-        cells = Cells(np.repeat(place[columns], 2), np.repeat(at, 2), kinds)
-        shared = posterior.shared(shot, cells)
-        together = posterior.covariance(shot, cells)
-        alone = together - shared @ posterior.title_covariance @ shared.T
-        moved += weights @ shared
-        own_variance += float(weights @ alone @ weights)
-        shared_by.append(shared)
-        own_by.append(alone)
-        weights_by.append(weights)
-    variance = own_variance + float(moved @ posterior.title_covariance @ moved)
-    if variance <= 0:
-        return None
+def _cells(prediction: TitlePrediction, points: Iterable[Point]) -> Cells:
+    """Rate and quality of points, in this order."""
+    sizes, columns = (np.array(of, dtype=np.intp) for of in zip(*points, strict=True))
+    place = prediction.scale.place(prediction.scale.crfs)[columns]
+    at = np.array([prediction.size_place(size) for size in prediction.sizes])[sizes]
+    return Cells(np.repeat(place, 2), np.repeat(at, 2), np.tile([RATE, QUALITY], len(sizes)))
+
+
+def _ask(number: int, rung: RungPlan, difference: _Difference, planned: Planned) -> Question | None:
     scale = rung.slope * rung.bits
-    if abs(difference) > OUT_OF_QUESTION * scale:
+    if difference.variance <= 0 or abs(difference.expected) > OUT_OF_QUESTION * scale:
         return None
-    expected, deviation = difference / scale, math.sqrt(variance) / scale
-    best_shot, removed = 0, 0.0
-    for shot, (shared, alone, weights) in enumerate(
-        zip(shared_by, own_by, weights_by, strict=True)
-    ):
-        if not weights.any():
-            continue
-        # What is seen of this shot, both sizes and kinds, and how that goes with the difference.
-        unsure = shared @ posterior.title_covariance @ shared.T + alone
-        unsure[np.diag_indices_from(unsure)] += prediction.residuals.noise[kinds]
-        link = shared @ posterior.title_covariance @ moved + alone @ weights
-        share = float(link @ np.linalg.solve(unsure, link)) / variance
-        if share > removed:
-            best_shot, removed = shot, share
+    expected, deviation = difference.expected / scale, math.sqrt(difference.variance) / scale
+    if _improvement(expected, deviation) <= 0:
+        return None
+
+    def probe(shot: int, points: tuple[Point, ...]) -> Probe:
+        removed = difference.removed(shot, points)
+        return Probe(shot, points, _improvement(expected, deviation * math.sqrt(max(0, removed))))
+
+    shots = np.flatnonzero(difference.weights.any(axis=1)).tolist()
+    direct = sorted((probe(s, difference.best(s)) for s in shots), key=lambda p: (-p.value, p.shot))
+    at_hand = [(p.shot, difference.planned(p.shot, planned)) for p in direct[:MOST_PLANNED]]
+    ready = [probe(shot, points) for shot, points in at_hand if points]
     return Question(
         rung=number,
-        size=other,
+        size=difference.sizes[1],
         expected=expected,
         deviation=deviation,
-        shot=best_shot,
-        columns=(int(choices[own][best_shot]), int(choices[other][best_shot])),
-        value=_improvement(expected, deviation * math.sqrt(removed)),
+        direct=direct[0],
+        planned=max(ready, key=lambda p: (p.value, -p.shot), default=None),
     )
 
 

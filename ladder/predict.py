@@ -18,11 +18,11 @@ import math
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from encoder.media import Shot
+from encoder.media import OperatingPoint, Shot
 from ladder.choices import Choice
 from ladder.constraints import InfeasibleResult
 from ladder.cover import questions
-from ladder.curves import Curve, MeasuredPoints, Measurement
+from ladder.curves import CRF_STEP, Curve, MeasuredPoints, Measurement
 from ladder.prediction import CorrectedTitle, TitlePrediction, correct
 from ladder.profiles import Size
 from ladder.rungs import LadderPlan, RungPlan, TitleCurves, at_slope_within, slope_at, solve
@@ -30,6 +30,13 @@ from ladder.search import Done, Known, Measure, Request, Step, request_order
 
 Reasons = dict[Request, str]
 """What to measure, and why, in words."""
+
+
+SURE = 15.0
+"""Standard deviations by which a prediction has to miss a ladder for that to be believed: three of
+a title as unlike the others as :data:`ladder.complexity.residuals.SCALES` goes."""
+AS_MUCH = 0.05
+"""Share of its bits within which a rung counts as being where it was planned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +49,17 @@ class PredictSearch:
     price: float = 0.03
     """Share of a rung's bits that encoding all its shots once more has to bring. What is asked
     or moved has to bring its part of that."""
-    asking: float = 0.6
-    """Share of the budget that questions about sizes may take."""
-    question_rounds: int = 3
+    handicap: float = 0.03
+    """Share of a shot's bits that a new encode has to save where another is at hand."""
+    ready: float = 0.5
+    """Points that are to be delivered anyway are asked first if they say at least this share of
+    what the best question does."""
+    haste: float = 0.2
+    """What measuring such a point early is held to cost, in encodes: the plan may change."""
+    question_rounds: int = 6
     """Before rungs are settled, at most."""
+    repair_rounds: int = 6
+    """Of a settled rung that breaks a constraint once it is measured, at most."""
     move_rounds: int = 3
     """After all are settled, at most."""
 
@@ -108,14 +122,18 @@ class _Run:
                 state = self._state()
                 plan = solve(state.curves, self.known.profile, self.known.policy, settled)
                 if isinstance(plan, InfeasibleResult):
-                    return plan
+                    doubted = self._doubted(state)
+                    if not doubted:
+                        return plan
+                    yield doubted
+                    continue
                 free = [rung for rung in plan.rungs if rung not in settled]
                 wanted = self._questions(state, plan, free) if free else {}
                 if not wanted or asked == self.search.question_rounds:
                     break
                 asked += 1
                 yield wanted
-            chosen = _next(free, settled)
+            chosen = [self._at_hand(state, rung, settled) for rung in _next(free, settled)]
             if not chosen:
                 break
             yield {
@@ -124,7 +142,10 @@ class _Run:
                 for request in _requests(rung)
                 if request not in self.used
             }
-            settled = sorted([*settled, *map(self._as_measured, chosen)], key=lambda r: r.rate)
+            made = []
+            for rung in map(self._as_measured, chosen):
+                made.append((yield from self._within(rung)))
+            settled = sorted([*settled, *made], key=lambda rung: rung.rate)
         for _ in range(self.search.move_rounds):
             settled = self._best_measured(self._state(), settled)
             wanted = self._moves(self._state(), settled)
@@ -137,11 +158,81 @@ class _Run:
             state.curves,
         )
 
+    def _doubted(self, state: _State) -> Reasons:
+        """What to measure before a prediction that no ladder is possible is believed; nothing
+        where it is sure, or where that is measured."""
+        prediction, title = self.search.prediction, self.known.title
+        hopeful = correct(prediction.hopeful(SURE), title.shots, self._found())
+        plan = solve(self._title_curves(hopeful.curves()), self.known.profile, self.known.policy)
+        if isinstance(plan, InfeasibleResult):
+            return {}
+        crfs = (float(prediction.scale.crfs[0]), float(prediction.scale.crfs[-1]))
+        ends = (prediction.sizes[0], prediction.sizes[-1])
+        requests = {
+            (shot, title.point(size, crf))
+            for shot in range(len(title.shots))
+            for size in ends
+            for crf in crfs
+        }
+        why = "no ladder within the constraints is expected, which is not sure"
+        return dict.fromkeys(sorted(requests - self.used, key=request_order), why)
+
+    def _within(self, rung: RungPlan) -> Generator[Reasons, None, RungPlan]:
+        """A measured rung with what its constraints force to be encoded instead, as measured."""
+        for _ in range(self.search.repair_rounds):
+            if self._keeps_constraints(rung):
+                break
+            kept = at_slope_within(
+                self._state().curves, self.known.profile, rung.size, rung.slope, self._most(rung)
+            )
+            if isinstance(kept, InfeasibleResult):
+                break
+            why = f"the rung at {rung.rate / 1e3:.0f} kbit/s has to keep its constraints"
+            yield {request: why for request in _requests(kept) if request not in self.used}
+            rung = self._as_measured(replace(rung, choices=kept.choices))
+        return rung
+
+    def _keeps_constraints(self, rung: RungPlan) -> bool:
+        """Whether a measured rung does."""
+        own = tuple(
+            MeasuredPoints(shot.frames, {choice.point.crf: _measurement(choice)})
+            for shot, choice in zip(self.known.title.shots, rung.choices, strict=True)
+        )
+        kept = at_slope_within(
+            self._title_curves({rung.size: own}),
+            self.known.profile,
+            rung.size,
+            rung.slope,
+            self._most(rung),
+        )
+        return not isinstance(kept, InfeasibleResult)
+
     def _state(self) -> _State:
-        ordered = sorted(self.used, key=request_order)
-        found = {request: self.known.measurements[request] for request in ordered}
-        corrected = correct(self.search.prediction, self.known.title.shots, found)
+        corrected = correct(self.search.prediction, self.known.title.shots, self._found())
         return _State(corrected, self._title_curves(corrected.curves()))
+
+    def _found(self) -> dict[Request, Measurement]:
+        ordered = sorted(self.used, key=request_order)
+        return {request: self.known.measurements[request] for request in ordered}
+
+    def _at_hand(self, state: _State, rung: RungPlan, settled: Sequence[RungPlan]) -> RungPlan:
+        """The rung with what is measured already where a new encode would not save enough."""
+        known = state.corrected.curves(self.search.handicap)[rung.size]
+        found = at_slope_within(
+            self._title_curves({rung.size: known}),
+            self.known.profile,
+            rung.size,
+            rung.slope,
+            self._most(rung),
+        )
+        if isinstance(found, InfeasibleResult):
+            return rung
+        sizes = self.search.prediction.sizes
+        columns = [_column(self.search.prediction, choice.point) for choice in found.choices]
+        bits = state.corrected.bits[range(len(columns)), sizes.index(rung.size), columns].sum()
+        near = abs(bits / rung.bits - 1) < AS_MUCH
+        taken = any(_requests(found) == _requests(other) for other in settled)
+        return replace(rung, choices=found.choices) if near and not taken else rung
 
     def _title_curves(self, curves: Mapping[Size, Iterable[Curve]]) -> TitleCurves:
         title = self.known.title
@@ -159,40 +250,57 @@ class _Run:
 
     def _questions(self, state: _State, plan: LadderPlan, free: Sequence[RungPlan]) -> Reasons:
         """What to measure of few shots before the sizes of ``free`` rungs are settled."""
-        sizes, crfs = self.search.prediction.sizes, self.search.prediction.scale.crfs
-        room = math.floor(self.search.budget * self.search.asking * len(plan.points))
-        room -= len(self.used - plan.points)
-        asked = questions(state.corrected, free)
+        search, title = self.search, self.known.title
+        sizes, crfs = search.prediction.sizes, search.prediction.scale.crfs
+        room = math.floor(search.budget * len(plan.points)) - len(self.used - plan.points)
+        if room < 0 or not search.budget:
+            return {}
+        asked = questions(state.corrected, free, self._planned(plan))
         worth: dict[int, float] = {}
         for question in asked:
-            worth[question.size] = worth.get(question.size, 0.0) + question.value
-        shots = len(self.known.title.shots)
+            worth[question.size] = worth.get(question.size, 0.0) + question.direct.value
         wanted: Reasons = {}
         for size in sorted(worth, key=lambda size: (-worth[size], size)):
-            if worth[size] * shots < self.search.price or room <= 0:
-                break
             question = next(q for q in asked if q.size == size)
-            rung = free[question.rung]
-            own, other = (
-                (question.shot, self.known.title.point(of, float(crfs[column])))
-                for of, column in zip((rung.size, sizes[size]), question.columns, strict=True)
-            )
-            if other in self.used:
+            rung, probe = free[question.rung], question.direct
+            ready = question.planned
+            if ready is not None and ready.value >= search.ready * probe.value:
+                probe = ready
+            points = [
+                (probe.shot, title.point(sizes[number], float(crfs[column])))
+                for number, column in probe.points
+            ]
+            new = [point for point in points if point not in self.used]
+            cost = sum(point not in plan.points for point in new if point not in wanted)
+            pays = worth[size] * probe.value / question.direct.value * len(title.shots)
+            if not new or cost > room or pays < search.price * max(cost, search.haste):
                 continue
             why = (
                 f"may {sizes[size].height}p be better than {rung.size.height}p at "
                 f"{rung.rate / 1e3:.0f} kbit/s? expected {100 * question.expected:+.1f} % of "
                 f"its bits, give or take {100 * question.deviation:.1f}"
             )
-            wanted |= {request: why for request in (own, other) if request not in self.used}
-            room -= 1
+            wanted |= dict.fromkeys(new, why)
+            room -= cost
         return wanted
+
+    def _planned(self, plan: LadderPlan) -> dict[tuple[int, int], list[int]]:
+        """What a plan delivers, as :func:`ladder.cover.questions` takes it."""
+        prediction = self.search.prediction
+        sizes = {(size.width, size.height): n for n, size in enumerate(prediction.sizes)}
+        found: dict[tuple[int, int], list[int]] = {}
+        for shot, point in sorted(plan.points, key=request_order):
+            at = shot, sizes[point.width, point.height]
+            found.setdefault(at, []).append(_column(prediction, point))
+        return found
 
     def _moves(self, state: _State, settled: Sequence[RungPlan]) -> Reasons:
         """What to encode in place of what is measured, best first, within the budget."""
         shots = self.known.title.shots
         offers: list[tuple[float, int, Reasons]] = []
         for number, rung in enumerate(settled):
+            if not rung.slope > 0:  # every shot has its best: no bit buys anything
+                continue
             rate = f"{rung.rate / 1e3:.0f} kbit/s"
             for size in self._allowed(settled, number):
                 best = at_slope_within(
@@ -307,6 +415,15 @@ def _gain(rung: RungPlan, of: Iterable[int], other: RungPlan, shots: Sequence[Sh
             new.bits - old.bits
         )
     return total / rung.bits
+
+
+def _column(prediction: TitlePrediction, point: OperatingPoint) -> int:
+    """Where a prediction has the CRF of a point."""
+    return round((point.crf - float(prediction.scale.crfs[0])) / CRF_STEP)
+
+
+def _measurement(choice: Choice) -> Measurement:
+    return Measurement(round(choice.bits), choice.quality)
 
 
 def _requests(rung: RungPlan) -> list[Request]:

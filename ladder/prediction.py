@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ from ladder.complexity.residuals import (
     ShotResiduals,
     believe,
 )
-from ladder.complexity.scale import Floats, censored, unwarp, warp
+from ladder.complexity.scale import TELLING, Floats, censored, unwarp, warp
 from ladder.curves import CRF_STEP, Candidate, Measurement
 from ladder.profiles import Size
 
@@ -85,6 +85,23 @@ class TitlePrediction:
         at = shot, sizes.index((point.width, point.height)), column
         bits = math.exp(self.rate[at]) * point.width * point.height
         return Expected(bits, float(unwarp(self.quality[at])))
+
+    def hopeful(self, deviations: float) -> TitlePrediction:
+        """Fewer bits and more quality everywhere, by standard deviations of what is missed."""
+        place, sizes = self.scale.place(self.scale.crfs), [self.size_place(s) for s in self.sizes]
+        count = len(place) * len(sizes)
+        cells = Cells(
+            np.tile(place, 2 * len(sizes)),
+            np.tile(np.repeat(sizes, len(place)), 2),
+            np.repeat([RATE, QUALITY], count),
+        )
+        model, shared, phi = self.residuals, cells.title_phi(), cells.phi()
+        variance = np.einsum("ij,jk,ik->i", shared, model.title_covariance(), shared)
+        variance += np.einsum("ij,jk,ik->i", phi, model.shot, phi) + model.local[cells.kind]
+        off = deviations * np.sqrt(variance).reshape(2, len(sizes), len(place))
+        # Beyond the scores that tell something there is nothing to hope for.
+        quality = np.minimum(self.quality + off[QUALITY], warp(np.array(TELLING[1])))
+        return replace(self, rate=self.rate - off[RATE], quality=np.maximum(self.quality, quality))
 
 
 class Expected(NamedTuple):
@@ -156,27 +173,11 @@ def correct(
     A score that is cut off at an end of the scale says nothing where the prediction lies beyond
     that end as well.
     """
-    places = {(size.width, size.height): number for number, size in enumerate(prediction.sizes)}
-    crfs = prediction.scale.crfs
-    first = crfs[0]
-    measured = np.zeros(prediction.rate.shape, dtype=bool)
-    observed: list[list[tuple[int, int, Measurement]]] = [[] for _ in shots]
-    for (shot, point), found in measurements.items():
-        size = places.get((point.width, point.height))
-        column = round((point.crf - first) / CRF_STEP)
-        if size is None or not 0 <= column < len(crfs) or crfs[column] != point.crf:
-            continue
-        measured[shot, size, column] = True
-        observed[shot].append((size, column, found))
+    measured, observed = _observed(prediction, shots, measurements)
     size_places = np.array([prediction.size_place(size) for size in prediction.sizes])
-    place = prediction.scale.place(crfs)
+    place = prediction.scale.place(prediction.scale.crfs)
     pixels = np.array([size.width * size.height for size in prediction.sizes], dtype=np.float64)
-    seen = [
-        _residuals(
-            prediction, number, shot, sorted(points, key=lambda p: p[:2]), size_places, place
-        )
-        for number, (shot, points) in enumerate(zip(shots, observed, strict=True))
-    ]
+    seen = _seen(prediction, shots, observed)
     posterior = believe(prediction.residuals, seen)
     grid_place = np.tile(place, len(size_places))
     grid_size = np.repeat(size_places, len(place))
@@ -192,6 +193,52 @@ def correct(
             bits[number, size, column] = found.bits
             quality[number, size, column] = found.quality
     return CorrectedTitle(prediction, tuple(shots), bits, quality, measured, posterior)
+
+
+def residuals(
+    prediction: TitlePrediction,
+    shots: Sequence[Shot],
+    measurements: Mapping[Request, Measurement],
+) -> list[ShotResiduals]:
+    """Of every shot, measured minus predicted where that tells something."""
+    return _seen(prediction, shots, _observed(prediction, shots, measurements)[1])
+
+
+_Observed = list[list[tuple[int, int, Measurement]]]
+"""By shot: number of a size, CRF column, what was measured there."""
+
+
+def _observed(
+    prediction: TitlePrediction,
+    shots: Sequence[Shot],
+    measurements: Mapping[Request, Measurement],
+) -> tuple[np.ndarray, _Observed]:
+    """Which cells of the prediction were measured, and those by shot."""
+    places = {(size.width, size.height): number for number, size in enumerate(prediction.sizes)}
+    crfs = prediction.scale.crfs
+    measured = np.zeros(prediction.rate.shape, dtype=bool)
+    observed: _Observed = [[] for _ in shots]
+    for (shot, point), found in measurements.items():
+        size = places.get((point.width, point.height))
+        column = round((point.crf - crfs[0]) / CRF_STEP)
+        if size is None or not 0 <= column < len(crfs) or crfs[column] != point.crf:
+            continue
+        measured[shot, size, column] = True
+        observed[shot].append((size, column, found))
+    return measured, observed
+
+
+def _seen(
+    prediction: TitlePrediction, shots: Sequence[Shot], observed: _Observed
+) -> list[ShotResiduals]:
+    size_places = np.array([prediction.size_place(size) for size in prediction.sizes])
+    place = prediction.scale.place(prediction.scale.crfs)
+    return [
+        _residuals(
+            prediction, number, shot, sorted(points, key=lambda p: p[:2]), size_places, place
+        )
+        for number, (shot, points) in enumerate(zip(shots, observed, strict=True))
+    ]
 
 
 def _residuals(

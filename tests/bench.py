@@ -251,7 +251,8 @@ def compare_throughput(source: Path, folder: Path, preset: str, workers: int, ro
     with store.scratch() as scratch, DaskExecutor(workers=workers) as executor:
         opened = open_title(source, scratch)
         title = Title(source.name, opened, find_shots(opened, str(store.root)))
-        setup = set_up(RunOptions(source, folder / "none", preset=preset), title)
+        asked = RunOptions(source, folder / "none", search="exhaustive", preset=preset)
+        setup = set_up(asked, title, store, executor, lambda event: None)
         step = setup.search.step(known_to_search(setup, {}))
         assert isinstance(step, Measure)
         planner = Measurer(title, (setup.model,), store, executor, lambda event: None)

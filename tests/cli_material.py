@@ -180,7 +180,7 @@ def hand_made_comparison() -> Comparison:
             m: state_claims(points("ours", m), points("fixed", m), points("per_title", m))
             for m in models
         },
-        exhaustive=True,
+        search="exhaustive",
     )
 
 

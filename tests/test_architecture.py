@@ -15,7 +15,8 @@ import pytest
 REPOSITORY = Path(__file__).parent.parent
 PACKAGES = ("encoder", "vmaf", "ladder", "recommender", "cluster")
 MODULES = sorted(path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py"))
-# A foreign package of these names would shadow ours, or ours another's.
+# The foreign package `vmaf` has submodules of these names: with ours of the same, an import that
+# found the wrong package would go unnoticed.
 FORBIDDEN_NAMES = {"core", "tools", "script", "config", "routine", "model"}
 NAMELESS = {"utils", "util", "helper", "helpers", "manager", "misc", "common"}
 
@@ -81,7 +82,14 @@ def test_only_the_seam_starts_processes() -> None:
 
 
 def test_only_the_complexity_model_knows_torch() -> None:
-    users = importers("torch", "torchvision", "safetensors")
+    users = [
+        name(path)
+        for path in MODULES
+        for found in imported(path)
+        # What safetensors has for numpy loads no torch: the store keeps predictions with it.
+        if found.split(".")[0] in ("torch", "torchvision") or found == "safetensors.torch"
+    ]
+    assert users
     assert [user for user in users if not user.startswith("ladder/complexity")] == []
 
 
@@ -115,5 +123,6 @@ def test_importing_a_package_loads_nothing_heavy(package: str, heavy: set[str]) 
 
 @pytest.mark.parametrize("path", MODULES, ids=name)
 def test_a_module_is_named_for_what_it_does_and_says_it(path: Path) -> None:
-    assert path.stem not in FORBIDDEN_NAMES | NAMELESS
+    assert path.stem not in NAMELESS
+    assert path.parent.parent != REPOSITORY or path.stem not in FORBIDDEN_NAMES
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))

@@ -70,3 +70,27 @@ def test_no_colour_is_written_to_a_pipe_even_where_terminals_have_it(
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLORTERM", "truecolor")
     assert "\x1b" not in printed(capsys, monkeypatch, 80, "ladder", "show", str(package))
+
+
+def test_a_predicted_ladder_of_large_rungs_fits_a_terminal(
+    package: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ladder = hand_made()
+    rungs = [
+        rung.model_copy(
+            update={
+                "name": f"v{number}-1080p",
+                "width": 1920,
+                "height": 1080,
+                "bitrate": 12_345_678,
+                "peak_bitrate": 23_456_789,
+                "predicted_quality": 95.125,
+            }
+        )
+        for number, rung in enumerate(ladder.rungs, 9)
+    ]
+    (package / "ladder.json").write_text(ladder.model_copy(update={"rungs": rungs}).to_json())
+    found = printed(capsys, monkeypatch, 80, "ladder", "show", str(package))
+    assert "…" not in found
+    row = next(line.split() for line in found.splitlines() if line.startswith("v10-1080p"))
+    assert " ".join(row) == "v10-1080p 1920x1080 12346 23457 78.68 74.68 70.56 95.12 3.38"

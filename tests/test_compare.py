@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import shutil
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from cluster import events
+from cluster.cli.comparison import comparison_lines, comparison_view
 from cluster.compare import CompareOptions, Comparison, compare_ladder, source_of
 from cluster.executor import InlineExecutor
 from cluster.job import RunResult
@@ -52,7 +56,9 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Compared:
     out, store = folder / "out", folder / "store"
     with pytest.MonkeyPatch.context() as patch:
         profile = quick_profile(patch, jnd=10.0, max_rate_ratio=4.0)
-        result = run_inline(source, out, store, profile=profile, heights=(180,))
+        result = run_inline(
+            source, out, store, profile=profile, heights=(180,), search="exhaustive"
+        )
     comparison, seen = compare(out, store)
     return Compared(source, out, store, result, comparison, seen)
 
@@ -72,6 +78,7 @@ def test_the_three_ladders(compared: Compared) -> None:
     comparison = compared.comparison
     assert (comparison.title, comparison.quality_model) == ("title.mp4", V1)
     assert comparison.exhaustive
+    assert comparison.bounds == ()
     assert [(r.width, r.height) for r in comparison.fixed] == [(416, 234), (640, 360)]
     assert len(comparison.per_title) >= 2
     rungs = compared.result.ladder.rungs
@@ -194,3 +201,36 @@ def test_a_package_of_another_encoder(compared: Compared, tmp_path: Path) -> Non
 def test_bitrates_are_of_the_titles_duration(compared: Compared) -> None:
     title = compared.result.ladder.title
     assert title.frames / Fraction(title.frame_rate) == SECONDS
+
+
+@pytest.mark.parametrize("search", ["predict", "sparse"])
+def test_a_baseline_that_is_bounded_by_what_was_measured_says_so(
+    search: str, compared: Compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exhaustive search measures the whole grid; these leave the per-title ladder less to
+    choose from, which would flatter ours."""
+    out = tmp_path / "out"
+    profile = quick_profile(monkeypatch, jnd=10.0, max_rate_ratio=4.0)
+    made = run_inline(
+        compared.source, out, compared.store, profile=profile, heights=(180,), search=search
+    )
+    comparison, _ = compare(out, compared.store)
+    assert (comparison.search, comparison.exhaustive) == (search, False)
+    assert comparison.fixed == compared.comparison.fixed
+    (bound,) = comparison.bounds
+    facts = made.ladder.search
+    assert f"{search} search measured of all shots ({facts.encodes} encodes" in bound
+    assert f"full grid has {facts.grid_encodes})" in bound
+    for rung in comparison.per_title:
+        low, high = re.search(rf"{rung.height}p at CRF ([\d.]+) to ([\d.]+)", bound).groups()  # type: ignore[union-attr]
+        assert float(low) <= float(rung.name.rpartition(" ")[2]) <= float(high)
+    console = Console(width=80, file=io.StringIO())
+    for part in comparison_view(comparison):
+        console.print(part)
+    said = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
+    assert f"Ours is from a {search} search." in said
+    assert "limit" not in said
+    assert "against per-title CRF (bounded)" in said
+    assert bound in said
+    lines = [fields for kind, fields in comparison_lines(comparison) if kind == "claims"]
+    assert all(fields["bounds"] == [bound] for fields in lines)

@@ -1,4 +1,8 @@
-"""The main job from end to end: what lies in DIR is what was measured, for every kind of title."""
+"""The main job from end to end: what lies in DIR is what was measured, for every kind of title.
+
+The run that most tests look at is by the exhaustive search, of which all can be said beforehand;
+`tests/test_job_predict.py` has the default one.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ from cluster import events, measuring
 from cluster import title as title_module
 from cluster.estimate import plan_run
 from cluster.executor import InlineExecutor
+from cluster.inspect import read_artwork
 from cluster.job import RunResult, run_title
 from cluster.measuring import Measurer
 from cluster.publish import ENTRIES
@@ -54,6 +59,7 @@ def options(source: Path, out: Path, store: Path) -> RunOptions:
     return RunOptions(
         source,
         out,
+        search="exhaustive",
         preset="ultrafast",
         profile="test",
         heights=HEIGHTS,
@@ -136,6 +142,8 @@ def test_what_a_package_holds(finished: Finished) -> None:
         "manifest.mpd",
         "ladder.json",
         "measurements.json",
+        "artwork.json",
+        "artwork",
         "run.json",
         "video",
         "audio",
@@ -144,6 +152,28 @@ def test_what_a_package_holds(finished: Finished) -> None:
     assert (finished.out / "ladder.json").read_text() == finished.ladder.to_json()
     assert json.loads((finished.out / "run.json").read_bytes()) == finished.result.run
     assert [path.name for path in finished.out.parent.iterdir() if path.name[0] == "."] == []
+
+
+def test_artwork_is_of_the_packages_shots(finished: Finished) -> None:
+    artwork = read_artwork(finished.out)
+    assert artwork.title.sha256 == finished.ladder.title.sha256
+    segments = finished.ladder.rungs[0].segments
+    for one in artwork.candidates:
+        shot = segments[one.shot]
+        assert shot.start_frame <= one.frame < shot.end_frame
+        assert all((finished.out / r.uri).is_file() for c in one.crops for r in c.renditions)
+    assert finished.result.run["options"]["face_model"] is None
+
+
+def test_a_model_for_faces_is_looked_at_before_any_work(finished: Finished, tmp_path: Path) -> None:
+    asked = options(finished.source, tmp_path / "out", tmp_path / "store")
+    with pytest.raises(BadInput, match="--face-model"):
+        run_title(
+            replace(asked, profile="default", face_model=tmp_path / "none.onnx"),
+            lambda event: None,
+            InlineExecutor(),
+        )
+    assert not (tmp_path / "store").exists()
 
 
 def test_every_rung_decodes_to_the_titles_frames(finished: Finished, tmp_path: Path) -> None:
@@ -380,7 +410,8 @@ def test_keys_of_shots_change_with_the_tools_that_find_them(
 def test_a_plan_counts_and_makes_nothing(profile: str, finished: Finished, tmp_path: Path) -> None:
     asked = options(finished.source, tmp_path / "out", tmp_path / "store")
     plan = plan_run(asked, lambda event: None)
-    assert (plan.frames, plan.shots, plan.grid_encodes, plan.cached_encodes) == (36, 3, 18, 0)
+    assert (plan.frames, plan.shots, plan.search) == (36, 3, "exhaustive")
+    assert (plan.encodes, plan.grid_encodes, plan.cached_encodes) == (18, 18, 0)
     assert [size.height for size in plan.sizes] == [90, 180]
     assert plan.delivered_encodes >= finished.ladder.search.delivered_encodes
     assert plan.cpu_hours["encode"] > 0
@@ -389,12 +420,12 @@ def test_a_plan_counts_and_makes_nothing(profile: str, finished: Finished, tmp_p
     assert plan.store_bytes > 0
     assert not asked.out.exists()
     assert records(tmp_path / "store", "encode") == {}
-    assert len(records(tmp_path / "store")) == 2  # the shots and their features
+    assert len(records(tmp_path / "store")) == 3  # shots, features, stills
 
     partly = plan_run(replace(asked, store=finished.store, heights=(60, 90)), lambda event: None)
-    assert (partly.grid_encodes, partly.cached_encodes) == (27, 18)
+    assert (partly.encodes, partly.grid_encodes, partly.cached_encodes) == (27, 27, 18)
     full = plan_run(replace(asked, store=finished.store), lambda event: None)
-    assert (full.grid_encodes, full.cached_encodes) == (18, 18)
+    assert (full.encodes, full.grid_encodes, full.cached_encodes) == (18, 18, 18)
     assert full.cpu_hours == {"encode": 0, "vmaf": 0}
     assert (full.store_bytes, full.wall_seconds) == (0, 0)
 

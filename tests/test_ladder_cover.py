@@ -73,7 +73,11 @@ def test_the_expected_difference_is_that_of_all_shots_best_points(measured: bool
         assert question.expected == pytest.approx(
             (other - own) / (rung.slope * rung.bits), abs=1e-9
         )
-        assert question.columns == (own_columns[question.shot], other_columns[question.shot])
+        shot = question.direct.shot
+        assert question.direct.points == (
+            (SIZES.index(rung.size), own_columns[shot]),
+            (question.size, other_columns[shot]),
+        )
 
 
 def cells_of(
@@ -176,34 +180,30 @@ def test_the_value_is_what_choosing_after_the_best_shots_measurement_brings(
             removed.append(link @ np.linalg.solve(spread[of, of] + np.diag(noise), link))
             if corrected.measured[shot, sizes, columns[shot]].all():
                 removed[-1] = 0.0
-        assert question.shot == int(np.argmax(removed))
+        assert question.direct.shot == int(np.argmax(removed))
         told = question.expected + math.sqrt(max(removed)) * draws
         better = np.average(np.maximum(told, 0), weights=chance) - max(question.expected, 0)
-        assert question.value == pytest.approx(better, rel=0.02, abs=1e-9)
+        assert question.direct.value == pytest.approx(better, rel=0.02, abs=1e-9)
 
 
 def test_the_most_valuable_question_comes_first_and_none_is_about_the_rungs_own_size() -> None:
     corrected, rungs = situation(False)
     found = questions(corrected, rungs)
-    assert [q.value for q in found] == sorted((q.value for q in found), reverse=True)
+    assert [q.direct.value for q in found] == sorted((q.direct.value for q in found), reverse=True)
     for question in found:
         assert SIZES[question.size] != rungs[question.rung].size
-        assert question.value > 0
+        assert question.direct.value > 0
         assert question.deviation > 0
     assert len({(q.rung, q.size) for q in found}) == len(found)
 
 
-def answer(
-    question: Question, corrected: CorrectedTitle, rungs: tuple[RungPlan, ...]
-) -> Mapping[Request, Measurement]:
+def answer(question: Question, corrected: CorrectedTitle) -> Mapping[Request, Measurement]:
     """What was expected, measured."""
     found = {}
-    for size, column in zip(
-        (SIZES.index(rungs[question.rung].size), question.size), question.columns, strict=True
-    ):
+    for size, column in question.direct.points:
         point = TITLE.point(SIZES[size], float(corrected.prediction.scale.crfs[column]))
-        at = question.shot, size, column
-        found[question.shot, point] = Measurement(
+        at = question.direct.shot, size, column
+        found[question.direct.shot, point] = Measurement(
             round(corrected.bits[at]), float(corrected.quality[at])
         )
     return found
@@ -212,8 +212,8 @@ def answer(
 def test_once_answered_a_question_is_worth_less_and_so_are_those_like_it() -> None:
     corrected, rungs = situation(False)
     first, *_ = before = questions(corrected, rungs)
-    known = dict(answer(first, corrected, rungs))
-    values = [first.value]
+    known = dict(answer(first, corrected))
+    values = [first.direct.value]
     for _ in range(4):
         told = correct(corrected.prediction, TITLE.shots, known)
         again = {(q.rung, q.size): q for q in questions(told, rungs)}
@@ -221,11 +221,11 @@ def test_once_answered_a_question_is_worth_less_and_so_are_those_like_it() -> No
         if same is None:
             values.append(0.0)
             break
-        values.append(same.value)
-        assert (same.shot, same.columns) != (first.shot, first.columns)
-        known |= answer(same, told, rungs)
+        values.append(same.direct.value)
+        assert same.direct.points != first.direct.points or same.direct.shot != first.direct.shot
+        known |= answer(same, told)
     assert all(later < 0.9 * earlier for earlier, later in itertools.pairwise(values))
-    told = correct(corrected.prediction, TITLE.shots, answer(first, corrected, rungs))
+    told = correct(corrected.prediction, TITLE.shots, answer(first, corrected))
     after = {(q.rung, q.size): q.deviation for q in questions(told, rungs)}
     alike = [q for q in before if q.size == first.size]
     assert all(after.get((q.rung, q.size), 0.0) < q.deviation for q in alike)
@@ -250,3 +250,37 @@ def test_when_all_is_measured_nothing_is_in_question() -> None:
     )
     assert len(everything) == told.measured.size
     assert questions(told, rungs) == []
+
+
+def test_points_that_are_planned_anyway_tell_at_most_as_much_and_are_told_apart() -> None:
+    corrected, rungs = situation(False)
+    planned: dict[tuple[int, int], list[int]] = {}
+    for rung in rungs:
+        size = SIZES.index(rung.size)
+        for shot, column in enumerate(worth(corrected, rung.slope, size)[1]):
+            planned.setdefault((shot, size), []).append(column)
+    assert all(question.planned is None for question in questions(corrected, rungs))
+    told = [q for q in questions(corrected, rungs, planned) if q.planned is not None]
+    assert told
+    for question in told:
+        assert question.planned is not None
+        own, other = question.planned.points
+        assert {own[0], other[0]} == {SIZES.index(rungs[question.rung].size), question.size}
+        for size, column in (own, other):
+            assert column in planned[question.planned.shot, size]
+        assert 0 <= question.planned.value <= question.direct.value + 1e-9
+
+
+def test_a_planned_point_that_is_the_best_one_tells_as_much_as_asking_it() -> None:
+    corrected, rungs = situation(False)
+    for question in questions(corrected, rungs)[:4]:
+        direct = question.direct
+        planned = {(direct.shot, size): [column] for size, column in direct.points}
+        same = next(
+            q
+            for q in questions(corrected, rungs, planned)
+            if (q.rung, q.size) == (question.rung, question.size)
+        )
+        assert same.planned is not None
+        assert same.planned.points == direct.points
+        assert same.planned.value == pytest.approx(direct.value)

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cluster.cli.artwork import artwork_app
+from cluster.cli.evaluate import evaluate
 from cluster.cli.options import Heights, Json, Scheduler, StorePath, Workers, heights_in
 from cluster.cli.output import announced, finish, say, show, write_lines
 from cluster.cli.studies import diff, report, upgrade_report, what_if
 from cluster.cli.sweep import sweep
+from cluster.cli.train import promote, train
 from encoder.errors import BadInput
 
 if TYPE_CHECKING:
@@ -118,6 +121,15 @@ def run(
             show_default=False,
         ),
     ] = None,
+    face_model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="YuNet model (ONNX) that finds faces in artwork; without one artwork.json says "
+            "`faces: null`.",
+            show_default=False,
+        ),
+    ] = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
     store: StorePath = None,
@@ -146,6 +158,7 @@ def run(
         workers=workers,
         scheduler=scheduler,
         also=tuple(also or ()),
+        face_model=face_model,
         weights=weights,
     )
     report = announced(context.obj, "plan" if plan else "run", source)
@@ -434,6 +447,10 @@ def _policy(text: str) -> Policy:
 
 
 app.command()(sweep)
+app.add_typer(artwork_app)
+app.command()(train)
+app.command()(evaluate)
+app.command()(promote)
 ladder_app.command("diff")(diff)
 app.command()(upgrade_report)
 app.command()(what_if)

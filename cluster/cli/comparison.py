@@ -26,18 +26,22 @@ _LADDERS = {"ours": "ours", "fixed": "fixed", "per_title": "per-title CRF"}
 def comparison_view(comparison: Comparison, *, rungs: bool = False) -> list[RenderableType]:
     """The claims; with ``rungs`` all three ladders before them."""
     limit = ", which is the limit for these sizes and recipes" if comparison.exhaustive else ""
+    article = "an" if comparison.exhaustive else "a"
     parts: list[RenderableType] = [
         Text(
             f"{comparison.title}: bits on disk and measured quality, each baseline rung encoded "
-            f"in one process. Ours is from {'an exhaustive' if limit else 'a predicting'} "
-            f"search{limit}."
+            f"in one process. Ours is from {article} {comparison.search} search{limit}."
         )
     ]
     if rungs:
         for name, label in _LADDERS.items():
             parts += [Text(), _rungs(label, getattr(comparison, name))]
     for model, claims in comparison.claims.items():
-        parts += [Text(), Text(model, style="bold"), *_claims(claims)]
+        parts += [
+            *(Text(), Text(model, style="bold")),
+            *_claims(claims, " (bounded)" if comparison.bounds else ""),
+        ]
+    parts += [part for bound in comparison.bounds for part in (Text(), Text(f"Bounded: {bound}."))]
     notes = (
         "BD-rate: negative is fewer bits at equal quality. Viewers: log-normal throughput of this "
         f"median, each plays the highest rung under {AFFORDABLE:g} of its own. bits and quality: "
@@ -48,10 +52,10 @@ def comparison_view(comparison: Comparison, *, rungs: bool = False) -> list[Rend
     return [*parts, Text(), Text(notes, style="dim")]
 
 
-def _claims(claims: Claims) -> Iterator[RenderableType]:
+def _claims(claims: Claims, mark: str) -> Iterator[RenderableType]:
     bd = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     bd.add_row("1", "BD-rate against the fixed ladder", _bd(claims.against_fixed))
-    bd.add_row("2", "BD-rate against per-title CRF", _bd(claims.against_per_title))
+    bd.add_row("2", f"BD-rate against per-title CRF{mark}", _bd(claims.against_per_title))
     yield bd
     yield Text("3  what viewers receive, against the fixed ladder")
     table = plain_table(
@@ -110,6 +114,7 @@ def comparison_lines(comparison: Comparison) -> Iterator[tuple[str, dict[str, An
                 "quality_model": model,
                 "against_fixed": _bd_fields(claims.against_fixed),
                 "against_per_title": _bd_fields(claims.against_per_title),
+                "bounds": list(comparison.bounds),
                 "viewers": [
                     {
                         **asdict(viewers),

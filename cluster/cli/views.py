@@ -91,6 +91,7 @@ def _rungs(ladder: Ladder, compared: SavedComparison | None) -> Table:
         ("slope", "r"),
         *((("vs fixed", "r"),) if compared else ()),
     )
+    table.collapse_padding = True  # all of it has to fit into 80 columns
     for rung in ladder.rungs:
         quality = rung.quality[ladder.quality_model]
         slope = marginal_quality(ladder, rung)
@@ -263,8 +264,9 @@ def estimate_view(estimate: Estimate) -> list[RenderableType]:
         ("sizes", sizes),
         (
             "encodes",
-            f"{estimate.grid_encodes} to find the ladder, {estimate.cached_encodes} of them in "
-            f"the store; at most {estimate.delivered_encodes} delivered",
+            f"about {estimate.encodes} by the {estimate.search} search (the full grid has "
+            f"{estimate.grid_encodes}), {estimate.cached_encodes} of them in the store; at most "
+            f"{estimate.delivered_encodes} delivered",
         ),
         (
             "CPU",

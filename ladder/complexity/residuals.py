@@ -194,14 +194,18 @@ class Posterior:
 
     def covariance(self, shot: int, cells: Cells) -> Floats:
         """Of the residuals of a shot at ``cells``, without the noise of a measurement."""
+        shared = self.shared(shot, cells)
+        own = self.own_covariance(shot, cells)
+        return np.asarray(own + shared @ self.title_covariance @ shared.T)
+
+    def own_covariance(self, shot: int, cells: Cells) -> Floats:
+        """The same without what other shots share in."""
         link, system = self._link(shot, cells)
         phi = cells.phi()
         prior = self.scale * phi @ self.model.shot @ phi.T + self.model.local_covariance(
             cells, cells
         )
-        shared = cells.title_phi() - link @ system.gain @ system.title_phi
-        own = prior - link @ system.gain @ link.T
-        return np.asarray(own + shared @ self.title_covariance @ shared.T)
+        return np.asarray(prior - link @ system.gain @ link.T)
 
     def shared(self, shot: int, cells: Cells) -> Floats:
         """How the title's part moves ``cells`` of a shot, shape ``[cells, TITLE_TERMS]``: with

@@ -63,6 +63,8 @@ class Example:
     bits: int
     quality: Mapping[str, float]
     """By quality model; not every cell was scored by every one."""
+    source: str = ""
+    """Identity of the file: a model keeps those that it learned from, to be judged on others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +288,7 @@ def _facts(examples: Sequence[Example], data: Data, predicted: Floats, seed: int
     return {
         "recipes": sorted({example.recipe for example in examples}),
         "groups": sorted({example.group for example in examples}),
+        "sources": sorted({example.source for example in examples if example.source}),
         "titles": len(np.unique(data.title)),
         "shots": len(np.unique(data.shot)),
         "cells": len(examples),

@@ -1,0 +1,110 @@
+"""Single frames at full size, exact: for what was chosen, after the one decode of the title.
+
+Frames come through the canonical reference, so frame n is the frame n that was encoded, scored
+and looked at. Frames that follow the same keyframe are read by one process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ffmpeg
+import numpy as np
+import numpy.typing as npt
+
+from encoder.encode import frame_list
+from encoder.errors import FrameMismatch
+from encoder.ffmpeg import Command, patience, run
+from encoder.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
+
+MOST_AT_ONCE = 8
+"""Frames that one process hands over: they are in memory together."""
+
+# Pixels that a decoder gets through while a process starts (60 ms): ten frames of 1080p.
+_NEAR_PIXELS = 20_000_000
+
+_SWS = "lanczos+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FullFrame:
+    """A canonical frame as a picture."""
+
+    number: int
+    bgr: npt.NDArray[np.uint8]
+    """(height, width, 3) full range, upright, square pixels, at the title's display size."""
+
+
+def fetch_frames(
+    source: ReferenceSource, frames: Iterable[int], matrix: str
+) -> Iterator[FullFrame]:
+    """Canonical frames at full size, in ascending order, each once.
+
+    Args:
+        source: the title.
+        frames: their numbers, in any order.
+        matrix: ffmpeg's name of the matrix that the title's YCbCr was made with.
+
+    Raises:
+        ToolFailed: they cannot be decoded.
+        FrameMismatch: other than these frames came.
+        ValueError: a number is outside the title.
+    """
+    for numbers in group_frames(source, frames):
+        done = run(
+            fetch_command(source, numbers, matrix),
+            timeout_seconds=patience(numbers[-1] + 1 - numbers[0]),
+        )
+        shape = (source.height, source.width, 3)
+        size = source.height * source.width * 3
+        if len(done.stdout) != size * len(numbers):
+            raise FrameMismatch(
+                f"frames {', '.join(map(str, numbers))} of {source.path} were asked for, "
+                f"{len(done.stdout) / size:g} came"
+            )
+        pictures = np.frombuffer(done.stdout, np.uint8).reshape(len(numbers), *shape)
+        for number, picture in zip(numbers, pictures, strict=True):
+            yield FullFrame(number, picture)
+
+
+def group_frames(source: ReferenceSource, frames: Iterable[int]) -> list[tuple[int, ...]]:
+    """``frames`` in runs that one process reads: they follow one keyframe, or are so near that
+    decoding what is between costs less than another process; and they fit in memory.
+
+    Raises:
+        ValueError: a number is outside the title.
+    """
+    near = _NEAR_PIXELS / (source.width * source.height)
+    groups: list[tuple[int, list[int]]] = []
+    for number in sorted(set(frames)):
+        if not 0 <= number < source.frames:
+            raise ValueError(f"frame {number} is not within [0, {source.frames})")
+        keyframe = source.index.keyframe_for(source.timeline.source_frame(number))
+        if groups and len(groups[-1][1]) < MOST_AT_ONCE:
+            first, members = groups[-1]
+            if first == keyframe or number - members[-1] <= near:
+                members.append(number)
+                continue
+        groups.append((keyframe, [number]))
+    return [tuple(numbers) for _, numbers in groups]
+
+
+def fetch_command(source: ReferenceSource, numbers: Sequence[int], matrix: str) -> Command:
+    """The ffmpeg call that writes ``numbers`` (ascending) as raw BGR to stdout, as a value."""
+    first, last = numbers[0], numbers[-1]
+    picture: Any = open_reference(source, first, last + 1)
+    if len(numbers) <= last - first:
+        wanted = frame_list([number - first for number in numbers]).removeprefix("expr:")
+        picture = picture.filter("select", wanted)
+    picture = picture.filter(
+        "scale",
+        in_color_matrix=matrix,
+        in_range="limited",
+        out_range="full",
+        flags=_SWS,
+    ).filter("format", pix_fmts="bgr24")
+    output = ffmpeg.output(picture, "pipe:1", f="rawvideo", fps_mode="passthrough", map_metadata=-1)
+    graph = output.global_args("-v", "error", "-y", *GLOBAL_ARGUMENTS)
+    return Command.of(graph.get_args())

@@ -1,0 +1,102 @@
+"""Two short descriptions of a still: one that finds duplicates, one that says what is like what.
+
+The perceptual hash is that of "pHash": the signs of the low frequencies of a cosine transform, so
+that coding, scaling and small changes of light flip few of its bits. The embedding is classical
+(colours of a grid, directions of edges, a histogram of chroma) and carries the id of what made
+it: a network's pooled features can take its place, or stand beside it, under another id.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from encoder.frames import Plane
+
+Floats = npt.NDArray[np.float32]
+
+EMBEDDING_ID: Final = "shotladder-classical/1"
+"""Embeddings of different ids must never be compared."""
+
+_GRID = 4
+_DIRECTIONS = 8
+_CHROMA_BINS = 4
+EMBEDDING_SIZE: Final = 3 * _GRID**2 + _DIRECTIONS * _GRID + _CHROMA_BINS**2
+
+_CHROMA_HALF = 48
+_CHROMA_BIN = np.clip(
+    (np.arange(256) - 128 + _CHROMA_HALF) * _CHROMA_BINS // (2 * _CHROMA_HALF), 0, _CHROMA_BINS - 1
+).astype(np.uint8)
+"""Of each level of chroma, its bin."""
+
+# How much each part counts in the distance of two embeddings.
+_COLOURS, _EDGES, _CHROMA = 0.5, 0.25, 0.25
+
+
+def perceptual_hash(luma: Plane) -> int:
+    """64 bits of a luma plane; :func:`hash_distance` says how unlike two are."""
+    small = cv2.resize(luma, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
+    low = cv2.dct(small)[:8, :8].ravel()
+    # The mean of the picture is no content; its bit is that of the others' median.
+    signs = low > np.median(low[1:])
+    signs[0] = False
+    return int.from_bytes(np.packbits(signs).tobytes(), "big")
+
+
+def hash_distance(one: int, other: int) -> int:
+    """How many of the 64 bits differ. Unrelated pictures differ in about 32."""
+    return (one ^ other).bit_count()
+
+
+def embedding(yuv: Plane) -> Floats:
+    """(:data:`EMBEDDING_SIZE`,) of a small picture (3, height, width), of length 1 at most.
+
+    The Euclidean distance of two is 0 for equal pictures and near 1 for unlike ones.
+    """
+    grid = np.stack(
+        [cv2.resize(plane, (_GRID, _GRID), interpolation=cv2.INTER_AREA) for plane in yuv]
+    ).astype(np.float32)
+    grid = (grid - 128) * np.array([1, 2, 2], np.float32)[:, None, None]
+    colours = np.clip(grid / 128, -1, 1).ravel() * (2 / _GRID)
+    parts = [
+        _COLOURS * colours,
+        _EDGES * _normal(_directions(yuv[0])),
+        _CHROMA * _normal(np.sqrt(_chroma(yuv))),
+    ]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def distances(one: Floats, others: Floats) -> Floats:
+    """Euclidean distance of one embedding (size,) to each of (n, size)."""
+    return np.asarray(np.sqrt(np.square(others - one).sum(axis=-1)), np.float32)
+
+
+def _directions(luma: Plane) -> Floats:
+    """Histogram of the directions of edges in each quarter of the picture."""
+    small = cv2.resize(luma, (80, 48), interpolation=cv2.INTER_AREA).astype(np.float32)
+    across, down = cv2.Sobel(small, cv2.CV_32F, 1, 0), cv2.Sobel(small, cv2.CV_32F, 0, 1)
+    strength, angle = cv2.cartToPolar(across, down)
+    at = (angle * (2 * _DIRECTIONS / (2 * np.pi))).astype(np.int64) % _DIRECTIONS
+    found: list[npt.NDArray[Any]] = []
+    for rows in (slice(0, 24), slice(24, 48)):
+        for columns in (slice(0, 40), slice(40, 80)):
+            found.append(
+                np.bincount(at[rows, columns].ravel(), strength[rows, columns].ravel(), _DIRECTIONS)
+            )
+    return np.asarray(np.sqrt(np.concatenate(found)), np.float32)
+
+
+def _chroma(yuv: Plane) -> Floats:
+    """Histogram of chroma around grey."""
+    u, v = (np.asarray(cv2.LUT(plane, _CHROMA_BIN), np.uint8) for plane in yuv[1:])
+    bins = u * np.uint8(_CHROMA_BINS) + v
+    counts = np.bincount(bins.ravel(), minlength=_CHROMA_BINS**2)
+    return np.asarray(counts / counts.sum(), np.float32)
+
+
+def _normal(values: npt.NDArray[Any]) -> Floats:
+    length = float(np.linalg.norm(values))
+    return np.asarray(values / max(length, 1e-6), np.float32)

@@ -1,0 +1,115 @@
+"""How good a still is as a still: one number from measures, within its title.
+
+Most of it is percentiles within the title, because what is sharp or colourful for one title is
+not for another; what has a right value of its own (exposure, letters) is judged by that.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from recommender.artwork.sampling import MEASURES, Stills
+
+Floats = npt.NDArray[np.float32]
+
+QUALITY_VERSION: Final = 2
+
+WEIGHTS: Final = {
+    "sharpness": 0.15,
+    "blur": -0.10,
+    "change": -0.05,
+    "unrest": -0.02,
+    "contrast": 0.10,
+    "colourfulness": 0.12,
+    "entropy": 0.05,
+    "subject": 0.14,
+    "thirds": 0.06,
+    "title_space": 0.03,
+    "motion_blur": -0.03,
+}
+"""Of the percentile of each measure; negative: less is better."""
+
+SHOT_WEIGHTS: Final = {"unrest": -0.15}
+"""Of the percentile of each measure within the still's own shot: the stillest moment of a shot is
+its best (eyes are open, hands at rest), but a shot in which nothing happens is not the title's
+best. With :data:`WEIGHTS` absolute sizes sum to 1."""
+
+ENOUGH: Final = {
+    "sharpness": 0.5,
+    "blur": 0.5,
+    "entropy": 0.5,
+    "contrast": 0.7,
+    "motion_blur": 0.5,
+    "change": 0.5,
+    "unrest": 0.5,
+}
+"""Share of the title's stills that one must beat; beating more is worth nothing. Grass has more
+gradients than a face and is not the better picture, and an empty field is stillest."""
+
+_BEST_EXPOSURE, _EXPOSURE_WIDTH = 0.42, 0.28
+_EXPOSURE_WEIGHT, _CLIP_WEIGHT, _TEXT_WEIGHT = 0.15, 0.25, 0.5
+_SMEAR_WEIGHT, _MOTION_WEIGHT = 0.5, 0.12
+
+
+def percentiles(values: Floats) -> Floats:
+    """(n,) share of the other values that each is above, ties counting half; 0.5 if alone."""
+    count = len(values)
+    if count < 2:
+        return np.full(count, 0.5, np.float32)
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    below = np.cumsum(counts) - counts
+    share = (below + (counts - 1) / 2) / (count - 1)
+    return share[place].astype(np.float32)
+
+
+def all_percentiles(stills: Stills) -> Floats:
+    """(n, MEASURES)"""
+    columns = [percentiles(stills.measures[:, at]) for at in range(len(MEASURES))]
+    return np.column_stack(columns) if len(stills) else np.zeros((0, len(MEASURES)), np.float32)
+
+
+def smear(stills: Stills) -> Floats:
+    """(n,) 0 to 1: much changes at a still, and it is softer than the title usually is."""
+    if not len(stills):
+        return np.zeros(0, np.float32)
+    blur = stills.measure("blur")
+    soft = np.clip((blur - np.median(blur) + 0.03) / 0.08, 0, 1)
+    return np.asarray(motion(stills) * soft, np.float32)
+
+
+def motion(stills: Stills) -> Floats:
+    """(n,) 0 to 1: much more changes at a still than at most of the title's."""
+    change = stills.measure("change")
+    usual = max(25.0, float(np.median(change))) if len(stills) else 25.0
+    return np.asarray(np.clip((change - usual) / 50, 0, 1), np.float32)
+
+
+def quality(stills: Stills, ranks: Floats, shots: npt.NDArray[np.int64] | None = None) -> Floats:
+    """(n,) about 0 to 1.
+
+    Args:
+        stills: with their measures.
+        ranks: (n, MEASURES) percentiles (:func:`all_percentiles`).
+        shots: (n,) number of each still's shot, ascending; None: the title is one shot.
+    """
+    total = np.zeros(len(stills), np.float32)
+    for name, weight in WEIGHTS.items():
+        rank = ranks[:, MEASURES.index(name)]
+        better = rank if weight > 0 else 1 - rank
+        total += abs(weight) * np.minimum(1, better / ENOUGH.get(name, 1.0))
+    ends: list[int] = []
+    if shots is not None:
+        ends = (np.flatnonzero(np.diff(shots)) + 1).tolist()
+    for name, weight in SHOT_WEIGHTS.items():
+        parts = np.split(stills.measure(name), ends)
+        rank = np.concatenate([percentiles(part) for part in parts])
+        total += abs(weight) * (rank if weight > 0 else 1 - rank)
+    off = (stills.measure("exposure") - _BEST_EXPOSURE) / _EXPOSURE_WIDTH
+    total += _EXPOSURE_WEIGHT * (np.exp(-off * off) - 1)
+    total -= _CLIP_WEIGHT * np.minimum(1, stills.measure("clipped"))
+    total -= _TEXT_WEIGHT * stills.measure("text")
+    total -= _SMEAR_WEIGHT * smear(stills) + _MOTION_WEIGHT * motion(stills)
+    return np.asarray(np.clip(total, 0, 1), np.float32)

@@ -1,0 +1,381 @@
+"""The main job by its default search: what it delivers was measured, whatever was predicted."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import random
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from cluster import events, predicting
+from cluster import setup as run_setup
+from cluster.cli import main
+from cluster.estimate import plan_run
+from cluster.executor import InlineExecutor
+from cluster.job import MOST_REASONS, run_title
+from cluster.measuring import Measurer
+from cluster.setup import RunOptions, Setup, known_to_search, set_up
+from cluster.store import Store
+from cluster.title import find_title, open_title
+from encoder import ffmpeg
+from encoder.errors import BadInput
+from fixtures.clips import make
+from ladder.document import Ladder, Measurements
+from ladder.search import Done, Measure
+from tests.running import SHORT, SMALL, contents, quick_profile, records, run_inline
+from tests.test_job import check_package
+from vmaf.models import V1
+
+HEIGHTS = (90,)
+INLINE = InlineExecutor()
+
+
+@dataclass(frozen=True)
+class Finished:
+    """One run that many tests look at."""
+
+    source: Path
+    out: Path
+    store: Path
+    ladder: Ladder
+    run: dict[str, Any]
+    events: list[events.Event]
+
+    @property
+    def measurements(self) -> Measurements:
+        return Measurements.model_validate_json((self.out / "measurements.json").read_bytes())
+
+
+def asked(source: Path, out: Path, store: Path, **others: Any) -> RunOptions:
+    return RunOptions(
+        source, out, **{"preset": "ultrafast", "heights": HEIGHTS, "store": store, **others}
+    )
+
+
+def nothing(event: events.Event) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    folder = tmp_path_factory.mktemp("predict")
+    source = make(SMALL, folder / "title.mp4")
+    out, store = folder / "out", folder / "store"
+    seen: list[events.Event] = []
+    result = run_title(asked(source, out, store), seen.append, INLINE)
+    return Finished(source, out, store, result.ladder, result.run, seen)
+
+
+def warnings(seen: list[events.Event]) -> list[str]:
+    return [event.message for event in seen if isinstance(event, events.Warned)]
+
+
+def check_measured(out: Path, run: dict[str, Any]) -> None:
+    """Every delivered segment is an encode that was measured, and its numbers are those."""
+    ladder = Ladder.model_validate_json((out / "ladder.json").read_bytes())
+    known = Measurements.model_validate_json((out / "measurements.json").read_bytes())
+    cells = {(c.shot, c.width, c.height, c.crf): (c.bytes, c.quality) for c in known.cells}
+    delivered = set()
+    for rung in ladder.rungs:
+        for segment in rung.segments:
+            place = (segment.shot, segment.width, segment.height, segment.crf)
+            assert cells[place] == (segment.bytes, segment.quality[ladder.quality_model])
+            delivered.add(place)
+    search = ladder.search
+    assert search.encodes == len(cells) == run["encoded_now"] == run["scored_now"]
+    assert search.delivered_encodes == len(delivered)
+
+
+# -- the package -------------------------------------------------------------------------------
+
+
+def test_the_package_is_what_was_measured(finished: Finished, tmp_path: Path) -> None:
+    ladder = check_package(finished.out, 36, tmp_path)
+    check_measured(finished.out, finished.run)
+    assert ladder.search.mode == "predict"
+    assert ladder.search.grid_encodes == 2 * 3 * 9
+    assert len(ladder.rungs) >= 2
+    assert warnings(finished.events) == []
+
+
+def test_what_was_predicted_stands_beside_what_was_measured(finished: Finished) -> None:
+    weights = hashlib.sha256(predicting.packaged_weights().read_bytes()).hexdigest()[:16]
+    known = finished.measurements
+    assert known.weights == finished.ladder.search.weights == weights
+    for cell in known.cells:
+        assert cell.predicted_bytes is not None
+        assert cell.predicted_bytes > 0
+        assert cell.predicted_quality is not None
+        assert 0 <= cell.predicted_quality <= 100
+        assert cell.reason
+    for rung in finished.ladder.rungs:
+        of = {(c.shot, c.width, c.crf): c.predicted_quality for c in known.cells}
+        expected = [of[s.shot, s.width, s.crf] for s in rung.segments]
+        # Shots of 12 frames each: the mean of the title is the mean of its shots.
+        assert rung.predicted_quality == pytest.approx(np.mean(expected), abs=1e-3)
+
+
+def test_rounds_say_why_in_one_line(finished: Finished) -> None:
+    rounds = [event for event in finished.events if isinstance(event, events.Round)]
+    assert [event.number for event in rounds] == [*range(1, len(rounds) + 1)]
+    assert sum(event.wanted for event in rounds) == finished.ladder.search.encodes
+    reasons = {cell.reason for cell in finished.measurements.cells}
+    for event in rounds:
+        said = event.reason.split("; ")
+        assert "\n" not in event.reason
+        assert 1 <= len(said) <= MOST_REASONS + 1
+        assert set(said[:MOST_REASONS]) <= reasons
+
+
+# -- the same again ----------------------------------------------------------------------------
+
+
+def test_two_fresh_runs_give_the_same_bytes(finished: Finished, tmp_path: Path) -> None:
+    again = run_inline(finished.source, tmp_path / "out", tmp_path / "store", heights=HEIGHTS)
+    assert again.run["encoded_now"] == finished.run["encoded_now"]
+    assert contents(tmp_path / "out") == contents(finished.out)
+    assert records(tmp_path / "store").keys() == records(finished.store).keys()
+
+
+@contextlib.contextmanager
+def resolved(finished: Finished) -> Iterator[tuple[Setup, Measurer]]:
+    """The finished job's title and search, in its store."""
+    with contextlib.closing(Store(finished.store)) as store, store.scratch() as workdir:
+        options = asked(finished.source, finished.out, finished.store)
+        source = open_title(finished.source, workdir)
+        title = find_title(finished.source, source, store, INLINE, nothing)
+        setup = set_up(options, title, store, INLINE, nothing)
+        yield setup, Measurer(title, (setup.model,), store, INLINE, nothing)
+
+
+def test_plans_do_not_depend_on_the_order_of_results(finished: Finished) -> None:
+    """The job's own results, in the search's hands in random order and a part at a time."""
+    with resolved(finished) as (setup, measurer):
+        made = records(finished.store, "encode")
+        orders = []
+        for seed in range(3):
+            chance = random.Random(seed)
+            step = setup.search.step(known_to_search(setup, {}))
+            requests: set[object] = set()
+            known: dict[Any, Any] = {}
+            while isinstance(step, Measure):
+                requests |= {*step.requests}
+                part = chance.sample(step.requests, chance.randint(1, len(step.requests)))
+                measurer.measure(part, "again")
+                arrived = [
+                    *known.items(),
+                    *((request, measurer.known[request]) for request in part),
+                ]
+                chance.shuffle(arrived)
+                known = dict(arrived)
+                step = setup.search.step(known_to_search(setup, known))
+            assert isinstance(step, Done)
+            assert len(requests) == finished.ladder.search.encodes
+            orders.append((frozenset(requests), step.plan))
+        assert orders[0] == orders[1] == orders[2]
+        assert records(finished.store, "encode") == made
+    rungs = [[choice.point.crf for choice in rung.choices] for rung in orders[0][1].rungs]
+    assert rungs == [[segment.crf for segment in rung.segments] for rung in finished.ladder.rungs]
+
+
+def test_a_prediction_is_the_same_on_any_number_of_threads(finished: Finished) -> None:
+    before = torch.get_num_threads()
+    with resolved(finished) as (setup, _):
+        kept = setup.prediction
+        assert kept is not None
+        grid = setup.profile.crf_grid["x264"]
+        work = predicting.PredictionWork(
+            source=setup.title.source,
+            shots=setup.title.shots,
+            sizes=setup.sizes,
+            recipe=setup.recipe.name,
+            quality_model=setup.model,
+            crfs=(grid[0], grid[-1]),
+            weights=str(predicting.packaged_weights()),
+            store=str(finished.store),
+        )
+        try:
+            for threads in (1, 3):
+                torch.set_num_threads(threads)
+                made = predicting._predict(work)
+                assert made.rate.tobytes() == kept.rate.tobytes()
+                assert made.quality.tobytes() == kept.quality.tobytes()
+        finally:
+            torch.set_num_threads(before)
+
+
+# -- what it would cost ------------------------------------------------------------------------
+
+
+def test_a_plan_of_a_predicting_run(finished: Finished, tmp_path: Path) -> None:
+    options = asked(finished.source, tmp_path / "out", tmp_path / "store")
+    plan = plan_run(options, nothing)
+    assert (plan.search, plan.frames, plan.shots) == ("predict", 36, 3)
+    assert plan.grid_encodes == finished.ladder.search.grid_encodes
+    assert 0 < plan.encodes <= plan.delivered_encodes
+    assert plan.delivered_encodes >= finished.ladder.search.delivered_encodes
+    assert plan.cached_encodes == 0
+    assert plan.cpu_hours["encode"] > 0
+    assert plan.cpu_hours["vmaf"] > 0
+    assert plan.wall_seconds > 0
+    assert plan.store_bytes > 0
+    assert not options.out.exists()
+    assert len(records(tmp_path / "store")) == 3  # the shots, their features, the prediction
+    # Less than measuring everything, and less again where some of it is there.
+    everything = plan_run(replace(options, search="exhaustive"), nothing)
+    assert everything.encodes == everything.grid_encodes == plan.grid_encodes
+    assert sum(plan.cpu_hours.values()) < sum(everything.cpu_hours.values())
+    partly = plan_run(replace(options, store=finished.store), nothing)
+    assert partly.encodes == plan.encodes
+    assert 0 < partly.cached_encodes <= partly.encodes
+    assert sum(partly.cpu_hours.values()) < sum(plan.cpu_hours.values())
+
+
+# -- weights that cannot be used ---------------------------------------------------------------
+
+
+def missing(path: Path) -> None:
+    path.unlink()
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def noise(path: Path) -> None:
+    path.write_bytes(random.Random(0).randbytes(5000))
+
+
+def rewritten(change: Callable[[dict[str, Any], dict[str, torch.Tensor]], None]) -> Any:
+    def damage(path: Path) -> None:
+        with safe_open(path, framework="pt") as file:
+            own = json.loads(file.metadata()["shotladder"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        change(own, tensors)
+        save_file(tensors, path, {"shotladder": json.dumps(own)})
+
+    return damage
+
+
+@rewritten
+def of_another_version(own: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    own["features_version"] += 1
+
+
+@rewritten
+def with_no_number(own: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    tensors["offsets"][0] = float("nan")
+
+
+@rewritten
+def without_this_quality_model(own: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    own["qualities"] = [name.replace(V1, "another") for name in own["qualities"]]
+    for name in [*tensors]:
+        tensors[name.replace(V1, "another")] = tensors.pop(name)
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """A title, and what the sparse search made of it."""
+
+    source: Path
+    out: Path
+    store: Path
+
+
+@pytest.fixture(scope="module")
+def sparse(tmp_path_factory: pytest.TempPathFactory) -> Sparse:
+    folder = tmp_path_factory.mktemp("sparse")
+    source = make(SHORT, folder / "title.mp4")
+    with pytest.MonkeyPatch.context() as patch:
+        name = quick_profile(patch)
+        run_inline(
+            source, folder / "out", folder / "store", heights=(60,), profile=name, search="sparse"
+        )
+    return Sparse(source, folder / "out", folder / "store")
+
+
+DAMAGES = [
+    (missing, "no weights at"),
+    (cut, "are damaged"),
+    (noise, "are damaged"),
+    (of_another_version, r"are for features version \d+, this is version \d+; train again"),
+    (with_no_number, "have values that are no numbers in offsets"),
+    (without_this_quality_model, f"was not trained on {V1}"),
+]
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    DAMAGES,
+    ids=["missing", "cut", "noise", "another version", "no number", "another quality model"],
+)
+def test_without_usable_weights_the_sparse_search_takes_over_and_says_so(
+    damage: Callable[[Path], None],
+    says: str,
+    sparse: Sparse,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(predicting.packaged_weights().read_bytes())
+    damage(weights)
+    monkeypatch.setattr(run_setup, "packaged_weights", lambda: weights)
+    name = quick_profile(monkeypatch)
+    options = asked(sparse.source, tmp_path / "out", sparse.store, heights=(60,), profile=name)
+    seen: list[events.Event] = []
+    made = run_title(options, seen.append, INLINE)
+    (warning,) = warnings(seen)
+    assert "\n" not in warning
+    assert warning.endswith("; the sparse search takes over")
+    with pytest.raises(BadInput, match=says) as named:
+        run_title(replace(options, weights=weights, out=tmp_path / "other"), nothing, INLINE)
+    assert re.search(says, warning)
+    assert "\n" not in named.value.message
+    assert not (tmp_path / "other").exists()
+    assert made.ladder.search.mode == "sparse"
+    assert made.ladder.search.weights is None
+    assert contents(tmp_path / "out") == contents(sparse.out)
+
+    # As people see it: one line on stderr.
+    line = ["run", str(sparse.source), "--plan", "--preset", "ultrafast", "--profile", name]
+    assert main([*line, "--heights", "60", "--store", str(sparse.store)]) == 0
+    shown = capsys.readouterr()
+    assert shown.err.count("the sparse search takes over") == 1
+    assert "by the sparse search" in " ".join(shown.out.split())
+
+
+# -- titles unlike any it was trained on -------------------------------------------------------
+
+TITLES = {
+    "noise": "nullsrc=s=320x180:r=24:d=0.5,geq=random(1)*255:128:128",
+    "black": "color=black:s=320x180:r=24:d=1",
+    "screen text": "color=white:s=320x180:r=24:d=1,drawgrid=w=8:h=12:t=1:c=black,scroll=v=0.02",
+    "12 fps": "testsrc2=s=320x180:r=12:d=1",
+}
+
+
+@pytest.mark.parametrize("kind", TITLES)
+def test_a_title_unlike_any_it_was_trained_on(kind: str, tmp_path: Path) -> None:
+    source = tmp_path / "title.mkv"
+    graph = ("-f", "lavfi", "-i", f"{TITLES[kind]},format=yuv420p")
+    ffmpeg.run(ffmpeg.Command.of(["-v", "error", *graph, "-c:v", "ffv1", source]))
+    made = run_inline(source, tmp_path / "out", tmp_path / "store", heights=HEIGHTS)
+    ladder = check_package(tmp_path / "out", made.ladder.title.frames, tmp_path)
+    check_measured(tmp_path / "out", made.run)
+    assert ladder.search.mode == "predict"
+    for rung in ladder.rungs:
+        assert rung.predicted_quality is not None
+        assert rung.slope is None or rung.slope >= 0

@@ -1,0 +1,184 @@
+"""What jobs leave for training, the weights made of it, and which of two models takes over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster import events
+from cluster.cli import main
+from cluster.executor import InlineExecutor
+from cluster.job import run_title
+from cluster.labels import drift_under, labels_in, rows_in
+from cluster.setup import RunOptions
+from cluster.store import Store
+from cluster.table import Row, write_table
+from cluster.train import TrainOptions, promote, shadow, train, training_rows
+from encoder.errors import BadInput
+from fixtures.clips import make
+from ladder.complexity import training
+from ladder.complexity.model import load_model
+from tests.running import SMALL
+from vmaf.models import V1
+
+GROUPS = 6
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], list[Row]]:
+    """A store in which one job has run, its run.json and the rows that it left."""
+    folder = tmp_path_factory.mktemp("learning")
+    source = make(SMALL, folder / "title.mp4")
+    for out in ("one", "two"):  # the second finds everything made
+        options = RunOptions(
+            source, folder / out, preset="ultrafast", heights=(90,), store=folder / "store"
+        )
+        result = run_title(options, lambda event: None, InlineExecutor())
+    return folder / "store", result.run, list(rows_in(Store(folder / "store")))
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "STEPS", 30)
+    monkeypatch.setattr(training, "MEMBERS", 2)
+    monkeypatch.setattr(training, "FOLDS", 2)
+
+
+def groups_of(rows: list[Row], bits: Callable[[int], float] = lambda group: 1.0) -> list[Row]:
+    """The same title under other names: as many groups, with other features."""
+    return [
+        replace(
+            row,
+            group=f"group {group}",
+            source=f"{group}.mp4",
+            source_sha256=f"{group:064x}",
+            title_id=f"{group:016x}",
+            bits=round(row.bits * bits(group)),
+            features=tuple(value + 0.1 * group for value in row.features),
+        )
+        for group in range(GROUPS)
+        for row in rows
+    ]
+
+
+def test_a_job_leaves_every_cell_that_it_measured_once(
+    job: tuple[Path, dict[str, Any], list[Row]],
+) -> None:
+    place, run, rows = job
+    (labels,) = labels_in(Store(place))
+    assert labels.under is not None
+    assert labels.miss is not None
+    assert (labels.under.recipe, labels.under.quality_model) == ("x264-ultrafast", V1)
+    assert run["missed"]["cells"] == len(rows) == len({row.key for row in rows})
+    assert run["missed"]["rate"] == pytest.approx(labels.miss.rate, abs=1e-3)
+    assert {row.recipe for row in rows} == {"x264-ultrafast"}
+    assert drift_under(Store(place), labels.under) is None  # of one title nobody can tell
+
+
+def test_rows_of_a_table_keep_their_group_over_those_of_a_job(
+    job: tuple[Path, dict[str, Any], list[Row]], tmp_path: Path
+) -> None:
+    place, _, rows = job
+    known = [replace(row, group="of a catalogue") for row in rows[:1]]
+    write_table(tmp_path / "table.parquet", known)
+    merged = training_rows((tmp_path / "table.parquet",), place)
+    assert len(merged) == len(rows)
+    assert {row.group for row in merged} == {"of a catalogue"}
+    assert {row.group for row in training_rows((), place)} == {rows[0].title_id}
+    with pytest.raises(BadInput, match="nothing to train on"):
+        training_rows((), tmp_path / "empty")
+
+
+def test_training_repeats_itself_and_writes_a_card(
+    job: tuple[Path, dict[str, Any], list[Row]], quick: None, tmp_path: Path
+) -> None:
+    table = tmp_path / "table.parquet"
+    write_table(table, groups_of(job[2]))
+    made = train(TrainOptions(tmp_path / "a.safetensors", (table,)))
+    again = train(TrainOptions(tmp_path / "b.safetensors", (table,)))
+    assert made.weights.read_bytes() == again.weights.read_bytes()
+    card = made.card.read_text()
+    for fact in (made.model, "x264-ultrafast", V1, f"{GROUPS} groups", "group 3"):
+        assert fact in card
+    assert load_model(made.weights).facts["sources"] == [f"{n:064x}" for n in range(GROUPS)]
+    part = train(TrainOptions(tmp_path / "c.safetensors", (table,), leave_out=("group 3",)))
+    assert "group 3" not in part.facts["groups"]
+    with pytest.raises(BadInput, match="no group 'nobody'"):
+        train(TrainOptions(tmp_path / "d.safetensors", (table,), leave_out=("nobody",)))
+    assert not (tmp_path / "d.safetensors").exists()
+
+
+def test_only_titles_that_neither_has_seen_are_judged_and_the_better_takes_over(
+    job: tuple[Path, dict[str, Any], list[Row]], quick: None, tmp_path: Path
+) -> None:
+    rows = groups_of(job[2])
+    for name, factor in (("right", 1.0), ("wrong", 20.0)):
+        learned = [
+            replace(row, bits=round(row.bits * factor))
+            for row in rows
+            if row.group in ("group 0", "group 1", "group 2")
+        ]
+        write_table(tmp_path / f"{name}.parquet", learned)
+        train(TrainOptions(tmp_path / f"{name}.safetensors", (tmp_path / f"{name}.parquet",)))
+    right, wrong = tmp_path / "right.safetensors", tmp_path / "wrong.safetensors"
+    to = tmp_path / "current.safetensors"
+    found = shadow(wrong, right, rows)
+    assert found.seen == 3
+    assert [one.title for one in found.titles] == ["3.mp4", "4.mp4", "5.mp4"]
+    assert not promote(right, wrong, rows, to).comparison.better
+    assert not to.exists()
+    assert promote(wrong, right, rows, to).comparison.better
+    assert to.read_bytes() == right.read_bytes()
+
+
+def test_the_commands_and_their_exit_status(
+    job: tuple[Path, dict[str, Any], list[Row]],
+    quick: None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    table, out = tmp_path / "table.parquet", tmp_path / "own.safetensors"
+    write_table(table, groups_of(job[2]))
+    assert main(["train", "--out", str(out), "--table", str(table), "--json"]) == 0
+    done = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (done["type"], done["result"]["model"]) == ("done", load_model(out).identity)
+    against = ["promote", str(out), "--over", str(out), "--table", str(table)]
+    assert main([*against, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["result"]["seen"] == GROUPS
+    assert main(against) == 1
+    assert "not better" in capsys.readouterr().out
+    for wrong in (["train"], ["train", "--out", str(out)], ["promote"], ["promote", str(out)]):
+        assert main(wrong) != 0
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_drift_is_a_warning_that_says_what_to_do(
+    job: tuple[Path, dict[str, Any], list[Row]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Three titles that take twice what was predicted, by a preset that was not learned."""
+    from cluster import labels
+
+    seen: list[events.Event] = []
+    monkeypatch.setattr(labels, "drift_under", _always(labels, job[0]))
+    source = make(SMALL, tmp_path / "title.mp4")
+    options = RunOptions(source, tmp_path / "out", preset="ultrafast", heights=(90,), store=job[0])
+    run_title(options, seen.append, InlineExecutor())
+    (warning,) = [e.message for e in seen if isinstance(e, events.Warned)]
+    assert warning.startswith("drift: 3 titles")
+    assert "train --from-store" in warning
+    assert "\n" not in warning
+
+
+def _always(labels: Any, place: Path) -> Callable[..., Any]:
+    """Drift as three titles like the job's own would be, were they as far off."""
+    (one,) = labels_in(Store(place))
+    assert one.miss is not None
+    far = replace(one.miss, surprise=(6.0, 1.0))
+    return lambda store, under: labels.drift([far] * 3)
