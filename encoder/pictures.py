@@ -28,7 +28,7 @@ def segment_picture(init: bytes, media: bytes, frame: int) -> Picture:
     """
     options = {**SOURCE_OPTIONS}
     try:
-        with av.open(io.BytesIO(init + media), options=options) as container:
+        with av.open(io.BytesIO(init + media), "r", options=options) as container:
             for number, decoded in enumerate(container.decode(video=0)):
                 if number == frame:
                     return np.asarray(decoded.to_ndarray(format="bgr24"), dtype=np.uint8)

@@ -6,14 +6,11 @@ CI, what is missing fails. ``make browsers`` installs them.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import os
 import queue
-import shutil
 import statistics
-import subprocess
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,23 +41,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[material.Servin
     folder = tmp_path_factory.mktemp("playback")
     clip = material.make_clip(folder / "clip.mp4")
     package = material.make_package(clip, folder / "package")
-    with sound(), material.serving(package, clip) as server:
+    with material.sound(), material.serving(package, clip) as server:
         yield server
-
-
-@contextlib.contextmanager
-def sound() -> Iterator[None]:
-    """A sound card that nobody hears: without one Firefox's audio clock stands still."""
-    if shutil.which("pulseaudio") is None:
-        yield
-        return
-    start = ["pulseaudio", "--start", "--exit-idle-time=-1", "--load=module-null-sink"]
-    running = subprocess.run(["pulseaudio", "--check"], capture_output=True).returncode == 0
-    if not running:
-        subprocess.run(start, capture_output=True, check=False)
-    yield
-    if not running:
-        subprocess.run(["pulseaudio", "--kill"], capture_output=True, check=False)
 
 
 _seen: dict[tuple[str, str], dict[str, Any]] = {}
