@@ -22,7 +22,7 @@ from tests import playback_material as material
 from tests.playback_material import COLOURS, FLASHES, FRAMES, PLAYERS, RATE, RUNGS, SHOTS
 
 SYNC_SECONDS = 0.020
-"""How far sound and picture may be apart, further than when the browser plays the source's file."""
+"""How far sound and picture may be apart."""
 FRAME = float(1 / RATE)
 LAGGING = {"chromium": 2, "firefox": 12}
 """Frames by which a canvas may show an older picture than the one announced, while it plays: on a
@@ -146,8 +146,8 @@ def test_the_rung_changes_at_every_shot_and_pixels_go_on(seen: dict[str, Any]) -
 def test_sound_and_picture_are_together(seen: dict[str, Any]) -> None:
     """A beep and the flash that it begins with, in the players' own time.
 
-    What lies between an audio element and Web Audio differs by browser, so the measure is how far
-    the package is from the source's own file in the same browser.
+    What lies between an audio element and Web Audio differs by browser (31 ms in Firefox, 2 in
+    Chromium), so a package may also be as far off as the source's own file is in that browser.
     """
     package, file = (offsets(seen[name]) for name in ("play", "file"))
     if package is None or file is None:
@@ -157,7 +157,8 @@ def test_sound_and_picture_are_together(seen: dict[str, Any]) -> None:
         warnings.warn(f"SYNC NOT PROVEN: {reason}", stacklevel=1)
         pytest.skip(f"SYNC NOT PROVEN: {reason}")
     assert len(package) == len(FLASHES)
-    assert abs(statistics.median(package) - statistics.median(file)) < SYNC_SECONDS
+    here, there = statistics.median(package), statistics.median(file)
+    assert min(abs(here), abs(here - there)) < SYNC_SECONDS
 
 
 def offsets(play: dict[str, Any]) -> list[float] | None:
