@@ -27,6 +27,9 @@ Point = tuple[int, int]
 """Number of a size, CRF column."""
 Planned = Mapping[tuple[int, int], Sequence[int]]
 """CRF columns that are to be delivered, by shot and number of size."""
+MOST_SHOTS = 64
+"""That a question looks at one by one: of more, what the title shares tells most, and evenly
+spread ones stand for the others."""
 MOST_PLANNED = 8
 """Shots whose planned points are looked at, those that would say most."""
 OUT_OF_QUESTION = 0.6
@@ -112,12 +115,14 @@ class _Difference:
         weights = np.where(corrected.measured[at][:, :, None], 0.0, told).reshape(-1, 4)
         posterior = corrected.posterior
         moved, own = np.zeros(posterior.title_covariance.shape[0]), 0.0
-        for shot in range(len(frames)):
+        some = sample(len(frames))
+        for shot in some:
             cells = _cells(corrected.prediction, zip(sizes, columns[shot].tolist(), strict=True))
             shared = posterior.shared(shot, cells)
             alone = posterior.own_covariance(shot, cells)
             moved += weights[shot] @ shared
             own += float(weights[shot] @ alone @ weights[shot])
+        moved, own = moved * len(frames) / len(some), own * len(frames) / len(some)
         variance = own + float(moved @ posterior.title_covariance @ moved)
         difference = np.diff(np.take_along_axis(worth, columns[:, :, None], axis=2)[..., 0])
         return cls(corrected, sizes, columns, float(difference.sum()), weights, moved, variance)
@@ -152,6 +157,11 @@ class _Difference:
         return tuple(found)
 
 
+def sample(shots: int) -> range:
+    """Numbers of at most :data:`MOST_SHOTS` shots, evenly spread."""
+    return range(0, shots, math.ceil(shots / MOST_SHOTS))
+
+
 def _cells(prediction: TitlePrediction, points: Iterable[Point]) -> Cells:
     """Rate and quality of points, in this order."""
     sizes, columns = (np.array(of, dtype=np.intp) for of in zip(*points, strict=True))
@@ -172,7 +182,9 @@ def _ask(number: int, rung: RungPlan, difference: _Difference, planned: Planned)
         removed = difference.removed(shot, points)
         return Probe(shot, points, _improvement(expected, deviation * math.sqrt(max(0, removed))))
 
-    shots = np.flatnonzero(difference.weights.any(axis=1)).tolist()
+    shots = [s for s in sample(len(difference.weights)) if difference.weights[s].any()]
+    if not shots:
+        return None
     direct = sorted((probe(s, difference.best(s)) for s in shots), key=lambda p: (-p.value, p.shot))
     at_hand = [(p.shot, difference.planned(p.shot, planned)) for p in direct[:MOST_PLANNED]]
     ready = [probe(shot, points) for shot, points in at_hand if points]

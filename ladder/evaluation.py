@@ -495,46 +495,49 @@ class Summary:
 
     search: str
     titles: int
+    """With a ladder."""
     failed: int
     """Titles without a ladder; they are in no mean."""
-    loss: float
-    worst_loss: float
+    loss: float | None
+    """Of titles that have one; None without any."""
+    worst_loss: float | None
     """Of a title."""
     worst_title: str
-    worst_rung: float
-    extra: float
-    encodes: float
-    delivered: float
-    saved: float
+    worst_rung: float | None
+    extra: float | None
+    encodes: float | None
+    delivered: float | None
+    saved: float | None
     cpu_saved: float | None
     cpu_ratio: float | None
     bd_percent: float | None
-    rounds: float
+    rounds: float | None
     off: Off | None
     """Of titles, not of segments."""
 
     @classmethod
     def of(cls, verdicts: Sequence[Verdict]) -> Summary:
         """Of the verdicts of one search, at least one."""
-        good = [v for v in verdicts if v.losses]
-        worst = max(good, key=lambda v: v.loss, default=None)
+        good = [v for v in verdicts if v.rungs]
+        lost = [v for v in good if v.losses]
+        worst = max(lost, key=lambda v: v.loss, default=None)
         offs = [v.off for v in good if v.off is not None]
         return cls(
             search=verdicts[0].search,
             titles=len(good),
             failed=len(verdicts) - len(good),
-            loss=_average(v.loss for v in good) or 0.0,
-            worst_loss=worst.loss if worst else 0.0,
+            loss=_average(v.loss for v in lost),
+            worst_loss=worst.loss if worst else None,
             worst_title=worst.title if worst else "",
-            worst_rung=max((v.worst for v in good), default=0.0),
-            extra=_average(v.extra for v in good) or 0.0,
-            encodes=_average(v.encodes for v in good) or 0.0,
-            delivered=_average(v.delivered for v in good) or 0.0,
-            saved=_average(v.saved for v in good) or 0.0,
+            worst_rung=max((v.worst for v in lost), default=None),
+            extra=_average(v.extra for v in good),
+            encodes=_average(v.encodes for v in good),
+            delivered=_average(v.delivered for v in good),
+            saved=_average(v.saved for v in good),
             cpu_saved=_average(v.cpu_saved for v in good),
             cpu_ratio=_average(v.cpu_ratio for v in good),
             bd_percent=_average(v.bd_percent for v in good),
-            rounds=_average(v.rounds for v in good) or 0.0,
+            rounds=_average(v.rounds for v in good),
             off=Off(
                 sum(one.segments for one in offs),
                 *(

@@ -62,6 +62,8 @@ class PredictSearch:
     """Of a settled rung that breaks a constraint once it is measured, at most."""
     move_rounds: int = 3
     """After all are settled, at most."""
+    _last: list[_Run] = field(default_factory=list, init=False, repr=False, compare=False)
+    """Where the last step stopped: the next one goes on there if it knows the same and more."""
 
     @property
     def name(self) -> str:
@@ -75,21 +77,13 @@ class PredictSearch:
 
     def step(self, known: Known) -> Step:
         """The rungs by and by, then what pays to move, then the ladder."""
-        run = _Run(self, known)
-        rounds = run.rounds()
-        while True:
-            try:
-                wanted = next(rounds)
-            except StopIteration as stop:
-                result: Done | InfeasibleResult = stop.value
-                return result
-            run.used |= wanted.keys()
-            missing = run.used - known.measurements.keys()
-            if missing:
-                return Measure(
-                    tuple(sorted(missing, key=request_order)),
-                    {request: wanted[request] for request in sorted(missing, key=request_order)},
-                )
+        run = self._last.pop() if self._last else None
+        if run is None or not run.goes_on(known):
+            run = _Run(self, known)
+        found = run.step(known)
+        if isinstance(found, Measure):
+            self._last.append(run)
+        return found
 
 
 @dataclass(slots=True)
@@ -102,12 +96,45 @@ class _State:
 
 @dataclass(slots=True)
 class _Run:
-    """One replay of the search, over what is known."""
+    """The search, as far as what is known goes."""
 
     search: PredictSearch
     known: Known
     used: set[Request] = field(default_factory=set)
     """What the search has asked for so far; nothing else is looked at."""
+    _rounds: Generator[Reasons, None, Done | InfeasibleResult] | None = None
+    _wanted: Reasons = field(default_factory=dict)
+
+    def goes_on(self, known: Known) -> bool:
+        """Whether ``known`` is what this run knew, and more."""
+        before = self.known
+        same = (known.title, known.profile, known.policy) == (
+            before.title,
+            before.profile,
+            before.policy,
+        )
+        return same and all(
+            known.measurements.get(request) == before.measurements[request]
+            for request in self.used & before.measurements.keys()
+        )
+
+    def step(self, known: Known) -> Step:
+        """Go on to where something is missing."""
+        self.known = known
+        if self._rounds is None:
+            self._rounds = self.rounds()
+        while True:
+            missing = sorted(self.used - known.measurements.keys(), key=request_order)
+            if missing:
+                return Measure(
+                    tuple(missing), {request: self._wanted[request] for request in missing}
+                )
+            try:
+                self._wanted = next(self._rounds)
+            except StopIteration as stop:
+                result: Done | InfeasibleResult = stop.value
+                return result
+            self.used |= self._wanted.keys()
 
     def first_plan(self) -> LadderPlan | InfeasibleResult:
         """The ladder on the prediction alone."""
@@ -122,7 +149,7 @@ class _Run:
                 state = self._state()
                 plan = solve(state.curves, self.known.profile, self.known.policy, settled)
                 if isinstance(plan, InfeasibleResult):
-                    doubted = self._doubted(state)
+                    doubted = self._doubted()
                     if not doubted:
                         return plan
                     yield doubted
@@ -158,7 +185,7 @@ class _Run:
             state.curves,
         )
 
-    def _doubted(self, state: _State) -> Reasons:
+    def _doubted(self) -> Reasons:
         """What to measure before a prediction that no ladder is possible is believed; nothing
         where it is sure, or where that is measured."""
         prediction, title = self.search.prediction, self.known.title

@@ -20,6 +20,7 @@ from ladder_synthetic import SHOTS, SIZES, measure, shape
 
 from encoder.media import OperatingPoint
 from ladder.constraints import CapSet, InfeasibleResult, leaky_bucket_caps, peak_rate_caps
+from ladder.cover import MOST_SHOTS, sample
 from ladder.curves import MeasuredPoints, Measurement
 from ladder.predict import PredictSearch
 from ladder.prediction import TitlePrediction
@@ -396,3 +397,30 @@ def test_a_title_of_many_shots() -> None:
     outcome = drive(search, known(title), measuring)
     check_ladder(outcome, title, load_profile())
     assert outcome.extra <= 0.25 * len(outcome.plan.points)
+
+
+def test_a_step_goes_on_where_the_last_one_stopped_and_says_what_a_new_search_says() -> None:
+    outcome = usual(1)
+    search = search_for(TITLE, 1)
+    start = known()
+    for _ in range(4):
+        step = search.step(start)
+        assert step == search_for(TITLE, 1).step(start)
+        if not isinstance(step, Measure):
+            break
+        found = {request: outcome.measurements[request] for request in step.requests}
+        start = dataclasses.replace(start, measurements={**start.measurements, **found})
+    # Another truth is another run, whatever was said before.
+    other = {
+        request: Measurement(made.bits * 2, made.quality)
+        for request, made in start.measurements.items()
+    }
+    changed = dataclasses.replace(start, measurements=other)
+    assert search.step(changed) == search_for(TITLE, 1).step(changed)
+
+
+def test_questions_of_a_long_title_look_at_shots_that_are_spread_over_it() -> None:
+    assert list(sample(5)) == [0, 1, 2, 3, 4]
+    some = list(sample(1500))
+    assert 32 <= len(some) <= MOST_SHOTS
+    assert some[-1] > 1400
