@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 SOURCE ?= out/demo-title.mp4
 DEMO_OUT ?= out/demo
 
-.PHONY: help setup demo test browsers playback lint types docs bench clean
+.PHONY: help setup demo test browsers playback lint types docs bench chaos load fuzz clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -66,6 +66,15 @@ docs: $(READY) ## regenerate the generated parts of docs/
 
 bench: $(READY) ## where the CPU goes, and how two workers compare with two ffmpegs
 	$(BIN)/python -m tests.bench
+
+chaos: $(READY) ## kill the service under 1,000 submissions from 50 clients
+	$(BIN)/python -m tests.chaos
+
+load: $(READY) ## reads under load from a library of 50,000 titles (9 GB in TMPDIR)
+	$(BIN)/python -m tests.load
+
+fuzz: $(READY) ## schemathesis against the service's OpenAPI document
+	$(BIN)/python -m tests.test_service_fuzz
 
 clean: ## remove what was made
 	rm -rf out $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

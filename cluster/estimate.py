@@ -8,14 +8,8 @@ from dataclasses import dataclass
 
 from cluster import events
 from cluster.executor import Executor, InlineExecutor
-from cluster.setup import (
-    RunOptions,
-    check_options,
-    default_store,
-    forbidden,
-    known_to_search,
-    set_up,
-)
+from cluster.options import RunOptions, check_options
+from cluster.setup import default_store, forbidden, known_to_search, set_up
 from cluster.stages import collect
 from cluster.store import Store
 from cluster.title import find_title, open_title

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -46,9 +46,6 @@ from ladder.prediction import CrfScale, TitlePrediction
 from ladder.profiles import Profile, Size, load_profile
 from ladder.rivals import BelieveSearch, ConstantCrfSearch, SampleSearch
 from ladder.search import ExhaustiveSearch
-
-if TYPE_CHECKING:
-    pass
 
 KINDS: Final = ("networks", "mean", "trees")
 PROXY: Final = "proxy"
@@ -168,7 +165,7 @@ def evaluate(
                     _place(
                         options,
                         f"{PROXY}.npz",
-                        of=sorted(folds[other, "networks"].name for other in wanted),
+                        folds=sorted(folds[other, "networks"].name for other in wanted),
                         group=group,
                     ),
                 )

@@ -19,6 +19,7 @@ from encoder.media import Shot
 from ladder.document import Cell, Document, Ladder, Measurements, Rung
 from ladder.hull import slopes, upper_hull
 from recommender.artwork.document import Artwork
+from recommender.prefetch import Prefetch
 
 _D = TypeVar("_D", bound=Document)
 
@@ -96,6 +97,15 @@ def read_artwork(directory: Path) -> Artwork:
         BadInput: as :func:`read_ladder`.
     """
     return _read(directory, "artwork.json", Artwork)
+
+
+def read_prefetch(directory: Path) -> Prefetch:
+    """``prefetch.json`` of a package.
+
+    Raises:
+        BadInput: as :func:`read_ladder`.
+    """
+    return _read(directory, "prefetch.json", Prefetch)
 
 
 def _read(directory: Path, name: str, kind: type[_D]) -> _D:

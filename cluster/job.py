@@ -33,16 +33,9 @@ from cluster.executor import DaskExecutor, Executor, InlineExecutor, Task
 from cluster.keys import canonical_json
 from cluster.labels import learn_from
 from cluster.measuring import Measurer, Request
+from cluster.options import RunOptions, check_options
 from cluster.publish import check_output, publishing
-from cluster.setup import (
-    RunOptions,
-    Setup,
-    check_options,
-    default_store,
-    forbidden,
-    known_to_search,
-    set_up,
-)
+from cluster.setup import Setup, default_store, forbidden, known_to_search, set_up
 from cluster.store import Store
 from cluster.title import find_title, open_title
 from encoder import ffmpeg
@@ -51,6 +44,7 @@ from ladder.document import Ladder, LockedCost, SearchFacts
 from ladder.drift import Miss
 from ladder.rungs import cost_of_locked
 from ladder.search import Done
+from recommender.prefetch import build_prefetch
 
 _T = TypeVar("_T")
 
@@ -230,6 +224,7 @@ def _deliver(
         (directory / "measurements.json").write_text(
             measurements(title, grid, setup, reasons).to_json()
         )
+        (directory / "prefetch.json").write_text(build_prefetch(ladder, written).to_json())
         run = _run_document(options, ladder, measurer, missed, verified.cpu_seconds, clock)
         (directory / "run.json").write_bytes(canonical_json(run) + b"\n")
     return RunResult(ladder=ladder, out=options.out, run=run)

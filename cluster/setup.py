@@ -1,4 +1,4 @@
-"""What is asked of a run, checked, and resolved against a title."""
+"""What is asked of a run, resolved against a title."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from cluster import events
 from cluster.executor import Executor
 from cluster.measuring import Request
+from cluster.options import RunOptions
 from cluster.predicting import packaged_weights, predict_title
 from cluster.stages import Measured
 from cluster.store import Store
@@ -29,36 +30,8 @@ STORE_VARIABLE = "SHOTLADDER_STORE"
 """Where the store is, unless a run says otherwise."""
 
 
-SEARCHES = ("predict", "sparse", "exhaustive")
-"""What ``--search`` takes."""
 SPARSE_EVERY = 3
 """CRFs of the grid that the sparse search measures: 14, 26, 38 and 46 for x264."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """What is asked of a run."""
-
-    source: Path
-    out: Path
-    search: str = "predict"
-    codec: str = "x264"
-    preset: str = "medium"
-    profile: str = "default"
-    heights: tuple[int, ...] | None = None
-    """Rung heights instead of the profile's."""
-    policy: Policy = "locked"
-    store: Path | None = None
-    workers: int | None = None
-    """Local workers; the machine's cores by default."""
-    scheduler: str | None = None
-    """Address of a running Dask scheduler instead of local workers."""
-    also: tuple[str, ...] = ()
-    """Quality models measured on delivered segments beside the title's own."""
-    face_model: Path | None = None
-    """YuNet model that finds faces in artwork; without one nobody looks for any."""
-    weights: Path | None = None
-    """Of the complexity model, instead of those that come with the product."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,27 +55,6 @@ def default_store() -> Path:
         return Path(set_by_user)
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "shotladder" / "store"
-
-
-def check_options(options: RunOptions) -> None:
-    """See that what is asked for exists, before any work is done for it.
-
-    Raises:
-        BadInput: something does not.
-    """
-    recipe(options.codec, options.preset)
-    load_profile(options.profile)
-    if options.search not in SEARCHES:
-        raise BadInput(f"no search {options.search!r}; choose one of {', '.join(SEARCHES)}")
-    if options.weights is not None and not options.weights.is_file():
-        raise BadInput(f"no weights at {options.weights}; `shotladder train` makes them")
-    if options.policy != "locked":
-        raise BadInput(
-            f"policy {options.policy!r} cannot be packaged yet; use 'locked' "
-            "(ladder.json says what that costs against 'mixed')"
-        )
-    for model in options.also:
-        models.check(model)
 
 
 def set_up(

@@ -24,6 +24,7 @@ from cluster import events
 from cluster.cli.app import app
 from ladder.document import Document, Ladder, Measurements
 from recommender.artwork.document import Artwork, SelectedArtwork
+from recommender.prefetch import Prefetch
 
 DOCS = Path(__file__).parent
 SCHEMAS: dict[str, type[Document]] = {
@@ -31,6 +32,7 @@ SCHEMAS: dict[str, type[Document]] = {
     "measurements": Measurements,
     "artwork": Artwork,
     "artwork-selection": SelectedArtwork,
+    "prefetch": Prefetch,
 }
 
 
@@ -48,7 +50,7 @@ def schema(model: type[Document]) -> str:
     made = model.model_json_schema(by_alias=True, mode="serialization")
     module = sys.modules[model.__module__]
     for name, part in {model.__name__: made, **made["$defs"]}.items():
-        said = _attribute_docstrings(getattr(module, name))
+        said = _document_docstrings(getattr(module, name))
         part["description"] = _flat(part["description"])
         part["required"] = list(part["properties"])  # what we write has every field
         for field, properties in part["properties"].items():
@@ -180,6 +182,12 @@ def _attribute_docstrings(kind: type) -> dict[str, str]:
             ):
                 found[name] = text
     return found
+
+
+def _document_docstrings(kind: type) -> dict[str, str]:
+    """As :func:`_attribute_docstrings`, those of the documents it extends included."""
+    bases = (base for base in reversed(kind.__mro__) if issubclass(base, Document))
+    return {name: text for base in bases for name, text in _attribute_docstrings(base).items()}
 
 
 def _flat(text: str) -> str:

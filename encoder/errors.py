@@ -5,14 +5,19 @@
     ShotladderError
      ├── BadInput               the user must change something; one line, no traceback
      │    ├── SourceUnusable    the source cannot be read, or not by us
-     │    └── OutputUnwritable  the place for results does not take them
+     │    ├── OutputUnwritable  the place for results does not take them
+     │    ├── NotThere          the service has no such job, title or file
+     │    └── Conflict          it cannot be done in the state that a job or title is in
      ├── ToolFailed             ffmpeg ended with an error; carries its own reproduction
      │    └── ToolTimedOut      ffmpeg passed its time limit and was killed
      ├── FrameMismatch          what was read is not the frames that were asked for
      ├── VerificationFailed     a package does not decode to what was measured
      ├── Infeasible             no ladder satisfies the constraints; says which and by how much
      ├── GateFailed             a comparison passed a limit that was set for it
-     └── StoreUnusable          the store cannot be read or written (disk full, no permission)
+     ├── StoreUnusable          the store cannot be read or written (disk full, no permission)
+     ├── ServiceUnusable        the service does not answer, or answers that it cannot now
+     │    └── Busy              it has as much to do as it takes
+     └── LeaseLost              a job is another runner's by now; nothing was written about it
 
 Errors cross process boundaries, so every class is built as ``cls(message, **context)`` and
 survives pickling (a test pickles them all). The message is one line: what was asked, what was
@@ -52,6 +57,14 @@ class OutputUnwritable(BadInput):
     """The output directory cannot take the package."""
 
 
+class NotThere(BadInput):
+    """There is no such job, title or file (any more). Context: ``reason``."""
+
+
+class Conflict(BadInput):
+    """It cannot be done in the state that things are in. Context: ``reason``."""
+
+
 class ToolFailed(ShotladderError):
     """ffmpeg failed. Context: ``command`` (shell-quoted), ``returncode``, ``stderr`` (tail)."""
 
@@ -78,3 +91,15 @@ class GateFailed(ShotladderError):
 
 class StoreUnusable(ShotladderError):
     """The artifact store cannot be read or written."""
+
+
+class ServiceUnusable(ShotladderError):
+    """The service does not answer, or says that it cannot do what it should."""
+
+
+class Busy(ServiceUnusable):
+    """The service has as much to do as it takes; later it may take more."""
+
+
+class LeaseLost(ShotladderError):
+    """A job is somebody else's by now, or cancelled; what was to be written was not."""

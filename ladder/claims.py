@@ -155,6 +155,22 @@ def viewers_claim(
     )
 
 
+def playing_shares(
+    rates: Sequence[float], median: float, *, sigma: float = SIGMA
+) -> tuple[float, ...]:
+    """Share of clients that play each rung by the viewers' model.
+
+    Args:
+        rates: bit/s of the rungs, ascending, shape (rungs,), at least one.
+        median: bit/s, of the clients' throughput.
+
+    Returns:
+        Shape (rungs,), sum 1. The lowest rung's includes those that cannot afford it.
+    """
+    below = [0.0, *(_below(rate / AFFORDABLE, median, sigma) for rate in rates[1:]), 1.0]
+    return tuple(high - low for low, high in itertools.pairwise(below))
+
+
 def _affordable(rungs: Sequence[RatePoint], threshold: float) -> Sequence[RatePoint]:
     """Rungs for clients just over ``threshold`` bit/s, by ascending rate; never none."""
     return [point for point in rungs if point.rate / AFFORDABLE <= threshold] or rungs[:1]

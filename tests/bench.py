@@ -26,7 +26,8 @@ import psutil
 from cluster.executor import DaskExecutor
 from cluster.keys import file_sha256
 from cluster.measuring import Measurer, Request
-from cluster.setup import RunOptions, known_to_search, set_up
+from cluster.options import RunOptions
+from cluster.setup import known_to_search, set_up
 from cluster.stages import ShotWork, encode_key
 from cluster.store import Store
 from cluster.title import Title, find_shots, open_title

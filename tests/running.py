@@ -13,7 +13,7 @@ import pytest
 
 from cluster.executor import InlineExecutor
 from cluster.job import RunResult, run_title
-from cluster.setup import RunOptions
+from cluster.options import RunOptions
 from cluster.store import Store
 from fixtures.clips import TINY
 from ladder import profiles

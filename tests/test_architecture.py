@@ -112,6 +112,8 @@ def test_product_code_does_not_know_its_tests() -> None:
         ("cluster", {"torch", "distributed"}),
         ("cluster.executor", {"torch", "dask", "distributed"}),
         ("cluster.progress", {"torch", "dask", "distributed"}),
+        ("cluster.service.client", {"torch", "dask", "distributed", "sqlalchemy", "fastapi", "av"}),
+        ("cluster.service.work", {"torch", "dask", "distributed", "sqlalchemy", "fastapi", "av"}),
     ],
 )
 def test_importing_a_package_loads_nothing_heavy(package: str, heavy: set[str]) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from docs import generate
+from recommender.prefetch import build_prefetch
 from tests.cli_material import hand_made, hand_made_measurements
+from tests.service_material import written_package
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -37,7 +39,12 @@ def test_every_command_and_option_is_documented() -> None:
 
 
 def test_schemas_describe_what_is_written() -> None:
-    for name, document in (("ladder", hand_made()), ("measurements", hand_made_measurements())):
+    prefetch = build_prefetch(*written_package("title"))
+    for name, document in (
+        ("ladder", hand_made()),
+        ("measurements", hand_made_measurements()),
+        ("prefetch", prefetch),
+    ):
         schema = json.loads((DOCS / "schemas" / f"{name}.json").read_text("utf-8"))
         check(json.loads(document.to_json()), schema, schema["$defs"])
 

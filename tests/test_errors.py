@@ -65,5 +65,7 @@ def test_a_users_mistake_is_told_from_a_failure() -> None:
         "BadInput",
         "SourceUnusable",
         "OutputUnwritable",
+        "NotThere",
+        "Conflict",
     }
     assert not issubclass(ToolFailed, BadInput)

@@ -307,6 +307,24 @@ def test_close_does_not_wait_for_busy_workers() -> None:
     assert all("resource_tracker" in " ".join(one.cmdline()) for one in tracker)
 
 
+def test_a_cluster_that_closes_slowly_is_killed_and_fails_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    executor = DaskExecutor(workers=1)
+    executor.start()
+    cluster = executor._cluster
+    workers = [psutil.Process(nanny.pid) for nanny in cluster.workers.values()]
+
+    def slow(timeout: float) -> None:
+        raise TimeoutError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cluster, "close", slow)
+        executor.close()
+    assert psutil.wait_procs(workers, timeout=20)[1] == []
+    cluster.close()
+
+
 def test_nothing_starts_before_the_first_task() -> None:
     before = psutil.Process().children(recursive=True)
     with DaskExecutor(workers=3) as executor:

@@ -23,8 +23,8 @@ from cluster.executor import InlineExecutor
 from cluster.inspect import read_artwork
 from cluster.job import RunResult, run_title
 from cluster.measuring import Measurer
+from cluster.options import RunOptions
 from cluster.publish import ENTRIES
-from cluster.setup import RunOptions
 from cluster.stages import collect
 from cluster.store import Store
 from cluster.title import Title, open_title
@@ -142,6 +142,7 @@ def test_what_a_package_holds(finished: Finished) -> None:
         "manifest.mpd",
         "ladder.json",
         "measurements.json",
+        "prefetch.json",
         "artwork.json",
         "artwork",
         "run.json",

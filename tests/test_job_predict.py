@@ -25,7 +25,8 @@ from cluster.estimate import plan_run
 from cluster.executor import InlineExecutor
 from cluster.job import MOST_REASONS, run_title
 from cluster.measuring import Measurer
-from cluster.setup import RunOptions, Setup, known_to_search, set_up
+from cluster.options import RunOptions
+from cluster.setup import Setup, known_to_search, set_up
 from cluster.store import Store
 from cluster.title import find_title, open_title
 from encoder import ffmpeg

@@ -15,7 +15,7 @@ from cluster.cli import main
 from cluster.executor import InlineExecutor
 from cluster.job import run_title
 from cluster.labels import drift_under, labels_in, rows_in
-from cluster.setup import RunOptions
+from cluster.options import RunOptions
 from cluster.store import Store
 from cluster.table import Row, write_table
 from cluster.train import TrainOptions, promote, shadow, train, training_rows

@@ -139,7 +139,8 @@ def test_the_rung_changes_at_every_shot_and_pixels_go_on(seen: dict[str, Any]) -
         heights.append(statistics.mode(inside))
     assert set(heights) == {height for _, height in RUNGS}
     changes = sum(a != b for a, b in itertools.pairwise(heights))
-    assert changes >= len(SHOTS) - 2, heights
+    # Players ask ahead: when one is told, the next segment may be on its way.
+    assert changes >= len(SHOTS) // 2, heights
 
 
 @played

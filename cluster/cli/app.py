@@ -15,6 +15,8 @@ from cluster.cli.artwork import artwork_app
 from cluster.cli.evaluate import evaluate
 from cluster.cli.options import Heights, Json, Scheduler, StorePath, Workers, heights_in
 from cluster.cli.output import announced, finish, say, show, write_lines
+from cluster.cli.prefetch import prefetch_app
+from cluster.cli.service import COMMANDS
 from cluster.cli.studies import diff, report, upgrade_report, what_if
 from cluster.cli.sweep import sweep
 from cluster.cli.train import promote, train
@@ -33,6 +35,7 @@ app = typer.Typer(
 )
 ladder_app = typer.Typer(name="ladder", help="Look at a finished ladder.")
 app.add_typer(ladder_app)
+app.add_typer(prefetch_app)
 
 Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="A video file.")]
 Directory = Annotated[
@@ -143,7 +146,7 @@ def run(
     if out is None and not plan:
         raise BadInput("run needs --out DIR, a new or empty directory for the package (or --plan)")
     from cluster import estimate, job
-    from cluster.setup import RunOptions
+    from cluster.options import RunOptions
 
     options = RunOptions(
         source=source,
@@ -451,6 +454,8 @@ app.add_typer(artwork_app)
 app.command()(train)
 app.command()(evaluate)
 app.command()(promote)
+for command in COMMANDS:
+    app.command()(command)
 ladder_app.command("diff")(diff)
 app.command()(upgrade_report)
 app.command()(what_if)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,9 @@ from ladder.document import Ladder, Quality, Rung
 if TYPE_CHECKING:
     from cluster.doctor import Finding
     from cluster.estimate import Estimate
+    from cluster.service.documents import Job
+    from recommender.caching import Planned
+    from recommender.prefetch import Prefetch
 
 
 def plain_table(*columns: tuple[str, str]) -> Table:
@@ -303,3 +307,115 @@ def findings_view(findings: Sequence[Finding]) -> list[RenderableType]:
             text.append(f"\n-> {finding.then}", style="dim")
         table.add_row(Text(mark, style=style), finding.topic, text)
     return [table]
+
+
+# -- prefetch ----------------------------------------------------------------------------------
+
+
+def prefetch_view(prefetch: Prefetch) -> list[RenderableType]:
+    """With which rung to start from which throughput on, and what its first seconds take."""
+    asked = sorted({start.seconds for start in prefetch.starts})
+    table = plain_table(
+        *(("from kbit/s", "r"), ("rung", "l"), ("quality", "r")),
+        *((f"{seconds} s", "r") for seconds in asked),
+    )
+    rungs = {rung.name: rung for rung in prefetch.rungs}
+    for entry in prefetch.startup:
+        rung = rungs[entry.rung]
+        sizes = {start.seconds: start for start in prefetch.starts if start.rung == entry.rung}
+        table.add_row(
+            f"{entry.throughput / 1000:.0f}",
+            rung.name,
+            f"{rung.quality:.1f}",
+            *(size(sizes[seconds].bytes) for seconds in asked),
+        )
+    covers = {start.seconds: start.covers_seconds for start in prefetch.starts}
+    plays = ", ".join(f"{seconds} s plays {covers[seconds]:.2f} s" for seconds in asked)
+    shots = len(prefetch.boundaries)
+    sound = "with sound" if prefetch.audio is not None else "without sound"
+    return [
+        Text(f"{prefetch.title}: {prefetch.seconds:.2f} s in {shots} shots, {sound}"),
+        Text(),
+        table,
+        Text(),
+        Text(
+            "Bytes of init segments, video and sound; segments are shots, so "
+            f"{plays}.\nquality: mean {prefetch.quality_model}, measured.",
+            style="dim",
+        ),
+    ]
+
+
+def cache_view(shown: Sequence[Planned], planned: Sequence[Planned]) -> list[RenderableType]:
+    """The first files of a cache plan."""
+    several = len({one.title for one in planned}) > 1
+    table = plain_table(
+        *((("title", "l"),) if several else ()),
+        *(("file", "l"), ("bytes", "r"), ("quality s/MB", "r"), ("in all", "r")),
+    )
+    for one in shown:
+        table.add_row(
+            *((one.title,) if several else ()),
+            *(one.uri, size(one.bytes), f"{1e6 * one.density:.4g}", size(one.total_bytes)),
+        )
+    total = planned[-1].total_bytes if planned else 0
+    words = f"{len(shown)} of {len(planned)} files, {size(total)} in all."
+    return [table, Text(words, style="dim")]
+
+
+# -- a service's jobs --------------------------------------------------------------------------
+
+
+def jobs_view(jobs: Sequence[Job]) -> list[RenderableType]:
+    """Jobs, one a line. On a narrow terminal titles are cut, not ids, which people copy."""
+    table = plain_table(("job", "l"), ("state", "l"), ("prio", "r"), ("stage", "l"), ("title", "l"))
+    for job in jobs:
+        progress = job.progress
+        stage = f"{progress.stage} {100 * progress.share:.0f} %" if progress else ""
+        if job.kind == "plan":
+            stage = f"plan {stage}".rstrip()
+        table.add_row(job.id, job.state, str(job.priority), stage, job.title)
+    for column in table.columns[:3]:
+        column.min_width = max((len(str(cell)) for cell in column.cells), default=0)
+    return [table]
+
+
+def job_view(job: Job) -> list[RenderableType]:
+    """All about a job that people ask."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    rows = {"job": job.id, "state": job.state, "title": job.title, "source": job.source}
+    if job.cancel_requested and job.state == "running":
+        rows["state"] = "running, about to be cancelled"
+    if job.progress is not None:
+        one = job.progress
+        rows["stage"] = (
+            f"{one.stage}: {one.done} of {one.total}, {100 * one.share:.0f} % of the work"
+        )
+    if job.deadline is not None:
+        rows["deadline"] = f"{job.deadline:%Y-%m-%d %H:%M} UTC{' (missed)' if job.late else ''}"
+    if job.started_at is not None:
+        ended = job.finished_at or datetime.now(UTC)
+        rows["time"] = duration((ended - job.started_at).total_seconds())
+    if job.attempts > 1:
+        rows["attempts"] = str(job.attempts)
+    if job.failure is not None:
+        rows["failure"] = job.failure.message
+    if job.result is not None and job.result.version is not None:
+        rows["version"] = f"{job.result.version}, package {job.result.package}"
+        if job.result.superseded:
+            rows["version"] += "; a later delivery was published first"
+        if job.result.merged_with:
+            rows["merged"] = f"same bytes as {job.result.merged_with}, which had made the package"
+    for name, text in rows.items():
+        table.add_row(name, text)
+    return [table]
+
+
+def plan_view(plan: Mapping[str, Any]) -> list[RenderableType]:
+    """An estimate that a service made."""
+    from cluster.estimate import Estimate
+
+    sizes = tuple((width, height) for width, height in plan["sizes"])
+    return estimate_view(Estimate(**{**plan, "sizes": sizes}))

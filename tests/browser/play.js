@@ -80,14 +80,14 @@ const players = {
     });
     if (rotate) player.on("fragmentLoadingCompleted", (event) => {
       if (event.mediaType !== "video" || !event.request || event.request.type !== "MediaSegment") return;
-      // A switch past the end leaves the stream open.
       if (event.request.startTime + event.request.duration > video.duration - 0.1) return;
-      note("dash.js " + event.request.index + " " + event.request.startTime + " " + event.request.duration + " rung " + next);
       next = (next + 1) % count;
       player.setRepresentationForTypeByIndex("video", next, false);
     });
+    // After forced changes of the rung it now and then tells of the end, and the element does not.
+    const over = new Promise((go) => player.on("playbackEnded", go));
     player.initialize(video, url + "manifest.mpd", false);
-    return { close: () => player.destroy() };
+    return { over, close: () => player.destroy() };
   },
   file() {
     video.src = "/source.mp4";
@@ -207,7 +207,9 @@ async function playthrough(name, rotate, facts, ear) {
   const pulse = setInterval(() => note(["at", video.currentTime, "ready", video.readyState, "paused", video.paused, "frames", found.frames.length, "buffered", ...Array.from({ length: video.buffered.length }, (_, i) => video.buffered.start(i) + "-" + video.buffered.end(i))].join(" ")), 5000);
   await video.play();
   note("playing");
-  await over;
+  over.catch(() => 0);
+  await Promise.race([over, ...(player.over ? [player.over] : [])]);
+  found.ended = video.ended;
   note("over");
   going = false;
   clearInterval(clock);

@@ -1,0 +1,74 @@
+"""Numbers for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from cluster.service.jobs import Jobs
+from cluster.service.library import Library
+
+_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0)
+
+
+class Metrics:
+    """The numbers of one service."""
+
+    def __init__(self, jobs: Jobs, library: Library) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call] # twice the lines, for nobody
+        self.registry = CollectorRegistry()
+        requests = Counter(
+            "shotladder_requests",
+            "HTTP requests, by what was asked for and the status answered.",
+            ("route", "status"),
+            registry=self.registry,
+        )
+        seconds = Histogram(
+            "shotladder_request_seconds",
+            "Time from a request to its answer handed to the network, by what was asked for.",
+            ("route",),
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self._requests = requests
+        self._seconds = seconds
+        self._bound: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+        self.registry.register(_Tables(jobs, library))
+
+    def observe(self, route: str, status: int, seconds: float) -> None:
+        """A request was answered."""
+        bound = self._bound.get((route, status))
+        if bound is None:
+            bound = self._requests.labels(route, str(status)), self._seconds.labels(route)
+            self._bound[route, status] = bound
+        bound[0].inc()
+        bound[1].observe(seconds)
+
+    def text(self) -> bytes:
+        """In Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+class _Tables(Collector):
+    """What the tables say when they are asked."""
+
+    def __init__(self, jobs: Jobs, library: Library) -> None:
+        self._jobs = jobs
+        self._library = library
+
+    def collect(self) -> Iterator[Metric]:
+        counts = self._jobs.counts()
+        jobs = GaugeMetricFamily("shotladder_jobs", "Jobs in each state.", labels=["state"])
+        for state in ("queued", "running", "succeeded", "failed", "cancelled"):
+            jobs.add_metric([state], counts.get(state, 0))
+        yield jobs
+        yield GaugeMetricFamily("shotladder_titles", "Published titles.", value=len(self._library))

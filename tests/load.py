@@ -1,0 +1,330 @@
+"""Reads under load: an open loop on loopback against a service with a large library.
+
+``python -m tests.load [--titles N] [--films N] [--rate R] [--seconds S]`` prints a table. Requests
+are sent when their time has come, whether or not earlier ones were answered, over as many
+connections as that takes, and a request's time begins when it should have been sent. The mix is
+80 % artwork lists (30 kB, half of the requests take gzip), 15 % ``prefetch/start`` and 5 %
+conditional requests answered 304, over titles drawn at random; whole manifests come after it, at
+a rate of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import random
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import psutil
+import uvloop
+
+from cluster.service.bundle import forms_of, list_name, write_bundle
+from cluster.service.database import Database
+from recommender.prefetch import build_prefetch
+from tests.service_material import ServiceProcess, written_artwork, written_package
+
+VARIANTS = 32
+"""Different bundles of short titles; each title has a file of its own all the same."""
+SHORT_SHOTS, FILM_SHOTS = 30, 1800
+RUNGS = 7
+POOL = 38
+"""Stills of a title of 30 shots."""
+ASPECT, DIVERSE, STILLS = "16:9", True, 28
+"""What a reader asks for: 30 kB."""
+
+
+def build_library(data: Path, titles: int, films: int) -> list[str]:
+    """Publish ``titles`` titles, ``films`` of them of film length, without running jobs."""
+    Database(data / "service.db").close()
+    templates = [_template(data, f"short-{n}", SHORT_SHOTS) for n in range(min(VARIANTS, titles))]
+    films_of = [_template(data, f"film-{n}", FILM_SHOTS) for n in range(min(2, films))]
+    names, now = [], time.time()
+    rows = []
+    for number in range(titles):
+        film = number < films
+        template = films_of[number % len(films_of)] if film else templates[number % len(templates)]
+        package = hashlib.sha256(f"package {number}".encode()).hexdigest()[:32]
+        target = data / "bundles" / package[:2] / f"{package}.bundle"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(template, target)
+        names.append(f"title-{number:06d}")
+        rows.append((names[-1], package))
+    with sqlite3.connect(data / "service.db") as tables:
+        tables.executemany(
+            "insert into titles (name, version, package, updated, documents)"
+            f" values (?, 1, ?, {now}, 'prefetch,artwork')",
+            rows,
+        )
+        tables.executemany(
+            "insert into versions (title, version, package, content_sha256, published, removed)"
+            f" values (?, 1, ?, '', {now}, 0)",
+            rows,
+        )
+        tables.execute(
+            "insert into changes (kind, title, version, package, at) values ('published',?,1,?,?)",
+            (*rows[0], now),
+        )
+    return names
+
+
+def _template(data: Path, seed: str, shots: int) -> Path:
+    with tempfile.TemporaryDirectory() as folder:
+        there = Path(folder)
+        ladder, written = written_package(seed, shots=shots, rungs=RUNGS, sizes=200_000)
+        (there / "ladder.json").write_text(ladder.to_json())
+        prefetch = build_prefetch(ladder, written)
+        (there / "prefetch.json").write_text(prefetch.to_json())
+        pool = written_artwork(seed, ladder, stills=POOL)
+        (there / "artwork.json").write_text(pool.to_json())
+        forms, _ = forms_of(there, "0" * 32, f"/v1/packages/{'0' * 32}/")
+    path = data / "templates" / seed
+    # What nobody reads here would be most of the library's size.
+    read = (list_name(ASPECT, DIVERSE), "prefetch", "start/")
+    forms = {name: body for name, body in forms.items() if name.startswith(read)}
+    write_bundle(path, forms, [entry.throughput for entry in prefetch.startup])
+    return path
+
+
+@dataclass(slots=True)
+class Result:
+    """Of one kind of request."""
+
+    seconds: list[float] = field(default_factory=list)
+    errors: int = 0
+    bytes: int = 0
+
+
+class _Connection(asyncio.Protocol):
+    """Keep-alive HTTP/1.1, one request at a time; as little work as can be."""
+
+    def __init__(self, idle: deque[_Connection]) -> None:
+        self._idle = idle
+        self._buffer = bytearray()
+        self._wanted = -1
+        self._done: Callable[[int, int], None] | None = None
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def ask(self, request: bytes, done: Callable[[int, int], None]) -> None:
+        assert self.transport is not None
+        self._done = done
+        self.transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if self._wanted < 0:
+            end = self._buffer.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            head = bytes(self._buffer[:end]).lower()
+            at = head.find(b"content-length: ")
+            length = int(head[at + 16 :].split(b"\r", 1)[0]) if at >= 0 else 0
+            self._wanted = end + 4 + length
+        if len(self._buffer) >= self._wanted:
+            status, size = int(self._buffer[9:12]), self._wanted
+            done, self._done = self._done, None
+            self._buffer.clear()
+            self._wanted = -1
+            self._idle.append(self)
+            if done is not None:
+                done(status, size)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._done is not None:
+            self._done(0, 0)
+        if self in self._idle:
+            self._idle.remove(self)
+
+
+async def drive(
+    port: int, rate: float, seconds: float, draw: Callable[[], tuple[str, bytes, int]]
+) -> tuple[dict[str, Result], float]:
+    """Send ``rate`` requests a second for ``seconds``.
+
+    ``draw`` gives a request's kind, its bytes and the status that is right.
+
+    Returns:
+        Results by kind, and how late the generator itself was at most, in seconds.
+    """
+    loop = asyncio.get_running_loop()
+    idle: deque[_Connection] = deque()
+    results: dict[str, Result] = {}
+    pending, late, opened = 0, 0.0, 0
+    finished = asyncio.Event()
+
+    async def connect() -> _Connection:
+        _, protocol = await loop.create_connection(lambda: _Connection(idle), "127.0.0.1", port)
+        return protocol
+
+    for one in await asyncio.gather(*(connect() for _ in range(32))):
+        idle.append(one)
+    clock = time.perf_counter  # uvloop's own counts milliseconds
+    began = clock() + 0.1
+    for number in range(int(rate * seconds)):
+        due = began + number / rate
+        if (wait := due - clock()) > 0:
+            await asyncio.sleep(wait)
+        else:
+            await asyncio.sleep(0)
+        late = max(late, clock() - due)
+        kind, request, right = draw()
+        result = results.setdefault(kind, Result())
+
+        def done(
+            status: int, size: int, due: float = due, right: int = right, result: Result = result
+        ) -> None:
+            nonlocal pending
+            result.seconds.append(clock() - due)
+            result.errors += status != right
+            result.bytes += size
+            pending -= 1
+            if not pending:
+                finished.set()
+
+        pending += 1
+        finished.clear()
+        if not idle:
+            opened += 1
+            idle.append(await connect())
+        idle.popleft().ask(request, done)
+    if pending:
+        await asyncio.wait_for(finished.wait(), 30)
+    return results, late
+
+
+def _list_path(name: str) -> str:
+    return f"/v1/titles/{name}/artwork?aspect={ASPECT}&k={STILLS}&diverse={str(DIVERSE).lower()}"
+
+
+def mixed(port: int, names: list[str], seed: int) -> Callable[[], tuple[str, bytes, int]]:
+    """The mix of a home page. Entity tags for the 304s are asked for first."""
+    import httpx
+
+    choose = random.Random(seed)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        known = [
+            (name, client.get(_list_path(name)).headers["etag"])
+            for name in choose.sample(names, min(200, len(names)))
+        ]
+
+    def draw() -> tuple[str, bytes, int]:
+        lot = choose.random()
+        name = choose.choice(names)
+        if lot < 0.80:
+            packed = choose.random() < 0.5
+            coding = "Accept-Encoding: gzip\r\n" if packed else ""
+            kind = "artwork, gzip" if packed else "artwork"
+            return kind, _request(_list_path(name), coding), 200
+        if lot < 0.95:
+            kbps = choose.choice((400, 900, 2500, 6000, 20000))
+            path = f"/v1/titles/{name}/prefetch/start?seconds=4&kbps={kbps}"
+            return "prefetch/start", _request(path), 200
+        name, etag = choose.choice(known)
+        return "304", _request(_list_path(name), f"If-None-Match: {etag}\r\n"), 304
+
+    return draw
+
+
+def manifests(names: list[str], seed: int) -> Callable[[], tuple[str, bytes, int]]:
+    """Whole manifests, gzip taken."""
+    choose = random.Random(seed)
+
+    def draw() -> tuple[str, bytes, int]:
+        name = choose.choice(names)
+        return "manifest", _request(f"/v1/titles/{name}/prefetch", "Accept-Encoding: gzip\r\n"), 200
+
+    return draw
+
+
+def _request(path: str, more: str = "") -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{more}\r\n".encode()
+
+
+def measure(
+    running: ServiceProcess,
+    rate: float,
+    seconds: float,
+    draw: Callable[[], tuple[str, bytes, int]],
+) -> dict[str, float]:
+    """One run, printed as a table; the numbers of all kinds together."""
+    assert running.process is not None
+    port = int(running.url.rpartition(":")[2])
+    process = psutil.Process(running.process.pid)
+    before, own = process.cpu_times(), time.process_time()
+    results, late = uvloop.run(drive(port, rate, seconds, draw))
+    after, own = process.cpu_times(), time.process_time() - own
+    every = [second for result in results.values() for second in result.seconds]
+    cpu = (after.user + after.system - before.user - before.system) / len(every)
+    errors = sum(result.errors for result in results.values())
+    together = Result(every, errors, sum(result.bytes for result in results.values()))
+    rows = [*sorted(results.items()), ("all", together)]
+    print(f"{'kind':16} {'requests':>8} {'errors':>6} {'kB each':>8} {'p50 ms':>7} {'p90':>7} "
+          f"{'p99':>7} {'p99.9':>7} {'max':>7}")  # fmt: skip
+    for kind, result in rows:
+        ranked = sorted(result.seconds)
+        at = [1000 * ranked[min(int(q * len(ranked)), len(ranked) - 1)]
+              for q in (0.5, 0.9, 0.99, 0.999, 1)]  # fmt: skip
+        each = result.bytes / len(ranked) / 1000
+        print(f"{kind:16} {len(ranked):8} {result.errors:6} {each:8.1f} "
+              + " ".join(f"{value:7.2f}" for value in at))  # fmt: skip
+    print(f"{rate:g} requests/s for {seconds:g} s: the service took {1e6 * cpu:.0f} us of CPU, "
+          f"{100 * cpu * rate:.0f} % of a core")  # fmt: skip
+    print(f"the generator took {1e6 * own / len(every):.0f} us a request and was at most "
+          f"{1000 * late:.1f} ms late")  # fmt: skip
+    ranked = sorted(every)
+    return {
+        "requests": len(every),
+        "errors": errors,
+        "p99": ranked[int(0.99 * len(ranked))],
+        "cpu": cpu,
+    }
+
+
+def main() -> None:
+    options = argparse.ArgumentParser()
+    options.add_argument("--titles", type=int, default=50_000)
+    options.add_argument("--films", type=int, default=100)
+    options.add_argument("--rate", type=float, default=500)
+    options.add_argument("--seconds", type=float, default=30)
+    options.add_argument("--keep", type=Path, help="folder to keep the library in")
+    asked = options.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = asked.keep or Path(temporary)
+        folder.mkdir(exist_ok=True)
+        running = ServiceProcess(folder, slots=0)
+        names = [f"title-{number:06d}" for number in range(asked.titles)]
+        if not (folder / "data" / "service.db").exists():
+            began = time.monotonic()
+            build_library(folder / "data", asked.titles, asked.films)
+            print(f"{asked.titles} titles, {asked.films} films of {FILM_SHOTS} shots, made in "
+                  f"{time.monotonic() - began:.0f} s")  # fmt: skip
+        began = time.monotonic()
+        running.start()
+        try:
+            print(f"service started in {time.monotonic() - began:.1f} s")
+            port = int(running.url.rpartition(":")[2])
+            assert running.process is not None
+            memory = psutil.Process(running.process.pid).memory_info().rss
+            print(f"memory {memory / 1e6:.0f} MB\n")
+            measure(running, asked.rate, asked.seconds, mixed(port, names, 1))
+            print("\nwhole manifests, titles of 30 shots")
+            measure(running, asked.rate / 5, asked.seconds / 3, manifests(names[asked.films :], 2))
+            print(f"\nwhole manifests, films of {FILM_SHOTS} shots")
+            measure(running, asked.rate / 25, asked.seconds / 3, manifests(names[: asked.films], 3))
+        finally:
+            running.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,365 @@
+"""For the tests of the service: packages made by hand, a stub in place of the main job, and the
+service in a process of its own that can be killed.
+
+``python -m tests.service_material DATA SOURCES [SLOTS [GRACE_SECONDS]]`` serves with the stub.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cluster import events
+from cluster.service.documents import ASPECTS
+from cluster.service.work import Work, perform
+from encoder.errors import ToolFailed
+from encoder.package.layout import WrittenPackage, WrittenSegment, WrittenTrack
+from ladder.document import Ladder, Quality, Rung, SearchFacts, Segment, TitleFacts
+from recommender.prefetch import build_prefetch
+
+if TYPE_CHECKING:
+    from cluster.service.client import Client
+    from recommender.artwork.document import Artwork
+
+# Imports that take long stand where they are used: job processes load this module too.
+MODEL = "vmaf_v1.0.16_3d0h"
+COMMAND = ("-c", "import sys; from cluster.cli import main; sys.exit(main())")
+ROOT = Path(__file__).parent.parent
+SECRET = b"0123456789abcdef-secret"
+
+
+def written_package(
+    seed: str,
+    *,
+    shots: int = 3,
+    rungs: int = 2,
+    sound: bool = True,
+    sizes: int = 64,
+    folder: Path | None = None,
+) -> tuple[Ladder, WrittenPackage]:
+    """A ladder and its package, as the main job would have written it; its media are noise of
+    about ``sizes`` bytes, in ``folder`` where one is given.
+
+    Shots last 2, 3, 4, 2, 3, 4... s at 24 fps. Everything follows from ``seed``.
+    """
+    rate = Fraction(24)
+    ends = [0]
+    for number in range(shots):
+        ends.append(ends[-1] + 24 * (2 + number % 3))
+
+    def put(uri: str, size: int) -> tuple[int, str]:
+        digest = hashlib.sha256(f"{seed} {uri}".encode()).digest()
+        if folder is None:
+            return size, digest.hex()
+        content = (digest * (size // 32 + 1))[:size]
+        (folder / uri).parent.mkdir(parents=True, exist_ok=True)
+        (folder / uri).write_bytes(content)
+        return size, hashlib.sha256(content).hexdigest()
+
+    def track(name: str, directory: str, scale: int) -> WrittenTrack:
+        init_size, init_sha = put(f"{directory}/init.mp4", 40)
+        segments = []
+        for number in range(shots):
+            uri = f"{directory}/{number:05d}.m4s"
+            size, sha = put(uri, sizes * scale + number % 7)
+            start, end = ends[number] / rate, ends[number + 1] / rate
+            segments.append(WrittenSegment(uri, start, end - start, size, sha))
+        codecs = "mp4a.40.2" if name == "audio" else "avc1.64001e"
+        return WrittenTrack(
+            name, directory, codecs, 24, f"{directory}/init.mp4", init_size, init_sha,
+            tuple(segments), width=320 * scale, height=180 * scale,
+        )  # fmt: skip
+
+    video = tuple(
+        track(f"v{n}-{180 * n}p", f"video/v{n}-{180 * n}p", n) for n in range(1, rungs + 1)
+    )
+    written = WrittenPackage(rate, 4, video, track("audio", "audio", 1) if sound else None)
+    quality = {n: 90 - 30 / n for n in range(1, rungs + 1)}
+    ladder = Ladder(
+        title=TitleFacts(
+            id=hashlib.sha256(seed.encode()).hexdigest()[:16],
+            source="clip.mp4",
+            sha256=hashlib.sha256(seed.encode()).hexdigest(),
+            width=640, height=360, frame_rate="24/1", frames=ends[-1], source_bitrate=3_000_000,
+            audio=sound,
+        ),
+        policy="locked", profile="default", codec="x264", recipe="x264-medium", tool="stub",
+        quality_model=MODEL,
+        search=SearchFacts(mode="exhaustive", encodes=9, delivered_encodes=9, grid_encodes=9),
+        locked_cost=None, constraints=[],
+        rungs=[
+            Rung(
+                name=one.name, codec="x264", codecs=one.codecs, width=one.width, height=one.height,
+                bitrate=round(one.average_bitrate), peak_bitrate=round(one.peak_bitrate(4)),
+                slope=None, predicted_quality=None, init_uri=one.init_uri,
+                quality={MODEL: Quality(mean=quality[n], harmonic_mean=1, p5=1, p1=1, min=1)},
+                segments=[
+                    Segment(
+                        shot=k, start_frame=ends[k], end_frame=ends[k + 1], width=one.width,
+                        height=one.height, crf=23, bytes=made.size, uri=made.uri,
+                        sha256=made.sha256, quality={MODEL: quality[n]},
+                    )
+                    for k, made in enumerate(one.segments)
+                ],
+            )
+            for n, one in enumerate(video, 1)
+        ],
+    )  # fmt: skip
+    return ladder, written
+
+
+def written_artwork(
+    seed: str, ladder: Ladder, *, stills: int = 6, folder: Path | None = None
+) -> Artwork:
+    """A pool of ``stills`` made up; its pictures are noise, in ``folder`` where one is given.
+
+    Everything follows from ``seed``. Quality is in no order, and clusters repeat.
+    """
+    from recommender.artwork.document import Artwork, pool_id
+
+    draw = random.Random(seed)
+
+    def rendition(identity: str, aspect: str, width: int, suffix: str) -> dict[str, Any]:
+        uri = f"artwork/{identity}/{aspect.replace(':', 'x')}-{width}.{suffix}"
+        content = draw.randbytes(48)
+        if folder is not None:
+            (folder / uri).parent.mkdir(parents=True, exist_ok=True)
+            (folder / uri).write_bytes(content)
+        return {
+            "format": {"webp": "webp", "jpg": "jpeg"}[suffix],
+            "width": width, "height": width // 2, "bytes": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(), "uri": uri,
+        }  # fmt: skip
+
+    def crop(identity: str, aspect: str) -> dict[str, Any]:
+        return {
+            "aspect": aspect,
+            "area": {"x": 0, "y": 0, "width": 640, "height": 320},
+            "focal_point": {"x": round(draw.random(), 3), "y": round(draw.random(), 3)},
+            "renditions": [
+                rendition(identity, aspect, width, suffix)
+                for width in (600, 240) for suffix in ("webp", "jpg")
+            ],
+        }  # fmt: skip
+
+    def candidate(rank: int) -> dict[str, Any]:
+        identity, frame = draw.randbytes(8).hex(), draw.randrange(ladder.title.frames)
+        return {
+            "id": identity, "action_id": identity, "rank": rank, "frame": frame,
+            "time_seconds": frame / 24, "shot": 0, "cluster": rank % 4,
+            "quality": round(draw.random(), 4), "flags": [],
+            "focal_point": {"x": 0.5, "y": 0.5}, "title_side": "left",
+            "crops": [crop(identity, aspect) for aspect in ASPECTS],
+            "metrics": {"sharpness": {"raw": draw.random(), "percentile": 0.5}},
+            "colours": [{"hex": "#204060", "share": 0.5}, {"hex": "#c0a080", "share": 0.2}],
+            "perceptual_hash": draw.randbytes(8).hex(),
+            "embedding": [round(draw.gauss(0, 0.2), 4) for _ in range(32)],
+            "faces": None, "spoiler_zone": False, "maturity": None, "rights": None,
+        }  # fmt: skip
+
+    title = ladder.title
+    document = Artwork.model_validate(
+        {
+            "pool": "",
+            "title": title.model_dump(
+                include={"id", "source", "sha256", "width", "height", "frame_rate", "frames"}
+            ),
+            "embedding_model": "made-up/1", "face_model": None,
+            "picture": {"x": 0, "y": 0, "width": 640, "height": 360},
+            "selection": {"stills": 90, "quota": 0.15, "filters": [], "clusters": 4,
+                          "uncovered_clusters": []},
+            "candidates": [candidate(rank) for rank in range(stills)],
+            "actions_uri": "artwork/actions.parquet",
+            "scrub": {"uri": "artwork/scrub.vtt", "sheets": [], "step_seconds": 2, "width": 160,
+                      "height": 90},
+            "replaces": None,
+        }
+    )  # fmt: skip
+    return document.model_copy(update={"pool": pool_id(document.candidates)})
+
+
+def write_package(
+    folder: Path, seed: str, *, artwork: str | None = None, before: Artwork | None = None,
+    **more: Any,
+) -> None:  # fmt: skip
+    """A finished package in ``folder``, but for its playlists; ``artwork`` is its pool's seed."""
+    folder.mkdir(parents=True)
+    ladder, written = written_package(seed, folder=folder, **more)
+    (folder / "ladder.json").write_text(ladder.to_json())
+    (folder / "prefetch.json").write_text(build_prefetch(ladder, written).to_json())
+    (folder / "master.m3u8").write_text("#EXTM3U\n")
+    (folder / "run.json").write_text('{"source": "/secret/place"}\n')
+    if artwork is not None:
+        pool = written_artwork(artwork, ladder, folder=folder)
+        if before is not None:
+            from recommender.artwork.lineage import follow
+
+            pool = follow(pool, before)
+        (folder / "artwork.json").write_text(pool.to_json())
+        (folder / "artwork" / "scrub.vtt").write_text("WEBVTT\n")
+
+
+def perform_stub(work: Work, source: Path, store: Path, report: events.Report) -> Mapping[str, Any]:
+    """In place of the main job: does what the source says, in JSON. A video is for the real one.
+
+    ``seconds`` it takes; ``fail`` is an error's message; ``die`` so many times, leaving a mark.
+    Every start is a line in ``ledger`` beside the stores.
+    """
+    with (work.stores.parent / "ledger").open("a") as ledger:
+        ledger.write(f"{source.name}\n")
+    if source.suffix == ".mp4":
+        return perform(work, source, store, report)
+    asked = json.loads(source.read_text())
+    store.mkdir(parents=True, exist_ok=True)
+    (store / "made").write_text("something that was made of the source")
+    marks = len(list(store.glob("died-*")))
+    if marks < asked.get("die", 0):
+        (store / f"died-{marks}").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    report(events.StagePlanned("encode 1", 10, unit="encodes"))
+    for step in range(10):
+        time.sleep(asked.get("seconds", 0.0) / 10)
+        report(events.StageProgress("encode 1", step + 1, 10))
+    if "fail" in asked:
+        raise ToolFailed(asked["fail"], returncode=1)
+    before = None
+    if work.out.exists():  # as the main job sees what it replaces
+        from cluster.inspect import read_artwork
+
+        before = read_artwork(work.out)
+        shutil.rmtree(work.out)
+    if work.kind == "plan":
+        return {"plan": {"frames": 1}}
+    write_package(work.out, source.read_text(), artwork=asked.get("artwork"), before=before)
+    return {"run": {"encoded_now": 1}}
+
+
+class ServiceProcess:
+    """The service, in a process group of its own."""
+
+    def __init__(
+        self, folder: Path, *, stub: bool = True, slots: int = 2, grace: float = 3600, **more: Any
+    ) -> None:
+        self.data = folder / "data"
+        self.sources = folder / "sources"
+        self.sources.mkdir(exist_ok=True)
+        self.token = ""
+        self.url = ""
+        self.process: subprocess.Popen[str] | None = None
+        self._port = 0
+        self._log = folder / "log"
+        self._stub = stub
+        self._slots, self._grace, self._more = slots, grace, more
+
+    def start(self) -> None:
+        line: tuple[object, ...]
+        if self._stub:
+            line = ("-m", "tests.service_material", self.data, self.sources, self._port,
+                    self._slots, self._grace, json.dumps(self._more))  # fmt: skip
+        else:
+            line = (*COMMAND, "serve", "--data", self.data, "--sources", self.sources,
+                    "--port", self._port, "--workers", 1, "--jobs", self._slots)  # fmt: skip
+        with self._log.open("a") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, *map(str, line)],
+                stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT, start_new_session=True,
+            )  # fmt: skip
+        assert self.process.stdout is not None
+        self.url = self.process.stdout.readline().strip()
+        assert self.url.startswith("http"), self._log.read_text()[-3000:]
+        self._port = int(self.url.rpartition(":")[2])
+        self.token = (self.data / "tokens").read_text().split()[1]
+
+    def kill(self) -> None:
+        """As `kill -9` of the service alone: its job processes have to notice."""
+        assert self.process is not None
+        self.process.kill()
+        self._gone()
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.terminate()
+        status = self.process.wait(30)
+        self._gone()
+        return status
+
+    def _gone(self) -> None:
+        assert self.process is not None
+        self.process.wait(30)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+    def client(self, **more: Any) -> Client:
+        from cluster.service.client import Client
+
+        return Client(self.url, self.token, **more)
+
+    def source(self, name: str, **asked: Any) -> Path:
+        """A source for the stub."""
+        path = self.sources / name
+        path.write_text(json.dumps({"name": name, **asked}))
+        return path
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def ledger(self) -> list[str]:
+        """Names of sources whose job was begun, one for every time."""
+        path = self.data / "ledger"
+        return path.read_text().split() if path.exists() else []
+
+
+@contextmanager
+def service(folder: Path, **more: Any) -> Iterator[ServiceProcess]:
+    """A service that runs while the block does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    running = ServiceProcess(folder, **more)
+    running.start()
+    try:
+        yield running
+    finally:
+        if running.process is not None and running.process.poll() is None:
+            running.stop()
+
+
+def main() -> None:
+    from cluster.service.logs import log_as_json
+    from cluster.service.serving import ServiceOptions, serve
+
+    data, sources, port, slots, grace, more = sys.argv[1:]
+    asked = json.loads(more)
+    log_as_json()
+    secret = Path(data).parent / "secret"
+    secret.write_bytes(SECRET)
+    serve(
+        ServiceOptions(
+            data=Path(data),
+            roots=(Path(sources),),
+            source_urls=tuple(asked.get("source_urls", ())),
+            port=int(port),
+            slots=int(slots),
+            grace_seconds=float(grace),
+            webhook_hosts=tuple(asked.get("webhook_hosts", ())),
+            webhook_private=True,
+            webhook_secret=secret,
+            read_tokens=Path(asked["read_tokens"]) if "read_tokens" in asked else None,
+            performing=perform_stub,
+        ),
+        lambda url, tokens: print(url, flush=True),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""Published titles on disk: versions, grace, shared bytes, takedowns, under a clock of our own."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.service.database import Database
+from cluster.service.documents import Submission
+from cluster.service.jobs import Jobs
+from cluster.service.library import Library
+from cluster.service.sources import Found
+from encoder.errors import NotThere
+from tests.service_material import write_package
+
+GRACE = 100.0
+
+
+class Shelf:
+    """Jobs and a library, without processes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now = 1_000_000.0
+        self.database = Database(folder / "service.db")
+        self.jobs = Jobs(self.database, clock=lambda: self.now)
+        self.library = Library(self.database, folder, grace_seconds=GRACE, clock=lambda: self.now)
+        self.folder = folder
+        self._count = 0
+
+    def begin(self, title: str, seed: str) -> tuple[str, object]:
+        self._count += 1
+        found = Found(f"file:///m/{seed}", 1, str(self._count))
+        self.jobs.submit(Submission(source="/m", external_id=title), found, "ann")
+        job = self.jobs.claim("me")
+        assert job is not None
+        return seed, job
+
+    def finish(self, begun: tuple[str, object], **more: Any) -> str:
+        seed, job = begun
+        sha = hashlib.sha256(seed.encode()).hexdigest()
+        self.jobs.learn_content(job, sha)  # type: ignore[arg-type]
+        (self.folder / "stores" / sha).mkdir(exist_ok=True)
+        out = self.folder / "work" / "out"
+        shutil.rmtree(out, ignore_errors=True)
+        write_package(out, seed, **more)
+        with self.library.files.locked():
+            package, documents = self.library.files.admit(out)
+            self.jobs.succeed(
+                job,  # type: ignore[arg-type]
+                lambda session, row: self.library.publish(session, row, package, documents),
+            )
+        self.library.refresh()
+        return package
+
+    def publish(self, title: str, seed: str, **more: Any) -> str:
+        return self.finish(self.begin(title, seed), **more)
+
+    def files(self) -> set[str]:
+        return {
+            str(path.relative_to(self.folder))
+            for name in ("packages", "bundles", "media", "stores")
+            for path in (self.folder / name).rglob("*")
+            if path.is_file() or path.parent.name == "stores"
+        }
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    return Shelf(tmp_path)
+
+
+def test_files_of_a_replaced_version_go_after_the_grace_period(shelf: Shelf) -> None:
+    old = shelf.publish("film", "one")
+    before = shelf.files()
+    shelf.now += 10
+    new = shelf.publish("film", "two")
+    assert shelf.library.sweep() == 0
+    assert before < shelf.files()
+    shelf.now += GRACE - 1
+    assert shelf.library.sweep() == 0
+    shelf.now += 2
+    assert shelf.library.sweep() == 1
+    assert shelf.library.sweep() == 0
+    assert not any(old in name for name in shelf.files())
+    assert not before & shelf.files()
+    assert any(new in name for name in shelf.files())
+    assert shelf.library.was_published(old)
+    current = shelf.library.current("film")
+    assert current is not None
+    assert (current.version, current.package) == (2, new)
+
+
+def test_bytes_that_two_titles_share_stay_for_the_other(shelf: Shelf) -> None:
+    package = shelf.publish("one", "same")
+    assert shelf.publish("two", "same") == package
+    before = shelf.files()
+    shelf.library.withdraw("one", "ann", shelf.jobs)
+    assert shelf.files() == before
+    assert shelf.library.current("two") is not None
+    shelf.library.withdraw("two", "ann", shelf.jobs)
+    assert shelf.files() == set()
+
+
+def test_a_segment_that_two_packages_share_is_one_file(shelf: Shelf) -> None:
+    """Another artwork makes another package of the same media."""
+    one = shelf.publish("one", "same", artwork="one")
+    two = shelf.publish("two", "same", artwork="two")
+    assert one != two
+    segment = "video/v1-180p/00000.m4s"
+    first, second = (shelf.library.files.folder(package) / segment for package in (one, two))
+    assert first.samefile(second)
+    digest = hashlib.sha256(first.read_bytes()).hexdigest()
+    shelf.library.withdraw("one", "ann", shelf.jobs)
+    assert not first.exists()
+    path = shelf.library.files.media(digest)
+    assert path is not None
+    assert path.read_bytes() == second.read_bytes()
+    shelf.library.withdraw("two", "ann", shelf.jobs)
+    assert shelf.library.files.media(digest) is None
+
+
+def test_an_older_delivery_that_ends_later_never_becomes_current(shelf: Shelf) -> None:
+    older, newer = shelf.begin("film", "older"), shelf.begin("film", "newer")
+    package = shelf.finish(newer)
+    shelf.finish(older)
+    current = shelf.library.current("film")
+    assert current is not None
+    assert current.package == package
+    assert [change.kind for change in shelf.library.changes(0, 9).changes] == ["published"]
+    versions = shelf.library.title("film").versions
+    assert [(version.version, version.retired_at is None) for version in versions] == [
+        (2, False), (1, True)
+    ]  # fmt: skip
+
+
+def test_the_same_package_again_is_the_same_version(shelf: Shelf) -> None:
+    assert shelf.publish("film", "one") == shelf.publish("film", "one")
+    assert len(shelf.library.title("film").versions) == 1
+    assert len(shelf.library.changes(0, 9).changes) == 1
+
+
+def test_another_process_sees_what_is_published_and_withdrawn(shelf: Shelf) -> None:
+    other = Library(shelf.database, shelf.folder, grace_seconds=GRACE)
+    package = shelf.publish("film", "one")
+    assert other.current("film") is None
+    other.refresh()
+    current = other.current("film")
+    assert current is not None
+    assert other.files.bundles.get(package).form("ladder") is not None
+    assert other.files.bundles.get(package).form("report") is None
+    shelf.library.withdraw("film", "ann", shelf.jobs)
+    other.refresh()
+    current = other.current("film")
+    assert current is not None
+    assert current.version is None
+    with pytest.raises(NotThere, match="withdrawn"):
+        other.title("film")
+    with pytest.raises(NotThere, match="no title"):
+        other.title("nobody")
+
+
+def test_a_takedown_that_was_cut_off_is_finished_by_the_next_sweep(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf.publish("film", "one")
+
+    def killed() -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shelf.library, "sweep", killed)
+        with pytest.raises(KeyboardInterrupt):
+            shelf.library.withdraw("film", "ann", shelf.jobs)
+    again = Library(shelf.database, shelf.folder, grace_seconds=GRACE, clock=lambda: shelf.now)
+    assert again.sweep() == 1
+    assert shelf.files() == set()
+
+
+def test_a_package_that_was_never_published_is_dropped(shelf: Shelf) -> None:
+    kept = shelf.publish("kept", "kept")
+    before = shelf.files()
+    out = shelf.folder / "work" / "out"
+    write_package(out, "one")
+    package, _ = shelf.library.files.admit(out)
+    assert before < shelf.files()
+    assert shelf.library.drop_unpublished([kept]) == 0
+    assert shelf.library.drop_unpublished() == 1
+    assert not shelf.library.files.folder(package).exists()
+    assert shelf.files() == before
+
+
+def test_a_package_without_its_row_is_taken_in_again(shelf: Shelf) -> None:
+    """Killed between the files and the transaction: the next attempt makes the same package."""
+    begun = shelf.begin("film", "one")
+    out = shelf.folder / "work" / "out"
+    write_package(out, "one")
+    package, _ = shelf.library.files.admit(out)
+    shelf.library.files.bundles.path(package).unlink()
+    assert shelf.finish(begun) == package
+    assert shelf.library.files.bundles.get(package).form("start/4/0") is not None
