@@ -10,7 +10,7 @@ DEMO_OUT ?= out/demo
 FUZZ ?= 2000
 SEED ?= 1
 
-.PHONY: help setup demo test lint types docs bench chaos load fuzz fuzz-sources fuzz-service matrix clean
+.PHONY: help setup demo test browsers playback lint types docs bench chaos load fuzz fuzz-sources fuzz-service matrix clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -39,7 +39,24 @@ endif
 	@echo "package: $(DEMO_OUT)/master.m3u8 and $(DEMO_OUT)/manifest.mpd"
 
 test: $(READY) ## the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(TEST_OPTIONS)
+
+browsers: tests/browser/node_modules/.ready ## browsers from Debian and players from npm, for the playback tests
+
+tests/browser/node_modules/.ready: tests/browser/package-lock.json browser-packages.txt
+	@command -v dpkg >/dev/null || { echo "browsers are installed with apt on Debian only"; exit 1; }; \
+	missing=""; for p in $$(cat browser-packages.txt); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+	  echo "installing system packages:$$missing"; \
+	  sudo=""; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	  $$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi
+	command -v npm >/dev/null || { apt-get install -y -qq --no-install-recommends npm >/dev/null; }
+	npm ci --prefix tests/browser --no-audit --no-fund --ignore-scripts --silent
+	@touch $@
+
+playback: $(READY) browsers ## play a package in Chromium and Firefox with three players
+	SHOTLADDER_BROWSERS=1 $(BIN)/python -m pytest -n 0 -m browser
 
 lint: $(READY) ## style, imports, types
 	$(BIN)/ruff check .

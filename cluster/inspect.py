@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
@@ -57,6 +57,7 @@ class Series:
     """By ascending rate where ``joined``."""
     joined: bool
     """Drawn as a line through the points, not as marks."""
+    basis: Literal["measured", "predicted"] = "measured"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,8 @@ class Plot:
     quality_model: str
     series: tuple[Series, ...]
     """None is empty; what the rungs chose is the last."""
+    predictor: str | None = None
+    """Identity of the complexity model's weights, where a series is predicted."""
 
 
 def read_ladder(directory: Path) -> Ladder:
@@ -192,11 +195,30 @@ def title_plot(ladder: Ladder, measurements: Measurements) -> Plot:
     rungs = tuple(
         RateQuality(rung.bitrate, rung.quality[ladder.quality_model].mean) for rung in ladder.rungs
     )
+    expected = tuple(
+        RateQuality(rate, rung.predicted_quality)
+        for rung, rate in zip(ladder.rungs, _expected_rates(ladder, measurements), strict=True)
+        if rung.predicted_quality is not None and rate is not None
+    )
+    series.append(Series("rungs as predicted", expected, joined=False, basis="predicted"))
     return Plot(
         f"{ladder.title.source}: title hulls of each size, and the rungs",
         ladder.quality_model,
         (*(one for one in series if one.points), Series("rungs", rungs, joined=False)),
+        measurements.weights,
     )
+
+
+def _expected_rates(ladder: Ladder, measurements: Measurements) -> list[float | None]:
+    """bit/s that each rung's encodes were predicted to take; None where one was not."""
+    cells = {(c.shot, c.width, c.height, c.crf): c.predicted_bytes for c in measurements.cells}
+    seconds = float(ladder.title.frames / frame_rate(ladder))
+    rates: list[float | None] = []
+    for rung in ladder.rungs:
+        sizes = [cells.get((s.shot, s.width, s.height, s.crf)) for s in rung.segments]
+        known = [num_bytes for num_bytes in sizes if num_bytes is not None]
+        rates.append(8 * sum(known) / seconds if len(known) == len(sizes) else None)
+    return rates
 
 
 def shot_plot(ladder: Ladder, measurements: Measurements, shot: int) -> Plot:
@@ -225,6 +247,21 @@ def shot_plot(ladder: Ladder, measurements: Measurements, shot: int) -> Plot:
         hull = [cells[i] for i in upper_hull([c.bytes for c in cells], [c.quality for c in cells])]
         points = [point(c.bytes, c.quality) for c in hull]
         series.append(Series(f"{label}hull", tuple(points), joined=True))
+    chosen_points = {
+        (segment.width, segment.height, segment.crf)
+        for rung in ladder.rungs
+        for segment in rung.segments
+        if segment.shot == shot
+    }
+    expected = tuple(
+        point(cell.predicted_bytes, cell.predicted_quality)
+        for cell in of_shot
+        if (cell.width, cell.height, cell.crf) in chosen_points
+        and cell.predicted_bytes is not None
+        and cell.predicted_quality is not None
+    )
+    if expected:
+        series.append(Series("chosen, as predicted", expected, joined=False, basis="predicted"))
     chosen = tuple(
         point(segment.bytes, segment.quality[ladder.quality_model])
         for rung in ladder.rungs
@@ -235,6 +272,7 @@ def shot_plot(ladder: Ladder, measurements: Measurements, shot: int) -> Plot:
         f"{ladder.title.source}: shot {shot}, frames {row.start_frame} to {row.end_frame}",
         ladder.quality_model,
         (*series, Series("chosen by the rungs", chosen, joined=False)),
+        measurements.weights,
     )
 
 

@@ -35,6 +35,7 @@ ENTRIES = frozenset(
         "artwork.json",
         "artwork",
         "report.html",
+        "comparison.json",
     }
 )
 """What a package's folder may hold. Replacing a package removes it, so anything else is somebody's

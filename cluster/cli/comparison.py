@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cluster.cli.output import Line
 from cluster.cli.views import kbits, plain_table
 from cluster.compare import ComparedRung, Comparison
+from cluster.compared import save_comparison
+from cluster.events import Report, Warned
+from cluster.inspect import read_ladder
 from ladder.bdrate import BdRate, NoOverlap
 from ladder.claims import AFFORDABLE, TOLERANCE, Claims
 
@@ -129,6 +134,13 @@ def comparison_lines(comparison: Comparison) -> Iterator[tuple[str, dict[str, An
                 ],
             },
         )
+
+
+def keep(directory: Path, comparison: Comparison, lines: Sequence[Line], report: Report) -> None:
+    """Write ``comparison.json`` into the package, or warn that it does not take it."""
+    claims = [fields for kind, fields in lines if kind == "claims"]
+    if not save_comparison(directory, comparison, claims, read_ladder(directory).title.id):
+        report(Warned(f"{directory} cannot be written: the comparison is shown but not kept"))
 
 
 def _bd_fields(claim: BdRate | NoOverlap | None) -> dict[str, Any] | None:
