@@ -7,7 +7,10 @@ READY := $(VENV)/.ready
 SOURCE ?= out/demo-title.mp4
 DEMO_OUT ?= out/demo
 
-.PHONY: help setup demo test lint types docs bench chaos simulate load fuzz clean
+FUZZ ?= 2000
+SEED ?= 1
+
+.PHONY: help setup demo test browsers playback lint types docs bench chaos simulate load fuzz fuzz-sources fuzz-service matrix clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -36,7 +39,24 @@ endif
 	@echo "package: $(DEMO_OUT)/master.m3u8 and $(DEMO_OUT)/manifest.mpd"
 
 test: $(READY) ## the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(TEST_OPTIONS)
+
+browsers: tests/browser/node_modules/.ready ## browsers from Debian and players from npm, for the playback tests
+
+tests/browser/node_modules/.ready: tests/browser/package-lock.json browser-packages.txt
+	@command -v dpkg >/dev/null || { echo "browsers are installed with apt on Debian only"; exit 1; }; \
+	missing=""; for p in $$(cat browser-packages.txt); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+	  echo "installing system packages:$$missing"; \
+	  sudo=""; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	  $$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi
+	command -v npm >/dev/null || { apt-get install -y -qq --no-install-recommends npm >/dev/null; }
+	npm ci --prefix tests/browser --no-audit --no-fund --ignore-scripts --silent
+	@touch $@
+
+playback: $(READY) browsers ## play a package in Chromium and Firefox with three players
+	SHOTLADDER_BROWSERS=1 $(BIN)/python -m pytest -n 0 -m browser
 
 lint: $(READY) ## style, imports, types
 	$(BIN)/ruff check .
@@ -50,6 +70,12 @@ docs: $(READY) ## regenerate the generated parts of docs/
 bench: $(READY) ## where the CPU goes, and how two workers compare with two ffmpegs
 	$(BIN)/python -m tests.bench
 
+fuzz-sources: $(READY) ## damaged and hostile sources; FUZZ=2000 SEED=1, what fails is kept in out/fuzz
+	$(BIN)/python -m tests.fuzz $(FUZZ) $(SEED)
+
+matrix: $(READY) ## every kind of source with every codec, each to a verified package
+	$(BIN)/python -m tests.matrix
+
 chaos: $(READY) ## 200 rounds of random faults on a cluster; the service killed under 1,000 submissions
 	$(BIN)/python -m tests.cluster_chaos
 	$(BIN)/python -m tests.chaos
@@ -60,8 +86,10 @@ simulate: $(READY) ## a catalogue of 10, 100 and 1,000 titles with stages that o
 load: $(READY) ## reads under load from a library of 50,000 titles (9 GB in TMPDIR)
 	$(BIN)/python -m tests.load
 
-fuzz: $(READY) ## schemathesis against the service's OpenAPI document
+fuzz-service: $(READY) ## schemathesis against the service's OpenAPI document
 	$(BIN)/python -m tests.test_service_fuzz
+
+fuzz: fuzz-sources fuzz-service ## both
 
 clean: ## remove what was made
 	rm -rf out $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

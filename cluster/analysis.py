@@ -25,7 +25,7 @@ def shots_of_source(path: Path, store: Path | str | None, report: events.Report)
         reference = source.reference
         stage = events.StagePlanned("shots", total=reference.frames, unit="frames")
         report(stage)
-        found = find_shots(source, str(kept.root))
+        found = find_shots(source, kept.place)
         report(events.StageProgress("shots", done=stage.total, total=stage.total))
     return ListedShots(path.name, reference.frame_rate, found)
 

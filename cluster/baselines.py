@@ -126,7 +126,9 @@ def _encode(store: Store, work: RungWork) -> Record:
 
 def _score(store: Store, work: RungWork, record: Record, wanted: tuple[str, ...]) -> None:
     reference, rung = work.title.reference, work.rung
-    encode = Distorted(store.path(record.blobs["rung"]), rung.width, rung.height)
+    encode = Distorted(
+        store.path(record.blobs["rung"]), rung.width, rung.height, by_name(rung.recipe).bit_depth
+    )
     with store.scratch() as scratch:
         (scores,), cpu_seconds = measure.measure(
             reference, 0, reference.frames, [encode], wanted, scratch

@@ -26,8 +26,8 @@ from encoder.baseline import FixedRung
 from encoder.errors import BadInput, FrameMismatch, ShotladderError
 from encoder.media import OperatingPoint, Shot
 from ladder.baselines import fixed_rungs, per_title_crf_rungs
-from ladder.bdrate import RatePoint
-from ladder.claims import Claims, state_claims
+from ladder.bdrate import BdRate, RatePoint
+from ladder.claims import Claims, bd_claim, state_claims
 from ladder.curves import MeasuredCurve, Measurement
 from ladder.document import Ladder, Measurements, Quality
 from ladder.profiles import Size
@@ -47,6 +47,8 @@ class CompareOptions:
     store: Path | str | None = None
     workers: int | None = None
     scheduler: str | None = None
+    others: tuple[Path, ...] = ()
+    """Packages of the same title, for instance with other codecs, to be compared with this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,18 @@ class ComparedRung:
     """Bit/s."""
     quality: Mapping[str, Quality]
     """By model."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodecComparison:
+    """One codec's whole ladder against another's, on the same title and measured rungs."""
+
+    anchor: str
+    """Recipe."""
+    test: str
+    """Recipe."""
+    percent: float | None
+    """BD-rate; negative: the test needs fewer bits. None: no common range of quality."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +93,10 @@ class Comparison:
     """In words: what keeps a baseline from being the best of its kind, so that a claim against it
     may say too much for ours. The fixed ladder is never bounded."""
 
+    codecs: tuple[CodecComparison, ...] = ()
+    """By the ladder's own quality model: of a ladder of several codecs each against the first,
+    and of other packages that were named."""
+
     @property
     def exhaustive(self) -> bool:
         """Whether the ladder is itself what the exhaustive search reaches: the limit."""
@@ -96,6 +114,7 @@ def compare_ladder(
     """
     ladder = read_ladder(options.directory)
     known = read_measurements(options.directory)
+    codecs = compare_codecs(ladder, [(other, read_ladder(other)) for other in options.others])
     path = options.source or source_of(options.directory)
     models = (ladder.quality_model, *(m for m in PUBLISHED if m != ladder.quality_model))
     with (
@@ -126,7 +145,9 @@ def compare_ladder(
             curves = _curves(ladder, known)
             per_title = [
                 OperatingPoint(ladder.recipe, rung.size.width, rung.size.height, rung.crf)
-                for rung in per_title_crf_rungs(curves, [rung.bitrate for rung in ladder.rungs])
+                for rung in per_title_crf_rungs(
+                    curves, [rung.bitrate for rung in ladder.rungs if rung.codec == ladder.codec]
+                )
             ]
             measured = _measure([*fixed, *per_title], title, models, store, running, report)
         finally:
@@ -149,7 +170,42 @@ def compare_ladder(
         },
         search=ladder.search.mode,
         bounds=_bounds(ladder, known, curves),
+        codecs=codecs,
     )
+
+
+def compare_codecs(
+    ladder: Ladder, others: Sequence[tuple[Path, Ladder]]
+) -> tuple[CodecComparison, ...]:
+    """BD-rate of each other codec's ladder, by the quality model of ``ladder``. Reads no media.
+
+    Raises:
+        BadInput: another package is of another title, or was measured by another model.
+    """
+    model = ladder.quality_model
+    found = [
+        CodecComparison(ladder.recipe, one.recipe, one.bd_rate_percent[model])
+        for one in ladder.codecs[1:]
+    ]
+    anchor = _rungs_of(ladder, model)
+    for path, other in others:
+        if other.title.sha256 != ladder.title.sha256 or other.title.frames != ladder.title.frames:
+            raise BadInput(f"{path} is a package of {other.title.source}, another title")
+        if any(model not in rung.quality for rung in other.rungs):
+            raise BadInput(f"{path} was not measured by {model}; run it again with --also {model}")
+        claim = bd_claim(anchor, _rungs_of(other, model))
+        percent = claim.percent if isinstance(claim, BdRate) else None
+        found.append(CodecComparison(ladder.recipe, other.recipe, percent))
+    return tuple(found)
+
+
+def _rungs_of(ladder: Ladder, model: str) -> list[RatePoint]:
+    """Rungs of a ladder's first codec."""
+    return [
+        RatePoint(rung.bitrate, rung.quality[model].mean)
+        for rung in ladder.rungs
+        if rung.codec == ladder.codec
+    ]
 
 
 def source_of(directory: Path) -> Path:
@@ -167,13 +223,18 @@ def source_of(directory: Path) -> Path:
 
 
 def _ours(ladder: Ladder, measurer: Measurer) -> list[ComparedRung]:
+    # The baselines are made with the first codec, and are compared with what is made with it.
+    own = [rung for rung in ladder.rungs if rung.codec == ladder.codec]
     rungs: list[list[Request]] = [
-        [(s.shot, OperatingPoint(ladder.recipe, s.width, s.height, s.crf)) for s in rung.segments]
-        for rung in ladder.rungs
+        [
+            (s.shot, OperatingPoint(rung.recipe or ladder.recipe, s.width, s.height, s.crf))
+            for s in rung.segments
+        ]
+        for rung in own
     ]
     measurer.measure(sorted({request for rung in rungs for request in rung}), "ours")
     compared = []
-    for rung, requests in zip(ladder.rungs, rungs, strict=True):
+    for rung, requests in zip(own, rungs, strict=True):
         encodes = [measurer.encode(request) for request in requests]
         if [made.num_bytes for made in encodes] != [segment.bytes for segment in rung.segments]:
             raise FrameMismatch(
@@ -201,6 +262,8 @@ def _curves(ladder: Ladder, known: Measurements) -> TitleCurves:
     """The curves through what was measured, at the sizes where every shot was."""
     cells: dict[Size, dict[int, dict[float, Measurement]]] = {}
     for cell in known.cells:
+        if cell.recipe not in (None, ladder.recipe):
+            continue
         by_shot = cells.setdefault(Size(cell.width, cell.height), {})
         by_shot.setdefault(cell.shot, {})[cell.crf] = Measurement(8 * cell.bytes, cell.quality)
     shots = tuple(Shot(row.start_frame, row.end_frame, tuple(row.cuts)) for row in known.shots)
@@ -223,7 +286,8 @@ def _bounds(ladder: Ladder, known: Measurements, curves: TitleCurves) -> tuple[s
     search = ladder.search
     if search.mode == "exhaustive":
         return ()
-    every = {Size(cell.width, cell.height) for cell in known.cells}
+    own = [cell for cell in known.cells if cell.recipe in (None, ladder.recipe)]
+    every = {Size(cell.width, cell.height) for cell in own}
     spans: dict[Size, tuple[float, float]] = {}
     for size, of_shots in curves.curves.items():
         ends = [[point.crf for point in curve.points()] for curve in of_shots]

@@ -17,8 +17,11 @@ from encoder import ffmpeg
 from encoder.errors import ToolFailed, VerificationFailed
 from encoder.media import Shot
 from encoder.package import audio, layout
+from encoder.package import subtitles as vtt
 from encoder.package.verify import ExpectedSegment, VerifyReport, verify_package
 from encoder.package.write import write_package
+from encoder.probe import AudioStream
+from encoder.recipes import Recipe, by_name
 from ladder.document import Cell, Measurements, Quality, Rung, Segment, ShotRow
 from ladder.prediction import TitlePrediction
 from vmaf.pool import pool
@@ -32,36 +35,54 @@ class ChosenRung:
     """A rung of the plan: one measured encode per shot."""
 
     name: str
+    recipe: Recipe
     slope: float | None
     predicted_quality: float | None
     encodes: tuple[MeasuredEncode, ...]
 
 
-def rung_names(heights: Sequence[int]) -> list[str]:
-    """``v1-234p`` and so on, from the lowest rate: unique, and readable in a player's menu."""
-    return [f"v{number}-{height}p" for number, height in enumerate(heights, 1)]
+def rung_names(heights: Sequence[int], codec: str | None = None) -> list[str]:
+    """``v1-234p`` and so on, from the lowest rate: unique, and readable in a player's menu.
+
+    Beside rungs of other codecs the codec comes first, ``x264-v1-234p``.
+    """
+    prefix = f"{codec}-" if codec else ""
+    return [f"{prefix}v{number}-{height}p" for number, height in enumerate(heights, 1)]
 
 
-def sound(title: Title, store: Store) -> layout.AudioTrack | None:
-    """The title's sound, encoded once and cut at its shots; None where there is none.
+def sounds(title: Title, store: Store) -> tuple[layout.AudioTrack, ...]:
+    """The title's sound, each track encoded once and cut at the title's shots.
+
+    The first audible stream of the source is what plays by default. Every stream becomes stereo;
+    one of six channels or more is also kept as 5.1.
 
     Raises:
-        ToolFailed: the sound cannot be decoded.
+        ToolFailed: a stream cannot be decoded.
     """
+    streams = title.reference.info.audio
+    wanted = [(stream, False) for stream in streams]
+    wanted += [(s, True) for s in streams if s.channels >= audio.SURROUND_CHANNELS]
+    made = [_sound(title, store, stream, surround) for stream, surround in wanted]
+    return tuple(track for track in made if track is not None)
+
+
+def _sound(
+    title: Title, store: Store, stream: AudioStream, surround: bool
+) -> layout.AudioTrack | None:
+    """One track; None where there is nothing to hear."""
     reference = title.reference
-    streams = reference.info.audio
-    if not streams:
-        return None
+    bit_rate = audio.SURROUND_BIT_RATE if surround else audio.BIT_RATE
     identity = key(
         "audio",
         audio.STAGE_VERSION,
         source=title.source.sha256,
-        stream=streams[0].index,
+        stream=stream.index,
         start=reference.index.start_seconds,
         duration=reference.timeline.duration_seconds,
-        channels=streams[0].channels,
-        bit_rate=audio.BIT_RATE,
+        channels=stream.channels,
+        bit_rate=bit_rate,
         tool=ffmpeg.version(),
+        **({"surround": True} if surround else {}),
     )
     with store.claim(identity):
         record = store.get(identity)
@@ -70,11 +91,13 @@ def sound(title: Title, store: Store) -> layout.AudioTrack | None:
             with store.scratch() as scratch:
                 made = audio.encode_audio(
                     Path(reference.path),
-                    streams[0].index,
+                    stream.index,
                     scratch / "audio.mp4",
                     first_video_pts=reference.index.start_seconds,
                     duration=reference.timeline.duration_seconds,
-                    channels=streams[0].channels,
+                    channels=stream.channels,
+                    bit_rate=bit_rate,
+                    surround=surround,
                 )
                 blobs = {"audio": store.put_blob(made, move=True)} if made else {}
             record = store.publish(
@@ -88,28 +111,80 @@ def sound(title: Title, store: Store) -> layout.AudioTrack | None:
             )
     if not record.value["audible"]:
         return None
-    ends = [shot.end / reference.frame_rate for shot in title.shots]
     return audio.segment_audio(
-        store.path(record.blobs["audio"]).read_bytes(), ends, streams[0].language
+        store.path(record.blobs["audio"]).read_bytes(), _shot_ends(title), stream.language
     )
+
+
+def _shot_ends(title: Title) -> list[Fraction]:
+    return [shot.end / title.reference.frame_rate for shot in title.shots]
+
+
+def subtitles(title: Title, store: Store) -> tuple[layout.SubtitleTrack, ...]:
+    """The title's subtitles that are text, as WebVTT on its timeline.
+
+    Raises:
+        ToolFailed: a stream cannot be read.
+    """
+    reference = title.reference
+    tracks = []
+    for stream in reference.info.subtitles:
+        if not stream.text:
+            continue
+        identity = key(
+            "subtitles",
+            vtt.STAGE_VERSION,
+            source=title.source.sha256,
+            stream=stream.index,
+            tool=ffmpeg.version(),
+        )
+        with store.claim(identity):
+            record = store.get(identity)
+            if record is None:
+                before = ffmpeg.children_cpu_seconds()
+                text = vtt.extract(Path(reference.path), stream.index)
+                record = store.publish(
+                    identity,
+                    value={"text": text},
+                    cpu_seconds={"other": ffmpeg.children_cpu_seconds() - before},
+                    stage="subtitles",
+                    version=vtt.STAGE_VERSION,
+                )
+        found = vtt.cues(
+            record.value["text"],
+            reference.index.start_seconds,
+            reference.timeline.duration_seconds,
+        )
+        tracks.append(
+            vtt.subtitle_track(
+                found,
+                _shot_ends(title),
+                language=audio.known_language(stream.language),
+                forced=stream.forced,
+                hearing_impaired=stream.hearing_impaired,
+            )
+        )
+    return tuple(tracks)
 
 
 def write_media(
     title: Title,
     rungs: Sequence[ChosenRung],
-    track: layout.AudioTrack | None,
+    heard: Sequence[layout.AudioTrack],
+    read: Sequence[layout.SubtitleTrack],
     store: Store,
     directory: Path,
 ) -> layout.WrittenPackage:
     """Write media, playlists and frame hashes into ``directory``."""
     with store.scratch() as kept:
-        return _write_media(title, rungs, track, store, directory, kept)
+        return _write_media(title, rungs, heard, read, store, directory, kept)
 
 
 def _write_media(
     title: Title,
     rungs: Sequence[ChosenRung],
-    track: layout.AudioTrack | None,
+    heard: Sequence[layout.AudioTrack],
+    read: Sequence[layout.SubtitleTrack],
     store: Store,
     directory: Path,
     kept: Path,
@@ -136,7 +211,9 @@ def _write_media(
             )
             for rung in rungs
         ),
-        audio=track,
+        audio=heard[0] if heard else None,
+        more_audio=tuple(heard[1:]),
+        subtitles=tuple(read),
     )
     written = write_package(package, directory)
     for rung, on_disk in zip(rungs, written.video, strict=True):
@@ -153,8 +230,11 @@ def verify_directory(directory: Path, rungs: Sequence[Rung], frame_rate: str) ->
         ToolFailed: ffmpeg was killed, so that nothing can be said.
     """
     expected = {rung.name: _expected(directory, rung) for rung in rungs}
+    formats = {
+        rung.name: by_name(rung.recipe).pixel_format for rung in rungs if rung.recipe is not None
+    }
     try:
-        return verify_package(directory, Fraction(frame_rate), expected)
+        return verify_package(directory, Fraction(frame_rate), expected, pixel_formats=formats)
     except VerificationFailed as error:
         if error.context.get("returncode", 0) < 0:
             raise ToolFailed(f"not verified: {error.message}", **error.context) from error
@@ -183,14 +263,13 @@ def _expected(directory: Path, rung: Rung) -> list[ExpectedSegment]:
     ]
 
 
-def document_rungs(
-    rungs: Sequence[ChosenRung], written: layout.WrittenPackage, codec: str
-) -> list[Rung]:
+def document_rungs(rungs: Sequence[ChosenRung], written: layout.WrittenPackage) -> list[Rung]:
     """The rungs as ``ladder.json`` has them."""
     return [
         Rung(
             name=rung.name,
-            codec=codec,
+            codec=rung.recipe.codec,
+            recipe=rung.recipe.name,
             codecs=track.codecs,
             width=track.width,
             height=track.height,
@@ -242,12 +321,14 @@ def predicted_quality(
 def measurements(
     title: Title,
     known: Mapping[Request, Measured],
-    setup: Setup,
+    setups: Sequence[Setup],
     reasons: Mapping[Request, str],
 ) -> Measurements:
     """All that was measured, as ``measurements.json`` has it."""
     cells = []
+    first, by_recipe = setups[0], {setup.recipe.name: setup for setup in setups}
     for (shot, point), made in sorted(known.items(), key=lambda item: item[0]):
+        setup = by_recipe[point.recipe]
         expected = setup.prediction.expected(shot, point) if setup.prediction else None
         cells.append(
             Cell(
@@ -255,6 +336,7 @@ def measurements(
                 width=point.width,
                 height=point.height,
                 crf=point.crf,
+                recipe=point.recipe,
                 bytes=made.num_bytes,
                 quality=round(made.mean_quality[setup.model], 4),
                 predicted_bytes=(
@@ -268,9 +350,9 @@ def measurements(
         )
     return Measurements(
         title_id=title.id,
-        recipe=setup.recipe.name,
-        quality_model=setup.model,
-        weights=setup.prediction.model if setup.prediction else None,
+        recipe=first.recipe.name,
+        quality_model=first.model,
+        weights=first.prediction.model if first.prediction else None,
         shots=[
             ShotRow(start_frame=shot.start, end_frame=shot.end, cuts=list(shot.cuts))
             for shot in title.shots

@@ -19,8 +19,10 @@ from cluster.remote import cache_folder
 from cluster.setup import store_place
 from encoder import ffmpeg
 from encoder.errors import BadInput, ShotladderError, SourceUnusable, StoreUnusable, ToolFailed
+from encoder.guarded import plan_guarded
+from encoder.package.audio import SURROUND_CHANNELS
 from encoder.recipes import CODECS
-from encoder.reference import ReferenceSource, plan_source
+from encoder.reference import ReferenceSource
 from ladder.profiles import load_profile, rung_sizes
 from vmaf import models
 
@@ -166,7 +168,7 @@ def examine_source(path: Path) -> tuple[Finding, ...]:
         SourceUnusable: it cannot be read, or not by us.
     """
     with tempfile.TemporaryDirectory() as workdir:
-        source = plan_source(path, workdir)
+        source = plan_guarded(path, Path(workdir))
         remuxed = Path(source.path).parent == Path(workdir).resolve()
         return describe_source(source, path, remuxed=remuxed)
 
@@ -190,6 +192,8 @@ def describe_source(
         _motion(source),
         _ladder(source),
         _sound(source),
+        *_subtitles(source),
+        *_other_video(source),
     )
 
 
@@ -226,7 +230,7 @@ def _pixels(source: ReferenceSource) -> Finding:
     if info.pix_fmt != source.pix_fmt:
         then.append(f"is read as {source.pix_fmt}")
     if info.bit_depth > 8:
-        then.append("x264 rungs have 8 bit")
+        then.append("rungs of x264 and VP9 have 8 bit, those of x265 and SVT-AV1 10")
     return Finding("pixels", f"{info.pix_fmt}, {info.bit_depth} bit", ", ".join(then))
 
 
@@ -239,8 +243,11 @@ def _motion(source: ReferenceSource) -> Finding:
     else:
         found += " at a variable rate"
         then = f"becomes {timeline.frames} frames at a constant {_rate(rate)}"
-    if info.interlaced:
-        found += ", interlaced"
+    if info.scan_corrected == "progressive":
+        found += ", flagged interlaced"
+        then = ", ".join(filter(None, (then, "is progressive by its pictures, stays as it is")))
+    elif info.interlaced:
+        found += ", interlaced by its pictures" if info.scan_corrected else ", interlaced"
         then = ", ".join(filter(None, (then, "is deinterlaced")))
     return Finding("frames", found, then)
 
@@ -261,12 +268,50 @@ def _sound(source: ReferenceSource) -> Finding:
     streams = source.info.audio
     if not streams:
         return Finding("sound", "none")
-    first = streams[0]
-    found = f"{first.codec}, {first.channels} channels, {first.sample_rate} Hz"
+    listed = "; ".join(
+        f"{s.language or 'no language'}: {s.codec}, {s.channels} channels, {s.sample_rate} Hz"
+        for s in streams
+    )
+    then = "is encoded as stereo AAC" if len(streams) == 1 else "each is encoded as stereo AAC"
     if len(streams) > 1:
-        found += f", and {len(streams) - 1} more"
-    which = "the first is" if len(streams) > 1 else "is"
-    return Finding("sound", found, f"{which} encoded as stereo AAC")
+        then += ", the first plays by default"
+    if any(s.channels >= SURROUND_CHANNELS for s in streams):
+        then += ", and 5.1 beside it"
+    return Finding("sound", listed, then)
+
+
+def _subtitles(source: ReferenceSource) -> tuple[Finding, ...]:
+    streams = source.info.subtitles
+    if not streams:
+        return ()
+    findings = []
+    for text, then in ((True, "become WebVTT"), (False, "are pictures: left out")):
+        named = [f"{s.language or 'no language'}: {s.codec}" for s in streams if s.text == text]
+        if named:
+            state: State = "ok" if text else "warn"
+            findings.append(Finding("subtitles", "; ".join(named), then, state))
+    return tuple(findings)
+
+
+def _other_video(source: ReferenceSource) -> tuple[Finding, ...]:
+    found = []
+    if source.info.other_video:
+        count = source.info.other_video
+        found.append(
+            Finding(
+                "video", f"{count + 1} streams of video", "the first is the title", state="warn"
+            )
+        )
+    if source.info.dolby_vision is not None:
+        found.append(
+            Finding(
+                "Dolby Vision",
+                f"profile {source.info.dolby_vision.profile} over a base layer that is complete",
+                "the base layer is the title; the enhancement is left out",
+                state="warn",
+            )
+        )
+    return tuple(found)
 
 
 def unhealthy(findings: Sequence[Finding], source: Path | None) -> ShotladderError:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from cluster import events
 from cluster.executor import Executor, InlineExecutor
-from cluster.options import RunOptions, check_options
-from cluster.setup import default_store, forbidden, known_to_search, set_up
+from cluster.measuring import Request
+from cluster.options import RunOptions, check_options, codecs_of
+from cluster.setup import check_encoders, default_store, forbidden, known_to_search, set_up
 from cluster.stages import collect
 from cluster.store import open_store
 from cluster.title import find_title, open_title
@@ -58,6 +59,7 @@ def plan_run(
         Infeasible: it is known before any encode that no ladder keeps the constraints.
     """
     check_options(options)
+    check_encoders(options)
     workers = options.workers or len(os.sched_getaffinity(0))
     with (
         contextlib.closing(open_store(options.store or default_store())) as store,
@@ -65,12 +67,16 @@ def plan_run(
     ):
         source = open_title(options.source, workdir)
         title = find_title(options.source, source, store, executor or InlineExecutor(), report)
-        setup = set_up(options, title, store, executor or InlineExecutor(), report)
-        known = known_to_search(setup, {})
-        first = setup.search.step(known)
-        if isinstance(first, InfeasibleResult):
-            raise forbidden(first)
-        requests = setup.search.outlook(known)
+        codecs, running = codecs_of(options), executor or InlineExecutor()
+        setups = [set_up(options, title, store, running, report, codec) for codec in codecs]
+        setup = setups[0]
+        requests: list[Request] = []
+        for one in setups:
+            known = known_to_search(one, {})
+            first = one.search.step(known)
+            if isinstance(first, InfeasibleResult):
+                raise forbidden(first)
+            requests += one.search.outlook(known)
         missing = [
             (shot, point)
             for shot, point in requests
@@ -87,7 +93,7 @@ def plan_run(
             )
             for s, _ in missing
         )
-        rungs = _most_rungs(setup.profile)
+        rungs = len(setups) * _most_rungs(setup.profile)
         return Estimate(
             title=title.name,
             frames=reference.frames,

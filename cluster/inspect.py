@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
@@ -57,6 +57,7 @@ class Series:
     """By ascending rate where ``joined``."""
     joined: bool
     """Drawn as a line through the points, not as marks."""
+    basis: Literal["measured", "predicted"] = "measured"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,8 @@ class Plot:
     quality_model: str
     series: tuple[Series, ...]
     """None is empty; what the rungs chose is the last."""
+    predictor: str | None = None
+    """Identity of the complexity model's weights, where a series is predicted."""
 
 
 def read_ladder(directory: Path) -> Ladder:
@@ -178,24 +181,44 @@ def title_plot(ladder: Ladder, measurements: Measurements) -> Plot:
     """
     seconds = float(ladder.title.frames / frame_rate(ladder))
     frames = [shot.end_frame - shot.start_frame for shot in measurements.shots]
-    by_shot = _by_shot(measurements)
-    sizes = _sizes(measurements.cells)
     series = []
-    for size in sizes:
-        of_size = [[cell for cell in cells if _size(cell) == size] for cells in by_shot]
-        hull = title_hull(of_size, frames, seconds)
-        series.append(Series("{}x{}".format(*size), hull, joined=len(sizes) == 1))
-    if len(sizes) > 1:
-        free = title_hull(by_shot, frames, seconds)
-        series.append(Series("hull of all sizes, free per shot", free, joined=True))
+    for label, cells in _by_recipe(measurements.cells):
+        by_shot = _by_shot(cells, len(frames))
+        sizes = _sizes(cells)
+        for size in sizes:
+            of_size = [[cell for cell in cells if _size(cell) == size] for cells in by_shot]
+            hull = title_hull(of_size, frames, seconds)
+            series.append(Series(label + "{}x{}".format(*size), hull, joined=len(sizes) == 1))
+        if len(sizes) > 1:
+            free = title_hull(by_shot, frames, seconds)
+            series.append(Series(f"{label}hull of all sizes, free per shot", free, joined=True))
     rungs = tuple(
         RateQuality(rung.bitrate, rung.quality[ladder.quality_model].mean) for rung in ladder.rungs
     )
+    expected = tuple(
+        RateQuality(rate, rung.predicted_quality)
+        for rung, rate in zip(ladder.rungs, _expected_rates(ladder, measurements), strict=True)
+        if rung.predicted_quality is not None and rate is not None
+    )
+    series.append(Series("rungs as predicted", expected, joined=False, basis="predicted"))
     return Plot(
         f"{ladder.title.source}: title hulls of each size, and the rungs",
         ladder.quality_model,
         (*(one for one in series if one.points), Series("rungs", rungs, joined=False)),
+        measurements.weights,
     )
+
+
+def _expected_rates(ladder: Ladder, measurements: Measurements) -> list[float | None]:
+    """bit/s that each rung's encodes were predicted to take; None where one was not."""
+    cells = {(c.shot, c.width, c.height, c.crf): c.predicted_bytes for c in measurements.cells}
+    seconds = float(ladder.title.frames / frame_rate(ladder))
+    rates: list[float | None] = []
+    for rung in ladder.rungs:
+        sizes = [cells.get((s.shot, s.width, s.height, s.crf)) for s in rung.segments]
+        known = [num_bytes for num_bytes in sizes if num_bytes is not None]
+        rates.append(8 * sum(known) / seconds if len(known) == len(sizes) else None)
+    return rates
 
 
 def shot_plot(ladder: Ladder, measurements: Measurements, shot: int) -> Plot:
@@ -211,17 +234,34 @@ def shot_plot(ladder: Ladder, measurements: Measurements, shot: int) -> Plot:
         )
     row = measurements.shots[shot]
     seconds = float((row.end_frame - row.start_frame) / frame_rate(ladder))
-    cells = [cell for cell in measurements.cells if cell.shot == shot]
+    of_shot = [cell for cell in measurements.cells if cell.shot == shot]
 
     def point(num_bytes: int, quality: float) -> RateQuality:
         return RateQuality(8 * num_bytes / seconds, quality)
 
     series = []
-    for size in _sizes(cells):
-        points = sorted(point(c.bytes, c.quality) for c in cells if _size(c) == size)
-        series.append(Series("{}x{}".format(*size), tuple(points), joined=False))
-    hull = [cells[i] for i in upper_hull([c.bytes for c in cells], [c.quality for c in cells])]
-    series.append(Series("hull", tuple(point(c.bytes, c.quality) for c in hull), joined=True))
+    for label, cells in _by_recipe(of_shot):
+        for size in _sizes(cells):
+            points = sorted(point(c.bytes, c.quality) for c in cells if _size(c) == size)
+            series.append(Series(label + "{}x{}".format(*size), tuple(points), joined=False))
+        hull = [cells[i] for i in upper_hull([c.bytes for c in cells], [c.quality for c in cells])]
+        points = [point(c.bytes, c.quality) for c in hull]
+        series.append(Series(f"{label}hull", tuple(points), joined=True))
+    chosen_points = {
+        (segment.width, segment.height, segment.crf)
+        for rung in ladder.rungs
+        for segment in rung.segments
+        if segment.shot == shot
+    }
+    expected = tuple(
+        point(cell.predicted_bytes, cell.predicted_quality)
+        for cell in of_shot
+        if (cell.width, cell.height, cell.crf) in chosen_points
+        and cell.predicted_bytes is not None
+        and cell.predicted_quality is not None
+    )
+    if expected:
+        series.append(Series("chosen, as predicted", expected, joined=False, basis="predicted"))
     chosen = tuple(
         point(segment.bytes, segment.quality[ladder.quality_model])
         for rung in ladder.rungs
@@ -232,6 +272,7 @@ def shot_plot(ladder: Ladder, measurements: Measurements, shot: int) -> Plot:
         f"{ladder.title.source}: shot {shot}, frames {row.start_frame} to {row.end_frame}",
         ladder.quality_model,
         (*series, Series("chosen by the rungs", chosen, joined=False)),
+        measurements.weights,
     )
 
 
@@ -267,9 +308,18 @@ def title_hull(
     return tuple(points)
 
 
-def _by_shot(measurements: Measurements) -> list[list[Cell]]:
-    found: list[list[Cell]] = [[] for _ in measurements.shots]
-    for cell in measurements.cells:
+def _by_recipe(cells: Sequence[Cell]) -> list[tuple[str, list[Cell]]]:
+    """Cells of each recipe, with what its series are labelled with: nothing where there is one."""
+    recipes = list(dict.fromkeys(cell.recipe for cell in cells))
+    return [
+        (f"{recipe} " if len(recipes) > 1 else "", [c for c in cells if c.recipe == recipe])
+        for recipe in recipes
+    ]
+
+
+def _by_shot(cells: Sequence[Cell], shots: int) -> list[list[Cell]]:
+    found: list[list[Cell]] = [[] for _ in range(shots)]
+    for cell in cells:
         found[cell.shot].append(cell)
     return found
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version as distribution_version
 from pathlib import Path
@@ -25,23 +25,34 @@ from cluster.deliver import (
     measurements,
     predicted_quality,
     rung_names,
-    sound,
+    sounds,
+    subtitles,
     verify_directory,
     write_media,
 )
 from cluster.executor import DaskExecutor, Executor, InlineExecutor, Task
 from cluster.keys import canonical_json
 from cluster.labels import learn_from
-from cluster.measuring import Measurer, Request
-from cluster.options import RunOptions, check_options
+from cluster.measuring import Costs, Measurer, Request
+from cluster.options import RunOptions, check_options, codecs_of
 from cluster.publish import check_output, publishing
 from cluster.runs import Manifest, options_document, recorded
-from cluster.setup import Setup, forbidden, known_to_search, set_up, store_place
+from cluster.setup import (
+    Setup,
+    check_encoders,
+    forbidden,
+    known_to_search,
+    set_up,
+    store_place,
+)
 from cluster.store import open_store
 from cluster.title import features_key, find_title, open_title, shots_key
 from encoder import ffmpeg
+from ladder.bdrate import BdRate, RatePoint
+from ladder.claims import bd_claim
+from ladder.codecs import kept_rungs
 from ladder.constraints import InfeasibleResult
-from ladder.document import Ladder, LockedCost, SearchFacts
+from ladder.document import CodecFacts, Ladder, LockedCost, SearchFacts
 from ladder.drift import Miss
 from ladder.rungs import cost_of_locked
 from ladder.search import Done
@@ -105,6 +116,7 @@ def run_title(
     """
     clock = _Clock()
     check_options(options)
+    check_encoders(options)
     check_face_model(options.face_model)
     place = store_place(options.store)
     check_output(options.out, keep=[options.source, *([place] if isinstance(place, Path) else [])])
@@ -125,10 +137,13 @@ def run_title(
         )
         try:
             title = find_title(options.source, source, store, running, report)
-            setup = set_up(options, title, store, running, report)
-            measurer = Measurer(title, (setup.model,), store, running, report)
-            found, reasons = _search(setup, measurer)
-            done = _deliver(options, setup, found, reasons, measurer, clock)
+            setups = [
+                set_up(options, title, store, running, report, codec)
+                for codec in codecs_of(options)
+            ]
+            measurer = Measurer(title, (setups[0].model,), store, running, report)
+            found = [_solve(setup, measurer) for setup in setups]
+            done = _deliver(options, found, measurer, clock)
             record.note(measurer.keys())
             record.note([shots_key(title.source), features_key(title.source)])
             record.finish(options.out, len(done.ladder.rungs), done.run)
@@ -138,24 +153,52 @@ def run_title(
                 running.close()
 
 
-def _search(setup: Setup, measurer: Measurer) -> tuple[Done, dict[Request, str]]:
-    """Measure what the search asks for until it is done; and why each was asked for.
+@dataclass(frozen=True, slots=True)
+class _Solved:
+    """One codec's ladder, all of it measured."""
+
+    setup: Setup
+    done: Done
+    reasons: Mapping[Request, str]
+    """Why each point was asked for."""
+    measured: frozenset[Request]
+    costs: Costs
+    """Of this codec's measurements alone."""
+
+    @property
+    def requests(self) -> list[list[Request]]:
+        """By rung, then by shot."""
+        return [
+            [(shot, choice.point) for shot, choice in enumerate(rung.choices)]
+            for rung in self.done.plan.rungs
+        ]
+
+
+def _solve(setup: Setup, measurer: Measurer) -> _Solved:
+    """Measure what the search asks for until it is done.
 
     Raises:
         Infeasible: the constraints cannot be kept.
     """
-    number = 0
     reasons: dict[Request, str] = {}
+    known_before, costs_before = set(measurer.known), replace(measurer.costs)
     while True:
         step = setup.search.step(known_to_search(setup, measurer.known))
         if isinstance(step, Done):
-            return step, reasons
+            return _Solved(
+                setup,
+                step,
+                reasons,
+                frozenset(measurer.known.keys() - known_before),
+                measurer.costs.since(costs_before),
+            )
         if isinstance(step, InfeasibleResult):
             raise forbidden(step)
-        number += 1
+        measurer.rounds += 1
         reasons |= step.reasons
-        measurer.report(events.Round(number, len(step.requests), _in_short(step.reasons.values())))
-        measurer.measure(step.requests, stage=f"encode {number}")
+        why = _in_short(step.reasons.values())
+        measurer.report(events.Round(measurer.rounds, len(step.requests), why))
+        measurer.measure(step.requests, stage=f"encode {measurer.rounds}")
 
 
 def _in_short(reasons: Iterable[str]) -> str:
@@ -167,18 +210,19 @@ def _in_short(reasons: Iterable[str]) -> str:
 
 
 def _deliver(
-    options: RunOptions,
-    setup: Setup,
-    found: Done,
-    reasons: Mapping[Request, str],
-    measurer: Measurer,
-    clock: _Clock,
+    options: RunOptions, found: Sequence[_Solved], measurer: Measurer, clock: _Clock
 ) -> RunResult:
-    title, store, report, plan = setup.title, measurer.store, measurer.report, found.plan
-    chosen_requests: list[list[Request]] = [
-        [(shot, choice.point) for shot, choice in enumerate(rung.choices)] for rung in plan.rungs
+    first, several = found[0], len(found) > 1
+    setup, title, store, report = first.setup, measurer.title, measurer.store, measurer.report
+    plan = first.done.plan
+    ladders = {one.setup.recipe.codec: _points(one, measurer) for one in found}
+    kept = kept_rungs(ladders)
+    chosen = [
+        (one, own, number)
+        for one, own in zip(found, _names(found), strict=True)
+        for number in kept[one.setup.recipe.codec]
     ]
-    delivered = sorted({request for rung in chosen_requests for request in rung})
+    delivered = sorted({r for one, _, number in chosen for r in one.requests[number]})
     grid = measurer.known
     artwork = find_artwork(title, store, measurer.executor, report, options.face_model)
     missed = learn_from(setup, measurer, report)
@@ -193,37 +237,60 @@ def _deliver(
         )
         measurer.measure(delivered, stage="also")
     measurer.secure(delivered, stage="again")
-    names = rung_names([rung.size.height for rung in plan.rungs])
     rungs = [
         ChosenRung(
-            name=name,
-            slope=rung.slope,
-            predicted_quality=predicted_quality(setup.prediction, title.shots, requests),
-            encodes=tuple(measurer.encode(request) for request in requests),
+            name=own[number],
+            recipe=one.setup.recipe,
+            slope=one.done.plan.rungs[number].slope,
+            predicted_quality=predicted_quality(
+                one.setup.prediction, title.shots, one.requests[number]
+            ),
+            encodes=tuple(measurer.encode(request) for request in one.requests[number]),
         )
-        for name, rung, requests in zip(names, plan.rungs, chosen_requests, strict=True)
+        for one, own, number in chosen
     ]
     report(events.StagePlanned("package", len(rungs), unit="rungs"))
-    track = _here(sound, title, store)
-    cost = cost_of_locked(found.title, plan) if plan.policy == "locked" else None
+    heard = _here(sounds, title, store)
+    read = _here(subtitles, title, store)
+    cost = cost_of_locked(first.done.title, plan) if plan.policy == "locked" else None
+    facts = [_search_facts(one, delivered) for one in found]
     with publishing(options.out) as directory:
-        written = write_media(title, rungs, track, store, directory)
+        written = write_media(title, rungs, heard, read, store, directory)
         ladder = Ladder(
-            title=title.facts(audio=track is not None),
+            title=title.facts(audio=bool(heard)),
             policy=plan.policy,
             profile=setup.profile.name,
             codec=setup.recipe.codec,
             recipe=setup.recipe.name,
+            codecs=[
+                CodecFacts(
+                    codec=one.setup.recipe.codec,
+                    recipe=one.setup.recipe.name,
+                    search=fact,
+                    rungs=len(own),
+                    dropped=[
+                        name
+                        for number, name in enumerate(own)
+                        if number not in kept[one.setup.recipe.codec]
+                    ],
+                    bd_rate_percent={
+                        setup.model: _bd_percent(
+                            ladders[setup.recipe.codec], ladders[one.setup.recipe.codec]
+                        )
+                    },
+                )
+                for one, fact, own in zip(found, facts, _names(found), strict=True)
+            ]
+            if several
+            else [],
             tool=ffmpeg.version(),
             quality_model=setup.model,
-            search=SearchFacts(
-                mode=setup.search.name,
-                weights=setup.prediction.model if setup.prediction else None,
-                encodes=len(grid),
-                delivered_encodes=len(delivered),
-                grid_encodes=len(setup.sizes)
-                * len(title.shots)
-                * len(setup.profile.crf_grid[setup.recipe.codec]),
+            search=facts[0].model_copy(
+                update={
+                    "encodes": len(grid),
+                    "delivered_encodes": len(delivered),
+                    "grid_encodes": sum(fact.grid_encodes for fact in facts),
+                }
             ),
             locked_cost=LockedCost(
                 bd_rate_percent=getattr(cost.bd_rate, "percent", None),
@@ -231,22 +298,83 @@ def _deliver(
             )
             if cost is not None
             else None,
-            constraints=[*plan.notes, *(note for rung in plan.rungs for note in rung.notes)],
-            rungs=document_rungs(rungs, written, setup.recipe.codec),
+            constraints=[
+                f"{one.setup.recipe.codec}: {note}" if several else note
+                for one in found
+                for note in (
+                    *one.done.plan.notes,
+                    *(note for rung in one.done.plan.rungs for note in rung.notes),
+                )
+            ],
+            rungs=document_rungs(rungs, written),
         )
         report(events.StageProgress("package", len(rungs), len(rungs)))
         report(events.StagePlanned("verify", len(rungs), unit="rungs"))
         verified = _here(verify_directory, directory, ladder.rungs, ladder.title.frame_rate)
         report(events.StageProgress("verify", len(rungs), len(rungs)))
         (directory / "ladder.json").write_text(ladder.to_json())
+        reasons = {request: why for one in found for request, why in one.reasons.items()}
         write_artwork(artwork, store, directory, artwork_before(options.out))
         (directory / "measurements.json").write_text(
-            measurements(title, grid, setup, reasons).to_json()
+            measurements(title, grid, [one.setup for one in found], reasons).to_json()
         )
         (directory / "prefetch.json").write_text(build_prefetch(ladder, written).to_json())
         run = _run_document(options, ladder, measurer, missed, verified.cpu_seconds, clock)
+        if several:
+            run["codecs"] = {
+                one.setup.recipe.codec: {
+                    "encoded_now": one.costs.encoded,
+                    "encode_cpu_seconds": round(one.costs.encode_cpu_seconds, 3),
+                }
+                for one in found
+            }
         (directory / "run.json").write_bytes(canonical_json(run) + b"\n")
     return RunResult(ladder=ladder, out=options.out, run=run)
+
+
+def _search_facts(one: _Solved, delivered: Sequence[Request]) -> SearchFacts:
+    setup, recipe = one.setup, one.setup.recipe
+    return SearchFacts(
+        mode=setup.search.name,
+        weights=setup.prediction.model if setup.prediction else None,
+        encodes=len(one.measured),
+        delivered_encodes=sum(point.recipe == recipe.name for _, point in delivered),
+        grid_encodes=len(setup.sizes)
+        * len(setup.title.shots)
+        * len(setup.profile.crf_grid[recipe.codec]),
+    )
+
+
+def _points(one: _Solved, measurer: Measurer) -> list[RatePoint]:
+    """Measured rate and quality of every rung of one codec's own ladder."""
+    frames = [shot.frames for shot in measurer.title.shots]
+    seconds = float(sum(frames) / measurer.title.reference.frame_rate)
+    points = []
+    for requests in one.requests:
+        made = [measurer.known[request] for request in requests]
+        quality = sum(
+            count * each.mean_quality[one.setup.model]
+            for count, each in zip(frames, made, strict=True)
+        ) / sum(frames)
+        points.append(RatePoint(sum(each.bits for each in made) / seconds, quality))
+    return points
+
+
+def _bd_percent(anchor: Sequence[RatePoint], test: Sequence[RatePoint]) -> float | None:
+    """BD-rate of a codec's own ladder against the first codec's; 0 of the first itself."""
+    claim = bd_claim(anchor, test)
+    return round(claim.percent, 4) if isinstance(claim, BdRate) else None
+
+
+def _names(found: Sequence[_Solved]) -> list[list[str]]:
+    """Of every rung of every codec, also of those that are dropped."""
+    return [
+        rung_names(
+            [rung.size.height for rung in one.done.plan.rungs],
+            one.setup.recipe.codec if len(found) > 1 else None,
+        )
+        for one in found
+    ]
 
 
 def _here(function: Callable[..., _T], *arguments: Any) -> _T:

@@ -52,6 +52,15 @@ class Costs:
     encode_cpu_seconds: float = 0.0
     vmaf_cpu_seconds: float = 0.0
 
+    def since(self, before: Costs) -> Costs:
+        """What came after ``before``."""
+        return Costs(
+            self.encoded - before.encoded,
+            self.scored - before.scored,
+            self.encode_cpu_seconds - before.encode_cpu_seconds,
+            self.vmaf_cpu_seconds - before.vmaf_cpu_seconds,
+        )
+
 
 @dataclass
 class Measurer:
@@ -64,6 +73,8 @@ class Measurer:
     report: events.Report
     costs: Costs = field(default_factory=Costs)
     known: dict[Request, Measured] = field(default_factory=dict)
+    rounds: int = 0
+    """Rounds of measurements so far, over all codecs."""
 
     def measure(self, requests: Sequence[Request], stage: str) -> None:
         """Have all ``requests`` in :attr:`known`.

@@ -23,6 +23,8 @@ class RunOptions:
     out: Path
     search: str = "predict"
     codec: str = "x264"
+    """One of ``encoder.recipes.CODECS``, or several with commas between, of which the first is
+    what every player has to be able to play."""
     preset: str = "medium"
     profile: str = "default"
     heights: tuple[int, ...] | None = None
@@ -55,14 +57,30 @@ def choices() -> dict[str, tuple[str, ...]]:
     }
 
 
+def codecs_of(options: RunOptions) -> tuple[str, ...]:
+    """The codecs asked for, in order.
+
+    Raises:
+        BadInput: one is asked for twice.
+    """
+    asked = tuple(part.strip() for part in options.codec.split(","))
+    if len(set(asked)) != len(asked):
+        raise BadInput(f"--codec names a codec twice: {options.codec}")
+    return asked
+
+
 def check_options(options: RunOptions) -> None:
     """See that what is asked for exists, before any work is done for it.
 
     Raises:
         BadInput: something does not.
     """
-    recipe(options.codec, options.preset)
-    load_profile(options.profile)
+    for codec in codecs_of(options):
+        recipe(codec, options.preset)
+    profile = load_profile(options.profile)
+    lacking = [codec for codec in codecs_of(options) if codec not in profile.crf_grid]
+    if lacking:
+        raise BadInput(f"profile {profile.name} has no CRF grid for {', '.join(lacking)}")
     if options.search not in SEARCHES:
         raise BadInput(f"no search {options.search!r}; choose one of {', '.join(SEARCHES)}")
     if options.weights is not None and not options.weights.is_file():

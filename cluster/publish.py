@@ -28,12 +28,14 @@ ENTRIES = frozenset(
         "manifest.mpd",
         "video",
         "audio",
+        "subtitles",
         "measurements.json",
         "run.json",
         "prefetch.json",
         "artwork.json",
         "artwork",
         "report.html",
+        "comparison.json",
     }
 )
 """What a package's folder may hold. Replacing a package removes it, so anything else is somebody's

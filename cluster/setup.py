@@ -10,11 +10,12 @@ from pathlib import Path
 from cluster import events
 from cluster.executor import Executor
 from cluster.measuring import Request
-from cluster.options import RunOptions
+from cluster.options import RunOptions, codecs_of
 from cluster.predicting import packaged_weights, predict_title
 from cluster.stages import Measured
 from cluster.store import Store
 from cluster.title import Title
+from encoder import ffmpeg
 from encoder.errors import BadInput, Infeasible
 from encoder.recipes import Recipe, recipe
 from ladder.constraints import InfeasibleResult
@@ -62,10 +63,33 @@ def store_place(asked: Path | str | None) -> Path | str:
     return asked if "://" in str(asked) else Path(asked)
 
 
+def check_encoders(options: RunOptions) -> None:
+    """See that this ffmpeg has the encoders asked for, before any work is done for them.
+
+    Raises:
+        BadInput: one is not there.
+    """
+    # x264 is in every ffmpeg that is of use here; another one's builds differ in the rest.
+    recipes = [recipe(codec, options.preset) for codec in codecs_of(options)]
+    encoders = [one.encoder for one in recipes if one.codec != "x264"]
+    if encoders and (missing := ffmpeg.lacking(encoders)):
+        raise BadInput(
+            f"--codec {options.codec} needs {', '.join(missing)}, which this ffmpeg lacks; "
+            f"unset {ffmpeg.ENVIRONMENT_VARIABLE} or name one built with it"
+        )
+
+
 def set_up(
-    options: RunOptions, title: Title, store: Store, executor: Executor, report: events.Report
+    options: RunOptions,
+    title: Title,
+    store: Store,
+    executor: Executor,
+    report: events.Report,
+    codec: str | None = None,
 ) -> Setup:
     """Resolve checked options against a title, and predict its curves where the search does.
+
+    For one codec: ``codec``, or the first that the options name.
 
     Without usable weights the sparse search takes over, and a warning says so; weights that were
     named have to be usable.
@@ -80,7 +104,7 @@ def set_up(
         raise BadInput(
             f"none of the heights asked for fits a source of {reference.width}x{reference.height}"
         )
-    chosen = recipe(options.codec, options.preset)
+    chosen = recipe(codec or codecs_of(options)[0], options.preset)
     model = models.default_model(min(reference.width, reference.height), reference.frame_rate)
     prediction = None
     if options.search == "predict":
@@ -131,6 +155,7 @@ def known_to_search(setup: Setup, found: Mapping[Request, Measured]) -> Known:
         measurements={
             request: Measurement(made.bits, made.mean_quality[setup.model])
             for request, made in found.items()
+            if request[1].recipe == setup.recipe.name
         },
     )
 

@@ -252,6 +252,7 @@ def _score(
                 _playable(store, title, shot, point, scratch / f"{number}.mp4"),
                 point.width,
                 point.height,
+                by_name(point.recipe).bit_depth,
             )
             for number, point in enumerate(points)
         ]

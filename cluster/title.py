@@ -19,8 +19,9 @@ from cluster.store import Record, Store, open_store
 from encoder.errors import SourceUnusable, StoreUnusable
 from encoder.features import FEATURE_NAMES, FEATURES_VERSION, FeatureExtractor, ShotFeatures
 from encoder.frames import Analyser, feed, small_frames
+from encoder.guarded import plan_guarded
 from encoder.media import Shot
-from encoder.reference import ReferenceSource, plan_source
+from encoder.reference import ReferenceSource
 from encoder.shots import CutDetector, plan_shots
 from ladder.document import TitleFacts
 from recommender.artwork.sampling import SAMPLING_VERSION, Stills, StillSampler
@@ -78,7 +79,7 @@ def open_title(path: Path, workdir: Path) -> TitleSource:
     Raises:
         SourceUnusable: it cannot be read, or not by us.
     """
-    reference = plan_source(path, workdir)
+    reference = plan_guarded(path, workdir)
     hdr = reference.info.hdr
     if hdr is not None:
         raise SourceUnusable(

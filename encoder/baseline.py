@@ -27,8 +27,6 @@ STAGE_VERSION = 1
 """Part of every baseline's key: raise it when the bits of a baseline change."""
 
 KEYFRAME_SECONDS = 2
-PEAK_FACTOR = 2
-"""VBV: peak over average, and the seconds of buffer at the peak rate; Apple allows 200 % (VOD)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,20 +88,10 @@ def encode_at_bitrate(
 
 def two_pass_options(
     source: ReferenceSource, rung: FixedRung, log: Path
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Encoder options of both passes."""
-    recipe = by_name(rung.recipe)
+) -> tuple[dict[str, str], ...]:
+    """Encoder options of each pass."""
     interval = round(KEYFRAME_SECONDS * source.frame_rate)
-    common = {
-        "c:v": recipe.encoder,
-        **dict(recipe.options),
-        "x264-params": f"keyint={interval}:min-keyint={interval}:scenecut=0:open-gop=0",
-        "b:v": rung.bitrate,
-        "maxrate": PEAK_FACTOR * rung.bitrate,
-        "bufsize": PEAK_FACTOR * PEAK_FACTOR * rung.bitrate,
-        "passlogfile": str(log),
-    }
-    return {**common, "pass": 1}, {**common, "pass": 2}
+    return by_name(rung.recipe).bitrate_passes(rung.bitrate, interval, log)
 
 
 def _command(
@@ -113,13 +101,12 @@ def _command(
     output = ffmpeg.output(
         picture,
         str(path),
-        **options,
+        **{"f": "mp4", **options},
         pix_fmt=by_name(size.recipe).pixel_format,
         fps_mode="passthrough",
         use_editlist=0,
         video_track_timescale=mp4.timescale_for(source.frame_rate),
         movflags=MOVFLAGS,
-        f="mp4",
     ).global_args("-v", "error", "-y", *GLOBAL_ARGUMENTS)
     return Command.of(output.get_args())
 

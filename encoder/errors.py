@@ -13,6 +13,7 @@
      ├── FrameMismatch          what was read is not the frames that were asked for
      ├── VerificationFailed     a package does not decode to what was measured
      ├── Infeasible             no ladder satisfies the constraints; says which and by how much
+     ├── GateFailed             a comparison passed a limit that was set for it
      ├── StoreUnusable          the store cannot be read or written (disk full, no permission)
      ├── ServiceUnusable        the service does not answer, or answers that it cannot now
      │    └── Busy              it has as much to do as it takes
@@ -83,6 +84,10 @@ class VerificationFailed(ShotladderError):
 
 class Infeasible(ShotladderError):
     """No choice of operating points satisfies the constraints."""
+
+
+class GateFailed(ShotladderError):
+    """What was compared is worse than the limits allow."""
 
 
 class StoreUnusable(ShotladderError):

@@ -1,4 +1,4 @@
-"""The one seam to ffmpeg: find it, describe a call as a value, run it.
+"""The one seam to ffmpeg: find it, describe a call as a value, run it under limits.
 
 No other module starts a process. A :class:`Command` is built by pure functions elsewhere (with
 ``ffmpeg-python`` or by hand) and can be compared, printed and tested without media;
@@ -11,19 +11,22 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import math
 import os
 import resource
 import shlex
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from encoder.errors import StoreUnusable, ToolFailed, ToolTimedOut
+from encoder.errors import BadInput, StoreUnusable, ToolFailed, ToolTimedOut
 
 ENVIRONMENT_VARIABLE = "SHOTLADDER_FFMPEG"
 """Names an ffmpeg to use instead of the one that ``imageio-ffmpeg`` ships."""
@@ -47,7 +50,6 @@ ALLOWED_DEMUXERS = (
     "flv",
     "asf",
     "ogg",
-    "mxf",
     "nut",
     "gif",
     "yuv4mpegpipe",
@@ -78,6 +80,63 @@ def patience(frames: int) -> float:
     Generous: a frame of 2160p takes less than a second even on a machine that does other work.
     """
     return float(os.environ.get(PATIENCE_VARIABLE) or 1) * (600.0 + 2.0 * frames)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a child process may take at most; the kernel sees to it."""
+
+    memory_bytes: int
+    """Of address space, which is about twice what an encoder touches."""
+    cpu_seconds: int
+    output_bytes: int
+    """Of each file that it writes, stdout included."""
+
+    def apply(self, pid: int) -> None:
+        """Set them on a process that was just started; a process that has ended needs none."""
+        for what, most in (
+            (resource.RLIMIT_AS, self.memory_bytes),
+            (resource.RLIMIT_CPU, self.cpu_seconds),
+            (resource.RLIMIT_FSIZE, self.output_bytes),
+            (resource.RLIMIT_CORE, 0),
+        ):
+            with contextlib.suppress(ProcessLookupError):
+                _, hard = resource.prlimit(pid, what)
+                # A second more before the kill: SIGXCPU, which comes first, says what happened.
+                last = most + (what == resource.RLIMIT_CPU)
+                if hard != resource.RLIM_INFINITY:
+                    most, last = min(most, hard), min(last, hard)
+                resource.prlimit(pid, what, (most, last))
+
+
+MEMORY_VARIABLE = "SHOTLADDER_FFMPEG_MEMORY"
+"""GiB of address space that one child process may take, instead of :data:`MEMORY_GIB`."""
+MEMORY_GIB = 24
+"""Nine x264 encoders of 1080p take 3.3 GB and three times as much address space."""
+OUTPUT_BYTES = 64 << 30
+
+
+def default_limits(timeout_seconds: float) -> Limits:
+    """Limits of a process that is killed after ``timeout_seconds`` of wall time.
+
+    Raises:
+        BadInput: :data:`MEMORY_VARIABLE` is not a number of GiB.
+    """
+    set_by_user = os.environ.get(MEMORY_VARIABLE)
+    try:
+        gib = float(set_by_user) if set_by_user else MEMORY_GIB
+        if not gib > 0:
+            raise ValueError
+    except ValueError:
+        raise BadInput(
+            f"{MEMORY_VARIABLE}={set_by_user} is not a number of GiB over 0; unset it"
+        ) from None
+    cores = len(os.sched_getaffinity(0))
+    return Limits(
+        memory_bytes=int(gib * (1 << 30)),
+        cpu_seconds=math.ceil(timeout_seconds * cores),
+        output_bytes=OUTPUT_BYTES,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,28 +224,62 @@ def run(
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
     stdin: Iterable[bytes] | None = None,
     cwd: str | os.PathLike[str] | None = None,
+    limits: Limits | None = None,
 ) -> Completed:
     """Run ffmpeg to its end, with ``stdin`` fed from a thread if given.
 
-    The calling thread must live as long as the call: the kernel kills the child when it dies.
+    It runs under ``limits``, by default :func:`default_limits`. The calling thread must live as
+    long as the call: the kernel kills the child when it dies.
 
     Raises:
-        ToolTimedOut: the limit passed; the process was killed.
+        ToolTimedOut: a limit of time passed; the process was killed.
         StoreUnusable: it failed because the disk is full.
         ToolFailed: it ended with any other status than 0.
     """
-    arguments = [*_launcher(), binary(), "-nostdin", *command.arguments]
-    if stdin is not None:
-        arguments.remove("-nostdin")
+    program = (binary(), *(() if stdin is not None else ("-nostdin",)))
+    ended = _execute(
+        (*program, *command.arguments),
+        timeout_seconds,
+        stdin,
+        cwd,
+        limits or default_limits(timeout_seconds),
+    )
+    if ended.returncode != 0:
+        raise _failure(command.shell(), "ffmpeg", ended, timeout_seconds)
+    return ended.completed
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    returncode: int
+    expired: bool
+    """Whether it was killed for the time on the clock that it took."""
+    spent: bool
+    """Whether it took all the CPU time that it may; ffmpeg catches the signal and just ends."""
+    completed: Completed
+
+
+def _execute(
+    arguments: Sequence[str],
+    timeout_seconds: float,
+    stdin: Iterable[bytes] | None,
+    cwd: str | os.PathLike[str] | None,
+    limits: Limits,
+    environment: Mapping[str, str] | None = None,
+) -> _Ended:
+    """Run a program to its end, whatever that is."""
     started = time.monotonic()
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         process = subprocess.Popen(
-            arguments,
+            [*_launcher(), *arguments],
             stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
             cwd=cwd,
+            # SVT-AV1 describes itself on stderr otherwise, where causes of failures are looked for.
+            env={**os.environ, "SVT_LOG": "1", **(environment or {})},
         )
+        limits.apply(process.pid)
         feeder = _feed(process, stdin) if stdin is not None else None
         expired = threading.Event()
 
@@ -211,16 +304,51 @@ def run(
         size = stderr.seek(0, os.SEEK_END)
         stderr.seek(max(0, size - STDERR_TAIL_BYTES))
         tail = stderr.read().decode(errors="replace")
-        if process.returncode != 0:
-            raise _failure(command, process.returncode, tail, expired.is_set(), timeout_seconds)
         stdout.seek(0)
-        return Completed(
-            cpu_seconds=usage.ru_utime + usage.ru_stime,
-            wall_seconds=time.monotonic() - started,
-            peak_memory_bytes=usage.ru_maxrss * 1024,
-            stdout=stdout.read(),
-            stderr=tail,
+        return _Ended(
+            process.returncode,
+            expired.is_set(),
+            usage.ru_utime + usage.ru_stime >= limits.cpu_seconds,
+            Completed(
+                cpu_seconds=usage.ru_utime + usage.ru_stime,
+                wall_seconds=time.monotonic() - started,
+                peak_memory_bytes=usage.ru_maxrss * 1024,
+                # Of a process that failed nothing is used.
+                stdout=stdout.read() if process.returncode == 0 else b"",
+                stderr=tail,
+            ),
         )
+
+
+def run_python(
+    module: str,
+    request: bytes,
+    *,
+    timeout_seconds: float,
+    limits: Limits,
+) -> bytes:
+    """Run ``python -m module`` with ``request`` on stdin, under limits; what it wrote on stdout.
+
+    For work on untrusted data that must not take this process with it: see
+    :mod:`encoder.guarded`.
+
+    Raises:
+        ToolTimedOut: a limit of time passed.
+        ToolFailed: it crashed, or ended with any other status than 0.
+    """
+    root = str(Path(__file__).resolve().parent.parent)
+    paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    ended = _execute(
+        (sys.executable, "-m", module),
+        timeout_seconds,
+        [request],
+        None,
+        limits,
+        {"PYTHONPATH": paths},
+    )
+    if ended.returncode != 0:
+        raise _failure(f"python -m {module}", "the reader", ended, timeout_seconds)
+    return ended.completed.stdout
 
 
 def children_cpu_seconds() -> float:
@@ -247,18 +375,26 @@ def _feed(process: subprocess.Popen[bytes], chunks: Iterable[bytes]) -> threadin
 
 
 def _failure(
-    command: Command, returncode: int, stderr: str, expired: bool, timeout_seconds: float
+    command: str, name: str, ended: _Ended, timeout_seconds: float
 ) -> ToolFailed | StoreUnusable:
-    context = {"command": command.shell(), "returncode": returncode, "stderr": stderr}
-    if expired:
+    returncode, stderr = ended.returncode, ended.completed.stderr
+    context = {"command": command, "returncode": returncode, "stderr": stderr}
+    if ended.expired:
         return ToolTimedOut(
-            f"ffmpeg did not end within {timeout_seconds:g} s and was killed", **context
+            f"{name} did not end within {timeout_seconds:g} s and was killed", **context
+        )
+    if ended.spent or returncode == -signal.SIGXCPU:
+        return ToolTimedOut(f"{name} used more CPU time than it may and was killed", **context)
+    if returncode == -signal.SIGXFSZ or "File too large" in stderr:
+        # Not a kill to be tried again: it would write as much the next time.
+        return ToolFailed(
+            f"{name} wrote more than it may and was killed", **{**context, "returncode": 1}
         )
     if "No space left on device" in stderr:
-        return StoreUnusable("ffmpeg could not write its output: the disk is full", **context)
+        return StoreUnusable(f"{name} could not write its output: the disk is full", **context)
     if returncode < 0:
-        return ToolFailed(f"ffmpeg was killed by signal {-returncode}", **context)
-    return ToolFailed(f"ffmpeg failed: {_cause(stderr)}", **context)
+        return ToolFailed(f"{name} was killed by signal {-returncode}", **context)
+    return ToolFailed(f"{name} failed: {_cause(stderr)}", **context)
 
 
 def _cause(stderr: str) -> str:

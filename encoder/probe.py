@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import av
 import av.container
@@ -24,11 +24,19 @@ import av.stream
 import av.video
 from av.sidedata.sidedata import SideData
 
+from encoder import sniff
 from encoder.errors import SourceUnusable
 from encoder.ffmpeg import SOURCE_OPTIONS
 
 MAX_PIXELS = 8192 * 8192
 """Largest coded picture that we open: a bomb of a header must not take the machine down."""
+
+TEXT_SUBTITLES = frozenset({"subrip", "mov_text", "ass", "webvtt", "text"})
+"""Codecs of subtitles that are text, by ffmpeg's canonical names."""
+
+MIN_SIDE = 16
+MAX_RATIO = 16
+"""Of the long side to the short one."""
 
 FIRST_FRAME_PACKETS = 500
 """How many packets may pass before the first picture comes out."""
@@ -105,6 +113,34 @@ class AudioStream:
 
 
 @dataclass(frozen=True, slots=True)
+class SubtitleStream:
+    """One subtitle stream of a source."""
+
+    index: int
+    """Index in the file."""
+    codec: str
+    """``subrip``, ``mov_text``, ``ass``, ``webvtt`` and so on; or a codec of pictures."""
+    language: str | None
+    forced: bool
+    """Only what is foreign to the title's own language."""
+    hearing_impaired: bool
+
+    @property
+    def text(self) -> bool:
+        """Whether it holds text, which becomes WebVTT; pictures of text cannot."""
+        return self.codec in TEXT_SUBTITLES
+
+
+@dataclass(frozen=True, slots=True)
+class DolbyVision:
+    """What a Dolby Vision configuration says (``dvcC``, ``dvvC``, ``dvwC``)."""
+
+    profile: int
+    compatibility: int
+    """What the base layer is by itself: 0 nothing, 1 HDR10, 2 SDR, 4 HLG, 6 UHD Blu-ray HDR10."""
+
+
+@dataclass(frozen=True, slots=True)
 class SourceInfo:
     """A source with one video stream, as its headers and its first frame describe it."""
 
@@ -145,6 +181,13 @@ class SourceInfo:
     frames_from_header: int
     """0 when the container does not say."""
     audio: tuple[AudioStream, ...]
+    subtitles: tuple[SubtitleStream, ...] = ()
+    other_video: int = 0
+    """Video streams that are not used; attached pictures do not count."""
+    dolby_vision: DolbyVision | None = None
+    """The enhancement that the container announces; nothing here reads it."""
+    scan_corrected: Literal["progressive", "interlaced"] | None = None
+    """What the pictures show (:mod:`encoder.scan`), where that is not what the flags say."""
 
     @property
     def hdr(self) -> Literal["pq", "hlg"] | None:
@@ -235,12 +278,11 @@ def opened(path: str | os.PathLike[str]) -> Iterator[av.container.InputContainer
     if asked.stat().st_size == 0:
         raise SourceUnusable(f"cannot read {asked}: the file is empty; copy it again")
     try:
-        container = av.open(str(asked.resolve()), mode="r", options=dict(SOURCE_OPTIONS))
+        container = av.open(
+            str(asked.resolve()), mode="r", options=dict(SOURCE_OPTIONS), metadata_errors="replace"
+        )
     except av.error.FFmpegError as error:
-        raise SourceUnusable(
-            f"cannot read {asked}: not a video of a kind we accept ({error.strerror}); "
-            "give an MP4, MOV, MKV, WebM, MPEG-TS, AVI or raw H.264/HEVC file"
-        ) from error
+        raise _unaccepted(asked, error) from error
     except PermissionError as error:
         raise SourceUnusable(f"cannot read {asked}: permission denied") from error
     with container:
@@ -250,6 +292,22 @@ def opened(path: str | os.PathLike[str]) -> Iterator[av.container.InputContainer
             raise SourceUnusable(
                 f"cannot read {asked}: the data is damaged ({error.strerror}); copy it again"
             ) from error
+
+
+def _unaccepted(asked: Path, error: av.error.FFmpegError) -> SourceUnusable:
+    if isinstance(error, PermissionError):
+        return SourceUnusable(f"cannot read {asked}: permission denied")
+    with asked.open("rb") as file:
+        found = sniff.kind(file.read(sniff.HEAD_BYTES))
+    if found == "MXF":
+        return SourceUnusable(
+            f"cannot use {asked}: it is MXF, whose editing rules we do not follow; rewrap it "
+            "first, for example with ffmpeg -i IN.mxf -map 0 -c copy OUT.mov"
+        )
+    return SourceUnusable(
+        f"cannot read {asked}: not a video of a kind we accept ({found or error.strerror}); "
+        "give an MP4, MOV, MKV, WebM, MPEG-TS, AVI or raw H.264/HEVC file"
+    )
 
 
 def video_stream(
@@ -287,6 +345,8 @@ def probe(path: str | os.PathLike[str]) -> SourceInfo:
                 f"cannot use {path}: pictures of {stream.codec_context.width}x"
                 f"{stream.codec_context.height} are larger than we accept; scale it down"
             )
+        # A stream may say otherwise than its container: the decoder refuses larger ones as well.
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         frame = _first_frame(container, stream)
         if frame is None:
             raise SourceUnusable(
@@ -294,6 +354,19 @@ def probe(path: str | os.PathLike[str]) -> SourceInfo:
                 f"{stream.codec_context.name} stream; the file is empty or damaged"
             )
         context = stream.codec_context
+        _check_shape(path, frame.width, frame.height)
+        dolby_vision = _dolby_vision(path, stream)
+        if dolby_vision is not None and dolby_vision.compatibility == 0:
+            raise SourceUnusable(
+                f"cannot use {path}: it is Dolby Vision profile {dolby_vision.profile}, whose base "
+                "layer means nothing without its enhancement; give a standard dynamic range master"
+            )
+        if context.codec.canonical_name == "jpeg2000":
+            raise SourceUnusable(
+                f"cannot use {path}: its video is JPEG 2000, which is not read exactly here; "
+                "transcode it first, for example with ffmpeg -i IN -c:v prores_ks -profile:v 3 "
+                "-c:a copy OUT.mov"
+            )
         field_order = context.field_order
         return SourceInfo(
             path=str(Path(path).resolve()),
@@ -322,6 +395,19 @@ def probe(path: str | os.PathLike[str]) -> SourceInfo:
             duration_seconds_from_header=_duration(container, stream),
             frames_from_header=stream.frames,
             audio=tuple(_audio(s) for s in container.streams.audio if has_decoder(s)),
+            subtitles=tuple(_subtitle(s) for s in container.streams.subtitles if has_decoder(s)),
+            other_video=_other_video(container, stream),
+            dolby_vision=dolby_vision,
+        )
+
+
+def _check_shape(path: str | os.PathLike[str], width: int, height: int) -> None:
+    short, long = sorted((width, height))
+    if short < MIN_SIDE or long > MAX_RATIO * short:
+        raise SourceUnusable(
+            f"cannot use {path}: pictures of {width}x{height} are too "
+            f"{'small' if short < MIN_SIDE else 'long'} for a ladder; we take sides from "
+            f"{MIN_SIDE} pixels, one up to {MAX_RATIO} times the other"
         )
 
 
@@ -380,6 +466,53 @@ def _duration(
 def has_decoder(stream: av.stream.Stream) -> bool:
     """Whether anything here decodes the stream; PyAV has no codec context for it otherwise."""
     return getattr(stream, "codec_context", None) is not None
+
+
+def _subtitle(stream: Any) -> SubtitleStream:
+    disposition = stream.disposition
+    return SubtitleStream(
+        index=stream.index,
+        codec=stream.codec_context.codec.canonical_name,
+        language=stream.language,
+        forced=bool(disposition & av.stream.Disposition.forced),
+        hearing_impaired=bool(disposition & av.stream.Disposition.hearing_impaired),
+    )
+
+
+def _other_video(container: av.container.InputContainer, used: av.video.VideoStream) -> int:
+    return sum(
+        stream.index != used.index and not stream.disposition & av.stream.Disposition.attached_pic
+        for stream in container.streams.video
+    )
+
+
+_DOLBY_BOXES = (b"dvcC", b"dvvC", b"dvwC")
+_DOLBY_TAGS = ("dvh1", "dvhe", "dva1", "dvav", "dav1")
+_HEADER_BYTES = 1 << 20
+
+
+def _dolby_vision(path: str | os.PathLike[str], stream: av.video.VideoStream) -> DolbyVision | None:
+    """From the container's configuration; a stream that is only tagged is its own profile 5."""
+    with Path(path).open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        for start in {0, max(0, size - _HEADER_BYTES)}:  # moov stands at either end
+            file.seek(start)
+            found = dolby_vision_in(file.read(_HEADER_BYTES))
+            if found is not None:
+                return found
+    if stream.codec_context.codec_tag in _DOLBY_TAGS:
+        return DolbyVision(profile=5, compatibility=0)
+    return None
+
+
+def dolby_vision_in(data: bytes) -> DolbyVision | None:
+    """The first Dolby Vision configuration in the headers of a file."""
+    for name in _DOLBY_BOXES:
+        at = data.find(name)
+        # A box of 24 bytes of record, not four letters that happen to stand in media data.
+        if at >= 4 and len(data) >= at + 9 and data[at - 4 : at] == b"\0\0\0\x20":
+            return DolbyVision(profile=data[at + 6] >> 1, compatibility=data[at + 8] >> 4)
+    return None
 
 
 def _audio(stream: av.AudioStream) -> AudioStream:

@@ -26,9 +26,11 @@ from typing import Any, Literal
 
 import ffmpeg
 
+from encoder.errors import SourceUnusable
 from encoder.ffmpeg import SOURCE_OPTIONS
 from encoder.index import FrameIndex, index_frames
 from encoder.probe import SourceInfo, probe
+from encoder.scan import looked_at
 from encoder.timeline import Timeline, plan_timeline
 from encoder.timestamps import ensure_timestamps
 
@@ -41,6 +43,9 @@ must not fail the command: the frame count says whether the range is there.
 The output wants ``-fps_mode passthrough``: frames leave the graph numbered, in ticks of one
 frame, and must be neither dropped nor repeated.
 """
+
+MAX_SECONDS = 24 * 3600
+"""Longest title: frames are counted, and a gap of years between two of them would be filled."""
 
 GRAPH_VERSION = 1
 """Part of :attr:`ReferenceSource.graph_id`: raise it when the graph changes what pixels come."""
@@ -118,6 +123,7 @@ class ReferenceSource:
             self.timeline.frames,
             self.timeline.constant,
             *steps,
+            *(f"bwdif={part}" for part in _deinterlacing(self.info) if self.info.interlaced),
         ]
         return hashlib.sha256(repr([str(fact) for fact in facts]).encode()).hexdigest()[:16]
 
@@ -132,12 +138,18 @@ def plan_source(path: str | os.PathLike[str], workdir: str | os.PathLike[str]) -
     timed = ensure_timestamps(asked.path, workdir)
     info = asked if str(timed) == asked.path else probe(timed)
     index = index_frames(timed)
+    if index.duration_seconds > MAX_SECONDS:
+        raise SourceUnusable(
+            f"cannot use {path}: it claims to last {float(index.duration_seconds) / 3600:.0f} h, "
+            f"more than the {MAX_SECONDS // 3600} h that we take; cut it"
+        )
     claims = (asked.rate_from_bitstream, info.base_rate_from_header)
+    timeline = plan_timeline(index, claims)
     return ReferenceSource(
         path=str(Path(timed).resolve()),
-        info=info,
+        info=looked_at(info, index, timeline.frame_rate),
         index=index,
-        timeline=plan_timeline(index, claims),
+        timeline=timeline,
     )
 
 
@@ -215,14 +227,19 @@ def _trim(node: Any, start: int, end: int) -> Any:
     return node.filter("trim", start_pts=start, end_pts=end)
 
 
-def _deinterlace(node: Any, source: ReferenceSource) -> Any:
-    info = source.info
+def _deinterlacing(info: SourceInfo) -> tuple[str, str]:
+    """Which pictures bwdif takes, and which field is first."""
     # Pictures that the decoder marks are deinterlaced; where it marks none, all are, because the
     # container says so.
     which = "interlaced" if info.first_frame_interlaced else "all"
     parity = {"tt": "tff", "bt": "tff", "bb": "bff", "tb": "bff"}.get(info.field_order, "auto")
     if info.first_frame_interlaced:
         parity = "auto"
+    return which, parity
+
+
+def _deinterlace(node: Any, source: ReferenceSource) -> Any:
+    which, parity = _deinterlacing(source.info)
     return node.filter("bwdif", mode="send_frame", parity=parity, deint=which).filter(
         "settb", str(source.index.time_base)
     )

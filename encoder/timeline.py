@@ -60,10 +60,11 @@ def plan_timeline(index: FrameIndex, likely: tuple[Fraction | None, ...] = ()) -
     """Lay the frames of ``index`` on a constant frame rate.
 
     Timestamps are rounded to ticks (to milliseconds in Matroska and FLV), so a rate fits when no
-    frame is further than one tick from its place; of several the nearest wins, then one of
-    ``likely`` (rates that headers claim). Frames that jitter but keep one place each are still
-    constant. Otherwise the rate is that of the closest frames (1 in 10 may be closer), a standard
-    one where it fits, and canonical frame ``n`` shows the last source frame with
+    frame is further than one tick from its place; of several the nearest wins, ``likely`` ones
+    (that headers claim) first, and only where no known rate fits the measured one. Frames that
+    jitter but keep one place each are still constant. Otherwise the rate is that of the closest
+    frames (1 in 10 may be closer), a standard one where it fits, and canonical frame ``n`` shows
+    the last source frame with
     ``round((pts - pts[0]) * rate) <= n``, as ffmpeg's ``fps`` filter does it.
     """
     ticks = index.pts - index.pts[0]
@@ -101,15 +102,17 @@ def _fitting_rate(
         rate for rate in (*known, exact) if _in_limits(rate) and abs(rate / measured - 1) < 0.01
     ]
     numbers = np.arange(len(ticks))
-    worst = {
-        rate: round(float(np.abs(ticks - numbers * float(1 / (rate * time_base))).max()), 3)
-        for rate in near
-    }
-    # min takes the first of equals: claims come first.
-    best = min(near, key=worst.__getitem__, default=None)
-    if best is not None and worst[best] <= 1:
-        return best
-    for rate in sorted((rate for rate in near if rate in known), key=worst.__getitem__):
+    off = {rate: ticks - numbers * float(1 / (rate * time_base)) for rate in near}
+    worst = {rate: round(float(np.abs(errors).max()), 3) for rate, errors in off.items()}
+    drift = {rate: round(float(np.ptp(errors)), 3) for rate, errors in off.items()}
+    # Sorting is stable: of equals claims come first. The measured rate comes last, because over a
+    # second rounded ticks fit 598618/9987 better than the 60000/1001 that they are.
+    listed = sorted((rate for rate in near if rate in known), key=worst.__getitem__)
+    for rate in (*listed, *(rate for rate in near if rate not in known)):
+        if worst[rate] <= 1:
+            return rate
+    # Frames that jitter by a pattern (3:2 pulldown) are all as far off: what drifts is the rate.
+    for rate in sorted(listed, key=drift.__getitem__):
         if np.array_equal(_places(ticks, time_base * rate), numbers):
             return rate
     return None

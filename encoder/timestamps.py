@@ -89,7 +89,7 @@ def _presentation(source: Path) -> _Presentation:
         stream = video_stream(container, source)
         codec = stream.codec_context.codec.canonical_name
         # A decoder of our own: libavformat's states 25 fps for every raw stream.
-        decoder = av.CodecContext.create(codec, "r")
+        decoder = av.CodecContext.create(stream.codec_context.codec.name, "r")
         assert isinstance(decoder, av.VideoCodecContext)
         decoder.extradata = stream.codec_context.extradata
         decoder.thread_count = 1
@@ -131,7 +131,7 @@ def _remux(source: Path, made: Path, plan: _Presentation) -> None:
         stream = video_stream(container, source)
         sounds = [each for each in container.streams.audio if has_decoder(each)]
         with _written(made) as output:
-            target = output.add_stream_from_template(stream)
+            target = output.add_stream_from_template(stream, opaque=plan.codec == "av1")
             target.time_base = plan.time_base
             copies = {each.index: output.add_stream_from_template(each) for each in sounds}
             number = -1

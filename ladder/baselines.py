@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from encoder.recipes import crf_step
 from ladder.bdrate import RatePoint
 from ladder.hull import pareto
 from ladder.profiles import NATIVE_MARGIN, Size, size_within
@@ -66,9 +67,9 @@ def crf_rungs(title: TitleCurves) -> tuple[CrfRung, ...]:
     """Every (size, CRF) of the whole title, for CRFs that all shots' curves have."""
     seconds = float(sum(title.durations))
     frames = sum(shot.frames for shot in title.shots)
-    rungs = []
+    rungs, step = [], crf_step(title.recipe)
     for size in title.sizes:
-        shots = [{p.crf: p for p in curve.points()} for curve in title.curves[size]]
+        shots = [{p.crf: p for p in curve.points(step)} for curve in title.curves[size]]
         for crf in sorted(set.intersection(*(set(points) for points in shots))):
             bits = sum(points[crf].bits for points in shots)
             value = sum(

@@ -96,15 +96,19 @@ def state_claims(
 ) -> Claims:
     """The three claims from the measured rungs (bit/s, mean quality) of three ladders."""
     return Claims(
-        _bd_claim(fixed, ours, method),
-        _bd_claim(per_title, ours, method),
+        bd_claim(fixed, ours, method),
+        bd_claim(per_title, ours, method),
         tuple(viewers_claim(ours, fixed, median) for median in MEDIANS),
     )
 
 
-def _bd_claim(
-    anchor: Sequence[RatePoint], test: Sequence[RatePoint], method: Method
+def bd_claim(
+    anchor: Sequence[RatePoint], test: Sequence[RatePoint], method: Method = "pchip"
 ) -> BdRate | NoOverlap | None:
+    """BD-rate of a ladder's rungs, without those that nobody would choose.
+
+    None where a ladder has fewer than two rungs worth choosing.
+    """
     kept = monotone(anchor), monotone(test)
     if min(map(len, kept)) < 2:
         return None

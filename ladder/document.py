@@ -66,6 +66,22 @@ class SearchFacts(Document):
     """Size of the full grid: shots times sizes times CRFs."""
 
 
+class CodecFacts(Document):
+    """One codec of a ladder of several: its own whole ladder, before any rung was dropped."""
+
+    codec: str
+    recipe: str
+    search: SearchFacts
+    rungs: int
+    """Rungs of its own ladder."""
+    dropped: list[str]
+    """Names of those that are not in the package: a rung of another codec needs no more bits and
+    is no worse. The first codec keeps all: it is what every player has to be able to play."""
+    bd_rate_percent: dict[str, float | None]
+    """By model, against the first codec's ladder, on measured rungs; negative: fewer bits. None
+    where the two share no range of quality."""
+
+
 class LockedCost(Document):
     """What one size per rung costs against sizes free per shot, on the same curves."""
 
@@ -96,6 +112,8 @@ class Rung(Document):
 
     name: str
     codec: str
+    recipe: str | None = None
+    """None in packages from before there were several codecs: the ladder's."""
     codecs: str
     """RFC 6381."""
     width: int
@@ -122,7 +140,11 @@ class Ladder(Document):
     policy: Literal["locked", "mixed"]
     profile: str
     codec: str
+    """The first, where there are several."""
     recipe: str
+    """Of the first codec."""
+    codecs: list[CodecFacts] = Field(default_factory=list)
+    """Each codec of a ladder of several; empty where there is one."""
     tool: str
     """Identity of the ffmpeg that encoded and measured."""
     quality_model: str
@@ -131,7 +153,7 @@ class Ladder(Document):
     constraints: list[str]
     """In words: what bounded which rung."""
     rungs: list[Rung]
-    """From the lowest rate to the highest."""
+    """Codec by codec, from the lowest rate to the highest."""
 
     def to_json(self) -> str:
         """The document's text, ending in a newline."""
@@ -145,6 +167,8 @@ class Cell(Document):
     width: int
     height: int
     crf: float
+    recipe: str | None = None
+    """None in documents from before there were several codecs: the document's."""
     bytes: int
     quality: float
     predicted_bytes: int | None = None
@@ -170,6 +194,7 @@ class Measurements(Document):
     )
     title_id: str
     recipe: str
+    """Of the first codec."""
     quality_model: str
     weights: str | None = None
     """Identity of the complexity model's weights; None where nothing was predicted."""

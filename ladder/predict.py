@@ -44,18 +44,20 @@ class PredictSearch:
     """Measure what the ladder wants, correct the prediction, move what pays."""
 
     prediction: TitlePrediction
-    budget: float = 0.2
+    budget: float = 0.1
     """Encodes beyond the delivered ones, at most, as a share of those."""
     price: float = 0.03
     """Share of a rung's bits that encoding all its shots once more has to bring. What is asked
     or moved has to bring its part of that."""
     handicap: float = 0.03
     """Share of a shot's bits that a new encode has to save where another is at hand."""
-    ready: float = 0.5
+    ready: float = 0.3
     """Points that are to be delivered anyway are asked first if they say at least this share of
     what the best question does."""
     haste: float = 0.2
     """What measuring such a point early is held to cost, in encodes: the plan may change."""
+    windfall: float = 5.0
+    """A move that brings so many times its price is made beyond the budget, if there is one."""
     question_rounds: int = 6
     """Before rungs are settled, at most."""
     repair_rounds: int = 6
@@ -354,8 +356,10 @@ class _Run:
         wanted: Reasons = {}
         for gain, _, offered in offers:
             new = {r: why for r, why in offered.items() if r not in wanted}
-            pays = gain * len(shots) > self.search.price * len(offered)
-            if pays and len(wanted) + len(new) <= room:
+            worth = gain * len(shots) / len(offered)
+            windfall = self.search.budget > 0 and worth > self.search.windfall * self.search.price
+            most = math.inf if windfall else room
+            if worth > self.search.price and len(wanted) + len(new) <= most:
                 wanted |= new
         return wanted
 

@@ -22,6 +22,7 @@ from typing import Literal
 import numpy as np
 
 from encoder.media import OperatingPoint, Shot
+from encoder.recipes import crf_step
 from ladder.allocation import Allocation, Problem, at_slope, for_budget
 from ladder.bdrate import BdRate, NoOverlap, RatePoint, bd_rate, monotone
 from ladder.choices import Choice, ShotChoices
@@ -88,7 +89,7 @@ class TitleCurves:
 
     def choices(self, sizes: Iterable[Size]) -> tuple[ShotChoices, ...]:
         """Per shot the candidates of all ``sizes`` together."""
-        listed = tuple(sizes)
+        listed, step = tuple(sizes), crf_step(self.recipe)
         return tuple(
             ShotChoices(
                 shot.frames,
@@ -97,7 +98,7 @@ class TitleCurves:
                         candidate.bits, candidate.quality, _point(self.recipe, size, candidate.crf)
                     )
                     for size in listed
-                    for candidate in self.curves[size][index].points()
+                    for candidate in self.curves[size][index].points(step)
                 ),
             )
             for index, shot in enumerate(self.shots)

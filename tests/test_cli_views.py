@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,9 @@ def printed(
     [
         ("show", ("ladder", "show")),
         ("show-shots", ("ladder", "show", "--shots")),
+        ("show-rung", ("ladder", "show", "--rung", "v2-360p", "--sort", "quality")),
+        ("show-sorted", ("ladder", "show", "--sort", "bytes", "--limit", "2")),
+        ("what-if", ("what-if", "--max-rate", "400k")),
         ("plot", ("ladder", "plot")),
         ("plot-shot", ("ladder", "plot", "--shot", "1")),
         ("shots", ("shots",)),
@@ -55,6 +59,8 @@ def test_views_are_as_written_down(
     assert max(map(len, found.splitlines())) <= columns
     assert "\x1b" not in found
     golden = GOLDEN / f"{name}-{columns}.txt"
+    if os.environ.get("REWRITE_GOLDEN"):
+        golden.write_text(found)
     assert found == golden.read_text(), f"see {golden}"
 
 

@@ -232,7 +232,8 @@ def test_a_plan_of_a_predicting_run(finished: Finished, tmp_path: Path) -> None:
     assert plan.wall_seconds > 0
     assert plan.store_bytes > 0
     assert not options.out.exists()
-    assert len(records(tmp_path / "store")) == 3  # the shots, their features, the prediction
+    # The shots, their features and stills, the prediction.
+    assert len(records(tmp_path / "store")) == 4
     # Less than measuring everything, and less again where some of it is there.
     everything = plan_run(replace(options, search="exhaustive"), nothing)
     assert everything.encodes == everything.grid_encodes == plan.grid_encodes

@@ -303,9 +303,10 @@ BAD: dict[str, Callable[[TitleShape], TitlePrediction]] = {
 @pytest.mark.parametrize("how", BAD)
 def test_however_bad_the_prediction_only_measured_points_are_delivered(how: str) -> None:
     title = TITLE
-    outcome = drive(PredictSearch(BAD[how](title)), known())
+    check_ladder(drive(PredictSearch(BAD[how](title)), known()), title, load_profile())
+    search = PredictSearch(BAD[how](title), windfall=math.inf)
+    outcome = drive(search, known())
     check_ladder(outcome, title, load_profile())
-    search = PredictSearch(BAD[how](title))
     most = 2 * search.budget
     assert outcome.extra <= most * len(outcome.plan.points)
 

@@ -268,7 +268,13 @@ def test_a_title_that_fails_does_not_take_the_others_with_it(clips: Path, tmp_pa
 def test_packages_are_labels_for_free(clips: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     run_inline(
-        clips / "cut.mp4", tmp_path / "out", store, profile="test", heights=(54,), also=(V0,)
+        clips / "cut.mp4",
+        tmp_path / "out",
+        store,
+        profile="test",
+        heights=(54,),
+        also=(V0,),
+        search="exhaustive",
     )
     table = tmp_path / "cells.parquet"
     rows = add_packages(

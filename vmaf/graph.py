@@ -42,6 +42,13 @@ class Distorted:
     """Playable by itself: init and media in one file."""
     width: int
     height: int
+    bit_depth: int = 8
+    """Of its pictures: 8 or 10."""
+
+    @property
+    def pixel_format(self) -> str:
+        """As it decodes."""
+        return "yuv420p" if self.bit_depth == 8 else "yuv420p10le"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +106,15 @@ def score_command(
             log_paths[number],
         )
         outputs.append(ffmpeg.output(scored, "-", f="null", fps_mode="passthrough"))
-        outputs.append(ffmpeg.output(decoded.stream(1), str(hash_paths[number]), **_hash_options()))
+        outputs.append(
+            ffmpeg.output(decoded.stream(1), str(hash_paths[number]), **_hash_options(encode))
+        )
     graph = ffmpeg.merge_outputs(*outputs).global_args("-v", "error", "-y", *GLOBAL_ARGUMENTS)
     return Command.of(graph.get_args())
 
 
-def _hash_options() -> dict[str, str]:
-    options = framehash.hash_output_options()
+def _hash_options(encode: Distorted) -> dict[str, str]:
+    options = framehash.hash_output_options(encode.pixel_format)
     return {name[1:]: value for name, value in zip(options[::2], options[1::2], strict=True)}
 
 
@@ -150,6 +159,6 @@ def _model(name: str, encode: Distorted) -> str:
         options += [
             f"cambi.enc_width={round(factor * encode.width)}",
             f"cambi.enc_height={round(factor * encode.height)}",
-            "cambi.enc_bitdepth=8",
+            f"cambi.enc_bitdepth={encode.bit_depth}",
         ]
     return ":".join(options)

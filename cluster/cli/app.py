@@ -19,6 +19,7 @@ from cluster.cli.options import Heights, Json, Priority, Scheduler, StorePath, W
 from cluster.cli.output import announced, finish, say, show, write_lines
 from cluster.cli.prefetch import prefetch_app
 from cluster.cli.service import COMMANDS
+from cluster.cli.studies import diff, report, upgrade_report, what_if
 from cluster.cli.sweep import sweep
 from cluster.cli.train import promote, train
 from encoder.errors import BadInput
@@ -105,9 +106,19 @@ def run(
             show_default=False,
         ),
     ] = None,
-    codec: Annotated[str, typer.Option(metavar="NAME", help="`x264`.")] = "x264",
+    codec: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,...",
+            help="`x264`, `x265`, `svtav1` or `vp9`; or several, the first being what every "
+            "player has to be able to play: `x264,svtav1`.",
+        ),
+    ] = "x264",
     preset: Annotated[
-        str, typer.Option(metavar="NAME", help="Of the encoder, `ultrafast` to `veryslow`.")
+        str,
+        typer.Option(
+            metavar="NAME", help="Of the encoder, `ultrafast` to `veryslow`, for every codec."
+        ),
     ] = "medium",
     profile: Annotated[
         str,
@@ -264,19 +275,77 @@ def show_ladder(
     shots: Annotated[
         bool, typer.Option("--shots", help="Also what every shot got in every rung.")
     ] = False,
+    rung: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|RATE",
+            help="The shots of one rung, with what was predicted and why they are as they are: a "
+            "rung's name, or a rate such as `800k` or `1M` for the rung nearest to it.",
+            show_default=False,
+        ),
+    ] = None,
+    shot: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="N|N-M", help="Only these shots. May be repeated.", show_default=False
+        ),
+    ] = None,
+    sort: Annotated[
+        str,
+        typer.Option(
+            metavar="KEY",
+            help="Order of shots: `shot`, or most first `bytes` and `rate`, worst first `quality` "
+            "and `error` (of the prediction).",
+        ),
+    ] = "shot",
+    reverse: Annotated[bool, typer.Option("--reverse", help="The other way round.")] = False,
+    limit: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="At most so many shots.", show_default=False),
+    ] = None,
+    below: Annotated[
+        float | None,
+        typer.Option(
+            metavar="QUALITY",
+            help="Only shots of less quality: in the rung, or in every rung.",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Show the rungs of a ladder: sizes, rates, measured quality, and what bounded them."""
-    from cluster import inspect
-    from cluster.cli import views
+    """Show the rungs of a ladder: sizes, rates, measured quality, and what bounded them.
 
+    Any option about shots lists shots.
+    """
+    from cluster import facts, inspect
+    from cluster.cli import shot_views, views
+    from cluster.compared import read_comparison
+
+    wanted = facts.Wanted(
+        facts.parse_sort(sort), reverse, limit, facts.parse_shots(shot or ()), below
+    )
     ladder = inspect.read_ladder(directory)
+    compared = read_comparison(directory)
+    listing = shots or rung is not None or wanted != facts.Wanted()
+    rows: list[facts.SegmentFacts] | None = None
+    parts = views.ladder_view(ladder, compared) if rung is None else [views.ladder_facts(ladder)]
+    if listing:
+        measurements = inspect.read_measurements(directory)
+        looked_at = facts.find_rung(ladder, rung) if rung is not None else None
+        per_shot: tuple[facts.ShotFacts, ...] = ()
+        if looked_at is not None:
+            found = facts.segment_facts(ladder, measurements, looked_at)
+            rows = [*facts.chosen_segments(found, wanted)]
+        else:
+            per_shot = facts.chosen_shots(facts.shot_facts(ladder, measurements), wanted)
+            rows = [segment for one in per_shot for segment in one.segments]
+        parts += ["", *shot_views.shots_parts(ladder, looked_at, per_shot, rows)]
     finish(
         context.obj,
         as_json=json,
-        lines=views.ladder_lines(ladder, shots=shots),
+        lines=shot_views.ladder_lines(ladder, compared, rows),
         result={"rungs": len(ladder.rungs), "shots": len(ladder.rungs[0].segments)},
-        view=lambda: show(views.ladder_view(ladder, shots=shots)),
+        view=lambda: show(parts),
     )
 
 
@@ -329,6 +398,16 @@ def compare_ladder(
             metavar="FILE", help="Where the source is now, if it has moved.", show_default=False
         ),
     ] = None,
+    others: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--with",
+            metavar="DIR",
+            help="Another package of the same title, for instance of another codec: its BD-rate "
+            "against this one. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
     store: StorePath = None,
@@ -338,17 +417,23 @@ def compare_ladder(
 
     Both are encoded and measured on the same title, each rung in one process. Three claims are
     stated together, for each quality model: BD-rate against either, and what viewers receive.
+    Of several codecs, the first is compared so, and each other one's BD-rate against it is shown.
+    Kept in DIR as `comparison.json`, where `ladder show` and `report` find it.
     """
     from cluster import compare
     from cluster.cli import comparison
 
     report = announced(context.obj, "compare", directory)
-    options = compare.CompareOptions(directory, source, store, workers, scheduler)
+    options = compare.CompareOptions(
+        directory, source, store, workers, scheduler, tuple(others or ())
+    )
     result = compare.compare_ladder(options, report)
+    lines = list(comparison.comparison_lines(result))
+    comparison.keep(directory, result, lines, report)
     finish(
         report,
         as_json=json,
-        lines=comparison.comparison_lines(result),
+        lines=lines,
         result={"title": result.title, "exhaustive": result.exhaustive},
         view=lambda: show(comparison.comparison_view(result, rungs=rungs)),
     )
@@ -434,3 +519,7 @@ app.command()(evaluate)
 app.command()(promote)
 for command in COMMANDS:
     app.command()(command)
+ladder_app.command("diff")(diff)
+app.command()(upgrade_report)
+app.command()(what_if)
+app.command("report")(report)

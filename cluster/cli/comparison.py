@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cluster.cli.output import Line
 from cluster.cli.views import kbits, plain_table
 from cluster.compare import ComparedRung, Comparison
+from cluster.compared import save_comparison
+from cluster.events import Report, Warned
+from cluster.inspect import read_ladder
 from ladder.bdrate import BdRate, NoOverlap
 from ladder.claims import AFFORDABLE, TOLERANCE, Claims
 
@@ -36,6 +41,13 @@ def comparison_view(comparison: Comparison, *, rungs: bool = False) -> list[Rend
             *(Text(), Text(model, style="bold")),
             *_claims(claims, " (bounded)" if comparison.bounds else ""),
         ]
+    if comparison.codecs:
+        parts += [Text(), Text(f"codecs, by {comparison.quality_model}", style="bold")]
+        table = plain_table(("BD-rate of", "l"), ("against", "l"), ("", "r"))
+        for one in comparison.codecs:
+            shown = "no common quality" if one.percent is None else f"{one.percent:+.1f} %"
+            table.add_row(one.test, one.anchor, shown)
+        parts.append(table)
     parts += [part for bound in comparison.bounds for part in (Text(), Text(f"Bounded: {bound}."))]
     notes = (
         "BD-rate: negative is fewer bits at equal quality. Viewers: log-normal throughput of this "
@@ -102,6 +114,8 @@ def comparison_lines(comparison: Comparison) -> Iterator[tuple[str, dict[str, An
                     "quality": quality,
                 },
             )
+    for one in comparison.codecs:
+        yield "codec", asdict(one)
     for model, claims in comparison.claims.items():
         yield (
             "claims",
@@ -120,6 +134,13 @@ def comparison_lines(comparison: Comparison) -> Iterator[tuple[str, dict[str, An
                 ],
             },
         )
+
+
+def keep(directory: Path, comparison: Comparison, lines: Sequence[Line], report: Report) -> None:
+    """Write ``comparison.json`` into the package, or warn that it does not take it."""
+    claims = [fields for kind, fields in lines if kind == "claims"]
+    if not save_comparison(directory, comparison, claims, read_ladder(directory).title.id):
+        report(Warned(f"{directory} cannot be written: the comparison is shown but not kept"))
 
 
 def _bd_fields(claim: BdRate | NoOverlap | None) -> dict[str, Any] | None:

@@ -188,11 +188,21 @@ def _number(value: float | None, digits: int = 2) -> str:
     return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
-def _encodes(verdicts: Sequence[Verdict]) -> Table:
+def _table(*columns: tuple[str, str]) -> Table:
+    """A plain one whose first column gives way on a narrow terminal: names wrap, numbers stay."""
     from cluster.cli.views import plain_table
+
+    shown = plain_table(*columns)
+    shown.padding = (0, 1, 0, 0)
+    shown.columns[0].no_wrap = False
+    shown.columns[0].overflow = "fold"
+    return shown
+
+
+def _encodes(verdicts: Sequence[Verdict]) -> Table:
     from ladder.evaluation import Summary
 
-    shown = plain_table(
+    shown = _table(
         *(("title", "l"), ("shots", "r"), ("loss", "r"), ("worst", "r"), ("rungs", "r")),
         *(("deliv", "r"), ("extra", "r"), ("grid", "r"), ("saved", "r"), ("rounds", "r")),
     )
@@ -214,12 +224,11 @@ def _encodes(verdicts: Sequence[Verdict]) -> Table:
 
 
 def _qualities(verdicts: Sequence[Verdict]) -> Table:
-    from cluster.cli.views import plain_table
     from ladder.evaluation import Summary
 
-    shown = plain_table(
-        *(("title", "l"), ("off", "r"), ("bias", "r"), ("rate off", "r"), ("bias", "r")),
-        *(("covered", "r"), ("exhaustive", "r"), ("CPU x", "r"), ("saved", "r"), ("BD", "r")),
+    shown = _table(
+        *(("title", "l"), ("off", "r"), ("bias", "r"), ("rate", "r"), ("bias", "r")),
+        *(("covered", "r"), ("best", "r"), ("CPU x", "r"), ("saved", "r"), ("BD", "r")),
     )
     for verdict in verdicts:
         off = verdict.off
@@ -260,9 +269,7 @@ def _range(qualities: tuple[float, float] | None) -> str:
 
 
 def _searches(rows: Sequence[Summary]) -> Table:
-    from cluster.cli.views import plain_table
-
-    shown = plain_table(
+    shown = _table(
         *(("search", "l"), ("loss", "r"), ("worst", "r"), ("rung", "r"), ("extra", "r")),
         *(("encodes", "r"), ("deliv", "r"), ("saved", "r"), ("CPU x", "r"), ("off", "r")),
         ("rounds", "r"),
@@ -279,11 +286,10 @@ def _searches(rows: Sequence[Summary]) -> Table:
 
 
 def _calibration(found: Evaluation) -> Table:
-    from cluster.cli.views import plain_table
     from ladder.evaluation import LEVELS, Coverage
 
     wanted = "/".join(f"{100 * level:.0f}" for level in LEVELS)
-    shown = plain_table(
+    shown = _table(
         *(("group", "l"), ("cells", "r"), (f"rate {wanted}", "r"), ("quality", "r")),
         *(("later", "r"), (f"rate {wanted}", "r"), ("quality", "r")),
     )
@@ -309,9 +315,9 @@ def _coverages(name: str, found: Sequence[Coverage]) -> Iterator[str]:
 
 
 def _rungs(verdict: Verdict) -> Table:
-    from cluster.cli.views import kbits, plain_table
+    from cluster.cli.views import kbits
 
-    shown = plain_table(
+    shown = _table(
         *(("kbit/s", "r"), ("size", "l"), ("quality", "r"), ("best size", "l"), ("best", "r")),
         ("loss", "r"),
     )
@@ -336,6 +342,7 @@ def _notes(found: Evaluation) -> Iterator[RenderableType]:
         "extra: encodes beyond the delivered ones, per delivered one. saved: % of the full grid.",
         "off, bias: delivered minus first predicted, points of each title's own VMAF model, and % "
         "of the rate.",
+        "covered, best: lowest and highest quality of the ladder, and of the exhaustive search's.",
         "CPU x: of all encodes and scores over that of delivered ones; saved: % of the exhaustive "
         "search's. Encodes as measured, scores as modelled (8 ms a frame and 20 ns a pixel of the "
         "title); decoding, features and packaging are not in it.",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import shutil
 import string
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cluster.inspect import Plot, RateQuality
+from cluster.inspect import Plot, RateQuality, Series
 
 LETTERS = string.ascii_lowercase
-LINE, CHOSEN = "·", "O"
+LINE, CHOSEN, PREDICTED = "·", "O", "?"
 MARGIN = 1.05
 MIN_WIDTH, MAX_WIDTH, HEIGHT = 60, 160, 26
 
@@ -34,14 +34,31 @@ def render(plot: Plot, *, width: int | None = None) -> str:
     letters = iter(LETTERS)
     # Lines first: what is drawn later covers them.
     for series in sorted(plot.series, key=lambda one: not one.joined):
-        mark = LINE if series.joined else CHOSEN if series is plot.series[-1] else next(letters)
+        mark = _mark(series, plot, letters)
         rates = [math.log10(point.bitrate) for point in series.points]
         signal = figure.signal(rates, [point.quality for point in series.points], marker=mark)
         figure.draw(signal.lines() if series.joined else signal)
         legend.append(f"{mark} {series.label}")
     drawn = [line.rstrip() for line in figure.build().string(colorless=True).splitlines()]
-    axes = f"up: {plot.quality_model}; right: kbit/s, logarithmic; all points measured"
-    return "\n".join([plot.title, *_wrapped(legend, columns), *drawn, axes])
+    axes = [f"up: {plot.quality_model};", "right: kbit/s, logarithmic;", *_basis(plot)]
+    return "\n".join(
+        [plot.title, *_wrapped(legend, columns), *drawn, *_wrapped(axes, columns, " ")]
+    )
+
+
+def _basis(plot: Plot) -> list[str]:
+    if all(series.basis == "measured" for series in plot.series):
+        return ["all points measured"]
+    by = f" by complexity model {plot.predictor[:8]}" if plot.predictor else ""
+    return ["all points measured,", f"but those marked {PREDICTED}: predicted{by}"]
+
+
+def _mark(series: Series, plot: Plot, letters: Iterator[str]) -> str:
+    if series.joined:
+        return LINE
+    if series is plot.series[-1]:
+        return CHOSEN
+    return PREDICTED if series.basis == "predicted" else next(letters)
 
 
 def _set_axes(figure: Any, points: Sequence[RateQuality]) -> None:
@@ -77,10 +94,10 @@ def _kbits(bitrate: float) -> str:
     return f"{bitrate / 1000:.3g}" if bitrate < 100_000 else f"{bitrate / 1000:.0f}"
 
 
-def _wrapped(parts: list[str], columns: int) -> list[str]:
+def _wrapped(parts: list[str], columns: int, gap: str = "   ") -> list[str]:
     lines = [""]
     for part in parts:
-        if lines[-1] and len(lines[-1]) + 3 + len(part) > columns:
+        if lines[-1] and len(lines[-1]) + len(gap) + len(part) > columns:
             lines.append("")
-        lines[-1] += ("   " if lines[-1] else "") + part
+        lines[-1] += (gap if lines[-1] else "") + part
     return lines

@@ -81,7 +81,9 @@ def sweep(
     plan: Annotated[
         bool, typer.Option("--plan", help="Only say what would be measured and what it takes.")
     ] = False,
-    codec: Annotated[str, typer.Option(metavar="NAME", help="`x264`.")] = "x264",
+    codec: Annotated[
+        str, typer.Option(metavar="NAME", help="`x264`, `x265`, `svtav1` or `vp9`.")
+    ] = "x264",
     preset: Annotated[
         str, typer.Option(metavar="NAME", help="Of the encoder, `ultrafast` to `veryslow`.")
     ] = "medium",

@@ -12,13 +12,14 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cluster.compared import SavedComparison, bits_against
 from cluster.inspect import ListedShots, Plot, frame_rate, marginal_quality, models_measured
 from cluster.progress import duration
-from ladder.document import Ladder, Quality, Rung, Segment
+from ladder.document import Ladder, Quality, Rung
 
 if TYPE_CHECKING:
     from cluster.doctor import Finding
@@ -59,18 +60,20 @@ def size(num_bytes: float) -> str:
 # -- a finished ladder -------------------------------------------------------------------------
 
 
-def ladder_view(ladder: Ladder, *, shots: bool = False) -> list[RenderableType]:
+def ladder_view(ladder: Ladder, compared: SavedComparison | None = None) -> list[RenderableType]:
     """The ladder: what title, which rungs, what is measured and by what, what bounded it."""
-    parts: list[RenderableType] = [_facts(ladder), Text(), _rungs(ladder), Text(), _notes(ladder)]
+    parts: list[RenderableType] = [
+        *(ladder_facts(ladder), Text(), _rungs(ladder, compared)),
+        *(Text(), _notes(ladder, compared)),
+    ]
     others = models_measured(ladder)[1:]
     for model in others:
         parts += [Text(), _other_model(ladder, model)]
-    if shots:
-        parts += [Text(), ShotTables(ladder)]
     return parts
 
 
-def _facts(ladder: Ladder) -> Text:
+def ladder_facts(ladder: Ladder) -> Text:
+    """What title, made how."""
     title, rate = ladder.title, frame_rate(ladder)
     search = ladder.search
     shots = len(ladder.rungs[0].segments)
@@ -83,13 +86,14 @@ def _facts(ladder: Ladder) -> Text:
     )
 
 
-def _rungs(ladder: Ladder) -> Table:
+def _rungs(ladder: Ladder, compared: SavedComparison | None) -> Table:
     predicted = any(rung.predicted_quality is not None for rung in ladder.rungs)
     table = plain_table(
         *(("rung", "l"), ("size", "l"), ("kbit/s", "r"), ("peak", "r")),
         *(("mean", "r"), ("p5", "r"), ("min", "r")),
-        *((("predicted", "r"),) if predicted else ()),
+        *((("pred.", "r"),) if predicted else ()),
         ("slope", "r"),
+        *((("vs fixed", "r"),) if compared else ()),
     )
     table.collapse_padding = True  # all of it has to fit into 80 columns
     for rung in ladder.rungs:
@@ -101,30 +105,79 @@ def _rungs(ladder: Ladder) -> Table:
             *(kbits(rung.bitrate), kbits(rung.peak_bitrate), *_pooled(quality)),
             *(("-" if expected is None else f"{expected:.2f}",) if predicted else ()),
             "-" if slope is None else f"{slope:#.3g}",
+            *((_percent(against_fixed(ladder, rung, compared)),) if compared else ()),
         )
     return table
+
+
+def against_fixed(ladder: Ladder, rung: Rung, compared: SavedComparison | None) -> float | None:
+    """Percent of bits against the fixed ladder at the rung's quality, where that was measured."""
+    if compared is None:
+        return None
+    model = ladder.quality_model
+    fixed = compared.ladders["fixed"]
+    return bits_against(fixed, rung.bitrate, rung.quality[model].mean, model)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.0f} %"
 
 
 def _pooled(quality: Quality) -> tuple[str, str, str]:
     return f"{quality.mean:.2f}", f"{quality.p5:.2f}", f"{quality.min:.2f}"
 
 
-def _notes(ladder: Ladder) -> Text:
+def _notes(ladder: Ladder, compared: SavedComparison | None) -> Text:
+    model = ladder.quality_model
     lines = [
         "Measured on what is delivered: rates from bytes on disk; mean, p5 and min over all "
-        f"frames by {ladder.quality_model}.",
+        f"frames by {model}.",
         "slope: quality that 100 kbit/s more would add.",
     ]
     if any(rung.predicted_quality is not None for rung in ladder.rungs):
-        lines.append("predicted: the mean that was expected before it was measured.")
+        lines.append(
+            f"pred.: the mean by {model} that {predictor(ladder.search.weights)} predicted before "
+            "anything was measured."
+        )
+    if compared is None:
+        lines.append("Not yet measured against other ladders: `shotladder ladder compare` does.")
+    else:
+        lines += _saved(ladder, compared)
     cost = ladder.locked_cost
     if cost is not None and cost.bd_rate_percent is not None:
         lines.append(
             f"One size per rung costs {cost.bd_rate_percent:.1f} % of bits against sizes free per "
-            f"shot ({cost.basis} curves)."
+            f"shot (BD-rate by {model} on {cost.basis} curves)."
         )
     lines += [f"Bounded: {note}" for note in ladder.constraints]
     return Text("\n".join(lines), style="dim")
+
+
+def predictor(weights: str | None) -> str:
+    """The complexity model by name."""
+    return f"complexity model {weights[:8]}" if weights else "no model"
+
+
+_ANCHORS = {
+    "against_fixed": "the fixed ladder",
+    "against_per_title": "the best per-title CRF ladder",
+}
+
+
+def _saved(ladder: Ladder, compared: SavedComparison) -> Iterator[str]:
+    """What a saved comparison says in a line or two."""
+    yield "vs fixed: bits against the fixed ladder at this rung's quality, both measured."
+    for claims in compared.claims:
+        if claims["quality_model"] != ladder.quality_model:
+            continue
+        for name, label in _ANCHORS.items():
+            found = claims.get(name)
+            if found and "percent" in found:
+                yield (
+                    f"BD-rate {found['percent']:+.1f} % against {label} "
+                    f"(measured by {ladder.quality_model}, quality {found['low']:.1f} to "
+                    f"{found['high']:.1f})."
+                )
 
 
 def _other_model(ladder: Ladder, model: str) -> Table:
@@ -133,63 +186,6 @@ def _other_model(ladder: Ladder, model: str) -> Table:
     for rung in ladder.rungs:
         table.add_row(rung.name, kbits(rung.bitrate), *_pooled(rung.quality[model]))
     return table
-
-
-class ShotTables:
-    """What every shot got in every rung, in as many tables as the width asks for."""
-
-    def __init__(self, ladder: Ladder) -> None:
-        self._ladder = ladder
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        ladder = self._ladder
-        several = any(_sizes_differ(rung) for rung in ladder.rungs)
-        cell, lead = (22 if several else 13), 27
-        per_table = max(1, (options.max_width - lead) // cell)
-        yield Text(
-            f"CRF and mean quality ({ladder.quality_model}) of each shot in each rung", style="dim"
-        )
-        for first in range(0, len(ladder.rungs), per_table):
-            yield Text()
-            yield self._part(ladder.rungs[first : first + per_table], several)
-
-    def _part(self, rungs: Sequence[Rung], several: bool) -> Table:
-        ladder, rate = self._ladder, frame_rate(self._ladder)
-        table = plain_table(("shot", "r"), ("start", "r"), ("frames", "r"))
-        for rung in rungs:
-            table.add_column(rung.name, justify="right", no_wrap=True)
-        for segments in zip(*(rung.segments for rung in rungs), strict=True):
-            first = segments[0]
-            table.add_row(
-                str(first.shot),
-                clock(first.start_frame, rate),
-                str(first.end_frame - first.start_frame),
-                *(_cell(segment, ladder.quality_model, several) for segment in segments),
-            )
-        return table
-
-
-def _sizes_differ(rung: Rung) -> bool:
-    return len({(segment.width, segment.height) for segment in rung.segments}) > 1
-
-
-def _cell(segment: Segment, model: str, several: bool) -> str:
-    text = f"{segment.crf:g} {segment.quality[model]:.1f}"
-    return f"{segment.width}x{segment.height} {text}" if several else text
-
-
-def ladder_lines(ladder: Ladder, *, shots: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A ladder as NDJSON: one ``ladder``, then per rung one ``rung`` and, for ``shots``, its
-    ``segment`` objects. Fields are those of ``ladder.json``.
-    """
-    document = ladder.model_dump(mode="json", by_alias=True)
-    rungs = document.pop("rungs")
-    yield "ladder", document
-    for rung in rungs:
-        segments = rung.pop("segments")
-        yield "rung", {**rung, "segments": len(segments)}
-        if shots:
-            yield from (("segment", {"rung": rung["name"], **segment}) for segment in segments)
 
 
 def run_summary(ladder: Ladder, run: Mapping[str, Any], out: str) -> str:
@@ -246,7 +242,15 @@ def plot_lines(plot: Plot) -> Iterator[tuple[str, dict[str, Any]]]:
     """What is drawn, as NDJSON objects; points are bit/s and quality."""
     for series in plot.series:
         points = [[round(point.bitrate), round(point.quality, 4)] for point in series.points]
-        yield "series", {"label": series.label, "joined": series.joined, "points": points}
+        yield (
+            "series",
+            {
+                "label": series.label,
+                "joined": series.joined,
+                "basis": series.basis,
+                "points": points,
+            },
+        )
 
 
 # -- plans and findings ------------------------------------------------------------------------

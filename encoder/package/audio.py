@@ -21,6 +21,9 @@ STAGE_VERSION = 1
 """Part of the key of encoded sound: raise it when its bits change."""
 SAMPLE_RATE = 48_000
 BIT_RATE = 128_000
+SURROUND_BIT_RATE = 320_000
+SURROUND_CHANNELS = 6
+"""From how many channels on a stream is also kept as 5.1."""
 _SILENCE_DB = -90.0
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*\Z")
 _MAX_VOLUME = re.compile(r"max_volume: (\S+) dB")
@@ -35,9 +38,11 @@ def audio_command(
     duration: Fraction,
     channels: int | None = None,
     bit_rate: int = BIT_RATE,
+    surround: bool = False,
 ) -> Command:
     """The ffmpeg call of :func:`encode_audio`, as a value."""
     inputs = [part for name, value in SOURCE_OPTIONS.items() for part in (f"-{name}", value)]
+    layout = "5.1" if surround else "stereo"
     filters = ",".join(
         [
             *(["pan=stereo|c0=c0|c1=c0"] if channels == 1 else []),
@@ -46,7 +51,7 @@ def audio_command(
             # Silence where sound begins later or has a hole, a cut where it begins earlier.
             # Mixed in floating point: from integers ffmpeg would lower a surround mix by 7 dB,
             # so that its level would depend on how the source happens to be stored.
-            f"aresample={SAMPLE_RATE}:async=1:first_pts=0:osf=fltp:ochl=stereo",
+            f"aresample={SAMPLE_RATE}:async=1:first_pts=0:osf=fltp:ochl={layout}",
             "volumedetect",
             "apad",
             f"atrim=end_sample={round(duration * SAMPLE_RATE)}",
@@ -72,6 +77,7 @@ def encode_audio(
     duration: Fraction,
     channels: int | None = None,
     bit_rate: int = BIT_RATE,
+    surround: bool = False,
 ) -> Path | None:
     """Encode a source's sound to ``out``, one fragmented MP4 of AAC-LC, 48 kHz stereo.
 
@@ -88,6 +94,7 @@ def encode_audio(
         channels: of the stream, where known. One channel then goes to both sides unchanged, as
             players play it; ffmpeg's own mix lowers it by 3 dB.
         bit_rate: bit/s.
+        surround: 5.1 instead of stereo.
 
     Returns:
         ``out``, or None where there is nothing to hear: no stream, no sample, or digital silence.
@@ -105,6 +112,7 @@ def encode_audio(
         duration=duration,
         channels=channels,
         bit_rate=bit_rate,
+        surround=surround,
     )
     said = run(command).stderr
     volume = _MAX_VOLUME.findall(said)
@@ -161,9 +169,12 @@ def segment_audio(
             continue
         segments.append(AudioSegment(Fraction(start, rate), Fraction(end - start, rate), fragment))
         begin = cut
-    # A container's language is whatever somebody wrote there.
-    known = language if language and _LANGUAGE.match(language) and language != "und" else None
-    return AudioTrack(init=init, segments=tuple(segments), language=known)
+    return AudioTrack(init=init, segments=tuple(segments), language=known_language(language))
+
+
+def known_language(written: str | None) -> str | None:
+    """A container's language, which is whatever somebody wrote there, where it is one."""
+    return written if written and _LANGUAGE.match(written) and written != "und" else None
 
 
 def _nearest(ends: Sequence[int], time: Fraction) -> int:

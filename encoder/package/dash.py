@@ -11,9 +11,11 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from xml.etree import ElementTree as ET
 
+from encoder.package.hls import WHOLE_SUBTITLES
 from encoder.package.layout import (
     WrittenPackage,
     WrittenSegment,
+    WrittenSubtitles,
     WrittenTrack,
     buffered_bitrate,
 )
@@ -21,6 +23,7 @@ from encoder.package.layout import (
 MANIFEST = "manifest.mpd"
 NAMESPACE = "urn:mpeg:dash:schema:mpd:2011"
 _PROFILES = "urn:mpeg:dash:profile:isoff-live:2011,urn:mpeg:dash:profile:cmaf:2019"
+_ROLE_SCHEME = "urn:mpeg:dash:role:2011"
 _CHANNEL_SCHEME = "urn:mpeg:dash:23003:3:audio_channel_configuration:2011"
 
 
@@ -42,14 +45,16 @@ def manifest(package: WrittenPackage) -> str:
     number = itertools.count()
     for _, tracks in itertools.groupby(package.video, lambda track: track.codecs.split(".")[0]):
         _video_set(period, next(number), package, list(tracks))
-    if package.audio is not None:
-        _audio_set(period, next(number), package, package.audio)
+    for track in package.sounds:
+        _audio_set(period, next(number), package, track, main=track is package.audio)
+    for subtitles in package.subtitles:
+        _subtitle_set(period, next(number), subtitles)
     ET.indent(mpd, " ")
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(mpd, encoding="unicode") + "\n"
 
 
 def _longest(package: WrittenPackage) -> Fraction:
-    tracks = [*package.video, *([package.audio] if package.audio is not None else [])]
+    tracks = [*package.video, *package.sounds]
     return max(segment.duration for track in tracks for segment in track.segments)
 
 
@@ -88,7 +93,7 @@ def _video_set(
 
 
 def _audio_set(
-    period: ET.Element, number: int, package: WrittenPackage, track: WrittenTrack
+    period: ET.Element, number: int, package: WrittenPackage, track: WrittenTrack, *, main: bool
 ) -> None:
     attributes = {
         "id": str(number),
@@ -100,6 +105,8 @@ def _audio_set(
     if track.language is not None:
         attributes["lang"] = track.language
     adaptation = ET.SubElement(period, "AdaptationSet", attributes)
+    if package.more_audio:
+        _role(adaptation, "main" if main else "alternate")
     _template(adaptation, track)
     representation = ET.SubElement(
         adaptation,
@@ -116,6 +123,24 @@ def _audio_set(
         "AudioChannelConfiguration",
         {"schemeIdUri": _CHANNEL_SCHEME, "value": str(track.channels)},
     )
+
+
+def _role(adaptation: ET.Element, role: str) -> None:
+    ET.SubElement(adaptation, "Role", {"schemeIdUri": _ROLE_SCHEME, "value": role})
+
+
+def _subtitle_set(period: ET.Element, number: int, track: WrittenSubtitles) -> None:
+    attributes = {"id": str(number), "contentType": "text", "mimeType": "text/vtt"}
+    if track.language is not None:
+        attributes["lang"] = track.language
+    adaptation = ET.SubElement(period, "AdaptationSet", attributes)
+    forced = "forced-subtitle" if track.forced else "subtitle"
+    _role(adaptation, "caption" if track.hearing_impaired else forced)
+    bandwidth = math.ceil(8 * track.size / track.duration)
+    representation = ET.SubElement(
+        adaptation, "Representation", {"id": track.name, "bandwidth": str(max(1, bandwidth))}
+    )
+    ET.SubElement(representation, "BaseURL").text = f"{track.directory}/{WHOLE_SUBTITLES}"
 
 
 def _template(adaptation: ET.Element, track: WrittenTrack) -> None:

@@ -7,25 +7,35 @@ after thousands of segments.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
+from itertools import accumulate
 from pathlib import PurePosixPath
 
-from encoder.package.layout import WrittenPackage, WrittenTrack, peak_bitrate
+from encoder.package.layout import (
+    WrittenPackage,
+    WrittenSubtitles,
+    WrittenTrack,
+    peak_bitrate,
+)
 
 VERSION = 7
 MASTER = "master.m3u8"
 MEDIA = "media.m3u8"
 IFRAMES = "iframes.m3u8"
+WHOLE_SUBTITLES = "subtitles.vtt"
 _AUDIO_GROUP = "audio"
+_SUBTITLE_GROUP = "subtitles"
+_STEREO = 2
 
 
 def master_playlist(package: WrittenPackage) -> str:
     """The multivariant playlist: every rung, its trick-play variant, and the sound."""
     lines = ["#EXTM3U", f"#EXT-X-VERSION:{VERSION}", "#EXT-X-INDEPENDENT-SEGMENTS"]
     audio = package.audio
-    if audio is not None:
-        lines.append(_tag("EXT-X-MEDIA", _audio_attributes(audio)))
+    lines += [_tag("EXT-X-MEDIA", one) for one in _audio_attributes(package.sounds)]
+    lines += [_tag("EXT-X-MEDIA", one) for one in _subtitle_attributes(package.subtitles)]
     for track in package.video:
         codecs = track.codecs if audio is None else f"{track.codecs},{audio.codecs}"
         attributes = {
@@ -37,6 +47,8 @@ def master_playlist(package: WrittenPackage) -> str:
         }
         if audio is not None:
             attributes["AUDIO"] = f'"{_AUDIO_GROUP}"'
+        if package.subtitles:
+            attributes["SUBTITLES"] = f'"{_SUBTITLE_GROUP}"'
         lines += [_tag("EXT-X-STREAM-INF", attributes), f"{track.directory}/{MEDIA}"]
     for track in package.video:
         frames = [frame for segment in track.segments for frame in segment.keyframes]
@@ -89,19 +101,86 @@ def _head(track: WrittenTrack, target_duration: int) -> list[str]:
     ]
 
 
-def _audio_attributes(audio: WrittenTrack) -> dict[str, str]:
-    attributes = {
-        "TYPE": "AUDIO",
-        "GROUP-ID": f'"{_AUDIO_GROUP}"',
-        "NAME": f'"{audio.language or "Audio"}"',
-        "DEFAULT": "YES",
-        "AUTOSELECT": "YES",
-        "CHANNELS": f'"{audio.channels}"',
-        "URI": f'"{audio.directory}/{MEDIA}"',
-    }
-    if audio.language is not None:
-        attributes["LANGUAGE"] = f'"{audio.language}"'
-    return attributes
+def subtitle_playlist(track: WrittenSubtitles, target_duration: int) -> str:
+    """The playlist of one track of subtitles."""
+    lines = [
+        "#EXTM3U",
+        f"#EXT-X-VERSION:{VERSION}",
+        f"#EXT-X-TARGETDURATION:{target_duration}",
+        "#EXT-X-MEDIA-SEQUENCE:0",
+        "#EXT-X-PLAYLIST-TYPE:VOD",
+    ]
+    ends = accumulate(track.durations)
+    for number, duration in enumerate(_durations(ends)):
+        lines += [f"#EXTINF:{duration},", subtitle_name(number)]
+    return _text([*lines, "#EXT-X-ENDLIST"])
+
+
+def subtitle_name(number: int) -> str:
+    """File name of a segment of subtitles, counted from 0."""
+    return f"{number:05d}.vtt"
+
+
+def _audio_attributes(sounds: Sequence[WrittenTrack]) -> Iterator[dict[str, str]]:
+    """Of every track. What is heard without being asked for: the first of each language, stereo."""
+    names = _Names()
+    heard: set[str | None] = set()
+    for number, track in enumerate(sounds):
+        surround = f" {track.channels - 1}.1" if track.channels > _STEREO else ""
+        automatic = not surround and track.language not in heard
+        attributes = {
+            "TYPE": "AUDIO",
+            "GROUP-ID": f'"{_AUDIO_GROUP}"',
+            "NAME": f'"{names.unique((track.language or "Audio") + surround)}"',
+            "DEFAULT": "NO" if number else "YES",
+            "AUTOSELECT": "YES" if automatic else "NO",
+            "CHANNELS": f'"{track.channels}"',
+            "URI": f'"{track.directory}/{MEDIA}"',
+        }
+        if automatic:
+            heard.add(track.language)
+        if track.language is not None:
+            attributes["LANGUAGE"] = f'"{track.language}"'
+        yield attributes
+
+
+def _subtitle_attributes(tracks: Sequence[WrittenSubtitles]) -> Iterator[dict[str, str]]:
+    names = _Names()
+    offered: set[tuple[str | None, bool, bool]] = set()
+    for track in tracks:
+        kind = (track.language, track.forced, track.hearing_impaired)
+        name = (track.language or "Subtitles") + " forced" * track.forced
+        attributes = {
+            "TYPE": "SUBTITLES",
+            "GROUP-ID": f'"{_SUBTITLE_GROUP}"',
+            "NAME": f'"{names.unique(name)}"',
+            "DEFAULT": "NO",
+            "AUTOSELECT": "NO" if kind in offered else "YES",
+            "FORCED": "YES" if track.forced else "NO",
+            "URI": f'"{track.directory}/{MEDIA}"',
+        }
+        offered.add(kind)
+        if track.language is not None:
+            attributes["LANGUAGE"] = f'"{track.language}"'
+        if track.hearing_impaired:
+            attributes["CHARACTERISTICS"] = f'"{_FOR_THE_DEAF}"'
+        yield attributes
+
+
+_FOR_THE_DEAF = (
+    "public.accessibility.transcribes-spoken-dialog,public.accessibility.describes-music-and-sound"
+)
+
+
+class _Names:
+    """Names in a group differ (RFC 8216, 4.3.4.1.1)."""
+
+    def __init__(self) -> None:
+        self._given: Counter[str] = Counter()
+
+    def unique(self, name: str) -> str:
+        self._given[name] += 1
+        return name if self._given[name] == 1 else f"{name} {self._given[name]}"
 
 
 def _durations(ends: Iterable[Fraction]) -> Iterable[str]:

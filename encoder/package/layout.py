@@ -81,6 +81,21 @@ class AudioTrack:
 
 
 @dataclass(frozen=True, slots=True)
+class SubtitleTrack:
+    """Subtitles as WebVTT."""
+
+    whole: str
+    segments: tuple[str, ...]
+    """One per shot."""
+    boundaries: tuple[Fraction, ...]
+    """End of each shot, seconds."""
+    language: str | None = None
+    """BCP 47, when known."""
+    forced: bool = False
+    hearing_impaired: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class TitlePackage:
     """What :func:`encoder.package.write.write_package` writes."""
 
@@ -91,6 +106,9 @@ class TitlePackage:
     renditions: tuple[Rendition, ...]
     """In the order of the playlists: from the lowest rate to the highest."""
     audio: AudioTrack | None = None
+    more_audio: tuple[AudioTrack, ...] = ()
+    """Other languages, commentary, surround: what a viewer may choose instead."""
+    subtitles: tuple[SubtitleTrack, ...] = ()
 
     def __post_init__(self) -> None:
         ends = [0, *(end for _, end in self.shots)]
@@ -117,6 +135,11 @@ class TitlePackage:
     def boundaries(self) -> tuple[Fraction, ...]:
         """End of each shot, seconds."""
         return tuple(end / self.frame_rate for _, end in self.shots)
+
+    @property
+    def sounds(self) -> tuple[AudioTrack, ...]:
+        """All its sound, what is heard by default first."""
+        return (self.audio, *self.more_audio) if self.audio is not None else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +218,27 @@ class WrittenTrack:
 
 
 @dataclass(frozen=True, slots=True)
+class WrittenSubtitles:
+    """Subtitles on disk."""
+
+    name: str
+    directory: str
+    """Relative to the package's folder."""
+    durations: tuple[Fraction, ...]
+    """Of its segments, seconds."""
+    size: int
+    """Bytes of the whole."""
+    language: str | None
+    forced: bool
+    hearing_impaired: bool
+
+    @property
+    def duration(self) -> Fraction:
+        """Seconds."""
+        return sum(self.durations, Fraction())
+
+
+@dataclass(frozen=True, slots=True)
 class WrittenPackage:
     """What lies on disk."""
 
@@ -203,17 +247,25 @@ class WrittenPackage:
     """Seconds, the same in all playlists."""
     video: tuple[WrittenTrack, ...]
     audio: WrittenTrack | None
+    more_audio: tuple[WrittenTrack, ...] = ()
+    subtitles: tuple[WrittenSubtitles, ...] = ()
+
+    @property
+    def sounds(self) -> tuple[WrittenTrack, ...]:
+        """All its sound, what is heard by default first."""
+        return (self.audio, *self.more_audio) if self.audio is not None else ()
 
     def bandwidth(self, track: WrittenTrack) -> int:
-        """HLS ``BANDWIDTH`` of a rung: the sum of the peaks of video and sound, bit/s."""
-        peak = track.peak_bitrate(self.target_duration)
-        if self.audio is not None:
-            peak += self.audio.peak_bitrate(self.target_duration)
-        return math.ceil(peak)
+        """HLS ``BANDWIDTH`` of a rung: the sum of the peaks of video and sound, bit/s.
+
+        Of several tracks of sound the one with most counts: a player takes one.
+        """
+        peaks = [sound.peak_bitrate(self.target_duration) for sound in self.sounds]
+        return math.ceil(track.peak_bitrate(self.target_duration) + max(peaks, default=0))
 
     def average_bandwidth(self, track: WrittenTrack) -> int:
         """HLS ``AVERAGE-BANDWIDTH`` of a rung with sound, bit/s."""
-        audio = self.audio.average_bitrate if self.audio is not None else 0
+        audio = max((sound.average_bitrate for sound in self.sounds), default=0)
         return math.ceil(track.average_bitrate + audio)
 
 

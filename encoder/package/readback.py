@@ -146,6 +146,8 @@ def parse_manifest(text: str) -> tuple[DashTrack, ...]:
         raise ValueError(f"not an MPD but {root.tag!r}")
     tracks = []
     for adaptation in root.iterfind(f"{_MPD}Period/{_MPD}AdaptationSet"):
+        if adaptation.get("contentType") == "text":
+            continue
         if adaptation.get("startWithSAP") != "1":
             raise ValueError("an adaptation set does not promise startWithSAP=1")
         for representation in adaptation.iterfind(f"{_MPD}Representation"):
@@ -154,6 +156,36 @@ def parse_manifest(text: str) -> tuple[DashTrack, ...]:
             except (KeyError, AttributeError) as error:
                 raise ValueError(f"a representation lacks {error}") from error
     return tuple(tracks)
+
+
+def parse_texts(text: str) -> tuple[str, ...]:
+    """URIs of the subtitles of an MPD, in order.
+
+    Raises:
+        ValueError: it is none, or a representation of text has no URL.
+    """
+    try:
+        root = ET.fromstring(text)
+    except ET.ParseError as error:
+        raise ValueError(f"not XML: {error}") from error
+    sets = root.iterfind(f"{_MPD}Period/{_MPD}AdaptationSet[@contentType='text']")
+    urls = [one.findtext(f"{_MPD}Representation/{_MPD}BaseURL") for one in sets]
+    if not all(urls):
+        raise ValueError("a representation of text lacks its BaseURL")
+    return tuple(url for url in urls if url)
+
+
+def parse_subtitles(text: str) -> tuple[int, tuple[PlaylistEntry, ...]]:
+    """Target duration and segments of a playlist of WebVTT.
+
+    Raises:
+        ValueError: it is none.
+    """
+    # Segments of text need no map: whatever comes before them stands in each.
+    found = parse_media(text + '#EXT-X-MAP:URI="-"\n')
+    if "EXT-X-ENDLIST" not in text:
+        raise ValueError("it has no end")
+    return found.target_duration, found.entries
 
 
 def _dash_track(adaptation: ET.Element, representation: ET.Element) -> DashTrack:

@@ -67,7 +67,7 @@ def verify_package(
     frame_rate: Fraction,
     expected: Mapping[str, Sequence[ExpectedSegment]],
     *,
-    pixel_format: str = "yuv420p",
+    pixel_formats: Mapping[str, str] | None = None,
 ) -> VerifyReport:
     """Read a package back, decode every rung and compare every frame with its recorded hash.
 
@@ -79,7 +79,7 @@ def verify_package(
         directory: of the package.
         frame_rate: of the title, frames per second.
         expected: per rung, in order, what was recorded.
-        pixel_format: of the encodes.
+        pixel_formats: of the encodes, by rung; where it says nothing, ``yuv420p``.
 
     Raises:
         ValueError: nothing is expected.
@@ -101,23 +101,30 @@ def verify_package(
     if video_in_dash != list(expected):
         _fail(f"manifest.mpd has the rungs {video_in_dash} instead of {list(expected)}")
 
-    audio = None
-    if master.media:
-        audio = _check_audio(directory, master.media[0].uri, dash)
+    video_seconds = max(one.end_frame for one in next(iter(expected.values()))) / frame_rate
+    sounds: list[_Track] = []
+    targets = {}
+    for medium in master.media:
+        if medium.attributes.get("TYPE") != "AUDIO":
+            continue
+        name = Path(medium.uri).parent.name
+        audio = _check_audio(directory, medium.uri, dash, name)
         cpu_seconds += audio.cpu_seconds
-        video_seconds = max(one.end_frame for one in next(iter(expected.values()))) / frame_rate
         sound_seconds = sum(audio.durations)
         if abs(sound_seconds - video_seconds) > _AUDIO_FRAME_SECONDS:
             lasts = f"{float(sound_seconds):.3f} s, video {float(video_seconds):.3f} s"
-            _fail(f"sound lasts {lasts}", rung="audio")
-    targets = {} if audio is None else {"audio": audio.playlist.target_duration}
+            _fail(f"sound lasts {lasts}", rung=name)
+        sounds.append(audio)
+        targets[name] = audio.playlist.target_duration
+    targets |= _check_subtitles(directory, master, video_seconds)
     keyframe_times: dict[str, list[Fraction]] = {}
     for rung, segments in expected.items():
         checked = _check_rung(directory, rung, variants[rung], segments, frame_rate, dash[rung])
         targets[rung] = checked.playlist.target_duration
         keyframe_times[rung] = checked.keyframe_times
+        pixel_format = (pixel_formats or {}).get(rung, "yuv420p")
         cpu_seconds += _check_frames(directory, rung, checked, segments, pixel_format)
-        _check_rates(rung, variants[rung], checked, audio)
+        _check_rates(rung, variants[rung], checked, sounds)
         _check_iframes(directory, rung, checked, master)
     if len(set(targets.values())) != 1:
         _fail(f"playlists differ in EXT-X-TARGETDURATION: {targets}")
@@ -255,9 +262,39 @@ def _check_times(name: str, track: _Track, dash: readback.DashTrack) -> None:
             )
 
 
-def _check_rates(rung: str, variant: readback.Variant, track: _Track, audio: _Track | None) -> None:
-    peak = track.peak + (audio.peak if audio else 0)
-    average = track.average + (audio.average if audio else 0)
+def _check_subtitles(
+    directory: Path, master: readback.MasterPlaylist, video_seconds: Fraction
+) -> dict[str, int]:
+    """Every track of subtitles is there, whole and in segments that last as long as the video.
+
+    Returns:
+        Target durations by name.
+    """
+    tracks = [one for one in master.media if one.attributes.get("TYPE") == "SUBTITLES"]
+    wholes = _playlist(directory, "manifest.mpd", readback.parse_texts)
+    if [str(Path(uri).parent) for uri in wholes] != [str(Path(one.uri).parent) for one in tracks]:
+        _fail(f"manifest.mpd has the subtitles {list(wholes)}, master.m3u8 others")
+    targets = {}
+    for track, whole in zip(tracks, wholes, strict=True):
+        folder = Path(track.uri).parent
+        targets[folder.name], entries = _playlist(
+            directory, track.uri, readback.parse_subtitles, rung=folder.name
+        )
+        lasts = sum(entry.duration for entry in entries)
+        if abs(lasts - video_seconds) > _MICROSECOND:
+            _fail(f"{folder.name!r} lasts {float(lasts):.3f} s, video {float(video_seconds):.3f} s",
+                  rung=folder.name)  # fmt: skip
+        for uri in (whole, *(str(folder / entry.uri) for entry in entries)):
+            if not _read(directory, uri, rung=folder.name).startswith(b"WEBVTT\n"):
+                _fail(f"{uri} is not WebVTT", rung=folder.name, file=uri)
+    return targets
+
+
+def _check_rates(
+    rung: str, variant: readback.Variant, track: _Track, sounds: Sequence[_Track]
+) -> None:
+    peak = track.peak + max((audio.peak for audio in sounds), default=0)
+    average = track.average + max((audio.average for audio in sounds), default=0)
     for name, value in (("BANDWIDTH", peak), ("AVERAGE-BANDWIDTH", average)):
         announced = variant.attributes.get(name, "")
         if not announced.isdecimal() or not value <= int(announced) < value + 2:
@@ -365,37 +402,39 @@ def _blame(
             )
 
 
-def _check_audio(directory: Path, uri: str, dash: Mapping[str, readback.DashTrack]) -> _Track:
+def _check_audio(
+    directory: Path, uri: str, dash: Mapping[str, readback.DashTrack], rung: str
+) -> _Track:
     """Sound is gapless from its first sample on, decodes, and both playlists agree about it."""
     folder = str(Path(uri).parent)
-    playlist = _playlist(directory, uri, readback.parse_media, rung="audio")
-    init = _read(directory, f"{folder}/{playlist.init_uri}", rung="audio")
+    playlist = _playlist(directory, uri, readback.parse_media, rung=rung)
+    init = _read(directory, f"{folder}/{playlist.init_uri}", rung=rung)
     segments: list[_Segment] = []
     durations: list[Fraction] = []
     try:
         scale, priming = mp4.track_timescale(init), mp4.edit_media_time(init)
         expected_time = 0
     except ValueError as error:
-        _fail(f"audio: {folder}/{playlist.init_uri}: {error}", rung="audio")
+        _fail(f"{rung}: {folder}/{playlist.init_uri}: {error}", rung=rung)
     for number, entry in enumerate(playlist.entries):
         name = f"{folder}/{entry.uri}"
-        where: dict[str, Any] = {"rung": "audio", "segment": number, "file": name}
+        where: dict[str, Any] = {"rung": rung, "segment": number, "file": name}
         media = _read(directory, name, **where)
         try:
             fragments = tuple(mp4.fragments(init, media))
             samples = [sample for fragment in fragments for sample in fragment.samples]
         except ValueError as error:
-            _fail(f"audio, segment {number} ({name}): {error}", **where)
+            _fail(f"{rung}, segment {number} ({name}): {error}", **where)
         if not samples or samples[0].decode_time != expected_time:
-            _fail(f"audio, segment {number} ({name}): does not follow its predecessor", **where)
+            _fail(f"{rung}, segment {number} ({name}): does not follow its predecessor", **where)
         heard_from = max(expected_time - priming, 0)
         expected_time = samples[-1].decode_time + samples[-1].duration
         durations.append(Fraction(expected_time - priming - heard_from, scale))
         segments.append(_Segment(name, fragments, len(media)))
-    if "audio" not in dash:
-        _fail("manifest.mpd has no sound, master.m3u8 has", rung="audio")
+    if rung not in dash:
+        _fail(f"manifest.mpd has no {rung}, master.m3u8 has", rung=rung)
     track = _Track(folder, init, playlist, tuple(segments), tuple(durations), [])
-    _check_times("audio", track, dash["audio"])
+    _check_times(rung, track, dash[rung])
     try:
         done = run(
             Command.of(
@@ -407,7 +446,7 @@ def _check_audio(directory: Path, uri: str, dash: Mapping[str, readback.DashTrac
             stdin=_bytes(directory, track),
         )
     except ToolFailed as error:
-        _fail(f"the sound does not decode: {error.message}", rung="audio", **error.context)
+        _fail(f"the sound does not decode: {error.message}", rung=rung, **error.context)
     return _Track(folder, init, playlist, tuple(segments), tuple(durations), [], done.cpu_seconds)
 
 

@@ -16,10 +16,12 @@ from encoder.package.layout import (
     AudioTrack,
     KeyFrame,
     Rendition,
+    SubtitleTrack,
     TitlePackage,
     VideoSegment,
     WrittenPackage,
     WrittenSegment,
+    WrittenSubtitles,
     WrittenTrack,
     check_segment,
     segment_name,
@@ -28,6 +30,7 @@ from encoder.package.layout import (
 
 INIT = "init.mp4"
 AUDIO_NAME = "audio"
+SUBTITLES = "subtitles"
 
 
 def write_package(package: TitlePackage, directory: Path) -> WrittenPackage:
@@ -52,14 +55,28 @@ def write_package(package: TitlePackage, directory: Path) -> WrittenPackage:
         directory.mkdir(parents=True, exist_ok=True)
         video = tuple(_write_video(package, one, directory) for one in package.renditions)
         audio = None if package.audio is None else _write_audio(package.audio, directory)
+        more_audio = tuple(
+            _write_audio(track, directory, f"{AUDIO_NAME}-{number}")
+            for number, track in enumerate(package.more_audio, 2)
+        )
+        subtitles = tuple(
+            _write_subtitles(track, directory, f"{SUBTITLES}-{number}")
+            for number, track in enumerate(package.subtitles, 1)
+        )
         written = WrittenPackage(
             frame_rate=package.frame_rate,
             target_duration=target_duration(
                 [segment.duration for segment in video[0].segments],
-                [] if audio is None else [segment.duration for segment in audio.segments],
+                [
+                    segment.duration
+                    for track in (*([audio] if audio else []), *more_audio)
+                    for segment in track.segments
+                ],
             ),
             video=video,
             audio=audio,
+            more_audio=more_audio,
+            subtitles=subtitles,
         )
         for name, text in playlists(written).items():
             (directory / name).write_text(text, encoding="utf-8", newline="\n")
@@ -83,9 +100,12 @@ def playlists(package: WrittenPackage) -> dict[str, str]:
         iframes = hls.iframe_playlist(track, package.target_duration)
         texts[f"{track.directory}/{hls.MEDIA}"] = media
         texts[f"{track.directory}/{hls.IFRAMES}"] = iframes
-    if package.audio is not None:
-        media = hls.media_playlist(package.audio, package.target_duration)
-        texts[f"{package.audio.directory}/{hls.MEDIA}"] = media
+    for sound in package.sounds:
+        media = hls.media_playlist(sound, package.target_duration)
+        texts[f"{sound.directory}/{hls.MEDIA}"] = media
+    for subtitles in package.subtitles:
+        media = hls.subtitle_playlist(subtitles, package.target_duration)
+        texts[f"{subtitles.directory}/{hls.MEDIA}"] = media
     texts[dash.MANIFEST] = dash.manifest(package)
     texts[hls.MASTER] = hls.master_playlist(package)
     return texts
@@ -177,14 +197,36 @@ def _read(name: str, segment: VideoSegment) -> bytes:
     return media
 
 
-def _write_audio(audio: AudioTrack, directory: Path) -> WrittenTrack:
-    (directory / AUDIO_NAME).mkdir()
+def _write_subtitles(track: SubtitleTrack, directory: Path, name: str) -> WrittenSubtitles:
+    folder = f"{SUBTITLES}/{name}"
+    (directory / folder).mkdir(parents=True)
+    whole = track.whole.encode()
+    (directory / folder / hls.WHOLE_SUBTITLES).write_bytes(whole)
+    for number, text in enumerate(track.segments):
+        path = directory / folder / hls.subtitle_name(number)
+        path.write_text(text, encoding="utf-8", newline="\n")
+    starts = (Fraction(0), *track.boundaries[:-1])
+    return WrittenSubtitles(
+        name=name,
+        directory=folder,
+        durations=tuple(e - s for s, e in zip(starts, track.boundaries, strict=True)),
+        size=len(whole),
+        language=track.language,
+        forced=track.forced,
+        hearing_impaired=track.hearing_impaired,
+    )
+
+
+def _write_audio(audio: AudioTrack, directory: Path, name: str = AUDIO_NAME) -> WrittenTrack:
+    # What plays by default lies where there is but one; others lie in folders inside that one.
+    folder = name if name == AUDIO_NAME else f"{AUDIO_NAME}/{name}"
+    (directory / folder).mkdir()
     init = mp4.cmaf_header(audio.init, AUDIO_BRAND)
-    (directory / AUDIO_NAME / INIT).write_bytes(init)
+    (directory / folder / INIT).write_bytes(init)
     configuration = mp4.audio_configuration(init)
     segments = []
     for number, segment in enumerate(audio.segments):
-        uri = f"{AUDIO_NAME}/{segment_name(number)}"
+        uri = f"{folder}/{segment_name(number)}"
         (directory / uri).write_bytes(segment.media)
         segments.append(
             WrittenSegment(
@@ -196,11 +238,11 @@ def _write_audio(audio: AudioTrack, directory: Path) -> WrittenTrack:
             )
         )
     return WrittenTrack(
-        name=AUDIO_NAME,
-        directory=AUDIO_NAME,
+        name=name,
+        directory=folder,
         codecs=configuration.codecs,
         timescale=mp4.track_timescale(init),
-        init_uri=f"{AUDIO_NAME}/{INIT}",
+        init_uri=f"{folder}/{INIT}",
         init_size=len(init),
         init_sha256=hashlib.sha256(init).hexdigest(),
         segments=tuple(segments),

@@ -1,0 +1,84 @@
+"""Read an untrusted file in a process of its own: what a crafted one does ends with that process.
+
+Demuxers and decoders are large programs in C, and whoever sends a file chooses what they do. The
+first look at a source (headers, every packet, the first picture) therefore happens in a child with
+limits of memory, CPU time and output; a crash, a hang or a flood in there is one line here.
+
+The child is ours and is sent nothing but names and paths, so both ends use pickle.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from pathlib import Path
+
+from encoder.errors import ShotladderError, SourceUnusable, ToolFailed, ToolTimedOut
+from encoder.ffmpeg import Limits, run_python
+from encoder.reference import ReferenceSource, plan_source
+
+MEMORY_BYTES = 6 << 30
+"""Of address space: a picture of the largest size that is taken, several times over."""
+OUTPUT_BYTES = 64 << 30
+"""A remuxed copy is about as large as its source."""
+LEAST_SECONDS = 300.0
+BYTES_PER_SECOND = 2_000_000
+"""Slowest reading that still counts as progress: a demux pass does a hundred times as much."""
+
+
+def plan_guarded(path: Path, workdir: Path) -> ReferenceSource:
+    """:func:`encoder.reference.plan_source` in a process of its own.
+
+    Raises:
+        SourceUnusable: it cannot be read, or not by us; also if reading it crashed the reader, or
+            took more memory or time than a file may.
+    """
+    timeout_seconds = LEAST_SECONDS
+    if path.is_file():
+        timeout_seconds += path.stat().st_size / BYTES_PER_SECOND
+    limits = Limits(
+        memory_bytes=MEMORY_BYTES,
+        cpu_seconds=int(timeout_seconds),
+        output_bytes=OUTPUT_BYTES,
+    )
+    request = pickle.dumps((str(path), str(workdir)))
+    try:
+        answer = run_python(
+            "encoder.guarded", request, timeout_seconds=timeout_seconds, limits=limits
+        )
+    except ToolTimedOut as error:
+        raise SourceUnusable(
+            f"cannot use {path}: reading it takes more than {timeout_seconds:.0f} s; "
+            "it is damaged, or made to keep readers busy"
+        ) from error
+    except ToolFailed as error:
+        raise SourceUnusable(
+            f"cannot use {path}: it makes its reader fail ({error.message}); it is damaged, or "
+            "made to do harm",
+            **error.context,
+        ) from error
+    result = pickle.loads(answer)
+    if isinstance(result, ShotladderError):
+        raise result
+    assert isinstance(result, ReferenceSource)
+    return result
+
+
+def _answer() -> int:
+    path, workdir = pickle.load(sys.stdin.buffer)
+    result: ReferenceSource | ShotladderError
+    try:
+        result = plan_source(path, workdir)
+    except ShotladderError as error:
+        result = error
+    except MemoryError:
+        result = SourceUnusable(
+            f"cannot use {path}: reading it takes more than {MEMORY_BYTES >> 30} GiB of memory; "
+            "it is damaged, or made to exhaust readers"
+        )
+    sys.stdout.buffer.write(pickle.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_answer())

@@ -1,0 +1,77 @@
+"""Single pictures for people to look at: from a package's segments, or from the source."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import av
+import av.error
+import cv2
+import ffmpeg
+import numpy as np
+import numpy.typing as npt
+
+from encoder.errors import FrameMismatch
+from encoder.ffmpeg import SOURCE_OPTIONS, Command, patience, run
+from encoder.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
+
+Picture = npt.NDArray[np.uint8]
+"""(height, width, 3), blue first."""
+
+
+def segment_picture(init: bytes, media: bytes, frame: int) -> Picture:
+    """Frame ``frame`` (from 0) of one CMAF segment with its init segment.
+
+    Raises:
+        FrameMismatch: it does not decode to that many frames.
+    """
+    options = {**SOURCE_OPTIONS}
+    try:
+        with av.open(io.BytesIO(init + media), "r", options=options) as container:
+            for number, decoded in enumerate(container.decode(video=0)):
+                if number == frame:
+                    return np.asarray(decoded.to_ndarray(format="bgr24"), dtype=np.uint8)
+    except av.error.FFmpegError as error:
+        raise FrameMismatch(f"a segment does not decode ({error})") from error
+    raise FrameMismatch(f"a segment has no frame {frame}")
+
+
+def source_picture(source: ReferenceSource, frame: int) -> Picture:
+    """A canonical frame of the source.
+
+    Raises:
+        ToolFailed: it cannot be decoded.
+        FrameMismatch: another number of bytes came.
+    """
+    node = open_reference(source, frame, frame + 1).filter("format", pix_fmts="bgr24")
+    output = ffmpeg.output(node, "pipe:1", f="rawvideo", fps_mode="passthrough")
+    graph = output.global_args("-v", "error", "-y", *GLOBAL_ARGUMENTS)
+    done = run(Command.of(graph.get_args()), timeout_seconds=patience(1))
+    size = source.height * source.width * 3
+    if len(done.stdout) != size:
+        raise FrameMismatch(f"frame {frame} was asked for, {len(done.stdout) / size:g} came")
+    return np.frombuffer(done.stdout, np.uint8).reshape(source.height, source.width, 3)
+
+
+def fitted(picture: Picture, width: int, height: int) -> Picture:
+    """Scaled to exactly this size."""
+    method = cv2.INTER_AREA if width < picture.shape[1] else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(picture, (width, height), interpolation=method), dtype=np.uint8)
+
+
+def jpeg(picture: Picture, quality: int = 80) -> bytes:
+    """As JPEG."""
+    _, coded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return bytes(coded)
+
+
+def sheet(pictures: Sequence[Picture], columns: int) -> Picture:
+    """Pictures of one size in rows of ``columns``, black where there are no more."""
+    height, width, depth = pictures[0].shape
+    rows = -(-len(pictures) // columns)
+    whole = np.zeros((rows * height, columns * width, depth), np.uint8)
+    for number, picture in enumerate(pictures):
+        y, x = divmod(number, columns)
+        whole[y * height : (y + 1) * height, x * width : (x + 1) * width] = picture
+    return whole

@@ -1,0 +1,50 @@
+"""What a file is that the demuxers we allow do not take: by its first bytes, for one clear line.
+
+Pure. Only names what is common or meant to deceive; anything else is ``None``.
+"""
+
+from __future__ import annotations
+
+HEAD_BYTES = 65_536
+"""How much of a file is looked at; MXF may have a run-in of 64 kB before its key."""
+
+_MXF_KEY = bytes.fromhex("060e2b34020501010d010201")
+_MAGIC: tuple[tuple[bytes, str], ...] = (
+    (b"#EXTM3U", "an HLS playlist, which names other files"),
+    (b"ffconcat", "a concat script, which names other files"),
+    (b"<?xml", "an XML document"),
+    (b"<!DOCTYPE", "a web page"),
+    (b"<html", "a web page"),
+    (b"%PDF-", "a PDF document"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"Rar!", "a RAR archive"),
+    (b"\x89PNG", "a PNG picture"),
+    (b"\xff\xd8\xff", "a JPEG picture, or several"),
+    (b"II*\0", "a TIFF picture"),
+    (b"MM\0*", "a TIFF picture"),
+    (b"\0\0\0\x0cjP  ", "a JPEG 2000 picture"),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000 picture"),
+    (b"SDPX", "a DPX picture"),
+    (b"XPDS", "a DPX picture"),
+    (b"v/1\x01", "an OpenEXR picture"),
+    (b"\x7fELF", "a program"),
+    (b"MZ", "a program"),
+    (b"#!", "a script"),
+    (b"v=0", "a session description, which names addresses"),
+)
+
+
+def kind(head: bytes) -> str | None:
+    """What a file with this beginning is, in words, if it is one of those we refuse.
+
+    Args:
+        head: the first :data:`HEAD_BYTES` bytes.
+    """
+    if _MXF_KEY in head:
+        return "MXF"
+    stripped = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    for magic, name in _MAGIC:
+        if head.startswith(magic) or (magic.isascii() and stripped.startswith(magic)):
+            return name
+    return None

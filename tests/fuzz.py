@@ -1,0 +1,283 @@
+"""Broken and hostile sources by the thousand: ``python -m tests.fuzz [COUNT] [SEED]``.
+
+Small clips of many containers and codecs are damaged at random (reproducibly, by seed): bits
+flipped, cut short anywhere and at every box, bytes taken out, repeated or swapped, sizes and
+dimensions that lie. Each goes, in a process of its own with limits of memory, CPU and output,
+through what a run does with a source: probe, index, timeline, the analysis pass over every frame,
+and an encode of its first frames. It may be used or refused in one line. Anything else fails: a
+crash, a traceback, a hang, more memory than allowed, a file left behind, a process left running.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import resource
+import shutil
+import signal
+import struct
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from encoder.encode import encode_shot
+from encoder.errors import ShotladderError
+from encoder.ffmpeg import Command, run
+from encoder.frames import small_frames
+from encoder.media import OperatingPoint, Shot
+from encoder.reference import plan_source
+
+MEMORY_BYTES = 4 << 30
+CPU_SECONDS = 30
+WALL_SECONDS = 180
+OUTPUT_BYTES = 256 << 20
+MOST_FRAMES = 2_000
+"""Of a damaged clip of 12 frames: one that claims more is only planned, not decoded."""
+
+USED, REFUSED = "used", "refused"
+_USED, _REFUSED, _DEFECT = 0, 10, 20
+
+_PICTURE = ("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=12:duration=1")
+_SOUND = ("-f", "lavfi", "-i", "sine=frequency=440:duration=1")
+_H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-bf", "2", "-g", "6", "-threads", "1")
+_H265 = ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=error:keyint=6")
+CLIPS: dict[str, tuple[str, ...]] = {
+    "h264.mp4": (*_PICTURE, *_SOUND, *_H264, "-c:a", "aac"),
+    "fast.mp4": (*_PICTURE, *_H264, "-movflags", "+faststart"),
+    "fragments.mp4": (*_PICTURE, *_H264, "-movflags", "+frag_keyframe+empty_moov"),
+    "hevc.mp4": (*_PICTURE, *_H265, "-tag:v", "hvc1"),
+    "prores.mov": (*_PICTURE, "-c:v", "prores_ks"),
+    "h264.mkv": (*_PICTURE, *_SOUND, *_H264, "-c:a", "flac"),
+    "ffv1.mkv": (*_PICTURE, "-c:v", "ffv1", "-g", "4"),
+    "vp9.webm": (*_PICTURE, "-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8"),
+    "av1.webm": (*_PICTURE, "-c:v", "libsvtav1", "-preset", "12", "-g", "6"),
+    "h264.ts": (*_PICTURE, *_SOUND, *_H264, "-c:a", "mp2"),
+    "mpeg2.mpg": (*_PICTURE, "-c:v", "mpeg2video", "-bf", "2", "-g", "6"),
+    "mpeg4.avi": (*_PICTURE, "-c:v", "mpeg4", "-bf", "2", "-g", "6"),
+    "h264.flv": (*_PICTURE, *_H264),
+    "theora.ogv": (*_PICTURE, "-c:v", "libtheora"),
+    "raw.y4m": (*_PICTURE, "-pix_fmt", "yuv420p"),
+    "raw.264": (*_PICTURE, *_H264),
+    "raw.265": (*_PICTURE, *_H265),
+    "av1.ivf": (*_PICTURE, "-c:v", "libsvtav1", "-preset", "12", "-g", "6"),
+    "still.gif": _PICTURE,
+}
+_LIES = (0, 1, 7, 8, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 100_000, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One damaged input and what came of it."""
+
+    name: str
+    outcome: str
+    """:data:`USED`, :data:`REFUSED`, or what went wrong."""
+    said: str = ""
+
+    @property
+    def fine(self) -> bool:
+        return self.outcome in (USED, REFUSED)
+
+
+def make_clips(folder: Path) -> dict[str, bytes]:
+    """The sound clips, made once."""
+    made = {}
+    for name, arguments in CLIPS.items():
+        path = folder / name
+        run(Command.of(["-v", "error", "-y", *arguments, path]), timeout_seconds=120)
+        made[name] = path.read_bytes()
+    return made
+
+
+def truncations_at_boxes(data: bytes) -> Iterator[int]:
+    """Where every box of an MP4 begins, inside containers as well."""
+    inside = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"moof", b"traf", b"mvex")
+
+    def walk(start: int, end: int) -> Iterator[int]:
+        while start + 8 <= end:
+            size = int.from_bytes(data[start : start + 4], "big")
+            if size < 8:
+                return
+            yield start
+            if data[start + 4 : start + 8] in inside:
+                yield from walk(start + 8, min(end, start + size))
+            start += size
+
+    yield from walk(0, len(data))
+
+
+def damaged(name: str, data: bytes, clips: dict[str, bytes], chance: random.Random) -> bytes:
+    """``data`` with one to three kinds of damage; headers get most of it."""
+    changed = bytearray(data)
+    for _ in range(chance.choice((1, 1, 2, 3))):
+        head = chance.random() < 0.6
+        reach = max(1, min(len(changed), 2_048 if head else len(changed)))
+        # What is at the end of a file is often its index.
+        start = chance.choice((0, max(0, len(changed) - reach))) if head else 0
+        at = start + chance.randrange(reach)
+        match chance.randrange(10):
+            case 0 | 1:
+                for _ in range(chance.choice((1, 4, 32))):
+                    place = start + chance.randrange(reach)
+                    if place < len(changed):
+                        changed[place] ^= 1 << chance.randrange(8)
+            case 2:
+                length = chance.choice((1, 16, 300))
+                changed[at : at + length] = chance.randbytes(length)
+            case 3:
+                del changed[at:]
+            case 4:
+                del changed[at : at + chance.choice((1, 4, 50, 1_000))]
+            case 5:
+                piece = changed[at : at + chance.choice((8, 100, 2_000))]
+                changed[at:at] = piece * chance.choice((1, 2, 50))
+            case 6 | 7:
+                lie = chance.choice(_LIES)
+                wide = chance.choice((">I", "<I", ">H", "<H", ">Q"))
+                most = 2 ** (8 * struct.calcsize(wide)) - 1
+                changed[at : at + struct.calcsize(wide)] = struct.pack(wide, min(lie, most))
+            case 8:
+                # Dimensions, wherever they are written.
+                for size in (struct.pack(">H", 64), struct.pack("<H", 64), struct.pack(">H", 48)):
+                    found = changed.find(size)
+                    if found >= 0 and chance.random() < 0.7:
+                        big = chance.choice((1, 2, 17, 4_097, 16_384, 65_535))
+                        changed[found : found + 2] = struct.pack(size[:1] and ">H", big)
+            case _:
+                other = clips[chance.choice(sorted(clips))]
+                changed[at : at + 500] = other[:500]
+        if not changed:
+            changed = bytearray(b"\0")
+    return bytes(changed)
+
+
+def cases(count: int, seed: int, clips: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
+    """Damaged files with their names: every truncation at a box first, then at random."""
+    boxes = ("h264.mp4", "fast.mp4", "fragments.mp4")
+    cut = [(f"{at}-{n}", clips[n][:at]) for n in boxes for at in truncations_at_boxes(clips[n])]
+    kept = cut if len(cut) < count // 4 else random.Random(seed).sample(cut, count // 4)
+    yield from kept
+    names = sorted(clips)
+    for number in range(count - len(kept)):
+        chance = random.Random(f"{seed}/{number}")
+        name = names[number % len(names)]
+        yield f"{number}-{name}", damaged(name, clips[name], clips, chance)
+
+
+def use(path: Path, workdir: Path, *, encode: bool) -> None:
+    """What a run does with a source, but for the scores."""
+    source = plan_source(path, workdir)
+    if source.frames > MOST_FRAMES:
+        return
+    for _ in small_frames(source, threads=1):
+        pass
+    if encode:
+        shot = Shot(0, min(source.frames, 12))
+        point = OperatingPoint("x264-ultrafast", source.width, source.height, 40)
+        encode_shot(source, shot, [point], workdir)
+
+
+def limited(path: Path, workdir: Path, *, encode: bool) -> tuple[str, str]:
+    """Use a file in a process of its own, under limits; the outcome and what was said."""
+    log = workdir / "said"
+    pid = os.fork()
+    if pid == 0:
+        status = _DEFECT
+        try:
+            os.setsid()
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+            resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (OUTPUT_BYTES, OUTPUT_BYTES))
+            sink = os.open(log.with_suffix(".stderr"), os.O_WRONLY | os.O_CREAT)
+            os.dup2(sink, 2)
+            try:
+                use(path, workdir, encode=encode)
+                status = _USED
+            except ShotladderError as error:
+                log.write_text(error.message)
+                status = _REFUSED if "\n" not in error.message else _DEFECT
+            except BaseException:
+                log.write_text(traceback.format_exc())
+        finally:
+            os._exit(status)
+    deadline = time.monotonic() + WALL_SECONDS
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            break
+        if time.monotonic() > deadline:
+            os.killpg(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return "hang", ""
+        time.sleep(0.003)
+    said = log.read_text() if log.exists() else ""
+    left = _group_is_alive(pid)
+    code = os.waitstatus_to_exitcode(status)
+    if left:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+        return "left a process running", said
+    if code in (_USED, _REFUSED):
+        return (USED if code == _USED else REFUSED), said
+    return (f"signal {-code}" if code < 0 else "traceback"), said
+
+
+def _group_is_alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def fuzz(count: int, seed: int, *, encode_every: int = 5, keep: Path | None = None) -> list[Case]:
+    """Damage and use ``count`` files; every ``encode_every``-th is encoded as well."""
+    found = []
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
+        folder = Path(name)
+        (folder / "clips").mkdir()
+        clips = make_clips(folder / "clips")
+        for number, (title, data) in enumerate(cases(count, seed, clips)):
+            inbox, workdir = folder / "inbox", folder / "work"
+            for each in (inbox, workdir):
+                shutil.rmtree(each, ignore_errors=True)
+                each.mkdir()
+            path = inbox / title
+            path.write_bytes(data)
+            outcome, said = limited(path, workdir, encode=number % encode_every == 0)
+            if [p.name for p in inbox.iterdir()] != [title]:
+                outcome = "left files beside the source"
+            case = Case(title, outcome, said)
+            found.append(case)
+            if not case.fine and keep is not None:
+                keep.mkdir(parents=True, exist_ok=True)
+                (keep / title).write_bytes(data)
+            if number % 200 == 199:
+                counts = Counter(case.outcome for case in found)
+                print(f"{number + 1}: {dict(counts)}", file=sys.stderr, flush=True)
+    return found
+
+
+def main(arguments: list[str]) -> int:
+    count = int(arguments[0]) if arguments else 2_000
+    seed = int(arguments[1]) if len(arguments) > 1 else 1
+    started = time.monotonic()
+    found = fuzz(count, seed, keep=Path("out/fuzz"))
+    print(f"{len(found)} damaged sources, seed {seed}, {time.monotonic() - started:.0f} s")
+    for outcome, number in Counter(case.outcome for case in found).most_common():
+        print(f"{number:6d} {outcome}")
+    bad = [case for case in found if not case.fine]
+    for case in bad:
+        last = case.said.strip().splitlines()[-1:] or [""]
+        print(f"out/fuzz/{case.name}: {case.outcome} {last[0]}")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

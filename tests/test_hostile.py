@@ -1,0 +1,337 @@
+"""Files made to do harm, limits of child processes, and a short run of the fuzzer."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cluster.doctor import examine_source
+from cluster.title import open_title
+from encoder import guarded, sniff
+from encoder.errors import BadInput, SourceUnusable, ToolFailed, ToolTimedOut
+from encoder.ffmpeg import MEMORY_VARIABLE, Command, Limits, default_limits, run
+from encoder.guarded import plan_guarded
+from encoder.probe import dolby_vision_in
+from tests import fuzz
+
+NO_LIMIT = Limits(memory_bytes=8 << 30, cpu_seconds=60, output_bytes=1 << 30)
+ENDLESS = "testsrc2=size=320x180:rate=25"
+
+
+def clip(path: Path, *arguments: str | Path) -> Path:
+    run(Command.of(["-v", "error", "-y", *arguments, path]), timeout_seconds=60)
+    return path
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("small") / "small.mp4"
+    return clip(path, *fuzz.CLIPS["h264.mp4"])
+
+
+# -- limits of children --------------------------------------------------------------------------
+
+
+def test_a_child_that_uses_too_much_cpu_time_is_ended():
+    limits = replace(NO_LIMIT, cpu_seconds=1)
+    endless = Command.of(["-v", "error", "-f", "lavfi", "-i", ENDLESS, "-f", "null", "-"])
+    with pytest.raises(ToolTimedOut, match="more CPU time than it may"):
+        run(endless, timeout_seconds=120, limits=limits)
+
+
+def test_a_child_that_writes_too_much_is_ended(tmp_path: Path):
+    limits = replace(NO_LIMIT, output_bytes=1 << 20)
+    endless = ["-v", "error", "-f", "lavfi", "-i", ENDLESS, "-c:v", "rawvideo", "-f", "nut"]
+    with pytest.raises(ToolFailed, match="wrote more than it may") as caught:
+        run(Command.of([*endless, tmp_path / "out.nut"]), timeout_seconds=120, limits=limits)
+    assert caught.value.context["returncode"] == 1  # not a kill that is worth another try
+    assert (tmp_path / "out.nut").stat().st_size <= 1 << 20
+
+
+def test_a_child_that_wants_too_much_memory_fails_alone():
+    limits = replace(NO_LIMIT, memory_bytes=600 << 20)
+    large = "color=size=16000x16000:rate=1:duration=1,format=gbrp16le,reverse"
+    # ffmpeg may give up quietly; what an encode lacks then, the count of its frames says.
+    with contextlib.suppress(ToolFailed):
+        done = run(
+            Command.of(["-v", "error", "-f", "lavfi", "-i", large, "-f", "null", "-"]),
+            timeout_seconds=120,
+            limits=limits,
+        )
+        assert done.peak_memory_bytes < 600 << 20
+
+
+def test_the_memory_limit_can_be_set(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(MEMORY_VARIABLE, "1.5")
+    assert default_limits(10).memory_bytes == 3 << 29
+    for nonsense in ("much", "0", "-1", "nan"):
+        monkeypatch.setenv(MEMORY_VARIABLE, nonsense)
+        with pytest.raises(BadInput, match=MEMORY_VARIABLE):
+            default_limits(10)
+
+
+# -- the reader's own process --------------------------------------------------------------------
+
+
+def test_a_source_is_planned_alike_in_a_process_of_its_own(small: Path, tmp_path: Path):
+    from encoder.reference import plan_source
+
+    there, here = plan_guarded(small, tmp_path), plan_source(small, tmp_path)
+    assert there.info == here.info
+    assert there.timeline.frame_rate == here.timeline.frame_rate
+    assert there.index.pts.tolist() == here.index.pts.tolist()
+
+
+def test_refusals_come_through_with_their_class(tmp_path: Path):
+    with pytest.raises(SourceUnusable, match="no such file"):
+        plan_guarded(tmp_path / "none.mp4", tmp_path)
+
+
+def test_a_file_that_crashes_or_starves_its_reader_is_one_line(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(guarded, "MEMORY_BYTES", 80 << 20)  # less than Python itself needs
+    with pytest.raises(SourceUnusable, match="makes its reader fail") as caught:
+        plan_guarded(small, tmp_path)
+    assert "\n" not in caught.value.message
+
+
+# -- files made by hand --------------------------------------------------------------------------
+
+
+class Listener:
+    """A server that must never be called."""
+
+    def __init__(self) -> None:
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.socket.settimeout(0.2)
+        self.called = False
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self._listen)
+        self.thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.socket.getsockname()[1]}/secret.ts"
+
+    def _listen(self) -> None:
+        while not self.stopped.is_set():
+            try:
+                connection, _ = self.socket.accept()
+            except TimeoutError:
+                continue
+            self.called = True
+            connection.close()
+
+    def close(self) -> None:
+        self.stopped.set()
+        self.thread.join()
+        self.socket.close()
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".m3u8"])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{target}\n#EXT-X-ENDLIST\n", "playlist"),
+        ("ffconcat version 1.0\nfile '{target}'\n", "concat script"),
+        ("v=0\no=- 0 0 IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n", "session description"),
+        (
+            '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><Period>'
+            "<BaseURL>{target}</BaseURL></Period></MPD>",
+            "XML",
+        ),
+    ],
+)
+def test_what_names_other_files_is_refused_and_opens_nothing(tmp_path: Path, text, said, suffix):
+    secret = tmp_path / "secret.ts"
+    clip(secret, *fuzz.CLIPS["h264.ts"])
+    listener = Listener()
+    try:
+        for target in (f"file://{secret}", str(secret), listener.url):
+            path = tmp_path / f"clip{suffix}"
+            path.write_text(text.replace("{target}", target))
+            with pytest.raises(SourceUnusable, match=said):
+                plan_guarded(path, tmp_path)
+        assert not listener.called
+    finally:
+        listener.close()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a b.mp4",
+        "-i.mp4",
+        "$(touch owned).mp4",
+        "`touch owned`;&|.mp4",
+        "line\nbreak.mp4",
+        "quote'\".mp4",
+        "per%dcent%s.mp4",
+        "concat:other.mp4",
+        "back\\slash.mp4",
+        "[brackets],{braces}.mp4",
+        "grüße \N{SNOWMAN} \N{ARABIC LETTER BEH}.mp4",
+        "http:example.mp4",
+    ],
+)
+def test_names_are_only_names(small: Path, tmp_path: Path, name, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / name
+    path.write_bytes(small.read_bytes())
+    fuzz.use(path, tmp_path, encode=True)
+    assert not (tmp_path / "owned").exists()
+    assert examine_source(path)[0].topic == "file"
+
+
+def test_a_link_is_followed_to_a_video_and_nowhere_else(small: Path, tmp_path: Path):
+    link = tmp_path / "link.mp4"
+    link.symlink_to(small)
+    assert plan_guarded(link, tmp_path).frames == 12
+    for target in ("/etc/passwd", "/dev/zero", "/proc/self/environ", tmp_path / "gone"):
+        link.unlink()
+        link.symlink_to(target)
+        with pytest.raises(SourceUnusable):
+            plan_guarded(link, tmp_path)
+
+
+def resized(data: bytes, width: int, height: int) -> bytes:
+    """Of an MP4 of 64x48: the sizes that its headers state."""
+    entry = data.index(b"avc1", data.index(b"stsd")) + 4 + 24
+    return data[:entry] + struct.pack(">HH", width, height) + data[entry + 4 :]
+
+
+def test_a_picture_of_100_000_lines_is_refused_before_it_is_decoded(tmp_path: Path):
+    head = b"YUV4MPEG2 W100000 H100000 F25:1 Ip A1:1 C420jpeg\nFRAME\n"
+    path = tmp_path / "bomb.y4m"
+    path.write_bytes(head + bytes(1_000))
+    with pytest.raises(SourceUnusable):
+        plan_guarded(path, tmp_path)
+
+
+def test_headers_that_lie_about_the_size_change_nothing(small: Path, tmp_path: Path):
+    path = tmp_path / "lie.mp4"
+    for width, height in ((65_535, 65_535), (16, 16)):
+        path.write_bytes(resized(small.read_bytes(), width, height))
+        planned = plan_guarded(path, tmp_path)
+        assert (planned.width, planned.height) == (64, 48)  # what the stream itself says
+
+
+@pytest.mark.parametrize(
+    ("size", "said"), [("2x2", "too small"), ("640x16", "too long"), ("16x640", "too long")]
+)
+def test_shapes_that_make_no_ladder_are_refused(tmp_path: Path, size, said):
+    path = clip(
+        tmp_path / "shape.mkv",
+        *("-f", "lavfi", "-i", f"color=gray:size={size}:duration=0.2", "-c:v", "ffv1"),
+    )
+    with pytest.raises(SourceUnusable, match=said):
+        plan_guarded(path, tmp_path)
+
+
+def test_a_title_of_years_is_refused_at_once(tmp_path: Path):
+    path = clip(
+        tmp_path / "years.mkv",
+        *("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=5:duration=1"),
+        *("-vf", "setpts='if(lt(N,4),N,N*30000000)'", "-fps_mode", "passthrough", "-c:v", "ffv1"),
+    )
+    with pytest.raises(SourceUnusable, match=r"claims to last \d+ h"):
+        plan_guarded(path, tmp_path)
+
+
+# -- what cannot be done right -------------------------------------------------------------------
+
+
+def test_mxf_is_named_and_refused_with_the_way_out(tmp_path: Path):
+    source = ("-f", "lavfi", "-i", "testsrc2=size=64x48:duration=0.2")
+    path = clip(tmp_path / "tape.mxf", *source, "-c:v", "mpeg2video")
+    with pytest.raises(SourceUnusable, match=r"it is MXF.*rewrap it"):
+        open_title(path, tmp_path)
+
+
+def test_jpeg_2000_is_named_and_refused_with_the_way_out(tmp_path: Path):
+    source = ("-f", "lavfi", "-i", "testsrc2=size=64x48:duration=0.2")
+    path = clip(tmp_path / "cinema.mov", *source, "-c:v", "jpeg2000")
+    with pytest.raises(SourceUnusable, match=r"JPEG 2000.*transcode it"):
+        open_title(path, tmp_path)
+
+
+def test_dolby_vision_without_a_base_layer_is_refused(tmp_path: Path):
+    path = clip(tmp_path / "dolby.mp4", *fuzz.CLIPS["hevc.mp4"])
+    path.write_bytes(path.read_bytes().replace(b"hvc1", b"dvh1"))
+    with pytest.raises(SourceUnusable, match=r"Dolby Vision profile 5"):
+        open_title(path, tmp_path)
+
+
+def test_dolby_vision_is_read_from_its_configuration():
+    record = bytes([1, 0, 8 << 1, 0x25, 1 << 4]) + bytes(19)
+    found = dolby_vision_in(b"junk" + struct.pack(">I", 32) + b"dvvC" + record)
+    assert found is not None
+    assert (found.profile, found.compatibility) == (8, 1)
+    assert dolby_vision_in(b"dvcC by chance in media data, and more of it") is None
+
+
+@pytest.mark.parametrize(("transfer", "kind"), [("smpte2084", "pq"), ("arib-std-b67", "hlg")])
+def test_high_dynamic_range_is_refused_in_one_line(tmp_path: Path, transfer, kind):
+    path = clip(
+        tmp_path / "hdr.mkv",
+        *("-f", "lavfi", "-i", "testsrc2=size=64x48:duration=0.2"),
+        *("-vf", f"setparams=color_primaries=bt2020:color_trc={transfer}:colorspace=bt2020nc"),
+        *("-pix_fmt", "yuv420p10le", "-c:v", "ffv1"),
+    )
+    with pytest.raises(SourceUnusable, match=rf"\({kind}\).*tone-map") as caught:
+        open_title(path, tmp_path)
+    assert "\n" not in caught.value.message
+    colour = next(f for f in examine_source(path) if f.topic == "colour")
+    assert colour.state == "bad"
+
+
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [
+        (b"\xef\xbb\xbf#EXTM3U\n", "HLS playlist"),
+        (b"%PDF-1.7", "PDF"),
+        (b"\x89PNG\r\n", "PNG"),
+        (b"PK\x03\x04", "ZIP"),
+        (b"\0" * 100 + bytes.fromhex("060e2b34020501010d010201"), "MXF"),
+    ],
+)
+def test_common_strangers_are_named(head, name):
+    assert name in (sniff.kind(head) or "")
+    assert sniff.kind(b"no idea") is None
+
+
+def test_metadata_that_is_no_unicode_is_no_obstacle(small: Path, tmp_path: Path):
+    data = small.read_bytes()
+    path = tmp_path / "latin.mp4"
+    path.write_bytes(data.replace(b"SoundHandler", b"Ger\xe4uschbox!"))
+    assert path.read_bytes() != data
+    assert plan_guarded(path, tmp_path).frames == 12
+
+
+# -- by the thousand -----------------------------------------------------------------------------
+
+
+def test_a_short_run_of_the_fuzzer():
+    found = fuzz.fuzz(40, seed=20_261, encode_every=8)
+    assert len(found) == 40
+    assert [case for case in found if not case.fine] == []
+    counts = Counter(case.outcome for case in found)
+    # Damage that is always refused, or never, would test nothing.
+    assert counts[fuzz.USED] >= 5
+    assert counts[fuzz.REFUSED] >= 5
+
+
+def test_damage_is_the_same_for_the_same_seed(tmp_path: Path):
+    clips = {"a.mp4": bytes(range(256)) * 8, "b.mkv": b"\x1a\x45\xdf\xa3" + bytes(900)}
+    boxes = dict.fromkeys(("h264.mp4", "fast.mp4", "fragments.mp4"), clips["a.mp4"])
+    first, second = (list(fuzz.cases(30, 7, clips | boxes)) for _ in range(2))
+    assert first == second
+    assert first != list(fuzz.cases(30, 8, clips | boxes))

@@ -1,0 +1,261 @@
+"""Rows of shots, differences of ladders, gates and what-ifs, on documents written by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cluster import difference, facts, inspect, whatif
+from cluster.cli import main
+from cluster.compared import bits_against, read_comparison, save_comparison
+from encoder.errors import BadInput, Infeasible
+from ladder.document import Ladder, Measurements
+from tests.cli_material import MODEL, hand_made, hand_made_comparison, hand_made_measurements
+
+
+def written(folder: Path, ladder: Ladder, measurements: Measurements | None = None) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "ladder.json").write_text(ladder.to_json())
+    (folder / "measurements.json").write_text((measurements or hand_made_measurements()).to_json())
+    return folder
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    return written(tmp_path / "package", hand_made())
+
+
+def predicted() -> Measurements:
+    """As if shot 1 of the middle rung had been expected smaller and better than it is."""
+    made = hand_made_measurements()
+    cell = made.cells[0].model_copy(
+        update={
+            "shot": 1,
+            "width": 640,
+            "height": 360,
+            "crf": 27.5,
+            "bytes": 150_000,
+            "quality": 75.5,
+            "predicted_bytes": 120_000,
+            "predicted_quality": 77.0,
+            "reason": "wanted by the rung at 353 kbit/s",
+        }
+    )
+    return made.model_copy(update={"cells": [*made.cells, cell], "weights": "ab" * 8})
+
+
+# -- rows --------------------------------------------------------------------------------------
+
+
+def test_a_segment_says_what_was_expected_of_it_and_why() -> None:
+    ladder = hand_made()
+    row = facts.segment_facts(ladder, predicted(), ladder.rungs[1])[1]
+    assert (row.predicted_bytes, row.predicted_quality) == (120_000, 77.0)
+    assert row.bytes_error == pytest.approx(0.25)
+    assert row.quality_error == pytest.approx(-1.5)
+    assert row.reason == "wanted by the rung at 353 kbit/s"
+    # 150 kB in 2.5 s is 480 kbit/s; the rung has 353 and a mean of 78.68.
+    assert row.why.startswith("hard: 1.4x the rung's rate, still 3.2 under its mean")
+
+
+def test_shares_are_of_the_rung_and_of_the_ladder() -> None:
+    ladder, measurements = hand_made(), hand_made_measurements()
+    shots = facts.shot_facts(ladder, measurements)
+    assert sum(one.share for one in shots) == pytest.approx(1)
+    assert sum(one.time_share for one in shots) == pytest.approx(1)
+    assert shots[1].bytes == 45_500 + 150_000 + 401_000
+    rows = facts.segment_facts(ladder, measurements, ladder.rungs[0])
+    assert sum(row.share for row in rows) == pytest.approx(1)
+
+
+def test_rows_are_sorted_filtered_and_cut() -> None:
+    ladder, measurements = hand_made(), hand_made_measurements()
+    rows = facts.segment_facts(ladder, measurements, ladder.rungs[0])
+
+    def chosen(**wanted: object) -> list[int]:
+        return [row.shot for row in facts.chosen_segments(rows, facts.Wanted(**wanted))]  # type: ignore[arg-type]
+
+    assert chosen(sort="quality") == [1, 0, 2]
+    assert chosen(sort="bytes", limit=2) == [1, 0]
+    assert chosen(sort="shot", reverse=True) == [2, 1, 0]
+    assert chosen(shots=facts.parse_shots(["1-2"])) == [1, 2]
+    assert chosen(below=55.0) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [("1M", 1e6), ("800k", 8e5), ("1.5Mbit/s", 1.5e6), ("90000", 9e4), ("x", None), ("0", None)],
+)
+def test_rates_as_people_write_them(text: str, rate: float | None) -> None:
+    assert facts.parse_rate(text) == rate
+
+
+def test_a_rung_is_found_by_name_or_by_the_nearest_rate() -> None:
+    ladder = hand_made()  # 108, 353 and 959 kbit/s
+    assert facts.find_rung(ladder, "v1-234p").name == "v1-234p"
+    assert facts.find_rung(ladder, "1M").name == "v3-360p"
+    assert facts.find_rung(ladder, "300k").name == "v2-360p"
+    with pytest.raises(BadInput, match="v1-234p, v2-360p, v3-360p"):
+        facts.find_rung(ladder, "best")
+
+
+def test_a_shot_at_the_peak_limit_is_known() -> None:
+    """Peak 2 x 353 kbit/s over 2 to 6 s; shot 1 alone (2.5 s) would have to pass 220 kB."""
+    ladder = hand_made()
+    rung = ladder.rungs[1]
+    assert facts.capped_shots(ladder, rung) == frozenset()
+    segments = [
+        s.model_copy(update={"bytes": 220_000}) if s.shot == 1 else s for s in rung.segments
+    ]
+    assert 1 in facts.capped_shots(ladder, rung.model_copy(update={"segments": segments}))
+
+
+# -- saved comparisons -------------------------------------------------------------------------
+
+
+def test_a_comparison_is_kept_with_its_ladder_only(package: Path) -> None:
+    assert read_comparison(package) is None
+    assert save_comparison(package, hand_made_comparison(), [], "0123456789abcdef")
+    saved = read_comparison(package)
+    assert saved is not None
+    assert saved.ladders["fixed"][0].name == "360p 145k"
+    other = hand_made().model_copy(update={"profile": "archive"})
+    (package / "ladder.json").write_text(other.to_json())
+    assert read_comparison(package) is None
+
+
+def test_bits_at_equal_quality(package: Path) -> None:
+    """Halfway between 365k at 68 and 1100k at 88 the fixed ladder needs sqrt(365 x 1100)."""
+    save_comparison(package, hand_made_comparison(), [], "0123456789abcdef")
+    saved = read_comparison(package)
+    assert saved is not None
+    fixed = saved.ladders["fixed"]
+    needed = (365e3 * 1100e3) ** 0.5
+    assert bits_against(fixed, needed / 2, 78.0, MODEL) == pytest.approx(-50, abs=0.1)
+    assert bits_against(fixed, 1e6, 99.9, MODEL) is None
+
+
+# -- differences -------------------------------------------------------------------------------
+
+
+def cheaper(ladder: Ladder, factor: float) -> Ladder:
+    """The same qualities for ``factor`` of the bits."""
+    rungs = [
+        rung.model_copy(
+            update={
+                "bitrate": round(rung.bitrate * factor),
+                "segments": [
+                    s.model_copy(update={"bytes": round(s.bytes * factor)}) for s in rung.segments
+                ],
+            }
+        )
+        for rung in ladder.rungs
+    ]
+    return ladder.model_copy(update={"rungs": rungs, "recipe": "x264-slow"})
+
+
+def test_a_ladder_for_a_tenth_less_is_ten_percent_better(tmp_path: Path, package: Path) -> None:
+    new = written(tmp_path / "new", cheaper(hand_made(), 0.9))
+    found = difference.diff_ladders(package, new)
+    assert found.percent == pytest.approx(-10, abs=0.01)
+    assert found.facts == {"recipe": ("x264-medium", "x264-slow")}
+    assert [c.bitrate_percent for c in found.rungs] == pytest.approx([-10] * 3, abs=0.01)
+    assert [c.quality_change for c in found.rungs] == [0, 0, 0]
+    assert all(shot.bd_rate == pytest.approx(-10, abs=0.01) for shot in found.shots)
+
+
+def test_other_titles_are_not_compared(tmp_path: Path, package: Path) -> None:
+    made = hand_made()
+    other = made.model_copy(update={"title": made.title.model_copy(update={"sha256": "9" * 64})})
+    with pytest.raises(BadInput, match="two ladders of one title"):
+        difference.diff_ladders(package, written(tmp_path / "new", other))
+
+
+def test_rungs_pair_with_the_nearest_and_the_rest_stand_alone() -> None:
+    rungs = hand_made().rungs
+    extra = rungs[2].model_copy(update={"name": "v4", "bitrate": 4 * rungs[2].bitrate})
+    pairs = difference.paired_rungs(rungs, [*rungs, extra])
+    assert [(a and a.name, b and b.name) for a, b in pairs] == [
+        ("v1-234p", "v1-234p"), ("v2-360p", "v2-360p"), ("v3-360p", "v3-360p"), (None, "v4"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("factor", "status"), [(0.98, 0), (1.004, 0), (1.01, 1)])
+def test_an_upgrade_is_gated(
+    tmp_path: Path, package: Path, factor: float, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = written(tmp_path / "new" / "one", cheaper(hand_made(), factor)).parent
+    assert main(["upgrade-report", str(package.parent), str(new), "--json"]) == status
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines[-1]["type"] == ("error" if status else "done")
+    (upgrade,) = (line for line in lines if line["type"] == "upgrade")
+    assert upgrade["pass"] is (status == 0)
+    assert upgrade["mean_bd_rate_percent"] == pytest.approx(100 * (factor - 1), abs=0.01)
+
+
+def test_a_title_that_went_missing_fails_the_gate(tmp_path: Path, package: Path) -> None:
+    made = hand_made()
+    other = made.model_copy(update={"title": made.title.model_copy(update={"sha256": "9" * 64})})
+    written(package.parent / "other", other)
+    new = written(tmp_path / "new" / "one", made).parent
+    found = difference.upgrade_report(package.parent, new, difference.Limits(0.5, 2, None))
+    assert found.failures == ("missing on the new side: clip.mp4",)
+
+
+# -- what if -----------------------------------------------------------------------------------
+
+
+def ask(package: Path, **asked: object) -> whatif.WhatIf:
+    return whatif.what_if(whatif.WhatIfOptions(package, **asked))  # type: ignore[arg-type]
+
+
+def test_a_cap_is_kept_and_called_a_cap(package: Path) -> None:
+    free, capped = ask(package), ask(package, max_rate=400e3)
+    assert max(rung.rate for rung in free.rungs) > 400e3
+    assert max(rung.rate for rung in capped.rungs) <= 400e3
+    assert capped.basis == "measured"
+    assert "highest rung limited to the cap of 400 kbit/s" in capped.notes
+    assert capped.viewers[2].received_percent < 0
+
+
+def test_what_is_not_measured_is_not_called_so(package: Path) -> None:
+    found = ask(package)
+    known = {(cell.shot, cell.width, cell.crf) for cell in inspect.read_measurements(package).cells}
+    assert found.new_encodes > 0
+    for rung in found.rungs:
+        assert (rung.basis == "measured") == (rung.existing == len(known) // 6)
+
+
+def test_free_sizes_are_never_worse_and_say_what_locked_costs(package: Path) -> None:
+    found = ask(package, policy="mixed", peak_ratio=0.0)
+    assert found.policy == "mixed"
+    assert len(found.locked_cost) == 3
+    assert all(cost.percent >= -1e-6 for cost in found.locked_cost)
+
+
+def test_a_floor_out_of_reach_says_so(package: Path) -> None:
+    with pytest.raises(Infeasible, match="worst shot"):
+        ask(package, floor=99.0)
+
+
+def test_heights_that_were_not_measured_are_named(package: Path) -> None:
+    with pytest.raises(BadInput, match="416x234, 640x360"):
+        whatif._measured(
+            whatif.WhatIfOptions(package, heights=(100,)),
+            hand_made().model_copy(
+                update={
+                    "title": hand_made().title.model_copy(update={"height": 720, "width": 1280})
+                }
+            ),
+            hand_made_measurements(),
+            whatif.load_profile(),
+        )
+
+
+def test_without_its_source_a_predicted_ladder_answers_from_measurements(tmp_path: Path) -> None:
+    package = written(tmp_path / "p", hand_made(), predicted())
+    found = ask(package)
+    assert found.basis == "measured"
+    assert any("the prediction is not to be had" in note for note in found.notes)
