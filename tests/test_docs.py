@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.cli.app import app
 from docs import generate
 from recommender.prefetch import build_prefetch
 from tests.cli_material import hand_made, hand_made_measurements
@@ -36,6 +37,13 @@ def test_every_command_and_option_is_documented() -> None:
             assert parameter.help, f"{name} {parameter.name}"
             for option in parameter.opts if parameter.param_type_name == "option" else ():
                 assert f"`{option}" in sections[name], f"{name} {option}"
+
+
+def test_no_command_hides_another() -> None:
+    names = [
+        one.name or one.callback.__name__ for one in app.registered_commands if one.callback
+    ]
+    assert sorted(set(names)) == sorted(names)
 
 
 def test_schemas_describe_what_is_written() -> None:

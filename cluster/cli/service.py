@@ -1,4 +1,4 @@
-"""``serve`` and ``worker``, and the commands that talk to a service over HTTP."""
+"""``serve`` and ``runner``, and the commands that talk to a service over HTTP."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def serve(
     )
 
 
-def worker(
+def runner(
     data: Data = DATA,
     jobs: Slots = 1,
     workers: Workers = None,
@@ -179,7 +179,7 @@ def worker(
     from cluster.service.serving import ServiceOptions, work
 
     if jobs < 1:
-        raise BadInput("a worker runs 1 job at once or more; give --jobs N")
+        raise BadInput("a runner runs 1 job at once or more; give --jobs N")
     log_as_json()
     options: ServiceOptions = ServiceOptions(
         data=data.absolute(),
@@ -467,4 +467,4 @@ def _ended_badly(job: Job) -> ShotladderError:
     return kind(f"{job.id} failed: {job.failure.message}", **job.failure.context)
 
 
-COMMANDS = (serve, worker, submit, jobs, status, cancel, retry, withdraw)
+COMMANDS = (serve, runner, submit, jobs, status, cancel, retry, withdraw)
