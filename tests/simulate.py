@@ -2,9 +2,9 @@
 
 ``python -m tests.simulate [--titles 10,100,1000] [--shots 1500] [--cores 64] [--seconds 900]``
 
-Real: scheduler, workers, dispatch, units, store. Stubs: a unit sleeps for a thousandth of its
-expected CPU seconds and publishes one record. Each title's dispatch runs in a thread of this
-process, a bounded number at once, as jobs do in a service.
+Real: scheduler, worker, dispatch, units, store, job table. Stubs: a unit sleeps for a thousandth of
+its expected CPU seconds and publishes one record. Titles are submitted to the job table and leased
+from it; each runs in a thread of this process, a bounded number at once, as jobs do in a service.
 """
 
 from __future__ import annotations
@@ -26,12 +26,17 @@ from cluster.dispatch import Dispatch, SharedRoll
 from cluster.executor import DaskExecutor
 from cluster.identity import own_identity
 from cluster.keys import key
+from cluster.service.database import Database
+from cluster.service.documents import Submission
+from cluster.service.jobs import Jobs
+from cluster.service.sources import Found
 from cluster.store import Store
 from cluster.tasks import Task
 from cluster.units import UNIT_CPU_SECONDS
 from tests.cluster_material import REPOSITORY, Site, kill_tree, until
 
 SCALE = 1000
+BEAT_SECONDS = 2.0
 SHOT_CPU_SECONDS = 20.0
 """Of a shot of 4 s at 1080p with its delivered rungs, roughly: what `run --plan` says."""
 
@@ -72,6 +77,13 @@ def simulate(site: Site, folder: Path, titles: int, shots: int, at_once: int, li
     """
     place = str(folder / f"store-{titles}")
     Store(place)
+    table = folder / f"jobs-{titles}" / "jobs.db"
+    jobs = Jobs(Database(table), lease_seconds=2 * limit)
+    began = time.monotonic()
+    for number in range(titles):
+        asked = Submission(source=f"file:///titles/{number}.mp4", external_id=f"title-{number}")
+        jobs.submit(asked, Found(asked.source, 1, str(number)), "simulation")
+    submitting = time.monotonic() - began
     scheduler = psutil.Process(site.scheduler.pid)
     own = psutil.Process()
     before, own_before = scheduler.cpu_times(), own.cpu_times()
@@ -83,23 +95,30 @@ def simulate(site: Site, folder: Path, titles: int, shots: int, at_once: int, li
         executor.start()
         client = executor._client
 
-        def run(number: int) -> int:
+        def run(runner: int) -> int:
             nonlocal done
-            if time.monotonic() - began > limit:
-                return 0
-            tasks = units_of(f"{number:016x}", shots, place)
-            dispatch = Dispatch(client, tasks, 2, SharedRoll(client), warn=print)
-            for outcome in dispatch.outcomes():
-                assert outcome.error is None, outcome
-                with lock:
-                    done += 1
-                if time.monotonic() - began > limit:
-                    dispatch.abandon()
-                    return 0
-            return 1
+            ended = 0
+            while (job := jobs.claim(f"runner-{runner}")) is not None:
+                tasks = units_of(f"{job.number:016x}", shots, place)
+                dispatch = Dispatch(client, tasks, 2, SharedRoll(client), warn=print)
+                told = time.monotonic()
+                for at, outcome in enumerate(dispatch.outcomes(), 1):
+                    assert outcome.error is None, outcome
+                    with lock:
+                        done += 1
+                    if (now := time.monotonic()) - told > BEAT_SECONDS:
+                        told = now
+                        progress = {"type": "stage_progress", "stage": "encode", "done": at}
+                        jobs.beat(job, [progress | {"total": len(tasks), "share": at / len(tasks)}])
+                    if now - began > limit:
+                        dispatch.abandon()
+                        return ended
+                jobs.succeed(job, lambda session, row, units=at: {"units": units})
+                ended += 1
+            return ended
 
         with ThreadPoolExecutor(at_once) as pool:
-            finished = sum(pool.map(run, range(titles)))
+            finished = sum(pool.map(run, range(at_once)))
     wall = time.monotonic() - began
     after, own_after = scheduler.cpu_times(), own.cpu_times()
     one = units_of("0" * 16, shots, place)[0]
@@ -121,6 +140,10 @@ def simulate(site: Site, folder: Path, titles: int, shots: int, at_once: int, li
         "task_bytes": len(pickle.dumps(one)),
         "scheduler_bytes_per_task": round((scheduler.memory_info().rss - memory) / max(1, done)),
         "scheduler_mb": round(scheduler.memory_info().rss / 1e6),
+        "submitted_per_second": round(titles / submitting),
+        "job_table_bytes_per_job": round(
+            sum(path.stat().st_size for path in table.parent.iterdir()) / titles
+        ),
         "store_records": sum(1 for _ in Path(place, "records").rglob("*.json")),
     }
 
