@@ -343,7 +343,8 @@ class Dispatch:
         from distributed.scheduler import KilledWorker
 
         lost, died = False, False
-        begun = future.key in self._begun
+        # Nothing waits on a worker where each is handed one task.
+        begun = self._roll.depth == 1 or future.key in self._begun
         self._begun.discard(future.key)
         try:
             outcome: Outcome = future.result()

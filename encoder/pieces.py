@@ -4,8 +4,9 @@ For workers that do not see the source. A piece begins with the last keyframe sh
 first frame and ends with the packet, in decoding order, after which its last frame is there: past
 an open GOP's next keyframe, whose leading pictures are shown before it. Neighbours therefore
 overlap by a few pictures. Timestamps are the source's, moved so that decoding begins at 0, in the
-same ticks; what a container would round is found when the piece is indexed, and the next container
-is tried. The last resort is the source itself, whole.
+same ticks; what a container would round is found when the piece is indexed, what it would read
+otherwise when its first frames are decoded, and the next container is tried. The last resort is the
+source itself, whole.
 """
 
 from __future__ import annotations
@@ -20,15 +21,20 @@ from typing import Any
 
 import av
 import av.error
+import ffmpeg
 import numpy as np
 
-from encoder.errors import SourceUnusable, StoreUnusable
+from encoder.errors import SourceUnusable, StoreUnusable, ToolFailed
+from encoder.ffmpeg import Command, run
 from encoder.index import FrameIndex, index_frames
 from encoder.probe import opened, video_stream
-from encoder.reference import ReferenceSource
+from encoder.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
 
 CONTEXT_FRAMES = 8
 """Canonical frames around a piece's own that come along: scoring looks at 4, deinterlacing at 1."""
+
+COMPARED_FRAMES = 3
+"""Of each piece, decoded and compared with the source's."""
 
 _MOV = "mov,mp4,m4a,3gp,3g2,mj2"
 # Muxer, and the demuxer that reads it.
@@ -131,12 +137,15 @@ class _Copy:
         index = source.index
         first, last = source_frames(source, *place)
         self.path = path
+        self.container = source.info.container
         self.begin = int(index.keyframe_pts[index.keyframe_for(first)])
         # Packets that are never shown have times too: only those of frames count.
         self.missing = set(index.pts[first:last].tolist())
         self.begun = False
         self.failed = False
         self.shift: int | None = None
+        self.held: list[Any] = []
+        """First packets, whose decoding times are not known yet."""
         self.output: av.container.OutputContainer | None = None
         self.target: av.VideoStream | None = None
 
@@ -167,7 +176,7 @@ def _copied(
             key = packet.is_keyframe and packet.pts is not None
             for copy in waiting:
                 if not copy.begun and key and packet.pts == copy.begin:
-                    _begin(copy, stream, packet, muxer)
+                    _begin(copy, stream, muxer)
                     copy.begun = True
                 if copy.begun and not copy.done:
                     _add(copy, stream, packet)
@@ -186,8 +195,8 @@ def _ended(copy: _Copy) -> tuple[Path, int] | None:
     return copy.path, copy.shift
 
 
-def _begin(copy: _Copy, stream: av.VideoStream, packet: Any, muxer: str) -> None:
-    if packet.dts is None or stream.time_base is None:
+def _begin(copy: _Copy, stream: av.VideoStream, muxer: str) -> None:
+    if stream.time_base is None:
         copy.failed = True
         return
     options = {}
@@ -199,26 +208,50 @@ def _begin(copy: _Copy, stream: av.VideoStream, packet: Any, muxer: str) -> None
         }
     try:
         copy.output = av.open(str(copy.path), "w", format=muxer, options=options)
-        copy.target = copy.output.add_stream_from_template(stream)
+        copy.target = copy.output.add_stream_from_template(stream, opaque=True)
+        if copy.container == _MOV and muxer in ("mp4", "mov"):
+            # Some decoders go by it, and a muxer's own choice may be another.
+            copy.target.codec_context.codec_tag = stream.codec_context.codec_tag
         copy.target.time_base = Fraction(stream.time_base)
-        copy.shift = packet.dts
     except (OSError, ValueError, av.error.FFmpegError) as error:
         _refused(copy, error)
 
 
 def _add(copy: _Copy, stream: av.VideoStream, packet: Any) -> None:
-    if copy.output is None or copy.target is None or copy.shift is None:
+    if packet.pts is None:
+        copy.failed = True
+        return
+    copy.missing.discard(packet.pts)
+    if copy.shift is None:
+        # Matroska keeps no decoding times, and the first ones are not guessed for us.
+        if packet.dts is None:
+            copy.held.append(packet)
+        if packet.dts is not None or not copy.missing:
+            _release(copy, stream, packet.dts)
+        if packet.dts is None:
+            return
+    _mux(copy, stream, packet, packet.dts)
+
+
+def _release(copy: _Copy, stream: av.VideoStream, known: int | None) -> None:
+    """Write the first packets, decoded one tick after the other, just before ``known``."""
+    held, copy.held = copy.held, []
+    times = [packet.pts + 1 for packet in held]  # none is decoded after it is shown
+    after = min([*times, *([] if known is None else [known])])
+    copy.shift = after - len(held)
+    for dts, packet in enumerate(held, copy.shift):
+        _mux(copy, stream, packet, dts)
+
+
+def _mux(copy: _Copy, stream: av.VideoStream, packet: Any, decoded: int | None) -> None:
+    if copy.output is None or copy.target is None or copy.shift is None or decoded is None:
         copy.failed = True
         return
     pts, dts = packet.pts, packet.dts
-    if pts is None or dts is None:
-        copy.failed = True
-        return
-    copy.missing.discard(pts)
     try:
         # The packet may be another piece's too: it is put back as it was.
         packet.stream = copy.target
-        packet.pts, packet.dts = pts - copy.shift, dts - copy.shift
+        packet.pts, packet.dts = pts - copy.shift, decoded - copy.shift
         copy.output.mux(packet)
     except (OSError, ValueError, av.error.FFmpegError) as error:
         _refused(copy, error)
@@ -240,7 +273,9 @@ def _refused(copy: _Copy, error: Exception) -> None:
 
 
 def _reads_alike(source: ReferenceSource, piece: Piece, path: Path) -> bool:
-    """Whether exactly the source's frames of the range are found in the file, at their times."""
+    """Whether exactly the source's frames of the range are found in the file, at their times, and
+    the first ones decode to the same pixels.
+    """
     first, last = source_frames(source, piece.start, piece.end)
     try:
         moved = reading(source, piece, path)
@@ -249,4 +284,18 @@ def _reads_alike(source: ReferenceSource, piece: Piece, path: Path) -> bool:
         return False
     wanted = moved.index.pts[first:last]
     found = own[(own >= wanted[0]) & (own <= wanted[-1])]
-    return bool(np.array_equal(found, wanted))
+    if not np.array_equal(found, wanted):
+        return False
+    # What a container does not say (a pixel format, a codec's tag), it does not say of any frame.
+    end = min(piece.end, piece.start + COMPARED_FRAMES)
+    try:
+        return _hashes(moved, piece.start, end) == _hashes(source, piece.start, end)
+    except ToolFailed:
+        return False
+
+
+def _hashes(source: ReferenceSource, start: int, end: int) -> bytes:
+    """Digests of canonical frames, with their numbers."""
+    node = open_reference(source, start, end)
+    built = ffmpeg.output(node, "pipe:", f="framehash", hash="murmur3", fps_mode="passthrough")
+    return run(Command.of(["-v", "error", *GLOBAL_ARGUMENTS, *built.get_args()])).stdout

@@ -40,9 +40,7 @@ def test_every_command_and_option_is_documented() -> None:
 
 
 def test_no_command_hides_another() -> None:
-    names = [
-        one.name or one.callback.__name__ for one in app.registered_commands if one.callback
-    ]
+    names = [one.name or one.callback.__name__ for one in app.registered_commands if one.callback]
     assert sorted(set(names)) == sorted(names)
 
 

@@ -36,6 +36,7 @@ from encoder.errors import (
     StoreUnusable,
     ToolFailed,
     ToolTimedOut,
+    WorkerLost,
 )
 
 REPOSITORY = Path(__file__).parent.parent
@@ -281,7 +282,7 @@ def test_a_poison_task_is_named_and_the_others_go_on(dask: DaskExecutor, tmp_pat
     tasks.append(Task("poison", die, (tmp_path / "log", 99), cost=9, label="shot 7 of title"))
     outcomes = by_id(dask.run(tasks))
     error = outcomes["poison"].error
-    assert type(error) is ShotladderError
+    assert type(error) is WorkerLost
     assert "shot 7 of title" in error.message
     assert "died" in error.message
     assert len((tmp_path / "log").read_text().split()) == 3

@@ -61,6 +61,7 @@ def test_a_remote_store_gives_the_package_of_a_local_one(
 
 def test_workers_that_see_no_source(s3: S3Server, tmp_path: Path) -> None:
     """The source is deleted from under them: a worker that opened it would fail."""
+    (tmp_path / "client").mkdir()
     source = make(SMALL, tmp_path / "client" / "title.mp4")
     undisturbed = run_inline(source, tmp_path / "a", tmp_path / "store", heights=(90,))
     url = s3.bucket("cluster") + "/store"

@@ -236,7 +236,7 @@ def test_a_run_is_repeated_bit_for_bit(
 
     place = ["--store", str(tmp_path / "store")]
     assert main(["runs", "list", *place]) == 0
-    assert manifest.id in capsys.readouterr().out.replace("\n", "")
+    assert manifest.id in capsys.readouterr().out
     assert main(["runs", "show", manifest.id[:10], *place]) == 0
     assert manifest.source.sha256 in capsys.readouterr().out
     assert main(["runs", "diff", "latest", manifest.id, *place, "--json"]) == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -17,14 +17,14 @@ store_app = typer.Typer(name="store", help="Keep a store in order.")
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Its id or how that begins, or `latest`.")]
 
 
-def _table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+def _table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
     from rich.table import Table
 
     from cluster.cli.output import show
 
     table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for column in columns:  # the first names the row: to be copied
+        table.add_column(column, overflow="fold", no_wrap=column == columns[0])
     for row in rows:
         table.add_row(*map(str, row))
     show([table])
