@@ -340,8 +340,8 @@ def settings(*, worker_ttl: float = WORKER_TTL_SECONDS) -> Any:
             # A task whose worker died comes back to its dispatch, which knows whom to blame.
             "distributed.scheduler.allowed-failures": 0,
             "distributed.scheduler.worker-ttl": f"{worker_ttl:g}s",
-            # A local cluster gives a worker up whose next process is not there in this time, and has
-            # one less for good; on a busy machine, or where one dies after another, it is not.
+            # A local cluster gives a worker up whose next process is not there in this time, and
+            # has one less for good. On a busy machine, or where one dies after another, it is not.
             "distributed.deploy.lost-worker-timeout": "1 day",
             "distributed.comm.timeouts.tcp": f"{SILENCE_SECONDS:g}s",
             "distributed.worker.profile.enabled": False,
