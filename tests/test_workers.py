@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -23,8 +24,10 @@ from encoder.errors import BadInput, WorkerLost
 from tests.cluster_material import (
     REPOSITORY,
     Site,
+    command,
     free_port,
     kill_tree,
+    loaded,
     poison,
     site,
     tree,
@@ -237,12 +240,12 @@ def test_a_worker_wants_an_address(address: str) -> None:
 
 
 def test_a_port_that_is_taken_is_one_line() -> None:
-    import socket
-
-    from cluster.workers import SchedulerOptions, serve_scheduler
-
     with socket.socket() as one:
         one.bind(("127.0.0.1", port := free_port()))
         one.listen()
-        with pytest.raises(BadInput, match="name another"):
-            serve_scheduler(SchedulerOptions(port=port), lambda message: None)
+        process = command("scheduler", "--port", port)
+        said, complaints = process.communicate(timeout=60 * loaded())
+    assert process.returncode == 2
+    assert said == ""
+    assert "name another" in complaints
+    assert complaints.count("\n") == 1
