@@ -179,12 +179,12 @@ class Measurer:
         self.costs.encode_cpu_seconds += made.encode_cpu_seconds
         self.costs.vmaf_cpu_seconds += made.vmaf_cpu_seconds
 
-    def keys(self) -> Iterator[str]:
-        """Of the records of all that is known."""
+    def keys(self, also: Sequence[str] = ()) -> Iterator[str]:
+        """Of the records of all that is known, and of its scores by other models."""
         for shot, point in self.known:
             of = self.title.source, self.title.shots[shot], point
             yield encode_key(*of)
-            for model in self.models:
+            for model in (*self.models, *also):
                 yield score_key(*of, model)
 
     def encode(self, request: Request) -> MeasuredEncode:

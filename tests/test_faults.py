@@ -96,6 +96,7 @@ class Round:
         now = records(self.store, "encode")
         assert now.keys() == records(self.undisturbed.store, "encode").keys()
         assert now.items() >= self.kept.items()  # nothing finished was written again
+        print(f"{len(self.kept)} of {len(now)} encodes were finished at the fault; none again")
         return run
 
 
