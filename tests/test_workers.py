@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -109,6 +111,24 @@ def test_workers_that_others_deploy_are_asked_and_used(tmp_path: Path) -> None:
         finally:
             kill_tree(worker)
     assert [outcome.error for outcome in outcomes] == [None] * 6
+
+
+def test_an_adaptive_cluster_grows_and_shrinks(tmp_path: Path) -> None:
+    """Of Dask's own settings, with no worker at first: the work itself has to make it grow."""
+    import distributed
+
+    local: Any = distributed.LocalCluster
+    options = {"n_workers": 0, "threads_per_worker": 1, "silence_logs": logging.CRITICAL}
+    with local(dashboard_address="127.0.0.1:0", **options) as made:
+        made.adapt(minimum=0, maximum=2, interval="200ms", wait_count=2, target_duration="1s")
+        sizes = []
+        with DaskExecutor(scheduler=made.scheduler_address) as executor:
+            for outcome in executor.run(tasks(tmp_path / "log", 16, 0.5)):
+                assert outcome.error is None
+                sizes.append(len(made.scheduler.workers))
+        assert max(sizes) == 2
+        until(lambda: not made.scheduler.workers)
+    assert len((tmp_path / "log").read_text().split()) == 16
 
 
 def test_what_differs_is_said() -> None:
