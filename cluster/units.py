@@ -21,8 +21,9 @@ from encoder.media import OperatingPoint, Shot
 
 UNIT_CPU_SECONDS = 90.0
 """What a unit is about, on a title that is long enough."""
-UNITS_PER_SLOT = 6
-"""At least so many for every core, so that all end at about the same time."""
+UNITS_PER_SLOT = 32
+"""At least so many for every core, so that all end at about the same time: at the end of a round
+all but one core may wait for a unit, half of one on average."""
 MAX_UNITS = 1000
 """Of one round of one title."""
 

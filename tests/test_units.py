@@ -62,8 +62,9 @@ def test_a_two_hour_title_is_hundreds_of_tasks(source: TitleSource) -> None:
 
 
 def test_small_titles_use_all_cores(source: TitleSource) -> None:
-    works = works_of(source, 40)
-    assert len(list(collated(works, 4, [0] * 40))) >= 0.8 * UNITS_PER_SLOT * 4
+    works = works_of(source, 240)
+    assert len(list(collated(works, 4, [0] * 240))) >= 0.8 * UNITS_PER_SLOT * 4
+    assert len(list(collated(works[:40], 4, [0] * 40))) == 40
     assert [len(unit) for unit in collated(works[:3], 16, [0] * 3)] == [1, 1, 1]
 
 
