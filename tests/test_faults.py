@@ -71,7 +71,7 @@ class Round:
     def encoding(self) -> list[psutil.Process]:
         return ffmpegs(self.site.processes)
 
-    def wait_until_encoding(self, least: int = 1) -> psutil.Process:
+    def wait_until_encoding(self, least: int = 5) -> psutil.Process:
         """An ffmpeg at work, when some encodes are finished."""
 
         def ready() -> bool:
@@ -82,11 +82,12 @@ class Round:
 
         until(ready, 200)
         self.kept = records(self.store, "encode")
+        assert len(self.kept) >= least
         found = self.encoding()
         return found[0] if found else self.wait_until_encoding(least)
 
     def encoded(self) -> int:
-        return len(records(self.store)) if self.store.exists() else 0
+        return len(records(self.store, "encode")) if self.store.exists() else 0
 
     def finish(self) -> dict[str, Any]:
         said, complaints = self.client.communicate(timeout=280 * loaded())
@@ -158,7 +159,7 @@ def test_kill_9_of_the_client(disturbed: Round) -> None:
 
 def test_a_slow_worker(disturbed: Round) -> None:
     """One that runs a twentieth of the time."""
-    slow = worker_of(disturbed, disturbed.wait_until_encoding(0))
+    slow = worker_of(disturbed, disturbed.wait_until_encoding())
     ended = threading.Event()
 
     def hinder() -> None:
@@ -183,7 +184,7 @@ def test_a_slow_worker(disturbed: Round) -> None:
 
 def test_a_hung_ffmpeg(disturbed: Round) -> None:
     """Stopped for ever, as on a dead network disk: it is killed after its time and run again."""
-    victim = disturbed.wait_until_encoding(0)
+    victim = disturbed.wait_until_encoding()
     victim.send_signal(signal.SIGSTOP)
     disturbed.finish()
     assert not victim.is_running()
@@ -245,7 +246,7 @@ def test_a_full_disk(undisturbed: Undisturbed, tmp_path: Path, machines: Site) -
         pytest.skip("a small disk of our own takes root")
     round_ = Round(undisturbed, disk, machines)
     try:
-        round_.wait_until_encoding(0)
+        round_.wait_until_encoding()
         filler = disk / "filler"
         with contextlib.suppress(OSError), filler.open("wb") as file:
             while True:
