@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from encoder.encode import encode_shot
-from encoder.errors import BadInput, FrameMismatch
+from encoder.errors import BadInput, FrameMismatch, StoreUnusable, ToolFailed
 from encoder.ffmpeg import Command, run
 from encoder.media import OperatingPoint, Shot
 from encoder.reference import ReferenceSource, plan_source
 from fixtures.clips import MANDELBROT, TEST_CARD, Recipe, Scene, make
 from vmaf.graph import Context, Distorted, viewing_size
-from vmaf.measure import Scores, measure, parse_log
+from vmaf.measure import Scores, _read_log, measure, parse_log
 from vmaf.models import PUBLISHED, V0_NEG, V1, V1_HIGH_FRAME_RATE, check, default_model
 from vmaf.pool import pool
 
@@ -128,6 +128,16 @@ def test_parse_log_drops_context_and_counts() -> None:
     assert parse_log(log, ["m"], Context(4, 2), 3) == {"m": (4.0, 5.0, 6.0)}
     with pytest.raises(FrameMismatch, match="9 frames instead of 10"):
         parse_log(log, ["m"], Context(4, 2), 4)
+
+
+def test_a_log_that_was_cut_off_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """libvmaf does not look whether its log could be written."""
+    (log := tmp_path / "vmaf.json").write_text('{"frames": [{"frameNum": 0')
+    with pytest.raises(ToolFailed, match="no whole log"):
+        _read_log(log)
+    monkeypatch.setattr("vmaf.measure.FULL_BYTES", 1 << 62)
+    with pytest.raises(StoreUnusable, match="disk of .* is full"):
+        _read_log(log)
 
 
 def test_context_is_bounded_by_the_title() -> None:

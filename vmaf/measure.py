@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from encoder import framehash
-from encoder.errors import FrameMismatch
+from encoder.errors import FrameMismatch, StoreUnusable, ToolFailed
 from encoder.ffmpeg import patience, run
 from encoder.reference import ReferenceSource
 from vmaf.graph import Context, Distorted, score_command
 
 STAGE_VERSION = 1
 """Part of every score's key: raise it when scores change."""
+
+FULL_BYTES = 1 << 20
+"""A disk with less room than this counts as full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,7 @@ def measure(
 
     Raises:
         ToolFailed: ffmpeg failed.
+        StoreUnusable: the disk is full.
         FrameMismatch: an encode does not have exactly ``end - start`` frames.
     """
     logs = [directory / f"vmaf-{number}.json" for number in range(len(encodes))]
@@ -54,12 +59,25 @@ def measure(
     context = Context.of(start, end, source.frames)
     scores = tuple(
         Scores(
-            by_model=parse_log(json.loads(log.read_text()), models, context, end - start),
+            by_model=parse_log(_read_log(log), models, context, end - start),
             frame_hashes=_hashes(path, encode, end - start),
         )
         for encode, log, path in zip(encodes, logs, hashes, strict=True)
     )
     return scores, done.cpu_seconds
+
+
+def _read_log(path: Path) -> dict[str, Any]:
+    """libvmaf's log. It does not tell when it cannot write it: then the log is cut off."""
+    try:
+        log: dict[str, Any] = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        if shutil.disk_usage(path.parent).free < FULL_BYTES:
+            raise StoreUnusable(
+                f"libvmaf could not write its log: the disk of {path.parent} is full; make room"
+            ) from error
+        raise ToolFailed(f"libvmaf left no whole log ({error})") from error
+    return log
 
 
 def parse_log(
