@@ -136,7 +136,7 @@ def test_a_log_that_was_cut_off_is_told(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(ToolFailed, match="no whole log"):
         _read_log(log)
     monkeypatch.setattr("vmaf.measure.FULL_BYTES", 1 << 62)
-    with pytest.raises(StoreUnusable, match="disk of .* is full"):
+    with pytest.raises(StoreUnusable, match=r"disk of .* is full"):
         _read_log(log)
 
 
