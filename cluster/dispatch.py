@@ -1,7 +1,7 @@
 """One call of :meth:`DaskExecutor.run`: hands tasks to Dask and settles what comes back.
 
-A task is only blamed for the death of its worker when it had begun (workers say so, on a topic of
-the client), not when it waited on a worker that another title's task took down.
+A task is only blamed for the death of its worker when it had begun (workers of somebody's cluster
+say so, on a topic of the client), not when it waited on one that another title's task took down.
 """
 
 from __future__ import annotations
@@ -326,9 +326,9 @@ class Dispatch:
 
     def _submit(self, task: Task, attempt: int) -> None:
         name = f"{getattr(task.function, '__name__', 'task')}-{uuid.uuid4().hex}"
+        alone = self._roll.depth == 1
         future = self._client.submit(
-            announced,
-            *(task, self._topic, name),
+            *((perform, task) if alone else (announced, task, self._topic, name)),
             key=name,
             pure=False,
             retries=0,
