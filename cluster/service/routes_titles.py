@@ -4,6 +4,7 @@ before they come here; these routes say the same of themselves, for the OpenAPI 
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
@@ -46,7 +47,7 @@ _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "It is wh
 # What a package's folder shows: not run.json, which tells paths of this machine.
 _SHOWN = ("ladder.json", "prefetch.json", "artwork.json", "report.html", "master.m3u8",
           "manifest.mpd", "measurements.json")  # fmt: skip
-_FOLDERS = ("video", "audio", "artwork")
+_FOLDERS = re.compile(r"video|artwork|audio(-[0-9]+)?|subtitles-[0-9]+")
 _TYPES = {
     ".m3u8": "application/vnd.apple.mpegurl",
     ".mpd": "application/dash+xml",
@@ -289,7 +290,7 @@ def package_file(
 ) -> Response:
     """What players open: the package's files under the names that its playlists use."""
     pure = PurePosixPath(path)
-    shown = path in _SHOWN or (pure.parts[:1] and pure.parts[0] in _FOLDERS)
+    shown = path in _SHOWN or (len(pure.parts) > 1 and _FOLDERS.fullmatch(pure.parts[0]))
     if not shown or ".." in pure.parts or "\0" in path or len(path) > 200:
         raise NotThere(f"packages have no {path!r}; a player begins with master.m3u8")
     file = service.library.files.folder(package) / pure
