@@ -1,6 +1,6 @@
 """Random faults, seeded, on a cluster of real processes: nothing may be lost, nothing doubled.
 
-``python -m tests.cluster_chaos [--rounds N] [--seed N] [--round N]`` prints a table of what was
+``python -m tests.cluster_chaos [--rounds N] [--first N] [--seed N] [--round N]`` prints a table of what was
 done to how many runs. A round is one run of a title of 3 s on a store of its own; what happens to
 it, and when, is drawn from the seed and the round's number, so ``--round N`` does it again.
 """
@@ -302,11 +302,14 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--rounds", type=int, default=200)
     options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--first", type=int, default=0, help="number of the first one")
     options.add_argument("--round", type=int, default=None, help="only this one")
     options.add_argument("--seconds", type=float, default=1e9, help="stop after so many")
     asked = options.parse_args()
     began = time.monotonic()
-    numbers = range(asked.rounds) if asked.round is None else range(asked.round, asked.round + 1)
+    numbers = range(asked.first, asked.first + asked.rounds)
+    if asked.round is not None:
+        numbers = range(asked.round, asked.round + 1)
     found: list[Counted] = []
 
     class EnoughError(Exception):
