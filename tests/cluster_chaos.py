@@ -1,8 +1,9 @@
 """Random faults, seeded, on a cluster of real processes: nothing may be lost, nothing doubled.
 
-``python -m tests.cluster_chaos [--rounds N] [--first N] [--seed N] [--round N]`` prints a table of what was
-done to how many runs. A round is one run of a title of 3 s on a store of its own; what happens to
-it, and when, is drawn from the seed and the round's number, so ``--round N`` does it again.
+``python -m tests.cluster_chaos [--rounds N] [--first N] [--seed N] [--round N]`` prints a table of
+what was done to how many runs. A round is one run of a title of 2 s on a store of its own; what
+happens to it, and when, is drawn from the seed and the round's number, so ``--round N`` does it
+again.
 """
 
 from __future__ import annotations
