@@ -312,13 +312,16 @@ class Dispatch:
             )
 
     def _recall(self) -> None:
-        """All workers were gone: what they had would wait for a worker that never offers."""
-        futures = [future for _, _, future in self._running.values()]
-        for task, attempt, _ in self._running.values():
-            self._waiting.appendleft((task, attempt))
-        self._running.clear()
-        if futures:
-            self._client.cancel(futures)
+        """What waits for a worker and was not given to those that came: they offered too late."""
+        try:
+            given = {key for keys in self._client.processing().values() for key in keys}
+        except OSError:
+            return
+        for name, (task, attempt, future) in list(self._running.items()):
+            if name not in given and future.status == "pending":
+                del self._running[name]
+                self._waiting.appendleft((task, attempt))
+                self._client.cancel([future])
 
     def _fill(self, wanted: int) -> None:
         while self._waiting and len(self._running) < wanted:
