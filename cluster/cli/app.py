@@ -15,7 +15,16 @@ from cluster.cli import cluster as cluster_commands
 from cluster.cli.artwork import artwork_app
 from cluster.cli.evaluate import evaluate
 from cluster.cli.housekeeping import runs_app, store_app
-from cluster.cli.options import Heights, Json, Priority, Scheduler, StorePath, Workers, heights_in
+from cluster.cli.options import (
+    FaceModel,
+    Heights,
+    Json,
+    Priority,
+    Scheduler,
+    StorePath,
+    Workers,
+    heights_in,
+)
 from cluster.cli.output import announced, finish, say, show, write_lines
 from cluster.cli.prefetch import prefetch_app
 from cluster.cli.service import COMMANDS
@@ -159,15 +168,7 @@ def run(
             show_default=False,
         ),
     ] = None,
-    face_model: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="YuNet model (ONNX) that finds faces in artwork; without one artwork.json says "
-            "`faces: null`.",
-            show_default=False,
-        ),
-    ] = None,
+    face_model: FaceModel = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
     priority: Priority = 0,
