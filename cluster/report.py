@@ -208,14 +208,17 @@ def _rung(ladder: Ladder, rung: Rung) -> dict[str, Any]:
 
 def _cells(known: Measurements) -> dict[str, Any]:
     """Measured points by shot: [size's number, CRF, bytes, quality]; and each shot's hull."""
-    sizes = sorted({(c.width, c.height) for c in known.cells}, key=lambda s: (s[0] * s[1], s))
+    kinds = {(c.recipe or known.recipe, c.width, c.height) for c in known.cells}
+    sizes = sorted(kinds, key=lambda kind: (kind[0] != known.recipe, kind[0], kind[1] * kind[2]))
+    several = len({recipe for recipe, _, _ in sizes}) > 1
+    places = {kind: place for place, kind in enumerate(sizes)}
     by_shot: list[list[list[float]]] = [[] for _ in known.shots]
     for c in known.cells:
-        by_shot[c.shot].append(
-            [sizes.index((c.width, c.height)), c.crf, c.bytes, round(c.quality, 2)]
-        )
+        place = places[c.recipe or known.recipe, c.width, c.height]
+        by_shot[c.shot].append([place, c.crf, c.bytes, round(c.quality, 2)])
     hulls = [upper_hull([p[2] for p in of], [p[3] for p in of]) for of in by_shot]
-    return {"sizes": sizes, "shots": by_shot, "hulls": hulls}
+    names = [f"{recipe} {w}\u00d7{h}" if several else f"{w}\u00d7{h}" for recipe, w, h in sizes]
+    return {"sizes": names, "shots": by_shot, "hulls": hulls}
 
 
 def _plot(ladder: Ladder, known: Measurements) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -29,11 +29,18 @@ from ladder.bdrate import BdRate, NoOverlap, RatePoint, bd_rate, monotone
 from ladder.claims import MEDIANS, ViewersClaim, viewers_claim
 from ladder.constraints import InfeasibleResult
 from ladder.curves import MeasuredCurve, Measurement
-from ladder.document import Ladder, Measurements
+from ladder.document import Ladder, Measurements, Rung
 from ladder.prediction import correct
 from ladder.profiles import Profile, Size, load_profile, rung_sizes
-from ladder.rungs import LadderPlan, Policy, RungCost, RungPlan, TitleCurves, cost_of_locked, solve
-from ladder.rungs import solve_at_rates as at_rates
+from ladder.rungs import (
+    CostOfLocked,
+    Policy,
+    RungCost,
+    RungPlan,
+    TitleCurves,
+    cost_of_sizes,
+    solve,
+)
 
 Basis = Literal["measured", "predicted"]
 
@@ -101,9 +108,9 @@ class WhatIf:
     viewers: tuple[ViewersClaim, ...]
     """What populations would receive, against the ladder that there is (called fixed there)."""
     locked_cost: tuple[RungCost, ...]
-    """Under ``mixed``: what one size per rung costs at the rates of the ladder that there is."""
+    """Under ``mixed``: what the sizes of the ladder that there is cost, at its rates."""
     locked_bd_rate: float | None
-    """Percent, the same over all of them."""
+    """Percent, the same over all of them: ``locked_cost`` of ``ladder.json``."""
     notes: tuple[str, ...]
 
 
@@ -132,15 +139,16 @@ def what_if(options: WhatIfOptions) -> WhatIf:
         )
     exists = {
         (cell.shot, OperatingPoint(ladder.recipe, cell.width, cell.height, cell.crf))
-        for cell in known.cells
+        for cell in known.of_recipe(ladder.recipe)
     }
+    own = [rung for rung in ladder.rungs if rung.codec == ladder.codec]
     delivered = tuple(
-        RatePoint(rung.bitrate, rung.quality[ladder.quality_model].mean) for rung in ladder.rungs
+        RatePoint(rung.bitrate, rung.quality[ladder.quality_model].mean) for rung in own
     )
     rungs = tuple(_rung(rung, exists, basis, options) for rung in plan.rungs)
     points = [RatePoint(rung.rate, rung.quality) for rung in rungs]
     curves = monotone(delivered), monotone(points)
-    costs = _locked(title, delivered) if policy == "mixed" else None
+    cost = _cost_of_sizes(title, own) if policy == "mixed" else None
     return WhatIf(
         title=ladder.title.source,
         quality_model=ladder.quality_model,
@@ -151,12 +159,12 @@ def what_if(options: WhatIfOptions) -> WhatIf:
         shots=len(title.shots),
         rungs=rungs,
         delivered=delivered,
-        delivered_names=tuple(rung.name for rung in ladder.rungs),
+        delivered_names=tuple(rung.name for rung in own),
         new_encodes=len(plan.points - exists),
         bd_rate=bd_rate(curves[0], curves[1]) if min(map(len, curves)) > 1 else None,
         viewers=tuple(viewers_claim(points, delivered, median) for median in MEDIANS),
-        locked_cost=costs[0] if costs else (),
-        locked_bd_rate=costs[1] if costs else None,
+        locked_cost=cost.rungs if cost else (),
+        locked_bd_rate=getattr(cost and cost.bd_rate, "percent", None),
         notes=(*notes, *(_own(note, options) for note in plan.notes)),
     )
 
@@ -217,14 +225,17 @@ def _rung(
     )
 
 
-def _locked(
-    title: TitleCurves, delivered: tuple[RatePoint, ...]
-) -> tuple[tuple[RungCost, ...], float | None] | None:
-    plan = at_rates(title, [point.rate for point in delivered], "locked")
-    if not isinstance(plan, LadderPlan):
-        return None
-    cost = cost_of_locked(title, plan)
-    return cost.rungs, cost.bd_rate.percent if isinstance(cost.bd_rate, BdRate) else None
+def _cost_of_sizes(title: TitleCurves, rungs: Sequence[Rung]) -> CostOfLocked | None:
+    """What the delivered rungs' sizes cost, on the same curves as the answer; None where they are
+    not sizes of one rung each, or not among those that curves are known of.
+    """
+    sizes = []
+    for rung in rungs:
+        own = {Size(segment.width, segment.height) for segment in rung.segments}
+        if len(own) != 1 or not own <= set(title.sizes):
+            return None
+        sizes.append((own.pop(), 8 * sum(segment.bytes for segment in rung.segments)))
+    return cost_of_sizes(title, sizes)
 
 
 # -- curves ------------------------------------------------------------------------------------
@@ -259,7 +270,7 @@ def _measured(
     """Curves through what was measured, at the sizes where every shot was."""
     shots = _shots(known)
     cells: dict[Size, dict[int, dict[float, Measurement]]] = {}
-    for cell in known.cells:
+    for cell in known.of_recipe(ladder.recipe):
         by_shot = cells.setdefault(Size(cell.width, cell.height), {})
         by_shot.setdefault(cell.shot, {})[cell.crf] = Measurement(8 * cell.bytes, cell.quality)
     whole = {size for size, by_shot in cells.items() if len(by_shot) == len(shots)}
@@ -320,7 +331,7 @@ def _predicted(
         (cell.shot, OperatingPoint(ladder.recipe, cell.width, cell.height, cell.crf)): Measurement(
             8 * cell.bytes, cell.quality
         )
-        for cell in known.cells
+        for cell in known.of_recipe(ladder.recipe)
     }
     return TitleCurves(
         frame_rate=Fraction(ladder.title.frame_rate),

@@ -18,9 +18,18 @@ for (const level of ["error"]) {
   console[level] = (...said) => { result.errors.push("console: " + said.join(" ")); original(...said); };
 }
 
+const ranges = (of) => Array.from({ length: of.length }, (_, i) => of.start(i) + "-" + of.end(i)).join(" ") || "nothing";
+/* What to say of the element when something does not happen. */
+let source = null;
+const state = () => ["at", video.currentTime, "ready", video.readyState, "network", video.networkState, "paused", video.paused,
+  "seeking", video.seeking, "ended", video.ended, "buffered", ranges(video.buffered),
+  ...(source ? [source.readyState, ...Array.from(source.sourceBuffers, (b) => (b.updating ? "updating " : "") + ranges(b.buffered))] : [])].join(" ");
+const Source = window.MediaSource;
+if (Source) URL.createObjectURL = ((make) => (of) => { if (of instanceof Source) source = of; return make(of); })(URL.createObjectURL.bind(URL));
+
 function once(target, name, seconds = 60) {
   return new Promise((go, stop) => {
-    const timer = setTimeout(() => stop(new Error("no " + name + " within " + seconds + " s")), 1000 * seconds);
+    const timer = setTimeout(() => stop(new Error("no " + name + " within " + seconds + " s: " + state())), 1000 * seconds);
     target.addEventListener(name, (event) => { clearTimeout(timer); go(event); }, { once: true });
   });
 }
@@ -204,7 +213,7 @@ async function playthrough(name, rotate, facts, ear) {
   video.addEventListener("waiting", waiting);
   const began = performance.now();
   const over = once(video, "ended", 90);
-  const pulse = setInterval(() => note(["at", video.currentTime, "ready", video.readyState, "paused", video.paused, "frames", found.frames.length, "buffered", ...Array.from({ length: video.buffered.length }, (_, i) => video.buffered.start(i) + "-" + video.buffered.end(i))].join(" ")), 5000);
+  const pulse = setInterval(() => note(found.frames.length + " frames, " + state()), 5000);
   await video.play();
   note("playing");
   over.catch(() => 0);
