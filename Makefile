@@ -8,7 +8,6 @@ SOURCE ?= out/demo-title.mp4
 DEMO_OUT ?= out/demo
 
 FUZZ ?= 2000
-PLAYBACK ?= whole
 SEED ?= 1
 
 .PHONY: help setup demo test browsers playback lint types docs bench chaos load fuzz fuzz-sources fuzz-service matrix clean
@@ -45,8 +44,8 @@ test: $(READY) ## the tests
 browsers: ## browsers from Debian and players from npm, for the playback tests
 	tests/browser/install
 
-playback: $(READY) browsers ## play a package in Chromium and Firefox with three players; PLAYBACK=short for CI's part
-	SHOTLADDER_BROWSERS=1 SHOTLADDER_PLAYBACK=$(PLAYBACK) $(BIN)/python -m pytest -n 0 -m browser --durations=5
+playback: $(READY) browsers ## play a package in Chromium and Firefox with three players
+	SHOTLADDER_BROWSERS=1 $(BIN)/python -m pytest -n 0 -m browser --durations=5
 
 lint: $(READY) ## style, imports, types
 	$(BIN)/ruff check .
