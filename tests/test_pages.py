@@ -53,13 +53,19 @@ def test_the_report_is_drawn_at_any_width_and_reached_by_keys(browser: str, tmp_
     assert seen["first"] == "0"  # sorted by shot, after a press on that head
 
 
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of 1,500 shots in nine rungs, with thumbnails."""
+    folder = tmp_path_factory.mktemp("film")
+    write_long_title(folder)
+    return report.write_report(report.ReportOptions(folder), lambda event: None)
+
+
 @BROWSERS
-def test_the_report_of_a_film_opens_at_once(browser: str, tmp_path: Path) -> None:
-    """1,500 shots in nine rungs with thumbnails: from the request to the first picture."""
+def test_the_report_of_a_film_opens_at_once(browser: str, film: Path) -> None:
+    """From the request until it is painted."""
     needs(browser)
-    write_long_title(tmp_path)
-    made = report.write_report(report.ReportOptions(tmp_path), lambda event: None)
-    with material.serving(tmp_path, made, {**PAGES, "/report.html": made}) as server:
+    with material.serving(film.parent, film, {**PAGES, "/report.html": film}) as server:
         seen = material.visit(browser, server, "/pages.html?page=open")
     assert seen["errors"] == []
     assert seen["sheet"] == [True]

@@ -219,6 +219,7 @@ async function playthrough(name, rotate, facts, ear) {
   over.catch(() => 0);
   await Promise.race([over, ...(player.over ? [player.over] : [])]);
   found.ended = video.ended;
+  found.state = state();
   note("over");
   going = false;
   clearInterval(clock);
