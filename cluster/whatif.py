@@ -34,6 +34,7 @@ from ladder.prediction import correct
 from ladder.profiles import Profile, Size, load_profile, rung_sizes
 from ladder.rungs import (
     CostOfLocked,
+    LadderPlan,
     Policy,
     RungCost,
     RungPlan,
@@ -98,15 +99,21 @@ class WhatIf:
     policy: Policy
     shots: int
     rungs: tuple[WhatIfRung, ...]
+    unchanged: tuple[RatePoint, ...]
+    """The ladder with nothing changed, solved on the same curves: what differs from it is the doing
+    of what is asked. It is not quite the one that there is, of which a run keeps rungs while it
+    learns. () where nothing is asked."""
+    changes: bool
+    """Whether what is asked changes anything."""
     delivered: tuple[RatePoint, ...]
     """The ladder that there is: bit/s and quality of its rungs, measured."""
     delivered_names: tuple[str, ...]
     new_encodes: int
     """That it would take to make this ladder."""
     bd_rate: BdRate | NoOverlap | None
-    """Against the ladder that there is."""
+    """Against the unchanged ladder; against the one that there is where nothing is asked."""
     viewers: tuple[ViewersClaim, ...]
-    """What populations would receive, against the ladder that there is (called fixed there)."""
+    """What populations would receive, against the same (called fixed there)."""
     locked_cost: tuple[RungCost, ...]
     """Under ``mixed``: what the sizes of the ladder that there is cost, at its rates."""
     locked_bd_rate: float | None
@@ -126,11 +133,7 @@ def what_if(options: WhatIfOptions) -> WhatIf:
     profile, asked = _profile(options, ladder)
     title, basis, notes = _curves(options, ladder, known, profile)
     policy = options.policy or ladder.policy
-    bits = _source_bits(options, ladder, profile)
-    if options.max_rate is not None:
-        profile = replace(profile, source_cap=True)
-    title = replace(title, source_bits=bits)
-    plan = solve(title, profile, policy)
+    plan = _solve(options, ladder, profile, title, policy)
     if isinstance(plan, InfeasibleResult):
         raise Infeasible(
             f"no ladder keeps the constraint {plan.constraint!r}: {_own(plan.detail, options)}",
@@ -147,7 +150,10 @@ def what_if(options: WhatIfOptions) -> WhatIf:
     )
     rungs = tuple(_rung(rung, exists, basis, options) for rung in plan.rungs)
     points = [RatePoint(rung.rate, rung.quality) for rung in rungs]
-    curves = monotone(delivered), monotone(points)
+    before = _unchanged(options, ladder, known, title, basis) if asked else None
+    unchanged = tuple(before.rate_points) if before is not None else ()
+    against = unchanged or delivered
+    curves = monotone(against), monotone(points)
     cost = _cost_of_sizes(title, own) if policy == "mixed" else None
     return WhatIf(
         title=ladder.title.source,
@@ -156,17 +162,47 @@ def what_if(options: WhatIfOptions) -> WhatIf:
         predictor=known.weights if basis == "predicted" else None,
         asked=asked,
         policy=policy,
+        unchanged=unchanged,
+        changes=before is None or before.points != plan.points,
         shots=len(title.shots),
         rungs=rungs,
         delivered=delivered,
         delivered_names=tuple(rung.name for rung in own),
         new_encodes=len(plan.points - exists),
         bd_rate=bd_rate(curves[0], curves[1]) if min(map(len, curves)) > 1 else None,
-        viewers=tuple(viewers_claim(points, delivered, median) for median in MEDIANS),
+        viewers=tuple(viewers_claim(points, against, median) for median in MEDIANS),
         locked_cost=cost.rungs if cost else (),
         locked_bd_rate=getattr(cost and cost.bd_rate, "percent", None),
         notes=(*notes, *(_own(note, options) for note in plan.notes)),
     )
+
+
+def _solve(
+    options: WhatIfOptions, ladder: Ladder, profile: Profile, title: TitleCurves, policy: Policy
+) -> LadderPlan | InfeasibleResult:
+    bits = _source_bits(options, ladder, profile)
+    if options.max_rate is not None:
+        profile = replace(profile, source_cap=True)
+    return solve(replace(title, source_bits=bits), profile, policy)
+
+
+def _unchanged(
+    options: WhatIfOptions, ladder: Ladder, known: Measurements, title: TitleCurves, basis: Basis
+) -> LadderPlan | None:
+    """The ladder with nothing changed, on curves of the same kind; None where there are none."""
+    plain = WhatIfOptions(
+        options.directory,
+        source=options.source,
+        store=options.store,
+        measured_only=options.measured_only,
+    )
+    profile, _ = _profile(plain, ladder)
+    if options.heights or options.profile:
+        title, kind, _ = _curves(plain, ladder, known, profile)
+        if kind != basis:
+            return None
+    plan = _solve(plain, ladder, profile, title, ladder.policy)
+    return plan if isinstance(plan, LadderPlan) else None
 
 
 def _profile(options: WhatIfOptions, ladder: Ladder) -> tuple[Profile, dict[str, Any]]:
