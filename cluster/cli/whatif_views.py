@@ -51,6 +51,12 @@ def whatif_view(found: WhatIf) -> list[RenderableType]:
     if found.locked_cost:
         parts += [Text(), *_locked(found)]
     parts += [Text(), *_viewers(found)]
+    if found.unchanged:
+        note = (
+            "The ladder with nothing changed is solved anew on the same curves, so that nothing but "
+            "what is asked tells the two apart."
+        )
+        parts.append(Text(note, style="dim"))
     parts += [Text(note, style="dim") for note in found.notes]
     parts += [Text(f"Bounded: {n}", style="dim") for rung in found.rungs for n in rung.notes]
     return parts
@@ -97,7 +103,7 @@ def _before(found: WhatIf) -> str:
     if not found.unchanged:
         return "the ladder that there is (measured)"
     kind = "predicted" if found.basis == "predicted" else "interpolated"
-    return f"the ladder with nothing changed, solved on the same curves ({kind})"
+    return f"the ladder with nothing changed ({kind})"
 
 
 def _locked(found: WhatIf) -> Iterator[RenderableType]:
