@@ -53,8 +53,8 @@ def whatif_view(found: WhatIf) -> list[RenderableType]:
     parts += [Text(), *_viewers(found)]
     if found.unchanged:
         note = (
-            "The ladder with nothing changed is solved anew on the same curves: nothing but what is "
-            "asked tells the two apart."
+            "The ladder with nothing changed is solved anew on the same curves: nothing but what "
+            "is asked tells the two apart."
         )
         parts.append(Text(note, style="dim"))
     parts += [Text(note, style="dim") for note in found.notes]
