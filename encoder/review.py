@@ -46,8 +46,10 @@ def loudness(path: Path, frames: int) -> Loudness:
         ToolFailed: there is none, or it does not decode.
     """
     graph = "ebur128=peak=true:framelog=quiet"
-    arguments = ["-hide_banner", "-nostats", "-i", path, "-vn", "-af", graph, "-f", "null", "-"]
-    done = run(Command.of(arguments), timeout_seconds=patience(frames))
+    command = Command.of(
+        ["-hide_banner", "-nostats", "-i", path, "-vn", "-af", graph, "-f", "null", "-"]
+    )
+    done = run(command, timeout_seconds=patience(frames))
     return parse_loudness(done.stderr)
 
 
@@ -76,8 +78,8 @@ def stretches(path: Path, frames: int, seconds: float) -> tuple[Stretch, ...]:
         f"blackdetect=d={BLACK_SECONDS}:pix_th=0.1,"
         f"freezedetect=n={FROZEN_NOISE}:d={FROZEN_SECONDS},metadata=mode=print:file=-"
     )
-    arguments = ["-v", "error", "-i", path, "-an", "-vf", graph, "-f", "null", "-"]
-    done = run(Command.of(arguments), timeout_seconds=patience(frames))
+    command = Command.of(["-v", "error", "-i", path, "-an", "-vf", graph, "-f", "null", "-"])
+    done = run(command, timeout_seconds=patience(frames))
     return parse_stretches(done.stdout.decode(errors="replace"), seconds)
 
 
