@@ -27,6 +27,9 @@ FRAME = float(1 / RATE)
 LAGGING = {"chromium": 2, "firefox": 12}
 """Frames by which a canvas may show an older picture than the one announced, while it plays: on a
 loaded machine pictures are handed over late. Paused, every browser has to be exact."""
+CHANGES = {"dash": 5}
+"""How often the rung changes at least: at every shot. dash.js asks ahead: when it is told, the next
+segment may be on its way."""
 NOISE = {
     # A promise that dash.js leaves alone when it is closed.
     ("firefox", "dash"): {"page: NotSupportedError: Operation is not supported"},
@@ -118,6 +121,8 @@ def test_it_lasts_as_long_as_its_frames(seen: dict[str, Any]) -> None:
 @played
 def test_it_plays_to_its_end_without_a_gap_or_a_stall(seen: dict[str, Any]) -> None:
     play = seen["play"]
+    # dash.js tells the browser of the end once, and not at all when a buffer is being written then.
+    assert play["ended"] or (seen["player"] == "dash" and " open " in play["state"]), play["state"]
     ranges = play["gaps"]
     assert ranges[-1][1] == pytest.approx(FRAMES * FRAME, abs=FRAME)
     assert all(b[0] - a[1] <= FRAME for a, b in itertools.pairwise(ranges))
@@ -139,8 +144,7 @@ def test_the_rung_changes_at_every_shot_and_pixels_go_on(seen: dict[str, Any]) -
         heights.append(statistics.mode(inside))
     assert set(heights) == {height for _, height in RUNGS}
     changes = sum(a != b for a, b in itertools.pairwise(heights))
-    # Players ask ahead: when one is told, the next segment may be on its way.
-    assert changes >= len(SHOTS) // 2, heights
+    assert changes >= CHANGES.get(seen["player"], len(SHOTS) - 1), heights
 
 
 @played
@@ -148,7 +152,8 @@ def test_sound_and_picture_are_together(seen: dict[str, Any]) -> None:
     """A beep and the flash that it begins with, in the players' own time.
 
     What lies between an audio element and Web Audio differs by browser (31 ms in Firefox, 2 in
-    Chromium), so a package may also be as far off as the source's own file is in that browser.
+    Chromium), so that what counts is how far a package is from where the source's own file has them
+    in the same browser.
     """
     package, file = (offsets(seen[name]) for name in ("play", "file"))
     if package is None or file is None:
@@ -159,7 +164,9 @@ def test_sound_and_picture_are_together(seen: dict[str, Any]) -> None:
         pytest.skip(f"SYNC NOT PROVEN: {reason}")
     assert len(package) == len(FLASHES)
     here, there = statistics.median(package), statistics.median(file)
-    assert min(abs(here), abs(here - there)) < SYNC_SECONDS
+    assert abs(here - there) < SYNC_SECONDS, (here, there)
+    # From segment to segment nothing moves but by what a clock is read with.
+    assert max(package) - min(package) < SYNC_SECONDS, package
 
 
 def offsets(play: dict[str, Any]) -> list[float] | None:
