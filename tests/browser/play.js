@@ -44,7 +44,8 @@ const players = {
       if (data.fatal || data.details !== "aborted") result.errors.push("hls.js: " + data.details);
     });
     hls.on(Hls.Events.MANIFEST_PARSED, () => { hls.loadLevel = rung; });
-    if (rotate) hls.on(Hls.Events.FRAG_LOADED, (_, data) => {
+    // A fragment that is not in the buffer yet would be dropped and had again at the new level.
+    if (rotate) hls.on(Hls.Events.FRAG_BUFFERED, (_, data) => {
       if (data.frag.type === "main" && data.frag.sn !== "initSegment") hls.loadLevel = (data.frag.sn + 1) % hls.levels.length;
     });
     hls.loadSource(url + "master.m3u8");
@@ -213,11 +214,13 @@ async function playthrough(name, rotate, facts, ear) {
   video.addEventListener("waiting", waiting);
   const began = performance.now();
   const over = once(video, "ended", 90);
+  // Of the source's own file some beeps are enough.
+  const heard = name !== "file" ? [] : [(async () => { while (found.onsets.length < 4) await sleep(0.1); })()];
   const pulse = setInterval(() => note(found.frames.length + " frames, " + state()), 5000);
   await video.play();
   note("playing");
   over.catch(() => 0);
-  await Promise.race([over, ...(player.over ? [player.over] : [])]);
+  await Promise.race([over, ...heard, ...(player.over ? [player.over] : [])]);
   found.ended = video.ended;
   found.state = state();
   note("over");
@@ -240,14 +243,16 @@ async function main() {
   const facts = await (await fetch("/facts.json")).json();
   try {
     await seeks(facts);
+    if (query.get("only") === "seeks") return;
     const ear = await listen();
     result.play = await playthrough(result.player, true, facts, ear);
     await sleep(0.3);
     if (!query.get("known")) result.file = await playthrough("file", false, facts, ear);
   } catch (error) {
     result.errors.push("test: " + error + " " + (error.stack || ""));
+  } finally {
+    await fetch("/result", { method: "POST", body: JSON.stringify(result) });
   }
-  await fetch("/result", { method: "POST", body: JSON.stringify(result) });
 }
 
 main();
