@@ -27,7 +27,7 @@ const state = () => ["at", video.currentTime, "ready", video.readyState, "networ
 const Source = window.MediaSource;
 if (Source) URL.createObjectURL = ((make) => (of) => { if (of instanceof Source) source = of; return make(of); })(URL.createObjectURL.bind(URL));
 
-function once(target, name, seconds = 60) {
+function once(target, name, seconds = +query.get("wait") || 60) {
   return new Promise((go, stop) => {
     const timer = setTimeout(() => stop(new Error("no " + name + " within " + seconds + " s: " + state())), 1000 * seconds);
     target.addEventListener(name, (event) => { clearTimeout(timer); go(event); }, { once: true });
@@ -38,7 +38,10 @@ function once(target, name, seconds = 60) {
 
 const players = {
   hls(url, rung, rotate) {
-    const hls = new Hls({ startLevel: rung });
+    const told = (...said) => { result.log.push((performance.now() / 1000).toFixed(3) + " " + said.join(" ")); };
+    const debug = query.get("debug") ? { trace: told, debug: told, log: told, info: told, warn: told, error: told } : false;
+    if (debug) result.log = [];
+    const hls = new Hls({ startLevel: rung, debug });
     hls.on(Hls.Events.ERROR, (_, data) => {
       // It tells of requests that it aborts itself.
       if (data.fatal || data.details !== "aborted") result.errors.push("hls.js: " + data.details);
@@ -160,6 +163,10 @@ async function seeks(facts) {
     const order = facts.shots.flatMap(([start, end]) => [start, end - 1]);
     for (const frame of order) {
       note("rung " + rung + " seek " + frame);
+      // A seek while the last segment arrives can keep hls.js from ever telling the browser that nothing
+      // follows, for which Chromium waits before it shows the very last frame.
+      if (result.player === "hls" && frame === order[order.length - 1])
+        for (let tries = 0; tries < 100 && !(source && source.readyState === "ended"); tries++) await sleep(0.1);
       const seen = await seek(frame, facts);
       result.seeks.push({ rung, asked: frame, ...seen });
     }
