@@ -47,6 +47,8 @@ class Question:
     """What it is expected to be better by, as a share of the rung's bits; mostly negative."""
     deviation: float
     """Standard deviation of that."""
+    regret: float
+    """What choosing without an answer is expected to lose, as a share of the rung's bits."""
     direct: Probe
     """The shot that says most about it, at the best points of both sizes."""
     planned: Probe | None
@@ -193,6 +195,7 @@ def _ask(number: int, rung: RungPlan, difference: _Difference, planned: Planned)
         size=difference.sizes[1],
         expected=expected,
         deviation=deviation,
+        regret=max(0.0, expected) + _improvement(expected, deviation),
         direct=direct[0],
         planned=max(ready, key=lambda p: (p.value, -p.shot), default=None),
     )

@@ -8,8 +8,8 @@ or a rung's size is, only where the corrected curves expect that to pay, until n
 encodes or the budget is spent. The optimiser picks the points that a model flatters, so nothing
 predicted is ever delivered: the last choice is among measured points only.
 
-Rungs are settled in few rounds, from the middle outwards: the first tells the title's level, which
-the ends of the ladder depend on most.
+Rungs are settled in few rounds, those first whose size is least in doubt: they tell the title's
+level, and what is still in doubt then is often no longer.
 """
 
 from __future__ import annotations
@@ -56,7 +56,10 @@ class PredictSearch:
     what the best question does."""
     haste: float = 0.2
     """What measuring such a point early is held to cost, in encodes: the plan may change."""
-    windfall: float = 5.0
+    sure: float = 0.03
+    """Share of its bits that a rung is expected to lose by its size at most, for that to be called
+    sure."""
+    windfall: float = 4.0
     """A move that brings so many times its price is made beyond the budget, if there is one."""
     question_rounds: int = 6
     """Before rungs are settled, at most."""
@@ -162,7 +165,10 @@ class _Run:
                     break
                 asked += 1
                 yield wanted
-            chosen = [self._at_hand(state, rung, settled) for rung in _next(free, settled)]
+            chosen = [
+                self._at_hand(state, rung, settled)
+                for rung in _next(free, settled, self._doubts(state, free))
+            ]
             if not chosen:
                 break
             yield {
@@ -313,6 +319,14 @@ class _Run:
             room -= cost
         return wanted
 
+    def _doubts(self, state: _State, free: Sequence[RungPlan]) -> list[float]:
+        """What each of ``free`` rungs is expected to lose by its size, as a share of its bits; all
+        that are sure enough are the same."""
+        doubts = [self.search.sure] * len(free)
+        for question in questions(state.corrected, free):
+            doubts[question.rung] = max(doubts[question.rung], question.regret)
+        return doubts
+
     def _planned(self, plan: LadderPlan) -> dict[tuple[int, int], list[int]]:
         """What a plan delivers, as :func:`ladder.cover.questions` takes it."""
         prediction = self.search.prediction
@@ -461,12 +475,17 @@ def _requests(rung: RungPlan) -> list[Request]:
     return [(shot, choice.point) for shot, choice in enumerate(rung.choices)]
 
 
-def _next(free: Sequence[RungPlan], settled: Sequence[RungPlan]) -> list[RungPlan]:
-    """Which rungs to settle in this round: the middle, then those around it, then all."""
+def _next(
+    free: Sequence[RungPlan], settled: Sequence[RungPlan], doubts: Sequence[float]
+) -> list[RungPlan]:
+    """Which rungs to settle in this round: the surest one, then one on each side of it, then all
+    that are as sure as can be, or the surest. Of those that are equally sure, the middle."""
+    middle = len(free) // 2
+    order = sorted(range(len(free)), key=lambda n: (doubts[n], abs(n - middle), n))
+    if len(settled) == 1:
+        below = [n for n in order if free[n].rate < settled[0].rate]
+        above = [n for n in order if free[n].rate > settled[0].rate]
+        return [free[side[0]] for side in (below, above) if side]
     if not settled:
-        return [free[len(free) // 2]]
-    if len(settled) > 1:
-        return list(free)
-    below = [rung for rung in free if rung.rate < settled[0].rate]
-    above = [rung for rung in free if rung.rate > settled[0].rate]
-    return [side[len(side) // 2] for side in (below, above) if side]
+        return [free[n] for n in order[:1]]
+    return [free[n] for n in sorted(order) if doubts[n] == min(doubts)]

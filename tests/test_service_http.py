@@ -579,6 +579,17 @@ def test_what_packages_do_not_show(running: ServiceProcess, client: Client) -> N
         assert get(running, base + path).status_code == 404, path
 
 
+def test_all_tracks_of_a_package_are_shown(running: ServiceProcess, client: Client) -> None:
+    package = published(running, client, "languages")
+    folder = running.data / "packages" / package[:2] / package
+    for track, status in (("audio/audio-2", 200), ("subtitles/subtitles-1", 200),
+                          ("notes/notes-1", 404)):  # fmt: skip
+        (folder / track).mkdir(parents=True)
+        (folder / track / "media.m3u8").write_text("#EXTM3U\n")
+        got = get(running, f"/v1/packages/{package}/{track}/media.m3u8")
+        assert got.status_code == status, track
+
+
 def test_health_and_numbers(running: ServiceProcess) -> None:
     assert get(running, "/healthz").json()["status"] == "ok"
     assert get(running, "/readyz").json()["status"] == "ok"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from cluster.evaluate import Evaluation
+    from cluster.evaluate import Evaluation, TitleResult
     from ladder.evaluation import Coverage, Summary, Verdict
 
 NAME_WIDTH = 24
@@ -363,5 +363,20 @@ def _notes(found: Evaluation) -> Iterator[RenderableType]:
         for verdict in found.verdicts(PREDICT, single=single)
         if (without := len(verdict.rungs) - len(verdict.losses)) and not verdict.failure
     ]
-    lines += [f"{t.title}: not judged, {t.left_out}" for t in found.titles if t.left_out]
+    lines += _left_out(found.titles)
     yield Text("\n".join(lines), style="dim")
+
+
+def _left_out(titles: Iterable[TitleResult]) -> list[str]:
+    """Which titles were not judged, by why: what was made of a title counts with it."""
+    why: dict[str, dict[str, int]] = {}
+    for title in titles:
+        if title.left_out:
+            made_of = why.setdefault(title.left_out, {})
+            name = title.title.partition("/")[0]
+            made_of[name] = made_of.get(name, 0) + 1
+    return [
+        f"not judged, {reason}: "
+        + ", ".join(name if count == 1 else f"{name} ({count})" for name, count in names.items())
+        for reason, names in why.items()
+    ]

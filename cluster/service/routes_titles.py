@@ -325,7 +325,7 @@ def package_file(
 ) -> Response:
     """What players open: the package's files under the names that its playlists use."""
     pure = PurePosixPath(path)
-    shown = path in _SHOWN or (pure.parts[:1] and pure.parts[0] in _FOLDERS)
+    shown = path in _SHOWN or (len(pure.parts) > 1 and pure.parts[0] in _FOLDERS)
     if not shown or ".." in pure.parts or "\0" in path or len(path) > 200:
         raise NotThere(f"packages have no {path!r}; a player begins with master.m3u8")
     file = service.library.files.folder(package) / pure

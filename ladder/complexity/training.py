@@ -106,7 +106,8 @@ def arrays(examples: Sequence[Example]) -> Data:
     """Examples as arrays.
 
     Raises:
-        ValueError: there are none, or no quality model was measured on enough groups.
+        ValueError: there are none, or no quality model was measured on enough groups, in more
+            than one fold (:func:`folds`): what is missed can't be told from one.
     """
     if not examples:
         raise ValueError("there is nothing to train on")
@@ -124,6 +125,11 @@ def arrays(examples: Sequence[Example]) -> Data:
     scores = np.array([[e.quality.get(m, np.nan) for m in qualities] for e in examples])
     shot = np.array([e.shot for e in examples])
     group = np.array([e.group for e in examples])
+    kept = np.all([np.isfinite(scores[~out]).any(axis=0) for out in folds(group)], axis=0)
+    if not kept.any():
+        raise ValueError("every quality model has all its scores in one fold of the groups")
+    qualities = tuple(m for m, keep in zip(qualities, kept, strict=True) if keep)
+    scores = scores[:, kept]
     _, of_shot, cells = np.unique(shot, return_inverse=True, return_counts=True)
     weight = 1 / cells[of_shot]  # a shot counts as one, however many cells it has,
     _, of_group = np.unique(group, return_inverse=True)
