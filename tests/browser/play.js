@@ -41,15 +41,22 @@ const players = {
     const told = (...said) => { result.log.push((performance.now() / 1000).toFixed(3) + " " + said.join(" ")); };
     const debug = query.get("debug") ? { trace: told, debug: told, log: told, info: told, warn: told, error: told } : false;
     if (debug) result.log = [];
-    const hls = new Hls({ startLevel: rung, debug });
+    // Told from outside, it drops what it has just loaded or has the next one on its way already: the
+    // rung is what its own choice for the next segment comes to.
+    let wanted = rung;
+    class Rotating extends Hls.DefaultConfig.abrController {
+      get nextAutoLevel() { return wanted; }
+      set nextAutoLevel(level) {}
+      onFragLoading() {}
+    }
+    const hls = new Hls({ startLevel: rung, debug, ...(rotate ? { abrController: Rotating } : {}) });
     hls.on(Hls.Events.ERROR, (_, data) => {
       // It tells of requests that it aborts itself.
       if (data.fatal || data.details !== "aborted") result.errors.push("hls.js: " + data.details);
     });
-    hls.on(Hls.Events.MANIFEST_PARSED, () => { hls.loadLevel = rung; });
-    // A fragment that is not in the buffer yet would be dropped and had again at the new level.
-    if (rotate) hls.on(Hls.Events.FRAG_BUFFERED, (_, data) => {
-      if (data.frag.type === "main" && data.frag.sn !== "initSegment") hls.loadLevel = (data.frag.sn + 1) % hls.levels.length;
+    if (!rotate) hls.on(Hls.Events.MANIFEST_PARSED, () => { hls.loadLevel = rung; });
+    if (rotate) hls.on(Hls.Events.FRAG_LOADED, (_, data) => {
+      if (data.frag.type === "main" && data.frag.sn !== "initSegment") wanted = (data.frag.sn + 1) % hls.levels.length;
     });
     hls.loadSource(url + "master.m3u8");
     hls.attachMedia(video);
