@@ -24,9 +24,10 @@ from tests.playback_material import COLOURS, FLASHES, FRAMES, PLAYERS, RATE, RUN
 SYNC_SECONDS = 0.020
 """How far sound and picture may be apart."""
 FRAME = float(1 / RATE)
-LAGGING = {"chromium": 2, "firefox": 12}
-"""Frames by which a canvas may show an older picture than the one announced, while it plays: on a
-loaded machine pictures are handed over late. Paused, every browser has to be exact."""
+LAGGING = {"chromium": 2, "firefox": 24}
+"""Frames by which a canvas may at some moment show an older picture than the one announced, while it
+plays: Firefox without a screen hands pictures over late on a loaded machine (10 were seen), half of
+them at most one frame all the same. Paused, every browser has to be exact."""
 CHANGES = {"dash": 5}
 """How often the rung changes at least: at every shot. dash.js asks ahead: when it is told, the next
 segment may be on its way."""
@@ -134,9 +135,10 @@ def test_it_plays_to_its_end_without_a_gap_or_a_stall(seen: dict[str, Any]) -> N
 def test_the_rung_changes_at_every_shot_and_pixels_go_on(seen: dict[str, Any]) -> None:
     frames = seen["play"]["frames"]
     most = LAGGING[seen["browser"]]
-    for time, frame, _, _ in frames:
-        announced = round(time / FRAME)
-        assert announced - most <= frame <= announced + min(most, 1), (time, frame)
+    lags = [round(time / FRAME) - frame for time, frame, _, _ in frames]
+    assert statistics.median(lags) <= 1
+    assert -1 <= min(lags)
+    assert max(lags) <= most, [frame for frame, lag in zip(frames, lags, strict=True) if lag > most]
     heights: list[int] = []
     for start, end in SHOTS:
         inside = [height for _, frame, height, _ in frames if start < frame < end - 1]
