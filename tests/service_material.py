@@ -274,7 +274,8 @@ class ServiceProcess:
                     self._slots, self._grace, json.dumps(self._more))  # fmt: skip
         else:
             line = (*COMMAND, "serve", "--data", self.data, "--sources", self.sources,
-                    "--port", self._port, "--workers", 1, "--jobs", self._slots)  # fmt: skip
+                    "--port", self._port, "--workers", 1, "--jobs", self._slots,
+                    *(word for pair in self._more.items() for word in pair))  # fmt: skip
         with self._log.open("a") as log:
             self.process = subprocess.Popen(
                 [sys.executable, *map(str, line)],

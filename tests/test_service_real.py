@@ -15,6 +15,7 @@ from cluster.inspect import read_prefetch
 from cluster.service.documents import JobOptions
 from fixtures.clips import make
 from tests.cli_material import shell
+from tests.face_model import write_red_finder
 from tests.running import SHORT, contents, run_inline
 from tests.service_material import service
 
@@ -23,7 +24,8 @@ TITLE = replace(SHORT, width=320, height=180, audio=True)
 
 
 def test_a_title_from_submission_to_playback_across_a_kill(tmp_path: Path) -> None:
-    with service(tmp_path / "s", stub=False, slots=1) as one:
+    faces = write_red_finder(tmp_path / "red.onnx")
+    with service(tmp_path / "s", stub=False, slots=1, **{"--face-model": faces}) as one:
         source = make(TITLE, one.sources / "film.mp4")
         url = {"SHOTLADDER_URL": one.url, "SHOTLADDER_TOKEN": one.token}
         line = ("submit", source, "--external-id", "film-1", "--preset", "ultrafast",
@@ -45,10 +47,12 @@ def test_a_title_from_submission_to_playback_across_a_kill(tmp_path: Path) -> No
         done = json.loads(ended.stdout.splitlines()[-1])["result"]["job"]
         assert (done["id"], done["state"], done["attempts"]) == (job_id, "succeeded", 2)
 
-        run_inline(source, tmp_path / "direct", tmp_path / "store", search="exhaustive")
+        direct = {"search": "exhaustive", "face_model": faces}
+        run_inline(source, tmp_path / "direct", tmp_path / "store", **direct)
         package = one.data / "packages" / done["result"]["package"][:2] / done["result"]["package"]
         assert contents(package) == contents(tmp_path / "direct")
         with one.client() as client:
+            assert client.artwork("film-1").face_model is not None
             assert client.prefetch("film-1") == read_prefetch(tmp_path / "direct")
             page = httpx.get(f"{one.url}/v1/titles/film-1/report")
             assert page.status_code == 200

@@ -13,7 +13,7 @@ import typer
 
 from cluster.cli.artwork import artwork_app
 from cluster.cli.evaluate import evaluate
-from cluster.cli.options import Heights, Json, Scheduler, StorePath, Workers, heights_in
+from cluster.cli.options import FaceModel, Heights, Json, Scheduler, StorePath, Workers, heights_in
 from cluster.cli.output import announced, finish, say, show, write_lines
 from cluster.cli.prefetch import prefetch_app
 from cluster.cli.service import COMMANDS
@@ -134,15 +134,7 @@ def run(
             show_default=False,
         ),
     ] = None,
-    face_model: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="YuNet model (ONNX) that finds faces in artwork; without one artwork.json says "
-            "`faces: null`.",
-            show_default=False,
-        ),
-    ] = None,
+    face_model: FaceModel = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
     store: StorePath = None,

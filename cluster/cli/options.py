@@ -37,6 +37,15 @@ Scheduler = Annotated[
         show_default=False,
     ),
 ]
+FaceModel = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="YuNet model (ONNX) that finds faces in artwork; without one artwork.json says "
+        "`faces: null`.",
+        show_default=False,
+    ),
+]
 Heights = Annotated[
     str | None,
     typer.Option(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cluster.cli.options import Heights, Json, Scheduler, Workers, heights_in
+from cluster.cli.options import FaceModel, Heights, Json, Scheduler, Workers, heights_in
 from cluster.cli.output import announced, finish, say, show
 from encoder.errors import BadInput, ShotladderError
 
@@ -110,6 +110,7 @@ def serve(
     jobs: Slots = 1,
     workers: Workers = None,
     scheduler: Scheduler = None,
+    face_model: FaceModel = None,
     grace: Grace = 168,
     media_url: MediaUrl = "",
     webhook_host: Annotated[
@@ -153,6 +154,7 @@ def serve(
             slots=jobs,
             workers=workers,
             scheduler=scheduler,
+            face_model=face_model,
             grace_seconds=3600 * grace,
             media_url=media_url,
             webhook_hosts=tuple(webhook_host or ()),
@@ -168,6 +170,7 @@ def worker(
     jobs: Slots = 1,
     workers: Workers = None,
     scheduler: Scheduler = None,
+    face_model: FaceModel = None,
     grace: Grace = 168,
     media_url: MediaUrl = "",
 ) -> None:
@@ -186,6 +189,7 @@ def worker(
         slots=jobs,
         workers=workers,
         scheduler=scheduler,
+        face_model=face_model,
         grace_seconds=3600 * grace,
         media_url=media_url,
     )

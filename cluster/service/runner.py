@@ -57,6 +57,8 @@ class RunnerOptions:
     """Processes of one job on this machine; its cores by default."""
     scheduler: str | None = None
     """Address of a Dask scheduler instead."""
+    face_model: Path | None = None
+    """YuNet model (ONNX) that finds faces in artwork."""
     performing: Perform = perform
 
 
@@ -176,6 +178,7 @@ class Runner:
             stores=self.library.root / "stores",
             workers=self.options.workers,
             scheduler=self.options.scheduler,
+            face_model=self.options.face_model,
         )
         try:
             self._follow(slot, job, work)

@@ -54,6 +54,8 @@ class ServiceOptions:
     """Jobs at once; 0: another process runs them."""
     workers: int | None = None
     scheduler: str | None = None
+    face_model: Path | None = None
+    """YuNet model (ONNX) that finds faces in artwork."""
     grace_seconds: float = 7 * DAY
     """For how long the files of a version that was replaced can still be read."""
     media_url: str = ""
@@ -72,7 +74,8 @@ def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
         ready: told the URL and the file with tokens when requests are taken.
 
     Raises:
-        BadInput: the address is taken, a file with tokens or a folder is not there.
+        BadInput: the address is taken, a file with tokens, a folder or the model for faces is not
+            there.
     """
     import uvicorn
 
@@ -132,7 +135,7 @@ def work(options: ServiceOptions, ready: Callable[[str], None]) -> None:
     """Run jobs of a service's folder in this process, without HTTP, until interrupted.
 
     Raises:
-        BadInput: the folder is not there.
+        BadInput: the folder is not there, or the model for faces cannot be used.
     """
     _check(options)
     database = Database(options.data / "service.db")
@@ -161,6 +164,7 @@ def _runner_options(options: ServiceOptions) -> RunnerOptions:
         slots=options.slots,
         workers=options.workers,
         scheduler=options.scheduler,
+        face_model=options.face_model,
         performing=options.performing,
     )
 
@@ -188,6 +192,10 @@ def _check(options: ServiceOptions) -> None:
             raise BadInput(f"--sources {root} is no folder; name a folder that holds sources")
     for url in options.source_urls:
         check_beginning(url)
+    if options.face_model is not None:
+        from cluster.artwork import check_face_model  # takes long, and few need it
+
+        check_face_model(options.face_model)
     try:
         options.data.mkdir(parents=True, exist_ok=True)
     except OSError as error:

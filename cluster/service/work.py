@@ -43,6 +43,7 @@ class Work:
     """Folder with one store per content."""
     workers: int | None
     scheduler: str | None
+    face_model: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ def perform(work: Work, source: Path, store: Path, report: events.Report) -> Map
         store=store,
         workers=work.workers,
         scheduler=work.scheduler,
+        face_model=work.face_model,
     )
     if work.kind == "plan":
         from cluster.estimate import plan_run
