@@ -17,7 +17,9 @@ from ladder.claims import AFFORDABLE
 
 def whatif_view(found: WhatIf) -> list[RenderableType]:
     """The rungs that would be, beside what there is."""
-    asked = ", ".join(f"{name.replace('_', ' ')} {_said(name, value)}" for name, value in found.asked.items())
+    asked = ", ".join(
+        f"{name.replace('_', ' ')} {_said(name, value)}" for name, value in found.asked.items()
+    )
     by = found.quality_model
     if found.basis == "predicted":
         basis = f"predicted by {predictor(found.predictor)}, corrected by all measurements"
