@@ -41,22 +41,11 @@ endif
 test: $(READY) ## the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(TEST_OPTIONS)
 
-browsers: tests/browser/node_modules/.ready ## browsers from Debian and players from npm, for the playback tests
-
-tests/browser/node_modules/.ready: tests/browser/package-lock.json browser-packages.txt
-	@command -v dpkg >/dev/null || { echo "browsers are installed with apt on Debian only"; exit 1; }; \
-	missing=""; for p in $$(cat browser-packages.txt); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
-	if [ -n "$$missing" ]; then \
-	  echo "installing system packages:$$missing"; \
-	  sudo=""; [ "$$(id -u)" = 0 ] || sudo=sudo; \
-	  $$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
-	fi
-	command -v npm >/dev/null || { apt-get install -y -qq --no-install-recommends npm >/dev/null; }
-	npm ci --prefix tests/browser --no-audit --no-fund --ignore-scripts --silent
-	@touch $@
+browsers: ## browsers from Debian and players from npm, for the playback tests
+	tests/browser/install
 
 playback: $(READY) browsers ## play a package in Chromium and Firefox with three players
-	SHOTLADDER_BROWSERS=1 $(BIN)/python -m pytest -n 0 -m browser
+	SHOTLADDER_BROWSERS=1 $(BIN)/python -m pytest -n 0 -m browser --durations=5
 
 lint: $(READY) ## style, imports, types
 	$(BIN)/ruff check .

@@ -132,7 +132,7 @@ def segment_facts(
     """Every shot of one rung, in order."""
     rate = frame_rate(ladder)
     cells: dict[tuple[int, int, int], list[Cell]] = {}
-    for cell in measurements.cells:
+    for cell in measurements.of_recipe(rung.recipe):
         cells.setdefault((cell.shot, cell.width, cell.height), []).append(cell)
     total = sum(segment.bytes for segment in rung.segments)
     capped = capped_shots(ladder, rung)

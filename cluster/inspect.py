@@ -211,11 +211,16 @@ def title_plot(ladder: Ladder, measurements: Measurements) -> Plot:
 
 def _expected_rates(ladder: Ladder, measurements: Measurements) -> list[float | None]:
     """bit/s that each rung's encodes were predicted to take; None where one was not."""
-    cells = {(c.shot, c.width, c.height, c.crf): c.predicted_bytes for c in measurements.cells}
+    recipes = {rung.recipe for rung in ladder.rungs}
+    cells = {
+        (recipe, c.shot, c.width, c.height, c.crf): c.predicted_bytes
+        for recipe in recipes
+        for c in measurements.of_recipe(recipe)
+    }
     seconds = float(ladder.title.frames / frame_rate(ladder))
     rates: list[float | None] = []
     for rung in ladder.rungs:
-        sizes = [cells.get((s.shot, s.width, s.height, s.crf)) for s in rung.segments]
+        sizes = [cells.get((rung.recipe, s.shot, s.width, s.height, s.crf)) for s in rung.segments]
         known = [num_bytes for num_bytes in sizes if num_bytes is not None]
         rates.append(8 * sum(known) / seconds if len(known) == len(sizes) else None)
     return rates
@@ -248,7 +253,7 @@ def shot_plot(ladder: Ladder, measurements: Measurements, shot: int) -> Plot:
         points = [point(c.bytes, c.quality) for c in hull]
         series.append(Series(f"{label}hull", tuple(points), joined=True))
     chosen_points = {
-        (segment.width, segment.height, segment.crf)
+        (rung.recipe or ladder.recipe, segment.width, segment.height, segment.crf)
         for rung in ladder.rungs
         for segment in rung.segments
         if segment.shot == shot
@@ -256,7 +261,7 @@ def shot_plot(ladder: Ladder, measurements: Measurements, shot: int) -> Plot:
     expected = tuple(
         point(cell.predicted_bytes, cell.predicted_quality)
         for cell in of_shot
-        if (cell.width, cell.height, cell.crf) in chosen_points
+        if (cell.recipe or ladder.recipe, cell.width, cell.height, cell.crf) in chosen_points
         and cell.predicted_bytes is not None
         and cell.predicted_quality is not None
     )

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cluster import events
+from cluster import report as report_page
 from cluster.artwork import artwork_before, check_face_model, find_artwork, write_artwork
 from cluster.deliver import (
     ChosenRung,
@@ -31,6 +32,7 @@ from cluster.deliver import (
     write_media,
 )
 from cluster.executor import DaskExecutor, Executor, InlineExecutor, Task
+from cluster.inspect import read_measurements
 from cluster.keys import canonical_json
 from cluster.labels import learn_from
 from cluster.measuring import Costs, Measurer, Request
@@ -48,6 +50,7 @@ from cluster.setup import (
 from cluster.store import open_store
 from cluster.title import features_key, find_title, open_title, shots_key
 from encoder import ffmpeg
+from encoder.errors import ShotladderError
 from ladder.bdrate import BdRate, RatePoint
 from ladder.claims import bd_claim
 from ladder.codecs import kept_rungs
@@ -71,8 +74,8 @@ class RunResult:
     ladder: Ladder
     out: Path
     run: dict[str, Any]
-    """``run.json``: what it cost, where and with what; the only document that differs from run
-    to run."""
+    """``run.json``: what it cost, where and with what; it and the report, which shows it, are all
+    that differs from run to run."""
     manifest: Manifest | None = None
     """What the store remembers of the run."""
 
@@ -319,6 +322,7 @@ def _deliver(
             measurements(title, grid, [one.setup for one in found], reasons).to_json()
         )
         (directory / "prefetch.json").write_text(build_prefetch(ladder, written).to_json())
+        page = _report(directory, ladder, measurer)
         run = _run_document(options, ladder, measurer, missed, verified.cpu_seconds, clock)
         if several:
             run["codecs"] = {
@@ -329,7 +333,23 @@ def _deliver(
                 for one in found
             }
         (directory / "run.json").write_bytes(canonical_json(run) + b"\n")
+        if page is not None:
+            text = report_page.render({**page, "run": report_page.shown_run(run)})
+            (directory / report_page.NAME).write_text(text, encoding="utf-8")
     return RunResult(ladder=ladder, out=options.out, run=run)
+
+
+def _report(directory: Path, ladder: Ladder, measurer: Measurer) -> dict[str, Any] | None:
+    """What the title's page shows; a package is whole without one."""
+    options = report_page.ReportOptions(directory)
+    try:
+        return report_page.collect(
+            *(options, ladder, read_measurements(directory), measurer.report),
+            measurer.title.reference,
+        )
+    except ShotladderError as error:
+        measurer.report(events.Warned(f"no {report_page.NAME}: {error.message}"))
+        return None
 
 
 def _search_facts(one: _Solved, delivered: Sequence[Request]) -> SearchFacts:

@@ -2,7 +2,7 @@
 
 The page is a template (``cluster/report.html``) and one JSON object in it. What a package has is
 shown; what it has not is said. Pictures are decoded from the package, and from the source where it
-is there.
+is there. Pages are sent to others, so places on this machine are not told.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import base64
 import contextlib
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -33,9 +33,11 @@ from cluster.inspect import (
 from cluster.title import open_title
 from encoder import pictures, review
 from encoder.errors import OutputUnwritable, ShotladderError, SourceUnusable
+from encoder.reference import ReferenceSource
 from ladder.document import Ladder, Measurements, Rung
 from ladder.hull import upper_hull
 
+NAME = "report.html"
 SCHEMA = 1
 THUMBNAIL_HEIGHT = 54
 THUMBNAIL_FRAME = 12
@@ -69,13 +71,45 @@ def write_report(options: ReportOptions, report: events.Report) -> Path:
         OutputUnwritable: the page cannot be written.
     """
     ladder, known = read_ladder(options.directory), read_measurements(options.directory)
-    page = render(collect(options, ladder, known, report))
-    out = options.out or options.directory / "report.html"
+    with _reference(options, ladder, report) as (reference, lacking):
+        data = collect(options, ladder, known, report, reference, lacking)
+    run = _json(options.directory / "run.json")
+    page = render({**data, "run": shown_run(run) if isinstance(run, dict) else None})
+    out = options.out or options.directory / NAME
     try:
         out.write_text(page, encoding="utf-8")
     except OSError as error:
         raise OutputUnwritable(f"{out} cannot be written ({error.strerror})") from error
     return out
+
+
+@contextlib.contextmanager
+def _reference(
+    options: ReportOptions, ladder: Ladder, report: events.Report
+) -> Iterator[tuple[ReferenceSource | None, str | None]]:
+    """The source, for frames of it; or why it is not to be had."""
+    if not options.frames:
+        yield None, None
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            path = options.source or source_of(options.directory)
+            source = open_title(path, Path(scratch))
+            if source.sha256 != ladder.title.sha256:
+                raise SourceUnusable(f"{path} is another file than the source of this ladder")
+        except ShotladderError as error:
+            report(events.Warned(f"no frames of the source in the report: {error.message}"))
+            yield None, "it was not found, or is another file now"
+        else:
+            yield source.reference, None
+
+
+def shown_run(run: Mapping[str, Any]) -> dict[str, Any]:
+    """``run.json`` with names of files in place of their paths."""
+    options = dict(run.get("options") or {})
+    for name in ("face_model", "weights"):
+        options[name] = options.get(name) and Path(str(options[name])).name
+    return {**run, "source": Path(str(run.get("source", ""))).name, "options": options}
 
 
 def render(data: Mapping[str, Any]) -> str:
@@ -89,9 +123,23 @@ def render(data: Mapping[str, Any]) -> str:
 
 
 def collect(
-    options: ReportOptions, ladder: Ladder, known: Measurements, report: events.Report
+    options: ReportOptions,
+    ladder: Ladder,
+    known: Measurements,
+    report: events.Report,
+    reference: ReferenceSource | None = None,
+    lacking: str | None = None,
 ) -> dict[str, Any]:
-    """Everything on the page, as JSON."""
+    """Everything on the page but the run, as JSON.
+
+    Args:
+        options: what is asked.
+        ladder: of the package.
+        known: what was measured on the way.
+        report: told how far it is.
+        reference: the source, for frames of it.
+        lacking: why there is none.
+    """
     folder = options.directory
     shots = shot_facts(ladder, known)
     compared = read_comparison(folder)
@@ -101,7 +149,8 @@ def collect(
     if options.frames:
         looks |= {"thumbnails": _thumbnails(folder, ladder)}
         report(events.StageProgress("report", 1, stages))
-        looks |= {"worst": _worst(options, ladder, [one.segments for one in shots], report)}
+        rows = [one.segments for one in shots]
+        looks |= {"worst": _worst(folder, ladder, rows, report, reference, lacking)}
     report(events.StageProgress("report", 2, stages))
     data = {
         "schema": SCHEMA,
@@ -132,7 +181,6 @@ def collect(
         "comparison": _comparison(compared),
         "stale_comparison": compared is None and (folder / COMPARISON).exists(),
         "start": _start(folder, ladder),
-        "run": _json(folder / "run.json"),
         "artwork": _artwork(folder),
         **looks,
         **_scan(folder, ladder, report),
@@ -160,14 +208,17 @@ def _rung(ladder: Ladder, rung: Rung) -> dict[str, Any]:
 
 def _cells(known: Measurements) -> dict[str, Any]:
     """Measured points by shot: [size's number, CRF, bytes, quality]; and each shot's hull."""
-    sizes = sorted({(c.width, c.height) for c in known.cells}, key=lambda s: (s[0] * s[1], s))
+    kinds = {(c.recipe or known.recipe, c.width, c.height) for c in known.cells}
+    sizes = sorted(kinds, key=lambda kind: (kind[0] != known.recipe, kind[0], kind[1] * kind[2]))
+    several = len({recipe for recipe, _, _ in sizes}) > 1
+    places = {kind: place for place, kind in enumerate(sizes)}
     by_shot: list[list[list[float]]] = [[] for _ in known.shots]
     for c in known.cells:
-        by_shot[c.shot].append(
-            [sizes.index((c.width, c.height)), c.crf, c.bytes, round(c.quality, 2)]
-        )
+        place = places[c.recipe or known.recipe, c.width, c.height]
+        by_shot[c.shot].append([place, c.crf, c.bytes, round(c.quality, 2)])
     hulls = [upper_hull([p[2] for p in of], [p[3] for p in of]) for of in by_shot]
-    return {"sizes": sizes, "shots": by_shot, "hulls": hulls}
+    names = [f"{recipe} {w}\u00d7{h}" if several else f"{w}\u00d7{h}" for recipe, w, h in sizes]
+    return {"sizes": names, "shots": by_shot, "hulls": hulls}
 
 
 def _plot(ladder: Ladder, known: Measurements) -> list[dict[str, Any]]:
@@ -281,48 +332,38 @@ def _thumbnails(folder: Path, ladder: Ladder) -> dict[str, Any] | None:
 
 
 def _worst(
-    options: ReportOptions,
+    folder: Path,
     ladder: Ladder,
     shots: Sequence[Sequence[SegmentFacts]],
     report: events.Report,
+    reference: ReferenceSource | None,
+    lacking: str | None,
 ) -> dict[str, Any] | None:
     """The middle frames of the worst shots: source, a low rung, a high rung."""
     count = len(ladder.rungs)
     low, high = count // 3, min(count - 1, 2 * count // 3)
     worst = sorted(range(len(shots)), key=lambda n: shots[n][low].quality)[:WORST]
-    reference, why = None, None
-    with tempfile.TemporaryDirectory() as scratch:
+    rows = []
+    for number in worst:
+        segment = shots[number][low].segment
+        frame = (segment.start_frame + segment.end_frame) // 2
+        images = []
         try:
-            path = options.source or source_of(options.directory)
-            source = open_title(path, Path(scratch))
-            if source.sha256 != ladder.title.sha256:
-                raise SourceUnusable(f"{path} is another file than the source of this ladder")
-            reference = source.reference
-        except ShotladderError as error:
-            why = error.message
-            report(events.Warned(f"no frames of the source in the report: {why}"))
-        rows = []
-        for number in worst:
-            segment = shots[number][low].segment
-            frame = (segment.start_frame + segment.end_frame) // 2
-            images = []
             if reference is not None:
                 images.append(["source", _shown(pictures.source_picture(reference, frame), ladder)])
-            for place in dict.fromkeys((low, high)):
-                rung = ladder.rungs[place]
+            for rung in (ladder.rungs[place] for place in dict.fromkeys((low, high))):
                 at = rung.segments[number]
-                try:
-                    picture = pictures.segment_picture(
-                        (options.directory / rung.init_uri).read_bytes(),
-                        (options.directory / at.uri).read_bytes(),
-                        frame - at.start_frame,
-                    )
-                except (OSError, ShotladderError) as error:
-                    report(events.Warned(f"no frames of {rung.name} in the report: {error}"))
-                    return None
+                picture = pictures.segment_picture(
+                    (folder / rung.init_uri).read_bytes(),
+                    (folder / at.uri).read_bytes(),
+                    frame - at.start_frame,
+                )
                 images.append([rung.name, _shown(picture, ladder)])
-            rows.append({"shot": number, "frame": frame, "images": images})
-    return {"rows": rows, "without_source": why}
+        except (OSError, ShotladderError) as error:
+            report(events.Warned(f"no frames of shot {number} in the report: {error}"))
+            return None
+        rows.append({"shot": number, "frame": frame, "images": images})
+    return {"rows": rows, "without_source": lacking}
 
 
 def _shown(picture: pictures.Picture, ladder: Ladder) -> str:
@@ -366,9 +407,9 @@ def _scan(folder: Path, ladder: Ladder, report: events.Report) -> dict[str, Any]
         try:
             if audio := _audio_files(folder):
                 _join(audio, joined)
-                found["loudness"] = asdict(review.loudness(joined))
+                found["loudness"] = asdict(review.loudness(joined, ladder.title.frames))
             _join([folder / rung.init_uri, *(folder / s.uri for s in rung.segments)], joined)
-            stretches = review.stretches(joined, seconds)
+            stretches = review.stretches(joined, ladder.title.frames, seconds)
             found["stretches"] = {
                 "rung": rung.name,
                 "found": [[s.kind, round(s.start, 3), round(s.end, 3)] for s in stretches],

@@ -32,6 +32,9 @@ BEAT_SECONDS = 20.0
 ALIVE_SECONDS = 300.0
 """A run whose manifest was not written for so long is dead."""
 
+OF_THE_RUN = ("run.json", "report.html")
+"""Files of a package that tell what a run cost: they differ from run to run."""
+
 State = Literal["running", "finished", "failed", "interrupted"]
 
 
@@ -65,7 +68,7 @@ class Manifest(BaseModel):
     out: str
     error: str | None = None
     files: dict[str, str] = {}
-    """SHA-256 of every file of the package but `run.json`."""
+    """SHA-256 of every file of the package but what tells what a run cost."""
     package: str | None = None
     """Digest of them all."""
     rungs: int | None = None
@@ -300,11 +303,11 @@ def check_repeated(before: Manifest, after: Manifest) -> None:
 
 
 def package_files(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file of a package but ``run.json``, which tells what a run cost."""
+    """SHA-256 of every file of a package but :data:`OF_THE_RUN`."""
     return {
         path.relative_to(folder).as_posix(): file_sha256(path)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "run.json"
+        if path.is_file() and path.name not in OF_THE_RUN
     }
 
 

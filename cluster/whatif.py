@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -29,11 +29,19 @@ from ladder.bdrate import BdRate, NoOverlap, RatePoint, bd_rate, monotone
 from ladder.claims import MEDIANS, ViewersClaim, viewers_claim
 from ladder.constraints import InfeasibleResult
 from ladder.curves import MeasuredCurve, Measurement
-from ladder.document import Ladder, Measurements
+from ladder.document import Ladder, Measurements, Rung
 from ladder.prediction import correct
 from ladder.profiles import Profile, Size, load_profile, rung_sizes
-from ladder.rungs import LadderPlan, Policy, RungCost, RungPlan, TitleCurves, cost_of_locked, solve
-from ladder.rungs import solve_at_rates as at_rates
+from ladder.rungs import (
+    CostOfLocked,
+    LadderPlan,
+    Policy,
+    RungCost,
+    RungPlan,
+    TitleCurves,
+    cost_of_sizes,
+    solve,
+)
 
 Basis = Literal["measured", "predicted"]
 
@@ -91,19 +99,25 @@ class WhatIf:
     policy: Policy
     shots: int
     rungs: tuple[WhatIfRung, ...]
+    unchanged: tuple[RatePoint, ...]
+    """The ladder with nothing changed, solved on the same curves: what differs from it is the doing
+    of what is asked. It is not quite the one that there is, of which a run keeps rungs while it
+    learns. () where nothing is asked."""
+    changes: bool
+    """Whether what is asked changes anything."""
     delivered: tuple[RatePoint, ...]
     """The ladder that there is: bit/s and quality of its rungs, measured."""
     delivered_names: tuple[str, ...]
     new_encodes: int
     """That it would take to make this ladder."""
     bd_rate: BdRate | NoOverlap | None
-    """Against the ladder that there is."""
+    """Against the unchanged ladder; against the one that there is where nothing is asked."""
     viewers: tuple[ViewersClaim, ...]
-    """What populations would receive, against the ladder that there is (called fixed there)."""
+    """What populations would receive, against the same (called fixed there)."""
     locked_cost: tuple[RungCost, ...]
-    """Under ``mixed``: what one size per rung costs at the rates of the ladder that there is."""
+    """Under ``mixed``: what the sizes of the ladder that there is cost, at its rates."""
     locked_bd_rate: float | None
-    """Percent, the same over all of them."""
+    """Percent, the same over all of them: ``locked_cost`` of ``ladder.json``."""
     notes: tuple[str, ...]
 
 
@@ -119,11 +133,7 @@ def what_if(options: WhatIfOptions) -> WhatIf:
     profile, asked = _profile(options, ladder)
     title, basis, notes = _curves(options, ladder, known, profile)
     policy = options.policy or ladder.policy
-    bits = _source_bits(options, ladder, profile)
-    if options.max_rate is not None:
-        profile = replace(profile, source_cap=True)
-    title = replace(title, source_bits=bits)
-    plan = solve(title, profile, policy)
+    plan = _solve(options, ladder, profile, title, policy)
     if isinstance(plan, InfeasibleResult):
         raise Infeasible(
             f"no ladder keeps the constraint {plan.constraint!r}: {_own(plan.detail, options)}",
@@ -132,15 +142,19 @@ def what_if(options: WhatIfOptions) -> WhatIf:
         )
     exists = {
         (cell.shot, OperatingPoint(ladder.recipe, cell.width, cell.height, cell.crf))
-        for cell in known.cells
+        for cell in known.of_recipe(ladder.recipe)
     }
+    own = [rung for rung in ladder.rungs if rung.codec == ladder.codec]
     delivered = tuple(
-        RatePoint(rung.bitrate, rung.quality[ladder.quality_model].mean) for rung in ladder.rungs
+        RatePoint(rung.bitrate, rung.quality[ladder.quality_model].mean) for rung in own
     )
     rungs = tuple(_rung(rung, exists, basis, options) for rung in plan.rungs)
     points = [RatePoint(rung.rate, rung.quality) for rung in rungs]
-    curves = monotone(delivered), monotone(points)
-    costs = _locked(title, delivered) if policy == "mixed" else None
+    before = _unchanged(options, ladder, known, title, basis) if asked else None
+    unchanged = tuple(before.rate_points) if before is not None else ()
+    against = unchanged or delivered
+    curves = monotone(against), monotone(points)
+    cost = _cost_of_sizes(title, own) if policy == "mixed" else None
     return WhatIf(
         title=ladder.title.source,
         quality_model=ladder.quality_model,
@@ -148,17 +162,47 @@ def what_if(options: WhatIfOptions) -> WhatIf:
         predictor=known.weights if basis == "predicted" else None,
         asked=asked,
         policy=policy,
+        unchanged=unchanged,
+        changes=before is None or before.points != plan.points,
         shots=len(title.shots),
         rungs=rungs,
         delivered=delivered,
-        delivered_names=tuple(rung.name for rung in ladder.rungs),
+        delivered_names=tuple(rung.name for rung in own),
         new_encodes=len(plan.points - exists),
         bd_rate=bd_rate(curves[0], curves[1]) if min(map(len, curves)) > 1 else None,
-        viewers=tuple(viewers_claim(points, delivered, median) for median in MEDIANS),
-        locked_cost=costs[0] if costs else (),
-        locked_bd_rate=costs[1] if costs else None,
+        viewers=tuple(viewers_claim(points, against, median) for median in MEDIANS),
+        locked_cost=cost.rungs if cost else (),
+        locked_bd_rate=getattr(cost and cost.bd_rate, "percent", None),
         notes=(*notes, *(_own(note, options) for note in plan.notes)),
     )
+
+
+def _solve(
+    options: WhatIfOptions, ladder: Ladder, profile: Profile, title: TitleCurves, policy: Policy
+) -> LadderPlan | InfeasibleResult:
+    bits = _source_bits(options, ladder, profile)
+    if options.max_rate is not None:
+        profile = replace(profile, source_cap=True)
+    return solve(replace(title, source_bits=bits), profile, policy)
+
+
+def _unchanged(
+    options: WhatIfOptions, ladder: Ladder, known: Measurements, title: TitleCurves, basis: Basis
+) -> LadderPlan | None:
+    """The ladder with nothing changed, on curves of the same kind; None where there are none."""
+    plain = WhatIfOptions(
+        options.directory,
+        source=options.source,
+        store=options.store,
+        measured_only=options.measured_only,
+    )
+    profile, _ = _profile(plain, ladder)
+    if options.heights or options.profile:
+        title, kind, _ = _curves(plain, ladder, known, profile)
+        if kind != basis:
+            return None
+    plan = _solve(plain, ladder, profile, title, ladder.policy)
+    return plan if isinstance(plan, LadderPlan) else None
 
 
 def _profile(options: WhatIfOptions, ladder: Ladder) -> tuple[Profile, dict[str, Any]]:
@@ -217,14 +261,17 @@ def _rung(
     )
 
 
-def _locked(
-    title: TitleCurves, delivered: tuple[RatePoint, ...]
-) -> tuple[tuple[RungCost, ...], float | None] | None:
-    plan = at_rates(title, [point.rate for point in delivered], "locked")
-    if not isinstance(plan, LadderPlan):
-        return None
-    cost = cost_of_locked(title, plan)
-    return cost.rungs, cost.bd_rate.percent if isinstance(cost.bd_rate, BdRate) else None
+def _cost_of_sizes(title: TitleCurves, rungs: Sequence[Rung]) -> CostOfLocked | None:
+    """What the delivered rungs' sizes cost, on the same curves as the answer; None where they are
+    not sizes of one rung each, or not among those that curves are known of.
+    """
+    sizes = []
+    for rung in rungs:
+        own = {Size(segment.width, segment.height) for segment in rung.segments}
+        if len(own) != 1 or not own <= set(title.sizes):
+            return None
+        sizes.append((own.pop(), 8 * sum(segment.bytes for segment in rung.segments)))
+    return cost_of_sizes(title, sizes)
 
 
 # -- curves ------------------------------------------------------------------------------------
@@ -259,7 +306,7 @@ def _measured(
     """Curves through what was measured, at the sizes where every shot was."""
     shots = _shots(known)
     cells: dict[Size, dict[int, dict[float, Measurement]]] = {}
-    for cell in known.cells:
+    for cell in known.of_recipe(ladder.recipe):
         by_shot = cells.setdefault(Size(cell.width, cell.height), {})
         by_shot.setdefault(cell.shot, {})[cell.crf] = Measurement(8 * cell.bytes, cell.quality)
     whole = {size for size, by_shot in cells.items() if len(by_shot) == len(shots)}
@@ -320,7 +367,7 @@ def _predicted(
         (cell.shot, OperatingPoint(ladder.recipe, cell.width, cell.height, cell.crf)): Measurement(
             8 * cell.bytes, cell.quality
         )
-        for cell in known.cells
+        for cell in known.of_recipe(ladder.recipe)
     }
     return TitleCurves(
         frame_rate=Fraction(ladder.title.frame_rate),

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from encoder.ffmpeg import Command, run
+from encoder.ffmpeg import Command, patience, run
 
 BLACK_SECONDS = 0.1
 FROZEN_SECONDS = 0.5
@@ -39,16 +39,17 @@ class Stretch:
     end: float
 
 
-def loudness(path: Path) -> Loudness:
-    """Of the sound in a file.
+def loudness(path: Path, frames: int) -> Loudness:
+    """Of the sound in a file that has ``frames`` frames of picture to it.
 
     Raises:
         ToolFailed: there is none, or it does not decode.
     """
     graph = "ebur128=peak=true:framelog=quiet"
-    done = run(
-        Command.of(["-hide_banner", "-nostats", "-i", path, "-vn", "-af", graph, "-f", "null", "-"])
+    command = Command.of(
+        ["-hide_banner", "-nostats", "-i", path, "-vn", "-af", graph, "-f", "null", "-"]
     )
+    done = run(command, timeout_seconds=patience(frames))
     return parse_loudness(done.stderr)
 
 
@@ -67,8 +68,8 @@ def parse_loudness(said: str) -> Loudness:
     return Loudness(None if silent else integrated, value("LRA"), value("Peak"))
 
 
-def stretches(path: Path, seconds: float) -> tuple[Stretch, ...]:
-    """Black and frozen stretches of the picture in a file that lasts ``seconds``.
+def stretches(path: Path, frames: int, seconds: float) -> tuple[Stretch, ...]:
+    """Black and frozen stretches of a picture of ``frames`` frames that lasts ``seconds``.
 
     Raises:
         ToolFailed: it does not decode.
@@ -77,7 +78,8 @@ def stretches(path: Path, seconds: float) -> tuple[Stretch, ...]:
         f"blackdetect=d={BLACK_SECONDS}:pix_th=0.1,"
         f"freezedetect=n={FROZEN_NOISE}:d={FROZEN_SECONDS},metadata=mode=print:file=-"
     )
-    done = run(Command.of(["-v", "error", "-i", path, "-an", "-vf", graph, "-f", "null", "-"]))
+    command = Command.of(["-v", "error", "-i", path, "-an", "-vf", graph, "-f", "null", "-"])
+    done = run(command, timeout_seconds=patience(frames))
     return parse_stretches(done.stdout.decode(errors="replace"), seconds)
 
 

@@ -201,6 +201,11 @@ class Measurements(Document):
     shots: list[ShotRow]
     cells: list[Cell]
 
+    def of_recipe(self, recipe: str | None) -> list[Cell]:
+        """What was measured with a recipe; None is that of the first codec."""
+        wanted = recipe or self.recipe
+        return [cell for cell in self.cells if (cell.recipe or self.recipe) == wanted]
+
     def to_json(self) -> str:
         """The document's text, ending in a newline."""
         return self.model_dump_json() + "\n"

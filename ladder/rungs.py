@@ -280,22 +280,31 @@ class CostOfLocked:
 
 
 def cost_of_locked(title: TitleCurves, plan: LadderPlan) -> CostOfLocked:
-    """What the sizes of a locked ``plan`` cost, at its rungs' rates.
+    """What the sizes of a locked ``plan`` cost, at its rungs' rates."""
+    return cost_of_sizes(title, [(rung.size, rung.bits) for rung in plan.rungs])
 
-    Both sides are solved without constraints: what those cost is not the fault of locked sizes.
+
+def cost_of_sizes(title: TitleCurves, rungs: Sequence[tuple[Size, float]]) -> CostOfLocked:
+    """What one size per rung costs against sizes that are free for every shot.
+
+    Both sides are solved without constraints: what those cost is not the fault of the sizes.
+
+    Args:
+        title: curves of these sizes and of those that could be taken instead.
+        rungs: size and bits of each.
     """
     seconds = float(sum(title.durations))
     frames = sum(shot.frames for shot in title.shots)
     mixed_bits, mixed_value = Problem(title.choices(title.sizes)).title_curve()
-    locked = {size: Problem(title.choices([size])) for size in {r.size for r in plan.rungs}}
+    locked = {size: Problem(title.choices([size])) for size in {size for size, _ in rungs}}
     costs, mixed_points = [], []
-    for rung in plan.rungs:
-        bits, value = locked[rung.size].title_curve()
-        reached = float(np.interp(rung.bits, bits, value))
+    for size, spent in rungs:
+        bits, value = locked[size].title_curve()
+        reached = float(np.interp(spent, bits, value))
         needed = float(np.interp(reached, mixed_value, mixed_bits))
-        costs.append(RungCost(rung.rate, reached / frames, needed / seconds))
-        best = float(np.interp(rung.bits, mixed_bits, mixed_value))
-        mixed_points.append(RatePoint(rung.rate, best / frames))
+        costs.append(RungCost(spent / seconds, reached / frames, needed / seconds))
+        best = float(np.interp(spent, mixed_bits, mixed_value))
+        mixed_points.append(RatePoint(spent / seconds, best / frames))
     anchor = monotone(mixed_points)
     test = monotone(RatePoint(cost.rate, cost.quality) for cost in costs)
     both = len(anchor) > 1 and len(test) > 1

@@ -26,15 +26,20 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from encoder.encode import encode_shot
 from encoder.ffmpeg import Command, run
 from encoder.media import OperatingPoint, Shot
 from encoder.package.audio import encode_audio, segment_audio
-from encoder.package.layout import Rendition, TitlePackage, VideoSegment
+from encoder.package.layout import Rendition, TitlePackage, VideoSegment, WrittenPackage
 from encoder.package.write import write_package
 from encoder.reference import plan_source
+from ladder.document import Ladder, Quality, Rung, SearchFacts, Segment, TitleFacts
+from recommender.prefetch import build_prefetch
 
 HERE = Path(__file__).parent
+MODEL = "vmaf_v1.0.16_3d0h"
 WIDTH, HEIGHT = 480, 270
 RATE = Fraction(24000, 1001)
 LENGTHS = (30, 41, 24, 60, 35, 48, 25, 37)
@@ -122,7 +127,7 @@ def make_package(clip: Path, folder: Path) -> Path:
         first_video_pts=source.index.start_seconds, duration=FRAMES / RATE, channels=1,
     )  # fmt: skip
     assert audio is not None
-    write_package(
+    written = write_package(
         TitlePackage(
             RATE,
             SHOTS,
@@ -131,7 +136,45 @@ def make_package(clip: Path, folder: Path) -> Path:
         ),
         folder,
     )
+    ladder = _ladder_of(written)
+    (folder / "ladder.json").write_text(ladder.to_json())
+    (folder / "prefetch.json").write_text(build_prefetch(ladder, written).to_json())
     return folder
+
+
+def _ladder_of(written: WrittenPackage) -> Ladder:
+    """The package's ladder, with qualities that are made up."""
+    return Ladder(
+        title=TitleFacts(
+            id="0" * 16, source="clip.mp4", sha256="0" * 64, width=WIDTH, height=HEIGHT,
+            frame_rate=f"{RATE.numerator}/{RATE.denominator}", frames=FRAMES,
+            source_bitrate=3_000_000, audio=True,
+        ),
+        policy="locked", profile="default", codec="x264", recipe="x264-ultrafast", tool="none",
+        quality_model=MODEL, locked_cost=None, constraints=[],
+        search=SearchFacts(mode="exhaustive", encodes=24, delivered_encodes=24, grid_encodes=24),
+        rungs=[
+            Rung(
+                name=track.name, codec="x264", codecs=track.codecs, width=track.width,
+                height=track.height, bitrate=round(track.average_bitrate),
+                peak_bitrate=round(track.peak_bitrate(written.target_duration)), slope=None,
+                predicted_quality=None, init_uri=track.init_uri,
+                quality={MODEL: Quality(mean=mean, harmonic_mean=1, p5=1, p1=1, min=1)},
+                segments=[
+                    Segment(
+                        shot=shot, start_frame=start, end_frame=end, width=track.width,
+                        height=track.height, crf=CRFS[(shot + number) % len(CRFS)],
+                        bytes=segment.size, uri=segment.uri, sha256=segment.sha256,
+                        quality={MODEL: mean + shot},
+                    )
+                    for shot, ((start, end), segment) in enumerate(
+                        zip(SHOTS, track.segments, strict=True)
+                    )
+                ],
+            )
+            for number, (track, mean) in enumerate(zip(written.video, (50, 70, 90), strict=True))
+        ],
+    )  # fmt: skip
 
 
 def facts() -> dict[str, Any]:
@@ -175,8 +218,13 @@ TYPES = {
 
 
 @contextmanager
-def serving(package: Path, clip: Path, extra: dict[str, Path] | None = None) -> Iterator[Serving]:
-    """Serve the package, the clip, the players and the test page; take the page's results."""
+def serving(
+    package: Path, clip: Path, extra: dict[str, Path] | None = None, behind: str | None = None
+) -> Iterator[Serving]:
+    """Serve the package, the clip, the players and the test page; take the page's results.
+
+    What ``behind`` has at /v1/ is had from there, so that a test page may look into its pages.
+    """
     results: queue.Queue[dict[str, Any]] = queue.Queue()
     missing: list[str] = []
     notes: list[str] = []
@@ -197,6 +245,8 @@ def serving(package: Path, clip: Path, extra: dict[str, Path] | None = None) -> 
                 return self._send(json.dumps(facts()).encode(), ".json")
             if path == "/favicon.ico":
                 return self._send(b"", ".html", 204)
+            if behind is not None and path.startswith("/v1/"):
+                return self._pass(f"{behind}{self.path}")
             place = places.get(path) or (
                 package / path.removeprefix("/package/") if path.startswith("/package/") else None
             )
@@ -204,6 +254,19 @@ def serving(package: Path, clip: Path, extra: dict[str, Path] | None = None) -> 
                 missing.append(path)
                 return self._send(b"not here", ".html", 404)
             return self._send(place.read_bytes(), place.suffix)
+
+        def _pass(self, url: str) -> None:
+            kept = ("authorization", "range")
+            sent = {name: self.headers[name] for name in kept if name in self.headers}
+            answer = httpx.get(url, headers=sent, timeout=30)
+            self.send_response(answer.status_code)
+            for name, value in answer.headers.multi_items():
+                if name not in ("content-length", "content-encoding", "connection", "date"):
+                    self.send_header(name, value)
+            self.send_header("Content-Length", str(len(answer.content)))
+            self.end_headers()
+            with contextlib.suppress(ConnectionError):
+                self.wfile.write(answer.content)
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))

@@ -51,11 +51,11 @@ def run_inline(source: Path, out: Path, store: Path, **options: Any) -> RunResul
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Digest of every file of a package but ``run.json``, which tells what a run cost."""
+    """Digest of every file of a package but what tells what a run cost."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "run.json"
+        if path.is_file() and path.name not in ("run.json", "report.html")
     }
 
 

@@ -7,6 +7,7 @@ The run that most tests look at is by the exhaustive search, of which all can be
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -146,6 +147,7 @@ def test_what_a_package_holds(finished: Finished) -> None:
         "artwork.json",
         "artwork",
         "run.json",
+        "report.html",
         "video",
         "audio",
     }
@@ -153,6 +155,21 @@ def test_what_a_package_holds(finished: Finished) -> None:
     assert (finished.out / "ladder.json").read_text() == finished.ladder.to_json()
     assert json.loads((finished.out / "run.json").read_bytes()) == finished.result.run
     assert [path.name for path in finished.out.parent.iterdir() if path.name[0] == "."] == []
+
+
+def test_the_report_shows_the_run_and_frames_and_no_place_of_this_machine(
+    finished: Finished,
+) -> None:
+    page = (finished.out / "report.html").read_text("utf-8")
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
+    assert found is not None
+    data = json.loads(found[1])
+    assert data["run"]["cpu_seconds"] == finished.result.run["cpu_seconds"]
+    assert data["run"]["source"] == Path(finished.result.run["source"]).name
+    assert str(Path(finished.result.run["source"]).parent) not in page
+    assert data["thumbnails"]["image"].startswith("data:image/jpeg")
+    assert data["worst"]["rows"][0]["images"][0][0] == "source"
+    assert data["loudness"]["integrated"] is not None
 
 
 def test_artwork_is_of_the_packages_shots(finished: Finished) -> None:

@@ -29,6 +29,7 @@ from cluster.options import RunOptions
 from cluster.setup import Setup, known_to_search, set_up
 from cluster.store import Store
 from cluster.title import find_title, open_title
+from cluster.whatif import WhatIfOptions, what_if
 from encoder import ffmpeg
 from encoder.errors import BadInput
 from fixtures.clips import make
@@ -125,6 +126,16 @@ def test_what_was_predicted_stands_beside_what_was_measured(finished: Finished) 
         expected = [of[s.shot, s.width, s.crf] for s in rung.segments]
         # Shots of 12 frames each: the mean of the title is the mean of its shots.
         assert rung.predicted_quality == pytest.approx(np.mean(expected), abs=1e-3)
+
+
+def test_what_one_size_per_rung_costs_is_one_number(finished: Finished) -> None:
+    """Said by the run, and asked later of what it left."""
+    asked = WhatIfOptions(finished.out, policy="mixed", store=finished.store)
+    found, cost = what_if(asked), finished.ladder.locked_cost
+    assert found.basis == "predicted"
+    assert cost is not None
+    assert cost.bd_rate_percent is not None
+    assert found.locked_bd_rate == pytest.approx(cost.bd_rate_percent, abs=0.01)
 
 
 def test_rounds_say_why_in_one_line(finished: Finished) -> None:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cluster import report
 from tests import playback_material as material
 from tests.cli_material import MODEL, hand_made, hand_made_measurements
-from tests.playback_material import FRAMES, RATE, RUNGS, SHOTS
+from tests.playback_material import FRAMES, RATE, SHOTS
+from tests.report_material import write_long_title
+from tests.service_material import service
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 BROWSERS = pytest.mark.parametrize("browser", list(material.BROWSERS))
-PAGES = {
-    "/pages.html": material.HERE / "browser" / "pages.html",
-    "/player.html": Path(report.__file__).parent / "player.html",
-}
+PAGES = {"/pages.html": material.HERE / "browser" / "pages.html"}
 
 
 def needs(browser: str) -> None:
@@ -56,47 +53,52 @@ def test_the_report_is_drawn_at_any_width_and_reached_by_keys(browser: str, tmp_
     assert seen["first"] == "0"  # sorted by shot, after a press on that head
 
 
-def ladder_of(package: Path) -> dict[str, Any]:
-    """As much of a ladder.json as the player reads."""
-    rungs = []
-    for width, height in RUNGS:
-        folder = f"video/v{height}"
-        segments = [
-            {
-                "shot": number, "start_frame": start, "end_frame": end, "width": width,
-                "height": height, "crf": 20, "quality": {MODEL: 90.0},
-                "uri": f"{folder}/{number:05d}.m4s",
-                "bytes": (package / folder / f"{number:05d}.m4s").stat().st_size,
-            }
-            for number, (start, end) in enumerate(SHOTS)
-        ]  # fmt: skip
-        total = sum(segment["bytes"] for segment in segments)
-        playlist = (package / "master.m3u8").read_text()
-        codecs = playlist.split('CODECS="')[1].split(",")[0].split('"')[0]
-        rungs.append(
-            {
-                "name": f"v{height}", "codecs": codecs, "init_uri": f"{folder}/init.mp4",
-                "bitrate": 8 * total * float(RATE) / FRAMES, "quality": {MODEL: {"mean": 90.0}},
-                "segments": segments,
-            }
-        )  # fmt: skip
-    rate = f"{RATE.numerator}/{RATE.denominator}"
-    title = {"source": "clip.mp4", "frame_rate": rate, "frames": FRAMES, "audio": True}
-    return {"title": title, "quality_model": MODEL, "rungs": rungs}
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of 1,500 shots in nine rungs, with thumbnails."""
+    folder = tmp_path_factory.mktemp("film")
+    write_long_title(folder)
+    return report.write_report(report.ReportOptions(folder), lambda event: None)
 
 
 @BROWSERS
-def test_the_player_shows_the_first_frame_of_every_shot_and_plays_to_the_end(
-    browser: str, tmp_path: Path
+def test_the_report_of_a_film_opens_at_once(browser: str, film: Path) -> None:
+    """From the request until it is painted."""
+    needs(browser)
+    with material.serving(film.parent, film, {**PAGES, "/report.html": film}) as server:
+        seen = material.visit(browser, server, "/pages.html?page=open")
+    assert seen["errors"] == []
+    assert seen["sheet"] == [True]
+    assert seen["opened"] < 6000, seen  # under 2000 on a machine that does nothing else
+    assert seen["selected"] < 2000, seen  # a step along the strip
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("player")
+    return material.make_package(material.make_clip(folder / "clip.mp4"), folder / "package")
+
+
+@BROWSERS
+@pytest.mark.parametrize("readers", [False, True], ids=["open", "with-tokens"])
+def test_the_services_player_shows_every_shot_and_plays_to_the_end(
+    browser: str, readers: bool, package: Path, tmp_path: Path
 ) -> None:
     needs(browser)
-    clip = material.make_clip(tmp_path / "clip.mp4")
-    package = material.make_package(clip, tmp_path / "package")
-    (package / "ladder.json").write_text(json.dumps(ladder_of(package)))
-    with material.serving(package, clip, PAGES) as server, material.sound():
-        seen = material.visit(browser, server, "/pages.html?page=player")
-    assert seen["errors"] == []
-    assert seen["failed"] == ""
+    (tmp_path / "readers").write_text("player a-token-of-readers\n")
+    more = {"read_tokens": str(tmp_path / "readers")} if readers else {}
+    with service(tmp_path / "s", **more) as one, one.client() as client:
+        job = client.submit(one.source("film.json", package=str(package)), external_id="film")
+        assert client.wait(job.id).state == "succeeded"
+        asked = "&token=a-token-of-readers" if readers else ""
+        with material.serving(package, package, PAGES, one.url) as server, material.sound():
+            at = "/v1/titles/film/player"
+            seen = material.visit(browser, server, f"/pages.html?page=player&at={at}{asked}")
+        refused = {"error": seen["errors"], "failed": seen["failed"], "missing": server.missing}
+    assert refused == {"error": [], "failed": "", "missing": []}
     assert [shown for _, shown in seen["seeks"]] == [start for start, _ in SHOTS]
     assert seen["ended_at"] == pytest.approx(FRAMES / float(RATE), abs=1 / float(RATE))
     assert "kbit/s" in seen["said"]
+    assert MODEL in seen["legend"]
+    assert seen["elsewhere"] == []
+    assert seen["width"] <= 390

@@ -24,9 +24,13 @@ from tests.playback_material import COLOURS, FLASHES, FRAMES, PLAYERS, RATE, RUN
 SYNC_SECONDS = 0.020
 """How far sound and picture may be apart."""
 FRAME = float(1 / RATE)
-LAGGING = {"chromium": 2, "firefox": 12}
-"""Frames by which a canvas may show an older picture than the one announced, while it plays: on a
-loaded machine pictures are handed over late. Paused, every browser has to be exact."""
+LAGGING = {"chromium": 2, "firefox": 24}
+"""Frames by which a canvas may at some moment show an older picture than the one announced, while
+it plays: Firefox without a screen hands pictures over late on a loaded machine (10 were seen), but
+half of them at most one frame late. Paused, every browser has to be exact."""
+CHANGES = {"dash": 5}
+"""How often the rung changes at least: at every shot. dash.js asks ahead: when it is told, the next
+segment may be on its way."""
 NOISE = {
     # A promise that dash.js leaves alone when it is closed.
     ("firefox", "dash"): {"page: NotSupportedError: Operation is not supported"},
@@ -118,6 +122,8 @@ def test_it_lasts_as_long_as_its_frames(seen: dict[str, Any]) -> None:
 @played
 def test_it_plays_to_its_end_without_a_gap_or_a_stall(seen: dict[str, Any]) -> None:
     play = seen["play"]
+    # dash.js tells of the end itself, before the element does or in its place.
+    assert play["ended"] or seen["player"] == "dash", play["state"]
     ranges = play["gaps"]
     assert ranges[-1][1] == pytest.approx(FRAMES * FRAME, abs=FRAME)
     assert all(b[0] - a[1] <= FRAME for a, b in itertools.pairwise(ranges))
@@ -129,9 +135,10 @@ def test_it_plays_to_its_end_without_a_gap_or_a_stall(seen: dict[str, Any]) -> N
 def test_the_rung_changes_at_every_shot_and_pixels_go_on(seen: dict[str, Any]) -> None:
     frames = seen["play"]["frames"]
     most = LAGGING[seen["browser"]]
-    for time, frame, _, _ in frames:
-        announced = round(time / FRAME)
-        assert announced - most <= frame <= announced + min(most, 1), (time, frame)
+    lags = [round(time / FRAME) - frame for time, frame, _, _ in frames]
+    assert statistics.median(lags) <= 1
+    assert min(lags) >= -1
+    assert max(lags) <= most, [frame for frame, lag in zip(frames, lags, strict=True) if lag > most]
     heights: list[int] = []
     for start, end in SHOTS:
         inside = [height for _, frame, height, _ in frames if start < frame < end - 1]
@@ -139,16 +146,16 @@ def test_the_rung_changes_at_every_shot_and_pixels_go_on(seen: dict[str, Any]) -
         heights.append(statistics.mode(inside))
     assert set(heights) == {height for _, height in RUNGS}
     changes = sum(a != b for a, b in itertools.pairwise(heights))
-    # Players ask ahead: when one is told, the next segment may be on its way.
-    assert changes >= len(SHOTS) // 2, heights
+    assert changes >= CHANGES.get(seen["player"], len(SHOTS) - 1), heights
 
 
 @played
 def test_sound_and_picture_are_together(seen: dict[str, Any]) -> None:
     """A beep and the flash that it begins with, in the players' own time.
 
-    What lies between an audio element and Web Audio differs by browser (31 ms in Firefox, 2 in
-    Chromium), so a package may also be as far off as the source's own file is in that browser.
+    In Chromium the element's clock is exact. In Firefox what lies between an audio element and Web
+    Audio is 20 to 37 ms and changes from run to run, so a package may also be as far off as the
+    source's own file is there.
     """
     package, file = (offsets(seen[name]) for name in ("play", "file"))
     if package is None or file is None:
@@ -159,13 +166,16 @@ def test_sound_and_picture_are_together(seen: dict[str, Any]) -> None:
         pytest.skip(f"SYNC NOT PROVEN: {reason}")
     assert len(package) == len(FLASHES)
     here, there = statistics.median(package), statistics.median(file)
-    assert min(abs(here), abs(here - there)) < SYNC_SECONDS
+    assert abs(here - there) < SYNC_SECONDS or seen["browser"] == "firefox", (here, there)
+    assert abs(here) < SYNC_SECONDS or abs(here - there) < SYNC_SECONDS, (here, there)
+    # From segment to segment nothing moves but by what a clock is read with.
+    assert max(package) - min(package) < SYNC_SECONDS, package
 
 
 def offsets(play: dict[str, Any]) -> list[float] | None:
     """Seconds by which each beep is after its flash, on the element's clock."""
     clocks = [(context, media) for context, media in play["clocks"] if context > 0]
-    if len(play["onsets"]) < len(FLASHES) or len(clocks) < 20:
+    if len(play["onsets"]) < 4 or len(clocks) < 20:
         return None
     shift = statistics.median(media - context for context, media in clocks)
     flashes = [frame * FRAME for frame in FLASHES]

@@ -159,9 +159,9 @@ def test_a_black_and_a_frozen_stretch_are_found(tmp_path: Path) -> None:
             ]
         )
     )
-    found = {one.kind: (one.start, one.end) for one in review.stretches(clip, 3.0)}
+    found = {one.kind: (one.start, one.end) for one in review.stretches(clip, 72, 3.0)}
     assert found["black"] == pytest.approx((0, 1), abs=0.05)
     assert found["frozen"][1] == pytest.approx(3, abs=0.05)
-    heard = review.loudness(clip)
+    heard = review.loudness(clip, 72)
     assert heard.integrated is not None
     assert -30 < heard.integrated < -15

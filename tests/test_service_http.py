@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -424,6 +425,18 @@ def test_a_new_delivery_sees_the_artwork_that_it_replaces(
     assert client.stills("lineage").pool == second.pool
 
 
+def test_a_title_has_a_page_that_plays_it(running: ServiceProcess, client: Client) -> None:
+    published(running, client, "watched")
+    answer = get(running, "/v1/titles/watched/player")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "connect-src 'self'" in policy
+    assert not re.search(r"""(src|href)\s*=\s*["']?(https?:|//)""", answer.text)
+    assert problem(get(running, "/v1/titles/nobody/player"), 404)
+
+
 def test_a_takedown_leaves_an_audit_line_and_nothing_else(
     running: ServiceProcess, client: Client
 ) -> None:
@@ -436,7 +449,7 @@ def test_a_takedown_leaves_an_audit_line_and_nothing_else(
     assert made_of.exists()
     line = client.withdraw("gone")
     assert (line.action, line.actor) == ("withdrawn", "ingest")
-    for path in ("ladder", "prefetch", "artwork", "prefetch/start?kbps=3", ""):
+    for path in ("ladder", "prefetch", "artwork", "prefetch/start?kbps=3", "player", ""):
         answer = get(running, f"/v1/titles/gone/{path}".rstrip("/"))
         assert answer.status_code == 410, path
         assert answer.headers["content-type"] == "application/problem+json"
@@ -569,9 +582,9 @@ def test_what_packages_do_not_show(running: ServiceProcess, client: Client) -> N
 def test_all_tracks_of_a_package_are_shown(running: ServiceProcess, client: Client) -> None:
     package = published(running, client, "languages")
     folder = running.data / "packages" / package[:2] / package
-    for track, status in (("audio-2", 200), ("subtitles-1", 200), ("subtitles", 404),
-                          ("notes-1", 404)):  # fmt: skip
-        (folder / track).mkdir()
+    for track, status in (("audio/audio-2", 200), ("subtitles/subtitles-1", 200),
+                          ("notes/notes-1", 404)):  # fmt: skip
+        (folder / track).mkdir(parents=True)
         (folder / track / "media.m3u8").write_text("#EXTM3U\n")
         got = get(running, f"/v1/packages/{package}/{track}/media.m3u8")
         assert got.status_code == status, track
@@ -599,5 +612,9 @@ def test_reading_needs_a_token_where_one_is_set(tmp_path: Path) -> None:
             answer = http.get(one.url + path, headers=bearer)
             assert answer.status_code == 200
         assert "private" in http.get(url, headers=bearer).headers["cache-control"]
+        for name in ("secret", "nobody"):  # it tells nothing, not even what there is
+            page = get(one, f"/v1/titles/{name}/player")
+            assert page.status_code == 200
+            assert "secret" not in page.text
         asked = {"source": str(one.source("x.json"))}
         assert problem(http.post(f"{one.url}/v1/jobs", json=asked, headers=bearer), 401)

@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import psutil
 
 from cluster.inspect import read_prefetch
@@ -53,6 +54,10 @@ def test_a_title_from_submission_to_playback_across_a_kill(tmp_path: Path) -> No
         with one.client() as client:
             assert client.artwork("film-1").face_model is not None
             assert client.prefetch("film-1") == read_prefetch(tmp_path / "direct")
+            page = httpx.get(f"{one.url}/v1/titles/film-1/report")
+            assert page.status_code == 200
+            assert "film.mp4" in page.text
+            assert str(tmp_path) not in page.text  # no place of this machine
             # A plan of the same costs nothing: everything is in the store.
             options = JobOptions(preset="ultrafast", search="exhaustive")
             plan = client.wait(client.submit(source, kind="plan", options=options).id)

@@ -220,6 +220,24 @@ def test_a_cap_is_kept_and_called_a_cap(package: Path) -> None:
     assert capped.viewers[2].received_percent < 0
 
 
+def test_what_is_asked_is_told_from_solving_again(package: Path) -> None:
+    """A cap above every rung does nothing, though the ladder solved anew is not the delivered."""
+    assert ask(package).unchanged == ()
+    idle, felt = ask(package, max_rate=1e9), ask(package, max_rate=400e3)
+    assert not idle.changes
+    assert [p.rate for p in idle.unchanged] == [rung.rate for rung in idle.rungs]
+    assert all(claim.received_percent == 0 for claim in idle.viewers)
+    assert felt.changes
+    assert felt.unchanged == idle.unchanged
+
+
+def test_a_cap_that_does_nothing_says_so(package: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["what-if", str(package), "--max-rate", "1000M"]) == 0
+    said = capsys.readouterr().out
+    assert "changes nothing" in said
+    assert "new encodes" not in said
+
+
 def test_what_is_not_measured_is_not_called_so(package: Path) -> None:
     found = ask(package)
     known = {(cell.shot, cell.width, cell.crf) for cell in inspect.read_measurements(package).cells}

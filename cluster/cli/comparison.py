@@ -17,6 +17,8 @@ from cluster.compare import ComparedRung, Comparison
 from cluster.compared import save_comparison
 from cluster.events import Report, Warned
 from cluster.inspect import read_ladder
+from cluster.report import NAME, ReportOptions, write_report
+from encoder.errors import OutputUnwritable
 from ladder.bdrate import BdRate, NoOverlap
 from ladder.claims import AFFORDABLE, TOLERANCE, Claims
 
@@ -137,10 +139,16 @@ def comparison_lines(comparison: Comparison) -> Iterator[tuple[str, dict[str, An
 
 
 def keep(directory: Path, comparison: Comparison, lines: Sequence[Line], report: Report) -> None:
-    """Write ``comparison.json`` into the package, or warn that it does not take it."""
+    """Write ``comparison.json`` into the package, and its report anew where it has one; warn
+    where it does not take them."""
     claims = [fields for kind, fields in lines if kind == "claims"]
     if not save_comparison(directory, comparison, claims, read_ladder(directory).title.id):
         report(Warned(f"{directory} cannot be written: the comparison is shown but not kept"))
+    elif (directory / NAME).exists():
+        try:
+            write_report(ReportOptions(directory), report)
+        except OutputUnwritable as error:
+            report(Warned(error.message))
 
 
 def _bd_fields(claim: BdRate | NoOverlap | None) -> dict[str, Any] | None:

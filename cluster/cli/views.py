@@ -145,9 +145,14 @@ def _notes(ladder: Ladder, compared: SavedComparison | None) -> Text:
         lines += _saved(ladder, compared)
     cost = ladder.locked_cost
     if cost is not None and cost.bd_rate_percent is not None:
+        curves = (
+            f"curves predicted by {predictor(ladder.search.weights)}, corrected since"
+            if cost.basis == "predicted"
+            else "measured curves"
+        )
         lines.append(
             f"One size per rung costs {cost.bd_rate_percent:.1f} % of bits against sizes free per "
-            f"shot (BD-rate by {model} on {cost.basis} curves)."
+            f"shot (BD-rate by {model} on {curves})."
         )
     lines += [f"Bounded: {note}" for note in ladder.constraints]
     return Text("\n".join(lines), style="dim")

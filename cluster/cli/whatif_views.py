@@ -17,13 +17,25 @@ from ladder.claims import AFFORDABLE
 
 def whatif_view(found: WhatIf) -> list[RenderableType]:
     """The rungs that would be, beside what there is."""
-    asked = ", ".join(f"{name} {_said(name, value)}" for name, value in found.asked.items())
+    asked = ", ".join(
+        f"{name.replace('_', ' ')} {_said(name, value)}" for name, value in found.asked.items()
+    )
     by = found.quality_model
     if found.basis == "predicted":
         basis = f"predicted by {predictor(found.predictor)}, corrected by all measurements"
     else:
         basis = "measured points and what lies between two of them (interpolated)"
     top, was = found.rungs[-1], found.delivered[-1]
+    if not found.changes:
+        return [
+            Text(f"{found.title}: what if {asked}"),
+            Text(f"policy {found.policy}; quality is {by}; {basis}", style="dim"),
+            Text(),
+            Text(
+                "That changes nothing: the ladder would be made as it is without it. The highest "
+                f"rung that there is has {kbits(was.rate)} kbit/s at {was.quality:.2f} (measured)."
+            ),
+        ]
     parts: list[RenderableType] = [
         Text(f"{found.title}: what if {asked or 'nothing changed'}"),
         Text(f"policy {found.policy}; quality is {by}; {basis}", style="dim"),
@@ -41,6 +53,12 @@ def whatif_view(found: WhatIf) -> list[RenderableType]:
     if found.locked_cost:
         parts += [Text(), *_locked(found)]
     parts += [Text(), *_viewers(found)]
+    if found.unchanged:
+        note = (
+            "The ladder with nothing changed is solved anew on the same curves: nothing but what "
+            "is asked tells the two apart."
+        )
+        parts.append(Text(note, style="dim"))
     parts += [Text(note, style="dim") for note in found.notes]
     parts += [Text(f"Bounded: {n}", style="dim") for rung in found.rungs for n in rung.notes]
     return parts
@@ -75,28 +93,44 @@ def _bd(found: WhatIf) -> str:
     match found.bd_rate:
         case BdRate() as bd:
             return (
-                f"BD-rate {bd.percent:+.1f} % ({kind}) against the ladder that there is "
-                f"(measured), over quality {bd.low:.1f} to {bd.high:.1f} by {found.quality_model}."
+                f"BD-rate {_signed(bd.percent)} ({kind}) against {_before(found)}, over quality "
+                f"{bd.low:.1f} to {bd.high:.1f} by {found.quality_model}."
             )
         case NoOverlap() as none:
             return f"BD-rate: {none}"
     return "BD-rate: none, a ladder has too few rungs."
 
 
+def _before(found: WhatIf) -> str:
+    if not found.unchanged:
+        return "the ladder that there is (measured)"
+    kind = "predicted" if found.basis == "predicted" else "interpolated"
+    return f"the ladder with nothing changed ({kind})"
+
+
 def _locked(found: WhatIf) -> Iterator[RenderableType]:
-    kind = "predicted" if found.basis == "predicted" else "on measured curves, interpolated"
+    by = f"predicted by {predictor(found.predictor)}, corrected by all measurements"
+    kind = by if found.basis == "predicted" else "on measured curves, interpolated"
     total = "" if found.locked_bd_rate is None else f": {found.locked_bd_rate:.1f} % of bits"
-    yield Text(f"What one size per rung costs against free sizes ({kind}){total}")
+    yield Text(
+        f"What the sizes of the ladder that there is cost against sizes free per shot ({kind})"
+        f"{total} (BD-rate)"
+    )
     table = plain_table(("rung", "l"), ("kbit/s", "r"), ("quality", "r"), ("costs", "r"))
     for name, cost in zip(found.delivered_names, found.locked_cost, strict=False):
-        table.add_row(name, kbits(cost.rate), f"{cost.quality:.2f}", f"{cost.percent:+.1f} %")
+        table.add_row(name, kbits(cost.rate), f"{cost.quality:.2f}", _signed(cost.percent))
     yield table
+
+
+def _signed(percent: float) -> str:
+    """Nothing is neither more nor less."""
+    return f"{percent:+.1f} %" if abs(percent) >= 0.05 else "0.0 %"
 
 
 def _viewers(found: WhatIf) -> Iterator[RenderableType]:
     yield Text(
-        "What viewers would receive, against the ladder that there is (log-normal throughput of "
-        f"this median, each plays the highest rung under {AFFORDABLE:g} of its own)"
+        f"What viewers would receive, against {_before(found)} (log-normal throughput of this "
+        f"median, each plays the highest rung under {AFFORDABLE:g} of its own)"
     )
     table = plain_table(
         ("median", "r"), ("bits", "r"), ("quality", "r"), ("worse off", "r"), ("at worst", "r")
@@ -126,6 +160,8 @@ def whatif_lines(found: WhatIf) -> Iterator[tuple[str, dict[str, Any]]]:
             "policy": found.policy,
             "new_encodes": found.new_encodes,
             "bd_rate": None if bd is None else asdict(bd),
+            "changes": found.changes,
+            "unchanged": [[round(p.rate), round(p.quality, 4)] for p in found.unchanged],
             "delivered": [[p.rate, round(p.quality, 4)] for p in found.delivered],
             "locked_bd_rate_percent": found.locked_bd_rate,
             "locked_cost": [

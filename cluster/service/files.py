@@ -24,6 +24,8 @@ from recommender.prefetch import Prefetch
 
 DOCUMENTS = ("ladder", "prefetch", "artwork", "report")
 """What readers are sent of a package, by name, where it has them."""
+_OF_A_RUN = ("run.json", "report.html")
+"""They tell what a run cost, and are not what a package is."""
 _SHARED = (".m4s", ".mp4", ".webp", ".jpg", ".jpeg", ".png", ".avif", ".vtt", ".parquet")
 
 
@@ -110,7 +112,7 @@ def package_name(folder: Path) -> str:
     digests: Mapping[str, str] = {
         path.name: file_sha256(path)
         for path in sorted(folder.iterdir())
-        if path.is_file() and path.name != "run.json"
+        if path.is_file() and path.name not in _OF_A_RUN
     }
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()[:32]
 

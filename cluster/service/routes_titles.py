@@ -4,7 +4,7 @@ before they come here; these routes say the same of themselves, for the OpenAPI 
 
 from __future__ import annotations
 
-import re
+from importlib import resources
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
@@ -30,8 +30,9 @@ from cluster.service.documents import (
     TitleName,
     TitlePage,
 )
+from cluster.service.library import unknown
 from cluster.service.problems import documented
-from cluster.service.reading import HTML_POLICY, matches
+from cluster.service.reading import FRESH_SECONDS, HTML_POLICY, matches
 from encoder.errors import NotThere
 from ladder.document import Ladder
 from recommender.artwork.document import Artwork, SelectedArtwork
@@ -47,7 +48,12 @@ _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "It is wh
 # What a package's folder shows: not run.json, which tells paths of this machine.
 _SHOWN = ("ladder.json", "prefetch.json", "artwork.json", "report.html", "master.m3u8",
           "manifest.mpd", "measurements.json")  # fmt: skip
-_FOLDERS = re.compile(r"video|artwork|audio(-[0-9]+)?|subtitles-[0-9]+")
+_FOLDERS = ("video", "audio", "subtitles", "artwork")
+# The player asks nobody but this service for anything.
+_PLAYER_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self';"
+    " media-src blob:; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+)
 _TYPES = {
     ".m3u8": "application/vnd.apple.mpegurl",
     ".mpd": "application/dash+xml",
@@ -209,6 +215,35 @@ async def report(title: Name, request: Request, service: Parts, _: ReaderName) -
     return _document(request, service)
 
 
+@router.get(
+    "/titles/{title}/player",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "For people.",
+            "content": {"text/html": {"schema": {"type": "string"}}},
+        },
+        **documented(404, 410, 422),
+    },
+    summary="A page that plays the title",
+)
+def player(title: Name, service: Parts) -> Response:
+    """Plays the title and shows the rung, its bits and its quality along the time. Where reading
+    needs a token, the page is open and asks for one: by itself it tells nothing.
+    """
+    if not service.tokens.readers:
+        current = service.library.current(title)
+        if current is None or current.version is None:
+            raise unknown(title, withdrawn=current is not None)
+    page = resources.files("cluster").joinpath("player.html").read_bytes()
+    headers = {
+        "Cache-Control": f"{_scope(service)}, max-age={FRESH_SECONDS}",
+        "Content-Security-Policy": _PLAYER_POLICY,
+        "X-Content-Type-Options": "nosniff",
+    }
+    return Response(page, media_type=_TYPES[".html"], headers=headers)
+
+
 @router.post(
     "/prefetch:batch",
     response_model=Batch,
@@ -290,7 +325,7 @@ def package_file(
 ) -> Response:
     """What players open: the package's files under the names that its playlists use."""
     pure = PurePosixPath(path)
-    shown = path in _SHOWN or (len(pure.parts) > 1 and _FOLDERS.fullmatch(pure.parts[0]))
+    shown = path in _SHOWN or (len(pure.parts) > 1 and pure.parts[0] in _FOLDERS)
     if not shown or ".." in pure.parts or "\0" in path or len(path) > 200:
         raise NotThere(f"packages have no {path!r}; a player begins with master.m3u8")
     file = service.library.files.folder(package) / pure
@@ -303,11 +338,15 @@ def package_file(
     return _file(request, service, file, f"{package}-{pure.as_posix().replace('/', '-')}")
 
 
+def _scope(service: Service) -> str:
+    """Which caches may keep what is read."""
+    return "private" if service.tokens.readers else "public"
+
+
 def _file(request: Request, service: Service, path: Any, etag: str) -> Response:
-    scope = "private" if service.tokens.readers else "public"
     headers = {
         "ETag": f'"{etag}"',
-        "Cache-Control": f"{scope}, {IMMUTABLE}",
+        "Cache-Control": f"{_scope(service)}, {IMMUTABLE}",
         "X-Content-Type-Options": "nosniff",
     }
     none_match = request.headers.get("if-none-match")

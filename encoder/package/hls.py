@@ -66,9 +66,14 @@ def master_playlist(package: WrittenPackage) -> str:
 
 
 def media_playlist(track: WrittenTrack, target_duration: int) -> str:
-    """The playlist of one rung, or of the sound."""
+    """The playlist of one rung, or of the sound.
+
+    The first segment of sound lasts as long as its media, priming included: segments then begin in
+    the playlist where their boxes say (``tfdt``), by which players place them. Shaka Player moves
+    sound by the difference, 21 ms early.
+    """
     lines = _head(track, target_duration)
-    ends = (segment.start + segment.duration for segment in track.segments)
+    ends = (segment.start + segment.duration + track.priming for segment in track.segments)
     for segment, duration in zip(track.segments, _durations(ends), strict=True):
         lines += [f"#EXTINF:{duration},", PurePosixPath(segment.uri).name]
     return _text([*lines, "#EXT-X-ENDLIST"])

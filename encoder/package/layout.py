@@ -192,6 +192,8 @@ class WrittenTrack:
     sample_rate: int = 0
     """Hz; 0 for video."""
     language: str | None = None
+    priming: Fraction = Fraction(0)
+    """Seconds at its beginning that the edit list takes out of the presentation."""
 
     @property
     def duration(self) -> Fraction:

@@ -227,9 +227,13 @@ def _check_rung(
     return track
 
 
-def _check_times(name: str, track: _Track, dash: readback.DashTrack) -> None:
-    """Both playlists give the same files the times that the boxes have."""
-    start, announced = Fraction(), Fraction()
+def _check_times(
+    name: str, track: _Track, dash: readback.DashTrack, priming: Fraction = Fraction(0)
+) -> None:
+    """Both playlists give the same files the times that the boxes have: DASH those of presentation,
+    HLS those of the media, which ``priming`` seconds precede.
+    """
+    start, announced = Fraction(), -priming
     if len(dash.segments) != len(track.segments):
         _fail(f"{name!r}: manifest.mpd has {len(dash.segments)} segments instead of "
               f"{len(track.segments)}", rung=name)  # fmt: skip
@@ -434,7 +438,7 @@ def _check_audio(
     if rung not in dash:
         _fail(f"manifest.mpd has no {rung}, master.m3u8 has", rung=rung)
     track = _Track(folder, init, playlist, tuple(segments), tuple(durations), [])
-    _check_times(rung, track, dash[rung])
+    _check_times(rung, track, dash[rung], Fraction(priming, scale))
     try:
         done = run(
             Command.of(

@@ -249,4 +249,5 @@ def _write_audio(audio: AudioTrack, directory: Path, name: str = AUDIO_NAME) -> 
         channels=configuration.channels,
         sample_rate=configuration.sample_rate,
         language=audio.language,
+        priming=Fraction(mp4.edit_media_time(init), mp4.track_timescale(init)),
     )

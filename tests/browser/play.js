@@ -18,9 +18,18 @@ for (const level of ["error"]) {
   console[level] = (...said) => { result.errors.push("console: " + said.join(" ")); original(...said); };
 }
 
-function once(target, name, seconds = 60) {
+const ranges = (of) => Array.from({ length: of.length }, (_, i) => of.start(i) + "-" + of.end(i)).join(" ") || "nothing";
+/* What to say of the element when something does not happen. */
+let source = null;
+const state = () => ["at", video.currentTime, "ready", video.readyState, "network", video.networkState, "paused", video.paused,
+  "seeking", video.seeking, "ended", video.ended, "buffered", ranges(video.buffered),
+  ...(source ? [source.readyState, ...Array.from(source.sourceBuffers, (b) => (b.updating ? "updating " : "") + ranges(b.buffered))] : [])].join(" ");
+const Source = window.MediaSource;
+if (Source) URL.createObjectURL = ((make) => (of) => { if (of instanceof Source) source = of; return make(of); })(URL.createObjectURL.bind(URL));
+
+function once(target, name, seconds = +query.get("wait") || 60) {
   return new Promise((go, stop) => {
-    const timer = setTimeout(() => stop(new Error("no " + name + " within " + seconds + " s")), 1000 * seconds);
+    const timer = setTimeout(() => stop(new Error("no " + name + " within " + seconds + " s: " + state())), 1000 * seconds);
     target.addEventListener(name, (event) => { clearTimeout(timer); go(event); }, { once: true });
   });
 }
@@ -29,14 +38,25 @@ function once(target, name, seconds = 60) {
 
 const players = {
   hls(url, rung, rotate) {
-    const hls = new Hls({ startLevel: rung });
+    const told = (...said) => { result.log.push((performance.now() / 1000).toFixed(3) + " " + said.join(" ")); };
+    const debug = query.get("debug") ? { trace: told, debug: told, log: told, info: told, warn: told, error: told } : false;
+    if (debug) result.log = [];
+    // Told from outside, it drops what it has just loaded or has the next one on its way already: the
+    // rung is what its own choice for the next segment comes to.
+    let wanted = rung;
+    class Rotating extends Hls.DefaultConfig.abrController {
+      get nextAutoLevel() { return wanted; }
+      set nextAutoLevel(level) {}
+      onFragLoading() {}
+    }
+    const hls = new Hls({ startLevel: rung, debug, ...(rotate ? { abrController: Rotating } : {}) });
     hls.on(Hls.Events.ERROR, (_, data) => {
       // It tells of requests that it aborts itself.
       if (data.fatal || data.details !== "aborted") result.errors.push("hls.js: " + data.details);
     });
-    hls.on(Hls.Events.MANIFEST_PARSED, () => { hls.loadLevel = rung; });
+    if (!rotate) hls.on(Hls.Events.MANIFEST_PARSED, () => { hls.loadLevel = rung; });
     if (rotate) hls.on(Hls.Events.FRAG_LOADED, (_, data) => {
-      if (data.frag.type === "main" && data.frag.sn !== "initSegment") hls.loadLevel = (data.frag.sn + 1) % hls.levels.length;
+      if (data.frag.type === "main" && data.frag.sn !== "initSegment") wanted = (data.frag.sn + 1) % hls.levels.length;
     });
     hls.loadSource(url + "master.m3u8");
     hls.attachMedia(video);
@@ -150,6 +170,10 @@ async function seeks(facts) {
     const order = facts.shots.flatMap(([start, end]) => [start, end - 1]);
     for (const frame of order) {
       note("rung " + rung + " seek " + frame);
+      // A seek while the last segment arrives can keep hls.js from ever telling the browser that nothing
+      // follows, for which Chromium waits before it shows the very last frame.
+      if (result.player === "hls" && frame === order[order.length - 1])
+        for (let tries = 0; tries < 100 && !(source && source.readyState === "ended"); tries++) await sleep(0.1);
       const seen = await seek(frame, facts);
       result.seeks.push({ rung, asked: frame, ...seen });
     }
@@ -204,12 +228,15 @@ async function playthrough(name, rotate, facts, ear) {
   video.addEventListener("waiting", waiting);
   const began = performance.now();
   const over = once(video, "ended", 90);
-  const pulse = setInterval(() => note(["at", video.currentTime, "ready", video.readyState, "paused", video.paused, "frames", found.frames.length, "buffered", ...Array.from({ length: video.buffered.length }, (_, i) => video.buffered.start(i) + "-" + video.buffered.end(i))].join(" ")), 5000);
+  // Of the source's own file some beeps are enough.
+  const heard = name !== "file" ? [] : [(async () => { while (found.onsets.length < 4) await sleep(0.1); })()];
+  const pulse = setInterval(() => note(found.frames.length + " frames, " + state()), 5000);
   await video.play();
   note("playing");
   over.catch(() => 0);
-  await Promise.race([over, ...(player.over ? [player.over] : [])]);
+  await Promise.race([over, ...heard, ...(player.over ? [player.over] : [])]);
   found.ended = video.ended;
+  found.state = state();
   note("over");
   going = false;
   clearInterval(clock);
@@ -230,14 +257,16 @@ async function main() {
   const facts = await (await fetch("/facts.json")).json();
   try {
     await seeks(facts);
+    if (query.get("only") === "seeks") return;
     const ear = await listen();
     result.play = await playthrough(result.player, true, facts, ear);
     await sleep(0.3);
     if (!query.get("known")) result.file = await playthrough("file", false, facts, ear);
   } catch (error) {
     result.errors.push("test: " + error + " " + (error.stack || ""));
+  } finally {
+    await fetch("/result", { method: "POST", body: JSON.stringify(result) });
   }
-  await fetch("/result", { method: "POST", body: JSON.stringify(result) });
 }
 
 main();
