@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,8 @@ class Chaos:
     keys: set[str]
     encodes: int
     seed: int
+    ended: threading.Event = field(default_factory=threading.Event)
+    """Whether the round's run is over."""
 
     def round(self, number: int) -> Counted:
         """One run with one fault in it."""
@@ -86,7 +88,7 @@ class Chaos:
                     return
                 time.sleep(0.005)
 
-        done = threading.Event()
+        done = self.ended = threading.Event()
         thread = threading.Thread(target=disturb)
         try:
             if name == "client":
@@ -148,7 +150,7 @@ class Chaos:
 
 def _random_ffmpeg(chaos: Chaos, chance: random.Random) -> psutil.Process | None:
     deadline = time.monotonic() + 20 * loaded()
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and not chaos.ended.is_set():
         if found := ffmpegs(chaos.site.processes):
             return chance.choice(found)
         time.sleep(0.002)
