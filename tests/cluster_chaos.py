@@ -197,7 +197,7 @@ def kill_worker(chaos: Chaos, chance: random.Random, store: Path) -> bool:
     victim = chance.choice(workers)
     kill_tree(victim)
     chaos.site.processes.remove(victim)
-    chaos.site.start_worker(SHOTLADDER_PATIENCE=str(0.01 * loaded()))
+    chaos.site.start_worker(SHOTLADDER_PATIENCE=str(0.005 * loaded()))
     return True
 
 
@@ -264,7 +264,7 @@ def chaos_rounds(
     found = []
     with site(folder / "site", workers=0) as made:
         for _ in range(2):
-            made.start_worker(SHOTLADDER_PATIENCE=str(0.01 * loaded()))
+            made.start_worker(SHOTLADDER_PATIENCE=str(0.005 * loaded()))
         with DaskExecutor(scheduler=made.address) as executor:
             executor.start()
         chaos = Chaos(folder, made, source, expected, keys, everything, seed)
