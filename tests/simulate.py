@@ -78,7 +78,8 @@ def simulate(site: Site, folder: Path, titles: int, shots: int, at_once: int, li
     place = str(folder / f"store-{titles}")
     Store(place)
     table = folder / f"jobs-{titles}" / "jobs.db"
-    jobs = Jobs(Database(table), lease_seconds=2 * limit)
+    database = Database(table)
+    jobs = Jobs(database, lease_seconds=2 * limit)
     began = time.monotonic()
     for number in range(titles):
         asked = Submission(source=f"file:///titles/{number}.mp4", external_id=f"title-{number}")
@@ -120,6 +121,7 @@ def simulate(site: Site, folder: Path, titles: int, shots: int, at_once: int, li
         with ThreadPoolExecutor(at_once) as pool:
             finished = sum(pool.map(run, range(at_once)))
     wall = time.monotonic() - began
+    database.close()  # what was written beside the table goes into it
     after, own_after = scheduler.cpu_times(), own.cpu_times()
     one = units_of("0" * 16, shots, place)[0]
     return {
