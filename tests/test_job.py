@@ -363,7 +363,7 @@ def test_progress_adds_up(finished: Finished) -> None:
     last = {e.stage: e.done for e in finished.events if isinstance(e, events.StageProgress)}
     assert planned == last
     assert next(iter(planned)) == "shots"
-    assert [*planned][-3:] == ["also", "package", "verify"]
+    assert [*planned][-4:] == ["also", "package", "verify", "report"]
     encoded = sum(total for stage, total in planned.items() if stage.startswith("encode"))
     assert encoded == finished.ladder.search.encodes
 
