@@ -10,6 +10,7 @@ from it; each runs in a thread of this process, a bounded number at once, as job
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import pickle
@@ -51,11 +52,9 @@ def stub(place: str, title: str, unit: int, seconds: float) -> int:
     return unit
 
 
-_STORES: dict[str, Store] = {}
-
-
+@functools.cache
 def _store(place: str) -> Store:
-    return _STORES.setdefault(place, Store(place))
+    return Store(place)
 
 
 def units_of(title: str, shots: int, place: str) -> list[Task]:
@@ -173,7 +172,11 @@ def main() -> None:
             site.processes.append(
                 subprocess.Popen(
                     [sys.executable, *words],
-                    env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+                    env={
+                        **os.environ,
+                        "PYTHONPATH": str(REPOSITORY),
+                        "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
+                    },
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     text=True,
