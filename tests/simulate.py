@@ -194,4 +194,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # Workers find stubs by the name of this module, which is another one's there.
+    from tests.simulate import main as named
+
+    named()
