@@ -207,11 +207,12 @@ def by_workers(
     model: str,
     executor: DaskExecutor,
     store: Store,
-) -> None:
-    """As the job does it."""
+) -> float:
+    """As the job does it; CPU seconds of the ffmpegs."""
     measurer = Measurer(title, (model,), store, executor, lambda event: None)
     measurer.measure(requests, "grid")
     assert measurer.costs.encoded == len(requests)
+    return measurer.costs.encode_cpu_seconds + measurer.costs.vmaf_cpu_seconds
 
 
 def by_processes(works: Sequence[ShotWork], processes: int, folder: Path) -> None:
@@ -263,10 +264,11 @@ def compare_throughput(source: Path, folder: Path, preset: str, workers: int, ro
         executor.start()
         start_seconds = time.monotonic() - began
         spent: dict[str, list[Spent]] = {"workers": [], "processes": []}
+        in_ffmpeg: list[float] = []
 
         def workers_turn(turn: int) -> None:
             fresh = Store(folder / f"store-{turn}")
-            by_workers(title, step.requests, setup.model, executor, fresh)
+            in_ffmpeg.append(by_workers(title, step.requests, setup.model, executor, fresh))
 
         def processes_turn(turn: int) -> None:
             own = folder / f"plain-{turn}"
@@ -274,9 +276,16 @@ def compare_throughput(source: Path, folder: Path, preset: str, workers: int, ro
             by_processes(works, workers, own)
 
         turns = {"workers": workers_turn, "processes": processes_turn}
-        order = ["workers", "processes", "processes", "workers"] * rounds
+        order = ["workers", "processes", "processes", "workers"] * rounds or ["workers"]
         for turn, name in enumerate(order):
             spent[name].append(measured(lambda: turns[name](turn), tree_cpu_seconds))  # noqa: B023
+    busy = sum(one.cpu_seconds for one in spent["workers"])
+    print(
+        f"of {busy:.1f} CPU s of command and workers {1 - sum(in_ffmpeg) / busy:.2%} were outside "
+        "ffmpeg (under 5 % is the aim)"
+    )
+    if not rounds:
+        return
     print(
         f"{len(step.requests)} encodes and scores in {len(works)} pieces, {2 * rounds} times each"
     )
@@ -310,7 +319,12 @@ def main() -> None:
     parser.add_argument("file", nargs="?", type=Path, help="a title; by default the demo's")
     parser.add_argument("--preset", default="medium")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=1, help="of the comparison of throughput")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=1,
+        help="of the comparison of throughput; 0: the workers once, alone",
+    )
     parser.add_argument("--only", choices=("cpu", "throughput", "runs"), help="one part of it")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="shotladder-bench-") as name:
