@@ -38,6 +38,7 @@ from cluster.options import RunOptions, check_options, codecs_of
 from cluster.publish import check_output, publishing
 from cluster.setup import (
     Setup,
+    check_depth,
     check_encoders,
     default_store,
     forbidden,
@@ -45,7 +46,7 @@ from cluster.setup import (
     set_up,
 )
 from cluster.store import Store
-from cluster.title import find_title, open_title
+from cluster.title import Title, find_title, open_title
 from encoder import ffmpeg
 from ladder.bdrate import BdRate, RatePoint
 from ladder.claims import bd_claim
@@ -56,6 +57,7 @@ from ladder.drift import Miss
 from ladder.rungs import cost_of_locked
 from ladder.search import Done
 from recommender.prefetch import build_prefetch
+from vmaf import models
 
 _T = TypeVar("_T")
 
@@ -119,6 +121,7 @@ def run_title(
     check_output(options.out, keep=(options.source, place))
     with contextlib.closing(Store(place)) as store, store.scratch() as workdir:
         source = open_title(options.source, workdir)
+        check_depth(options, source.reference)
         owned = executor is None
         running = executor or DaskExecutor(workers=options.workers, scheduler=options.scheduler)
         try:
@@ -211,7 +214,7 @@ def _deliver(
     if options.also:
         measurer = Measurer(
             title,
-            tuple(dict.fromkeys((setup.model, *options.also))),
+            tuple(dict.fromkeys((setup.model, *_named(options.also, title)))),
             store,
             measurer.executor,
             report,
@@ -311,6 +314,11 @@ def _deliver(
             }
         (directory / "run.json").write_bytes(canonical_json(run) + b"\n")
     return RunResult(ladder=ladder, out=options.out, run=run)
+
+
+def _named(also: Iterable[str], title: Title) -> list[str]:
+    """Further models as they are called on this title."""
+    return [models.for_title(name, hdr=title.reference.hdr is not None) for name in also]
 
 
 def _search_facts(one: _Solved, delivered: Sequence[Request]) -> SearchFacts:

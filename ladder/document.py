@@ -49,6 +49,9 @@ class TitleFacts(Document):
     source_bitrate: int
     """Bit/s of the source's video packets."""
     audio: bool
+    hdr: Literal["pq", "hlg"] | None = None
+    """Transfer of a title of high dynamic range; its qualities are those of its picture on a
+    display of standard range, which the models' names say."""
 
 
 class SearchFacts(Document):

@@ -192,6 +192,13 @@ class WrittenTrack:
     sample_rate: int = 0
     """Hz; 0 for video."""
     language: str | None = None
+    colour: mp4.Colour | None = None
+    """Of video, as its init says."""
+
+    @property
+    def video_range(self) -> str | None:
+        """``PQ`` or ``HLG``; None for standard range, and for sound."""
+        return self.colour.video_range if self.colour else None
 
     @property
     def duration(self) -> Fraction:
