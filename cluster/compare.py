@@ -122,7 +122,7 @@ def compare_ladder(
         contextlib.closing(Store(options.store or default_store())) as store,
         store.scratch() as workdir,
     ):
-        source = open_title(path, workdir)
+        source = open_title(path, workdir, tone_map=ladder.title.tone_mapped is not None)
         if source.sha256 != ladder.title.sha256:
             raise BadInput(
                 f"{path} is not the source that {options.directory} was made from "

@@ -205,7 +205,7 @@ def _range(source: ReferenceSource) -> Finding:
             "colour",
             f"high dynamic range ({info.hdr}), {named}",
             "is carried; quality is that of its picture on a display of standard range "
-            f"({tonemap.NAME}); --codec x265 or svtav1, whose rungs have 10 bit",
+            f"({tonemap.NAME}); --codec x265 or svtav1, whose rungs have 10 bit, or --tone-map",
         )
     converted = "becomes limited range" if info.color_range == "full" or info.rgb else ""
     return Finding("colour", f"{info.color_range or 'unnamed'} range, {named}", converted)

@@ -72,7 +72,7 @@ def plan_run(
         contextlib.closing(Store(options.store or default_store())) as store,
         store.scratch() as workdir,
     ):
-        source = open_title(options.source, workdir)
+        source = open_title(options.source, workdir, tone_map=options.tone_map)
         check_depth(options, source.reference)
         title = find_title(options.source, source, store, executor or InlineExecutor(), report)
         codecs, running = codecs_of(options), executor or InlineExecutor()

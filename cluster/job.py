@@ -120,7 +120,7 @@ def run_title(
     place = options.store or default_store()
     check_output(options.out, keep=(options.source, place))
     with contextlib.closing(Store(place)) as store, store.scratch() as workdir:
-        source = open_title(options.source, workdir)
+        source = open_title(options.source, workdir, tone_map=options.tone_map)
         check_depth(options, source.reference)
         owned = executor is None
         running = executor or DaskExecutor(workers=options.workers, scheduler=options.scheduler)
@@ -403,6 +403,7 @@ def _run_document(
             "heights": list(options.heights) if options.heights else None,
             "policy": options.policy,
             "also": list(options.also),
+            "tone_map": options.tone_map,
             "face_model": str(options.face_model.resolve()) if options.face_model else None,
             "weights": str(options.weights.resolve()) if options.weights else None,
         },

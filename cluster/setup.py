@@ -89,7 +89,7 @@ def check_depth(options: RunOptions, source: ReferenceSource) -> None:
         raise BadInput(
             f"{options.source} is high dynamic range ({source.hdr}), which 8 bit cannot hold, and "
             f"rungs of {' and '.join(shallow)} have 8 here; use --codec x265, svtav1 or both, or "
-            "tone-map it first"
+            "--tone-map for a ladder of standard range"
         )
 
 

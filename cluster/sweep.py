@@ -253,7 +253,7 @@ def package_rows(directory: Path, path: Path, group: str, store: Store, workdir:
         BadInput: as :func:`add_packages`.
     """
     ladder, measurements = read_ladder(directory), read_measurements(directory)
-    source = open_title(path, workdir)
+    source = open_title(path, workdir, tone_map=ladder.title.tone_mapped is not None)
     _check_standard(path, source)
     if source.sha256 != ladder.title.sha256:
         raise BadInput(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -72,17 +72,25 @@ class Title:
             source_bitrate=reference.index.bitrate,
             audio=audio,
             hdr=reference.hdr,
+            tone_mapped=reference.mapped_from,
         )
 
 
-def open_title(path: Path, workdir: Path) -> TitleSource:
+def open_title(path: Path, workdir: Path, *, tone_map: bool = False) -> TitleSource:
     """Probe, index and digest a source.
+
+    Args:
+        path: The source.
+        workdir: For a copy of it with timestamps, where it has none.
+        tone_map: Whether one of high dynamic range becomes a title of standard range.
 
     Raises:
         SourceUnusable: it cannot be read, or not by us.
     """
     reference = plan_guarded(path, workdir)
     check_range(path, reference)
+    if tone_map and reference.hdr is not None:
+        reference = replace(reference, tone_mapped=True)
     return TitleSource(reference=reference, sha256=file_sha256(path))
 
 

@@ -98,6 +98,7 @@ def small_frames(source: ReferenceSource, threads: int = 2) -> Iterator[SmallFra
         SourceUnusable: a frame of the index does not decode, or the picture changes its size.
     """
     width, height = small_size(source.width, source.height)
+    hdr = source.info.hdr
     if source.info.quarter_turned:
         width, height = height, width
     timeline = source.timeline
@@ -111,14 +112,14 @@ def small_frames(source: ReferenceSource, threads: int = 2) -> Iterator[SmallFra
         small = picture.reformat(
             width=width,
             height=height,
-            format="yuv444p16le" if source.hdr else "yuv444p",
+            format="yuv444p16le" if hdr else "yuv444p",
             interpolation=Interpolation.AREA,
             dst_colorspace=Colorspace.ITU709 if source.info.rgb else None,
             dst_color_range=ColorRange.MPEG,
             threads=1,
         )
         levels = small.to_ndarray()
-        yuv = small_seen(levels, source.hdr) if source.hdr else levels.astype(np.uint8, copy=False)
+        yuv = small_seen(levels, hdr) if hdr else levels.astype(np.uint8, copy=False)
         yuv = _upright(yuv, source.info.orientation)
         while number <= last:
             yield SmallFrame(number, yuv, picture)

@@ -34,7 +34,7 @@ from encoder.probe import SourceInfo, probe
 from encoder.scan import looked_at
 from encoder.timeline import Timeline, plan_timeline
 from encoder.timestamps import ensure_timestamps
-from encoder.tonemap import Transfer, seen, tags
+from encoder.tonemap import Transfer, filters, seen, tags
 
 GLOBAL_ARGUMENTS = ("-hide_banner", "-copyts", "-max_error_rate", "1")
 """Arguments that every command with a reference in it must have, before its inputs.
@@ -82,6 +82,9 @@ class ReferenceSource:
     info: SourceInfo
     index: FrameIndex
     timeline: Timeline
+    tone_mapped: bool = False
+    """Whether a high dynamic range title is mapped to standard range in the reference itself, and
+    is from then on a title of standard range."""
 
     @property
     def width(self) -> int:
@@ -112,22 +115,27 @@ class ReferenceSource:
     def hdr(self) -> Transfer | None:
         """The transfer of a high dynamic range title. Encodes carry it; whoever looks at pictures
         looks at :func:`open_seen`."""
-        return self.info.hdr
+        return None if self.tone_mapped else self.info.hdr
+
+    @property
+    def mapped_from(self) -> Transfer | None:
+        """The transfer of a source that is tone-mapped in the reference."""
+        return self.info.hdr if self.tone_mapped else None
 
     @property
     def color_primaries(self) -> str | None:
         """ffmpeg's name; None when nobody knows. The same for the next two."""
-        return self.info.color_primaries
+        return "bt709" if self.mapped_from else self.info.color_primaries
 
     @property
     def color_transfer(self) -> str | None:
         """Transfer characteristic."""
-        return self.info.color_transfer
+        return "bt709" if self.mapped_from else self.info.color_transfer
 
     @property
     def color_matrix(self) -> str | None:
         """Matrix of the reference; RGB sources become BT.709."""
-        return "bt709" if self.info.rgb else self.info.color_matrix
+        return "bt709" if self.info.rgb or self.mapped_from else self.info.color_matrix
 
     @property
     def static_metadata(self) -> StaticMetadata:
@@ -327,4 +335,7 @@ def _pixels(source: ReferenceSource) -> list[tuple[str, dict[str, Any]]]:
         stated |= {"colorspace": "bt709"}
     steps.append(("setparams", stated | {"field_mode": "prog"}))
     steps.append(("setsar", {"sar": 1}))
+    if source.mapped_from:
+        steps += filters(source.mapped_from)
+        steps.append(("format", {"pix_fmts": source.pix_fmt}))
     return steps

@@ -49,18 +49,26 @@ Floats = npt.NDArray[np.float32]
 def seen(node: Any, transfer: Transfer | None) -> Any:
     """``node`` (limited range, 4:2:0) of ``ffmpeg-python`` as :data:`NAME` maps it; one of standard
     range as it is."""
-    if transfer is None:
-        return node
-    return (
-        node.filter("format", "yuv420p10le")
-        .filter("setparams", **tags(transfer))
-        .filter("zscale", transfer="linear", npl=f"{WHITE_NITS:g}", cin="left")
-        .filter("format", "gbrpf32le")
-        .filter("zscale", primaries="bt709")
-        .filter("tonemap", "mobius", param=_KNEE, desat=0, peak=f"{_PEAK:.6f}")
-        .filter("zscale", transfer="bt709", matrix="bt709", range="limited", c="left")
-        .filter("format", "yuv420p10le")
-    )
+    for name, arguments in filters(transfer) if transfer else ():
+        node = node.filter(name, **arguments)
+    return node
+
+
+def filters(transfer: Transfer) -> list[tuple[str, dict[str, Any]]]:
+    """The mapping of pictures in limited range and 4:2:0, in order."""
+    return [
+        ("format", {"pix_fmts": "yuv420p10le"}),
+        ("setparams", tags(transfer)),
+        ("zscale", {"transfer": "linear", "npl": f"{WHITE_NITS:g}", "cin": "left"}),
+        ("format", {"pix_fmts": "gbrpf32le"}),
+        ("zscale", {"primaries": "bt709"}),
+        (
+            "tonemap",
+            {"tonemap": "mobius", "param": _KNEE, "desat": 0, "peak": f"{_PEAK:.6f}"},
+        ),
+        ("zscale", {"transfer": "bt709", "matrix": "bt709", "range": "limited", "c": "left"}),
+        ("format", {"pix_fmts": "yuv420p10le"}),
+    ]
 
 
 def tags(transfer: Transfer) -> dict[str, str]:
@@ -77,13 +85,14 @@ def small_seen(yuv: npt.NDArray[Any], transfer: Transfer) -> npt.NDArray[np.uint
     """The mapping of a picture without chroma subsampling.
 
     Args:
-        yuv: (3, height, width) BT.2020 codes, limited range, of 16 bit.
+        yuv: (height, width, 3) BT.2020 codes, limited range, of 16 bit: ``yuv444p16le`` as PyAV
+            gives it.
         transfer: what they are codes of.
 
     Returns:
         (3, height, width) BT.709 codes, limited range, of 8 bit.
     """
-    levels = yuv.astype(np.float32) / 256
+    levels = np.moveaxis(yuv, -1, 0).astype(np.float32) / 256
     luma = (levels[0] - 16) / 219
     blue, red = (levels[1] - 128) / 224, (levels[2] - 128) / 224
     coded = np.stack(

@@ -38,9 +38,10 @@ CUTS: dict[str, tuple[int, int]] = {
     "tears_of_steel_battle_332p.webm": (400, 60),
     "elephantsdream_576p.mkv": (0, 48),
     "mdn_flower_540p.mp4": (30, 60),
+    "cotracker_teddy_portrait.mp4": (0, 60),
     "sam2_dog_720p.mp4": (60, 60),
 }
-"""Natural, film with effects, drawn, macro, indoor; sources of high and of low quality."""
+"""Natural, film with effects, drawn, macro, held by hand, indoor; good sources and weak ones."""
 
 CRFS = {
     "x264": (18, 23, 28, 33, 38),
