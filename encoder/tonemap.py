@@ -37,6 +37,7 @@ PEAK_NITS: Final = 1000.0
 WHITE_NITS: Final = 203.0
 _PEAK = PEAK_NITS / WHITE_NITS
 _KNEE = 0.3
+_STEPS = 4096
 
 CICP: Final[dict[Transfer, tuple[int, int, int]]] = {"pq": (9, 16, 9), "hlg": (9, 18, 9)}
 """Code points of ITU-T H.273: primaries, transfer, matrix. Nothing else is taken."""
@@ -135,15 +136,15 @@ _RGB_TO_YUV: Final[Floats] = np.array(
 def _linear(coded: Floats, transfer: Transfer) -> Floats:
     """Light of the display, 1 at the reference white."""
     table = _light(transfer)
-    steps = len(table) - 1
-    light: Floats = table[np.clip(np.rint(coded * steps), 0, steps).astype(np.int32)]
+    places = np.clip(np.rint(coded * _STEPS), 0, len(table) - 1).astype(np.int32)
+    light: Floats = table[places]
     return light
 
 
 @cache
 def _light(transfer: Transfer) -> Floats:
-    """By code of 0 to 1, evenly."""
-    code = np.linspace(0, 1, 4096)
+    """By code from 0 in :data:`_STEPS`; saturated colours have codes above 1."""
+    code = np.arange(3 * _STEPS // 2) / _STEPS
     if transfer == "pq":
         power = code ** (32 / 2523)
         ratio = np.maximum(power - 107 / 128, 0) / (2413 / 128 - 2392 / 128 * power)
