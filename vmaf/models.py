@@ -9,10 +9,13 @@ display of standard range (:mod:`encoder.tonemap`), and the model's name then sa
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from encoder import tonemap
 from encoder.errors import BadInput
-from encoder.reference import ReferenceSource
+
+if TYPE_CHECKING:  # whoever only names models needs no media libraries
+    from encoder.reference import ReferenceSource
 
 V1 = "vmaf_v1.0.16_3d0h"
 V1_HIGH_FRAME_RATE = "vmaf_v1.0.16_hfr_3d0h"
