@@ -10,7 +10,7 @@ DEMO_OUT ?= out/demo
 FUZZ ?= 2000
 SEED ?= 1
 
-.PHONY: help setup demo test browsers playback lint types docs bench chaos simulate load fuzz fuzz-sources fuzz-service matrix clean
+.PHONY: help setup demo test browsers playback lint types docs bench chaos simulate load fuzz fuzz-sources fuzz-service matrix corpus codec-table clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -64,6 +64,12 @@ fuzz-sources: $(READY) ## damaged and hostile sources; FUZZ=2000 SEED=1, what fa
 
 matrix: $(READY) ## every kind of source with every codec, each to a verified package
 	$(BIN)/python -m tests.matrix
+
+corpus: $(READY) ## every clip of the corpus with x264, to a verified package; goes on where it stopped
+	$(BIN)/python -m tests.corpus_passes
+
+codec-table: $(READY) ## x265, SVT-AV1 and VP9 against x264 on cuts of the corpus; goes on likewise
+	$(BIN)/python -m tests.codec_table
 
 chaos: $(READY) ## 200 rounds of random faults on a cluster; the service killed under 1,000 submissions
 	$(BIN)/python -m tests.cluster_chaos

@@ -32,7 +32,7 @@ from ladder.curves import MeasuredCurve, Measurement
 from ladder.document import Ladder, Measurements, Quality
 from ladder.profiles import Size
 from ladder.rungs import TitleCurves
-from vmaf.models import PUBLISHED
+from vmaf.models import PUBLISHED, for_title
 from vmaf.pool import pool
 
 
@@ -116,12 +116,13 @@ def compare_ladder(
     known = read_measurements(options.directory)
     codecs = compare_codecs(ladder, [(other, read_ladder(other)) for other in options.others])
     path = options.source or source_of(options.directory)
-    models = (ladder.quality_model, *(m for m in PUBLISHED if m != ladder.quality_model))
+    published = [for_title(model, hdr=ladder.title.hdr is not None) for model in PUBLISHED]
+    models = tuple(dict.fromkeys((ladder.quality_model, *published)))
     with (
         contextlib.closing(open_store(options.store or default_store())) as store,
         store.scratch() as workdir,
     ):
-        source = open_title(path, workdir)
+        source = open_title(path, workdir, tone_map=ladder.title.tone_mapped is not None)
         if source.sha256 != ladder.title.sha256:
             raise BadInput(
                 f"{path} is not the source that {options.directory} was made from "

@@ -17,7 +17,8 @@ from cluster.executor import usable_cores
 from cluster.objects import Objects
 from cluster.remote import cache_folder
 from cluster.setup import store_place
-from encoder import ffmpeg
+from cluster.title import check_range
+from encoder import ffmpeg, tonemap
 from encoder.errors import BadInput, ShotladderError, SourceUnusable, StoreUnusable, ToolFailed
 from encoder.guarded import plan_guarded
 from encoder.package.audio import SURROUND_CHANNELS
@@ -202,11 +203,17 @@ def _range(source: ReferenceSource) -> Finding:
     colours = {info.color_primaries, info.color_transfer, info.color_matrix} - {None}
     named = " ".join(sorted(map(str, colours))) or "colours not named"
     if info.hdr is not None:
+        try:
+            check_range(Path(info.path).name, source)
+        except BadInput as error:
+            return Finding(
+                "colour", f"high dynamic range ({info.hdr}), {named}", error.message, "bad"
+            )
         return Finding(
             "colour",
             f"high dynamic range ({info.hdr}), {named}",
-            "cannot be used: the quality models see standard range only; tone-map it first",
-            "bad",
+            "is carried; quality is that of its picture on a display of standard range "
+            f"({tonemap.NAME}); --codec x265 or svtav1, whose rungs have 10 bit, or --tone-map",
         )
     converted = "becomes limited range" if info.color_range == "full" or info.rgb else ""
     return Finding("colour", f"{info.color_range or 'unnamed'} range, {named}", converted)
@@ -258,7 +265,7 @@ def _rate(rate: Fraction) -> str:
 
 def _ladder(source: ReferenceSource) -> Finding:
     sizes = rung_sizes(source.width, source.height, load_profile().heights)
-    model = models.default_model(min(source.width, source.height), source.frame_rate)
+    model = models.title_model(source)
     return Finding(
         "ladder", ", ".join(f"{s.width}x{s.height}" for s in sizes), f"is measured by {model}"
     )

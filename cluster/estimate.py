@@ -10,7 +10,14 @@ from cluster import events
 from cluster.executor import Executor, InlineExecutor
 from cluster.measuring import Request
 from cluster.options import RunOptions, check_options, codecs_of
-from cluster.setup import check_encoders, default_store, forbidden, known_to_search, set_up
+from cluster.setup import (
+    check_depth,
+    check_encoders,
+    default_store,
+    forbidden,
+    known_to_search,
+    set_up,
+)
 from cluster.stages import collect
 from cluster.store import open_store
 from cluster.title import find_title, open_title
@@ -65,7 +72,8 @@ def plan_run(
         contextlib.closing(open_store(options.store or default_store())) as store,
         store.scratch() as workdir,
     ):
-        source = open_title(options.source, workdir)
+        source = open_title(options.source, workdir, tone_map=options.tone_map)
+        check_depth(options, source.reference)
         title = find_title(options.source, source, store, executor or InlineExecutor(), report)
         codecs, running = codecs_of(options), executor or InlineExecutor()
         setups = [set_up(options, title, store, running, report, codec) for codec in codecs]

@@ -41,6 +41,7 @@ from cluster.publish import check_output, publishing
 from cluster.runs import Manifest, options_document, recorded
 from cluster.setup import (
     Setup,
+    check_depth,
     check_encoders,
     forbidden,
     known_to_search,
@@ -48,7 +49,7 @@ from cluster.setup import (
     store_place,
 )
 from cluster.store import open_store
-from cluster.title import features_key, find_title, open_title, shots_key
+from cluster.title import Title, features_key, find_title, open_title, shots_key
 from encoder import ffmpeg
 from encoder.errors import ShotladderError
 from ladder.bdrate import BdRate, RatePoint
@@ -60,6 +61,7 @@ from ladder.drift import Miss
 from ladder.rungs import cost_of_locked
 from ladder.search import Done
 from recommender.prefetch import build_prefetch
+from vmaf import models
 
 _T = TypeVar("_T")
 
@@ -128,7 +130,8 @@ def run_title(
         store.scratch() as workdir,
         contextlib.ExitStack() as stack,
     ):
-        source = open_title(options.source, workdir)
+        source = open_title(options.source, workdir, tone_map=options.tone_map)
+        check_depth(options, source.reference)
         record = stack.enter_context(recorded(options, source, store))
         owned = executor is None
         running = executor or DaskExecutor(
@@ -232,7 +235,7 @@ def _deliver(
     if options.also:
         measurer = Measurer(
             title,
-            tuple(dict.fromkeys((setup.model, *options.also))),
+            tuple(dict.fromkeys((setup.model, *_named(options.also, title)))),
             store,
             measurer.executor,
             report,
@@ -350,6 +353,11 @@ def _report(directory: Path, ladder: Ladder, measurer: Measurer) -> dict[str, An
     except ShotladderError as error:
         measurer.report(events.Warned(f"no {report_page.NAME}: {error.message}"))
         return None
+
+
+def _named(also: Iterable[str], title: Title) -> list[str]:
+    """Further models as they are called on this title."""
+    return [models.for_title(name, hdr=title.reference.hdr is not None) for name in also]
 
 
 def _search_facts(one: _Solved, delivered: Sequence[Request]) -> SearchFacts:

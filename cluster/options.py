@@ -42,6 +42,8 @@ class RunOptions:
     """Quality models measured on delivered segments beside the title's own."""
     face_model: Path | None = None
     """YuNet model that finds faces in artwork; without one nobody looks for any."""
+    tone_map: bool = False
+    """Whether a source of high dynamic range becomes a title of standard range."""
     weights: Path | None = None
     """Of the complexity model, instead of those that come with the product."""
 

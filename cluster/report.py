@@ -94,7 +94,7 @@ def _reference(
     with tempfile.TemporaryDirectory() as scratch:
         try:
             path = options.source or source_of(options.directory)
-            source = open_title(path, Path(scratch))
+            source = open_title(path, Path(scratch), tone_map=ladder.title.tone_mapped is not None)
             if source.sha256 != ladder.title.sha256:
                 raise SourceUnusable(f"{path} is another file than the source of this ladder")
         except ShotladderError as error:

@@ -90,6 +90,7 @@ def options_document(options: RunOptions) -> dict[str, Any]:
         "heights": list(options.heights) if options.heights else None,
         "policy": options.policy,
         "also": list(options.also),
+        "tone_map": options.tone_map,
         "face_model": str(options.face_model.resolve()) if options.face_model else None,
         "weights": str(options.weights.resolve()) if options.weights else None,
     }
@@ -271,6 +272,7 @@ def repeated(before: Manifest, options: RunOptions) -> RunOptions:
         heights=tuple(asked["heights"]) if asked["heights"] else None,
         policy=asked["policy"],
         also=tuple(asked["also"]),
+        tone_map=asked.get("tone_map", False),
         weights=weights,
         face_model=face_model,
     )

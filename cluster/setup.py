@@ -18,6 +18,7 @@ from cluster.title import Title
 from encoder import ffmpeg
 from encoder.errors import BadInput, Infeasible
 from encoder.recipes import Recipe, recipe
+from encoder.reference import ReferenceSource
 from ladder.constraints import InfeasibleResult
 from ladder.curves import Measurement
 from ladder.predict import PredictSearch
@@ -30,6 +31,8 @@ from vmaf import models
 STORE_VARIABLE = "SHOTLADDER_STORE"
 """Where the store is, unless a run says otherwise."""
 
+
+_HDR_DEPTH = 10
 
 SPARSE_EVERY = 3
 """CRFs of the grid that the sparse search measures: 14, 26, 38 and 46 for x264."""
@@ -79,6 +82,22 @@ def check_encoders(options: RunOptions) -> None:
         )
 
 
+def check_depth(options: RunOptions, source: ReferenceSource) -> None:
+    """See that the codecs asked for have the bits that a title needs.
+
+    Raises:
+        BadInput: one has 8, and the title is of high dynamic range.
+    """
+    recipes = [recipe(codec, options.preset) for codec in codecs_of(options)]
+    shallow = [one.codec for one in recipes if one.bit_depth < _HDR_DEPTH]
+    if source.hdr is not None and shallow:
+        raise BadInput(
+            f"{options.source} is high dynamic range ({source.hdr}), which 8 bit cannot hold, and "
+            f"rungs of {' and '.join(shallow)} have 8 here; use --codec x265, svtav1 or both, or "
+            "--tone-map for a ladder of standard range"
+        )
+
+
 def set_up(
     options: RunOptions,
     title: Title,
@@ -105,7 +124,7 @@ def set_up(
             f"none of the heights asked for fits a source of {reference.width}x{reference.height}"
         )
     chosen = recipe(codec or codecs_of(options)[0], options.preset)
-    model = models.default_model(min(reference.width, reference.height), reference.frame_rate)
+    model = models.title_model(reference)
     prediction = None
     if options.search == "predict":
         grid = profile.crf_grid[chosen.codec]

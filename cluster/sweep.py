@@ -253,7 +253,8 @@ def package_rows(directory: Path, path: Path, group: str, store: Store, workdir:
         BadInput: as :func:`add_packages`.
     """
     ladder, measurements = read_ladder(directory), read_measurements(directory)
-    source = open_title(path, workdir)
+    source = open_title(path, workdir, tone_map=ladder.title.tone_mapped is not None)
+    _check_standard(path, source)
     if source.sha256 != ladder.title.sha256:
         raise BadInput(
             f"{path} is not the source that {directory} was made from (its content differs)"
@@ -384,10 +385,19 @@ def prepare_title(
     folder = Path(workdir)
     folder.mkdir(parents=True, exist_ok=True)
     source = open_title(file, folder)
+    _check_standard(file, source)
     if augmentation:
         made = make_augmented(source, augmentation, seconds, seed, open_store(store_root))
         source = open_title(made, folder)
     return _Prepared(source, find_shots(source, store_root), find_features(source, store_root))
+
+
+def _check_standard(path: Path, source: TitleSource) -> None:
+    if source.reference.hdr is not None:
+        raise BadInput(
+            f"{path} is high dynamic range ({source.reference.hdr}); tables, and what is trained "
+            "on them, know titles of standard range"
+        )
 
 
 def make_augmented(source: TitleSource, name: str, seconds: float, seed: int, store: Store) -> Path:
@@ -454,7 +464,7 @@ def _planned(
         if options.cells is None
         else sparse_sample(shape, profile, options.cells, f"{options.seed}/{found.source.sha256}")
     )
-    own = models.default_model(min(reference.width, reference.height), reference.frame_rate)
+    own = models.title_model(reference)
     title = Title(one.name, found.source, found.shots)
     wanted = tuple(dict.fromkeys((own, *options.also)))
     return Measurer(title, wanted, store, executor, report), requests

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from cluster.executor import Executor, InlineExecutor, Task
 from cluster.keys import file_sha256, key
 from cluster.stages import TitleSource
 from cluster.store import Record, Store, open_store
-from encoder.errors import SourceUnusable, StoreUnusable
+from encoder import ffmpeg, tonemap
+from encoder.errors import BadInput, SourceUnusable, StoreUnusable
 from encoder.features import FEATURE_NAMES, FEATURES_VERSION, FeatureExtractor, ShotFeatures
 from encoder.frames import Analyser, feed, small_frames
 from encoder.guarded import plan_guarded
@@ -70,23 +71,50 @@ class Title:
             frames=reference.frames,
             source_bitrate=reference.index.bitrate,
             audio=audio,
+            hdr=reference.hdr,
+            tone_mapped=reference.mapped_from,
         )
 
 
-def open_title(path: Path, workdir: Path) -> TitleSource:
+def open_title(path: Path, workdir: Path, *, tone_map: bool = False) -> TitleSource:
     """Probe, index and digest a source.
+
+    Args:
+        path: The source.
+        workdir: For a copy of it with timestamps, where it has none.
+        tone_map: Whether one of high dynamic range becomes a title of standard range.
 
     Raises:
         SourceUnusable: it cannot be read, or not by us.
     """
     reference = plan_guarded(path, workdir)
-    hdr = reference.info.hdr
-    if hdr is not None:
-        raise SourceUnusable(
-            f"{path} is high dynamic range ({hdr}), and the quality models here see standard "
-            "dynamic range only; tone-map it first"
-        )
+    check_range(path, reference)
+    if tone_map and reference.hdr is not None:
+        reference = replace(reference, tone_mapped=True)
     return TitleSource(reference=reference, sha256=file_sha256(path))
+
+
+def check_range(path: Path | str, reference: ReferenceSource) -> None:
+    """See that a title of high dynamic range is of a kind that can be shown and measured.
+
+    Raises:
+        SourceUnusable: its colours are not those that PQ and HLG come with here.
+        BadInput: this ffmpeg cannot map it.
+    """
+    info, hdr = reference.info, reference.hdr
+    if hdr is None:
+        return
+    colours = (info.color_primaries or "bt2020", "rgb" if info.rgb else info.color_matrix)
+    if colours[0] != "bt2020" or colours[1] not in (None, "bt2020nc"):
+        raise SourceUnusable(
+            f"cannot use {path}: it is high dynamic range ({hdr}) with {colours[0]} primaries and "
+            f"{colours[1] or 'no'} matrix; convert it to BT.2020 primaries and the bt2020nc matrix"
+        )
+    if missing := ffmpeg.lacking(tonemap.FILTERS):
+        raise BadInput(
+            f"{path} is high dynamic range ({hdr}), for which ffmpeg needs {', '.join(missing)}; "
+            f"unset {ffmpeg.ENVIRONMENT_VARIABLE} or name one built with it"
+        )
 
 
 def shots_key(source: TitleSource) -> str:

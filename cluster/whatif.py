@@ -349,7 +349,7 @@ def _predicted(
         contextlib.closing(open_store(options.store or default_store())) as store,
         store.scratch() as workdir,
     ):
-        source = open_title(path, workdir)
+        source = open_title(path, workdir, tone_map=ladder.title.tone_mapped is not None)
         if source.sha256 != ladder.title.sha256:
             raise BadInput(f"{path} is not the source that {options.directory} was made from")
         title = find_title(path, source, store, quiet, lambda event: None)

@@ -63,7 +63,8 @@ def encode_at_crf(
         FrameMismatch: the encode does not hold all frames of the title.
     """
     recipe = by_name(point.recipe)
-    options = {**recipe.arguments(point.crf), "force_key_frames": frame_list(keyframes)}
+    carried = recipe.carrying(recipe.arguments(point.crf), source.static_metadata)
+    options = {**carried, "force_key_frames": frame_list(keyframes)}
     done = run(_command(source, point, options, path), timeout_seconds=patience(source.frames))
     return _finish(source, path), done.cpu_seconds
 
@@ -91,7 +92,9 @@ def two_pass_options(
 ) -> tuple[dict[str, str], ...]:
     """Encoder options of each pass."""
     interval = round(KEYFRAME_SECONDS * source.frame_rate)
-    return by_name(rung.recipe).bitrate_passes(rung.bitrate, interval, log)
+    recipe = by_name(rung.recipe)
+    passes = recipe.bitrate_passes(rung.bitrate, interval, log)
+    return tuple(recipe.carrying(options, source.static_metadata) for options in passes)
 
 
 def _command(

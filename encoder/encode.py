@@ -62,8 +62,7 @@ def encode_shot(
     command = encode_command(source, shot, points, paths)
     done = run(command, timeout_seconds=patience(shot.frames * len(points)))
     encodes = tuple(
-        _finish(source.frame_rate, shot, point, path)
-        for point, path in zip(points, paths, strict=True)
+        _finish(source, shot, point, path) for point, path in zip(points, paths, strict=True)
     )
     return encodes, done.cpu_seconds
 
@@ -102,7 +101,7 @@ def _output(
 ) -> Any:
     recipe = by_name(point.recipe)
     options: dict[str, Any] = {
-        **recipe.arguments(point.crf),
+        **recipe.carrying(recipe.arguments(point.crf), source.static_metadata),
         "pix_fmt": recipe.pixel_format,
         "fps_mode": "passthrough",
         "output_ts_offset": _decimal(shot.start / source.frame_rate),
@@ -137,8 +136,11 @@ def _decimal(seconds: Fraction) -> str:
     return f"{float(seconds):.6f}"
 
 
-def _finish(frame_rate: Fraction, shot: Shot, point: OperatingPoint, path: Path) -> Encode:
+def _finish(source: ReferenceSource, shot: Shot, point: OperatingPoint, path: Path) -> Encode:
+    frame_rate = source.frame_rate
     init, media = mp4.split_fragmented(path.read_bytes())
+    if described := source.static_metadata.boxes():
+        init = mp4.with_sample_entry_boxes(init, described)
     samples = mp4.sample_table(init, media)
     if len(samples) != shot.frames:
         raise FrameMismatch(

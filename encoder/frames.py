@@ -23,6 +23,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from encoder.errors import SourceUnusable
 from encoder.probe import opened
 from encoder.reference import ReferenceSource
+from encoder.tonemap import small_seen
 
 SMALL_SIDE = 320
 """Pixels of the longer side of a small frame."""
@@ -37,7 +38,8 @@ class SmallFrame:
     number: int
     """On the canonical timeline."""
     yuv: Plane
-    """(3, height, width) limited range, 8 bit, no chroma subsampling."""
+    """(3, height, width) limited range, 8 bit, no chroma subsampling; of a high dynamic range title
+    as it looks on a display of standard range."""
     picture: av.VideoFrame
     """The decoded frame itself, as stored (not upright, not converted), for an analyser that
     wants it larger. Keep none: the decoder has few."""
@@ -96,6 +98,7 @@ def small_frames(source: ReferenceSource, threads: int = 2) -> Iterator[SmallFra
         SourceUnusable: a frame of the index does not decode, or the picture changes its size.
     """
     width, height = small_size(source.width, source.height)
+    hdr = source.info.hdr
     if source.info.quarter_turned:
         width, height = height, width
     timeline = source.timeline
@@ -109,13 +112,15 @@ def small_frames(source: ReferenceSource, threads: int = 2) -> Iterator[SmallFra
         small = picture.reformat(
             width=width,
             height=height,
-            format="yuv444p",
+            format="yuv444p16le" if hdr else "yuv444p",
             interpolation=Interpolation.AREA,
             dst_colorspace=Colorspace.ITU709 if source.info.rgb else None,
             dst_color_range=ColorRange.MPEG,
             threads=1,
         )
-        yuv = _upright(small.to_ndarray().astype(np.uint8, copy=False), source.info.orientation)
+        levels = small.to_ndarray()
+        yuv = small_seen(levels, hdr) if hdr else levels.astype(np.uint8, copy=False)
+        yuv = _upright(yuv, source.info.orientation)
         while number <= last:
             yield SmallFrame(number, yuv, picture)
             number += 1

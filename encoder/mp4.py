@@ -76,6 +76,22 @@ class Fragment:
 
 
 @dataclass(frozen=True, slots=True)
+class Colour:
+    """Code points of ITU-T H.273, as a ``colr`` box of kind ``nclx`` has them."""
+
+    primaries: int
+    transfer: int
+    matrix: int
+    full: bool
+    """Full range of levels."""
+
+    @property
+    def video_range(self) -> str | None:
+        """``PQ`` or ``HLG``, as HLS names them; None for standard range."""
+        return {16: "PQ", 18: "HLG"}.get(self.transfer)
+
+
+@dataclass(frozen=True, slots=True)
 class CodecConfiguration:
     """What a video decoder must know before the first frame."""
 
@@ -91,6 +107,8 @@ class CodecConfiguration:
     """Pixels."""
     height: int
     """Pixels."""
+    colour: Colour | None = None
+    """What the sample entry says of its colours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -452,6 +470,23 @@ def cmaf_header(init: bytes, brand: str) -> bytes:
     return with_brand(edited, brand)
 
 
+def with_sample_entry_boxes(init: bytes, boxes: bytes) -> bytes:
+    """``init`` with ``boxes`` at the end of its only sample entry.
+
+    Raises:
+        ValueError: malformed.
+    """
+    entry = _sample_entry(init)
+    steps = ["moov", "trak", "mdia", "minf", "stbl", "stsd"]
+    around = [find(init, "/".join(steps[: depth + 1])) for depth in range(len(steps))]
+    whole = bytearray(init)
+    for grown in (*around, entry):
+        size = grown.end - grown.start + len(boxes)
+        whole[grown.start : grown.start + 4] = size.to_bytes(4)
+    whole[entry.end : entry.end] = boxes
+    return bytes(whole)
+
+
 def _handler(init: bytes) -> bytes:
     fields = _Fields(init, find(init, "moov/trak/mdia/hdlr"))
     fields.take("8x")
@@ -531,9 +566,10 @@ def codec_configuration(init: bytes) -> CodecConfiguration:
         fourcc=entry.kind,
         config=config,
         sha256=digest.hexdigest(),
-        codecs=codecs_string(entry.kind, config),
+        codecs=codecs_string(entry.kind, config, colour := _colour(init, entry)),
         width=width,
         height=height,
+        colour=colour,
     )
 
 
@@ -564,8 +600,22 @@ def _sample_entry(init: bytes) -> Box:
     return entries[0]
 
 
-def codecs_string(fourcc: str, config: bytes) -> str:
+def _colour(init: bytes, entry: Box) -> Colour | None:
+    """What the ``colr`` box of a visual sample entry says, where it has one of code points."""
+    for child in walk(init, entry.body + _VISUAL_ENTRY_BYTES, entry.end):
+        if child.kind == "colr":
+            fields = _Fields(init, child)
+            if fields.one("I") == int.from_bytes(b"nclx"):
+                primaries, transfer, matrix = fields.take("HHH")
+                return Colour(primaries, transfer, matrix, full=bool(fields.one("B") >> 7))
+    return None
+
+
+def codecs_string(fourcc: str, config: bytes, colour: Colour | None = None) -> str:
     """The RFC 6381 ``codecs`` value of a sample entry with this configuration box.
+
+    AV1's optional fields are written where the transfer is one of high dynamic range, as the AV1
+    binding asks for; players take what is left out for BT.709.
 
     Raises:
         ValueError: the configuration is shorter than its format, or the codec is unknown.
@@ -581,7 +631,13 @@ def codecs_string(fourcc: str, config: bytes) -> str:
         profile, level = config[1] >> 5, config[1] & 0x1F
         tier, deep, twelve = config[2] >> 7, config[2] >> 6 & 1, config[2] >> 5 & 1
         depth = (12 if twelve else 10) if deep else 8
-        return f"av01.{profile}.{level:02d}{'H' if tier else 'M'}.{depth:02d}"
+        short = f"av01.{profile}.{level:02d}{'H' if tier else 'M'}.{depth:02d}"
+        if colour is None or colour.video_range is None:
+            return short
+        mono, across, down, place = (config[2] >> 4 & 1, config[2] >> 3 & 1, config[2] >> 2 & 1,
+                                     config[2] & 3)  # fmt: skip
+        points = f"{colour.primaries:02d}.{colour.transfer:02d}.{colour.matrix:02d}"
+        return f"{short}.{mono}.{across}{down}{place}.{points}.{int(colour.full)}"
     return _hevc_codecs(fourcc, config)
 
 

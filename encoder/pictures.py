@@ -11,10 +11,12 @@ import cv2
 import ffmpeg
 import numpy as np
 import numpy.typing as npt
+from av.video.reformatter import ColorRange, Colorspace
 
 from encoder.errors import FrameMismatch
 from encoder.ffmpeg import SOURCE_OPTIONS, Command, patience, run
-from encoder.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
+from encoder.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_seen
+from encoder.tonemap import CICP, small_seen
 
 Picture = npt.NDArray[np.uint8]
 """(height, width, 3), blue first."""
@@ -31,10 +33,26 @@ def segment_picture(init: bytes, media: bytes, frame: int) -> Picture:
         with av.open(io.BytesIO(init + media), "r", options=options) as container:
             for number, decoded in enumerate(container.decode(video=0)):
                 if number == frame:
-                    return np.asarray(decoded.to_ndarray(format="bgr24"), dtype=np.uint8)
+                    return _bgr(decoded)
     except av.error.FFmpegError as error:
         raise FrameMismatch(f"a segment does not decode ({error})") from error
     raise FrameMismatch(f"a segment has no frame {frame}")
+
+
+def _bgr(decoded: av.VideoFrame) -> Picture:
+    """As it looks on a display of standard range."""
+    for transfer, (_, code, _) in CICP.items():
+        if decoded.color_trc == code:
+            levels = decoded.reformat(format="yuv444p16le").to_ndarray()
+            mapped = small_seen(levels, transfer)
+            frame = av.VideoFrame.from_ndarray(mapped, format="yuv444p")
+            decoded = frame.reformat(
+                format="bgr24",
+                src_colorspace=Colorspace.ITU709,
+                src_color_range=ColorRange.MPEG,
+                dst_color_range=ColorRange.JPEG,
+            )
+    return np.asarray(decoded.to_ndarray(format="bgr24"), dtype=np.uint8)
 
 
 def source_picture(source: ReferenceSource, frame: int) -> Picture:
@@ -44,7 +62,7 @@ def source_picture(source: ReferenceSource, frame: int) -> Picture:
         ToolFailed: it cannot be decoded.
         FrameMismatch: another number of bytes came.
     """
-    node = open_reference(source, frame, frame + 1).filter("format", pix_fmts="bgr24")
+    node = open_seen(source, frame, frame + 1).filter("format", pix_fmts="bgr24")
     output = ffmpeg.output(node, "pipe:1", f="rawvideo", fps_mode="passthrough")
     graph = output.global_args("-v", "error", "-y", *GLOBAL_ARGUMENTS)
     done = run(Command.of(graph.get_args()), timeout_seconds=patience(1))

@@ -27,6 +27,8 @@ from av.sidedata.sidedata import SideData
 from encoder import sniff
 from encoder.errors import SourceUnusable
 from encoder.ffmpeg import SOURCE_OPTIONS
+from encoder.metadata import NO_METADATA, MasteringDisplay, StaticMetadata
+from encoder.tonemap import TAGS, Transfer
 
 MAX_PIXELS = 8192 * 8192
 """Largest coded picture that we open: a bomb of a header must not take the machine down."""
@@ -90,7 +92,7 @@ _MATRICES = {
     14: "ictcp",
 }
 _RANGES: dict[int, Literal["limited", "full"]] = {1: "limited", 2: "full"}
-_HDR: dict[str | None, Literal["pq", "hlg"]] = {"smpte2084": "pq", "arib-std-b67": "hlg"}
+_HDR: dict[str | None, Transfer] = {name: transfer for transfer, name in TAGS.items()}
 
 FieldOrder = Literal["unknown", "progressive", "tt", "bb", "tb", "bt"]
 _FIELD_ORDERS: tuple[FieldOrder, ...] = ("unknown", "progressive", "tt", "bb", "tb", "bt")
@@ -188,9 +190,11 @@ class SourceInfo:
     """The enhancement that the container announces; nothing here reads it."""
     scan_corrected: Literal["progressive", "interlaced"] | None = None
     """What the pictures show (:mod:`encoder.scan`), where that is not what the flags say."""
+    static_metadata: StaticMetadata = NO_METADATA
+    """Of a high dynamic range title, for displays; encodes carry it on."""
 
     @property
-    def hdr(self) -> Literal["pq", "hlg"] | None:
+    def hdr(self) -> Transfer | None:
         """The high dynamic range transfer of the source, if it has one."""
         return _HDR.get(self.color_transfer)
 
@@ -398,6 +402,7 @@ def probe(path: str | os.PathLike[str]) -> SourceInfo:
             subtitles=tuple(_subtitle(s) for s in container.streams.subtitles if has_decoder(s)),
             other_video=_other_video(container, stream),
             dolby_vision=dolby_vision,
+            static_metadata=_static_metadata(frame),
         )
 
 
@@ -438,6 +443,18 @@ def _orientation(frame: av.VideoFrame) -> tuple[str, ...]:
     if not isinstance(matrix, SideData):
         return ()
     return orientation_filters(struct.unpack("=9i", bytes(matrix)[:36]))
+
+
+def _static_metadata(frame: av.VideoFrame) -> StaticMetadata:
+    display, light = None, None
+    found = frame.side_data.get("MASTERING_DISPLAY_METADATA")
+    if isinstance(found, SideData):
+        display = MasteringDisplay.of(bytes(found))
+    found = frame.side_data.get("CONTENT_LIGHT_LEVEL")
+    if isinstance(found, SideData):
+        brightest, average = struct.unpack("=2I", bytes(found)[:8])
+        light = (brightest, average) if brightest or average else None
+    return StaticMetadata(display, light)
 
 
 def _chroma(frame: av.VideoFrame) -> str:

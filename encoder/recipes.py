@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from encoder.errors import BadInput
+from encoder.metadata import StaticMetadata
 
 PRESETS = (
     "ultrafast",
@@ -112,6 +113,18 @@ class Recipe:
         if self.codec == "vp9":
             return options | {"crf": f"{crf:.0f}", "b:v": "0"}
         return options | {"crf": f"{crf:g}"}
+
+    def carrying(self, options: dict[str, str], metadata: StaticMetadata) -> dict[str, str]:
+        """``options`` of this recipe that also say what a high dynamic range title says of itself.
+
+        Raises:
+            ValueError: the codec has no way to carry it here.
+        """
+        more = metadata.parameters(self.codec)
+        if not more:
+            return options
+        name = f"{self.codec}-params"
+        return options | {name: f"{options[name]}:{more}"}
 
     def bitrate_passes(self, bitrate: int, keyframe_interval: int, log: Path) -> Passes:
         """Encoder options of each pass towards an average of ``bitrate`` bit/s, with a keyframe

@@ -1,10 +1,10 @@
 """The one canonical reference: what features, encodes and scores all read.
 
-Limited range, 4:2:0, square pixels, upright, progressive, constant frame rate, colour tags kept:
-made by one graph (:func:`open_reference`), because the same encode scored 98.61 or 98.02
-depending on who converted a full-range source. Everything here is pure but
-:func:`plan_source`; the graph is built with ``ffmpeg-python`` and can be compared as a list of
-arguments.
+Limited range, 4:2:0, square pixels, upright, progressive, constant frame rate, colour tags kept
+(PQ and HLG as well, see :attr:`ReferenceSource.hdr`): made by one graph
+(:func:`open_reference`), because the same encode scored 98.61 or 98.02 depending on who converted
+a full-range source. Everything here is pure but :func:`plan_source`; the graph is built with
+``ffmpeg-python`` and can be compared as a list of arguments.
 
 How frames ``[start, end)`` are read exactly: the demuxer is sent to the PTS of the last keyframe
 shown not after the first frame (``-seek_timestamp 1 -noaccurate_seek -ss``; to its DTS where the
@@ -29,10 +29,12 @@ import ffmpeg
 from encoder.errors import SourceUnusable
 from encoder.ffmpeg import SOURCE_OPTIONS
 from encoder.index import FrameIndex, index_frames
+from encoder.metadata import NO_METADATA, StaticMetadata
 from encoder.probe import SourceInfo, probe
 from encoder.scan import looked_at
 from encoder.timeline import Timeline, plan_timeline
 from encoder.timestamps import ensure_timestamps
+from encoder.tonemap import Transfer, filters, seen, tags
 
 GLOBAL_ARGUMENTS = ("-hide_banner", "-copyts", "-max_error_rate", "1")
 """Arguments that every command with a reference in it must have, before its inputs.
@@ -58,6 +60,15 @@ _SCALER = "lanczos+accurate_rnd+full_chroma_int+bitexact"
 # a clip of x265's), so they are asked for the keyframe's DTS.
 _SEEKS_KEYFRAMES = ("mov", "matroska", "avi", "flv")
 
+_HDR_SIDE_DATA = (
+    "MASTERING_DISPLAY_METADATA",
+    "CONTENT_LIGHT_LEVEL",
+    "DYNAMIC_HDR_PLUS",
+    "DYNAMIC_HDR_VIVID",
+    "DOVI_RPU_BUFFER",
+    "DOVI_METADATA",
+)
+
 # bwdif looks at the frame before and the frame after.
 _DEINTERLACE_CONTEXT = 1
 
@@ -71,6 +82,9 @@ class ReferenceSource:
     info: SourceInfo
     index: FrameIndex
     timeline: Timeline
+    tone_mapped: bool = False
+    """Whether a high dynamic range title is mapped to standard range in the reference itself, and
+    is from then on a title of standard range."""
 
     @property
     def width(self) -> int:
@@ -94,23 +108,44 @@ class ReferenceSource:
 
     @property
     def pix_fmt(self) -> Literal["yuv420p", "yuv420p10le"]:
-        """Of the reference: 10 bit when the source has more than 8."""
-        return "yuv420p10le" if self.info.bit_depth > 8 else "yuv420p"
+        """Of the reference: 10 bit when the source has more than 8, or high dynamic range."""
+        return "yuv420p10le" if self.info.bit_depth > 8 or self.hdr else "yuv420p"
+
+    @property
+    def hdr(self) -> Transfer | None:
+        """The transfer of a high dynamic range title. Encodes carry it; whoever looks at pictures
+        looks at :func:`open_seen`."""
+        return None if self.tone_mapped else self.info.hdr
+
+    @property
+    def mapped_from(self) -> Transfer | None:
+        """The transfer of a source that is tone-mapped in the reference."""
+        return self.info.hdr if self.tone_mapped else None
 
     @property
     def color_primaries(self) -> str | None:
         """ffmpeg's name; None when nobody knows. The same for the next two."""
-        return self.info.color_primaries
+        return "bt709" if self.mapped_from else self.info.color_primaries
 
     @property
     def color_transfer(self) -> str | None:
         """Transfer characteristic."""
-        return self.info.color_transfer
+        return "bt709" if self.mapped_from else self.info.color_transfer
 
     @property
     def color_matrix(self) -> str | None:
         """Matrix of the reference; RGB sources become BT.709."""
-        return "bt709" if self.info.rgb else self.info.color_matrix
+        return "bt709" if self.info.rgb or self.mapped_from else self.info.color_matrix
+
+    @property
+    def static_metadata(self) -> StaticMetadata:
+        """What encodes of a high dynamic range title carry on; nothing of any other."""
+        return self.info.static_metadata if self.hdr else NO_METADATA
+
+    @property
+    def seen_matrix(self) -> str | None:
+        """Matrix of the pictures that are looked at: :func:`open_seen`, small frames."""
+        return "bt709" if self.hdr else self.color_matrix
 
     @property
     def graph_id(self) -> str:
@@ -124,6 +159,7 @@ class ReferenceSource:
             self.timeline.constant,
             *steps,
             *(f"bwdif={part}" for part in _deinterlacing(self.info) if self.info.interlaced),
+            *((self.info.static_metadata,) if self.hdr else ()),
         ]
         return hashlib.sha256(repr([str(fact) for fact in facts]).encode()).hexdigest()[:16]
 
@@ -188,6 +224,11 @@ def open_reference(source: ReferenceSource, start: int, end: int) -> Any:
         .filter("setpts", "N")
         .filter("fps", str(source.frame_rate))
     )
+
+
+def open_seen(source: ReferenceSource, start: int, end: int) -> Any:
+    """As :func:`open_reference`, as it looks on a display of standard range."""
+    return seen(open_reference(source, start, end), source.hdr)
 
 
 def _input(source: ReferenceSource, frame: int) -> Any:
@@ -284,9 +325,17 @@ def _pixels(source: ReferenceSource) -> list[tuple[str, dict[str, Any]]]:
     if (width, height) != (source.width, source.height):
         # An odd row or column is cut off: scaling by one pixel would blur the whole picture.
         steps.append(("crop", {"w": source.width, "h": source.height, "x": 0, "y": 0}))
-    tags = {"range": "limited"}
-    if info.rgb:
-        tags |= {"colorspace": "bt709"}
-    steps.append(("setparams", tags | {"field_mode": "prog"}))
+    stated = {"range": "limited"}
+    if info.hdr:
+        stated = tags(info.hdr)
+        # Encoders are told what is to be carried (encoder.metadata); what belongs to single scenes
+        # or to an enhancement layer belongs to the source's own bits.
+        steps += [("sidedata", {"mode": "delete", "type": kind}) for kind in _HDR_SIDE_DATA]
+    elif info.rgb:
+        stated |= {"colorspace": "bt709"}
+    steps.append(("setparams", stated | {"field_mode": "prog"}))
     steps.append(("setsar", {"sar": 1}))
+    if source.mapped_from:
+        steps += filters(source.mapped_from)
+        steps.append(("format", {"pix_fmts": source.pix_fmt}))
     return steps

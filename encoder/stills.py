@@ -1,7 +1,8 @@
 """Single frames at full size, exact: for what was chosen, after the one decode of the title.
 
 Frames come through the canonical reference, so frame n is the frame n that was encoded, scored
-and looked at. Frames that follow the same keyframe are read by one process.
+and looked at; those of a high dynamic range title as they look on a display of standard range.
+Frames that follow the same keyframe are read by one process.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from encoder.encode import frame_list
 from encoder.errors import FrameMismatch
 from encoder.ffmpeg import Command, patience, run
-from encoder.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
+from encoder.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_seen
 
 MOST_AT_ONCE = 8
 """Frames that one process hands over: they are in memory together."""
@@ -94,7 +95,7 @@ def group_frames(source: ReferenceSource, frames: Iterable[int]) -> list[tuple[i
 def fetch_command(source: ReferenceSource, numbers: Sequence[int], matrix: str) -> Command:
     """The ffmpeg call that writes ``numbers`` (ascending) as raw BGR to stdout, as a value."""
     first, last = numbers[0], numbers[-1]
-    picture: Any = open_reference(source, first, last + 1)
+    picture: Any = open_seen(source, first, last + 1)
     if len(numbers) <= last - first:
         wanted = frame_list([number - first for number in numbers]).removeprefix("expr:")
         picture = picture.filter("select", wanted)

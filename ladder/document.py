@@ -49,6 +49,12 @@ class TitleFacts(Document):
     source_bitrate: int
     """Bit/s of the source's video packets."""
     audio: bool
+    hdr: Literal["pq", "hlg"] | None = None
+    """Transfer of a title of high dynamic range; its qualities are those of its picture on a
+    display of standard range, which the models' names say."""
+    tone_mapped: Literal["pq", "hlg"] | None = None
+    """Transfer of a source of high dynamic range that was mapped to standard range (``run
+    --tone-map``): the title is what came of it."""
 
 
 class SearchFacts(Document):

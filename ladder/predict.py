@@ -56,7 +56,7 @@ class PredictSearch:
     what the best question does."""
     haste: float = 0.2
     """What measuring such a point early is held to cost, in encodes: the plan may change."""
-    sure: float = 0.03
+    sure: float = 0.01
     """Share of its bits that a rung is expected to lose by its size at most, for that to be called
     sure."""
     windfall: float = 4.0
@@ -214,13 +214,22 @@ class _Run:
 
     def _within(self, rung: RungPlan) -> Generator[Reasons, None, RungPlan]:
         """A measured rung with what its constraints force to be encoded instead, as measured."""
-        for _ in range(self.search.repair_rounds):
+        # First what is at hand is kept if it can be. Caps follow from the rate, so they are only
+        # exact for bits without a handicap.
+        for handicap in (self.search.handicap, *[0.0] * self.search.repair_rounds):
             if self._keeps_constraints(rung):
                 break
+            known = self._state().corrected.curves(handicap)[rung.size]
             kept = at_slope_within(
-                self._state().curves, self.known.profile, rung.size, rung.slope, self._most(rung)
+                self._title_curves({rung.size: known}),
+                self.known.profile,
+                rung.size,
+                rung.slope,
+                self._most(rung),
             )
             if isinstance(kept, InfeasibleResult):
+                if handicap:
+                    continue
                 break
             why = f"the rung at {rung.rate / 1e3:.0f} kbit/s has to keep its constraints"
             yield {request: why for request in _requests(kept) if request not in self.used}

@@ -1,34 +1,33 @@
 """Every kind of source with every codec, to a verified package: ``python -m tests.matrix``.
 
-The sources are those of :mod:`fixtures.awkward` and a handful that are refused, and with
-``--corpus`` the real clips as well (with x264 alone: ``--codecs x264``). A cell passes when a run
-ends in a package that verifies, or when its source is one that is refused, and is.
+The sources are those of :mod:`fixtures.awkward` and a handful that are refused; of real clips it
+is :mod:`tests.corpus_passes`. A cell passes when a run ends in a package that verifies, or when its
+source is one that is refused, and is.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cluster.executor import InlineExecutor
 from cluster.job import run_title
 from cluster.options import RunOptions
-from encoder.errors import ShotladderError, SourceUnusable
+from encoder.errors import BadInput, ShotladderError
 from encoder.recipes import CODECS
 from fixtures import awkward
 from fixtures.awkward import FILM, Awkward, _clip, _source
 from ladder import profiles
-from tests.conftest import CORPUS
 
 PASSED, REFUSED = "passes", "refused"
-HDR = "color_primaries=bt2020:color_trc={}:colorspace=bt2020nc"
 TELECINED = (
     f"-f lavfi -i mandelbrot=size=320x240:rate={FILM}:start_scale=0.8:end_scale=0.05:end_pts=120 "
     "-t 2 -vf telecine -c:v ffv1 -g 10"
@@ -37,30 +36,18 @@ REFUSALS: tuple[tuple[Awkward, str], ...] = (
     (_clip("telecine.mkv", 60, 30, TELECINED), "telecine"),
     (_clip("tape.mxf", 12, 12, f"{_source(25, 1)} -c:v mpeg2video"), "it is MXF"),
     (_clip("cinema.mov", 12, 12, f"{_source(12, 1)} -c:v jpeg2000"), "JPEG 2000"),
-    (
-        _clip(
-            "hdr10.mkv",
-            12,
-            12,
-            f"{_source(12, 1)} -vf setparams={HDR.format('smpte2084')} -pix_fmt yuv420p10le "
-            "-c:v ffv1",
-        ),
-        "high dynamic range (pq)",
-    ),
-    (
-        _clip(
-            "hlg.mkv",
-            12,
-            12,
-            f"{_source(12, 1)} -vf setparams={HDR.format('arib-std-b67')} -pix_fmt yuv420p10le "
-            "-c:v ffv1",
-        ),
-        "high dynamic range (hlg)",
-    ),
 )
 """Sources that cannot be done right, each with words of its refusal."""
 
+TOO_SHALLOW = "which 8 bit cannot hold"
+SHALLOW = ("x264", "vp9")
+"""Codecs that refuse high dynamic range, by these words."""
+
 GRID = {"x264": [30], "x265": [30], "svtav1": [40], "vp9": [40]}
+
+
+Clips = Sequence[tuple[Awkward, str | None]]
+"""Each with words of its refusal, if it is refused whatever the codec."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +66,12 @@ class Cell:
 
 
 @contextmanager
-def quick_profile() -> Iterator[str]:
-    """A profile with a single CRF: one rung, of which every step of a run is done."""
+def quick_profile(grid: dict[str, list[int]] = GRID) -> Iterator[str]:
+    """A profile with few CRFs, one unless told: a rung or two, every step of a run for each."""
     before = profiles._tables
 
     def tables() -> dict[str, dict[str, Any]]:
-        return {**before(), "matrix": {"crf_grid": GRID, "source_cap": False}}
+        return {**before(), "matrix": {"crf_grid": grid, "source_cap": False}}
 
     profiles._tables = tables  # type: ignore[assignment]
     try:
@@ -109,7 +96,7 @@ def cell(source: Path, codec: str, folder: Path, refusal: str | None = None) -> 
     try:
         run_title(options, lambda event: None, InlineExecutor())
         outcome = PASSED if refusal is None else "was not refused"
-    except SourceUnusable as error:
+    except BadInput as error:
         asked = refusal is not None and refusal in error.message
         outcome = REFUSED if asked else error.message
     except ShotladderError as error:
@@ -118,18 +105,20 @@ def cell(source: Path, codec: str, folder: Path, refusal: str | None = None) -> 
 
 
 def run_matrix(
-    clips: Sequence[tuple[Awkward, str | None]], codecs: Sequence[str], real: Sequence[Path] = ()
+    clips: Clips, codecs: Sequence[str], known: Mapping[tuple[str, str], Cell] | None = None
 ) -> Iterator[Cell]:
-    """Every clip with every codec; each is made once."""
+    """Every clip with every codec, but those that are ``known``; each is made once."""
+    known = known or {}
     with quick_profile(), tempfile.TemporaryDirectory(prefix="matrix-") as name:
         folder = Path(name)
         for clip, refusal in clips:
-            source = awkward.make(clip, folder)
+            asked = [codec for codec in codecs if (clip.file, codec) not in known]
+            source = awkward.make(clip, folder) if asked else Path(clip.file)
             for codec in codecs:
-                yield cell(source, codec, folder, refusal)
-        for source in real:
-            for codec in codecs:
-                yield cell(source, codec, folder)
+                found = known.get((clip.file, codec))
+                shallow = clip.hdr and codec in SHALLOW
+                words = TOO_SHALLOW if shallow else refusal
+                yield found or cell(source, codec, folder, words)
 
 
 def all_clips() -> list[tuple[Awkward, str | None]]:
@@ -149,22 +138,31 @@ def table(cells: Sequence[Cell], codecs: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+def kept_cells(path: Path | None) -> dict[tuple[str, str], Cell]:
+    """The cells that passed, or were refused, before; by source and codec."""
+    lines = path.read_text().splitlines() if path is not None and path.exists() else []
+    cells = (Cell(**json.loads(line)) for line in lines)
+    return {(cell.source, cell.codec): cell for cell in cells}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--codecs", default=",".join(CODECS))
     parser.add_argument("--sources", default="", help="only those whose name holds this")
-    parser.add_argument("--corpus", action="store_true")
+    parser.add_argument("--kept", type=Path, help="where cells are kept, to go on from")
     asked = parser.parse_args()
     codecs = asked.codecs.split(",")
-    kinds = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".264")
-    real = (
-        sorted(p for p in CORPUS.resolve().glob("*") if p.suffix in kinds) if asked.corpus else []
-    )
-    clips = [] if asked.corpus else [c for c in all_clips() if asked.sources in c[0].file]
-    cells = []
-    for one in run_matrix(clips, codecs, [p for p in real if asked.sources in p.name]):
+    clips = [clip for clip in all_clips() if asked.sources in clip[0].file]
+    cells, known = [], kept_cells(asked.kept)
+    for one in run_matrix(clips, codecs, known):
         cells.append(one)
-        print(f"{one.source} {one.codec}: {one.outcome} ({one.seconds:.0f} s)", file=sys.stderr)
+        if (one.source, one.codec) in known:
+            continue
+        line = f"{one.source} {one.codec}: {one.outcome} ({one.seconds:.0f} s)"
+        print(line, file=sys.stderr, flush=True)
+        if asked.kept is not None and one.fine:
+            with asked.kept.open("a") as file:
+                file.write(json.dumps(asdict(one)) + "\n")
     print(table(cells, codecs))
     bad = [one for one in cells if not one.fine]
     print(f"{len(cells)} cells, {len(bad)} fail")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import pytest
 
 from fixtures import awkward
-from tests.matrix import PASSED, REFUSALS, REFUSED, Cell, run_matrix, table
+from tests.matrix import PASSED, REFUSALS, REFUSED, SHALLOW, Cell, run_matrix, table
 
 PICKED = {
     "tv.mp4": "svtav1",  # 30000/1001
     "deep.mkv": "x265",  # 4:2:2, 10 bit, full range
     "upright.mp4": "vp9",
     "gaps.mkv": "x264",  # variable rate
+    "hdr10.mp4": "svtav1",
+    "hlg.mkv": "x265",
 }
 
 
@@ -20,6 +22,13 @@ def test_a_source_and_a_codec_make_a_verified_package(file: str, codec: str):
     clips = [(clip, None) for clip in awkward.CLIPS if clip.file == file]
     (found,) = run_matrix(clips, [codec])
     assert found.outcome == PASSED
+
+
+def test_eight_bit_codecs_refuse_high_dynamic_range():
+    clips = [(clip, None) for clip in awkward.CLIPS if clip.hdr]
+    assert len(clips) == 2
+    found = list(run_matrix(clips, SHALLOW))
+    assert [cell.outcome for cell in found] == [REFUSED] * 4
 
 
 def test_what_is_refused_is_refused():

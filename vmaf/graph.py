@@ -9,6 +9,8 @@ Pure: builds a command, starts nothing. For each encode::
 - The *encode* is upscaled to the title's display size; a rung is never scored at its own size.
 - Both sides are aligned by frame number (``settb=1/1000,setpts=N*40``): time stamps in two time
   bases round differently, which once scored a clean encode 41 instead of 75.
+- A title of high dynamic range is mapped to standard range (:mod:`encoder.tonemap`) on both sides,
+  after the scaling, as a display would; the models' names say so, and no others are taken.
 - Motion looks at neighbours, so the reference carries context and the encode's own first and
   last frames are repeated against it; the scores of those frames are dropped by the caller.
 """
@@ -25,7 +27,8 @@ import ffmpeg
 from encoder import framehash
 from encoder.ffmpeg import Command
 from encoder.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
-from vmaf.models import looks_at_encoder
+from encoder.tonemap import seen
+from vmaf.models import MAPPED, for_title, looks_at_encoder
 
 LEAST_LONG_SIDE, LEAST_SHORT_SIDE = 320, 180
 """VMAF v1's banding feature refuses smaller pictures (or crashes on them)."""
@@ -84,13 +87,21 @@ def score_command(
     log_paths: Sequence[Path],
     hash_paths: Sequence[Path],
 ) -> Command:
-    """The ffmpeg call that scores ``encodes`` of frames ``[start, end)`` with ``models``."""
+    """The ffmpeg call that scores ``encodes`` of frames ``[start, end)`` with ``models``.
+
+    Raises:
+        ValueError: a model's name does not say what it would be shown.
+    """
+    for model in models:
+        if model != (named := for_title(model, hdr=source.hdr is not None)):
+            raise ValueError(f"{model} would be shown pictures as {named} is")
     context = Context.of(start, end, source.frames)
     reference = open_reference(source, start - context.before, end + context.after)
     if viewing_size(source) != (source.width, source.height):
         reference = reference.filter("scale", *viewing_size(source), flags="bicubic")
     reference = (
-        reference.filter("format", "yuv420p10le")
+        seen(reference, source.hdr)
+        .filter("format", "yuv420p10le")
         .filter("settb", "1/1000")
         .filter("setpts", "N*40")
         .filter_multi_output("split", len(encodes))
@@ -128,8 +139,9 @@ def upscaled(stream: Any, source: ReferenceSource, context: Context) -> Any:
             stop=context.after,
             stop_mode="clone",
         )
+    stream = stream.filter("scale", *viewing_size(source), flags="bicubic")
     return (
-        stream.filter("scale", *viewing_size(source), flags="bicubic")
+        seen(stream, source.hdr)
         .filter("format", "yuv420p10le")
         .filter("settb", "1/1000")
         .filter("setpts", "N*40")
@@ -152,7 +164,7 @@ def libvmaf(
 
 
 def _model(name: str, encode: Distorted) -> str:
-    options = [f"version={name}", f"name={name}"]
+    options = [f"version={name.removesuffix(MAPPED)}", f"name={name}"]
     if looks_at_encoder(name):
         short, long = sorted((encode.width, encode.height))
         factor = max(1, LEAST_SHORT_SIDE / short, LEAST_LONG_SIDE / long)

@@ -1,13 +1,21 @@
 """Quality models that the bundled libvmaf carries, by the names that we print.
 
-Scores by different models never stand in one column, so a model is always named in full.
+Scores by different models never stand in one column, so a model is always named in full. All of
+them know standard dynamic range only. High dynamic range titles are scored as they look on a
+display of standard range (:mod:`encoder.tonemap`), and the model's name then says so:
+``vmaf_v1.0.16_3d0h+mobius1000``.
 """
 
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
+from encoder import tonemap
 from encoder.errors import BadInput
+
+if TYPE_CHECKING:  # whoever only names models needs no media libraries
+    from encoder.reference import ReferenceSource
 
 V1 = "vmaf_v1.0.16_3d0h"
 V1_HIGH_FRAME_RATE = "vmaf_v1.0.16_hfr_3d0h"
@@ -35,17 +43,35 @@ KNOWN = (
     "vmaf_4k_v0.6.1neg",
 )
 
+MAPPED = f"+{tonemap.NAME}"
+"""Ends the name of a model that was shown pictures of high dynamic range, mapped."""
+
 HIGH_FRAME_RATE = 48
 """From this frame rate VMAF v1 has variants of its own."""
 
 
-def default_model(height: int, frame_rate: Fraction) -> str:
+def default_model(height: int, frame_rate: Fraction, *, hdr: bool = False) -> str:
     """The quality model for a title: VMAF v1 at three picture heights, its ``hfr`` variant from
     48 fps, and the 2160p viewing condition (1.5 heights) above 1440 lines.
     """
     if height > 1440:
-        return "vmaf_v1.0.16_hfr_1d5h_2160" if frame_rate >= HIGH_FRAME_RATE else V1_2160_NEAR
-    return V1_HIGH_FRAME_RATE if frame_rate >= HIGH_FRAME_RATE else V1
+        model = "vmaf_v1.0.16_hfr_1d5h_2160" if frame_rate >= HIGH_FRAME_RATE else V1_2160_NEAR
+    else:
+        model = V1_HIGH_FRAME_RATE if frame_rate >= HIGH_FRAME_RATE else V1
+    return for_title(model, hdr=hdr)
+
+
+def title_model(source: ReferenceSource) -> str:
+    """The quality model for a planned source."""
+    return default_model(
+        min(source.width, source.height), source.frame_rate, hdr=source.hdr is not None
+    )
+
+
+def for_title(name: str, *, hdr: bool) -> str:
+    """``name`` as it is called on titles of this kind of range."""
+    plain = name.removesuffix(MAPPED)
+    return f"{plain}{MAPPED}" if hdr else plain
 
 
 def check(name: str) -> str:

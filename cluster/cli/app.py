@@ -137,6 +137,13 @@ def run(
         ),
     ] = "default",
     heights: Heights = None,
+    tone_map: Annotated[
+        bool,
+        typer.Option(
+            "--tone-map",
+            help="Make a ladder of standard range of a source of high dynamic range (PQ, HLG).",
+        ),
+    ] = False,
     policy: Annotated[
         str,
         typer.Option(metavar="NAME", help="`locked`: one size per rung; its shots differ in CRF."),
@@ -204,6 +211,7 @@ def run(
         priority=priority,
         also=tuple(also or ()),
         face_model=face_model,
+        tone_map=tone_map,
         weights=weights,
     )
     if before is not None:

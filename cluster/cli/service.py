@@ -264,6 +264,13 @@ def submit(
             show_default=False,
         ),
     ] = None,
+    tone_map: Annotated[
+        bool,
+        typer.Option(
+            "--tone-map",
+            help="Make a ladder of standard range of a source of high dynamic range (PQ, HLG).",
+        ),
+    ] = False,
     url: Url = None,
     token: TokenText = None,
     json: Json = False,
@@ -283,6 +290,7 @@ def submit(
         "search": search,
         "heights": heights_in(heights),
         "also": also or [],
+        "tone_map": tone_map,
     }
     try:
         options = JobOptions.model_validate(asked)

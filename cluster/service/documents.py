@@ -53,6 +53,8 @@ class JobOptions(Model):
         default=None, min_length=1, max_length=20
     )
     also: list[Name] = Field(default=[], max_length=8)
+    tone_map: bool = False
+    """Make a ladder of standard range of a source of high dynamic range."""
 
 
 class Submission(Model):

@@ -80,6 +80,9 @@ class Jobs(Leases):
         """
         title = asked.external_id or derived_name(source.uri)
         options = asked.options.model_dump(mode="json")
+        if not asked.options.tone_map:
+            # What was submitted before there was this option is the same job still.
+            del options["tone_map"]
         identity = digest([asked.kind, title, source.uri, source.size, source.stamp, options])
         now = self.clock()
         with self.database.writing() as session:

@@ -102,6 +102,7 @@ def run_options(asked: JobOptions, source: Path, out: Path) -> RunOptions:
         profile=asked.profile,
         heights=tuple(asked.heights) if asked.heights else None,
         also=tuple(asked.also),
+        tone_map=asked.tone_map,
     )
     return options if asked.search is None else replace(options, search=asked.search)
 

@@ -23,6 +23,7 @@ from encoder.package.layout import (
 MANIFEST = "manifest.mpd"
 NAMESPACE = "urn:mpeg:dash:schema:mpd:2011"
 _PROFILES = "urn:mpeg:dash:profile:isoff-live:2011,urn:mpeg:dash:profile:cmaf:2019"
+_CICP_SCHEME = "urn:mpeg:mpegB:cicp"
 _ROLE_SCHEME = "urn:mpeg:dash:role:2011"
 _CHANNEL_SCHEME = "urn:mpeg:dash:23003:3:audio_channel_configuration:2011"
 
@@ -76,6 +77,7 @@ def _video_set(
             "frameRate": str(rate),
         },
     )
+    _colour(adaptation, tracks[0])
     _template(adaptation, tracks[0])
     for track in tracks:
         ET.SubElement(
@@ -90,6 +92,19 @@ def _video_set(
                 "bandwidth": _bandwidth(package, track),
             },
         )
+
+
+def _colour(adaptation: ET.Element, track: WrittenTrack) -> None:
+    """High dynamic range, which whoever cannot show must not play (DASH-IF IOP, HDR)."""
+    if track.colour is None or track.video_range is None:
+        return
+    for name, value in (
+        ("ColourPrimaries", track.colour.primaries),
+        ("TransferCharacteristics", track.colour.transfer),
+        ("MatrixCoefficients", track.colour.matrix),
+    ):
+        attributes = {"schemeIdUri": f"{_CICP_SCHEME}:{name}", "value": str(value)}
+        ET.SubElement(adaptation, "EssentialProperty", attributes)
 
 
 def _audio_set(

@@ -44,6 +44,7 @@ def master_playlist(package: WrittenPackage) -> str:
             "CODECS": f'"{codecs}"',
             "RESOLUTION": f"{track.width}x{track.height}",
             "FRAME-RATE": f"{float(package.frame_rate):.3f}",
+            **_video_range(track),
         }
         if audio is not None:
             attributes["AUDIO"] = f'"{_AUDIO_GROUP}"'
@@ -59,10 +60,16 @@ def master_playlist(package: WrittenPackage) -> str:
             "AVERAGE-BANDWIDTH": str(math.ceil(sum(bits) / sum(durations))),
             "CODECS": f'"{track.codecs}"',
             "RESOLUTION": f"{track.width}x{track.height}",
+            **_video_range(track),
             "URI": f'"{track.directory}/{IFRAMES}"',
         }
         lines.append(_tag("EXT-X-I-FRAME-STREAM-INF", attributes))
     return _text(lines)
+
+
+def _video_range(track: WrittenTrack) -> dict[str, str]:
+    """``SDR`` is what players take where nothing is said."""
+    return {"VIDEO-RANGE": track.video_range} if track.video_range else {}
 
 
 def media_playlist(track: WrittenTrack, target_duration: int) -> str:

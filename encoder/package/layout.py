@@ -194,6 +194,13 @@ class WrittenTrack:
     language: str | None = None
     priming: Fraction = Fraction(0)
     """Seconds at its beginning that the edit list takes out of the presentation."""
+    colour: mp4.Colour | None = None
+    """Of video, as its init says."""
+
+    @property
+    def video_range(self) -> str | None:
+        """``PQ`` or ``HLG``; None for standard range, and for sound."""
+        return self.colour.video_range if self.colour else None
 
     @property
     def duration(self) -> Fraction:

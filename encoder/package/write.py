@@ -161,6 +161,7 @@ def _write_video(package: TitlePackage, rendition: Rendition, directory: Path) -
         segments=tuple(segments),
         width=configuration.width,
         height=configuration.height,
+        colour=configuration.colour,
     )
 
 

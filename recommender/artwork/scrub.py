@@ -99,7 +99,7 @@ class ScrubSampler:
     def of(cls, source: ReferenceSource) -> Self:
         """For the frames of a planned source."""
         return cls(
-            source.frame_rate, source.frames, source.width, source.height, source.color_matrix
+            source.frame_rate, source.frames, source.width, source.height, source.seen_matrix
         )
 
     def push(self, frame: SmallFrame) -> None:

@@ -1,0 +1,217 @@
+"""x265, SVT-AV1 and VP9 against x264 on cuts of real titles: ``python -m tests.codec_table``.
+
+Of each title a few seconds are encoded as one shot, at two sizes and five CRFs, with every codec at
+its preset ``medium``, one thread each, and scored at the title's display size. BD-rate is that of
+the best of both sizes, over the quality that both codecs reach; of several titles the mean is of
+their BD-rates. Encode times are CPU seconds of the process that makes the five CRFs of a size, the
+decode and scaling that they share included.
+
+Every point is kept in ``out/codec-table.jsonl`` as it is made; started again, the command goes on
+where it stopped. ``--variants`` also measures x265 with other settings, to tell what its standing
+comes from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from encoder import recipes
+from encoder.encode import encode_shot
+from encoder.media import OperatingPoint, Shot
+from encoder.recipes import Recipe, by_name
+from encoder.reference import ReferenceSource, plan_source
+from ladder.bdrate import BdRate, RatePoint, bd_rate, monotone
+from tests.conftest import CORPUS
+from vmaf import models
+from vmaf.graph import Distorted
+from vmaf.measure import measure
+
+CUTS: dict[str, tuple[int, int]] = {
+    # name: first frame and number of frames
+    "davis_multishot_dev.mov": (0, 48),
+    "tears_of_steel_battle_332p.webm": (400, 60),
+    "elephantsdream_576p.mkv": (0, 48),
+    "mdn_flower_540p.mp4": (30, 60),
+    "cotracker_teddy_portrait.mp4": (0, 60),
+    "sam2_dog_720p.mp4": (60, 60),
+}
+"""Natural, film with effects, drawn, macro, held by hand, indoor; good sources and weak ones."""
+
+CRFS = {
+    "x264": (18, 23, 28, 33, 38),
+    "x265": (18, 23, 28, 33, 38),
+    "svtav1": (24, 32, 40, 48, 56),
+    "vp9": (24, 32, 40, 48, 56),
+}
+CODECS = tuple(CRFS)
+PRESET = "medium"
+SMALLER = 0.6
+"""Of the display size: the second size."""
+ALSO = models.V0
+
+VARIANTS = {
+    "x265nopsy": "psy-rd=0:psy-rdoq=0",
+    "x265aq1": "aq-mode=1",
+    "x265nosao": "sao=0",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One encode."""
+
+    title: str
+    recipe: str
+    width: int
+    height: int
+    crf: float
+    bits: int
+    quality: dict[str, float]
+    encode_seconds: float
+    """CPU: a fifth of what the five CRFs of a size took together."""
+
+
+def variant(name: str) -> Recipe:
+    """A recipe of x265 with other settings, for comparison only."""
+    plain = recipes.x265(PRESET)
+    options = dict(plain.options)
+    options["x265-params"] += f":{VARIANTS[name]}"
+    return replace(plain, name=f"{name}-{PRESET}", options=tuple(options.items()))
+
+
+def sizes(source: ReferenceSource) -> list[tuple[int, int]]:
+    """The display size and a smaller one."""
+    whole = (source.width, source.height)
+    small = (2 * round(SMALLER * whole[0] / 2), 2 * round(SMALLER * whole[1] / 2))
+    return [whole, small]
+
+
+def measured(
+    source: ReferenceSource, title: str, shot: Shot, wanted: Sequence[OperatingPoint]
+) -> list[Point]:
+    """Encode and score points of one size and recipe."""
+    model = models.title_model(source)
+    with tempfile.TemporaryDirectory(prefix="codec-table-") as name:
+        folder = Path(name)
+        encodes, seconds = encode_shot(source, shot, wanted, folder)
+        files = []
+        for number, made in enumerate(encodes):
+            whole = folder / f"whole-{number}.mp4"
+            whole.write_bytes(made.init_path.read_bytes() + made.media_path.read_bytes())
+            depth = by_name(made.point.recipe).bit_depth
+            files.append(Distorted(whole, made.point.width, made.point.height, depth))
+        scores, _ = measure(source, shot.start, shot.end, files, (model, ALSO), folder)
+    return [
+        Point(
+            title=title,
+            recipe=made.point.recipe,
+            width=made.point.width,
+            height=made.point.height,
+            crf=made.point.crf,
+            bits=8 * made.num_bytes,
+            quality={m: round(sum(v) / len(v), 4) for m, v in scored.by_model.items()},
+            encode_seconds=round(seconds / len(encodes), 3),
+        )
+        for made, scored in zip(encodes, scores, strict=True)
+    ]
+
+
+def against(
+    points: Iterable[Point], title: str, anchor: str, test: str, model: str
+) -> float | None:
+    """BD-rate in percent on one title; None where it cannot be said."""
+    curves = []
+    for name in (anchor, test):
+        own = [p for p in points if p.title == title and p.recipe == name and model in p.quality]
+        curves.append(monotone(RatePoint(p.bits, p.quality[model]) for p in own))
+    if min(map(len, curves)) < 2:
+        return None
+    found = bd_rate(*curves)
+    return found.percent if isinstance(found, BdRate) else None
+
+
+def table(points: Sequence[Point], tests: Sequence[str], anchor: str = f"x264-{PRESET}") -> str:
+    """As Markdown: a row for each title, their mean, and encode times."""
+    titles = list(dict.fromkeys(point.title for point in points))
+    lines = []
+    for model in dict.fromkeys(name for point in points for name in point.quality):
+        lines += [f"| {model} | {' | '.join(tests)} |", "|---" * (len(tests) + 1) + "|"]
+        columns: dict[str, list[float]] = {test: [] for test in tests}
+        for title in titles:
+            cells = []
+            for test in tests:
+                percent = against(points, title, anchor, test, model)
+                cells.append("-" if percent is None else f"{percent:+.1f} %")
+                columns[test] += [] if percent is None else [percent]
+            if any(cell != "-" for cell in cells):
+                lines.append(f"| {Path(title).stem} | {' | '.join(cells)} |")
+        means = [f"{sum(c) / len(c):+.1f} %" if c else "-" for c in columns.values()]
+        lines += [f"| mean | {' | '.join(means)} |", ""]
+    names = [anchor, *tests]
+    lines += [f"| CPU s an encode | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    totals = {}
+    for name in names:
+        own = [point.encode_seconds for point in points if point.recipe == name]
+        totals[name] = sum(own) / len(own) if own else 0.0
+    lines.append(f"| mean | {' | '.join(f'{seconds:.2f}' for seconds in totals.values())} |")
+    if totals[anchor]:
+        times = (f"{seconds / totals[anchor]:.1f}" for seconds in totals.values())
+        lines.append(f"| times x264 | {' | '.join(times)} |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kept", type=Path, default=Path("out/codec-table.jsonl"))
+    parser.add_argument("--titles", default="", help="only those whose name holds this")
+    parser.add_argument("--variants", action="store_true")
+    parser.add_argument("--show", action="store_true", help="what is kept, without measuring")
+    asked = parser.parse_args()
+    for name in VARIANTS:
+        recipes.CODECS[name] = lambda preset, name=name: variant(name)  # type: ignore[misc]
+    kept: Path = asked.kept
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    lines = kept.read_text().splitlines() if kept.exists() else []
+    points = [Point(**json.loads(line)) for line in lines]
+    codecs = [*CODECS, *(VARIANTS if asked.variants else ())]
+    if not asked.show:
+        for title in CUTS:
+            if asked.titles in title:
+                measure_title(title, codecs, points, kept)
+    points = [point for point in points if asked.titles in point.title]
+    print(table(points, [f"{codec}-{PRESET}" for codec in codecs[1:]]))
+    return 0
+
+
+def measure_title(title: str, codecs: Sequence[str], points: list[Point], kept: Path) -> None:
+    """Measure what is missing of a title, into ``points`` and the file."""
+    known = {(p.title, p.recipe, p.width, p.height, p.crf) for p in points}
+    start, frames = CUTS[title]
+    with tempfile.TemporaryDirectory(prefix="codec-table-") as workdir:
+        source = plan_source(CORPUS.resolve() / title, workdir)
+        shot = Shot(start, start + frames)
+        for codec in codecs:
+            crfs = CRFS.get(codec, CRFS["x265"])
+            for width, height in sizes(source):
+                missing = [
+                    OperatingPoint(f"{codec}-{PRESET}", width, height, crf)
+                    for crf in crfs
+                    if (title, f"{codec}-{PRESET}", width, height, crf) not in known
+                ]
+                if not missing:
+                    continue
+                found = measured(source, title, shot, missing)
+                points += found
+                with kept.open("a") as file:
+                    file.writelines(json.dumps(asdict(point)) + "\n" for point in found)
+                print(f"{title} {codec} {height}p", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
