@@ -35,6 +35,7 @@ class _Facts(BaseModel):
     packet_bytes: int
     frame_rate: Fraction
     frames: int
+    tone_mapped: bool
 
 
 def describe(title: TitleSource, store: Store) -> str:
@@ -85,6 +86,7 @@ def to_bytes(title: TitleSource) -> bytes:
         packet_bytes=index.packet_bytes,
         frame_rate=timeline.frame_rate,
         frames=timeline.frames,
+        tone_mapped=reference.tone_mapped,
     )
     arrays = {
         "pts": index.pts,
@@ -118,6 +120,7 @@ def from_bytes(content: bytes, path: str) -> TitleSource:
                 packet_bytes=facts.packet_bytes,
             ),
             timeline=Timeline(facts.frame_rate, facts.frames, arrays.get("source_of")),
+            tone_mapped=facts.tone_mapped,
         ),
         sha256=facts.sha256,
     )

@@ -150,7 +150,7 @@ def run_title(
             measurer = Measurer(title, (setups[0].model,), store, running, report)
             found = [_solve(setup, measurer) for setup in setups]
             done = _deliver(options, found, measurer, clock)
-            record.note(measurer.keys(options.also))
+            record.note(measurer.keys(_named(options.also, title)))
             record.note([shots_key(title.source), features_key(title.source)])
             record.finish(options.out, len(done.ladder.rungs), done.run)
             return replace(done, manifest=record.manifest)

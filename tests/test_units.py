@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
-from dataclasses import replace
+from dataclasses import fields, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from cluster.store import Blob, Store
 from cluster.title import Title
 from cluster.units import MAX_UNITS, UNITS_PER_SLOT, Unit, collated
 from encoder.media import OperatingPoint, Shot
+from encoder.metadata import MasteringDisplay, StaticMetadata
 from encoder.pieces import Piece
 from encoder.reference import ReferenceSource, plan_source
 from encoder.timeline import Timeline
@@ -103,12 +104,22 @@ def test_a_task_does_not_grow_with_its_title(source: TitleSource, tmp_path: Path
 def test_a_title_is_described_whole(source: TitleSource, tmp_path: Path) -> None:
     reference = source.reference
     varying = Timeline(Fraction(24), 72, np.repeat(np.arange(36, dtype=np.int64), 2))
-    for title in (source, replace(source, reference=replace(reference, timeline=varying))):
+    display = MasteringDisplay((34, 16), (13, 34), (7, 3), (15, 16), 10_000_000, 50)
+    stated = StaticMetadata(display, (1000, 400))
+    hdr = replace(reference.info, color_transfer="smpte2084", static_metadata=stated)
+    for title in (
+        source,
+        replace(source, reference=replace(reference, timeline=varying)),
+        replace(source, reference=replace(reference, info=hdr)),
+        replace(source, reference=replace(reference, info=hdr, tone_mapped=True)),
+    ):
         copy = from_bytes(to_bytes(title), title.reference.path)
         elsewhere = replace(title, reference=replace(title.reference, path="/elsewhere"))
         assert to_bytes(elsewhere) == to_bytes(title)
         assert copy.sha256 == title.sha256
-        assert copy.reference.info == title.reference.info
+        for one in fields(ReferenceSource):  # those of one that is added, too
+            if one.name not in ("index", "timeline"):
+                assert getattr(copy.reference, one.name) == getattr(title.reference, one.name)
         assert copy.reference.graph_id == title.reference.graph_id
         for name in ("pts", "keyframe_pts", "keyframe_dts"):
             assert np.array_equal(
