@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from encoder.media import OperatingPoint, Shot
 from ladder.choices import Choice
 from ladder.constraints import InfeasibleResult
-from ladder.cover import questions
+from ladder.cover import Question, questions
 from ladder.curves import CRF_STEP, Curve, MeasuredPoints, Measurement
 from ladder.prediction import CorrectedTitle, TitlePrediction, correct
 from ladder.profiles import Size
@@ -160,14 +160,15 @@ class _Run:
                     yield doubted
                     continue
                 free = [rung for rung in plan.rungs if rung not in settled]
-                wanted = self._questions(state, plan, free) if free else {}
+                open_questions = questions(state.corrected, free, self._planned(plan))
+                wanted = self._questions(open_questions, plan, free)
                 if not wanted or asked == self.search.question_rounds:
                     break
                 asked += 1
                 yield wanted
             chosen = [
                 self._at_hand(state, rung, settled)
-                for rung in _next(free, settled, self._doubts(state, free))
+                for rung in _next(free, settled, self._doubts(open_questions, free))
             ]
             if not chosen:
                 break
@@ -219,14 +220,7 @@ class _Run:
         for handicap in (self.search.handicap, *[0.0] * self.search.repair_rounds):
             if self._keeps_constraints(rung):
                 break
-            known = self._state().corrected.curves(handicap)[rung.size]
-            kept = at_slope_within(
-                self._title_curves({rung.size: known}),
-                self.known.profile,
-                rung.size,
-                rung.slope,
-                self._most(rung),
-            )
+            kept = self._at_its_slope(rung, self._state().corrected.curves(handicap)[rung.size])
             if isinstance(kept, InfeasibleResult):
                 if handicap:
                     continue
@@ -242,14 +236,17 @@ class _Run:
             MeasuredPoints(shot.frames, {choice.point.crf: _measurement(choice)})
             for shot, choice in zip(self.known.title.shots, rung.choices, strict=True)
         )
-        kept = at_slope_within(
-            self._title_curves({rung.size: own}),
+        return not isinstance(self._at_its_slope(rung, own), InfeasibleResult)
+
+    def _at_its_slope(self, rung: RungPlan, curves: Iterable[Curve]) -> RungPlan | InfeasibleResult:
+        """What a rung would be on these curves of its size, within its constraints."""
+        return at_slope_within(
+            self._title_curves({rung.size: curves}),
             self.known.profile,
             rung.size,
             rung.slope,
             self._most(rung),
         )
-        return not isinstance(kept, InfeasibleResult)
 
     def _state(self) -> _State:
         corrected = correct(self.search.prediction, self.known.title.shots, self._found())
@@ -261,14 +258,7 @@ class _Run:
 
     def _at_hand(self, state: _State, rung: RungPlan, settled: Sequence[RungPlan]) -> RungPlan:
         """The rung with what is measured already where a new encode would not save enough."""
-        known = state.corrected.curves(self.search.handicap)[rung.size]
-        found = at_slope_within(
-            self._title_curves({rung.size: known}),
-            self.known.profile,
-            rung.size,
-            rung.slope,
-            self._most(rung),
-        )
+        found = self._at_its_slope(rung, state.corrected.curves(self.search.handicap)[rung.size])
         if isinstance(found, InfeasibleResult):
             return rung
         sizes = self.search.prediction.sizes
@@ -292,14 +282,15 @@ class _Run:
         """How many encodes the budget has left when ``delivered`` are delivered in the end."""
         return max(0, math.floor(self.search.budget * delivered) - (len(self.used) - delivered))
 
-    def _questions(self, state: _State, plan: LadderPlan, free: Sequence[RungPlan]) -> Reasons:
+    def _questions(
+        self, asked: Sequence[Question], plan: LadderPlan, free: Sequence[RungPlan]
+    ) -> Reasons:
         """What to measure of few shots before the sizes of ``free`` rungs are settled."""
         search, title = self.search, self.known.title
         sizes, crfs = search.prediction.sizes, search.prediction.scale.crfs
         room = math.floor(search.budget * len(plan.points)) - len(self.used - plan.points)
         if room < 0 or not search.budget:
             return {}
-        asked = questions(state.corrected, free, self._planned(plan))
         worth: dict[int, float] = {}
         for question in asked:
             worth[question.size] = worth.get(question.size, 0.0) + question.direct.value
@@ -328,11 +319,11 @@ class _Run:
             room -= cost
         return wanted
 
-    def _doubts(self, state: _State, free: Sequence[RungPlan]) -> list[float]:
+    def _doubts(self, asked: Sequence[Question], free: Sequence[RungPlan]) -> list[float]:
         """What each of ``free`` rungs is expected to lose by its size, as a share of its bits; all
         that are sure enough are the same."""
         doubts = [self.search.sure] * len(free)
-        for question in questions(state.corrected, free):
+        for question in asked:
             doubts[question.rung] = max(doubts[question.rung], question.regret)
         return doubts
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -369,12 +370,10 @@ def _notes(found: Evaluation) -> Iterator[RenderableType]:
 
 def _left_out(titles: Iterable[TitleResult]) -> list[str]:
     """Which titles were not judged, by why: what was made of a title counts with it."""
-    why: dict[str, dict[str, int]] = {}
+    why: dict[str, Counter[str]] = {}
     for title in titles:
         if title.left_out:
-            made_of = why.setdefault(title.left_out, {})
-            name = title.title.partition("/")[0]
-            made_of[name] = made_of.get(name, 0) + 1
+            why.setdefault(title.left_out, Counter())[title.title.partition("/")[0]] += 1
     return [
         f"not judged, {reason}: "
         + ", ".join(name if count == 1 else f"{name} ({count})" for name, count in names.items())
