@@ -14,7 +14,7 @@ import random
 from collections.abc import Sequence
 from fractions import Fraction
 
-from ladder.curves import CRF_STEP
+from encoder.recipes import crf_step
 from ladder.profiles import Profile, Size
 from ladder.search import Request, TitleShape
 
@@ -25,7 +25,7 @@ def sparse_sample(
     title: TitleShape, profile: Profile, cells: int, seed: str
 ) -> tuple[Request, ...]:
     """``cells`` operating points of every shot, from the lowest to the highest CRF of the
-    profile's grid in steps of 0.5; all there are if that is fewer.
+    profile's grid in the codec's steps; all there are if that is fewer.
 
     Args:
         title: Its shots and sizes.
@@ -40,20 +40,24 @@ def sparse_sample(
     if cells < 1:
         raise ValueError(f"asked for {cells} cells a shot; at least 1 is needed")
     grid = profile.crf_grid[title.codec]
-    low, high = grid[0], grid[-1]
+    low, high, step = grid[0], grid[-1], crf_step(title.recipe)
     chosen = []
     for number, shot in enumerate(title.shots):
         digest = hashlib.sha256(f"{seed}/{shot.start}-{shot.end}".encode()).digest()
-        drawn = spread(title.sizes, low, high, cells, random.Random(digest))
+        drawn = spread(title.sizes, (low, high, step), cells, random.Random(digest))
         chosen += [(number, title.point(size, crf)) for size, crf in drawn]
     return tuple(sorted(chosen, key=lambda request: (request[0], request[1])))
 
 
 def spread(
-    sizes: Sequence[Size], low: float, high: float, cells: int, random_: random.Random
+    sizes: Sequence[Size],
+    crfs: tuple[float, float, float],
+    cells: int,
+    random_: random.Random,
 ) -> tuple[tuple[Size, float], ...]:
-    """The first ``cells`` of a sequence over sizes and CRFs in ``[low, high]``."""
-    steps = int(Fraction(high - low) / Fraction(CRF_STEP)) + 1
+    """The first ``cells`` of a sequence over sizes and ``crfs``: lowest, highest, step."""
+    low, high, step = crfs
+    steps = int(Fraction(high - low) / Fraction(step)) + 1
     shift = random_.random()
     order = list(sizes)
     random_.shuffle(order)
@@ -63,9 +67,9 @@ def spread(
         turn, rank = divmod(number, len(order))
         size = order[rank]
         place = shift + rank / len(order) + turn * _GOLDEN
-        step = int(place % 1 * steps)
-        while step in taken[size]:
-            step = (step + 1) % steps
-        taken[size].add(step)
-        found.append((size, low + CRF_STEP * step))
+        chosen = int(place % 1 * steps)
+        while chosen in taken[size]:
+            chosen = (chosen + 1) % steps
+        taken[size].add(chosen)
+        found.append((size, low + step * chosen))
     return tuple(found)

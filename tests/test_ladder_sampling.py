@@ -57,8 +57,16 @@ def test_samples_are_of_shots_and_seeds() -> None:
     assert {point for shot, point in sample(12, first, other, later) if shot == 1} == alone
 
 
+def test_crfs_are_the_codecs_own() -> None:
+    title = TitleShape((Shot(0, 48),), Fraction(24), SIZES, "vp9-medium", "vp9")
+    crfs = [point.crf for _, point in sparse_sample(title, load_profile(), 40, "a")]
+    assert all(crf.is_integer() for crf in crfs)
+    assert min(crfs) >= 15
+    assert 55 < max(crfs) <= 63
+
+
 def test_never_more_than_there_is() -> None:
-    drawn = spread(SIZES[:2], 14, 20, 1000, random.Random(1))
+    drawn = spread(SIZES[:2], (14, 20, 0.5), 1000, random.Random(1))
     assert len(drawn) == len(set(drawn)) == 2 * 13
     assert {crf for _, crf in drawn} == {14 + n / 2 for n in range(13)}
 
