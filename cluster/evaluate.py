@@ -1,10 +1,10 @@
 """``evaluate``: how good the search is on titles that the model has never seen.
 
 For every group of titles that share footage a model is trained on all others. The titles of the
-group whose full grid is in the table are then searched in simulation
-(:mod:`ladder.evaluation`). Training is what takes long: predictions are kept in a folder, by what
-they follow from, so that the same command continues, and a change of the search is judged without
-training again.
+group whose full grid is in the table, or in another one that is only judged on, are then searched
+in simulation (:mod:`ladder.evaluation`). Training is what takes long: predictions are kept in a
+folder, by what they follow from, so that the same command continues, and a change of the search
+is judged without training again.
 """
 
 from __future__ import annotations
@@ -62,6 +62,8 @@ class EvaluateOptions:
     """What ``evaluate`` was asked."""
 
     table: Path
+    judged: Path | None = None
+    """A table whose titles are judged instead; nothing of it is trained on."""
     groups: tuple[str, ...] = ()
     """That are judged; () is all. Training uses the others in any case."""
     rivals: bool = False
@@ -94,8 +96,9 @@ class Evaluation:
 
     titles: tuple[TitleResult, ...]
     groups: int
-    """In the table."""
+    """In the table that is trained on."""
     rows: int
+    """In the same."""
 
     @property
     def searches(self) -> tuple[str, ...]:
@@ -121,15 +124,19 @@ def evaluate(
         BadInput: there is no table, no such group, or too little to train on or to judge.
     """
     rows = current(read_table(options.table))
+    judged = options.judged or options.table
+    to_judge = current(read_table(judged)) if options.judged else rows
+    if options.judged:
+        _check_groups(rows, to_judge, options)
     profile = load_profile(options.profile)
-    groups = sorted({row.group for row in rows})
+    groups = sorted({row.group for row in to_judge})
     unknown = sorted(set(options.groups) - set(groups))
     if unknown:
-        raise BadInput(f"no group {unknown[0]!r} in {options.table}; there are {', '.join(groups)}")
-    titles = [t for t in table_titles(rows) if not options.groups or t.group in options.groups]
+        raise BadInput(f"no group {unknown[0]!r} in {judged}; there are {', '.join(groups)}")
+    titles = [t for t in table_titles(to_judge) if not options.groups or t.group in options.groups]
     if not any(not title.missing(profile) for title in titles):
         raise BadInput(
-            f"no title to judge in {options.table}: none has its full grid; measure one with "
+            f"no title to judge in {judged}: none has its full grid; measure one with "
             "`shotladder sweep --table` without --cells"
         )
     wanted = sorted({title.group for title in titles})
@@ -139,9 +146,12 @@ def evaluate(
     except OSError as error:
         raise BadInput(f"--cache {options.cache} cannot be made ({error.strerror})") from error
     known = {"table": file_sha256(options.table), "profile": options.profile}
+    if options.judged:
+        known["judged"] = file_sha256(options.judged)
     work = [
         FoldWork(
             options.table,
+            judged,
             group,
             kind,
             options.profile,
@@ -158,7 +168,7 @@ def evaluate(
         if options.rivals and len(wanted) > LEAST_OTHERS:
             proxies = [
                 ProxyWork(
-                    options.table,
+                    judged,
                     group,
                     options.profile,
                     tuple(folds[other, "networks"] for other in wanted),
@@ -190,17 +200,29 @@ def evaluate(
                 title=title.name,
                 folds=sorted(one.name for one in own.values()),
             )
-            judging.append(
-                JudgeWork(options.table, title.name, options.profile, own, place, title.cost)
-            )
+            judging.append(JudgeWork(judged, title.name, options.profile, own, place, title.cost))
         _run("judge", "titles", judging, judge_title, running, report)
     finally:
         if owned:
             running.close()
     found = (_RESULT.validate_json(one.place.read_bytes()) for one in judging)
     return Evaluation(
-        tuple(sorted(found, key=lambda title: (title.group, title.title))), len(groups), len(rows)
+        tuple(sorted(found, key=lambda title: (title.group, title.title))),
+        groups=len({row.group for row in rows}),
+        rows=len(rows),
     )
+
+
+def _check_groups(rows: Iterable[Row], to_judge: Iterable[Row], options: EvaluateOptions) -> None:
+    """No file may be judged by a model that was trained on it as another group's."""
+    groups = {row.source_sha256: row.group for row in rows}
+    for row in to_judge:
+        group = groups.get(row.source_sha256, row.group)
+        if group != row.group:
+            raise BadInput(
+                f"{row.source} is of group {row.group!r} in {options.judged} and of {group!r} in "
+                f"{options.table}; sweep both with the same --catalog"
+            )
 
 
 def _place(options: EvaluateOptions, name: str, **follows_from: Any) -> Path:
@@ -257,6 +279,9 @@ class FoldWork:
     """Predictions for a group by a model that was trained without it."""
 
     table: Path
+    """That is trained on."""
+    judged: Path
+    """That has the titles to predict."""
     group: str
     kind: str
     profile: str
@@ -292,8 +317,9 @@ def make_fold(work: FoldWork) -> None:
         ) from error
     profile = load_profile(work.profile)
     predictions = {}
-    for title in table_titles(row for row in rows if row.group == work.group):
-        if title.quality_model not in model.residuals:
+    to_judge = current(read_table(work.judged)) if work.judged != work.table else rows
+    for title in table_titles(to_judge):
+        if title.group != work.group or title.quality_model not in model.residuals:
             continue
         grid = profile.crf_grid[title.shape.codec]
         predictions[title.name] = model.predict(

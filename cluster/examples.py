@@ -44,14 +44,15 @@ def title_name(row: Row) -> str:
 
 
 def examples(rows: Iterable[Row]) -> list[Example]:
-    """Rows as training takes them."""
+    """Rows as training takes them: a title under another recipe is another title, as what is
+    missed of one codec's curves is not what is missed of another's."""
     from ladder.complexity.training import Example
 
     return [
         Example(
             group=row.group,
-            title=f"{row.source_sha256[:16]}/{row.reference[:8]}",
-            shot=f"{row.source_sha256[:16]}/{row.reference[:8]}/{row.start_frame}-{row.end_frame}",
+            title=_title_id(row),
+            shot=f"{_title_id(row)}/{row.start_frame}-{row.end_frame}",
             inputs=shot_inputs(row),
             recipe=row.recipe,
             width=row.width,
@@ -63,6 +64,10 @@ def examples(rows: Iterable[Row]) -> list[Example]:
         )
         for row in rows
     ]
+
+
+def _title_id(row: Row) -> str:
+    return f"{row.source_sha256[:16]}/{row.reference[:8]}/{row.recipe}"
 
 
 def shot_inputs(row: Row) -> ShotInputs:
@@ -165,13 +170,21 @@ class TableTitle:
 
 
 def table_titles(rows: Iterable[Row]) -> list[TableTitle]:
-    """The titles of a table. What differs in anything but shots, sizes and CRFs is another one."""
+    """The titles of a table. What differs in anything but shots, sizes and CRFs is another one.
+
+    Where a table has a title under several recipes, its names tell which.
+    """
     by: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
         by[row.group, title_name(row), row.source_sha256, row.reference, row.recipe].append(row)
+    recipes: dict[str, set[str]] = defaultdict(set)
+    for _, name, *_, recipe in by:
+        recipes[name].add(recipe)
     names: dict[str, int] = defaultdict(int)
     found = []
-    for (group, name, *_), of in sorted(by.items()):
+    for (group, name, *_, recipe), of in sorted(by.items()):
+        if len(recipes[name]) > 1:
+            name = f"{name}, {recipe}"
         names[name] += 1
         label = name if names[name] == 1 else f"{name} ({names[name]})"
         found.append(_table_title(label, group, of))

@@ -24,7 +24,7 @@ from cluster.cli import main
 from cluster.cli.evaluate import evaluation_view
 from cluster.cli.output import show
 from cluster.evaluate import EvaluateOptions, Evaluation, evaluate
-from cluster.examples import table_titles
+from cluster.examples import examples, table_titles
 from cluster.executor import InlineExecutor, Outcome, Task
 from cluster.table import Row, write_table
 from encoder.errors import BadInput
@@ -47,12 +47,13 @@ def title(
     augmentation: str = "",
     full: bool = True,
     fps: int = 25,
+    codec: str = "x264",
 ) -> list[Row]:
     """Its rows: the full grid, or three CRFs a size."""
     number = int(hashlib.sha256(f"{name}/{augmentation}".encode()).hexdigest()[:12], 16)
     numbers = np.random.default_rng(number)
-    made = shape(shots, SIZES)
-    kept = {18.0, 30.0, 42.0}
+    made = dataclasses.replace(shape(shots, SIZES), recipe=f"{codec}-medium", codec=codec)
+    kept = set(load_profile().crf_grid[codec][1::3])
     vectors = [tuple(numbers.normal(c, 0.3, len(FEATURE_NAMES)).tolist()) for _, c in shots]
     return [
         Row(
@@ -281,6 +282,48 @@ def test_another_table_is_trained_on_again(
     assert again(evaluated, quick, **change)[1] == []
 
 
+def test_titles_of_another_table_are_judged_and_not_trained_on(
+    evaluated: Made, quick: list[tuple[str, ...]], tmp_path: Path
+) -> None:
+    """What a sparse sweep of a codec is worth: its grids are in a table of their own."""
+    shots = ((48, 0.8), (72, 1.6))
+    swept = [
+        *title("arch", "arch.mp4", shots, full=False, codec="svtav1"),
+        *title("dusk", "dusk.mp4", shots, full=False, codec="svtav1"),
+    ]
+    write_table(tmp_path / "cells.parquet", rows() + swept)
+    full = [
+        *title("arch", "arch.mp4", shots, codec="svtav1"),
+        *title("new", "new.mp4", shots, codec="svtav1"),
+    ]
+    write_table(tmp_path / "grids.parquet", full)
+    change = {
+        "table": tmp_path / "cells.parquet",
+        "judged": tmp_path / "grids.parquet",
+        "cache": tmp_path,
+        "rivals": False,
+    }
+    found, trained, _ = again(evaluated, quick, **change)
+    assert trained == [
+        ("networks", "bell", "calm", "dusk", "echo"),
+        ("networks", "arch", "bell", "calm", "dusk", "echo"),
+    ]
+    assert found.rows == len(rows() + swept)
+    assert [t.title for t in found.titles] == ["arch.mp4", "new.mp4"]
+    assert all(v.grid == 36 for v in found.verdicts("predict"))
+    assert again(evaluated, quick, **change)[1] == []
+    write_table(tmp_path / "grids.parquet", full[: len(full) // 2])
+    assert again(evaluated, quick, **change)[1] == [("networks", "bell", "calm", "dusk", "echo")]
+
+
+def test_a_file_that_is_judged_as_another_group_is_refused(evaluated: Made, tmp_path: Path) -> None:
+    grids = tmp_path / "grids.parquet"
+    write_table(grids, [dataclasses.replace(r, group="bells") for r in rows() if r.group == "bell"])
+    options = dataclasses.replace(evaluated.options, judged=grids)
+    with pytest.raises(BadInput, match=r"bell.mp4 is of group 'bells' .* with the same --catalog"):
+        evaluate(options, lambda event: None, Carries())
+
+
 def test_too_few_groups_to_train_on(quick: list[tuple[str, ...]], tmp_path: Path) -> None:
     table = tmp_path / "few.parquet"
     write_table(table, [row for row in rows() if row.group in ("arch", "bell")])
@@ -298,6 +341,7 @@ def test_a_table_as_titles() -> None:
     gap = [r for r in rows() if r.title_id == arch.shot_rows[0].title_id and r.shot == 1]
     (late,) = table_titles(gap)
     assert late.missing(profile) == "its shots do not follow one another"
+
     free = grain.proxies()
     assert {(shot, point.width, point.crf) for shot, point in free} == {(0, 416, 30), (1, 416, 30)}
     unknown = [dataclasses.replace(row, encode_cpu_seconds=None) for row in rows()[:1]]
@@ -305,7 +349,27 @@ def test_a_table_as_titles() -> None:
     (one,) = table_titles([*unknown, *known])
     assert one.with_grid(profile).encode_seconds == {}
     other = [dataclasses.replace(r, recipe="x264-slow") for r in gap]
+    assert [t.name for t in table_titles([*gap, *other])] == [
+        "arch.mp4, x264-medium",
+        "arch.mp4, x264-slow",
+    ]
+    other = [dataclasses.replace(r, reference="0123456789abcdef") for r in gap]
     assert [t.name for t in table_titles([*gap, *other])] == ["arch.mp4", "arch.mp4 (2)"]
+
+
+def test_a_title_under_two_recipes_is_two() -> None:
+    both = [*rows(), *title("bell", "bell.mp4", ((60, 1.1),), codec="svtav1")]
+    names = {one.name: one.shape.codec for one in table_titles(both) if one.group == "bell"}
+    assert names == {"bell.mp4, x264-medium": "x264", "bell.mp4, svtav1-medium": "svtav1"}
+    of = [example for example in examples(both) if example.group == "bell"]
+    assert {(e.title, e.shot, e.recipe) for e in of} == {
+        (
+            f"{of[0].source[:16]}/fedcba98/{recipe}",
+            f"{of[0].source[:16]}/fedcba98/{recipe}/0-60",
+            recipe,
+        )
+        for recipe in ("x264-medium", "svtav1-medium")
+    }
 
 
 # -- the command -------------------------------------------------------------------------------

@@ -36,6 +36,15 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    judge: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Judge the titles of this table instead, and train on nothing of it: what a "
+            "sparse sweep of another codec is worth, for example.",
+            show_default=False,
+        ),
+    ] = None,
     groups: Annotated[
         str | None,
         typer.Option(
@@ -82,6 +91,7 @@ def evaluate(
         raise BadInput("evaluate needs --table FILE, a table that `shotladder sweep` wrote")
     options = library.EvaluateOptions(
         table=table,
+        judged=judge,
         groups=tuple(groups.split(",")) if groups else (),
         rivals=rivals,
         cache=cache,
@@ -97,6 +107,7 @@ def evaluate(
         lines=evaluation_lines(found),
         result={
             "table": str(table),
+            "judged": str(judge or table),
             "rows": found.rows,
             "groups": found.groups,
             "summaries": [asdict(one) for one in summaries(found)],

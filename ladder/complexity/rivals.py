@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from encoder.errors import BadInput
-from ladder.complexity.inputs import CRF_ENDS, ShotInputs, vector
+from ladder.complexity.inputs import CODECS, CRF_ENDS, INPUT_NAMES, ShotInputs, vector
 from ladder.complexity.residuals import ResidualModel, fit
 from ladder.complexity.scale import Floats
 from ladder.complexity.training import Data, Example, arrays, folds, title_residuals
@@ -85,7 +86,7 @@ class RivalModel:
 def train_rival(kind: Kind, examples: Sequence[Example], *, seed: int = 0) -> RivalModel:
     """A rival from the examples that the networks would be trained on.
 
-    ``mean`` knows the mean curve by size and CRF over all shots and nothing of the shot;
+    ``mean`` knows a codec's mean curve by size and CRF over all shots and nothing of the shot;
     ``trees`` are gradient-boosted, monotone in CRF, and see what the networks see.
 
     Raises:
@@ -119,12 +120,24 @@ def _regressions(kind: Kind, data: Data, seed: int) -> tuple[Regression, ...]:
 
 
 def _mean_curve(data: Data, target: Floats, seed: int) -> Regression:
-    """A cubic in place, quadratic in size, with a step at the title's own size."""
-    terms = _surface(data.size, data.place)
-    weighted = terms * data.weight[:, None]
-    gram = terms.T @ weighted + RIDGE * np.eye(terms.shape[1])
-    coefficients = np.linalg.solve(gram, weighted.T @ target)
-    return lambda inputs, size, place: np.asarray(_surface(size, place) @ coefficients)
+    """Of each codec: a cubic in place, quadratic in size, with a step at the title's own size."""
+    of_row = _codecs(data.inputs)
+    coefficients = np.zeros((len(CODECS), _surface(data.size[:1], data.place[:1]).shape[1]))
+    for codec in np.unique(of_row):
+        rows = of_row == codec
+        terms = _surface(data.size[rows], data.place[rows])
+        weighted = terms * data.weight[rows, None]
+        gram = terms.T @ weighted + RIDGE * np.eye(terms.shape[1])
+        coefficients[codec] = np.linalg.solve(gram, weighted.T @ target[rows])
+    return lambda inputs, size, place: np.asarray(
+        (_surface(size, place) * coefficients[_codecs(inputs)]).sum(axis=1)
+    )
+
+
+def _codecs(inputs: Floats) -> NDArray[np.intp]:
+    """Number in :data:`CODECS` of each row's codec."""
+    columns = [INPUT_NAMES.index(f"codec_{codec}") for codec in CODECS]
+    return np.asarray(inputs[:, columns].argmax(axis=1))
 
 
 def _surface(size: Floats, place: Floats) -> Floats:
