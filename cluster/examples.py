@@ -44,15 +44,14 @@ def title_name(row: Row) -> str:
 
 
 def examples(rows: Iterable[Row]) -> list[Example]:
-    """Rows as training takes them: a title under another recipe is another title, as what is
-    missed of one codec's curves is not what is missed of another's."""
+    """Rows as training takes them."""
     from ladder.complexity.training import Example
 
     return [
         Example(
             group=row.group,
-            title=_title_id(row),
-            shot=f"{_title_id(row)}/{row.start_frame}-{row.end_frame}",
+            title=f"{row.source_sha256[:16]}/{row.reference[:8]}",
+            shot=f"{row.source_sha256[:16]}/{row.reference[:8]}/{row.start_frame}-{row.end_frame}",
             inputs=shot_inputs(row),
             recipe=row.recipe,
             width=row.width,
@@ -64,10 +63,6 @@ def examples(rows: Iterable[Row]) -> list[Example]:
         )
         for row in rows
     ]
-
-
-def _title_id(row: Row) -> str:
-    return f"{row.source_sha256[:16]}/{row.reference[:8]}/{row.recipe}"
 
 
 def shot_inputs(row: Row) -> ShotInputs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,7 +104,6 @@ def model_card(model: ComplexityModel) -> str:
     """What the weights are, in Markdown (Mitchell et al., "Model Cards for Model Reporting",
     FAT* 2019)."""
     facts = model.facts
-    held_out = facts["held_out"]
     lines = [
         f"# Complexity model {model.identity}",
         "",
@@ -128,12 +127,12 @@ def model_card(model: ComplexityModel) -> str:
         "footage are one group, augmentations go with their source), mean over cells, before "
         "anything of the title is measured:",
         "",
-        "| | mean absolute |",
-        "|---|---|",
-        f"| bits | {held_out['rate_error_percent']:.1f} % |",
+        "| recipe | cells | shots | groups | bits off | points off |",
+        "|---|---|---|---|---|---|",
         *(
-            f"| {quality}, points | {error:.2f} |"
-            for quality, error in held_out["quality_error"].items()
+            f"| {recipe} | {of['cells']} | {of['shots']} | {of['groups']} | "
+            f"{of['rate_error_percent']:.1f} % | {_points_off(of)} |"
+            for recipe, of in facts["held_out"].items()
         ),
         "",
         "`shotladder evaluate` tells what that means for ladders.",
@@ -150,6 +149,10 @@ def model_card(model: ComplexityModel) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _points_off(of: Mapping[str, Any]) -> str:
+    return ", ".join(f"{error:.2f} ({quality})" for quality, error in of["quality_error"].items())
 
 
 # -- the shadow --------------------------------------------------------------------------------

@@ -100,6 +100,26 @@ def test_the_same_examples_give_the_same_model_in_any_order() -> None:
     assert (once.facts["titles"], once.facts["shots"], once.facts["cells"]) == (4, 8, 64)
 
 
+@pytest.mark.usefixtures("short")
+def test_recipes_are_apart_in_all_but_the_networks() -> None:
+    """A sparse sweep of a codec weighs as much, shot by shot, as the full one of another."""
+    full = examples()
+    sparse = [e for e in examples(recipes=("svtav1-medium",)) if e.crf == 24.0]
+    data = arrays([*full, *sparse])
+    assert [len(title) for title in title_residuals(data, data.targets, 0)] == [2] * 8
+    shots = {shot: data.weight[data.shot == shot].sum() for shot in np.unique(data.shot)}
+    assert list(shots.values()) == pytest.approx([data.weight.sum() / 16] * 16)
+    model = train([*full, *sparse])
+    assert model.recipes == ("svtav1-medium", "x264-medium")
+    assert (model.facts["titles"], model.facts["shots"]) == (4, 8)
+    missed = model.facts["held_out"]
+    assert {recipe: of["cells"] for recipe, of in missed.items()} == {
+        "svtav1-medium": 16,
+        "x264-medium": 64,
+    }
+    assert all(np.isfinite(of["rate_error_percent"]) for of in missed.values())
+
+
 @given(
     st.lists(st.integers(0, 8), min_size=1, max_size=40),
     st.integers(1, 6),
@@ -212,7 +232,7 @@ def test_cells_without_a_score_by_one_model_teach_the_others() -> None:
     assert [len(title) for title in title_residuals(data, data.targets, 0)] == [1] * 4
     found = model.predict([table[0].inputs], SIZES, "x264-medium", "neg", (14.0, 46.0))
     assert np.isfinite(found.quality).all()
-    assert np.isfinite(model.facts["held_out"]["quality_error"]["neg"])
+    assert np.isfinite(model.facts["held_out"]["x264-medium"]["quality_error"]["neg"])
 
 
 @pytest.mark.usefixtures("short")

@@ -88,13 +88,17 @@ def train(
 
 
 def _trained(made: Trained) -> Iterator[RenderableType]:
-    held_out = made.facts["held_out"]
-    off = ", ".join(f"{error:.1f} points of {q}" for q, error in held_out["quality_error"].items())
     yield (
         f"{made.weights}: model {made.model}, from {made.facts['cells']} cells of "
         f"{len(made.facts['groups'])} groups"
     )
-    yield f"off by {held_out['rate_error_percent']:.0f} % of bits and {off} on groups not seen"
+    for recipe, missed in made.facts["held_out"].items():
+        points = missed["quality_error"].items()
+        off = "".join(f" and {error:.1f} points of {quality}" for quality, error in points)
+        yield (
+            f"{recipe}, {missed['cells']} cells: off by {missed['rate_error_percent']:.0f} % of "
+            f"bits{off} on groups not seen"
+        )
 
 
 def promote(

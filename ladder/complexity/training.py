@@ -82,8 +82,11 @@ class Data:
     """The qualities as measured, NaN where they were not, shape ``[rows, qualities]``."""
     weight: Floats
     group: NDArray[np.str_]
+    recipe: NDArray[np.str_]
     title: NDArray[np.str_]
+    """With the recipe: what is missed of one codec's curves is not what is missed of another's."""
     shot: NDArray[np.str_]
+    """Likewise, so that a shot weighs the same under every recipe."""
     qualities: tuple[str, ...]
 
     def only(self, rows: NDArray[Any]) -> Data:
@@ -96,6 +99,7 @@ class Data:
             self.scores[rows],
             self.weight[rows],
             self.group[rows],
+            self.recipe[rows],
             self.title[rows],
             self.shot[rows],
             self.qualities,
@@ -123,7 +127,8 @@ def arrays(examples: Sequence[Example]) -> Data:
     own = np.array([e.inputs.title_width * e.inputs.title_height for e in examples])
     rate = np.log(np.array([e.bits for e in examples]) / (pixels * frames))
     scores = np.array([[e.quality.get(m, np.nan) for m in qualities] for e in examples])
-    shot = np.array([e.shot for e in examples])
+    recipe = np.array([e.recipe for e in examples])
+    shot = np.array([f"{e.shot}/{e.recipe}" for e in examples])
     group = np.array([e.group for e in examples])
     kept = np.all([np.isfinite(scores[~out]).any(axis=0) for out in folds(group)], axis=0)
     if not kept.any():
@@ -142,7 +147,8 @@ def arrays(examples: Sequence[Example]) -> Data:
         scores=scores,
         weight=weight / weight.mean(),
         group=group,
-        title=np.array([e.title for e in examples]),
+        recipe=recipe,
+        title=np.array([f"{e.title}/{e.recipe}" for e in examples]),
         shot=shot,
         qualities=qualities,
     )
@@ -284,24 +290,34 @@ def train(
 
 
 def _facts(examples: Sequence[Example], data: Data, predicted: Floats, seed: int) -> dict[str, Any]:
-    rate_error = np.abs(data.targets[:, 0] - predicted[:, 0])
-    off = {
-        quality: float(
-            np.nanmean(np.abs(data.scores[:, number] - unwarp(predicted[:, 1 + number])))
-        )
-        for number, quality in enumerate(data.qualities)
-    }
     return {
         "recipes": sorted({example.recipe for example in examples}),
         "groups": sorted({example.group for example in examples}),
         "sources": sorted({example.source for example in examples if example.source}),
-        "titles": len(np.unique(data.title)),
-        "shots": len(np.unique(data.shot)),
+        "titles": len({example.title for example in examples}),
+        "shots": len({example.shot for example in examples}),
         "cells": len(examples),
         "seed": seed,
         "inputs": len(INPUT_NAMES),
         "held_out": {
-            "rate_error_percent": round(100 * math.expm1(float(rate_error.mean())), 2),
-            "quality_error": {quality: round(value, 3) for quality, value in off.items()},
+            recipe: _missed(data.only(rows), predicted[rows])
+            for recipe in np.unique(data.recipe).tolist()
+            for rows in [data.recipe == recipe]
+        },
+    }
+
+
+def _missed(data: Data, predicted: Floats) -> dict[str, Any]:
+    rate = np.abs(data.targets[:, 0] - predicted[:, 0])
+    points = np.abs(data.scores - unwarp(predicted[:, 1:]))
+    return {
+        "cells": len(rate),
+        "shots": len(np.unique(data.shot)),
+        "groups": len(np.unique(data.group)),
+        "rate_error_percent": round(100 * math.expm1(float(rate.mean())), 2),
+        "quality_error": {
+            quality: round(float(np.nanmean(column)), 3)
+            for quality, column in zip(data.qualities, points.T, strict=True)
+            if np.isfinite(column).any()
         },
     }
