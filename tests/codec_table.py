@@ -10,6 +10,9 @@ included.
 Every point is kept in ``out/codec-table.jsonl`` as it is made; started again, the command goes on
 where it stopped. ``--variants`` also measures x265 with other settings, to tell what its standing
 comes from.
+
+``--ladders TABLE...`` compares whole titles instead, without any encode: the ladders that the
+exhaustive search makes of full grids in the tables, codec against codec.
 """
 
 from __future__ import annotations
@@ -22,12 +25,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from cluster.examples import table_titles
+from cluster.table import read_table
 from encoder import recipes
 from encoder.encode import encode_shot
 from encoder.media import OperatingPoint, Shot
 from encoder.recipes import Recipe, by_name
 from encoder.reference import ReferenceSource, plan_source
 from ladder.bdrate import BdRate, RatePoint, bd_rate, monotone
+from ladder.evaluation import Simulated, Truth, simulate
+from ladder.profiles import load_profile
+from ladder.search import ExhaustiveSearch
 from tests.conftest import CORPUS
 from vmaf import models
 from vmaf.graph import Distorted
@@ -170,13 +178,70 @@ def table(points: Sequence[Point], tests: Sequence[str], anchor: str = ANCHOR) -
     return "\n".join(lines)
 
 
+@dataclass(frozen=True, slots=True)
+class WholeLadder:
+    """What the exhaustive search makes of a title's grid."""
+
+    rungs: tuple[RatePoint, ...]
+    encode_seconds: float
+    """CPU of an encode, mean over the grid."""
+
+
+def whole_ladders(tables: Sequence[Path]) -> dict[str, dict[str, WholeLadder]]:
+    """By title, then by recipe; of titles whose grid is whole under x264 and another codec."""
+    profile = load_profile()
+    found: dict[str, dict[str, WholeLadder]] = {}
+    for one in table_titles([row for path in tables for row in read_table(path)]):
+        if one.missing(profile):
+            continue
+        title = one.with_grid(profile)
+        ended = simulate(ExhaustiveSearch(), Truth.of(title), profile)
+        if isinstance(ended, Simulated):
+            rungs = tuple(RatePoint(rung.rate, rung.quality) for rung in ended.plan.rungs)
+            seconds = sum(title.encode_seconds.values()) / len(title.grid)
+            name = one.shot_rows[0].source
+            found.setdefault(name, {})[title.shape.recipe] = WholeLadder(rungs, seconds)
+    return {name: of for name, of in found.items() if ANCHOR in of and len(of) > 1}
+
+
+def ladders_table(found: dict[str, dict[str, WholeLadder]]) -> str:
+    """As Markdown: BD-rate of every codec's ladder against that of x264, and CPU."""
+    tests = sorted({recipe for of in found.values() for recipe in of} - {ANCHOR})
+    lines = [f"| title | {' | '.join(tests)} |", "|---" * (len(tests) + 1) + "|"]
+    columns: dict[str, list[tuple[float, float]]] = {test: [] for test in tests}
+    for name, of in sorted(found.items()):
+        cells = []
+        for test in tests:
+            both = [of[name].rungs for name in (ANCHOR, test) if name in of]
+            several = len(both) == 2 and min(map(len, both)) > 1
+            result = bd_rate(*both) if several else None
+            if isinstance(result, BdRate):
+                times = of[test].encode_seconds / of[ANCHOR].encode_seconds
+                columns[test].append((result.percent, times))
+                cells.append(f"{result.percent:+.1f} %, {times:.1f} x")
+            else:
+                cells.append("-")
+        lines.append(f"| {Path(name).stem} | {' | '.join(cells)} |")
+    means = [
+        f"{sum(p for p, _ in c) / len(c):+.1f} %, {sum(t for _, t in c) / len(c):.1f} x"
+        if c
+        else "-"
+        for c in columns.values()
+    ]
+    return "\n".join([*lines, f"| mean | {' | '.join(means)} |"])
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kept", type=Path, default=Path("out/codec-table.jsonl"))
     parser.add_argument("--titles", default="", help="only those whose name holds this")
     parser.add_argument("--variants", action="store_true")
     parser.add_argument("--show", action="store_true", help="what is kept, without measuring")
+    parser.add_argument("--ladders", type=Path, nargs="+", metavar="TABLE")
     asked = parser.parse_args()
+    if asked.ladders:
+        print(ladders_table(whole_ladders(asked.ladders)))
+        return 0
     for name in VARIANTS:
         recipes.CODECS[name] = lambda preset, name=name: variant(name)  # type: ignore[misc]
     kept: Path = asked.kept
