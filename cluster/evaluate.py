@@ -394,7 +394,7 @@ def write_predictions(place: Path, predictions: Mapping[str, TitlePrediction]) -
     facts = []
     for number, (name, one) in enumerate(sorted(predictions.items())):
         scale = one.scale
-        facts.append((name, one.sizes, (scale.low, scale.high, scale.ends), one.model))
+        facts.append((name, one.sizes, (scale.low, scale.high, scale.ends, scale.step), one.model))
         arrays |= {f"{number}.rate": one.rate, f"{number}.quality": one.quality}
         arrays |= {f"{number}.{part}": getattr(one.residuals, part) for part in _RESIDUALS}
     temporary = place.with_name(f".{place.name}.part")
@@ -408,10 +408,10 @@ def read_predictions(place: Path) -> dict[str, TitlePrediction]:
     found = {}
     with np.load(place, allow_pickle=False) as arrays:
         for number, (name, sizes, scale, model) in enumerate(json.loads(str(arrays["facts"]))):
-            low, high, ends = scale
+            low, high, ends, step = scale
             found[name] = TitlePrediction(
                 sizes=tuple(Size(*size) for size in sizes),
-                scale=CrfScale(low, high, tuple(ends)),
+                scale=CrfScale(low, high, tuple(ends), step),
                 rate=arrays[f"{number}.rate"],
                 quality=arrays[f"{number}.quality"],
                 residuals=ResidualModel(

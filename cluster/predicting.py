@@ -21,6 +21,7 @@ from cluster.store import Store, open_store
 from cluster.title import Title, features_key, find_features
 from encoder.errors import BadInput
 from encoder.media import Shot
+from encoder.recipes import crf_step
 from ladder.complexity.residuals import ResidualModel
 from ladder.prediction import CrfScale, TitlePrediction
 from ladder.profiles import Size
@@ -170,7 +171,7 @@ def _unpacked(content: bytes, work: PredictionWork) -> TitlePrediction:
     low, high = arrays["ends"].tolist()
     return TitlePrediction(
         sizes=work.sizes,
-        scale=CrfScale(*work.crfs, ends=(low, high)),
+        scale=CrfScale(*work.crfs, ends=(low, high), step=crf_step(work.recipe)),
         rate=arrays["rate"],
         quality=arrays["quality"],
         residuals=ResidualModel(**{name: arrays[name] for name in _ARRAYS}),

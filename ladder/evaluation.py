@@ -332,11 +332,12 @@ def _left_over(
 ) -> tuple[Cells, Floats]:
     """Measured minus predicted on the scales of predictions, and where that is."""
     sizes = {(size.width, size.height): n for n, size in enumerate(prediction.sizes)}
-    crfs = prediction.scale.crfs
     place, size, kind, left = [], [], [], []
     for (shot, point), made in cells.items():
         number = sizes[point.width, point.height]
-        column = round((point.crf - crfs[0]) / CRF_STEP)
+        column = prediction.scale.column(point.crf)
+        if column is None:
+            continue
         rate = math.log(made.bits / (point.width * point.height * frames))
         both = [rate - prediction.rate[shot, number, column]]
         if not censored(np.array(made.quality)):

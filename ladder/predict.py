@@ -22,7 +22,7 @@ from encoder.media import OperatingPoint, Shot
 from ladder.choices import Choice
 from ladder.constraints import InfeasibleResult
 from ladder.cover import Question, questions
-from ladder.curves import CRF_STEP, Curve, MeasuredPoints, Measurement
+from ladder.curves import Curve, MeasuredPoints, Measurement
 from ladder.prediction import CorrectedTitle, TitlePrediction, correct
 from ladder.profiles import Size
 from ladder.rungs import LadderPlan, RungPlan, TitleCurves, at_slope_within, slope_at, solve
@@ -463,8 +463,11 @@ def _gain(rung: RungPlan, of: Iterable[int], other: RungPlan, shots: Sequence[Sh
 
 
 def _column(prediction: TitlePrediction, point: OperatingPoint) -> int:
-    """Where a prediction has the CRF of a point."""
-    return round((point.crf - float(prediction.scale.crfs[0])) / CRF_STEP)
+    """Where a prediction has the CRF of a point that was chosen from it."""
+    column = prediction.scale.column(point.crf)
+    if column is None:
+        raise ValueError(f"CRF {point.crf:g} was not predicted")
+    return column
 
 
 def _measurement(choice: Choice) -> Measurement:

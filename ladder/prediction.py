@@ -41,12 +41,24 @@ class CrfScale:
     high: float
     ends: tuple[float, float]
     """CRFs at the places -1 and 1 of the codec's scale."""
+    step: float = CRF_STEP
+    """Between CRFs that differ to the encoder."""
 
     @property
     def crfs(self) -> Floats:
-        """Multiples of the CRF step from lowest to highest."""
-        first, last = math.ceil(self.low / CRF_STEP), math.floor(self.high / CRF_STEP)
-        return np.arange(first, last + 1, dtype=np.float64) * CRF_STEP
+        """Multiples of the step from lowest to highest."""
+        last = math.floor(self.high / self.step)
+        return np.arange(self._first, last + 1, dtype=np.float64) * self.step
+
+    @property
+    def _first(self) -> int:
+        return math.ceil(self.low / self.step)
+
+    def column(self, crf: float) -> int | None:
+        """Where ``crf`` stands in :attr:`crfs`; None where it does not."""
+        steps = crf / self.step
+        inside = self._first <= steps <= math.floor(self.high / self.step)
+        return int(steps) - self._first if inside and steps.is_integer() else None
 
     def place(self, crf: Floats | float) -> Floats:
         """On the codec's scale; any shape."""
@@ -77,10 +89,9 @@ class TitlePrediction:
     def expected(self, shot: int, point: OperatingPoint) -> Expected | None:
         """What one operating point of a shot is expected to give; None outside of what was
         predicted."""
-        column = round((point.crf - float(self.scale.crfs[0])) / CRF_STEP)
+        column = self.scale.column(point.crf)
         sizes = [(size.width, size.height) for size in self.sizes]
-        inside = 0 <= column < len(self.scale.crfs) and (point.width, point.height) in sizes
-        if not inside or self.scale.crfs[column] != point.crf:
+        if column is None or (point.width, point.height) not in sizes:
             return None
         at = shot, sizes.index((point.width, point.height)), column
         bits = math.exp(self.rate[at]) * point.width * point.height
@@ -215,13 +226,12 @@ def _observed(
 ) -> tuple[np.ndarray, _Observed]:
     """Which cells of the prediction were measured, and those by shot."""
     places = {(size.width, size.height): number for number, size in enumerate(prediction.sizes)}
-    crfs = prediction.scale.crfs
     measured = np.zeros(prediction.rate.shape, dtype=bool)
     observed: _Observed = [[] for _ in shots]
     for (shot, point), found in measurements.items():
         size = places.get((point.width, point.height))
-        column = round((point.crf - crfs[0]) / CRF_STEP)
-        if size is None or not 0 <= column < len(crfs) or crfs[column] != point.crf:
+        column = prediction.scale.column(point.crf)
+        if size is None or column is None:
             continue
         measured[shot, size, column] = True
         observed[shot].append((size, column, found))

@@ -104,10 +104,11 @@ def prediction_of(
     measuring: Measuring = measure,
     scale: float = 1.0,
     bias: tuple[float, float] = (0.0, 0.0),
+    over: CrfScale = SCALE,
 ) -> TitlePrediction:
     """The truth minus an error drawn from ``residuals`` (none without a seed) and ``bias`` in log
     rate and warped quality."""
-    crfs = SCALE.crfs
+    crfs = over.crfs
     truth = np.array(
         [
             [
@@ -127,7 +128,7 @@ def prediction_of(
         sizes = np.array(
             [0.5 * np.log2(s.width * s.height / (own.width * own.height)) for s in title.sizes]
         )
-        cells = grid_cells(SCALE.place(crfs), sizes)
+        cells = grid_cells(over.place(crfs), sizes)
         random = np.random.default_rng(seed)
         terms = draw_terms(residuals, random, scale)
         phi = cells.phi()
@@ -139,4 +140,4 @@ def prediction_of(
             error = error.reshape(2, len(sizes), len(crfs))
             rate[number] -= error[RATE]
             quality[number] -= error[QUALITY]
-    return TitlePrediction(title.sizes, SCALE, rate, quality, residuals)
+    return TitlePrediction(title.sizes, over, rate, quality, residuals)

@@ -19,11 +19,12 @@ from complexity_synthetic import Measuring, prediction_of, residual_model
 from ladder_synthetic import SHOTS, SIZES, measure, shape
 
 from encoder.media import OperatingPoint
+from ladder.complexity.inputs import CRF_ENDS
 from ladder.constraints import CapSet, InfeasibleResult, leaky_bucket_caps, peak_rate_caps
 from ladder.cover import MOST_SHOTS, sample
 from ladder.curves import MeasuredPoints, Measurement
 from ladder.predict import PredictSearch, _next
-from ladder.prediction import TitlePrediction
+from ladder.prediction import CrfScale, TitlePrediction
 from ladder.profiles import Profile, Size, load_profile
 from ladder.rungs import LadderPlan, RungPlan, TitleCurves, solve_at_rates
 from ladder.search import Done, Known, Measure, Request, TitleShape
@@ -188,6 +189,17 @@ def assert_constraints(plan: LadderPlan, title: TitleShape, profile: Profile) ->
 @pytest.mark.parametrize("seed", range(3))
 def test_every_delivered_point_is_measured_and_the_ladder_rises(seed: int) -> None:
     check_ladder(usual(seed), TITLE, load_profile())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_only_crfs_that_differ_to_the_encoder_are_asked_for(seed: int) -> None:
+    """VP9's are whole."""
+    title = dataclasses.replace(TITLE, recipe="vp9-medium", codec="vp9")
+    scale = CrfScale(15.0, 63.0, CRF_ENDS["vp9"], step=1.0)
+    prediction = prediction_of(title, residual_model(LEVEL), seed, over=scale)
+    outcome = drive(PredictSearch(prediction), known(title))
+    check_ladder(outcome, title, load_profile())
+    assert all(point.crf.is_integer() for _, point in outcome.requested)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -48,6 +48,11 @@ def expected(
 def test_the_scale_has_the_crfs_that_searches_choose_from() -> None:
     assert [14 + n / 2 for n in range(65)] == CRFS
     assert CrfScale(14.2, 15.9, (14, 46)).crfs.tolist() == [14.5, 15.0, 15.5]
+    whole = CrfScale(14.2, 18.9, (14, 46), step=1.0)
+    assert whole.crfs.tolist() == [15.0, 16.0, 17.0, 18.0]
+    assert [whole.column(crf) for crf in (14, 15, 15.5, 17, 18, 19)] == [None, 0, None, 2, 3, None]
+    halves = CrfScale(14.2, 15.9, (14, 46))
+    assert [halves.column(crf) for crf in halves.crfs] == [0, 1, 2]
     assert CrfScale(14, 46, (10, 50)).place([10, 30, 50]).tolist() == [-1, 0, 1]
 
 

@@ -22,6 +22,7 @@ from safetensors.torch import save
 
 from encoder.errors import BadInput
 from encoder.features import FEATURES_VERSION
+from encoder.recipes import crf_step
 from ladder.complexity.inputs import CRF_ENDS, INPUT_NAMES, ShotInputs, place_of, vector
 from ladder.complexity.network import CurveNetworks, ramps
 from ladder.complexity.residuals import TERMS, ResidualModel
@@ -131,7 +132,7 @@ class ComplexityModel:
             raise BadInput(f"the complexity model was not trained on {codec}")
         if quality not in self.qualities:
             raise BadInput(f"the complexity model was not trained on {quality}")
-        scale = CrfScale(*crfs, ends=CRF_ENDS[codec])
+        scale = CrfScale(*crfs, ends=CRF_ENDS[codec], step=crf_step(recipe))
         rows = np.stack(
             [vector(shot, size.width, size.height, recipe) for shot in shots for size in sizes]
         )

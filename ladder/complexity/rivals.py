@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder.errors import BadInput
+from encoder.recipes import crf_step
 from ladder.complexity.inputs import CODECS, CRF_ENDS, INPUT_NAMES, ShotInputs, vector
 from ladder.complexity.residuals import ResidualModel, fit
 from ladder.complexity.scale import Floats
@@ -61,7 +62,7 @@ class RivalModel:
         """
         if quality not in self.qualities:
             raise BadInput(f"the {self.kind} rival was not trained on {quality}")
-        scale = CrfScale(*crfs, ends=CRF_ENDS[recipe.partition("-")[0]])
+        scale = CrfScale(*crfs, ends=CRF_ENDS[recipe.partition("-")[0]], step=crf_step(recipe))
         at, own = scale.place(scale.crfs), sizes[-1].width * sizes[-1].height
         rows = [vector(s, size.width, size.height, recipe) for s in shots for size in sizes]
         size = [0.5 * np.log2(s.width * s.height / own) for s in sizes] * len(shots)
