@@ -46,6 +46,7 @@ from ladder.prediction import CrfScale, TitlePrediction
 from ladder.profiles import Profile, Size, load_profile
 from ladder.rivals import BelieveSearch, ConstantCrfSearch, SampleSearch
 from ladder.search import ExhaustiveSearch
+from vmaf import models
 
 KINDS: Final = ("networks", "mean", "trees")
 PROXY: Final = "proxy"
@@ -319,7 +320,8 @@ def make_fold(work: FoldWork) -> None:
     predictions = {}
     to_judge = current(read_table(work.judged)) if work.judged != work.table else rows
     for title in table_titles(to_judge):
-        if title.group != work.group or title.quality_model not in model.residuals:
+        akin = models.akin(title.quality_model)
+        if title.group != work.group or not {title.quality_model, *akin} & model.residuals.keys():
             continue
         grid = profile.crf_grid[title.shape.codec]
         predictions[title.name] = model.predict(
@@ -328,6 +330,7 @@ def make_fold(work: FoldWork) -> None:
             title.shape.recipe,
             title.quality_model,
             (grid[0], grid[-1]),
+            akin,
         )
     write_predictions(work.place, predictions)
 
@@ -394,7 +397,8 @@ def write_predictions(place: Path, predictions: Mapping[str, TitlePrediction]) -
     facts = []
     for number, (name, one) in enumerate(sorted(predictions.items())):
         scale = one.scale
-        facts.append((name, one.sizes, (scale.low, scale.high, scale.ends, scale.step), one.model))
+        span = (scale.low, scale.high, scale.ends, scale.step)
+        facts.append((name, one.sizes, span, one.model, one.quality_model))
         arrays |= {f"{number}.rate": one.rate, f"{number}.quality": one.quality}
         arrays |= {f"{number}.{part}": getattr(one.residuals, part) for part in _RESIDUALS}
     temporary = place.with_name(f".{place.name}.part")
@@ -407,7 +411,8 @@ def read_predictions(place: Path) -> dict[str, TitlePrediction]:
     """What :func:`write_predictions` kept."""
     found = {}
     with np.load(place, allow_pickle=False) as arrays:
-        for number, (name, sizes, scale, model) in enumerate(json.loads(str(arrays["facts"]))):
+        facts = json.loads(str(arrays["facts"]))
+        for number, (name, sizes, scale, model, quality_model) in enumerate(facts):
             low, high, ends, step = scale
             found[name] = TitlePrediction(
                 sizes=tuple(Size(*size) for size in sizes),
@@ -418,6 +423,7 @@ def read_predictions(place: Path) -> dict[str, TitlePrediction]:
                     **{part: arrays[f"{number}.{part}"] for part in _RESIDUALS}
                 ),
                 model=model,
+                quality_model=quality_model,
             )
     return found
 

@@ -25,8 +25,9 @@ from encoder.recipes import crf_step
 from ladder.complexity.residuals import ResidualModel
 from ladder.prediction import CrfScale, TitlePrediction
 from ladder.profiles import Size
+from vmaf import models
 
-PREDICTION_VERSION = 1
+PREDICTION_VERSION = 2
 """Rises when the same weights and features would give another prediction."""
 _ARRAYS = tuple(field.name for field in fields(ResidualModel))
 
@@ -96,15 +97,17 @@ def find_prediction(work: PredictionWork) -> TitlePrediction:
     with store.claim(identity):
         record = store.get(identity)
         if record is None:
+            made = _predict(work)
             record = store.publish(
                 identity,
-                value={},
-                blobs={"prediction": store.put_blob(_packed(_predict(work)))},
+                value={"quality_model": made.quality_model},
+                blobs={"prediction": store.put_blob(_packed(made))},
                 stage="predict",
                 version=PREDICTION_VERSION,
                 title=work.source.id,
             )
-    return _unpacked(store.path(record.blobs["prediction"]).read_bytes(), work)
+    content = store.path(record.blobs["prediction"]).read_bytes()
+    return _unpacked(content, record.value["quality_model"], work)
 
 
 def _identity(work: PredictionWork) -> str:
@@ -153,7 +156,8 @@ def _predict(work: PredictionWork) -> TitlePrediction:
         )
         for shot, found in zip(work.shots, features, strict=True)
     ]
-    return model.predict(shots, work.sizes, work.recipe, work.quality_model, work.crfs)
+    akin = models.akin(work.quality_model)
+    return model.predict(shots, work.sizes, work.recipe, work.quality_model, work.crfs, akin)
 
 
 def _packed(prediction: TitlePrediction) -> bytes:
@@ -166,7 +170,7 @@ def _packed(prediction: TitlePrediction) -> bytes:
     )
 
 
-def _unpacked(content: bytes, work: PredictionWork) -> TitlePrediction:
+def _unpacked(content: bytes, quality_model: str, work: PredictionWork) -> TitlePrediction:
     arrays = tensors.load(content)
     low, high = arrays["ends"].tolist()
     return TitlePrediction(
@@ -176,4 +180,5 @@ def _unpacked(content: bytes, work: PredictionWork) -> TitlePrediction:
         quality=arrays["quality"],
         residuals=ResidualModel(**{name: arrays[name] for name in _ARRAYS}),
         model=_digest(Path(work.weights).read_bytes())[:16],
+        quality_model=quality_model,
     )

@@ -137,6 +137,15 @@ def set_up(
             if options.weights is not None:
                 raise
             report(events.Warned(f"{error.message}; the sparse search takes over"))
+        else:
+            if prediction.quality_model != model:
+                report(
+                    events.Warned(
+                        f"the weights know no {model}: its scores are predicted as those of "
+                        f"{prediction.quality_model}, so more has to be measured; train on titles "
+                        "like this one"
+                    )
+                )
     return Setup(
         recipe=chosen,
         profile=profile,

@@ -16,6 +16,7 @@ from encoder.errors import BadInput
 from encoder.features import FEATURES_VERSION
 from ladder.drift import Comparison, Miss, compare, miss
 from ladder.profiles import load_profile
+from vmaf import models
 
 if TYPE_CHECKING:
     from ladder.complexity.model import ComplexityModel
@@ -220,6 +221,7 @@ def _miss(model: ComplexityModel, title: TableTitle) -> Miss | None:
             shape.recipe,
             title.quality_model,
             (min([*crfs, *grid], default=math.nan), max([*crfs, *grid], default=math.nan)),
+            models.akin(title.quality_model),
         )
     except BadInput:  # another codec or quality model
         return None

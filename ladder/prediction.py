@@ -80,6 +80,8 @@ class TitlePrediction:
     residuals: ResidualModel
     model: str = ""
     """Identity of the weights."""
+    quality_model: str = ""
+    """Whose scores are predicted: not the one that was asked for where that was not learned."""
 
     def size_place(self, size: Size) -> float:
         """Base-2 logarithm of a size's linear scale against the title's own."""

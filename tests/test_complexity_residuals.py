@@ -11,6 +11,7 @@ from complexity_synthetic import (
     cells_at,
     draw_shot,
     draw_terms,
+    grid_cells,
     random_cells,
     residual_model,
     with_noise,
@@ -191,6 +192,20 @@ def drawn(titles: int, seed: int, scale: float = 1.0) -> list[list[ShotResiduals
             shots.append(with_noise(model, cells, values, random))
         found.append(shots)
     return found
+
+
+def test_for_another_quality_model_only_quality_is_trusted_less() -> None:
+    model = residual_model()
+    other = model.for_another()
+    cells = grid_cells(np.array([-0.6, 0.0, 0.6]), np.array([0.0, -1.0]))
+    nothing = ShotResiduals(cells_at([], [], []), np.empty(0))
+    before, after = (np.diag(Posterior(m, [nothing]).covariance(0, cells)) for m in (model, other))
+    assert after[cells.kind == RATE] == pytest.approx(before[cells.kind == RATE])
+    assert (np.sqrt(after - before)[cells.kind == QUALITY] > 0.4).all()
+    # One score tells most of the level, and of every shot.
+    first = cells_at([0.0], [0.0], [QUALITY])
+    seen = Posterior(other, [ShotResiduals(first, np.array([0.7])), nothing])
+    assert seen.mean(1, first)[0] == pytest.approx(0.5, abs=0.15)
 
 
 @pytest.mark.parametrize("planted", SCALES)

@@ -37,7 +37,7 @@ from ladder.document import Ladder, Measurements
 from ladder.search import Done, Measure
 from tests.running import SHORT, SMALL, contents, quick_profile, records, run_inline
 from tests.test_job import check_package
-from vmaf.models import V1
+from vmaf.models import V1, V1_HIGH_FRAME_RATE
 
 HEIGHTS = (90,)
 INLINE = InlineExecutor()
@@ -368,6 +368,28 @@ def test_without_usable_weights_the_sparse_search_takes_over_and_says_so(
     shown = capsys.readouterr()
     assert shown.err.count("the sparse search takes over") == 1
     assert "by the sparse search" in " ".join(shown.out.split())
+
+
+def test_scores_of_a_model_that_was_not_learned_are_predicted_as_those_of_one_akin(
+    tmp_path: Path,
+) -> None:
+    source = tmp_path / "title.mkv"
+    graph = ("-f", "lavfi", "-i", "testsrc2=s=320x180:r=60:d=0.6,format=yuv420p")
+    ffmpeg.run(ffmpeg.Command.of(["-v", "error", *graph, "-c:v", "ffv1", source]))
+    seen: list[events.Event] = []
+    options = asked(source, tmp_path / "out", tmp_path / "store")
+    made = run_title(options, seen.append, INLINE)
+    (warning,) = warnings(seen)
+    assert f"know no {V1_HIGH_FRAME_RATE}" in warning
+    assert f"predicted as those of {V1}, " in warning
+    ladder = made.ladder
+    assert (ladder.quality_model, ladder.search.mode) == (V1_HIGH_FRAME_RATE, "predict")
+    check_measured(tmp_path / "out", made.run)
+    # A stored prediction still says whose scores it is about.
+    again: list[events.Event] = []
+    run_title(replace(options, out=tmp_path / "again"), again.append, INLINE)
+    assert warnings(again) == [warning]
+    assert contents(tmp_path / "again") == contents(tmp_path / "out")
 
 
 # -- titles unlike any it was trained on -------------------------------------------------------

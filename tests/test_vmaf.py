@@ -15,7 +15,7 @@ from encoder.reference import ReferenceSource, plan_source
 from fixtures.clips import MANDELBROT, TEST_CARD, Recipe, Scene, make
 from vmaf.graph import Context, Distorted, viewing_size
 from vmaf.measure import Scores, _read_log, measure, parse_log
-from vmaf.models import PUBLISHED, V0_NEG, V1, V1_HIGH_FRAME_RATE, check, default_model
+from vmaf.models import PUBLISHED, V0_NEG, V1, V1_HIGH_FRAME_RATE, akin, check, default_model
 from vmaf.pool import pool
 
 MODELS = (V1, *PUBLISHED)
@@ -164,6 +164,13 @@ def test_models_by_height_and_rate() -> None:
     assert default_model(1080, 24) == V1
     assert default_model(1080, 60) == V1_HIGH_FRAME_RATE
     assert default_model(2160, 24) == "vmaf_v1.0.16_1d5h_2160"
+
+
+def test_akin_are_the_same_on_standard_range_at_usual_rates_then_at_the_usual_distance() -> None:
+    assert akin(V1) == ()
+    assert akin(f"{V1_HIGH_FRAME_RATE}+mobius1000") == (V1_HIGH_FRAME_RATE, V1)
+    assert akin("vmaf_v1.0.16_hfr_1d5h_2160") == ("vmaf_v1.0.16_1d5h_2160", V1)
+    assert akin(V0_NEG) == ("vmaf_v0.6.1", V1)
     assert check(V0_NEG) == V0_NEG
     with pytest.raises(BadInput, match="unknown quality model 'vmaf'"):
         check("vmaf")

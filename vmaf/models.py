@@ -85,6 +85,18 @@ def check(name: str) -> str:
     return name
 
 
+def akin(name: str) -> tuple[str, ...]:
+    """Models whose scores are most like those of ``name``, the nearest first: the same on
+    standard range, at usual frame rates, at the usual distance.
+
+    For predictions that measurements correct: no score of one may ever stand for another's.
+    """
+    plain = name.removesuffix(MAPPED)
+    usual = plain.replace("_hfr", "")
+    first = V1 if looks_at_encoder(plain) else V0
+    return tuple(dict.fromkeys(one for one in (plain, usual, first, V1) if one != name))
+
+
 def looks_at_encoder(name: str) -> bool:
     """Whether the model has a banding feature (CAMBI) that wants the encode's own geometry."""
     return name.startswith("vmaf_v1")

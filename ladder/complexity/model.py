@@ -113,6 +113,7 @@ class ComplexityModel:
         recipe: str,
         quality: str,
         crfs: tuple[float, float],
+        akin: Sequence[str] = (),
     ) -> TitlePrediction:
         """The expected curves of a title.
 
@@ -123,28 +124,33 @@ class ComplexityModel:
                 nearest there is.
             quality: Name of the quality model.
             crfs: Lowest and highest CRF to predict.
+            akin: Quality models that may stand in for one that it was not trained on, the best
+                first: their scores are predicted, and trusted less.
 
         Raises:
-            BadInput: it knows nothing about that codec or quality model.
+            BadInput: it knows nothing about that codec, nor about any of the quality models.
         """
         codec = recipe.partition("-")[0]
         if codec not in {known.partition("-")[0] for known in self.recipes}:
             raise BadInput(f"the complexity model was not trained on {codec}")
-        if quality not in self.qualities:
+        learned = next((one for one in (quality, *akin) if one in self.qualities), None)
+        if learned is None:
             raise BadInput(f"the complexity model was not trained on {quality}")
         scale = CrfScale(*crfs, ends=CRF_ENDS[codec], step=crf_step(recipe))
         rows = np.stack(
             [vector(shot, size.width, size.height, recipe) for shot in shots for size in sizes]
         )
-        rate, warped = self.curves(rows, quality, place_of(codec, scale.crfs))
+        rate, warped = self.curves(rows, learned, place_of(codec, scale.crfs))
+        residuals = self.residuals[learned]
         shape = (len(shots), len(sizes), len(scale.crfs))
         return TitlePrediction(
             sizes=tuple(sizes),
             scale=scale,
             rate=rate.reshape(shape),
             quality=warped.reshape(shape),
-            residuals=self.residuals[quality],
+            residuals=residuals if learned == quality else residuals.for_another(),
             model=self.identity,
+            quality_model=learned,
         )
 
     def to_bytes(self) -> bytes:

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,11 @@ SHRINK_TITLE, SHRINK_SHOT = 3.0, 3.0
 """Strength of the prior in :func:`fit`, in titles and in shots."""
 PRIOR_SCALE = 0.1
 """Standard deviation of every coefficient under that prior."""
+
+
+OF_ANOTHER = {0: 0.5, 1: 0.2, 3: 0.2}
+"""How far, as a standard deviation, the warped scores of akin quality models lie apart by terms of
+``phi``: the level, place and size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,14 @@ class ResidualModel:
     """Variance of the local process by kind, shape ``[2]``."""
     noise: Floats
     """Variance of what no neighbour shares, by kind, shape ``[2]``."""
+
+    def for_another(self) -> ResidualModel:
+        """For scores of a quality model that was not learned, where those of one akin to it are
+        predicted: what they differ by is shared by the title's shots."""
+        title = self.title.copy()
+        for term, deviation in OF_ANOTHER.items():
+            title[TERMS * QUALITY + term, TERMS * QUALITY + term] += deviation**2
+        return replace(self, title=title)
 
     def title_covariance(self) -> Floats:
         """Of all that a title shares, shape ``[TITLE_TERMS, TITLE_TERMS]``."""

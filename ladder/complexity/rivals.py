@@ -54,14 +54,17 @@ class RivalModel:
         recipe: str,
         quality: str,
         crfs: tuple[float, float],
+        akin: Sequence[str] = (),
     ) -> TitlePrediction:
         """As :meth:`ladder.complexity.model.ComplexityModel.predict`.
 
         Raises:
-            BadInput: the quality model was not among what it was trained on.
+            BadInput: none of the quality models was among what it was trained on.
         """
-        if quality not in self.qualities:
+        learned = next((one for one in (quality, *akin) if one in self.qualities), None)
+        if learned is None:
             raise BadInput(f"the {self.kind} rival was not trained on {quality}")
+        residuals = self.residuals[learned]
         scale = CrfScale(*crfs, ends=CRF_ENDS[recipe.partition("-")[0]], step=crf_step(recipe))
         at, own = scale.place(scale.crfs), sizes[-1].width * sizes[-1].height
         rows = [vector(s, size.width, size.height, recipe) for s in shots for size in sizes]
@@ -78,9 +81,10 @@ class RivalModel:
             sizes=tuple(sizes),
             scale=scale,
             rate=curves(self.regressions[0]),
-            quality=curves(self.regressions[1 + self.qualities.index(quality)]),
-            residuals=self.residuals[quality],
+            quality=curves(self.regressions[1 + self.qualities.index(learned)]),
+            residuals=residuals if learned == quality else residuals.for_another(),
             model=self.kind,
+            quality_model=learned,
         )
 
 
