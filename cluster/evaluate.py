@@ -80,6 +80,7 @@ class TitleResult:
 
     title: str
     group: str
+    recipe: str
     shots: int
     quality_model: str
     left_out: str
@@ -105,6 +106,15 @@ class Evaluation:
     def searches(self) -> tuple[str, ...]:
         """In the order that they were judged in."""
         return tuple(dict.fromkeys(v.search for t in self.titles for v in t.verdicts))
+
+    @property
+    def recipes(self) -> tuple[str, ...]:
+        """That titles were judged under; their losses have no mean in common."""
+        return tuple(sorted({title.recipe for title in self.titles if title.verdicts}))
+
+    def only(self, recipe: str) -> Evaluation:
+        """The titles under one recipe."""
+        return replace(self, titles=tuple(t for t in self.titles if t.recipe == recipe))
 
     def verdicts(self, search: str, *, single: bool = False) -> tuple[Verdict, ...]:
         """Of one search, on titles with several shots or on those with a single one."""
@@ -462,7 +472,9 @@ def _judged(work: JudgeWork) -> TitleResult:
     profile = load_profile(work.profile)
     (title,) = (t for t in table_titles(current(read_table(work.table))) if t.name == work.title)
     shape = title.shape
-    result = TitleResult(title.name, title.group, len(shape.shots), title.quality_model, "")
+    result = TitleResult(
+        title.name, title.group, shape.recipe, len(shape.shots), title.quality_model, ""
+    )
     predictions = {
         kind: of[title.name]
         for kind, of in ((kind, read_predictions(p)) for kind, p in work.folds.items())

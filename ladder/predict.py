@@ -45,7 +45,8 @@ class PredictSearch:
 
     prediction: TitlePrediction
     budget: float = 0.1
-    """Encodes beyond the delivered ones, at most, as a share of those."""
+    """Encodes beyond the delivered ones, at most, as a share of those; but for one question,
+    without which a short title would get the wrong size unasked."""
     price: float = 0.03
     """Share of a rung's bits that encoding all its shots once more has to bring. What is asked
     or moved has to bring its part of that."""
@@ -288,7 +289,8 @@ class _Run:
         """What to measure of few shots before the sizes of ``free`` rungs are settled."""
         search, title = self.search, self.known.title
         sizes, crfs = search.prediction.sizes, search.prediction.scale.crfs
-        room = math.floor(search.budget * len(plan.points)) - len(self.used - plan.points)
+        allowed = max(1, math.floor(search.budget * len(plan.points)))
+        room = allowed - len(self.used - plan.points)
         if room < 0 or not search.budget:
             return {}
         worth: dict[int, float] = {}

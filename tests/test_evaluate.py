@@ -294,7 +294,10 @@ def test_another_table_is_trained_on_again(
 
 
 def test_titles_of_another_table_are_judged_and_not_trained_on(
-    evaluated: Made, quick: list[tuple[str, ...]], tmp_path: Path
+    evaluated: Made,
+    quick: list[tuple[str, ...]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """What a sparse sweep of a codec is worth: its grids are in a table of their own."""
     shots = ((48, 0.8), (72, 1.6))
@@ -322,6 +325,16 @@ def test_titles_of_another_table_are_judged_and_not_trained_on(
     assert found.rows == len(rows() + swept)
     assert [t.title for t in found.titles] == ["arch.mp4", "new.mp4"]
     assert all(v.grid == 36 for v in found.verdicts("predict"))
+    assert found.recipes == ("svtav1-medium",)
+    both = dataclasses.replace(found, titles=(*evaluated.found.titles, *found.titles))
+    assert both.recipes == ("svtav1-medium", "x264-medium")
+    assert both.only("svtav1-medium") == found
+    show(evaluation_view(both))
+    text = capsys.readouterr().out
+    parts = text.split(", titles with several shots: predict")
+    assert [part.split()[-1] for part in parts[:-1]] == ["svtav1-medium", "x264-medium"]
+    assert "new.mp4" in parts[1]
+    assert "new.mp4" not in parts[2]
     assert again(evaluated, quick, **change)[1] == []
     write_table(tmp_path / "grids.parquet", full[: len(full) // 2])
     assert again(evaluated, quick, **change)[1] == [("networks", "bell", "calm", "dusk", "echo")]
@@ -403,6 +416,7 @@ def test_lines_are_json_with_a_verdict_per_title_and_search(
     assert len([line for line in lines if line["type"] == "calibration"]) == 6
     result = lines[-1]["result"]
     assert [s["titles"] for s in result["summaries"]] == [2] * 9
+    assert {s["recipe"] for s in result["summaries"]} == {"x264-medium"}
     assert [s["titles"] for s in result["single_shot_summaries"]] == [1] * 9
     mean = sum(v.loss for v in evaluated.found.verdicts("predict")) / 2
     assert result["summaries"][0]["loss"] == pytest.approx(mean)

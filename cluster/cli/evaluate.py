@@ -110,8 +110,8 @@ def evaluate(
             "judged": str(judge or table),
             "rows": found.rows,
             "groups": found.groups,
-            "summaries": [asdict(one) for one in summaries(found)],
-            "single_shot_summaries": [asdict(one) for one in summaries(found, single=True)],
+            "summaries": list(_by_recipe(found)),
+            "single_shot_summaries": list(_by_recipe(found, single=True)),
         },
         view=lambda: show(evaluation_view(found, rungs=rungs)),
     )
@@ -125,6 +125,12 @@ def summaries(found: Evaluation, *, single: bool = False) -> list[Summary]:
     return [Summary.of(of) for of in verdicts if of]
 
 
+def _by_recipe(found: Evaluation, *, single: bool = False) -> Iterator[dict[str, Any]]:
+    for recipe in found.recipes:
+        for one in summaries(found.only(recipe), single=single):
+            yield {"recipe": recipe, **asdict(one)}
+
+
 def evaluation_lines(found: Evaluation) -> Iterator[tuple[str, dict[str, Any]]]:
     """A ``verdict`` per title and search, a ``calibration`` per title."""
     for title in found.titles:
@@ -133,7 +139,15 @@ def evaluation_lines(found: Evaluation) -> Iterator[tuple[str, dict[str, Any]]]:
                 name: _plain(getattr(verdict, name))
                 for name in ("loss", "worst", "extra", "saved", "cpu_saved", "cpu_ratio")
             }
-            yield "verdict", {**asdict(verdict), **figures, "qualities": verdict.qualities}
+            yield (
+                "verdict",
+                {
+                    "recipe": title.recipe,
+                    **asdict(verdict),
+                    **figures,
+                    "qualities": verdict.qualities,
+                },
+            )
     for title in found.titles:
         yield (
             "calibration",
@@ -159,33 +173,39 @@ def evaluation_view(found: Evaluation, *, rungs: bool = False) -> Iterator[Rende
 
     from cluster.evaluate import PREDICT
 
-    several = found.verdicts(PREDICT)
-    single = found.verdicts(PREDICT, single=True)
     yield Text(f"{found.rows} cells of {found.groups} groups; each judged by a model without it\n")
-    for heading, verdicts, is_single in (
-        ("titles with several shots", several, False),
-        ("titles of a single shot", single, True),
-    ):
-        if not verdicts:
-            continue
-        yield Text(f"{heading}: {PREDICT} against the exhaustive search", style="bold")
-        yield _encodes(verdicts)
-        yield Text()
-        yield _qualities(verdicts)
-        yield Text()
-        if len(found.searches) > 1:
-            yield Text(f"{heading}: means by search", style="bold")
-            yield _searches(summaries(found, single=is_single))
-            yield Text()
+    for recipe in found.recipes:
+        under = f"{recipe}, " if len(found.recipes) > 1 else ""
+        yield from _judged(found.only(recipe), f"{under}titles with several shots", single=False)
+        yield from _judged(found.only(recipe), f"{under}titles of a single shot", single=True)
     yield Text("measured cells within the intervals predicted for them, %", style="bold")
     yield _calibration(found)
     yield Text()
     if rungs:
-        for verdict in (*several, *single):
+        for verdict in (*found.verdicts(PREDICT), *found.verdicts(PREDICT, single=True)):
             yield Text(verdict.title, style="bold")
             yield _rungs(verdict)
             yield Text()
     yield from _notes(found)
+
+
+def _judged(found: Evaluation, heading: str, *, single: bool) -> Iterator[RenderableType]:
+    from rich.text import Text
+
+    from cluster.evaluate import PREDICT
+
+    verdicts = found.verdicts(PREDICT, single=single)
+    if not verdicts:
+        return
+    yield Text(f"{heading}: {PREDICT} against the exhaustive search", style="bold")
+    yield _encodes(verdicts)
+    yield Text()
+    yield _qualities(verdicts)
+    yield Text()
+    if len(found.searches) > 1:
+        yield Text(f"{heading}: means by search", style="bold")
+        yield _searches(summaries(found, single=single))
+        yield Text()
 
 
 def _name(text: str) -> str:
