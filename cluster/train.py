@@ -140,9 +140,9 @@ def model_card(model: ComplexityModel) -> str:
         "",
         "## Limits",
         "",
-        "Codecs, presets and quality models that are not named above are refused or taken for the "
-        "nearest preset. Screen recordings, very dark and very clean material are few among the "
-        "groups; for these the first measurements correct most.",
+        "Codecs that are not named above are refused, presets are taken for the nearest, quality "
+        "models for one akin. Screen recordings, very dark and very clean material are few among "
+        "the groups; for these the first measurements correct most.",
         "",
         "## Groups",
         "",

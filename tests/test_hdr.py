@@ -15,6 +15,7 @@ import ffmpeg
 import numpy as np
 import pytest
 
+from cluster import events
 from cluster.compare import CompareOptions, compare_ladder
 from cluster.doctor import examine_source
 from cluster.executor import InlineExecutor
@@ -185,6 +186,31 @@ def test_ladders_are_compared_on_the_same_pictures(packages: Path, kind):
     assert comparison.claims.keys() == named
     for rung in (*comparison.ours, *comparison.fixed, *comparison.per_title):
         assert rung.quality.keys() == named
+
+
+def test_high_dynamic_range_is_predicted_as_standard_range(
+    tmp_path: Path, awkward_clip: Callable[[str], Path]
+):
+    warned: list[str] = []
+
+    def report(event: events.Event) -> None:
+        if isinstance(event, events.Warned):
+            warned.append(event.message)
+
+    options = RunOptions(
+        awkward_clip("hdr10.mp4"),
+        tmp_path / "package",
+        codec="x265",
+        preset="ultrafast",
+        heights=(90,),
+        store=tmp_path / "store",
+    )
+    made = run_title(options, report, InlineExecutor())
+    assert made.ladder.search.mode == "predict"
+    assert made.ladder.quality_model == f"{models.V1}+mobius1000"
+    (warning,) = warned
+    assert f"know no {models.V1}+mobius1000" in warning
+    assert f"predicted as those of {models.V1}, " in warning
 
 
 # -- what is mapped ------------------------------------------------------------------------------

@@ -370,6 +370,19 @@ def test_without_usable_weights_the_sparse_search_takes_over_and_says_so(
     assert "by the sparse search" in " ".join(shown.out.split())
 
 
+@pytest.mark.parametrize("codec", ["x265", "svtav1", "vp9"])
+def test_every_codec_is_predicted(codec: str, tmp_path: Path) -> None:
+    """By the weights that come with the product, at CRFs that differ to the codec."""
+    source = make(SHORT, tmp_path / "title.mp4")
+    seen: list[events.Event] = []
+    options = asked(source, tmp_path / "out", tmp_path / "store", codec=codec)
+    made = run_title(options, seen.append, INLINE)
+    assert warnings(seen) == []
+    check_measured(tmp_path / "out", made.run)
+    assert made.ladder.search.mode == "predict"
+    assert {rung.recipe for rung in made.ladder.rungs} == {f"{codec}-ultrafast"}
+
+
 def test_scores_of_a_model_that_was_not_learned_are_predicted_as_those_of_one_akin(
     tmp_path: Path,
 ) -> None:
