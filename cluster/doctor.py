@@ -194,6 +194,7 @@ def describe_source(
         _ladder(source),
         _sound(source),
         *_subtitles(source),
+        *_unread(source),
         *_other_video(source),
     )
 
@@ -300,13 +301,25 @@ def _subtitles(source: ReferenceSource) -> tuple[Finding, ...]:
     return tuple(findings)
 
 
+def _unread(source: ReferenceSource) -> tuple[Finding, ...]:
+    streams = source.info.unread
+    if not streams:
+        return ()
+    kinds = {"audio": "sound", "subtitle": "subtitles"}
+    named = (f"stream {s.index}: {s.language or 'no language'}, {kinds[s.kind]}" for s in streams)
+    return (Finding("unread", "; ".join(named), "nothing here decodes it: left out", "warn"),)
+
+
 def _other_video(source: ReferenceSource) -> tuple[Finding, ...]:
     found = []
     if source.info.other_video:
         count = source.info.other_video
         found.append(
             Finding(
-                "video", f"{count + 1} streams of video", "the first is the title", state="warn"
+                "video",
+                f"{count + 1} streams of video",
+                f"stream {source.info.stream_index} is the title",
+                state="warn",
             )
         )
     if source.info.dolby_vision is not None:

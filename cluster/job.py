@@ -31,6 +31,7 @@ from cluster.deliver import (
     verify_directory,
     write_media,
 )
+from cluster.doctor import describe_source
 from cluster.executor import DaskExecutor, Executor, InlineExecutor, Task
 from cluster.inspect import read_measurements
 from cluster.keys import canonical_json
@@ -133,6 +134,9 @@ def run_title(
         source = open_title(options.source, workdir, tone_map=options.tone_map)
         check_depth(options, source.reference)
         record = stack.enter_context(recorded(options, source, store))
+        for finding in describe_source(source.reference, options.source):
+            if finding.state == "warn":
+                report(events.Warned(f"{finding.topic}: {finding.found}: {finding.then}"))
         owned = executor is None
         running = executor or DaskExecutor(
             workers=options.workers,
@@ -143,6 +147,9 @@ def run_title(
         )
         try:
             title = find_title(options.source, source, store, running, report)
+            # Kept in the store; what does not decode is said before anything is encoded.
+            for made in (sounds, subtitles):
+                _here(made, title, store)
             setups = [
                 set_up(options, title, store, running, report, codec)
                 for codec in codecs_of(options)

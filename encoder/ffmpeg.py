@@ -397,6 +397,11 @@ def _failure(
     return ToolFailed(f"{name} failed: {_cause(stderr)}", **context)
 
 
+def does_not_decode(error: ToolFailed) -> bool:
+    """Whether ffmpeg gave up because most of what it was given does not decode."""
+    return "Decode error rate" in str(error.context.get("stderr"))
+
+
 def _cause(stderr: str) -> str:
     """The line of stderr that most likely names the cause: the first error of the last burst."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]

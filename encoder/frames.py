@@ -21,7 +21,7 @@ import numpy.typing as npt
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
 from encoder.errors import SourceUnusable
-from encoder.probe import opened
+from encoder.probe import color_matrix, color_range, opened
 from encoder.reference import ReferenceSource
 from encoder.tonemap import small_seen
 
@@ -134,6 +134,7 @@ def _decoded(source: ReferenceSource, threads: int) -> Iterator[av.VideoFrame]:
     """Exactly the frames of the index, in order."""
     pts = source.index.pts
     expected = 0
+    kept: tuple[str, str, str] | None = None
     for picture in _pictures(source, threads):
         if expected == len(pts):
             break  # what a torn packet at the end still gave
@@ -142,15 +143,36 @@ def _decoded(source: ReferenceSource, threads: int) -> Iterator[av.VideoFrame]:
         if picture.pts > pts[expected]:
             raise _missing(source, expected)
         if (picture.width, picture.height) != (source.info.width, source.info.height):
-            raise SourceUnusable(
-                f"cannot use {source.path}: its picture changes from {source.info.width}x"
-                f"{source.info.height} to {picture.width}x{picture.height} at frame {expected}; "
-                "cut it there"
+            raise _changes(
+                source,
+                expected,
+                f"changes from {source.info.width}x{source.info.height} to "
+                f"{picture.width}x{picture.height}",
             )
+        stored = _stored(picture)
+        kept = kept or stored
+        for name, before, now in zip(("pixels", "range", "matrix"), kept, stored, strict=True):
+            if before != now:
+                raise _changes(source, expected, f"changes its {name} from {before} to {now}")
         yield picture
         expected += 1
     if expected < len(pts):
         raise _missing(source, expected)
+
+
+def _stored(picture: av.VideoFrame) -> tuple[str, str, str]:
+    """How a picture's pixels are stored: one graph converts all of them."""
+    return (
+        picture.format.name,
+        color_range(picture) or "unnamed",
+        color_matrix(picture) or "unnamed",
+    )
+
+
+def _changes(source: ReferenceSource, frame: int, what: str) -> SourceUnusable:
+    return SourceUnusable(
+        f"cannot use {source.path}: its picture {what} at frame {frame}; cut it there", frame=frame
+    )
 
 
 def _missing(source: ReferenceSource, frame: int) -> SourceUnusable:
@@ -173,6 +195,7 @@ def _pictures(source: ReferenceSource, threads: int) -> Iterator[av.VideoFrame]:
         stream.thread_count = threads
         packets = container.demux(stream)
         torn: list[av.Packet[av.VideoStream]] = []
+        aspect: Fraction | None = None
         while True:
             try:
                 packet = next(packets)
@@ -185,7 +208,15 @@ def _pictures(source: ReferenceSource, threads: int) -> Iterator[av.VideoFrame]:
             # would lose good frames to them.
             for each in [*torn, packet] if packet.size else [packet]:
                 try:
-                    yield from each.decode()
+                    for picture in each.decode():
+                        now = stream.codec_context.sample_aspect_ratio or Fraction(1)
+                        aspect = aspect or now
+                        if now != aspect and picture.width == source.info.width:
+                            raise SourceUnusable(
+                                f"cannot use {source.path}: the shape of its pixels changes about "
+                                f"{picture.time or 0:.3f} s into the file; cut it there"
+                            )
+                        yield picture
                 except av.error.FFmpegError:
                     continue  # the frame it would have given will be missed
             torn.clear()

@@ -16,9 +16,10 @@ are not frames. A packet in the middle that does not decode is found by the anal
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 
 import av
 import av.container
@@ -204,6 +205,23 @@ def _packets(path: str | os.PathLike[str]) -> tuple[Fraction, list[_Packet]]:
         return Fraction(stream.time_base or 0), packets
 
 
+def _check_clock(
+    path: str | os.PathLike[str], time_base: Fraction, keyframes: Sequence[int]
+) -> None:
+    """See that time goes on from keyframe to keyframe, in the order of the file.
+
+    Raises:
+        SourceUnusable: it jumps back, as where recordings were joined byte by byte.
+    """
+    for before, now in pairwise(keyframes):
+        if now <= before:
+            raise SourceUnusable(
+                f"cannot use {path}: its clock jumps back from {float(before * time_base):.3f} s "
+                f"to {float(now * time_base):.3f} s, as where recordings were joined; give it one "
+                "clock first, for example with ffmpeg -i IN -map 0 -c copy OUT.ts"
+            )
+
+
 def _index(path: str | os.PathLike[str], time_base: Fraction, packets: list[_Packet]) -> FrameIndex:
     limit = None
     while packets and packets[-1].corrupt:
@@ -212,6 +230,7 @@ def _index(path: str | os.PathLike[str], time_base: Fraction, packets: list[_Pac
     keys = [p for p in packets if p.key and p.pts is not None]
     if not keys:
         raise SourceUnusable(f"cannot index {path}: no keyframe in {len(packets)} packets")
+    _check_clock(path, time_base, [p.pts or 0 for p in keys])
     first = keys[0].pts
     assert first is not None
     shown = [

@@ -134,6 +134,17 @@ class SubtitleStream:
 
 
 @dataclass(frozen=True, slots=True)
+class UnreadStream:
+    """A stream of sound or subtitles that nothing here decodes."""
+
+    index: int
+    """Index in the file."""
+    kind: str
+    """``audio`` or ``subtitle``."""
+    language: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class DolbyVision:
     """What a Dolby Vision configuration says (``dvcC``, ``dvvC``, ``dvwC``)."""
 
@@ -186,6 +197,7 @@ class SourceInfo:
     subtitles: tuple[SubtitleStream, ...] = ()
     other_video: int = 0
     """Video streams that are not used; attached pictures do not count."""
+    unread: tuple[UnreadStream, ...] = ()
     dolby_vision: DolbyVision | None = None
     """The enhancement that the container announces; nothing here reads it."""
     scan_corrected: Literal["progressive", "interlaced"] | None = None
@@ -317,16 +329,16 @@ def _unaccepted(asked: Path, error: av.error.FFmpegError) -> SourceUnusable:
 def video_stream(
     container: av.container.InputContainer, path: str | os.PathLike[str]
 ) -> av.video.VideoStream:
-    """The one video stream that we use: the first that is not an attached picture.
+    """The one video stream that we use: the default one, otherwise the first.
+
+    Attached pictures do not count; a stream in a codec of pictures only where there is no other.
 
     Raises:
         SourceUnusable: there is none, or nothing here decodes it.
     """
-    for stream in container.streams.video:
-        if stream.disposition & av.stream.Disposition.attached_pic:
-            continue
+    for stream in sorted(_films(container), key=_preference):
         # PyAV types codec_context as always there; it is None for a codec without a decoder.
-        if getattr(stream, "codec_context", None) is None:
+        if not has_decoder(stream):
             raise SourceUnusable(
                 f"cannot decode {path}: no decoder for the codec of its video stream "
                 f"{stream.index}; transcode it to a common codec first"
@@ -334,6 +346,21 @@ def video_stream(
         return stream
     kinds = ", ".join(sorted({s.type for s in container.streams})) or "no streams"
     raise SourceUnusable(f"cannot use {path}: it has no video stream (found: {kinds})")
+
+
+_PICTURE_CODECS = ("mjpeg", "png", "bmp", "gif", "webp", "tiff")
+
+
+def _films(container: av.container.InputContainer) -> list[av.video.VideoStream]:
+    attached = av.stream.Disposition.attached_pic
+    return [each for each in container.streams.video if not each.disposition & attached]
+
+
+def _preference(stream: av.video.VideoStream) -> tuple[bool, bool, int]:
+    """Smallest for the stream that is the title: a cover may come first, and be marked default."""
+    known = has_decoder(stream)
+    still = known and stream.codec_context.codec.canonical_name in _PICTURE_CODECS
+    return still, not stream.disposition & av.stream.Disposition.default, stream.index
 
 
 def probe(path: str | os.PathLike[str]) -> SourceInfo:
@@ -371,6 +398,12 @@ def probe(path: str | os.PathLike[str]) -> SourceInfo:
                 "transcode it first, for example with ffmpeg -i IN -c:v prores_ks -profile:v 3 "
                 "-c:a copy OUT.mov"
             )
+        if context.codec.canonical_name == "hevc" and frame.interlaced_frame:
+            raise SourceUnusable(
+                f"cannot use {path}: each of its HEVC pictures is a single field, of which nothing "
+                "here makes frames; weave them first, for example with ffmpeg -i IN -vf "
+                "weave=first_field=top -c:v ffv1 -c:a copy OUT.mkv"
+            )
         field_order = context.field_order
         return SourceInfo(
             path=str(Path(path).resolve()),
@@ -384,12 +417,10 @@ def probe(path: str | os.PathLike[str]) -> SourceInfo:
             pix_fmt=frame.format.name,
             bit_depth=max(component.bits for component in frame.format.components),
             chroma=_chroma(frame),
-            color_range="full"
-            if frame.format.name.startswith("yuvj")
-            else _RANGES.get(int(frame.color_range)),
+            color_range=color_range(frame),
             color_primaries=_PRIMARIES.get(int(frame.color_primaries)),
             color_transfer=_TRANSFERS.get(int(frame.color_trc)),
-            color_matrix=_MATRICES.get(int(frame.colorspace)),
+            color_matrix=color_matrix(frame),
             field_order=_FIELD_ORDERS[field_order] if field_order in range(6) else "unknown",
             first_frame_interlaced=frame.interlaced_frame,
             time_base=stream.time_base,
@@ -400,7 +431,12 @@ def probe(path: str | os.PathLike[str]) -> SourceInfo:
             frames_from_header=stream.frames,
             audio=tuple(_audio(s) for s in container.streams.audio if has_decoder(s)),
             subtitles=tuple(_subtitle(s) for s in container.streams.subtitles if has_decoder(s)),
-            other_video=_other_video(container, stream),
+            other_video=len(_films(container)) - 1,
+            unread=tuple(
+                UnreadStream(s.index, s.type, s.language)
+                for s in container.streams
+                if s.type in ("audio", "subtitle") and not has_decoder(s)
+            ),
             dolby_vision=dolby_vision,
             static_metadata=_static_metadata(frame),
         )
@@ -457,6 +493,18 @@ def _static_metadata(frame: av.VideoFrame) -> StaticMetadata:
     return StaticMetadata(display, light)
 
 
+def color_range(frame: av.VideoFrame) -> Literal["limited", "full"] | None:
+    """Of a decoded picture; None when it does not say."""
+    if frame.format.name.startswith("yuvj"):
+        return "full"
+    return _RANGES.get(int(frame.color_range))
+
+
+def color_matrix(frame: av.VideoFrame) -> str | None:
+    """Of a decoded picture, ffmpeg's name; None when it does not say."""
+    return _MATRICES.get(int(frame.colorspace))
+
+
 def _chroma(frame: av.VideoFrame) -> str:
     layout = frame.format
     if layout.is_rgb:
@@ -493,13 +541,6 @@ def _subtitle(stream: Any) -> SubtitleStream:
         language=stream.language,
         forced=bool(disposition & av.stream.Disposition.forced),
         hearing_impaired=bool(disposition & av.stream.Disposition.hearing_impaired),
-    )
-
-
-def _other_video(container: av.container.InputContainer, used: av.video.VideoStream) -> int:
-    return sum(
-        stream.index != used.index and not stream.disposition & av.stream.Disposition.attached_pic
-        for stream in container.streams.video
     )
 
 

@@ -242,19 +242,6 @@ def test_all_analysers_eat_from_one_decode(tiny_title: Path, tmp_path: Path):
     assert one.seen == two.seen == list(range(72))
 
 
-def test_a_picture_that_changes_its_size_is_refused(tmp_path: Path):
-    parts = []
-    for size in ("160x96", "128x96"):
-        part = tmp_path / f"{size}.ts"
-        graph = f"testsrc2=size={size}:rate=25:duration=1"
-        run(Command.of(["-v", "error", "-f", "lavfi", "-i", graph, "-c:v", "libx264", part]))
-        parts.append(part.read_bytes())
-    (tmp_path / "changes.ts").write_bytes(b"".join(parts))
-    source = plan_source(tmp_path / "changes.ts", tmp_path)
-    with pytest.raises(SourceUnusable, match=r"160x96 to 128x96|does not decode"):
-        feed(small_frames(source))
-
-
 def test_colours_of_small_frames(tmp_path: Path):
     clip, graph = tmp_path / "red.mkv", "color=red:size=64x48:duration=0.1"
     run(

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import random
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import pytest
 
+from cluster.doctor import examine_source
+from cluster.events import Warned
+from cluster.executor import InlineExecutor
+from cluster.job import run_title
+from cluster.options import RunOptions
 from encoder.augment import augment
 from encoder.baseline import FixedRung, encode_at_bitrate, encode_at_crf
+from encoder.errors import SourceUnusable
 from encoder.ffmpeg import Command, run
+from encoder.frames import feed, small_frames
 from encoder.media import OperatingPoint
 from encoder.mp4 import split_fragmented, track_timescale
+from encoder.probe import probe
 from encoder.reference import plan_source
 from fixtures.awkward import CHAPTERS
+from tests.running import quick_profile, records, run_inline
 
 PICTURE = "testsrc2=size=160x96:rate=25:duration={}"
 X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-bf", "2", "-g", "12", "-threads", "1")
+FFV1 = ("-c:v", "ffv1", "-g", "5")
+FLAGS = ("-disposition:v:0", "default", "-disposition:v:1", "0")
+TTML = (*X264, "-c:s", "ttml", "-metadata:s:s:0", "language=eng")
 
 
 def clip(path: Path, *arguments: str | Path, seconds: float = 1) -> Path:
@@ -49,3 +63,172 @@ def test_chapters_become_no_track_of_another_title(tmp_path: Path):
     augment(plan_source(path, tmp_path), "soft", 0, 5, tmp_path / "made.mp4")
     with av.open(str(tmp_path / "made.mp4")) as container:
         assert [stream.type for stream in container.streams] == ["video"]
+
+
+def test_a_stream_that_nothing_decodes_is_said(tmp_path: Path):
+    path = clip(tmp_path / "t.mp4", "-i", words(tmp_path), "-map", "0", "-map", "1", *TTML)
+    info = probe(path)
+    assert info.subtitles == ()
+    assert [(stream.kind, stream.language) for stream in info.unread] == [("subtitle", "eng")]
+    (said,) = [finding for finding in examine_source(path) if finding.topic == "unread"]
+    assert (said.state, said.found) == ("warn", "stream 1: eng, subtitles")
+
+
+def test_a_run_warns_of_what_the_doctor_warns_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = clip(tmp_path / "t.mp4", "-i", words(tmp_path), "-map", "0", "-map", "1", *TTML)
+    said: list[str] = []
+    options = RunOptions(
+        path,
+        tmp_path / "out",
+        preset="ultrafast",
+        store=tmp_path / "store",
+        search="exhaustive",
+        profile=quick_profile(monkeypatch),
+    )
+    run_title(
+        options,
+        lambda event: said.append(event.message) if isinstance(event, Warned) else None,
+        InlineExecutor(),
+    )
+    assert [text for text in said if text.startswith("unread: stream 1: eng, subtitles")]
+
+
+# -- which of several pictures is the title ------------------------------------------------------
+
+
+def two_pictures(path: Path, *output: str, seconds: float = 1) -> Path:
+    """Stream 0 is a red 64x48, stream 1 the title."""
+    red = ("-f", "lavfi", "-i", f"color=red:size=64x48:rate=25:duration={seconds}")
+    return clip(path, *red, "-map", "1", "-map", "0", *X264, *output)
+
+
+def test_a_cover_before_the_title_is_not_the_title(tmp_path: Path):
+    still = ("-c:v:0", "mjpeg", "-bf:v:0", "0", "-pix_fmt:v:0", "yuvj420p")
+    path = two_pictures(tmp_path / "cover.mkv", *still, *FLAGS, seconds=0.04)
+    source = plan_source(path, tmp_path)
+    assert (source.info.stream_index, source.frames, source.width) == (1, 25, 160)
+    (said,) = [finding for finding in examine_source(path) if finding.topic == "video"]
+    assert said.then == "stream 1 is the title"
+
+
+def test_the_default_stream_is_the_title_otherwise_the_first(tmp_path: Path):
+    path = two_pictures(
+        tmp_path / "two.mp4", "-disposition:v:0", "0", "-disposition:v:1", "default"
+    )
+    assert probe(path).stream_index == 1
+    assert plan_source(path, tmp_path).width == 160
+    assert probe(two_pictures(tmp_path / "two.ts")).stream_index == 0
+
+
+def test_moving_pictures_of_stills_are_a_title(tmp_path: Path):
+    assert probe(clip(tmp_path / "stills.mov", "-c:v", "mjpeg")).frames_from_header == 25
+
+
+# -- what changes on the way ---------------------------------------------------------------------
+
+
+def joined(path: Path, *second: str, offset: float = 1.0) -> Path:
+    """A transport stream of 1 s, and another one of 1 s behind it, byte by byte."""
+    plain = ("-bf", "0", "-muxdelay", "0", "-muxpreload", "0")
+    parts = [
+        clip(path.with_name("a.ts"), *X264, *plain),
+        clip(path.with_name("b.ts"), *X264, *second, *plain, "-output_ts_offset", str(offset)),
+    ]
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
+BT709 = "setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709:range=tv"
+
+
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [
+        (("-s", "128x96"), r"its picture changes from 160x96 to 128x96 at frame 25"),
+        (("-pix_fmt", "yuv422p"), r"changes its pixels from yuv420p to yuv422p at frame 25"),
+        (("-pix_fmt", "yuv420p10le"), r"changes its pixels from yuv420p to yuv420p10le at frame"),
+        (("-vf", "setparams=range=pc"), r"changes its (range|pixels) from .* to .* at frame"),
+        (("-vf", BT709), r"changes its (range|matrix) from unnamed to .* at frame"),
+        (("-vf", "setsar=4/3"), r"the shape of its pixels changes about 1\.\d+ s into the file"),
+    ],
+    ids=["size", "chroma", "depth", "range", "matrix", "aspect"],
+)
+def test_pictures_that_change_are_refused_before_any_encode(tmp_path: Path, second, said):
+    path = joined(tmp_path / "joined.ts", *second)
+    source = plan_source(path, tmp_path)
+    assert source.frames == 50
+    with pytest.raises(SourceUnusable, match=said) as caught:
+        feed(small_frames(source))
+    assert "\n" not in caught.value.message
+
+
+def test_what_does_not_change_is_not_refused(tmp_path: Path):
+    assert feed(small_frames(plan_source(joined(tmp_path / "joined.ts"), tmp_path))) == 50
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.5])
+def test_a_clock_that_jumps_back_is_refused_and_the_way_out_leads_out(tmp_path: Path, offset):
+    path = joined(tmp_path / "joined.ts", offset=offset)
+    with pytest.raises(SourceUnusable, match=r"clock jumps back from .*ffmpeg -i IN .*OUT.ts"):
+        plan_source(path, tmp_path)
+    mended = tmp_path / "mended.ts"
+    run(Command.of(["-v", "error", "-i", path, "-map", "0", "-c", "copy", mended]))
+    assert feed(small_frames(plan_source(mended, tmp_path))) == 50
+
+
+def test_fields_of_hevc_are_refused_and_the_way_out_leads_out(tmp_path: Path):
+    x265 = ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params")
+    path = clip(tmp_path / "fields.mp4", *x265, "interlace=tff:keyint=10:log-level=error")
+    with pytest.raises(SourceUnusable, match=r"single field.*ffmpeg -i IN -vf weave"):
+        probe(path)
+    woven = tmp_path / "woven.mkv"
+    run(Command.of(["-v", "error", "-i", path, "-vf", "weave=first_field=top", *FFV1, woven]))
+    source = plan_source(woven, tmp_path)
+    assert (source.width, source.height, source.frame_rate) == (160, 192, Fraction(25, 2))
+    assert source.info.interlaced
+
+
+# -- what cannot be heard or read ----------------------------------------------------------------
+
+
+def words(folder: Path, text: bytes = b"Hello") -> Path:
+    path = folder / "words.srt"
+    path.write_bytes(b"1\n00:00:00,100 --> 00:00:00,900\n" + text + b"\n\n")
+    return path
+
+
+def refused_early(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What a run says that refuses it before it has encoded anything."""
+    profile = quick_profile(monkeypatch)
+    with pytest.raises(SourceUnusable) as caught:
+        run_inline(path, folder / "out", folder / "store", search="exhaustive", profile=profile)
+    assert records(folder / "store", "encode") == {}
+    assert not (folder / "out").exists()
+    assert "\n" not in caught.value.message
+    return caught.value.message
+
+
+def test_sound_that_does_not_decode_is_refused_before_any_encode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    sound = ("-f", "lavfi", "-i", "sine=duration=1", "-c:a", "mp2", "-streamid", "1:300")
+    path = clip(tmp_path / "noise.ts", *sound, *X264)
+    data = bytearray(path.read_bytes())
+    chance = random.Random(1)
+    for at in range(0, len(data), 188):
+        if int.from_bytes(data[at + 1 : at + 3], "big") & 0x1FFF == 300:
+            data[at + 60 : at + 188] = chance.randbytes(128)
+    path.write_bytes(data)
+    said = refused_early(path, tmp_path, monkeypatch)
+    assert "its sound (stream 1) does not decode" in said
+    assert "-map -0:1 -c copy" in said
+
+
+def test_subtitles_that_are_no_unicode_are_refused_before_any_encode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    latin = words(tmp_path, b"Gr\xfc\xdfe")
+    copied = ("-map", "0", "-map", "1", "-c:s", "copy")
+    path = clip(tmp_path / "latin.mkv", "-i", latin, *copied, *X264)
+    said = refused_early(path, tmp_path, monkeypatch)
+    assert "its subtitles (stream 1) hold text that is not UTF-8" in said

@@ -13,8 +13,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from encoder import mp4
-from encoder.errors import ToolFailed
-from encoder.ffmpeg import SOURCE_OPTIONS, Command, run
+from encoder.errors import SourceUnusable, ToolFailed
+from encoder.ffmpeg import SOURCE_OPTIONS, Command, does_not_decode, run
 from encoder.package.layout import AudioSegment, AudioTrack
 
 STAGE_VERSION = 1
@@ -100,7 +100,8 @@ def encode_audio(
         ``out``, or None where there is nothing to hear: no stream, no sample, or digital silence.
 
     Raises:
-        ToolFailed: the sound cannot be decoded.
+        SourceUnusable: most of the sound does not decode. A smaller part is silence.
+        ToolFailed: ffmpeg failed otherwise.
     """
     if stream_index is None:
         return None
@@ -114,7 +115,16 @@ def encode_audio(
         bit_rate=bit_rate,
         surround=surround,
     )
-    said = run(command).stderr
+    try:
+        said = run(command).stderr
+    except ToolFailed as error:
+        if not does_not_decode(error):
+            raise
+        raise SourceUnusable(
+            f"cannot use {source}: its sound (stream {stream_index}) does not decode; mend it, or "
+            f"leave it out with ffmpeg -i IN -map 0 -map -0:{stream_index} -c copy OUT",
+            **error.context,
+        ) from error
     volume = _MAX_VOLUME.findall(said)
     if not volume or float(volume[-1]) < _SILENCE_DB:
         out.unlink(missing_ok=True)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from encoder.errors import ToolFailed
-from encoder.ffmpeg import SOURCE_OPTIONS, Command, run
+from encoder.errors import SourceUnusable, ToolFailed
+from encoder.ffmpeg import SOURCE_OPTIONS, Command, does_not_decode, run
 from encoder.package.layout import SubtitleTrack
 
 STAGE_VERSION = 1
@@ -56,14 +56,26 @@ def extract(source: Path, stream_index: int) -> str:
     """A source's subtitle stream as one WebVTT file, on the source's own clock.
 
     Raises:
-        ToolFailed: it cannot be read, or is longer than any text to be read along.
+        SourceUnusable: it does not decode, or is longer than any text to be read along.
+        ToolFailed: ffmpeg failed otherwise.
     """
     command = extract_command(source, stream_index)
-    out = run(command).stdout
+    way_out = f"leave it out with ffmpeg -i IN -map 0 -map -0:{stream_index} -c copy OUT"
+    try:
+        out = run(command).stdout
+    except ToolFailed as error:
+        if not does_not_decode(error):
+            raise
+        why = "is not UTF-8" if "Invalid UTF-8" in error.context["stderr"] else "does not decode"
+        raise SourceUnusable(
+            f"cannot use {source}: its subtitles (stream {stream_index}) hold text that {why}; "
+            f"mend it, or {way_out}",
+            **error.context,
+        ) from error
     if len(out) > _MAX_BYTES:
-        raise ToolFailed(
-            f"subtitle stream {stream_index} has {len(out)} bytes of text; leave it out",
-            command=command.shell(),
+        raise SourceUnusable(
+            f"cannot use {source}: its subtitles (stream {stream_index}) have {len(out)} bytes of "
+            f"text, more than anybody reads; {way_out}"
         )
     return out.decode("utf-8", "replace")
 
