@@ -11,7 +11,6 @@ import ffmpeg
 import numpy as np
 import pytest
 
-from encoder.errors import SourceUnusable
 from encoder.ffmpeg import Command, run
 from encoder.frames import SmallFrame, feed, small_frames, small_size
 from encoder.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference, plan_source
