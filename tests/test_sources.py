@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,14 +17,18 @@ from cluster.job import run_title
 from cluster.options import RunOptions
 from encoder.augment import augment
 from encoder.baseline import FixedRung, encode_at_bitrate, encode_at_crf
+from encoder.encode import encode_shot
 from encoder.errors import SourceUnusable
 from encoder.ffmpeg import Command, run
 from encoder.frames import feed, small_frames
-from encoder.media import OperatingPoint
+from encoder.media import OperatingPoint, Shot
 from encoder.mp4 import split_fragmented, track_timescale
+from encoder.package.audio import encode_audio
 from encoder.probe import probe
+from encoder.recipes import CODECS
 from encoder.reference import plan_source
 from fixtures.awkward import CHAPTERS
+from tests.package_media import onset, samples
 from tests.running import quick_profile, records, run_inline
 
 PICTURE = "testsrc2=size=160x96:rate=25:duration={}"
@@ -232,3 +237,89 @@ def test_subtitles_that_are_no_unicode_are_refused_before_any_encode(
     path = clip(tmp_path / "latin.mkv", "-i", latin, *copied, *X264)
     said = refused_early(path, tmp_path, monkeypatch)
     assert "its subtitles (stream 1) hold text that is not UTF-8" in said
+
+
+# -- colours -------------------------------------------------------------------------------------
+
+COLOURS = {
+    "bt601-525": ("smpte170m", "smpte170m", "smpte170m"),
+    "bt601-625": ("bt470bg", "gamma28", "bt470bg"),
+    "bt709": ("bt709", "bt709", "bt709"),
+    "bt2020": ("bt2020", "bt2020-10", "bt2020nc"),
+}
+"""Primaries, transfer, matrix."""
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["limited", "full"])
+@pytest.mark.parametrize("name", COLOURS)
+@pytest.mark.parametrize("codec", CODECS)
+def test_colours_of_standard_range_are_carried(tmp_path: Path, codec, name, full):
+    primaries, transfer, matrix = COLOURS[name]
+    written = {"gamma28": "bt470bg"}.get(transfer, transfer)
+    params = f"color_primaries={primaries}:color_trc={written}:colorspace={matrix}"
+    graph = f"format=yuv420p,setparams={params}:range={'full' if full else 'limited'}"
+    stored = ("-color_range", "pc" if full else "tv")
+    path = clip(tmp_path / "title.mkv", "-vf", graph, *stored, *FFV1, seconds=0.2)
+    source = plan_source(path, tmp_path)
+    assert source.info.color_range == ("full" if full else "limited")
+    point = OperatingPoint(f"{codec}-ultrafast", 160, 96, 40)
+    (made,), _ = encode_shot(source, Shot(0, 5), [point], tmp_path)
+    (tmp_path / "made.mp4").write_bytes(made.init_path.read_bytes() + made.media_path.read_bytes())
+    info = probe(tmp_path / "made.mp4")
+    assert (info.color_primaries, info.color_transfer, info.color_matrix) == COLOURS[name]
+    assert info.color_range == "limited"
+
+
+# -- sound in step -------------------------------------------------------------------------------
+
+FLASH = Fraction(1)
+"""Seconds after the start at which the picture turns white and a beep begins, for 0.2 s each."""
+COPY = ("-i", "FIRST", "-map", "0", "-c", "copy")
+IN_STEP: dict[str, tuple[tuple[str, ...], ...]] = {
+    "plain.mp4": ((*X264, "-c:a", "aac"),),
+    # The clock of 33 bits runs over half a second in.
+    "wrap.ts": ((*X264, "-c:a", "mp2", "-output_ts_offset", "95441.8"),),
+    "late.ts": ((*X264, "-c:a", "aac", "-output_ts_offset", "1000"),),
+    # Cut in the middle of a group of pictures: an edit list hides what is before.
+    "edits.mp4": ((*X264, "-c:a", "aac"), ("-ss", "0.68", *COPY)),
+    "negative.mov": ((*X264, "-c:a", "aac"), (*COPY, "-output_ts_offset", "-0.48")),
+    "dash.mp4": ((*X264, "-c:a", "aac"), (*COPY, "-movflags", "+frag_keyframe+empty_moov+dash")),
+    # Decoding times only: remuxed first.
+    "order.avi": (("-c:v", "mpeg4", "-bf", "2", "-g", "12", "-c:a", "pcm_s16le"),),
+    "opus.webm": (("-c:v", "libvpx-vp9", "-deadline", "realtime", "-c:a", "libopus"),),
+    "order.flv": ((*X264, "-c:a", "aac"), COPY),
+    "packs.mpg": (("-c:v", "mpeg2video", "-bf", "2", "-g", "12", "-c:a", "mp2"),),
+}
+
+
+def flashing(path: Path, steps: Sequence[Sequence[str]]) -> Path:
+    within = f"between(t,{float(FLASH)},{float(FLASH) + 0.2})"
+    picture = (
+        f"color=black:size=64x64:rate=25:duration=2,drawbox=color=white:t=fill:enable='{within}'"
+    )
+    sound = f"aevalsrc='0.5*sin(2*PI*1000*t)*{within}':s=48000:d=2"
+    before: str | Path = ""
+    for number, step in enumerate(steps):
+        out = path if number == len(steps) - 1 else path.with_name("first.mp4")
+        inputs = () if number else ("-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", sound)
+        placed = [before if part == "FIRST" else part for part in step]
+        run(Command.of(["-v", "error", "-y", *inputs, *placed, out]), timeout_seconds=60)
+        before = out
+    return path
+
+
+@pytest.mark.parametrize("file", IN_STEP)
+def test_beep_and_flash_stay_together(tmp_path: Path, file):
+    source = plan_source(flashing(tmp_path / file, IN_STEP[file]), tmp_path)
+    white = [small.number for small in small_frames(source) if small.luma.mean() > 128]
+    assert white == list(range(white[0], white[0] + 6))
+    made = encode_audio(
+        Path(source.path),
+        source.info.audio[0].index,
+        tmp_path / "sound.mp4",
+        first_video_pts=source.index.start_seconds,
+        duration=source.timeline.duration_seconds,
+        channels=1,
+    )
+    assert made is not None
+    assert onset(samples(made)) == pytest.approx(float(white[0] / source.frame_rate), abs=0.005)
