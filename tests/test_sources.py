@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +25,7 @@ from encoder.frames import feed, small_frames
 from encoder.media import OperatingPoint, Shot
 from encoder.mp4 import split_fragmented, track_timescale
 from encoder.package.audio import encode_audio
+from encoder.package.subtitles import cues, extract
 from encoder.probe import probe
 from encoder.recipes import CODECS
 from encoder.reference import plan_source
@@ -323,3 +325,44 @@ def test_beep_and_flash_stay_together(tmp_path: Path, file):
     )
     assert made is not None
     assert onset(samples(made)) == pytest.approx(float(white[0] / source.frame_rate), abs=0.005)
+
+
+# -- subtitles -----------------------------------------------------------------------------------
+
+TEXTS = {
+    "words.mkv": ("-c:s", "srt"),
+    "styled.mkv": ("-c:s", "ass"),
+    "words.mp4": ("-c:s", "mov_text"),
+    "words.mov": ("-c:s", "mov_text"),
+    "words.webm": ("-c:s", "webvtt"),
+}
+SAID = """1
+00:00:00,200 --> 00:00:00,600
+<i>Hello</i> & good-bye
+
+2
+00:00:00,700 --> 00:00:09,000
+Two
+lines
+"""
+
+
+@pytest.mark.parametrize("late", [0, 3])
+@pytest.mark.parametrize("file", TEXTS)
+def test_text_of_every_container_is_read_on_the_titles_clock(tmp_path: Path, file, late):
+    (tmp_path / "words.srt").write_text(SAID)
+    vp9 = ("-c:v", "libvpx-vp9", "-deadline", "realtime")
+    codec = vp9 if file.endswith("webm") else X264
+    first = clip(tmp_path / file, "-i", tmp_path / "words.srt", *codec, *TEXTS[file])
+    path = tmp_path / f"late-{file}"
+    run(Command.of(["-v", "error", "-i", first, *COPY[2:], "-output_ts_offset", late, path]))
+    source = plan_source(path, tmp_path)
+    assert float(source.index.start_seconds) == pytest.approx(late, abs=0.1)
+    (stream,) = source.info.subtitles
+    assert stream.text
+    text = extract(path, stream.index)
+    found = cues(text, source.index.start_seconds, source.timeline.duration_seconds)
+    times = [(float(cue.start), float(cue.end)) for cue in found]
+    assert times == [pytest.approx((0.2, 0.6), abs=0.02), pytest.approx((0.7, 1.0), abs=0.02)]
+    assert re.sub("<.*?>", "", found[0].text) == "Hello &amp; good-bye"
+    assert found[1].text == "Two\nlines"

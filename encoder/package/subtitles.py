@@ -26,6 +26,10 @@ _TIME = re.compile(r"(?:(\d+):)?([0-5]\d):([0-5]\d)\.(\d{3})\Z")
 # Cue settings that WebVTT knows; anything else a source says there is none.
 _SETTING = re.compile(r"(vertical|line|position|size|align|region):[A-Za-z0-9.,%-]+\Z")
 
+_STRAY_AMPERSAND = re.compile(r"&(?!(amp|lt|gt|nbsp|lrm|rlm|#\d+|#x[0-9A-Fa-f]+);)")
+# Not before a tag or a time of WebVTT.
+_STRAY_BRACKET = re.compile(r"<(?!/?([bciuv]|lang|rt|ruby)([. ][^<>]*)?>|[\d:.]+>)")
+
 
 @dataclass(frozen=True, slots=True)
 class Cue:
@@ -107,7 +111,7 @@ def cues(text: str, first_video_pts: Fraction, duration: Fraction) -> tuple[Cue,
             if start < end:
                 settings = " ".join(s for s in match[3].split() if _SETTING.match(s))
                 # A cue's text must hold no arrow: a reader would take it for another cue.
-                shown = "\n".join(said).replace("-->", "--\N{RIGHTWARDS ARROW}")
+                shown = _escaped("\n".join(said)).replace("-->", "--\N{RIGHTWARDS ARROW}")
                 found.append(Cue(start, end, shown, settings))
             break
     return tuple(sorted(found, key=lambda cue: (cue.start, cue.end)))
@@ -155,6 +159,11 @@ def document(found: Sequence[Cue], *, mapped: bool = False) -> str:
         for cue in found
     ]
     return "\n".join([head, *blocks])
+
+
+def _escaped(text: str) -> str:
+    """Cue text whose ``<`` and ``&`` that mean themselves say so: a player would swallow them."""
+    return _STRAY_BRACKET.sub("&lt;", _STRAY_AMPERSAND.sub("&amp;", text))
 
 
 def _seconds(text: str) -> Fraction:
