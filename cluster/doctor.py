@@ -245,11 +245,13 @@ def _pixels(source: ReferenceSource) -> Finding:
 def _motion(source: ReferenceSource) -> Finding:
     info, timeline = source.info, source.timeline
     rate = timeline.frame_rate
-    found, then = f"{source.index.frames} frames", ""
+    count = source.index.frames
+    found, then = f"{count} frame{'s' * (count != 1)}", ""
     if timeline.constant:
         found += f" at {_rate(rate)}"
     else:
-        found += " at a variable rate"
+        steady = source.index.steady_rate  # then faster or slower than titles are
+        found += f" at {float(steady):.3f} fps" if steady else " at a variable rate"
         then = f"becomes {timeline.frames} frames at a constant {_rate(rate)}"
     if info.scan_corrected == "progressive":
         found += ", flagged interlaced"

@@ -71,6 +71,14 @@ class FrameIndex:
         """Bit/s of the coded video, from its packets."""
         return round(8 * self.packet_bytes / self.duration_seconds)
 
+    @property
+    def steady_rate(self) -> Fraction | None:
+        """Frames per second where every frame follows after the same time, to a tick."""
+        steps = np.diff(self.pts)
+        if len(steps) == 0 or steps.min() < 1 or np.ptp(steps) > 1:
+            return None
+        return len(steps) / (int(steps.sum()) * self.time_base)
+
     def keyframe_for(self, frame: int) -> int:
         """Position in ``keyframe_pts`` of the last keyframe shown not after ``frame``."""
         found = np.searchsorted(self.keyframe_pts, self.pts[frame], side="right") - 1

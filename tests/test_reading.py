@@ -194,7 +194,11 @@ def test_an_upright_encode_is_not_turned_again(awkward_clip, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "file", ["ntsc.mp4", "gaps.mkv", "upright.mp4", "anamorphic.mp4", "odd.mkv", "deep.mkv"]
+    "file",
+    [
+        *("ntsc.mp4", "gaps.mkv", "anamorphic.mp4", "odd.mkv", "deep.mkv"),
+        *("upright.mp4", "turned.mp4", "mirrored.mp4", "leaning.mp4"),
+    ],
 )
 def test_small_frames_are_the_canonical_frames(awkward_clip, tmp_path: Path, file):
     source = plan_source(awkward_clip(file), tmp_path)

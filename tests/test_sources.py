@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -366,3 +367,83 @@ def test_text_of_every_container_is_read_on_the_titles_clock(tmp_path: Path, fil
     assert times == [pytest.approx((0.2, 0.6), abs=0.02), pytest.approx((0.7, 1.0), abs=0.02)]
     assert re.sub("<.*?>", "", found[0].text) == "Hello &amp; good-bye"
     assert found[1].text == "Two\nlines"
+
+
+def test_text_that_is_pictures_is_left_out_and_said(tmp_path: Path):
+    (tmp_path / "words.sup").write_bytes(presentation_graphics())
+    copied = ("-map", "0", "-map", "1", "-c:s", "copy", "-metadata:s:s:0", "language=eng")
+    path = clip(tmp_path / "t.mkv", "-i", tmp_path / "words.sup", *copied, *X264)
+    (stream,) = probe(path).subtitles
+    assert (stream.codec, stream.text) == ("hdmv_pgs_subtitle", False)
+    (said,) = [finding for finding in examine_source(path) if finding.topic == "subtitles"]
+    assert (said.state, said.then) == ("warn", "are pictures: left out")
+
+
+def presentation_graphics() -> bytes:
+    """Blu-ray subtitles: a square of 8 x 8 pixels, shown at 0.1 s, gone at 1 s."""
+
+    def segment(ticks: int, kind: int, body: bytes = b"") -> bytes:
+        return b"PG" + struct.pack(">IIBH", ticks, 0, kind, len(body)) + body
+
+    def composition(number: int, state: int, objects: bytes) -> bytes:
+        head = struct.pack(">HHBHBBB", 160, 96, 0x10, number, state, 0, 0)
+        return head + bytes([len(objects) // 8]) + objects
+
+    window = b"\1" + struct.pack(">BHHHH", 0, 10, 10, 8, 8)
+    rows = (b"\1" * 8 + b"\0\0") * 8
+    square = struct.pack(">HBB", 0, 0, 0xC0) + (len(rows) + 4).to_bytes(3, "big")
+    return b"".join(
+        [
+            segment(9_000, 0x16, composition(0, 0x80, struct.pack(">HBBHH", 0, 0, 0, 10, 10))),
+            segment(9_000, 0x17, window),
+            segment(9_000, 0x14, b"\0\0" + bytes([1, 235, 128, 128, 255])),
+            segment(9_000, 0x15, square + struct.pack(">HH", 8, 8) + rows),
+            segment(9_000, 0x80),
+            segment(90_000, 0x16, composition(1, 0, b"")),
+            segment(90_000, 0x17, window),
+            segment(90_000, 0x80),
+        ]
+    )
+
+
+# -- what the doctor says ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("file", "topic", "found", "then"),
+    [
+        ("ntsc.mp4", "frames", "48 frames at 24000/1001 (23.976) fps", ""),
+        ("gaps.mkv", "frames", "at a variable rate", "becomes 59 frames at a constant 30 fps"),
+        ("interlaced.mp4", "frames", "50 frames at 25 fps, interlaced", "is deinterlaced"),
+        ("fields.ts", "frames", "25 frames at 25 fps, interlaced", "is deinterlaced"),
+        ("upright.mp4", "picture", "160x96, turned by transpose=cclock", "becomes 96x160, upright"),
+        ("anamorphic.mp4", "picture", "160x96, pixels 64:45", "becomes 228x96"),
+        ("odd.mkv", "picture", "161x97", "becomes 160x96"),
+        ("odd.mkv", "colour", "gbr", "becomes limited range"),
+        ("deep.mkv", "colour", "full range", "becomes limited range"),
+        ("deep.mkv", "pixels", "yuv422p10le, 10 bit", "is read as yuv420p10le, rungs of x264"),
+        ("full444.mp4", "pixels", "yuv444p, 8 bit", "is read as yuv420p"),
+        ("raw.264", "file", "h264, 2.002 s", "has no timestamps: is remuxed"),
+        ("angles.mkv", "video", "2 streams of video", "stream 0 is the title"),
+        ("letterbox.mp4", "picture", "160x120", ""),
+    ],
+)
+def test_the_doctor_says_what_will_happen(awkward_clip, file, topic, found, then):
+    (said,) = [finding for finding in examine_source(awkward_clip(file)) if finding.topic == topic]
+    assert found in said.found
+    assert said.then.startswith(then)
+    assert then or not said.then
+
+
+@pytest.mark.parametrize(
+    ("rate", "found", "frames", "kept"),
+    [(1, "4 frames at 1.000 fps", 20, 5), (240, "960 frames at 240.000 fps", 481, 120)],
+)
+def test_rates_that_titles_have_not_are_brought_within(tmp_path: Path, rate, found, frames, kept):
+    graph = f"testsrc2=size=64x48:rate={rate}:duration=4"
+    path = tmp_path / "title.mp4"
+    run(Command.of(["-v", "error", "-f", "lavfi", "-i", graph, *X264, path]), timeout_seconds=60)
+    said = next(finding for finding in examine_source(path) if finding.topic == "frames")
+    assert said.found == found
+    assert said.then == f"becomes {frames} frames at a constant {kept} fps"
+    assert feed(small_frames(plan_source(path, tmp_path))) == frames
