@@ -251,6 +251,10 @@ def limited(path: Path, workdir: Path, *, encode: bool) -> tuple[str, str]:
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
             resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
             resource.setrlimit(resource.RLIMIT_FSIZE, (OUTPUT_BYTES, OUTPUT_BYTES))
+            for name in ("temporary", "here"):
+                (workdir.parent / name).mkdir()
+            tempfile.tempdir = os.environ["TMPDIR"] = str(workdir.parent / "temporary")
+            os.chdir(workdir.parent / "here")
             sink = os.open(log.with_suffix(".stderr"), os.O_WRONLY | os.O_CREAT)
             os.dup2(sink, 2)
             try:
@@ -319,14 +323,18 @@ def fuzz(
                     raise SystemExit(f"{kept} is of another run: name another file")
                 continue
             inbox, workdir = folder / "inbox", folder / "work"
-            for each in (inbox, workdir):
+            strewn = [folder / "temporary", folder / "here"]
+            for each in (inbox, workdir, *strewn):
                 shutil.rmtree(each, ignore_errors=True)
-                each.mkdir()
+            inbox.mkdir()
+            workdir.mkdir()
             path = inbox / title
             path.write_bytes(data)
             outcome, said = limited(path, workdir, encode=number % encode_every == 0)
             if [p.name for p in inbox.iterdir()] != [title]:
                 outcome = "left files beside the source"
+            if any(found for place in strewn for found in place.iterdir()):
+                outcome = "left files behind"
             case = Case(title, outcome, said)
             found.append(case)
             if not case.fine and keep is not None:

@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 from encoder.errors import SourceUnusable, ToolFailed
-from encoder.ffmpeg import SOURCE_OPTIONS, Command, does_not_decode, run
+from encoder.ffmpeg import (
+    DEFAULT_TIMEOUT_SECONDS,
+    SOURCE_OPTIONS,
+    Command,
+    default_limits,
+    does_not_decode,
+    run,
+)
 from encoder.package.layout import SubtitleTrack
 
 STAGE_VERSION = 1
@@ -66,8 +73,14 @@ def extract(source: Path, stream_index: int) -> str:
     command = extract_command(source, stream_index)
     way_out = f"leave it out with ffmpeg -i IN -map 0 -map -0:{stream_index} -c copy OUT"
     try:
-        out = run(command).stdout
+        limits = replace(default_limits(DEFAULT_TIMEOUT_SECONDS), output_bytes=_MAX_BYTES)
+        out = run(command, limits=limits).stdout
     except ToolFailed as error:
+        if "wrote more" in error.message:
+            raise SourceUnusable(
+                f"cannot use {source}: its subtitles (stream {stream_index}) have over "
+                f"{_MAX_BYTES >> 20} MiB of text, more than anybody reads; {way_out}"
+            ) from error
         if not does_not_decode(error):
             raise
         why = "is not UTF-8" if "Invalid UTF-8" in error.context["stderr"] else "does not decode"
@@ -76,11 +89,6 @@ def extract(source: Path, stream_index: int) -> str:
             f"mend it, or {way_out}",
             **error.context,
         ) from error
-    if len(out) > _MAX_BYTES:
-        raise SourceUnusable(
-            f"cannot use {source}: its subtitles (stream {stream_index}) have {len(out)} bytes of "
-            f"text, more than anybody reads; {way_out}"
-        )
     return out.decode("utf-8", "replace")
 
 
