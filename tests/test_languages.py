@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from cluster.doctor import examine_source
 from encoder.errors import VerificationFailed
 from encoder.ffmpeg import Command, run
+from encoder.package.audio import known_language
 from encoder.package.readback import parse_texts
 from encoder.package.subtitles import Cue, cues, document, subtitle_track
 from encoder.probe import probe
@@ -84,14 +85,14 @@ def test_a_package_in_two_languages(title: Path, tmp_path: Path, monkeypatch: py
     master = m3u8.load(str(out / "master.m3u8"))
     sound = [m for m in master.media if m.type == "AUDIO"]
     assert [(m.name, m.language, m.channels, m.default, m.autoselect) for m in sound] == [
-        ("eng", "eng", "2", "YES", "YES"),
-        ("fra", "fra", "2", "NO", "YES"),
-        ("fra 5.1", "fra", "6", "NO", "NO"),
+        ("en", "en", "2", "YES", "YES"),
+        ("fr", "fr", "2", "NO", "YES"),
+        ("fr 5.1", "fr", "6", "NO", "NO"),
     ]
     words = [m for m in master.media if m.type == "SUBTITLES"]
     assert [(m.name, m.language, m.forced) for m in words] == [
-        ("eng", "eng", "NO"),
-        ("fra forced", "fra", "YES"),
+        ("en", "en", "NO"),
+        ("fr forced", "fr", "YES"),
     ]
     assert all(p.stream_info.audio and p.stream_info.subtitles for p in master.playlists)
     # On the title's clock, which begins 5 s into the file's; what comes after its end is left out.
@@ -112,6 +113,18 @@ def test_a_package_in_two_languages(title: Path, tmp_path: Path, monkeypatch: py
 
     with pytest.raises(VerificationFailed, match=r"subtitles-2.*missing"):
         verify_package(out, read_ladder(out), lambda event: None)
+
+
+@pytest.mark.parametrize(
+    ("written", "tag"),
+    [
+        *(("eng", "en"), ("fre", "fr"), ("fra", "fr"), ("ger", "de"), ("chi", "zh")),
+        *(("por-BR", "pt-BR"), ("en_us", "en-US"), ("zh-Hant", "zh-Hant"), ("mul", "mul")),
+        *(("und", None), ("", None), (None, None), ("english", None), ('e"n', None)),
+    ],
+)
+def test_languages_are_written_as_playlists_want_them(written, tag):
+    assert known_language(written) == tag
 
 
 # -- cues, without media -------------------------------------------------------------------------

@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
+import langcodes
+from langcodes.tag_parser import LanguageTagError
+
 from encoder import mp4
 from encoder.errors import SourceUnusable, ToolFailed
 from encoder.ffmpeg import SOURCE_OPTIONS, Command, does_not_decode, run
@@ -25,7 +28,7 @@ SURROUND_BIT_RATE = 320_000
 SURROUND_CHANNELS = 6
 """From how many channels on a stream is also kept as 5.1."""
 _SILENCE_DB = -90.0
-_LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*\Z")
+_LANGUAGE = re.compile(r"[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*\Z")
 _MAX_VOLUME = re.compile(r"max_volume: (\S+) dB")
 
 
@@ -183,8 +186,17 @@ def segment_audio(
 
 
 def known_language(written: str | None) -> str | None:
-    """A container's language, which is whatever somebody wrote there, where it is one."""
-    return written if written and _LANGUAGE.match(written) and written != "und" else None
+    """A container's language, which is whatever somebody wrote there, where it is one.
+
+    As playlists want it (RFC 5646): ``en`` of ``eng``, ``fr`` of ``fre`` and ``fra``.
+    """
+    if not written or not _LANGUAGE.match(written):
+        return None
+    try:
+        tag = langcodes.standardize_tag(written)
+    except LanguageTagError:
+        return None
+    return None if tag == "und" else tag
 
 
 def _nearest(ends: Sequence[int], time: Fraction) -> int:
