@@ -109,15 +109,22 @@ def small_frames(source: ReferenceSource, threads: int = 2) -> Iterator[SmallFra
         )
         if number > last:
             continue  # a burst of source frames within one canonical frame: only the last shows
-        small = picture.reformat(
-            width=width,
-            height=height,
-            format="yuv444p16le" if hdr else "yuv444p",
-            interpolation=Interpolation.AREA,
-            dst_colorspace=Colorspace.ITU709 if source.info.rgb else None,
-            dst_color_range=ColorRange.MPEG,
-            threads=1,
-        )
+        try:
+            small = picture.reformat(
+                width=width,
+                height=height,
+                format="yuv444p16le" if hdr else "yuv444p",
+                interpolation=Interpolation.AREA,
+                dst_colorspace=Colorspace.ITU709 if source.info.rgb else None,
+                dst_color_range=ColorRange.MPEG,
+                threads=1,
+            )
+        except av.error.FFmpegError as error:
+            raise SourceUnusable(
+                f"cannot use {source.path}: its pictures ({source.info.pix_fmt}, matrix "
+                f"{source.info.color_matrix or 'unnamed'}) cannot be converted ({error.strerror}); "
+                "transcode it first"
+            ) from error
         levels = small.to_ndarray()
         yuv = small_seen(levels, hdr) if hdr else levels.astype(np.uint8, copy=False)
         yuv = _upright(yuv, source.info.orientation)

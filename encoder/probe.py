@@ -94,6 +94,20 @@ _MATRICES = {
 _RANGES: dict[int, Literal["limited", "full"]] = {1: "limited", 2: "full"}
 _HDR: dict[str | None, Transfer] = {name: transfer for transfer, name in TAGS.items()}
 
+# What no scaler here converts and no player expects; the rest of H.273 is taken as it is.
+_STRANGE_MATRICES = {
+    8: "ycgco",
+    10: "bt2020c",
+    11: "smpte2085",
+    12: "chroma-derived-nc",
+    13: "chroma-derived-c",
+    14: "ictcp",
+    15: "ipt-c2",
+    16: "ycgco-re",
+    17: "ycgco-ro",
+}
+_STRANGE_TRANSFERS = {9: "log100", 10: "log316"}
+
 FieldOrder = Literal["unknown", "progressive", "tt", "bb", "tb", "bt"]
 _FIELD_ORDERS: tuple[FieldOrder, ...] = ("unknown", "progressive", "tt", "bb", "tb", "bt")
 
@@ -378,7 +392,7 @@ def probe(path: str | os.PathLike[str]) -> SourceInfo:
             )
         # A stream may say otherwise than its container: the decoder refuses larger ones as well.
         stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
-        frame = _first_frame(container, stream)
+        frame = _first_frame(container, stream, path)
         if frame is None:
             raise SourceUnusable(
                 f"cannot use {path}: no picture could be decoded from its "
@@ -386,6 +400,7 @@ def probe(path: str | os.PathLike[str]) -> SourceInfo:
             )
         context = stream.codec_context
         _check_shape(path, frame.width, frame.height)
+        _check_colours(path, frame)
         dolby_vision = _dolby_vision(path, stream)
         if dolby_vision is not None and dolby_vision.compatibility == 0:
             raise SourceUnusable(
@@ -452,11 +467,33 @@ def _check_shape(path: str | os.PathLike[str], width: int, height: int) -> None:
         )
 
 
+def _check_colours(path: str | os.PathLike[str], frame: av.VideoFrame) -> None:
+    found = []
+    if matrix := _STRANGE_MATRICES.get(int(frame.colorspace)):
+        wide = _PRIMARIES.get(int(frame.color_primaries)) == "bt2020"
+        found.append(("matrix", matrix, "bt2020nc" if wide else "bt709"))
+    if transfer := _STRANGE_TRANSFERS.get(int(frame.color_trc)):
+        found.append(("transfer", transfer, "bt709"))
+    if found:
+        strange = " and ".join(f"{name} {value}" for name, value, _ in found)
+        wanted = ":".join(f"{name}={value}" for name, _, value in found)
+        raise SourceUnusable(
+            f"cannot use {path}: its colours are coded with {strange}, which nothing here reads; "
+            f"convert it first, for example with ffmpeg -i IN -vf zscale={wanted} -c:v ffv1 OUT.mkv"
+        )
+
+
 def _first_frame(
-    container: av.container.InputContainer, stream: av.video.VideoStream
+    container: av.container.InputContainer,
+    stream: av.video.VideoStream,
+    path: str | os.PathLike[str],
 ) -> av.VideoFrame | None:
     stream.thread_count = 1  # frame threads would need several packets for the first picture
     for number, packet in enumerate(container.demux(stream)):
+        if packet.has_sidedata("encryption_info"):
+            raise SourceUnusable(
+                f"cannot use {path}: it is encrypted (DRM); give a copy that is not"
+            )
         try:
             frames = packet.decode()
         except av.error.FFmpegError:

@@ -101,6 +101,13 @@ def test_a_run_warns_of_what_the_doctor_warns_of(tmp_path: Path, monkeypatch: py
     assert [text for text in said if text.startswith("unread: stream 1: eng, subtitles")]
 
 
+def test_what_is_encrypted_is_called_so(tmp_path: Path):
+    key = "76a6c65c5ea762046bd749a2e632ccbb"
+    drm = ("-encryption_scheme", "cenc-aes-ctr", "-encryption_key", key, "-encryption_kid", key)
+    with pytest.raises(SourceUnusable, match=r"it is encrypted \(DRM\)"):
+        probe(clip(tmp_path / "drm.mp4", *X264, *drm))
+
+
 # -- which of several pictures is the title ------------------------------------------------------
 
 
@@ -271,6 +278,49 @@ def test_colours_of_standard_range_are_carried(tmp_path: Path, codec, name, full
     info = probe(tmp_path / "made.mp4")
     assert (info.color_primaries, info.color_transfer, info.color_matrix) == COLOURS[name]
     assert info.color_range == "limited"
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ("colorspace=ycgco:color_primaries=bt709", "matrix ycgco"),
+        ("colorspace=bt2020c:color_primaries=bt2020", "matrix bt2020c"),
+        ("colorspace=ictcp:color_primaries=bt2020:color_trc=smpte2084", "matrix ictcp"),
+        ("colorspace=bt709:color_trc=log100:color_primaries=bt709", "transfer log100"),
+        ("colorspace=ycgco:color_trc=log316:color_primaries=bt709", "ycgco and transfer log316"),
+    ],
+)
+def test_colours_that_nothing_reads_are_refused_and_the_way_out_leads_out(
+    tmp_path: Path, params, said
+):
+    if "color_trc" not in params:
+        params += ":color_trc=bt709"
+    graph = f"format=yuv420p,setparams={params}:range=limited"
+    path = clip(tmp_path / "strange.mkv", "-vf", graph, *FFV1, seconds=0.2)
+    with pytest.raises(SourceUnusable, match=said) as caught:
+        probe(path)
+    way_out = re.search(r"ffmpeg -i IN (-vf \S+ .*) OUT.mkv", caught.value.message)
+    assert way_out is not None
+    converted = tmp_path / "converted.mkv"
+    run(Command.of(["-v", "error", "-i", path, *way_out[1].split(), converted]))
+    assert feed(small_frames(plan_source(converted, tmp_path))) == 5
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        "colorspace=fcc:color_trc=gamma22",
+        "colorspace=smpte240m:color_trc=smpte240m:color_primaries=smpte240m",
+        "color_primaries=smpte432:color_trc=iec61966-2-1:colorspace=bt709",
+        "colorspace=gbr",  # what a 4:2:0 stream may claim, and cannot be
+    ],
+)
+def test_other_colours_are_taken(tmp_path: Path, params):
+    params = params.replace("gamma22", "bt470m")
+    path = clip(tmp_path / "t.mkv", "-vf", f"format=yuv420p,setparams={params}", *FFV1, seconds=0.2)
+    source = plan_source(path, tmp_path)
+    assert feed(small_frames(source)) == 5
+    encode_shot(source, Shot(0, 5), [OperatingPoint("x264-ultrafast", 160, 96, 40)], tmp_path)
 
 
 # -- sound in step -------------------------------------------------------------------------------
