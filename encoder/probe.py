@@ -40,6 +40,9 @@ MIN_SIDE = 16
 MAX_RATIO = 16
 """Of the long side to the short one."""
 
+_LANGUAGE_LENGTH = 35
+"""Of the longest tag that RFC 5646 expects."""
+
 FIRST_FRAME_PACKETS = 500
 """How many packets may pass before the first picture comes out."""
 
@@ -448,7 +451,7 @@ def probe(path: str | os.PathLike[str]) -> SourceInfo:
             subtitles=tuple(_subtitle(s) for s in container.streams.subtitles if has_decoder(s)),
             other_video=len(_films(container)) - 1,
             unread=tuple(
-                UnreadStream(s.index, s.type, s.language)
+                UnreadStream(s.index, s.type, _language(s))
                 for s in container.streams
                 if s.type in ("audio", "subtitle") and not has_decoder(s)
             ),
@@ -570,12 +573,18 @@ def has_decoder(stream: av.stream.Stream) -> bool:
     return getattr(stream, "codec_context", None) is not None
 
 
+def _language(stream: Any) -> str | None:
+    """As written in the file, which may be anything: on one line, and nothing a terminal obeys."""
+    written = "".join(sign for sign in stream.language or "" if sign.isprintable())
+    return written[:_LANGUAGE_LENGTH] or None
+
+
 def _subtitle(stream: Any) -> SubtitleStream:
     disposition = stream.disposition
     return SubtitleStream(
         index=stream.index,
         codec=stream.codec_context.codec.canonical_name,
-        language=stream.language,
+        language=_language(stream),
         forced=bool(disposition & av.stream.Disposition.forced),
         hearing_impaired=bool(disposition & av.stream.Disposition.hearing_impaired),
     )
@@ -619,6 +628,6 @@ def _audio(stream: av.AudioStream) -> AudioStream:
         codec=stream.codec_context.codec.canonical_name,
         channels=stream.codec_context.channels,
         sample_rate=stream.codec_context.sample_rate,
-        language=stream.language,
+        language=_language(stream),
         start_seconds=start,
     )

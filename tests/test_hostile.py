@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.cli import main
 from cluster.doctor import examine_source
 from cluster.title import open_title
 from encoder import guarded, sniff
@@ -261,6 +262,24 @@ def test_names_are_only_names(small: Path, tmp_path: Path, name, monkeypatch):
     fuzz.use(path, tmp_path, encode=True)
     assert not (tmp_path / "owned").exists()
     assert examine_source(path)[0].topic == "file"
+
+
+def test_names_and_languages_do_not_command_a_terminal(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    path = tmp_path / "bad\n\x1b[31mname.mp4"
+    path.write_bytes(b"no film")
+    assert main(["doctor", str(path)]) != 0
+    out, err = capsys.readouterr()
+    assert "\x1b" not in out + err
+    assert len(err.splitlines()) == 1
+    tongue = tmp_path / "tongue.mkv"
+    tag = "language=e\x1b[31mn\n"
+    clip(tongue, *("-i", small, "-map", "0", "-c", "copy", "-metadata:s:a:0", tag))
+    assert main(["doctor", str(tongue)]) == 0
+    out, err = capsys.readouterr()
+    assert "e[31mn: aac" in out
+    assert "\x1b" not in out + err
 
 
 def test_a_link_is_followed_to_a_video_and_nowhere_else(small: Path, tmp_path: Path):
