@@ -15,6 +15,8 @@ _INTRA = (2, 4)
 """Values of ``slice_type``, modulo 5: I and SI."""
 _HEADER_BYTES = 32
 """More than a slice header takes up to its parity."""
+_SEQUENCE_BYTES = 1024
+"""More than a parameter set takes, matrices included."""
 _PROFILES_WITH_CHROMA = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)
 
 
@@ -89,7 +91,7 @@ def sequence_of(extradata: bytes | None) -> Sequence | None:
         found = list(units(extradata, 0))
     sets = (unit for unit in found if len(unit) > 4 and unit[0] & 0x1F == _SEQUENCE)
     data = next(sets, None)
-    return None if data is None else _sequence(_Bits(data[1:]))
+    return None if data is None else _sequence(_Bits(data[1:_SEQUENCE_BYTES]))
 
 
 def _sequence(bits: _Bits) -> Sequence:

@@ -211,6 +211,7 @@ class SourceInfo:
     frames_from_header: int
     """0 when the container does not say."""
     audio: tuple[AudioStream, ...]
+    """Those that are marked default first."""
     subtitles: tuple[SubtitleStream, ...] = ()
     other_video: int = 0
     """Video streams that are not used; attached pictures do not count."""
@@ -377,7 +378,7 @@ def _preference(stream: av.video.VideoStream) -> tuple[bool, bool, int]:
     """Smallest for the stream that is the title: a cover may come first, and be marked default."""
     known = has_decoder(stream)
     still = known and stream.codec_context.codec.canonical_name in _PICTURE_CODECS
-    return still, not stream.disposition & av.stream.Disposition.default, stream.index
+    return still, _secondary(stream), stream.index
 
 
 def probe(path: str | os.PathLike[str]) -> SourceInfo:
@@ -447,7 +448,9 @@ def probe(path: str | os.PathLike[str]) -> SourceInfo:
             rate_from_bitstream=context.framerate or None,
             duration_seconds_from_header=_duration(container, stream),
             frames_from_header=stream.frames,
-            audio=tuple(_audio(s) for s in container.streams.audio if has_decoder(s)),
+            audio=tuple(
+                _audio(s) for s in sorted(container.streams.audio, key=_secondary) if has_decoder(s)
+            ),
             subtitles=tuple(_subtitle(s) for s in container.streams.subtitles if has_decoder(s)),
             other_video=len(_films(container)) - 1,
             unread=tuple(
@@ -617,6 +620,10 @@ def dolby_vision_in(data: bytes) -> DolbyVision | None:
         if at >= 4 and len(data) >= at + 9 and data[at - 4 : at] == b"\0\0\0\x20":
             return DolbyVision(profile=data[at + 6] >> 1, compatibility=data[at + 8] >> 4)
     return None
+
+
+def _secondary(stream: av.stream.Stream) -> bool:
+    return not stream.disposition & av.stream.Disposition.default
 
 
 def _audio(stream: av.AudioStream) -> AudioStream:

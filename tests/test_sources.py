@@ -135,6 +135,20 @@ def test_the_default_stream_is_the_title_otherwise_the_first(tmp_path: Path):
     assert probe(two_pictures(tmp_path / "two.ts")).stream_index == 0
 
 
+def test_sound_that_is_marked_default_comes_first(tmp_path: Path):
+    sound = ("-f", "lavfi", "-i", "sine=duration=1")
+    tracks = (*sound, *sound, *sound, "-map", "0", "-map", "1", "-map", "2", "-map", "3")
+    named = [f"-metadata:s:a:{n} language={name}" for n, name in enumerate(("eng", "fre", "ger"))]
+    flags = "-disposition:a:0 0 -disposition:a:1 default -disposition:a:2 0"
+    options = " ".join([*named, flags]).split()
+    path = clip(tmp_path / "three.mkv", *tracks, *X264, "-c:a", "flac", *options)
+    assert [(s.index, s.language) for s in probe(path).audio] == [
+        (2, "fre"),
+        (1, "eng"),
+        (3, "ger"),
+    ]
+
+
 def test_moving_pictures_of_stills_are_a_title(tmp_path: Path):
     assert probe(clip(tmp_path / "stills.mov", "-c:v", "mjpeg")).frames_from_header == 25
 
