@@ -55,6 +55,9 @@ class SmallFrame:
         return np.asarray(cv2.transform(cv2.merge(list(self.yuv)), _YUV_TO_BGR), np.uint8)
 
 
+_AHEAD = 64
+"""Pictures that a decoder may be ahead of the one that it gives; more than any."""
+
 _MATRIX = np.array(
     [[1.1644, 2.0172, 0.0], [1.1644, -0.3918, -0.8130], [1.1644, 0.0, 1.5960]], np.float32
 )
@@ -121,7 +124,7 @@ def small_frames(source: ReferenceSource, threads: int = 2) -> Iterator[SmallFra
             )
         except av.error.FFmpegError as error:
             raise SourceUnusable(
-                f"cannot use {source.path}: its pictures ({source.info.pix_fmt}, matrix "
+                f"cannot use {source.named}: its pictures ({source.info.pix_fmt}, matrix "
                 f"{source.info.color_matrix or 'unnamed'}) cannot be converted ({error.strerror}); "
                 "transcode it first"
             ) from error
@@ -142,7 +145,10 @@ def _decoded(source: ReferenceSource, threads: int) -> Iterator[av.VideoFrame]:
     pts = source.index.pts
     expected = 0
     kept: tuple[str, str, str] | None = None
-    for picture in _pictures(source, threads):
+    square: Fraction | None = None
+    other: Fraction | None = None
+    foreign = 0
+    for picture, aspect in _pictures(source, threads):
         if expected == len(pts):
             break  # what a torn packet at the end still gave
         if picture.pts is None or picture.pts < pts[expected]:
@@ -161,8 +167,17 @@ def _decoded(source: ReferenceSource, threads: int) -> Iterator[av.VideoFrame]:
         for name, before, now in zip(("pixels", "range", "matrix"), kept, stored, strict=True):
             if before != now:
                 raise _changes(source, expected, f"changes its {name} from {before} to {now}")
+        # A decoder is ahead of what it shows: a change of size would be told by the size, then.
+        square = square or aspect
+        if aspect != square:
+            other, foreign = aspect, foreign + 1
+        if foreign > _AHEAD:
+            break
         yield picture
         expected += 1
+    if other is not None:
+        what = f"changes the shape of its pixels from {square} to {other}"
+        raise _changes(source, max(0, expected - foreign), what)
     if expected < len(pts):
         raise _missing(source, expected)
 
@@ -178,7 +193,7 @@ def _stored(picture: av.VideoFrame) -> tuple[str, str, str]:
 
 def _changes(source: ReferenceSource, frame: int, what: str) -> SourceUnusable:
     return SourceUnusable(
-        f"cannot use {source.path}: its picture {what} at frame {frame}; cut it there", frame=frame
+        f"cannot use {source.named}: its picture {what} at frame {frame}; cut it there", frame=frame
     )
 
 
@@ -187,14 +202,15 @@ def _missing(source: ReferenceSource, frame: int) -> SourceUnusable:
         (int(source.index.pts[frame]) - int(source.index.pts[0])) * source.index.time_base
     )
     return SourceUnusable(
-        f"cannot use {source.path}: frame {frame} of {source.index.frames} (at {seconds:.3f} s) "
+        f"cannot use {source.named}: frame {frame} of {source.index.frames} (at {seconds:.3f} s) "
         "does not decode; the file is damaged there, copy it again or cut it",
         frame=frame,
         seconds=seconds,
     )
 
 
-def _pictures(source: ReferenceSource, threads: int) -> Iterator[av.VideoFrame]:
+def _pictures(source: ReferenceSource, threads: int) -> Iterator[tuple[av.VideoFrame, Fraction]]:
+    """Every picture that comes out, and the aspect of a pixel as the decoder has it by then."""
     with opened(source.path) as container:
         stream = container.streams[source.info.stream_index]
         assert isinstance(stream, av.video.VideoStream)
@@ -202,7 +218,6 @@ def _pictures(source: ReferenceSource, threads: int) -> Iterator[av.VideoFrame]:
         stream.thread_count = threads
         packets = container.demux(stream)
         torn: list[av.Packet[av.VideoStream]] = []
-        aspect: Fraction | None = None
         while True:
             try:
                 packet = next(packets)
@@ -216,14 +231,7 @@ def _pictures(source: ReferenceSource, threads: int) -> Iterator[av.VideoFrame]:
             for each in [*torn, packet] if packet.size else [packet]:
                 try:
                     for picture in each.decode():
-                        now = stream.codec_context.sample_aspect_ratio or Fraction(1)
-                        aspect = aspect or now
-                        if now != aspect and picture.width == source.info.width:
-                            raise SourceUnusable(
-                                f"cannot use {source.path}: the shape of its pixels changes about "
-                                f"{picture.time or 0:.3f} s into the file; cut it there"
-                            )
-                        yield picture
+                        yield picture, stream.codec_context.sample_aspect_ratio or Fraction(1)
                 except av.error.FFmpegError:
                     continue  # the frame it would have given will be missed
             torn.clear()

@@ -222,7 +222,7 @@ def _check_clock(
         SourceUnusable: it jumps back, as where recordings were joined byte by byte.
     """
     for before, now in pairwise(keyframes):
-        if now <= before:
+        if now < before:
             raise SourceUnusable(
                 f"cannot use {path}: its clock jumps back from {float(before * time_base):.3f} s "
                 f"to {float(now * time_base):.3f} s, as where recordings were joined; give it one "
