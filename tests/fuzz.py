@@ -39,6 +39,7 @@ from encoder.frames import small_frames
 from encoder.media import OperatingPoint, Shot
 from encoder.package import audio, subtitles
 from encoder.reference import ReferenceSource, plan_source
+from fixtures import fields
 from fixtures.awkward import HDR, HDR10_X265
 
 MEMORY_BYTES = 4 << 30
@@ -125,6 +126,10 @@ def make_clips(folder: Path) -> dict[str, bytes]:
         placed = [argument.replace("FOLDER", str(folder)) for argument in arguments]
         run(Command.of(["-v", "error", "-y", *placed, path]), timeout_seconds=120)
         made[name] = path.read_bytes()
+    raw = fields.make(folder / "fields.264", width=64, height=64, frames=6)
+    copied = folder / "fields.ts"
+    run(Command.of(["-v", "error", "-f", "h264", "-r", "50", "-i", raw, "-c", "copy", copied]))
+    made[copied.name] = copied.read_bytes()
     return made
 
 
