@@ -449,14 +449,14 @@ def probe(path: str | os.PathLike[str]) -> SourceInfo:
             duration_seconds_from_header=_duration(container, stream),
             frames_from_header=stream.frames,
             audio=tuple(
-                _audio(s) for s in sorted(container.streams.audio, key=_secondary) if has_decoder(s)
+                _audio(s) for s in sorted(container.streams.audio, key=_secondary) if is_read(s)
             ),
             subtitles=tuple(_subtitle(s) for s in container.streams.subtitles if has_decoder(s)),
             other_video=len(_films(container)) - 1,
             unread=tuple(
                 UnreadStream(s.index, s.type, _language(s))
                 for s in container.streams
-                if s.type in ("audio", "subtitle") and not has_decoder(s)
+                if s.type in ("audio", "subtitle") and not is_read(s)
             ),
             dolby_vision=dolby_vision,
             static_metadata=_static_metadata(frame),
@@ -620,6 +620,14 @@ def dolby_vision_in(data: bytes) -> DolbyVision | None:
         if at >= 4 and len(data) >= at + 9 and data[at - 4 : at] == b"\0\0\0\x20":
             return DolbyVision(profile=data[at + 6] >> 1, compatibility=data[at + 8] >> 4)
     return None
+
+
+def is_read(stream: av.stream.Stream) -> bool:
+    """Whether there is a decoder and, of sound, anything for it: a transport stream may announce
+    what never comes."""
+    if not has_decoder(stream) or not isinstance(stream, av.AudioStream):
+        return has_decoder(stream)
+    return stream.codec_context.channels > 0 and stream.codec_context.sample_rate > 0
 
 
 def _secondary(stream: av.stream.Stream) -> bool:

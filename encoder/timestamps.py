@@ -19,7 +19,7 @@ import av.container
 
 from encoder.errors import SourceUnusable, StoreUnusable
 from encoder.index import demuxed
-from encoder.probe import has_decoder, opened, video_stream
+from encoder.probe import is_read, opened, video_stream
 from encoder.timeline import DEFAULT_RATE
 
 _TELLING_PACKETS = 500
@@ -138,7 +138,7 @@ def _presentation(source: Path) -> _Presentation:
 def _remux(source: Path, made: Path, plan: _Presentation) -> None:
     with opened(source) as container:
         stream = video_stream(container, source)
-        sounds = [each for each in container.streams.audio if has_decoder(each)]
+        sounds = [each for each in container.streams.audio if is_read(each)]
         with _written(made) as output:
             target = output.add_stream_from_template(stream, opaque=plan.codec == "av1")
             target.time_base = plan.time_base

@@ -101,6 +101,26 @@ def test_a_run_warns_of_what_the_doctor_warns_of(tmp_path: Path, monkeypatch: py
     assert [text for text in said if text.startswith("unread: stream 1: eng, subtitles")]
 
 
+def test_sound_that_is_announced_and_never_comes_is_said_and_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    sound = ("-f", "lavfi", "-i", "sine=duration=1", "-c:a", "mp2", "-streamid", "1:300")
+    path = clip(tmp_path / "t.ts", *sound, *X264)
+    data = path.read_bytes()
+    packets = [data[at : at + 188] for at in range(0, len(data), 188)]
+    silent = [p for p in packets if int.from_bytes(p[1:3], "big") & 0x1FFF != 300]
+    assert 0 < len(silent) < len(packets)
+    path.write_bytes(b"".join(silent))
+    assert probe(path).audio == ()
+    (said,) = [finding for finding in examine_source(path) if finding.topic == "unread"]
+    assert said.found == "stream 1: no language, sound"
+    profile = quick_profile(monkeypatch)
+    made = run_inline(
+        path, tmp_path / "out", tmp_path / "store", search="exhaustive", profile=profile
+    )
+    assert not made.ladder.title.audio
+
+
 def test_what_is_encrypted_is_called_so(tmp_path: Path):
     key = "76a6c65c5ea762046bd749a2e632ccbb"
     drm = ("-encryption_scheme", "cenc-aes-ctr", "-encryption_key", key, "-encryption_kid", key)
