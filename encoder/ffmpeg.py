@@ -73,6 +73,10 @@ SOURCE_OPTIONS = {
 }
 """Options for every open of a source, by ffmpeg's command line and by PyAV alike."""
 
+PATIENT_OPTIONS = {"analyzeduration": "60000000", "probesize": "100000000"}
+"""Beside them for who wants sound that begins late in a transport stream: microseconds and bytes
+that are looked at before a stream counts as empty, instead of 5 s and 5 MB."""
+
 
 def patience(frames: int) -> float:
     """Seconds after which a process that has ``frames`` frames to make or to score has hung.

@@ -12,7 +12,7 @@ import contextlib
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +26,7 @@ from av.sidedata.sidedata import SideData
 
 from encoder import sniff
 from encoder.errors import SourceUnusable
-from encoder.ffmpeg import SOURCE_OPTIONS
+from encoder.ffmpeg import PATIENT_OPTIONS, SOURCE_OPTIONS
 from encoder.metadata import NO_METADATA, MasteringDisplay, StaticMetadata
 from encoder.tonemap import TAGS, Transfer
 
@@ -295,8 +295,10 @@ def orientation_filters(matrix: tuple[int, ...]) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def opened(path: str | os.PathLike[str]) -> Iterator[av.container.InputContainer]:
-    """The source, opened for reading under the allow-lists.
+def opened(
+    path: str | os.PathLike[str], *, patient: bool = False
+) -> Iterator[av.container.InputContainer]:
+    """The source, opened for reading under the allow-lists; ``patient`` finds late streams.
 
     Raises:
         SourceUnusable: it is missing, not a file, unreadable or of a kind that we do not accept;
@@ -313,7 +315,10 @@ def opened(path: str | os.PathLike[str]) -> Iterator[av.container.InputContainer
         raise SourceUnusable(f"cannot read {asked}: the file is empty; copy it again")
     try:
         container = av.open(
-            str(asked.resolve()), mode="r", options=dict(SOURCE_OPTIONS), metadata_errors="replace"
+            str(asked.resolve()),
+            mode="r",
+            options=SOURCE_OPTIONS | (PATIENT_OPTIONS if patient else {}),
+            metadata_errors="replace",
         )
     except av.error.FFmpegError as error:
         raise _unaccepted(asked, error) from error
@@ -387,7 +392,16 @@ def probe(path: str | os.PathLike[str]) -> SourceInfo:
     Raises:
         SourceUnusable: it cannot be read, holds no video, or no picture comes out of it.
     """
-    with opened(path) as container:
+    info = _probe(path)
+    if any(stream.kind == "audio" for stream in info.unread):
+        # It may only begin late.
+        late = _probe(path, patient=True)
+        return replace(info, audio=late.audio, unread=late.unread)
+    return info
+
+
+def _probe(path: str | os.PathLike[str], *, patient: bool = False) -> SourceInfo:
+    with opened(path, patient=patient) as container:
         stream = video_stream(container, path)
         if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
             raise SourceUnusable(

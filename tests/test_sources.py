@@ -121,6 +121,25 @@ def test_sound_that_is_announced_and_never_comes_is_said_and_left_out(
     assert not made.ladder.title.audio
 
 
+def test_sound_that_begins_late_is_heard(tmp_path: Path):
+    """Nine seconds into a transport stream, past where libavformat stops looking for streams."""
+    sound = ("-itsoffset", "9", "-f", "lavfi", "-i", "sine=duration=1")
+    path = clip(tmp_path / "late.ts", *sound, *X264, "-c:a", "mp2", seconds=10)
+    source = plan_source(path, tmp_path)
+    (stream,) = source.info.audio
+    assert (stream.channels, source.info.unread) == (1, ())
+    made = encode_audio(
+        path,
+        stream.index,
+        tmp_path / "sound.mp4",
+        first_video_pts=source.index.start_seconds,
+        duration=source.timeline.duration_seconds,
+        channels=1,
+    )
+    assert made is not None
+    assert onset(samples(made)) == pytest.approx(9, abs=0.05)
+
+
 def test_what_is_encrypted_is_called_so(tmp_path: Path):
     key = "76a6c65c5ea762046bd749a2e632ccbb"
     drm = ("-encryption_scheme", "cenc-aes-ctr", "-encryption_key", key, "-encryption_kid", key)

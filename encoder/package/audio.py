@@ -17,7 +17,7 @@ from langcodes.tag_parser import LanguageTagError
 
 from encoder import mp4
 from encoder.errors import SourceUnusable, ToolFailed
-from encoder.ffmpeg import SOURCE_OPTIONS, Command, does_not_decode, run
+from encoder.ffmpeg import PATIENT_OPTIONS, SOURCE_OPTIONS, Command, does_not_decode, run
 from encoder.package.layout import AudioSegment, AudioTrack
 
 STAGE_VERSION = 1
@@ -44,7 +44,8 @@ def audio_command(
     surround: bool = False,
 ) -> Command:
     """The ffmpeg call of :func:`encode_audio`, as a value."""
-    inputs = [part for name, value in SOURCE_OPTIONS.items() for part in (f"-{name}", value)]
+    options = SOURCE_OPTIONS | PATIENT_OPTIONS
+    inputs = [part for name, value in options.items() for part in (f"-{name}", value)]
     layout = "5.1" if surround else "stereo"
     filters = ",".join(
         [
