@@ -59,8 +59,8 @@ docs: $(READY) ## regenerate the generated parts of docs/
 bench: $(READY) ## where the CPU goes, and how two workers compare with two ffmpegs
 	$(BIN)/python -m tests.bench
 
-fuzz-sources: $(READY) ## damaged and hostile sources; FUZZ=2000 SEED=1, what fails is kept in out/fuzz
-	$(BIN)/python -m tests.fuzz $(FUZZ) $(SEED)
+fuzz-sources: $(READY) ## damaged and hostile sources; FUZZ=2000 SEED=1 KEPT=file, what fails is kept in out/fuzz
+	$(BIN)/python -m tests.fuzz $(FUZZ) $(SEED) $(if $(KEPT),--kept $(KEPT))
 
 matrix: $(READY) ## every kind of source with every codec, each to a verified package
 	$(BIN)/python -m tests.matrix

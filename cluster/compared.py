@@ -9,6 +9,7 @@ import hashlib
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -35,6 +36,17 @@ class ComparedRow(Document):
     """By model."""
 
 
+class ComparedCodec(Document):
+    """A codec's whole ladder against another's, by the quality model of the ladder."""
+
+    anchor: str
+    """Recipe."""
+    test: str
+    """Recipe."""
+    percent: float | None
+    """BD-rate; negative: the test needs fewer bits. None: no common range of quality."""
+
+
 class SavedComparison(Document):
     """``comparison.json``: everything in it is measured."""
 
@@ -49,6 +61,8 @@ class SavedComparison(Document):
     """``ours``, ``fixed`` and ``per_title``, from the lowest rate to the highest."""
     claims: list[dict[str, Any]]
     """As the ``claims`` lines of ``ladder compare --json``, one per model."""
+    codecs: list[ComparedCodec] = Field(default_factory=list)
+    """As its ``codec`` lines: of this ladder, and of packages that were named."""
 
 
 def save_comparison(
@@ -66,6 +80,7 @@ def save_comparison(
             "per_title": _rows(comparison.per_title),
         },
         claims=[dict(one) for one in claims],
+        codecs=[ComparedCodec(**asdict(one)) for one in comparison.codecs],
     )
     partial = directory / f".{NAME}.{os.getpid()}"
     try:

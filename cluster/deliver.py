@@ -57,7 +57,7 @@ def sounds(title: Title, store: Store) -> tuple[layout.AudioTrack, ...]:
     one of six channels or more is also kept as 5.1.
 
     Raises:
-        ToolFailed: a stream cannot be decoded.
+        SourceUnusable: a stream does not decode.
     """
     streams = title.reference.info.audio
     wanted = [(stream, False) for stream in streams]
@@ -124,7 +124,7 @@ def subtitles(title: Title, store: Store) -> tuple[layout.SubtitleTrack, ...]:
     """The title's subtitles that are text, as WebVTT on its timeline.
 
     Raises:
-        ToolFailed: a stream cannot be read.
+        SourceUnusable: a stream does not decode.
     """
     reference = title.reference
     tracks = []

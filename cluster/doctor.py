@@ -194,6 +194,7 @@ def describe_source(
         _ladder(source),
         _sound(source),
         *_subtitles(source),
+        *_unread(source),
         *_other_video(source),
     )
 
@@ -244,11 +245,13 @@ def _pixels(source: ReferenceSource) -> Finding:
 def _motion(source: ReferenceSource) -> Finding:
     info, timeline = source.info, source.timeline
     rate = timeline.frame_rate
-    found, then = f"{source.index.frames} frames", ""
+    count = source.index.frames
+    found, then = f"{count} frame{'s' * (count != 1)}", ""
     if timeline.constant:
         found += f" at {_rate(rate)}"
     else:
-        found += " at a variable rate"
+        steady = source.index.steady_rate  # then faster or slower than titles are
+        found += f" at {float(steady):.3f} fps" if steady else " at a variable rate"
         then = f"becomes {timeline.frames} frames at a constant {_rate(rate)}"
     if info.scan_corrected == "progressive":
         found += ", flagged interlaced"
@@ -300,13 +303,25 @@ def _subtitles(source: ReferenceSource) -> tuple[Finding, ...]:
     return tuple(findings)
 
 
+def _unread(source: ReferenceSource) -> tuple[Finding, ...]:
+    streams = source.info.unread
+    if not streams:
+        return ()
+    kinds = {"audio": "sound", "subtitle": "subtitles"}
+    named = (f"stream {s.index}: {s.language or 'no language'}, {kinds[s.kind]}" for s in streams)
+    return (Finding("unread", "; ".join(named), "nothing here decodes it: left out", "warn"),)
+
+
 def _other_video(source: ReferenceSource) -> tuple[Finding, ...]:
     found = []
     if source.info.other_video:
         count = source.info.other_video
         found.append(
             Finding(
-                "video", f"{count + 1} streams of video", "the first is the title", state="warn"
+                "video",
+                f"{count + 1} streams of video",
+                f"stream {source.info.stream_index} is the title",
+                state="warn",
             )
         )
     if source.info.dolby_vision is not None:

@@ -31,6 +31,7 @@ from cluster.deliver import (
     verify_directory,
     write_media,
 )
+from cluster.doctor import describe_source
 from cluster.executor import DaskExecutor, Executor, InlineExecutor, Task
 from cluster.inspect import read_measurements
 from cluster.keys import canonical_json
@@ -48,7 +49,7 @@ from cluster.setup import (
     set_up,
     store_place,
 )
-from cluster.store import open_store
+from cluster.store import Store, open_store
 from cluster.title import Title, features_key, find_title, open_title, shots_key
 from encoder import ffmpeg
 from encoder.errors import ShotladderError
@@ -133,6 +134,9 @@ def run_title(
         source = open_title(options.source, workdir, tone_map=options.tone_map)
         check_depth(options, source.reference)
         record = stack.enter_context(recorded(options, source, store))
+        for finding in describe_source(source.reference, options.source):
+            if finding.state == "warn":
+                report(events.Warned(f"{finding.topic}: {finding.found}: {finding.then}"))
         owned = executor is None
         running = executor or DaskExecutor(
             workers=options.workers,
@@ -143,6 +147,7 @@ def run_title(
         )
         try:
             title = find_title(options.source, source, store, running, report)
+            _hear_and_read(title, store, report)
             setups = [
                 set_up(options, title, store, running, report, codec)
                 for codec in codecs_of(options)
@@ -157,6 +162,22 @@ def run_title(
         finally:
             if owned:
                 running.close()
+
+
+def _hear_and_read(title: Title, store: Store, report: events.Report) -> None:
+    """Make sound and subtitles, which stay in the store: what does not decode is said before
+    anything is encoded.
+
+    Raises:
+        SourceUnusable: a stream does not decode.
+    """
+    info = title.reference.info
+    streams = len(info.audio) + sum(stream.text for stream in info.subtitles)
+    if streams:
+        report(events.StagePlanned("sound and text", streams, unit="streams"))
+        for made in (sounds, subtitles):
+            _here(made, title, store)
+        report(events.StageProgress("sound and text", streams, streams))
 
 
 @dataclass(frozen=True, slots=True)

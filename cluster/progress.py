@@ -212,8 +212,16 @@ class LiveDisplay:
 def describe(event: Event) -> str:
     """The event in words; one line but for an ffmpeg's failure; empty if there is nothing to say.
 
-    What depends on time is added by those who have a clock.
+    What depends on time is added by those who have a clock. Names of files, and what ffmpeg says of
+    them, may hold what a terminal obeys: nothing of that is left.
     """
+    return "".join(
+        sign if sign.isprintable() or sign in "\n\t" else "\N{REPLACEMENT CHARACTER}"
+        for sign in _described(event)
+    )
+
+
+def _described(event: Event) -> str:
     match event:
         case Started():
             return f"shotladder {event.version}: {event.command} {event.source}"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster import events
-from cluster.compare import source_of
+from cluster.compare import compare_codecs, source_of
 from cluster.compared import NAME as COMPARISON
 from cluster.compared import SavedComparison, read_comparison
 from cluster.facts import SegmentFacts, shot_facts
@@ -179,6 +179,7 @@ def collect(
         "cells": _cells(known),
         "plot": _plot(ladder, known),
         "comparison": _comparison(compared),
+        "codecs": _codecs(ladder, compared),
         "stale_comparison": compared is None and (folder / COMPARISON).exists(),
         "start": _start(folder, ladder),
         "artwork": _artwork(folder),
@@ -255,6 +256,13 @@ def _comparison(compared: SavedComparison | None) -> dict[str, Any] | None:
         },
         "claims": compared.claims,
     }
+
+
+def _codecs(ladder: Ladder, compared: SavedComparison | None) -> list[dict[str, Any]]:
+    """BD-rate of codecs on this title: what was compared last, otherwise what the run measured."""
+    if compared is not None and compared.codecs:
+        return [one.model_dump() for one in compared.codecs]
+    return [asdict(one) for one in compare_codecs(ladder, [])]
 
 
 def _start(folder: Path, ladder: Ladder) -> dict[str, Any]:

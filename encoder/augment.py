@@ -39,6 +39,7 @@ _INTERMEDIATE = {
     "fps_mode": "passthrough",
     "use_editlist": 0,
     "map_metadata": -1,
+    "map_chapters": -1,
     "fflags": "+bitexact",
     "flags:v": "+bitexact",
     "f": "mp4",

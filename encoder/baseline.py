@@ -110,6 +110,7 @@ def _command(
         use_editlist=0,
         video_track_timescale=mp4.timescale_for(source.frame_rate),
         movflags=MOVFLAGS,
+        map_chapters=-1,
     ).global_args("-v", "error", "-y", *GLOBAL_ARGUMENTS)
     return Command.of(output.get_args())
 

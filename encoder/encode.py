@@ -109,6 +109,8 @@ def _output(
         "video_track_timescale": mp4.timescale_for(source.frame_rate),
         "movflags": MOVFLAGS,
         "map_metadata": -1,
+        # A source's chapters would become a second track.
+        "map_chapters": -1,
         "fflags": "+bitexact",
         "flags:v": "+bitexact",
         "f": "mp4",

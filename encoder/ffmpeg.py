@@ -73,6 +73,10 @@ SOURCE_OPTIONS = {
 }
 """Options for every open of a source, by ffmpeg's command line and by PyAV alike."""
 
+PATIENT_OPTIONS = {"analyzeduration": "60000000", "probesize": "100000000"}
+"""Beside them for who wants sound that begins late in a transport stream: microseconds and bytes
+that are looked at before a stream counts as empty, instead of 5 s and 5 MB."""
+
 
 def patience(frames: int) -> float:
     """Seconds after which a process that has ``frames`` frames to make or to score has hung.
@@ -395,6 +399,11 @@ def _failure(
     if returncode < 0:
         return ToolFailed(f"{name} was killed by signal {-returncode}", **context)
     return ToolFailed(f"{name} failed: {_cause(stderr)}", **context)
+
+
+def does_not_decode(error: ToolFailed) -> bool:
+    """Whether ffmpeg gave up because most of what it was given does not decode."""
+    return "Decode error rate" in str(error.context.get("stderr"))
 
 
 def _cause(stderr: str) -> str:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
 from encoder.errors import SourceUnusable
-from encoder.probe import opened
+from encoder.probe import color_matrix, color_range, opened
 from encoder.reference import ReferenceSource
 from encoder.tonemap import small_seen
 
@@ -54,6 +54,9 @@ class SmallFrame:
         """(height, width, 3) full range, BT.601: for looking and comparing, not for measuring."""
         return np.asarray(cv2.transform(cv2.merge(list(self.yuv)), _YUV_TO_BGR), np.uint8)
 
+
+_AHEAD = 64
+"""Pictures that a decoder may be ahead of the one that it gives; more than any."""
 
 _MATRIX = np.array(
     [[1.1644, 2.0172, 0.0], [1.1644, -0.3918, -0.8130], [1.1644, 0.0, 1.5960]], np.float32
@@ -109,15 +112,22 @@ def small_frames(source: ReferenceSource, threads: int = 2) -> Iterator[SmallFra
         )
         if number > last:
             continue  # a burst of source frames within one canonical frame: only the last shows
-        small = picture.reformat(
-            width=width,
-            height=height,
-            format="yuv444p16le" if hdr else "yuv444p",
-            interpolation=Interpolation.AREA,
-            dst_colorspace=Colorspace.ITU709 if source.info.rgb else None,
-            dst_color_range=ColorRange.MPEG,
-            threads=1,
-        )
+        try:
+            small = picture.reformat(
+                width=width,
+                height=height,
+                format="yuv444p16le" if hdr else "yuv444p",
+                interpolation=Interpolation.AREA,
+                dst_colorspace=Colorspace.ITU709 if source.info.rgb else None,
+                dst_color_range=ColorRange.MPEG,
+                threads=1,
+            )
+        except av.error.FFmpegError as error:
+            raise SourceUnusable(
+                f"cannot use {source.named}: its pictures ({source.info.pix_fmt}, matrix "
+                f"{source.info.color_matrix or 'unnamed'}) cannot be converted ({error.strerror}); "
+                "transcode it first"
+            ) from error
         levels = small.to_ndarray()
         yuv = small_seen(levels, hdr) if hdr else levels.astype(np.uint8, copy=False)
         yuv = _upright(yuv, source.info.orientation)
@@ -134,7 +144,11 @@ def _decoded(source: ReferenceSource, threads: int) -> Iterator[av.VideoFrame]:
     """Exactly the frames of the index, in order."""
     pts = source.index.pts
     expected = 0
-    for picture in _pictures(source, threads):
+    kept: tuple[str, str, str] | None = None
+    square: Fraction | None = None
+    other: Fraction | None = None
+    foreign = 0
+    for picture, aspect in _pictures(source, threads):
         if expected == len(pts):
             break  # what a torn packet at the end still gave
         if picture.pts is None or picture.pts < pts[expected]:
@@ -142,15 +156,45 @@ def _decoded(source: ReferenceSource, threads: int) -> Iterator[av.VideoFrame]:
         if picture.pts > pts[expected]:
             raise _missing(source, expected)
         if (picture.width, picture.height) != (source.info.width, source.info.height):
-            raise SourceUnusable(
-                f"cannot use {source.path}: its picture changes from {source.info.width}x"
-                f"{source.info.height} to {picture.width}x{picture.height} at frame {expected}; "
-                "cut it there"
+            raise _changes(
+                source,
+                expected,
+                f"changes from {source.info.width}x{source.info.height} to "
+                f"{picture.width}x{picture.height}",
             )
+        stored = _stored(picture)
+        kept = kept or stored
+        for name, before, now in zip(("pixels", "range", "matrix"), kept, stored, strict=True):
+            if before != now:
+                raise _changes(source, expected, f"changes its {name} from {before} to {now}")
+        # A decoder is ahead of what it shows: a change of size would be told by the size, then.
+        square = square or aspect
+        if aspect != square:
+            other, foreign = aspect, foreign + 1
+        if foreign > _AHEAD:
+            break
         yield picture
         expected += 1
+    if other is not None:
+        what = f"changes the shape of its pixels from {square} to {other}"
+        raise _changes(source, max(0, expected - foreign), what)
     if expected < len(pts):
         raise _missing(source, expected)
+
+
+def _stored(picture: av.VideoFrame) -> tuple[str, str, str]:
+    """How a picture's pixels are stored: one graph converts all of them."""
+    return (
+        picture.format.name,
+        color_range(picture) or "unnamed",
+        color_matrix(picture) or "unnamed",
+    )
+
+
+def _changes(source: ReferenceSource, frame: int, what: str) -> SourceUnusable:
+    return SourceUnusable(
+        f"cannot use {source.named}: its picture {what} at frame {frame}; cut it there", frame=frame
+    )
 
 
 def _missing(source: ReferenceSource, frame: int) -> SourceUnusable:
@@ -158,14 +202,15 @@ def _missing(source: ReferenceSource, frame: int) -> SourceUnusable:
         (int(source.index.pts[frame]) - int(source.index.pts[0])) * source.index.time_base
     )
     return SourceUnusable(
-        f"cannot use {source.path}: frame {frame} of {source.index.frames} (at {seconds:.3f} s) "
+        f"cannot use {source.named}: frame {frame} of {source.index.frames} (at {seconds:.3f} s) "
         "does not decode; the file is damaged there, copy it again or cut it",
         frame=frame,
         seconds=seconds,
     )
 
 
-def _pictures(source: ReferenceSource, threads: int) -> Iterator[av.VideoFrame]:
+def _pictures(source: ReferenceSource, threads: int) -> Iterator[tuple[av.VideoFrame, Fraction]]:
+    """Every picture that comes out, and the aspect of a pixel as the decoder has it by then."""
     with opened(source.path) as container:
         stream = container.streams[source.info.stream_index]
         assert isinstance(stream, av.video.VideoStream)
@@ -185,7 +230,8 @@ def _pictures(source: ReferenceSource, threads: int) -> Iterator[av.VideoFrame]:
             # would lose good frames to them.
             for each in [*torn, packet] if packet.size else [packet]:
                 try:
-                    yield from each.decode()
+                    for picture in each.decode():
+                        yield picture, stream.codec_context.sample_aspect_ratio or Fraction(1)
                 except av.error.FFmpegError:
                     continue  # the frame it would have given will be missed
             torn.clear()

@@ -4,18 +4,29 @@ Demuxers and decoders are large programs in C, and whoever sends a file chooses 
 first look at a source (headers, every packet, the first picture) therefore happens in a child with
 limits of memory, CPU time and output; a crash, a hang or a flood in there is one line here.
 
-The child is ours and is sent nothing but names and paths, so both ends use pickle.
+The child is ours and is sent nothing but names and paths. What it answers is a pickle, of which no
+more is believed than it can be: a plan of a source or an error of ours, and nothing else is loaded.
 """
 
 from __future__ import annotations
 
+import io
 import pickle
 import sys
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from encoder import errors
 from encoder.errors import ShotladderError, SourceUnusable, ToolFailed, ToolTimedOut
 from encoder.ffmpeg import Limits, run_python
+from encoder.index import FrameIndex
+from encoder.metadata import MasteringDisplay, StaticMetadata
+from encoder.probe import AudioStream, DolbyVision, SourceInfo, SubtitleStream, UnreadStream
 from encoder.reference import ReferenceSource, plan_source
+from encoder.timeline import Timeline
 
 MEMORY_BYTES = 6 << 30
 """Of address space: a picture of the largest size that is taken, several times over."""
@@ -57,11 +68,47 @@ def plan_guarded(path: Path, workdir: Path) -> ReferenceSource:
             "made to do harm",
             **error.context,
         ) from error
-    result = pickle.loads(answer)
+    try:
+        result = _Answers(io.BytesIO(answer)).load()
+    except Exception as error:
+        raise SourceUnusable(
+            f"cannot use {path}: it makes its reader answer what it should not ({error}); it is "
+            "made to do harm"
+        ) from error
     if isinstance(result, ShotladderError):
         raise result
     assert isinstance(result, ReferenceSource)
     return result
+
+
+class _Answers(pickle.Unpickler):
+    """Loads plans and errors: a reader that a file took over could answer with anything."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ANSWERED:
+            raise pickle.UnpicklingError(f"{module}.{name}")
+        return super().find_class(module, name)
+
+
+def _is_ours(each: object) -> bool:
+    return isinstance(each, type) and issubclass(each, ShotladderError)
+
+
+_ANSWERED = frozenset(
+    (kind.__module__, kind.__qualname__)
+    for kind in (
+        *(ReferenceSource, SourceInfo, FrameIndex, Timeline, Fraction),
+        *(AudioStream, SubtitleStream, UnreadStream, DolbyVision),
+        *(StaticMetadata, MasteringDisplay),
+        *(np.ndarray, np.dtype),
+        *(each for each in vars(errors).values() if _is_ours(each)),
+    )
+) | {
+    ("encoder.errors", "_rebuild"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "scalar"),
+    ("numpy._core.numeric", "_frombuffer"),
+}
 
 
 def _answer() -> int:

@@ -7,23 +7,27 @@ frame's number up here and never guess. :mod:`encoder.timeline` then lays those 
 title's canonical constant frame rate.
 
 What counts as a frame: everything that is shown. Packets that an edit list discards, VP8's
-invisible references, pictures that come before the first keyframe, and a torn packet at the end
-of a truncated file (with all that would be shown after it) are not frames. A packet in the
-middle that does not decode is found by the analysis pass (:mod:`encoder.frames`), which compares
-what it decodes with this index and refuses the source.
+invisible references, second fields in packets of their own, pictures that come before the first
+keyframe, and a torn packet at the end of a truncated file (with all that would be shown after it)
+are not frames. A packet in the middle that does not decode is found by the analysis pass
+(:mod:`encoder.frames`), which compares what it decodes with this index and refuses the source.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 
+import av
+import av.container
 import av.error
 import numpy as np
 import numpy.typing as npt
 
+from encoder import h264
 from encoder.errors import SourceUnusable
 from encoder.probe import opened, video_stream
 
@@ -66,6 +70,14 @@ class FrameIndex:
     def bitrate(self) -> int:
         """Bit/s of the coded video, from its packets."""
         return round(8 * self.packet_bytes / self.duration_seconds)
+
+    @property
+    def steady_rate(self) -> Fraction | None:
+        """Frames per second where every frame follows after the same time, to a tick."""
+        steps = np.diff(self.pts)
+        if len(steps) == 0 or steps.min() < 1 or np.ptp(steps) > 1:
+            return None
+        return len(steps) / (int(steps.sum()) * self.time_base)
 
     def keyframe_for(self, frame: int) -> int:
         """Position in ``keyframe_pts`` of the last keyframe shown not after ``frame``."""
@@ -129,27 +141,66 @@ def _last_is_torn(path: str | os.PathLike[str], packets: list[_Packet]) -> bool:
         return last.pts not in shown
 
 
+@dataclass(frozen=True, slots=True)
+class Demuxed:
+    """A packet of a video stream, and what only its own headers say."""
+
+    packet: av.Packet[av.VideoStream]
+    key: bool
+    """Whether decoding can start here."""
+    completes: bool
+    """Whether it is the second field of the frame that the packet before began: not a frame."""
+
+
+def demuxed(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[Demuxed]:
+    """The packets of a video stream that hold something, in the order of the file."""
+    context = stream.codec_context
+    plain = context.codec.canonical_name != "h264"
+    length, sequence = h264.length_size(context.extradata), h264.sequence_of(context.extradata)
+    fields = sequence is not None and sequence.fields
+    alone: h264.Slice | None = None
+    for packet in container.demux(stream):
+        if packet.size == 0:
+            continue  # the flush packet, or a frame dropped by an AVI writer
+        key = packet.is_keyframe
+        if plain or not (key or fields):
+            yield Demuxed(packet, key, completes=False)
+            continue
+        # Streams with periodic intra refresh have no other pictures that demuxers mark as keyframes
+        # but P pictures with a recovery point, which are whole only a second later: decoding from
+        # one gives wrong pixels and the right count.
+        head = h264.first_slice(bytes(packet), length, sequence)
+        key = key and head is not None and head.intra
+        completes = h264.completes(alone, head)
+        alone = None if completes else head
+        yield Demuxed(packet, key, completes)
+
+
 def _packets(path: str | os.PathLike[str]) -> tuple[Fraction, list[_Packet]]:
     with opened(path) as container:
         stream = video_stream(container, path)
-        codec = stream.codec_context.codec.canonical_name
-        nal_length = _nal_length_size(stream.codec_context.extradata)
-        packets = []
+        vp8 = stream.codec_context.codec.canonical_name == "vp8"
+        packets: list[_Packet] = []
         try:
-            for packet in container.demux(stream):
-                if packet.size == 0:
-                    continue  # the flush packet, or a frame dropped by an AVI writer
+            for each in demuxed(container, stream):
+                packet = each.packet
+                if each.completes:
+                    first = packets[-1]
+                    packets[-1] = replace(
+                        first,
+                        duration=2 * first.duration,
+                        corrupt=first.corrupt or packet.is_corrupt,
+                        size=first.size + packet.size,
+                    )
+                    continue
                 # Bit 4 of a VP8 frame's first byte is show_frame (RFC 6386, 9.1).
-                invisible = codec == "vp8" and not bytes(packet)[0] & 0x10
-                key = packet.is_keyframe
-                if key and codec == "h264":
-                    key = starts_with_intra(bytes(packet), nal_length)
+                invisible = vp8 and not bytes(packet)[0] & 0x10
                 packets.append(
                     _Packet(
                         packet.pts,
                         packet.dts,
                         packet.duration or 0,
-                        key,
+                        each.key,
                         not (packet.is_discard or invisible),
                         packet.is_corrupt,
                         packet.size,
@@ -162,44 +213,21 @@ def _packets(path: str | os.PathLike[str]) -> tuple[Fraction, list[_Packet]]:
         return Fraction(stream.time_base or 0), packets
 
 
-def _nal_length_size(extradata: bytes | None) -> int:
-    """Bytes of the length before each H.264 unit; 0 where start codes part them."""
-    if not extradata or len(extradata) < 7 or extradata[0] != 1:
-        return 0
-    return (extradata[4] & 3) + 1
+def _check_clock(
+    path: str | os.PathLike[str], time_base: Fraction, keyframes: Sequence[int]
+) -> None:
+    """See that time goes on from keyframe to keyframe, in the order of the file.
 
-
-def starts_with_intra(packet: bytes, length_size: int) -> bool:
-    """Whether the first slice of an H.264 packet is intra coded.
-
-    Streams with periodic intra refresh have no other pictures that demuxers mark as keyframes
-    but P pictures with a recovery point, which are whole only a second later: decoding from one
-    gives wrong pixels and the right count.
+    Raises:
+        SourceUnusable: it jumps back, as where recordings were joined byte by byte.
     """
-    position = 0
-    while position + 4 < len(packet):
-        if length_size:
-            size = int.from_bytes(packet[position : position + length_size], "big")
-            start, position = position + length_size, position + length_size + size
-        else:
-            start = packet.find(b"\0\0\1", position) + 3
-            if start < 3:
-                return False
-            position = start
-        if start < len(packet) and packet[start] & 0x1F in (1, 2, 5):
-            codes = _exp_golomb(packet[start + 1 : start + 17])
-            next(codes, 0)  # first_mb_in_slice
-            return next(codes, 0) % 5 in (2, 4)  # slice_type: I or SI
-    return False
-
-
-def _exp_golomb(data: bytes) -> Iterator[int]:
-    """The unsigned Exp-Golomb codes of a bit string (ITU-T H.264, 9.1)."""
-    bits = "".join(f"{byte:08b}" for byte in data)
-    while bits:
-        zeros = len(bits) - len(bits.lstrip("0"))
-        code, bits = bits[: 2 * zeros + 1], bits[2 * zeros + 1 :]
-        yield int(code, 2) - 1
+    for before, now in pairwise(keyframes):
+        if now < before:
+            raise SourceUnusable(
+                f"cannot use {path}: its clock jumps back from {float(before * time_base):.3f} s "
+                f"to {float(now * time_base):.3f} s, as where recordings were joined; give it one "
+                "clock first, for example with ffmpeg -i IN -map 0 -c copy OUT.ts"
+            )
 
 
 def _index(path: str | os.PathLike[str], time_base: Fraction, packets: list[_Packet]) -> FrameIndex:
@@ -210,6 +238,7 @@ def _index(path: str | os.PathLike[str], time_base: Fraction, packets: list[_Pac
     keys = [p for p in packets if p.key and p.pts is not None]
     if not keys:
         raise SourceUnusable(f"cannot index {path}: no keyframe in {len(packets)} packets")
+    _check_clock(path, time_base, [p.pts or 0 for p in keys])
     first = keys[0].pts
     assert first is not None
     shown = [

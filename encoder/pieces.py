@@ -26,7 +26,7 @@ import numpy as np
 
 from encoder.errors import SourceUnusable, StoreUnusable, ToolFailed
 from encoder.ffmpeg import Command, run
-from encoder.index import FrameIndex, index_frames
+from encoder.index import FrameIndex, demuxed, index_frames
 from encoder.probe import opened, video_stream
 from encoder.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
 
@@ -142,6 +142,8 @@ class _Copy:
         # Packets that are never shown have times too: only those of frames count.
         self.missing = set(index.pts[first:last].tolist())
         self.begun = False
+        self.taken = False
+        """Whether it has the frame's packet that came last."""
         self.failed = False
         self.shift: int | None = None
         self.held: list[Any] = []
@@ -170,18 +172,28 @@ def _copied(
     waiting = list(copies)
     with opened(source.path) as container:
         stream = video_stream(container, source.path)
-        for packet in container.demux(stream):
-            if not packet.size or not waiting:
-                continue
+        times: tuple[int | None, int | None] = (None, None)
+        for each in demuxed(container, stream):
+            packet = each.packet
+            if each.completes:
+                # Second fields may have no times; a muxer wants some.
+                if packet.pts is None or packet.dts is None:
+                    packet.pts, packet.dts = (None if t is None else t + 1 for t in times)
+            else:
+                while waiting and waiting[0].done:
+                    yield _ended(waiting.pop(0))
+            if not waiting:
+                break
+            times = packet.pts, packet.dts
             key = packet.is_keyframe and packet.pts is not None
             for copy in waiting:
                 if not copy.begun and key and packet.pts == copy.begin:
                     _begin(copy, stream, muxer)
                     copy.begun = True
-                if copy.begun and not copy.done:
+                if not each.completes:
+                    copy.taken = copy.begun and not copy.done
+                if copy.taken and not copy.failed:
                     _add(copy, stream, packet)
-            while waiting and waiting[0].done:
-                yield _ended(waiting.pop(0))
     for copy in waiting:
         # A file whose last packets are torn ends before all that was to come has.
         yield _ended(copy)

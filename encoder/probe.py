@@ -12,7 +12,7 @@ import contextlib
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +26,7 @@ from av.sidedata.sidedata import SideData
 
 from encoder import sniff
 from encoder.errors import SourceUnusable
-from encoder.ffmpeg import SOURCE_OPTIONS
+from encoder.ffmpeg import PATIENT_OPTIONS, SOURCE_OPTIONS
 from encoder.metadata import NO_METADATA, MasteringDisplay, StaticMetadata
 from encoder.tonemap import TAGS, Transfer
 
@@ -39,6 +39,9 @@ TEXT_SUBTITLES = frozenset({"subrip", "mov_text", "ass", "webvtt", "text"})
 MIN_SIDE = 16
 MAX_RATIO = 16
 """Of the long side to the short one."""
+
+_LANGUAGE_LENGTH = 35
+"""Of the longest tag that RFC 5646 expects."""
 
 FIRST_FRAME_PACKETS = 500
 """How many packets may pass before the first picture comes out."""
@@ -94,6 +97,20 @@ _MATRICES = {
 _RANGES: dict[int, Literal["limited", "full"]] = {1: "limited", 2: "full"}
 _HDR: dict[str | None, Transfer] = {name: transfer for transfer, name in TAGS.items()}
 
+# What no scaler here converts and no player expects; the rest of H.273 is taken as it is.
+_STRANGE_MATRICES = {
+    8: "ycgco",
+    10: "bt2020c",
+    11: "smpte2085",
+    12: "chroma-derived-nc",
+    13: "chroma-derived-c",
+    14: "ictcp",
+    15: "ipt-c2",
+    16: "ycgco-re",
+    17: "ycgco-ro",
+}
+_STRANGE_TRANSFERS = {9: "log100", 10: "log316"}
+
 FieldOrder = Literal["unknown", "progressive", "tt", "bb", "tb", "bt"]
 _FIELD_ORDERS: tuple[FieldOrder, ...] = ("unknown", "progressive", "tt", "bb", "tb", "bt")
 
@@ -131,6 +148,17 @@ class SubtitleStream:
     def text(self) -> bool:
         """Whether it holds text, which becomes WebVTT; pictures of text cannot."""
         return self.codec in TEXT_SUBTITLES
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadStream:
+    """A stream of sound or subtitles that nothing here decodes."""
+
+    index: int
+    """Index in the file."""
+    kind: str
+    """``audio`` or ``subtitle``."""
+    language: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +211,11 @@ class SourceInfo:
     frames_from_header: int
     """0 when the container does not say."""
     audio: tuple[AudioStream, ...]
+    """Those that are marked default first."""
     subtitles: tuple[SubtitleStream, ...] = ()
     other_video: int = 0
     """Video streams that are not used; attached pictures do not count."""
+    unread: tuple[UnreadStream, ...] = ()
     dolby_vision: DolbyVision | None = None
     """The enhancement that the container announces; nothing here reads it."""
     scan_corrected: Literal["progressive", "interlaced"] | None = None
@@ -265,8 +295,10 @@ def orientation_filters(matrix: tuple[int, ...]) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def opened(path: str | os.PathLike[str]) -> Iterator[av.container.InputContainer]:
-    """The source, opened for reading under the allow-lists.
+def opened(
+    path: str | os.PathLike[str], *, patient: bool = False
+) -> Iterator[av.container.InputContainer]:
+    """The source, opened for reading under the allow-lists; ``patient`` finds late streams.
 
     Raises:
         SourceUnusable: it is missing, not a file, unreadable or of a kind that we do not accept;
@@ -283,7 +315,10 @@ def opened(path: str | os.PathLike[str]) -> Iterator[av.container.InputContainer
         raise SourceUnusable(f"cannot read {asked}: the file is empty; copy it again")
     try:
         container = av.open(
-            str(asked.resolve()), mode="r", options=dict(SOURCE_OPTIONS), metadata_errors="replace"
+            str(asked.resolve()),
+            mode="r",
+            options=SOURCE_OPTIONS | (PATIENT_OPTIONS if patient else {}),
+            metadata_errors="replace",
         )
     except av.error.FFmpegError as error:
         raise _unaccepted(asked, error) from error
@@ -317,16 +352,16 @@ def _unaccepted(asked: Path, error: av.error.FFmpegError) -> SourceUnusable:
 def video_stream(
     container: av.container.InputContainer, path: str | os.PathLike[str]
 ) -> av.video.VideoStream:
-    """The one video stream that we use: the first that is not an attached picture.
+    """The one video stream that we use: the default one, otherwise the first.
+
+    Attached pictures do not count; a stream in a codec of pictures only where there is no other.
 
     Raises:
         SourceUnusable: there is none, or nothing here decodes it.
     """
-    for stream in container.streams.video:
-        if stream.disposition & av.stream.Disposition.attached_pic:
-            continue
+    for stream in sorted(_films(container), key=_preference):
         # PyAV types codec_context as always there; it is None for a codec without a decoder.
-        if getattr(stream, "codec_context", None) is None:
+        if not has_decoder(stream):
             raise SourceUnusable(
                 f"cannot decode {path}: no decoder for the codec of its video stream "
                 f"{stream.index}; transcode it to a common codec first"
@@ -336,13 +371,37 @@ def video_stream(
     raise SourceUnusable(f"cannot use {path}: it has no video stream (found: {kinds})")
 
 
+_PICTURE_CODECS = ("mjpeg", "png", "bmp", "gif", "webp", "tiff")
+
+
+def _films(container: av.container.InputContainer) -> list[av.video.VideoStream]:
+    attached = av.stream.Disposition.attached_pic
+    return [each for each in container.streams.video if not each.disposition & attached]
+
+
+def _preference(stream: av.video.VideoStream) -> tuple[bool, bool, int]:
+    """Smallest for the stream that is the title: a cover may come first, and be marked default."""
+    known = has_decoder(stream)
+    still = known and stream.codec_context.codec.canonical_name in _PICTURE_CODECS
+    return still, _secondary(stream), stream.index
+
+
 def probe(path: str | os.PathLike[str]) -> SourceInfo:
     """Open a source, decode its first frame, say what it is.
 
     Raises:
         SourceUnusable: it cannot be read, holds no video, or no picture comes out of it.
     """
-    with opened(path) as container:
+    info = _probe(path)
+    if any(stream.kind == "audio" for stream in info.unread):
+        # It may only begin late.
+        late = _probe(path, patient=True)
+        return replace(info, audio=late.audio, unread=late.unread)
+    return info
+
+
+def _probe(path: str | os.PathLike[str], *, patient: bool = False) -> SourceInfo:
+    with opened(path, patient=patient) as container:
         stream = video_stream(container, path)
         if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
             raise SourceUnusable(
@@ -351,7 +410,7 @@ def probe(path: str | os.PathLike[str]) -> SourceInfo:
             )
         # A stream may say otherwise than its container: the decoder refuses larger ones as well.
         stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
-        frame = _first_frame(container, stream)
+        frame = _first_frame(container, stream, path)
         if frame is None:
             raise SourceUnusable(
                 f"cannot use {path}: no picture could be decoded from its "
@@ -359,6 +418,7 @@ def probe(path: str | os.PathLike[str]) -> SourceInfo:
             )
         context = stream.codec_context
         _check_shape(path, frame.width, frame.height)
+        _check_colours(path, frame)
         dolby_vision = _dolby_vision(path, stream)
         if dolby_vision is not None and dolby_vision.compatibility == 0:
             raise SourceUnusable(
@@ -370,6 +430,12 @@ def probe(path: str | os.PathLike[str]) -> SourceInfo:
                 f"cannot use {path}: its video is JPEG 2000, which is not read exactly here; "
                 "transcode it first, for example with ffmpeg -i IN -c:v prores_ks -profile:v 3 "
                 "-c:a copy OUT.mov"
+            )
+        if context.codec.canonical_name == "hevc" and frame.interlaced_frame:
+            raise SourceUnusable(
+                f"cannot use {path}: each of its HEVC pictures is a single field, of which nothing "
+                "here makes frames; weave them first, for example with ffmpeg -i IN -vf "
+                "weave=first_field=top -c:v ffv1 -c:a copy OUT.mkv"
             )
         field_order = context.field_order
         return SourceInfo(
@@ -384,12 +450,10 @@ def probe(path: str | os.PathLike[str]) -> SourceInfo:
             pix_fmt=frame.format.name,
             bit_depth=max(component.bits for component in frame.format.components),
             chroma=_chroma(frame),
-            color_range="full"
-            if frame.format.name.startswith("yuvj")
-            else _RANGES.get(int(frame.color_range)),
+            color_range=color_range(frame),
             color_primaries=_PRIMARIES.get(int(frame.color_primaries)),
             color_transfer=_TRANSFERS.get(int(frame.color_trc)),
-            color_matrix=_MATRICES.get(int(frame.colorspace)),
+            color_matrix=color_matrix(frame),
             field_order=_FIELD_ORDERS[field_order] if field_order in range(6) else "unknown",
             first_frame_interlaced=frame.interlaced_frame,
             time_base=stream.time_base,
@@ -398,9 +462,16 @@ def probe(path: str | os.PathLike[str]) -> SourceInfo:
             rate_from_bitstream=context.framerate or None,
             duration_seconds_from_header=_duration(container, stream),
             frames_from_header=stream.frames,
-            audio=tuple(_audio(s) for s in container.streams.audio if has_decoder(s)),
+            audio=tuple(
+                _audio(s) for s in sorted(container.streams.audio, key=_secondary) if is_read(s)
+            ),
             subtitles=tuple(_subtitle(s) for s in container.streams.subtitles if has_decoder(s)),
-            other_video=_other_video(container, stream),
+            other_video=len(_films(container)) - 1,
+            unread=tuple(
+                UnreadStream(s.index, s.type, _language(s))
+                for s in container.streams
+                if s.type in ("audio", "subtitle") and not is_read(s)
+            ),
             dolby_vision=dolby_vision,
             static_metadata=_static_metadata(frame),
         )
@@ -416,11 +487,33 @@ def _check_shape(path: str | os.PathLike[str], width: int, height: int) -> None:
         )
 
 
+def _check_colours(path: str | os.PathLike[str], frame: av.VideoFrame) -> None:
+    found = []
+    if matrix := _STRANGE_MATRICES.get(int(frame.colorspace)):
+        wide = _PRIMARIES.get(int(frame.color_primaries)) == "bt2020"
+        found.append(("matrix", matrix, "bt2020nc" if wide else "bt709"))
+    if transfer := _STRANGE_TRANSFERS.get(int(frame.color_trc)):
+        found.append(("transfer", transfer, "bt709"))
+    if found:
+        strange = " and ".join(f"{name} {value}" for name, value, _ in found)
+        wanted = ":".join(f"{name}={value}" for name, _, value in found)
+        raise SourceUnusable(
+            f"cannot use {path}: its colours are coded with {strange}, which nothing here reads; "
+            f"convert it first, for example with ffmpeg -i IN -vf zscale={wanted} -c:v ffv1 OUT.mkv"
+        )
+
+
 def _first_frame(
-    container: av.container.InputContainer, stream: av.video.VideoStream
+    container: av.container.InputContainer,
+    stream: av.video.VideoStream,
+    path: str | os.PathLike[str],
 ) -> av.VideoFrame | None:
     stream.thread_count = 1  # frame threads would need several packets for the first picture
     for number, packet in enumerate(container.demux(stream)):
+        if packet.has_sidedata("encryption_info"):
+            raise SourceUnusable(
+                f"cannot use {path}: it is encrypted (DRM); give a copy that is not"
+            )
         try:
             frames = packet.decode()
         except av.error.FFmpegError:
@@ -457,6 +550,18 @@ def _static_metadata(frame: av.VideoFrame) -> StaticMetadata:
     return StaticMetadata(display, light)
 
 
+def color_range(frame: av.VideoFrame) -> Literal["limited", "full"] | None:
+    """Of a decoded picture; None when it does not say."""
+    if frame.format.name.startswith("yuvj"):
+        return "full"
+    return _RANGES.get(int(frame.color_range))
+
+
+def color_matrix(frame: av.VideoFrame) -> str | None:
+    """Of a decoded picture, ffmpeg's name; None when it does not say."""
+    return _MATRICES.get(int(frame.colorspace))
+
+
 def _chroma(frame: av.VideoFrame) -> str:
     layout = frame.format
     if layout.is_rgb:
@@ -485,21 +590,20 @@ def has_decoder(stream: av.stream.Stream) -> bool:
     return getattr(stream, "codec_context", None) is not None
 
 
+def _language(stream: Any) -> str | None:
+    """As written in the file, which may be anything: on one line, and nothing a terminal obeys."""
+    written = "".join(sign for sign in stream.language or "" if sign.isprintable())
+    return written[:_LANGUAGE_LENGTH] or None
+
+
 def _subtitle(stream: Any) -> SubtitleStream:
     disposition = stream.disposition
     return SubtitleStream(
         index=stream.index,
         codec=stream.codec_context.codec.canonical_name,
-        language=stream.language,
+        language=_language(stream),
         forced=bool(disposition & av.stream.Disposition.forced),
         hearing_impaired=bool(disposition & av.stream.Disposition.hearing_impaired),
-    )
-
-
-def _other_video(container: av.container.InputContainer, used: av.video.VideoStream) -> int:
-    return sum(
-        stream.index != used.index and not stream.disposition & av.stream.Disposition.attached_pic
-        for stream in container.streams.video
     )
 
 
@@ -532,6 +636,18 @@ def dolby_vision_in(data: bytes) -> DolbyVision | None:
     return None
 
 
+def is_read(stream: av.stream.Stream) -> bool:
+    """Whether there is a decoder and, of sound, anything for it: a transport stream may announce
+    what never comes."""
+    if not has_decoder(stream) or not isinstance(stream, av.AudioStream):
+        return has_decoder(stream)
+    return stream.codec_context.channels > 0 and stream.codec_context.sample_rate > 0
+
+
+def _secondary(stream: av.stream.Stream) -> bool:
+    return not stream.disposition & av.stream.Disposition.default
+
+
 def _audio(stream: av.AudioStream) -> AudioStream:
     start: Fraction | None = None
     if stream.start_time is not None and stream.time_base is not None:
@@ -541,6 +657,6 @@ def _audio(stream: av.AudioStream) -> AudioStream:
         codec=stream.codec_context.codec.canonical_name,
         channels=stream.codec_context.channels,
         sample_rate=stream.codec_context.sample_rate,
-        language=stream.language,
+        language=_language(stream),
         start_seconds=start,
     )

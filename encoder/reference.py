@@ -85,6 +85,13 @@ class ReferenceSource:
     tone_mapped: bool = False
     """Whether a high dynamic range title is mapped to standard range in the reference itself, and
     is from then on a title of standard range."""
+    given: str = ""
+    """Path of the file that was given, where :attr:`path` is that of a copy with timestamps."""
+
+    @property
+    def named(self) -> str:
+        """What to call it where somebody reads it."""
+        return self.given or self.path
 
     @property
     def width(self) -> int:
@@ -186,6 +193,7 @@ def plan_source(path: str | os.PathLike[str], workdir: str | os.PathLike[str]) -
         info=looked_at(info, index, timeline.frame_rate),
         index=index,
         timeline=timeline,
+        given=asked.path,
     )
 
 

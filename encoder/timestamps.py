@@ -18,7 +18,8 @@ import av
 import av.container
 
 from encoder.errors import SourceUnusable, StoreUnusable
-from encoder.probe import has_decoder, opened, video_stream
+from encoder.index import demuxed
+from encoder.probe import is_read, opened, video_stream
 from encoder.timeline import DEFAULT_RATE
 
 _TELLING_PACKETS = 500
@@ -36,8 +37,8 @@ def needs_timestamps(path: str | os.PathLike[str]) -> bool:
         form = container.format.name
         if form in _RAW_DEMUXERS or (form in ("avi", "asf") and stream.codec_context.has_b_frames):
             return True
-        packets = islice(container.demux(stream), _TELLING_PACKETS)
-        return any(packet.pts is None and packet.size > 0 for packet in packets)
+        packets = islice(demuxed(container, stream), _TELLING_PACKETS)
+        return any(each.packet.pts is None and not each.completes for each in packets)
 
 
 def ensure_timestamps(source: str | os.PathLike[str], workdir: str | os.PathLike[str]) -> Path:
@@ -95,14 +96,17 @@ def _presentation(source: Path) -> _Presentation:
         decoder.thread_count = 1
         times: list[int | None] = []
         order: list[int] = []
-        for packet in container.demux(stream):
-            if packet.size:
-                times.append(packet.dts)
-                packet.pts = packet.dts = len(times) - 1
-            frames = decoder.decode(packet if packet.size else None)
-            order.extend(frame.pts for frame in frames if frame.pts is not None)
+        halves: set[int] = set()
+        for each in demuxed(container, stream):
+            times.append(each.packet.dts)
+            number = len(times) - 1
+            if each.completes:
+                halves.add(number)
+            each.packet.pts = each.packet.dts = number
+            order.extend(f.pts for f in decoder.decode(each.packet) if f.pts is not None)
+        order.extend(f.pts for f in decoder.decode(None) if f.pts is not None)
         # Pictures before the first one that decodes are leading pictures of an open GOP.
-        missing = set(range(min(order, default=0), len(times))) - set(order)
+        missing = set(range(min(order, default=0), len(times))) - set(order) - halves
         if not order or missing:
             raise SourceUnusable(
                 f"cannot place the frames of {source}: {len(missing) or len(times)} of its "
@@ -123,13 +127,18 @@ def _presentation(source: Path) -> _Presentation:
         # Decoding runs ahead of showing by the largest displacement of a picture.
         delay = max(decoded[packet] - pts[packet] for packet in order)
         dts = {packet: time - delay for packet, time in decoded.items()}
+        if halves:  # a second field comes half a frame after the first
+            time_base /= 2
+            pts, dts = ({number: 2 * time for number, time in t.items()} for t in (pts, dts))
+            for number in halves & {number + 1 for number in pts}:
+                pts[number], dts[number] = pts[number - 1] + 1, dts[number - 1] + 1
         return _Presentation(codec, bool(container.streams.audio), start, time_base, pts, dts)
 
 
 def _remux(source: Path, made: Path, plan: _Presentation) -> None:
     with opened(source) as container:
         stream = video_stream(container, source)
-        sounds = [each for each in container.streams.audio if has_decoder(each)]
+        sounds = [each for each in container.streams.audio if is_read(each)]
         with _written(made) as output:
             target = output.add_stream_from_template(stream, opaque=plan.codec == "av1")
             target.time_base = plan.time_base

@@ -14,6 +14,7 @@ from ladder.bdrate import RatePoint
 from ladder.claims import state_claims
 from ladder.document import (
     Cell,
+    CodecFacts,
     Ladder,
     LockedCost,
     Measurements,
@@ -143,6 +144,23 @@ def hand_made_measurements() -> Measurements:
         shots=[ShotRow(start_frame=s, end_frame=e, cuts=[60] if s == 48 else []) for s, e in SHOTS],
         cells=cells,
     )
+
+
+def of_three_codecs(ladder: Ladder) -> Ladder:
+    """The same, as if two other codecs had been asked for and every rung of theirs dropped."""
+    found = (("x264", 0.0, []), ("svtav1", -37.1, ["svtav1-v1-234p"]), ("vp9", None, []))
+    codecs = [
+        CodecFacts(
+            codec=codec,
+            recipe=f"{codec}-medium",
+            search=ladder.search,
+            rungs=3,
+            dropped=dropped,
+            bd_rate_percent={MODEL: percent},
+        )
+        for codec, percent, dropped in found
+    ]
+    return ladder.model_copy(update={"codecs": codecs})
 
 
 def hand_made_comparison() -> Comparison:

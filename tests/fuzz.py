@@ -1,16 +1,21 @@
 """Broken and hostile sources by the thousand: ``python -m tests.fuzz [COUNT] [SEED]``.
 
+With ``--kept FILE`` what came of each input is kept there, and a run that was stopped goes on.
+
 Small clips of many containers and codecs are damaged at random (reproducibly, by seed): bits
 flipped, cut short anywhere and at every box, bytes taken out, repeated or swapped, sizes and
 dimensions that lie. Each goes, in a process of its own with limits of memory, CPU and output,
-through what a run does with a source: probe, index, timeline, the analysis pass over every frame,
-and an encode of its first frames. It may be used or refused in one line. Anything else fails: a
-crash, a traceback, a hang, more memory than allowed, a file left behind, a process left running.
+through what a run does with a source: probe, index, timeline, the analysis pass over every frame;
+some have their first frames, their sound and their subtitles encoded as well. It may be used or
+refused in one line. Anything else fails: a crash, a traceback, a hang, more memory than allowed, a
+file left behind, a process left running.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import json
 import os
 import random
 import resource
@@ -23,15 +28,19 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from cluster.title import check_range
 from encoder.encode import encode_shot
 from encoder.errors import ShotladderError
 from encoder.ffmpeg import Command, run
 from encoder.frames import small_frames
 from encoder.media import OperatingPoint, Shot
-from encoder.reference import plan_source
+from encoder.package import audio, subtitles
+from encoder.reference import ReferenceSource, plan_source
+from fixtures import fields
+from fixtures.awkward import HDR, HDR10_X265
 
 MEMORY_BYTES = 4 << 30
 CPU_SECONDS = 30
@@ -46,6 +55,19 @@ _USED, _REFUSED, _DEFECT = 0, 10, 20
 _PICTURE = ("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=12:duration=1")
 _SOUND = ("-f", "lavfi", "-i", "sine=frequency=440:duration=1")
 _H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-bf", "2", "-g", "6", "-threads", "1")
+_SURROUND = ("-f", "lavfi", "-i", "sine=duration=1,pan=5.1|FL=c0|FR=c0|LFE=c0")
+_TEXT = ("-i", "FOLDER/text.srt")
+_TEXTS = (*_PICTURE, *_SURROUND, *_TEXT)
+SUBTITLES = """1
+00:00:00,100 --> 00:00:00,400
+<i>One</i>
+
+2
+00:00:00,500 --> 00:00:00,900
+Two
+lines
+"""
+_TEN_BITS = ("-pix_fmt", "yuv420p10le")
 _H265 = ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=error:keyint=6")
 CLIPS: dict[str, tuple[str, ...]] = {
     "h264.mp4": (*_PICTURE, *_SOUND, *_H264, "-c:a", "aac"),
@@ -67,6 +89,16 @@ CLIPS: dict[str, tuple[str, ...]] = {
     "raw.265": (*_PICTURE, *_H265),
     "av1.ivf": (*_PICTURE, "-c:v", "libsvtav1", "-preset", "12", "-g", "6"),
     "still.gif": _PICTURE,
+    "texts.mp4": (*_TEXTS, *_H264, "-c:a", "aac", "-c:s", "mov_text"),
+    "texts.mkv": (*_TEXTS, *_H264, "-c:a", "ac3", "-c:s", "ass"),
+    "hdr10.mp4": (
+        *(*_PICTURE, "-vf", f"setparams={HDR.format('smpte2084')}"),
+        *(*_TEN_BITS, *HDR10_X265.split(), "-tag:v", "hvc1"),
+    ),
+    "hlg.mkv": (
+        *(*_PICTURE, "-vf", f"setparams={HDR.format('arib-std-b67')}"),
+        *(*_TEN_BITS, "-c:v", "ffv1", "-g", "4"),
+    ),
 }
 _LIES = (0, 1, 7, 8, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 100_000, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
 
@@ -88,10 +120,16 @@ class Case:
 def make_clips(folder: Path) -> dict[str, bytes]:
     """The sound clips, made once."""
     made = {}
+    (folder / "text.srt").write_text(SUBTITLES)
     for name, arguments in CLIPS.items():
         path = folder / name
-        run(Command.of(["-v", "error", "-y", *arguments, path]), timeout_seconds=120)
+        placed = [argument.replace("FOLDER", str(folder)) for argument in arguments]
+        run(Command.of(["-v", "error", "-y", *placed, path]), timeout_seconds=120)
         made[name] = path.read_bytes()
+    raw = fields.make(folder / "fields.264", width=64, height=64, frames=6)
+    copied = folder / "fields.ts"
+    run(Command.of(["-v", "error", "-f", "h264", "-r", "50", "-i", raw, "-c", "copy", copied]))
+    made[copied.name] = copied.read_bytes()
     return made
 
 
@@ -173,14 +211,38 @@ def cases(count: int, seed: int, clips: dict[str, bytes]) -> Iterator[tuple[str,
 def use(path: Path, workdir: Path, *, encode: bool) -> None:
     """What a run does with a source, but for the scores."""
     source = plan_source(path, workdir)
+    check_range(path, source)
     if source.frames > MOST_FRAMES:
         return
     for _ in small_frames(source, threads=1):
         pass
     if encode:
         shot = Shot(0, min(source.frames, 12))
-        point = OperatingPoint("x264-ultrafast", source.width, source.height, 40)
+        recipe = "x265-ultrafast" if source.hdr else "x264-ultrafast"
+        point = OperatingPoint(recipe, source.width, source.height, 40)
         encode_shot(source, shot, [point], workdir)
+        _hear_and_read(source, workdir)
+
+
+def _hear_and_read(source: ReferenceSource, workdir: Path) -> None:
+    """The first stream of sound and of text, as a package has them."""
+    path = Path(source.path)
+    start, duration = source.index.start_seconds, source.timeline.duration_seconds
+    for stream in source.info.audio[:1]:
+        made = audio.encode_audio(
+            path,
+            stream.index,
+            workdir / "sound.mp4",
+            first_video_pts=start,
+            duration=duration,
+            channels=stream.channels,
+            surround=stream.channels >= audio.SURROUND_CHANNELS,
+        )
+        if made is not None:
+            audio.segment_audio(made.read_bytes(), [duration], stream.language)
+    for text in [stream for stream in source.info.subtitles if stream.text][:1]:
+        found = subtitles.cues(subtitles.extract(path, text.index), start, duration)
+        subtitles.subtitle_track(found, [duration])
 
 
 def limited(path: Path, workdir: Path, *, encode: bool) -> tuple[str, str]:
@@ -194,13 +256,17 @@ def limited(path: Path, workdir: Path, *, encode: bool) -> tuple[str, str]:
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
             resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
             resource.setrlimit(resource.RLIMIT_FSIZE, (OUTPUT_BYTES, OUTPUT_BYTES))
+            for name in ("temporary", "here"):
+                (workdir.parent / name).mkdir()
+            tempfile.tempdir = os.environ["TMPDIR"] = str(workdir.parent / "temporary")
+            os.chdir(workdir.parent / "here")
             sink = os.open(log.with_suffix(".stderr"), os.O_WRONLY | os.O_CREAT)
             os.dup2(sink, 2)
             try:
                 use(path, workdir, encode=encode)
                 status = _USED
             except ShotladderError as error:
-                log.write_text(error.message)
+                log.write_text(f"{type(error).__name__}: {error.message}")
                 status = _REFUSED if "\n" not in error.message else _DEFECT
             except BaseException:
                 log.write_text(traceback.format_exc())
@@ -236,42 +302,72 @@ def _group_is_alive(group: int) -> bool:
     return True
 
 
-def fuzz(count: int, seed: int, *, encode_every: int = 5, keep: Path | None = None) -> list[Case]:
-    """Damage and use ``count`` files; every ``encode_every``-th is encoded as well."""
-    found = []
+def fuzz(
+    count: int,
+    seed: int,
+    *,
+    encode_every: int = 5,
+    keep: Path | None = None,
+    kept: Path | None = None,
+) -> list[Case]:
+    """Damage and use ``count`` files; every ``encode_every``-th is encoded as well.
+
+    Those that fail are kept in the folder ``keep``; what came of all is appended to the file
+    ``kept``, and those that it has already are not used again.
+    """
+    lines = kept.read_text().splitlines() if kept is not None and kept.exists() else []
+    found = [Case(**json.loads(line)) for line in lines]
+    before = len(found)
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
         folder = Path(name)
         (folder / "clips").mkdir()
         clips = make_clips(folder / "clips")
         for number, (title, data) in enumerate(cases(count, seed, clips)):
+            if number < before:
+                if found[number].name != title:
+                    raise SystemExit(f"{kept} is of another run: name another file")
+                continue
             inbox, workdir = folder / "inbox", folder / "work"
-            for each in (inbox, workdir):
+            strewn = [folder / "temporary", folder / "here"]
+            for each in (inbox, workdir, *strewn):
                 shutil.rmtree(each, ignore_errors=True)
-                each.mkdir()
+            inbox.mkdir()
+            workdir.mkdir()
             path = inbox / title
             path.write_bytes(data)
             outcome, said = limited(path, workdir, encode=number % encode_every == 0)
             if [p.name for p in inbox.iterdir()] != [title]:
                 outcome = "left files beside the source"
+            if any(found for place in strewn for found in place.iterdir()):
+                outcome = "left files behind"
             case = Case(title, outcome, said)
             found.append(case)
             if not case.fine and keep is not None:
                 keep.mkdir(parents=True, exist_ok=True)
                 (keep / title).write_bytes(data)
+            if kept is not None:
+                with kept.open("a") as file:
+                    file.write(json.dumps(asdict(case)) + "\n")
             if number % 200 == 199:
                 counts = Counter(case.outcome for case in found)
                 print(f"{number + 1}: {dict(counts)}", file=sys.stderr, flush=True)
     return found
 
 
-def main(arguments: list[str]) -> int:
-    count = int(arguments[0]) if arguments else 2_000
-    seed = int(arguments[1]) if len(arguments) > 1 else 1
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("count", type=int, nargs="?", default=2_000)
+    parser.add_argument("seed", type=int, nargs="?", default=1)
+    parser.add_argument("--kept", type=Path, help="where outcomes are kept, to go on from")
+    asked = parser.parse_args()
     started = time.monotonic()
-    found = fuzz(count, seed, keep=Path("out/fuzz"))
-    print(f"{len(found)} damaged sources, seed {seed}, {time.monotonic() - started:.0f} s")
+    found = fuzz(asked.count, asked.seed, keep=Path("out/fuzz"), kept=asked.kept)
+    print(f"{len(found)} damaged sources, seed {asked.seed}, {time.monotonic() - started:.0f} s")
     for outcome, number in Counter(case.outcome for case in found).most_common():
         print(f"{number:6d} {outcome}")
+    refusals = Counter(case.said.partition(":")[0] for case in found if case.outcome == REFUSED)
+    for name, number in refusals.most_common():
+        print(f"{number:6d} of the refusals are {name}")
     bad = [case for case in found if not case.fine]
     for case in bad:
         last = case.said.strip().splitlines()[-1:] or [""]
@@ -280,4 +376,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -8,11 +8,16 @@ import tempfile
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from encoder import framehash, mp4
 from encoder.ffmpeg import Command, run
 from encoder.package.layout import Rendition, TitlePackage, VideoSegment
 from encoder.package.verify import ExpectedSegment
 
+RATE = 48_000
+"""Of sound, Hz."""
 CODECS: dict[str, tuple[str | int, ...]] = {
     # Reordering, which ultrafast has not, is what makes times hard.
     "libx264": ("-preset", "ultrafast", "-bf", 3, "-b_strategy", 0),
@@ -116,3 +121,17 @@ def title(
         renditions.append(Rendition(name, made[-1][0], tuple(one for _, one, _ in made)))
         expected[name] = [known for _, _, known in made]
     return TitlePackage(frame_rate, shots, tuple(renditions)), expected
+
+
+def samples(path: Path, *options: object) -> npt.NDArray[np.float32]:
+    """Left channel as a player plays it, shape (samples,)."""
+    command = Command.of(
+        ["-v", "error", "-i", path, *options, "-ar", RATE, "-f", "f32le", "pipe:1"]
+    )
+    return np.frombuffer(run(command).stdout, dtype="<f4").reshape(-1, 2)[:, 0]
+
+
+def onset(sound: npt.NDArray[np.float32]) -> float:
+    """Seconds at which the beep begins: a quarter of its loudest."""
+    loud = np.abs(sound)
+    return float(np.argmax(loud > loud.max() / 4)) / RATE

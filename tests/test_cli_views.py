@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from cluster import compare
 from cluster.cli import main
+from cluster.compare import CodecComparison
+from cluster.compared import read_comparison
 from tests.cli_material import hand_made, hand_made_comparison, hand_made_measurements
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -62,6 +66,30 @@ def test_views_are_as_written_down(
     if os.environ.get("REWRITE_GOLDEN"):
         golden.write_text(found)
     assert found == golden.read_text(), f"see {golden}"
+
+
+def test_codecs_are_compared_in_text_and_in_json(
+    package: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codecs = (
+        CodecComparison("x264-medium", "svtav1-medium", -37.06),
+        CodecComparison("x264-medium", "vp9-medium", None),
+    )
+    compared = replace(hand_made_comparison(), codecs=codecs)
+    monkeypatch.setattr(compare, "compare_ladder", lambda *_: compared)
+    rows = [row.split() for row in printed(
+        capsys, monkeypatch, 100, "ladder", "compare", str(package)
+    ).splitlines()]  # fmt: skip
+    assert ["svtav1-medium", "x264-medium", "-37.1", "%"] in rows
+    assert ["vp9-medium", "x264-medium", "no", "common", "quality"] in rows
+    assert main(["ladder", "compare", str(package), "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line for line in lines if line["type"] == "codec"] == [
+        {"type": "codec", **asdict(one)} for one in codecs
+    ]
+    kept = read_comparison(package)
+    assert kept is not None
+    assert [one.model_dump() for one in kept.codecs] == [asdict(one) for one in codecs]
 
 
 def test_no_colour_is_written_to_a_pipe_even_where_terminals_have_it(

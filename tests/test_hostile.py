@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import pickle
 import socket
 import struct
 import threading
@@ -12,13 +14,16 @@ from pathlib import Path
 
 import pytest
 
+from cluster.cli import main
 from cluster.doctor import examine_source
 from cluster.title import open_title
 from encoder import guarded, sniff
 from encoder.errors import BadInput, SourceUnusable, ToolFailed, ToolTimedOut
-from encoder.ffmpeg import MEMORY_VARIABLE, Command, Limits, default_limits, run
+from encoder.ffmpeg import MEMORY_VARIABLE, Command, Limits, default_limits, run, run_python
 from encoder.guarded import plan_guarded
+from encoder.package.subtitles import extract
 from encoder.probe import dolby_vision_in
+from encoder.reference import plan_source
 from tests import fuzz
 
 NO_LIMIT = Limits(memory_bytes=8 << 30, cpu_seconds=60, output_bytes=1 << 30)
@@ -68,6 +73,47 @@ def test_a_child_that_wants_too_much_memory_fails_alone():
         assert done.peak_memory_bytes < 600 << 20
 
 
+@pytest.fixture
+def confessing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program that says under which limits it runs, in place of ffmpeg and of Python."""
+    program = tmp_path / "confess"
+    # A moment later: limits are set on a process that has just been started.
+    limits = "ulimit -v; ulimit -t; ulimit -f; ulimit -c"
+    program.write_text(f"#!/bin/bash\ncat >/dev/null\nsleep 0.2\n{limits}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("encoder.ffmpeg.binary", lambda: str(program))
+    monkeypatch.setattr("sys.executable", str(program))
+    return program
+
+
+@pytest.mark.usefixtures("confessing")
+def test_every_child_has_limits_of_memory_time_and_output(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(MEMORY_VARIABLE, "3")
+    cores = len(os.sched_getaffinity(0))
+    # In kB of memory, seconds, kB of output, blocks of core dumps.
+    by_default = [3 << 20, 11 * cores, 64 << 20, 0]
+    said = run(Command.of([]), timeout_seconds=11).stdout
+    assert [int(line) for line in said.split()] == by_default
+    limits = Limits(memory_bytes=1 << 30, cpu_seconds=5, output_bytes=7 << 20)
+    asked = [1 << 20, 5, 7 << 10, 0]
+    said = run(Command.of([]), timeout_seconds=11, limits=limits).stdout
+    assert [int(line) for line in said.split()] == asked
+    said = run_python("any", b"", timeout_seconds=11, limits=limits)
+    assert [int(line) for line in said.split()] == asked
+
+
+def test_a_flood_of_text_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    words = tmp_path / "words.srt"
+    line = "x" * 1_000
+    cue = "{0}\n00:00:{0:02d},000 --> 00:00:{0:02d},900\n{1}\n\n"
+    words.write_text("".join(cue.format(number, line) for number in range(1, 40)))
+    clip(tmp_path / "t.mkv", *("-i", words, "-c:s", "srt"))
+    assert len(extract(tmp_path / "t.mkv", 0)) > 39_000
+    monkeypatch.setattr("encoder.package.subtitles._MAX_BYTES", 10_000)
+    with pytest.raises(SourceUnusable, match=r"more than anybody reads; leave it out with"):
+        extract(tmp_path / "t.mkv", 0)
+
+
 def test_the_memory_limit_can_be_set(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(MEMORY_VARIABLE, "1.5")
     assert default_limits(10).memory_bytes == 3 << 29
@@ -81,8 +127,6 @@ def test_the_memory_limit_can_be_set(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_source_is_planned_alike_in_a_process_of_its_own(small: Path, tmp_path: Path):
-    from encoder.reference import plan_source
-
     there, here = plan_guarded(small, tmp_path), plan_source(small, tmp_path)
     assert there.info == here.info
     assert there.timeline.frame_rate == here.timeline.frame_rate
@@ -101,6 +145,35 @@ def test_a_file_that_crashes_or_starves_its_reader_is_one_line(
     with pytest.raises(SourceUnusable, match="makes its reader fail") as caught:
         plan_guarded(small, tmp_path)
     assert "\n" not in caught.value.message
+
+
+class Harm:
+    """Pickled, it asks whoever loads it to run something."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_a_reader_that_was_taken_over_is_not_believed(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    answer = pickle.dumps(Harm(tmp_path / "owned"))
+    monkeypatch.setattr(guarded, "run_python", lambda *args, **options: answer)
+    with pytest.raises(SourceUnusable, match="made to do harm"):
+        plan_guarded(small, tmp_path)
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize(
+    "file", ["hdr10.mp4", "gaps.mkv", "raw.264", "interlaced.mp4", "angles.mkv"]
+)
+def test_every_kind_of_plan_is_answered(awkward_clip, tmp_path: Path, file):
+    planned = plan_guarded(awkward_clip(file), tmp_path)
+    assert planned.graph_id == plan_source(awkward_clip(file), tmp_path).graph_id
+    assert planned.frames > 0
 
 
 # -- files made by hand --------------------------------------------------------------------------
@@ -189,6 +262,24 @@ def test_names_are_only_names(small: Path, tmp_path: Path, name, monkeypatch):
     fuzz.use(path, tmp_path, encode=True)
     assert not (tmp_path / "owned").exists()
     assert examine_source(path)[0].topic == "file"
+
+
+def test_names_and_languages_do_not_command_a_terminal(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    path = tmp_path / "bad\n\x1b[31mname.mp4"
+    path.write_bytes(b"no film")
+    assert main(["doctor", str(path)]) != 0
+    out, err = capsys.readouterr()
+    assert "\x1b" not in out + err
+    assert len(err.splitlines()) == 1
+    tongue = tmp_path / "tongue.mkv"
+    tag = "language=e\x1b[31mn\n"
+    clip(tongue, *("-i", small, "-map", "0", "-c", "copy", "-metadata:s:a:0", tag))
+    assert main(["doctor", str(tongue)]) == 0
+    out, err = capsys.readouterr()
+    assert "e[31mn: aac" in out
+    assert "\x1b" not in out + err
 
 
 def test_a_link_is_followed_to_a_video_and_nowhere_else(small: Path, tmp_path: Path):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from cluster.doctor import examine_source
 from encoder.errors import VerificationFailed
 from encoder.ffmpeg import Command, run
+from encoder.package.audio import known_language
 from encoder.package.readback import parse_texts
 from encoder.package.subtitles import Cue, cues, document, subtitle_track
 from encoder.probe import probe
@@ -84,14 +85,14 @@ def test_a_package_in_two_languages(title: Path, tmp_path: Path, monkeypatch: py
     master = m3u8.load(str(out / "master.m3u8"))
     sound = [m for m in master.media if m.type == "AUDIO"]
     assert [(m.name, m.language, m.channels, m.default, m.autoselect) for m in sound] == [
-        ("eng", "eng", "2", "YES", "YES"),
-        ("fra", "fra", "2", "NO", "YES"),
-        ("fra 5.1", "fra", "6", "NO", "NO"),
+        ("en", "en", "2", "YES", "YES"),
+        ("fr", "fr", "2", "NO", "YES"),
+        ("fr 5.1", "fr", "6", "NO", "NO"),
     ]
     words = [m for m in master.media if m.type == "SUBTITLES"]
     assert [(m.name, m.language, m.forced) for m in words] == [
-        ("eng", "eng", "NO"),
-        ("fra forced", "fra", "YES"),
+        ("en", "en", "NO"),
+        ("fr forced", "fr", "YES"),
     ]
     assert all(p.stream_info.audio and p.stream_info.subtitles for p in master.playlists)
     # On the title's clock, which begins 5 s into the file's; what comes after its end is left out.
@@ -114,10 +115,23 @@ def test_a_package_in_two_languages(title: Path, tmp_path: Path, monkeypatch: py
         verify_package(out, read_ladder(out), lambda event: None)
 
 
+@pytest.mark.parametrize(
+    ("written", "tag"),
+    [
+        *(("eng", "en"), ("fre", "fr"), ("fra", "fr"), ("ger", "de"), ("chi", "zh")),
+        *(("por-BR", "pt-BR"), ("en_us", "en-US"), ("zh-Hant", "zh-Hant"), ("mul", "mul")),
+        *(("und", None), ("", None), (None, None), ("english", None), ('e"n', None)),
+    ],
+)
+def test_languages_are_written_as_playlists_want_them(written, tag):
+    assert known_language(written) == tag
+
+
 # -- cues, without media -------------------------------------------------------------------------
 
 times = st.integers(0, 20_000).map(lambda millis: Fraction(millis, 1000))
-texts = st.text(st.sampled_from("ab<&>- \N{GREEK SMALL LETTER ALPHA}"), min_size=1, max_size=9)
+pieces = ["a", "b", ">", "-", " ", "\N{GREEK SMALL LETTER ALPHA}", "&amp;", "&lt;", "<i>", "</i>"]
+texts = st.lists(st.sampled_from(pieces), min_size=1, max_size=9).map("".join)
 
 
 @given(st.lists(st.tuples(times, times, texts.filter(str.strip)), max_size=8), times, times)
@@ -129,6 +143,21 @@ def test_cues_are_read_back_shifted_and_within_the_title(rows, offset, duration)
     ]
     kept = [row for row in expected if row[0] < row[1]]
     assert sorted((c.start, c.end, c.text) for c in found) == sorted(kept)
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("1 < 2 & 3 > 2", "1 &lt; 2 &amp; 3 > 2"),
+        ("AT&T; &amp; &#38; &nbsp;", "AT&amp;T; &amp; &#38; &nbsp;"),
+        ("<i>so</i> <b.loud>be</b> <v Eve>it", "<i>so</i> <b.loud>be</b> <v Eve>it"),
+        ("<00:00:01.000>when <foo> </font", "<00:00:01.000>when &lt;foo> &lt;/font"),
+    ],
+)
+def test_signs_that_mean_themselves_are_not_swallowed(said, shown):
+    text = f"WEBVTT\n\n00:00.000 --> 00:01.000\n{said}\n"
+    (cue,) = cues(text, Fraction(0), Fraction(1))
+    assert cue.text == shown
 
 
 def test_segments_hold_every_cue_that_they_touch():

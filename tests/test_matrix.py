@@ -12,6 +12,8 @@ PICKED = {
     "deep.mkv": "x265",  # 4:2:2, 10 bit, full range
     "upright.mp4": "vp9",
     "gaps.mkv": "x264",  # variable rate
+    "chapters.mp4": "x264",
+    "fields.ts": "x264",  # H.264 of single fields
     "hdr10.mp4": "svtav1",
     "hlg.mkv": "x265",
 }

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import av
 import numpy as np
-import numpy.typing as npt
 import pytest
-from package_media import title
+from package_media import RATE, onset, samples, title
 
 from encoder import mp4
 from encoder.errors import ToolFailed
@@ -18,7 +17,6 @@ from encoder.ffmpeg import Command, run
 from encoder.package.audio import audio_command, encode_audio, segment_audio
 from encoder.package.write import write_package
 
-RATE = 48_000
 SECONDS = Fraction(3)
 EVENT = Fraction(1)
 """Seconds after the first video frame at which the picture flashes and the beep begins."""
@@ -67,20 +65,6 @@ def flash_and_first(path: Path) -> tuple[Fraction, Fraction]:
             if frame.to_ndarray(format="gray").mean() > 128:
                 return time, first
     raise AssertionError("no flash")
-
-
-def samples(path: Path, *options: object) -> npt.NDArray[np.float32]:
-    """Left channel as a player plays it, shape (samples,)."""
-    command = Command.of(
-        ["-v", "error", "-i", path, *options, "-ar", RATE, "-f", "f32le", "pipe:1"]
-    )
-    return np.frombuffer(run(command).stdout, dtype="<f4").reshape(-1, 2)[:, 0]
-
-
-def onset(sound: npt.NDArray[np.float32]) -> float:
-    """Seconds at which the beep begins: a quarter of its loudest."""
-    loud = np.abs(sound)
-    return float(np.argmax(loud > loud.max() / 4)) / RATE
 
 
 @pytest.mark.parametrize("name", SOURCES)

@@ -192,7 +192,7 @@ def test_hls_by_the_m3u8_package(built: Built) -> None:
         assert len(playlist.segments) == 4
         targets.add(playlist.target_duration)
     (rendition,) = master.media
-    assert (rendition.type, rendition.language, rendition.channels) == ("AUDIO", "eng", "2")
+    assert (rendition.type, rendition.language, rendition.channels) == ("AUDIO", "en", "2")
     playlist = m3u8.load(str(built.directory / rendition.uri))
     targets.add(playlist.target_duration)
     assert targets == {2}  # the longest shot has 36 frames

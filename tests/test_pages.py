@@ -10,7 +10,7 @@ import pytest
 
 from cluster import report
 from tests import playback_material as material
-from tests.cli_material import MODEL, hand_made, hand_made_measurements
+from tests.cli_material import MODEL, hand_made, hand_made_measurements, of_three_codecs
 from tests.playback_material import FRAMES, RATE, SHOTS
 from tests.report_material import write_long_title
 from tests.service_material import service
@@ -33,7 +33,7 @@ def needs(browser: str) -> None:
 @BROWSERS
 def test_the_report_is_drawn_at_any_width_and_reached_by_keys(browser: str, tmp_path: Path) -> None:
     needs(browser)
-    (tmp_path / "ladder.json").write_text(hand_made().to_json())
+    (tmp_path / "ladder.json").write_text(of_three_codecs(hand_made()).to_json())
     (tmp_path / "measurements.json").write_text(hand_made_measurements().to_json())
     made = report.write_report(report.ReportOptions(tmp_path), lambda event: None)
     places = {**PAGES, "/report.html": made}
@@ -45,7 +45,7 @@ def test_the_report_is_drawn_at_any_width_and_reached_by_keys(browser: str, tmp_
         width <= int(name) for name, width in seen["widths"].items()
     )
     assert seen["nameless"] == 0
-    assert {"overview", "curves", "timeline", "shots", "baselines", "artwork"} <= {
+    assert {"overview", "curves", "timeline", "shots", "baselines", "codecs", "artwork"} <= {
         *seen["sections"]
     }
     assert seen["selected"].startswith("Shot 0")

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from cluster import events, report
 from cluster.cli import main
+from cluster.compare import CodecComparison, compare_codecs
 from cluster.compared import save_comparison
+from cluster.inspect import read_ladder
 from encoder import review
 from encoder.errors import FrameMismatch
 from encoder.pictures import fitted, jpeg, segment_picture, sheet
-from tests.cli_material import MODEL, hand_made, hand_made_comparison, hand_made_measurements
+from tests.cli_material import (
+    MODEL,
+    hand_made,
+    hand_made_comparison,
+    hand_made_measurements,
+    of_three_codecs,
+)
 from tests.package_media import encode
 
 
@@ -59,6 +68,29 @@ def test_a_saved_comparison_is_on_the_page(package: Path) -> None:
     data = report.collect(options, ladder, known, seen.append)
     assert data["comparison"]["claims"] == claims
     assert data["comparison"]["ladders"]["fixed"][0][:2] == ["360p 145k", 145_000]
+
+
+def test_codecs_are_compared_on_the_page(package: Path) -> None:
+    """By what the run measured; once compared, with other packages as well, by that."""
+
+    def shown() -> object:
+        options = report.ReportOptions(package, frames=False)
+        known = hand_made_measurements()
+        return report.collect(options, read_ladder(package), known, lambda event: None)["codecs"]
+
+    assert shown() == []
+    ladder = of_three_codecs(hand_made())
+    (package / "ladder.json").write_text(ladder.to_json())
+    of_the_run = [
+        {"anchor": ladder.recipe, "test": "svtav1-medium", "percent": -37.1},
+        {"anchor": ladder.recipe, "test": "vp9-medium", "percent": None},
+    ]
+    assert shown() == of_the_run
+    more = CodecComparison(ladder.recipe, "x265-slow", -20.0)
+    found = (*compare_codecs(ladder, []), more)
+    compared = replace(hand_made_comparison(), codecs=found)
+    assert save_comparison(package, compared, [], ladder.title.id)
+    assert shown() == [*of_the_run, asdict(more)]
 
 
 def test_what_a_start_takes_is_summed(package: Path) -> None:

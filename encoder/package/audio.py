@@ -12,9 +12,12 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
+import langcodes
+from langcodes.tag_parser import LanguageTagError
+
 from encoder import mp4
-from encoder.errors import ToolFailed
-from encoder.ffmpeg import SOURCE_OPTIONS, Command, run
+from encoder.errors import SourceUnusable, ToolFailed
+from encoder.ffmpeg import PATIENT_OPTIONS, SOURCE_OPTIONS, Command, does_not_decode, run
 from encoder.package.layout import AudioSegment, AudioTrack
 
 STAGE_VERSION = 1
@@ -25,7 +28,7 @@ SURROUND_BIT_RATE = 320_000
 SURROUND_CHANNELS = 6
 """From how many channels on a stream is also kept as 5.1."""
 _SILENCE_DB = -90.0
-_LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*\Z")
+_LANGUAGE = re.compile(r"[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*\Z")
 _MAX_VOLUME = re.compile(r"max_volume: (\S+) dB")
 
 
@@ -41,7 +44,8 @@ def audio_command(
     surround: bool = False,
 ) -> Command:
     """The ffmpeg call of :func:`encode_audio`, as a value."""
-    inputs = [part for name, value in SOURCE_OPTIONS.items() for part in (f"-{name}", value)]
+    options = SOURCE_OPTIONS | PATIENT_OPTIONS
+    inputs = [part for name, value in options.items() for part in (f"-{name}", value)]
     layout = "5.1" if surround else "stereo"
     filters = ",".join(
         [
@@ -100,7 +104,8 @@ def encode_audio(
         ``out``, or None where there is nothing to hear: no stream, no sample, or digital silence.
 
     Raises:
-        ToolFailed: the sound cannot be decoded.
+        SourceUnusable: most of the sound does not decode. A smaller part is silence.
+        ToolFailed: ffmpeg failed otherwise.
     """
     if stream_index is None:
         return None
@@ -114,7 +119,16 @@ def encode_audio(
         bit_rate=bit_rate,
         surround=surround,
     )
-    said = run(command).stderr
+    try:
+        said = run(command).stderr
+    except ToolFailed as error:
+        if not does_not_decode(error):
+            raise
+        raise SourceUnusable(
+            f"cannot use {source}: its sound (stream {stream_index}) does not decode; mend it, or "
+            f"leave it out with ffmpeg -i IN -map 0 -map -0:{stream_index} -c copy OUT",
+            **error.context,
+        ) from error
     volume = _MAX_VOLUME.findall(said)
     if not volume or float(volume[-1]) < _SILENCE_DB:
         out.unlink(missing_ok=True)
@@ -173,8 +187,17 @@ def segment_audio(
 
 
 def known_language(written: str | None) -> str | None:
-    """A container's language, which is whatever somebody wrote there, where it is one."""
-    return written if written and _LANGUAGE.match(written) and written != "und" else None
+    """A container's language, which is whatever somebody wrote there, where it is one.
+
+    As playlists want it (RFC 5646): ``en`` of ``eng``, ``fr`` of ``fre`` and ``fra``.
+    """
+    if not written or not _LANGUAGE.match(written):
+        return None
+    try:
+        tag = langcodes.standardize_tag(written)
+    except LanguageTagError:
+        return None
+    return None if tag == "und" else tag
 
 
 def _nearest(ends: Sequence[int], time: Fraction) -> int:

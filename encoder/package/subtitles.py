@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-from encoder.errors import ToolFailed
-from encoder.ffmpeg import SOURCE_OPTIONS, Command, run
+from encoder.errors import SourceUnusable, ToolFailed
+from encoder.ffmpeg import (
+    DEFAULT_TIMEOUT_SECONDS,
+    SOURCE_OPTIONS,
+    Command,
+    default_limits,
+    does_not_decode,
+    run,
+)
 from encoder.package.layout import SubtitleTrack
 
 STAGE_VERSION = 1
@@ -25,6 +32,10 @@ _ARROW = re.compile(r"(\S+)[ \t]+-->[ \t]+(\S+)[ \t]*(.*)\Z")
 _TIME = re.compile(r"(?:(\d+):)?([0-5]\d):([0-5]\d)\.(\d{3})\Z")
 # Cue settings that WebVTT knows; anything else a source says there is none.
 _SETTING = re.compile(r"(vertical|line|position|size|align|region):[A-Za-z0-9.,%-]+\Z")
+
+_STRAY_AMPERSAND = re.compile(r"&(?!(amp|lt|gt|nbsp|lrm|rlm|#\d+|#x[0-9A-Fa-f]+);)")
+# Not before a tag or a time of WebVTT.
+_STRAY_BRACKET = re.compile(r"<(?!/?([bciuv]|lang|rt|ruby)([. ][^<>]*)?>|[\d:.]+>)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +67,28 @@ def extract(source: Path, stream_index: int) -> str:
     """A source's subtitle stream as one WebVTT file, on the source's own clock.
 
     Raises:
-        ToolFailed: it cannot be read, or is longer than any text to be read along.
+        SourceUnusable: it does not decode, or is longer than any text to be read along.
+        ToolFailed: ffmpeg failed otherwise.
     """
     command = extract_command(source, stream_index)
-    out = run(command).stdout
-    if len(out) > _MAX_BYTES:
-        raise ToolFailed(
-            f"subtitle stream {stream_index} has {len(out)} bytes of text; leave it out",
-            command=command.shell(),
-        )
+    way_out = f"leave it out with ffmpeg -i IN -map 0 -map -0:{stream_index} -c copy OUT"
+    try:
+        limits = replace(default_limits(DEFAULT_TIMEOUT_SECONDS), output_bytes=_MAX_BYTES)
+        out = run(command, limits=limits).stdout
+    except ToolFailed as error:
+        if "wrote more" in error.message:
+            raise SourceUnusable(
+                f"cannot use {source}: its subtitles (stream {stream_index}) have over "
+                f"{_MAX_BYTES >> 20} MiB of text, more than anybody reads; {way_out}"
+            ) from error
+        if not does_not_decode(error):
+            raise
+        why = "is not UTF-8" if "Invalid UTF-8" in error.context["stderr"] else "does not decode"
+        raise SourceUnusable(
+            f"cannot use {source}: its subtitles (stream {stream_index}) hold text that {why}; "
+            f"mend it, or {way_out}",
+            **error.context,
+        ) from error
     return out.decode("utf-8", "replace")
 
 
@@ -95,7 +119,7 @@ def cues(text: str, first_video_pts: Fraction, duration: Fraction) -> tuple[Cue,
             if start < end:
                 settings = " ".join(s for s in match[3].split() if _SETTING.match(s))
                 # A cue's text must hold no arrow: a reader would take it for another cue.
-                shown = "\n".join(said).replace("-->", "--\N{RIGHTWARDS ARROW}")
+                shown = _escaped("\n".join(said)).replace("-->", "--\N{RIGHTWARDS ARROW}")
                 found.append(Cue(start, end, shown, settings))
             break
     return tuple(sorted(found, key=lambda cue: (cue.start, cue.end)))
@@ -143,6 +167,11 @@ def document(found: Sequence[Cue], *, mapped: bool = False) -> str:
         for cue in found
     ]
     return "\n".join([head, *blocks])
+
+
+def _escaped(text: str) -> str:
+    """Cue text whose ``<`` and ``&`` that mean themselves say so: a player would swallow them."""
+    return _STRAY_BRACKET.sub("&lt;", _STRAY_AMPERSAND.sub("&amp;", text))
 
 
 def _seconds(text: str) -> Fraction:

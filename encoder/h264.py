@@ -1,0 +1,198 @@
+"""What the headers of an H.264 picture say that demuxers do not: intra or not, frame or field.
+
+Pure. Only the first slice of a packet is looked at, up to what is wanted. Numbers in brackets are
+clauses of ITU-T H.264.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_SLICES = (1, 2, 5)
+_SEQUENCE = 7
+_INTRA = (2, 4)
+"""Values of ``slice_type``, modulo 5: I and SI."""
+_HEADER_BYTES = 32
+"""More than a slice header takes up to its parity."""
+_SEQUENCE_BYTES = 1024
+"""More than a parameter set takes, matrices included."""
+_PROFILES_WITH_CHROMA = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """What is needed of a sequence parameter set (7.3.2.1.1)."""
+
+    frame_num_bits: int
+    separate_planes: bool
+    fields: bool
+    """Whether pictures may be fields, or frames of two fields."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """What is needed of a slice header (7.3.3)."""
+
+    intra: bool
+    idr: bool
+    frame_num: int
+    field: int | None
+    """0 of a top field, 1 of a bottom field, None of a frame."""
+
+
+class _Bits:
+    """Reads a raw byte sequence payload; past its end everything is 0."""
+
+    def __init__(self, data: bytes) -> None:
+        self._bits = "".join(f"{byte:08b}" for byte in data.replace(b"\0\0\3", b"\0\0"))
+        self._at = 0
+
+    def fixed(self, width: int) -> int:
+        taken = self._bits[self._at : self._at + width]
+        self._at += width
+        return int(taken.ljust(width, "0") or "0", 2)
+
+    def golomb(self) -> int:
+        """An unsigned Exp-Golomb code (9.1)."""
+        end = self._bits.find("1", self._at)
+        if end < 0:
+            self._at = len(self._bits)
+            return 0
+        zeros = end - self._at
+        self._at = end
+        return self.fixed(zeros + 1) - 1
+
+    def signed(self) -> int:
+        code = self.golomb()
+        return (code + 1) // 2 if code % 2 else -(code // 2)
+
+
+def length_size(extradata: bytes | None) -> int:
+    """Bytes of the length before each unit; 0 where start codes part them."""
+    if not extradata or len(extradata) < 7 or extradata[0] != 1:
+        return 0
+    return (extradata[4] & 3) + 1
+
+
+def sequence_of(extradata: bytes | None) -> Sequence | None:
+    """The sequence parameter set that a stream begins with, where it is told.
+
+    Args:
+        extradata: an ``avcC`` record, or units after start codes.
+    """
+    if not extradata:
+        return None
+    if length_size(extradata):
+        # After six bytes of the record comes the set with its length.
+        size = int.from_bytes(extradata[6:8], "big")
+        found = [extradata[8 : 8 + size]] if extradata[5] & 0x1F else []
+    else:
+        found = list(units(extradata, 0))
+    sets = (unit for unit in found if len(unit) > 4 and unit[0] & 0x1F == _SEQUENCE)
+    data = next(sets, None)
+    return None if data is None else _sequence(_Bits(data[1:_SEQUENCE_BYTES]))
+
+
+def _sequence(bits: _Bits) -> Sequence:
+    profile = bits.fixed(8)
+    bits.fixed(16)
+    bits.golomb()
+    separate = False
+    if profile in _PROFILES_WITH_CHROMA:
+        chroma = bits.golomb()
+        if chroma == 3:
+            separate = bool(bits.fixed(1))
+        bits.golomb()
+        bits.golomb()
+        bits.fixed(1)
+        if bits.fixed(1):
+            for number in range(12 if chroma == 3 else 8):
+                if bits.fixed(1):
+                    _skip_scaling_list(bits, 16 if number < 6 else 64)
+    frame_num_bits = min(16, bits.golomb() + 4)
+    order = bits.golomb()
+    if order == 0:
+        bits.golomb()
+    elif order == 1:
+        bits.fixed(1)
+        bits.golomb()
+        bits.golomb()
+        for _ in range(min(255, bits.golomb())):
+            bits.golomb()
+    bits.golomb()
+    bits.fixed(1)
+    bits.golomb()
+    bits.golomb()
+    return Sequence(frame_num_bits, separate, fields=not bits.fixed(1))
+
+
+def _skip_scaling_list(bits: _Bits, size: int) -> None:
+    last = following = 8
+    for _ in range(size):
+        if following:
+            following = (last + bits.signed()) % 256
+        last = following or last
+
+
+def units(packet: bytes, length_bytes: int) -> Iterator[bytes]:
+    """The units of a packet, from their headers on.
+
+    Args:
+        packet: or extradata.
+        length_bytes: as :func:`length_size` gives it.
+    """
+    position = 0
+    while position + 4 < len(packet):
+        if length_bytes:
+            size = int.from_bytes(packet[position : position + length_bytes], "big")
+            start = position + length_bytes
+            position = start + size
+            yield packet[start:position]
+        else:
+            start = packet.find(b"\0\0\1", position) + 3
+            if start < 3:
+                return
+            position = packet.find(b"\0\0\1", start)
+            if position < 0:
+                position = len(packet)
+            yield packet[start:position]
+
+
+def first_slice(packet: bytes, length_bytes: int, sequence: Sequence | None) -> Slice | None:
+    """The header of a packet's first slice.
+
+    Without a ``sequence`` only :attr:`Slice.intra` and :attr:`Slice.idr` can be told.
+    """
+    for unit in units(packet, length_bytes):
+        if not unit or unit[0] & 0x1F not in _SLICES:
+            continue
+        bits = _Bits(unit[1 : 1 + _HEADER_BYTES])
+        bits.golomb()  # first_mb_in_slice
+        intra = bits.golomb() % 5 in _INTRA
+        idr = unit[0] & 0x1F == 5
+        if sequence is None:
+            return Slice(intra, idr, 0, None)
+        bits.golomb()
+        if sequence.separate_planes:
+            bits.fixed(2)
+        frame_num = bits.fixed(sequence.frame_num_bits)
+        field = bits.fixed(1) if sequence.fields and bits.fixed(1) else None
+        return Slice(intra, idr, frame_num, field)
+    return None
+
+
+def completes(first: Slice | None, second: Slice | None) -> bool:
+    """Whether ``second`` is the second field of the frame that ``first``, alone so far, began.
+
+    Each may come in a packet of its own; a decoder makes one frame of both, with the time of the
+    first.
+    """
+    return (
+        first is not None
+        and second is not None
+        and first.field is not None
+        and second.field == 1 - first.field
+        and second.frame_num == first.frame_num
+        and not second.idr
+    )
