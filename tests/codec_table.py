@@ -221,7 +221,8 @@ def ladders_table(found: dict[str, dict[str, WholeLadder]]) -> str:
                 cells.append(f"{result.percent:+.1f} %, {times:.1f} x")
             else:
                 cells.append("-")
-        lines.append(f"| {Path(name).stem} | {' | '.join(cells)} |")
+        if any(cell != "-" for cell in cells):
+            lines.append(f"| {Path(name).stem} | {' | '.join(cells)} |")
     means = [
         f"{sum(p for p, _ in c) / len(c):+.1f} %, {sum(t for _, t in c) / len(c):.1f} x"
         if c
