@@ -75,7 +75,7 @@ def _read(place: str, identity: str, path: str) -> TitleSource:
 
 
 def to_bytes(title: TitleSource) -> bytes:
-    """A title source, but its path, as bytes: safetensors, with its facts as JSON."""
+    """A title source, but its paths, as bytes: safetensors, with its facts as JSON."""
     reference = title.reference
     index, timeline = reference.index, reference.timeline
     facts = _Facts(

@@ -25,7 +25,7 @@ from cluster import events
 from cluster.examples import current, examples, shot_inputs, table_titles
 from cluster.executor import DaskExecutor, Executor, Task
 from cluster.keys import file_sha256, key
-from cluster.table import Row, read_table
+from cluster.table import Row, merge, read_table
 from encoder.errors import BadInput
 from encoder.features import FEATURES_VERSION
 from ladder.complexity.residuals import ResidualModel, fit
@@ -63,6 +63,8 @@ class EvaluateOptions:
     """What ``evaluate`` was asked."""
 
     table: Path
+    also: tuple[Path, ...] = ()
+    """More tables that are trained on."""
     judged: Path | None = None
     """A table whose titles are judged instead; nothing of it is trained on."""
     groups: tuple[str, ...] = ()
@@ -98,7 +100,7 @@ class Evaluation:
 
     titles: tuple[TitleResult, ...]
     groups: int
-    """In the table that is trained on."""
+    """In the tables that are trained on."""
     rows: int
     """In the same."""
 
@@ -134,11 +136,11 @@ def evaluate(
     Raises:
         BadInput: there is no table, no such group, or too little to train on or to judge.
     """
-    rows = current(read_table(options.table))
+    tables = (options.table, *options.also)
+    rows = _rows(tables)
     judged = options.judged or options.table
-    to_judge = current(read_table(judged)) if options.judged else rows
-    if options.judged:
-        _check_groups(rows, to_judge, options)
+    to_judge = current(read_table(judged))
+    _check_groups(rows, to_judge, judged)
     profile = load_profile(options.profile)
     groups = sorted({row.group for row in to_judge})
     unknown = sorted(set(options.groups) - set(groups))
@@ -156,12 +158,14 @@ def evaluate(
         options.cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"--cache {options.cache} cannot be made ({error.strerror})") from error
-    known = {"table": file_sha256(options.table), "profile": options.profile}
-    if options.judged:
-        known["judged"] = file_sha256(options.judged)
+    known = {
+        "tables": [file_sha256(table) for table in tables],
+        "judged": file_sha256(judged),
+        "profile": options.profile,
+    }
     work = [
         FoldWork(
-            options.table,
+            tables,
             judged,
             group,
             kind,
@@ -224,15 +228,23 @@ def evaluate(
     )
 
 
-def _check_groups(rows: Iterable[Row], to_judge: Iterable[Row], options: EvaluateOptions) -> None:
+def _rows(tables: Sequence[Path]) -> tuple[Row, ...]:
+    """Of all tables, each cell once."""
+    rows: list[Row] = []
+    for table in tables:
+        rows = merge(rows, read_table(table))
+    return current(rows)
+
+
+def _check_groups(rows: Iterable[Row], to_judge: Iterable[Row], judged: Path) -> None:
     """No file may be judged by a model that was trained on it as another group's."""
     groups = {row.source_sha256: row.group for row in rows}
     for row in to_judge:
         group = groups.get(row.source_sha256, row.group)
         if group != row.group:
             raise BadInput(
-                f"{row.source} is of group {row.group!r} in {options.judged} and of {group!r} in "
-                f"{options.table}; sweep both with the same --catalog"
+                f"{row.source} is of group {row.group!r} in {judged} and of {group!r} in what is "
+                "trained on; sweep both with the same --catalog"
             )
 
 
@@ -289,8 +301,8 @@ def _run(
 class FoldWork:
     """Predictions for a group by a model that was trained without it."""
 
-    table: Path
-    """That is trained on."""
+    tables: tuple[Path, ...]
+    """That are trained on."""
     judged: Path
     """That has the titles to predict."""
     group: str
@@ -313,7 +325,7 @@ def make_fold(work: FoldWork) -> None:
     from ladder.complexity.rivals import train_rival
     from ladder.complexity.training import train
 
-    rows = current(read_table(work.table))
+    rows = _rows(work.tables)
     known = examples(training_rows(rows, work.group))
     model: Any
     try:
@@ -328,8 +340,7 @@ def make_fold(work: FoldWork) -> None:
         ) from error
     profile = load_profile(work.profile)
     predictions = {}
-    to_judge = current(read_table(work.judged)) if work.judged != work.table else rows
-    for title in table_titles(to_judge):
+    for title in table_titles(current(read_table(work.judged))):
         akin = models.akin(title.quality_model)
         if title.group != work.group or not {title.quality_model, *akin} & model.residuals.keys():
             continue

@@ -32,9 +32,18 @@ PREDICTION_VERSION = 2
 _ARRAYS = tuple(field.name for field in fields(ResidualModel))
 
 
-def packaged_weights() -> Path:
-    """The weights that come with the product."""
-    return Path(str(resources.files("ladder.complexity").joinpath("weights.safetensors")))
+_OF_CODEC = {"x264": "weights.safetensors"}
+_OF_OTHERS = "weights-codecs.safetensors"
+
+
+def packaged_weights(codec: str) -> Path:
+    """The weights for a codec that come with the product.
+
+    Those of x264 were trained on its dense sweep alone. Those of all others were trained on that
+    and on sparse sweeps of each; for x264 they are no better (docs/measured.md, "Predicting").
+    """
+    name = _OF_CODEC.get(codec, _OF_OTHERS)
+    return Path(str(resources.files("ladder.complexity").joinpath(name)))
 
 
 @dataclass(frozen=True, slots=True)

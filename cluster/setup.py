@@ -128,7 +128,7 @@ def set_up(
     prediction = None
     if options.search == "predict":
         grid = profile.crf_grid[chosen.codec]
-        weights = options.weights or packaged_weights()
+        weights = options.weights or packaged_weights(chosen.codec)
         try:
             prediction = predict_title(
                 title, sizes, chosen.name, model, (grid[0], grid[-1]), weights, store, executor

@@ -357,7 +357,7 @@ def _predicted(
             raise BadInput("the title's shots are found otherwise by this version")
         prediction = predict_title(
             *(title, sizes, ladder.recipe, ladder.quality_model, (grid[0], grid[-1])),
-            *(_weights(options), store, quiet),
+            *(_weights(options, ladder.codec), store, quiet),
         )
     if prediction.model != known.weights:
         raise BadInput(
@@ -386,9 +386,9 @@ def _asked_heights(directory: Path) -> tuple[int, ...] | None:
     return tuple(_options(directory).get("heights") or ()) or None
 
 
-def _weights(options: WhatIfOptions) -> Path:
+def _weights(options: WhatIfOptions, codec: str) -> Path:
     named = _options(options.directory).get("weights")
-    return Path(named) if named else packaged_weights()
+    return Path(named) if named else packaged_weights(codec)
 
 
 def _options(directory: Path) -> dict[str, Any]:

@@ -305,7 +305,8 @@ def test_titles_of_another_table_are_judged_and_not_trained_on(
         *title("arch", "arch.mp4", shots, full=False, codec="svtav1"),
         *title("dusk", "dusk.mp4", shots, full=False, codec="svtav1"),
     ]
-    write_table(tmp_path / "cells.parquet", rows() + swept)
+    write_table(tmp_path / "cells.parquet", rows())
+    write_table(tmp_path / "swept.parquet", swept)
     full = [
         *title("arch", "arch.mp4", shots, codec="svtav1"),
         *title("new", "new.mp4", shots, codec="svtav1"),
@@ -313,6 +314,7 @@ def test_titles_of_another_table_are_judged_and_not_trained_on(
     write_table(tmp_path / "grids.parquet", full)
     change = {
         "table": tmp_path / "cells.parquet",
+        "also": (tmp_path / "swept.parquet",),
         "judged": tmp_path / "grids.parquet",
         "cache": tmp_path,
         "rivals": False,

@@ -112,7 +112,7 @@ def test_the_package_is_what_was_measured(finished: Finished, tmp_path: Path) ->
 
 
 def test_what_was_predicted_stands_beside_what_was_measured(finished: Finished) -> None:
-    weights = hashlib.sha256(predicting.packaged_weights().read_bytes()).hexdigest()[:16]
+    weights = hashlib.sha256(predicting.packaged_weights("x264").read_bytes()).hexdigest()[:16]
     known = finished.measurements
     assert known.weights == finished.ladder.search.weights == weights
     for cell in known.cells:
@@ -214,7 +214,7 @@ def test_a_prediction_is_the_same_on_any_number_of_threads(finished: Finished) -
             recipe=setup.recipe.name,
             quality_model=setup.model,
             crfs=(grid[0], grid[-1]),
-            weights=str(predicting.packaged_weights()),
+            weights=str(predicting.packaged_weights("x264")),
             store=str(finished.store),
         )
         try:
@@ -343,9 +343,9 @@ def test_without_usable_weights_the_sparse_search_takes_over_and_says_so(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     weights = tmp_path / "weights.safetensors"
-    weights.write_bytes(predicting.packaged_weights().read_bytes())
+    weights.write_bytes(predicting.packaged_weights("x264").read_bytes())
     damage(weights)
-    monkeypatch.setattr(run_setup, "packaged_weights", lambda: weights)
+    monkeypatch.setattr(run_setup, "packaged_weights", lambda codec: weights)
     name = quick_profile(monkeypatch)
     options = asked(sparse.source, tmp_path / "out", sparse.store, heights=(60,), profile=name)
     seen: list[events.Event] = []

@@ -36,6 +36,14 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Train on this table too. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     judge: Annotated[
         Path | None,
         typer.Option(
@@ -91,6 +99,7 @@ def evaluate(
         raise BadInput("evaluate needs --table FILE, a table that `shotladder sweep` wrote")
     options = library.EvaluateOptions(
         table=table,
+        also=tuple(also or ()),
         judged=judge,
         groups=tuple(groups.split(",")) if groups else (),
         rivals=rivals,
@@ -107,6 +116,7 @@ def evaluate(
         lines=evaluation_lines(found),
         result={
             "table": str(table),
+            "also": [str(one) for one in also or ()],
             "judged": str(judge or table),
             "rows": found.rows,
             "groups": found.groups,

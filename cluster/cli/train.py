@@ -111,7 +111,7 @@ def promote(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="The current weights. [default: those that come with the product]",
+            help="The current weights. [default: those for x264 that come with the product]",
             show_default=False,
         ),
     ] = None,
@@ -144,7 +144,7 @@ def promote(
         raise BadInput("promote needs titles to judge on: --from-store, --table FILE, or both")
     rows = library.training_rows(tuple(table or ()), store_place(store) if from_store else None)
     report = announced(context.obj, "promote", new)
-    found = library.promote(over or packaged_weights(), new, rows, to)
+    found = library.promote(over or packaged_weights("x264"), new, rows, to)
     finish(
         report,
         as_json=json,
