@@ -63,7 +63,8 @@ class SearchFacts(Document):
     mode: str
     """``predict``, ``sparse`` or ``exhaustive``."""
     weights: str | None = None
-    """Identity of the complexity model's weights; None where nothing was predicted."""
+    """Identity of the complexity model's weights for the first codec; None where nothing was
+    predicted."""
     encodes: int
     """Distinct operating points of shots that were encoded and measured."""
     delivered_encodes: int
@@ -203,7 +204,8 @@ class Measurements(Document):
     """Of the first codec."""
     quality_model: str
     weights: str | None = None
-    """Identity of the complexity model's weights; None where nothing was predicted."""
+    """Identity of the complexity model's weights for the first codec; None where nothing was
+    predicted."""
     shots: list[ShotRow]
     cells: list[Cell]
 

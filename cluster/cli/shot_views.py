@@ -9,7 +9,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from cluster.cli.views import against_fixed, clock, kbits, plain_table, predictor, size
+from cluster.cli.views import against_fixed, clock, kbits, plain_table, predictors, size
 from cluster.compared import SavedComparison
 from cluster.facts import SegmentFacts, ShotFacts
 from cluster.inspect import frame_rate
@@ -116,7 +116,7 @@ class RungTable:
         )
         if known:
             said += (
-                f" pred.: by {predictor(ladder.search.weights)} before anything was measured, and "
+                f" pred.: by {predictors(ladder)} before anything was measured, and "
                 "how far the measurement is from it."
             )
         elif ladder.search.weights is None:

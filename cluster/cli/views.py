@@ -136,7 +136,7 @@ def _notes(ladder: Ladder, compared: SavedComparison | None) -> Text:
     ]
     if any(rung.predicted_quality is not None for rung in ladder.rungs):
         lines.append(
-            f"pred.: the mean by {model} that {predictor(ladder.search.weights)} predicted before "
+            f"pred.: the mean by {model} that {predictors(ladder)} predicted before "
             "anything was measured."
         )
     if compared is None:
@@ -146,7 +146,7 @@ def _notes(ladder: Ladder, compared: SavedComparison | None) -> Text:
     cost = ladder.locked_cost
     if cost is not None and cost.bd_rate_percent is not None:
         curves = (
-            f"curves predicted by {predictor(ladder.search.weights)}, corrected since"
+            f"curves predicted by {predictors(ladder)}, corrected since"
             if cost.basis == "predicted"
             else "measured curves"
         )
@@ -156,6 +156,12 @@ def _notes(ladder: Ladder, compared: SavedComparison | None) -> Text:
         )
     lines += [f"Bounded: {note}" for note in ladder.constraints]
     return Text("\n".join(lines), style="dim")
+
+
+def predictors(ladder: Ladder) -> str:
+    """The complexity model of a ladder's first codec, which is said where there are more."""
+    name = predictor(ladder.search.weights)
+    return name if len({rung.codec for rung in ladder.rungs}) == 1 else f"{name} ({ladder.codec}'s)"
 
 
 def predictor(weights: str | None) -> str:
