@@ -177,49 +177,37 @@ def write_media(
 ) -> layout.WrittenPackage:
     """Write media, playlists and frame hashes into ``directory``."""
     with store.scratch() as kept:
-        return _write_media(title, rungs, heard, read, store, directory, kept)
-
-
-def _write_media(
-    title: Title,
-    rungs: Sequence[ChosenRung],
-    heard: Sequence[layout.AudioTrack],
-    read: Sequence[layout.SubtitleTrack],
-    store: Store,
-    directory: Path,
-    kept: Path,
-) -> layout.WrittenPackage:
-    store.warm(blobs=[made.media for rung in rungs for made in rung.encodes])
-    package = layout.TitlePackage(
-        frame_rate=title.reference.frame_rate,
-        shots=tuple((shot.start, shot.end) for shot in title.shots),
-        renditions=tuple(
-            layout.Rendition(
-                name=rung.name,
-                init=store.path(rung.encodes[0].init).read_bytes(),
-                segments=tuple(
-                    layout.VideoSegment(
-                        start_frame=made.shot.start,
-                        end_frame=made.shot.end,
-                        media=store.keep(made.media, kept),
-                        size=made.num_bytes,
-                        sha256=made.media.sha256,
-                        configuration=made.codec_sha256,
-                    )
-                    for made in rung.encodes
-                ),
-            )
-            for rung in rungs
-        ),
-        audio=heard[0] if heard else None,
-        more_audio=tuple(heard[1:]),
-        subtitles=tuple(read),
-    )
-    written = write_package(package, directory)
-    for rung, on_disk in zip(rungs, written.video, strict=True):
-        hashes = b"".join(made.frame_hashes for made in rung.encodes)
-        (directory / on_disk.directory / FRAME_HASHES).write_bytes(hashes)
-    return written
+        store.warm(blobs=[made.media for rung in rungs for made in rung.encodes])
+        package = layout.TitlePackage(
+            frame_rate=title.reference.frame_rate,
+            shots=tuple((shot.start, shot.end) for shot in title.shots),
+            renditions=tuple(
+                layout.Rendition(
+                    name=rung.name,
+                    init=store.path(rung.encodes[0].init).read_bytes(),
+                    segments=tuple(
+                        layout.VideoSegment(
+                            start_frame=made.shot.start,
+                            end_frame=made.shot.end,
+                            media=store.keep(made.media, kept),
+                            size=made.num_bytes,
+                            sha256=made.media.sha256,
+                            configuration=made.codec_sha256,
+                        )
+                        for made in rung.encodes
+                    ),
+                )
+                for rung in rungs
+            ),
+            audio=heard[0] if heard else None,
+            more_audio=tuple(heard[1:]),
+            subtitles=tuple(read),
+        )
+        written = write_package(package, directory)
+        for rung, on_disk in zip(rungs, written.video, strict=True):
+            hashes = b"".join(made.frame_hashes for made in rung.encodes)
+            (directory / on_disk.directory / FRAME_HASHES).write_bytes(hashes)
+        return written
 
 
 def verify_directory(directory: Path, rungs: Sequence[Rung], frame_rate: str) -> VerifyReport:

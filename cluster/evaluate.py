@@ -25,10 +25,10 @@ from cluster import events
 from cluster.examples import current, examples, shot_inputs, table_titles
 from cluster.executor import DaskExecutor, Executor, Task
 from cluster.keys import file_sha256, key
-from cluster.table import Row, merge, read_table
+from cluster.table import Row, read_table, read_tables
 from encoder.errors import BadInput
 from encoder.features import FEATURES_VERSION
-from ladder.complexity.residuals import ResidualModel, fit
+from ladder.complexity.residuals import ResidualModel, fit, for_quality
 from ladder.evaluation import (
     Coverage,
     Simulated,
@@ -137,7 +137,7 @@ def evaluate(
         BadInput: there is no table, no such group, or too little to train on or to judge.
     """
     tables = (options.table, *options.also)
-    rows = _rows(tables)
+    rows = current(read_tables(tables))
     judged = options.judged or options.table
     to_judge = current(read_table(judged))
     _check_groups(rows, to_judge, judged)
@@ -226,14 +226,6 @@ def evaluate(
         groups=len({row.group for row in rows}),
         rows=len(rows),
     )
-
-
-def _rows(tables: Sequence[Path]) -> tuple[Row, ...]:
-    """Of all tables, each cell once."""
-    rows: list[Row] = []
-    for table in tables:
-        rows = merge(rows, read_table(table))
-    return current(rows)
 
 
 def _check_groups(rows: Iterable[Row], to_judge: Iterable[Row], judged: Path) -> None:
@@ -325,7 +317,7 @@ def make_fold(work: FoldWork) -> None:
     from ladder.complexity.rivals import train_rival
     from ladder.complexity.training import train
 
-    rows = _rows(work.tables)
+    rows = current(read_tables(work.tables))
     known = examples(training_rows(rows, work.group))
     model: Any
     try:
@@ -342,7 +334,8 @@ def make_fold(work: FoldWork) -> None:
     predictions = {}
     for title in table_titles(current(read_table(work.judged))):
         akin = models.akin(title.quality_model)
-        if title.group != work.group or not {title.quality_model, *akin} & model.residuals.keys():
+        known_to = for_quality(model.residuals, title.quality_model, akin)
+        if title.group != work.group or known_to is None:
             continue
         grid = profile.crf_grid[title.shape.codec]
         predictions[title.name] = model.predict(

@@ -191,6 +191,18 @@ def add_rows(path: Path, new: Sequence[Row]) -> int:
     return len(rows)
 
 
+def read_tables(paths: Iterable[Path]) -> list[Row]:
+    """The rows of several tables, each cell once, as :func:`merge` has them.
+
+    Raises:
+        BadInput: as :func:`read_table`.
+    """
+    rows: list[Row] = []
+    for path in paths:
+        rows = merge(rows, read_table(path))
+    return rows
+
+
 def read_table(path: Path) -> tuple[Row, ...]:
     """All rows, in their order. Rows of a shot share one tuple of features.
 

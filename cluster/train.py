@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.examples import TableTitle, current, examples, shot_inputs, table_titles
 from cluster.labels import rows_in
 from cluster.store import open_store
-from cluster.table import Row, merge, read_table
+from cluster.table import Row, merge, read_tables
 from encoder.errors import BadInput
 from encoder.features import FEATURES_VERSION
 from ladder.drift import Comparison, Miss, compare, miss
@@ -79,9 +79,7 @@ def training_rows(tables: Sequence[Path], store: Path | str | None) -> list[Row]
     Raises:
         BadInput: there are none of this version of the features.
     """
-    rows: list[Row] = []
-    for table in tables:
-        rows = merge(rows, read_table(table))
+    rows = read_tables(tables)
     if store is not None:
         known = {row.key for row in rows}  # a table knows the group that a job cannot know
         rows = merge(rows, [row for row in rows_in(open_store(store)) if row.key not in known])

@@ -22,6 +22,7 @@ from cluster.cli.options import (
     Priority,
     Scheduler,
     StorePath,
+    ToneMap,
     Workers,
     heights_in,
 )
@@ -137,13 +138,7 @@ def run(
         ),
     ] = "default",
     heights: Heights = None,
-    tone_map: Annotated[
-        bool,
-        typer.Option(
-            "--tone-map",
-            help="Make a ladder of standard range of a source of high dynamic range (PQ, HLG).",
-        ),
-    ] = False,
+    tone_map: ToneMap = False,
     policy: Annotated[
         str,
         typer.Option(metavar="NAME", help="`locked`: one size per rung; its shots differ in CRF."),

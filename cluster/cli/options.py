@@ -58,6 +58,15 @@ Heights = Annotated[
 ]
 
 
+ToneMap = Annotated[
+    bool,
+    typer.Option(
+        "--tone-map",
+        help="Make a ladder of standard range of a source of high dynamic range (PQ, HLG).",
+    ),
+]
+
+
 Priority = Annotated[
     int,
     typer.Option(

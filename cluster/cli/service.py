@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cluster.cli.options import FaceModel, Heights, Json, Scheduler, Workers, heights_in
+from cluster.cli.options import FaceModel, Heights, Json, Scheduler, ToneMap, Workers, heights_in
 from cluster.cli.output import announced, finish, say, show
 from encoder.errors import BadInput, ShotladderError
 
@@ -264,13 +264,7 @@ def submit(
             show_default=False,
         ),
     ] = None,
-    tone_map: Annotated[
-        bool,
-        typer.Option(
-            "--tone-map",
-            help="Make a ladder of standard range of a source of high dynamic range (PQ, HLG).",
-        ),
-    ] = False,
+    tone_map: ToneMap = False,
     url: Url = None,
     token: TokenText = None,
     json: Json = False,

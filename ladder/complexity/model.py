@@ -25,7 +25,7 @@ from encoder.features import FEATURES_VERSION
 from encoder.recipes import crf_step
 from ladder.complexity.inputs import CRF_ENDS, INPUT_NAMES, ShotInputs, place_of, vector
 from ladder.complexity.network import CurveNetworks, ramps
-from ladder.complexity.residuals import TERMS, ResidualModel
+from ladder.complexity.residuals import TERMS, ResidualModel, for_quality
 from ladder.complexity.scale import Floats
 from ladder.prediction import CrfScale, TitlePrediction
 from ladder.profiles import Size
@@ -133,22 +133,22 @@ class ComplexityModel:
         codec = recipe.partition("-")[0]
         if codec not in {known.partition("-")[0] for known in self.recipes}:
             raise BadInput(f"the complexity model was not trained on {codec}")
-        learned = next((one for one in (quality, *akin) if one in self.qualities), None)
-        if learned is None:
+        found = for_quality(self.residuals, quality, akin)
+        if found is None:
             raise BadInput(f"the complexity model was not trained on {quality}")
+        learned, residuals = found
         scale = CrfScale(*crfs, ends=CRF_ENDS[codec], step=crf_step(recipe))
         rows = np.stack(
             [vector(shot, size.width, size.height, recipe) for shot in shots for size in sizes]
         )
         rate, warped = self.curves(rows, learned, place_of(codec, scale.crfs))
-        residuals = self.residuals[learned]
         shape = (len(shots), len(sizes), len(scale.crfs))
         return TitlePrediction(
             sizes=tuple(sizes),
             scale=scale,
             rate=rate.reshape(shape),
             quality=warped.reshape(shape),
-            residuals=residuals if learned == quality else residuals.for_another(),
+            residuals=residuals,
             model=self.identity,
             quality_model=learned,
         )

@@ -23,7 +23,7 @@ small system per shot and one for the shared part, whatever its length.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -142,6 +142,25 @@ class ResidualModel:
         same = a.kind[:, None] == b.kind[None, :]
         near = _near(a, b.place, b.size)
         return np.asarray(np.where(same, self.local[a.kind][:, None] * near, 0.0))
+
+
+def for_quality(
+    learned: Mapping[str, ResidualModel], quality: str, akin: Sequence[str]
+) -> tuple[str, ResidualModel] | None:
+    """Whose scores to predict for a quality model, and the covariance of what they miss.
+
+    Args:
+        learned: By quality model.
+        quality: The one that is asked for.
+        akin: Those that may stand in for it, the best first.
+
+    Returns:
+        Nothing where none of them was learned.
+    """
+    if quality in learned:
+        return quality, learned[quality]
+    found = next((one for one in akin if one in learned), None)
+    return None if found is None else (found, learned[found].for_another())
 
 
 @dataclass(frozen=True, slots=True)

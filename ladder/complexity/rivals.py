@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from encoder.errors import BadInput
 from encoder.recipes import crf_step
 from ladder.complexity.inputs import CODECS, CRF_ENDS, INPUT_NAMES, ShotInputs, vector
-from ladder.complexity.residuals import ResidualModel, fit
+from ladder.complexity.residuals import ResidualModel, fit, for_quality
 from ladder.complexity.scale import Floats
 from ladder.complexity.training import Data, Example, arrays, folds, title_residuals
 from ladder.curves import pchip
@@ -61,10 +61,10 @@ class RivalModel:
         Raises:
             BadInput: none of the quality models was among what it was trained on.
         """
-        learned = next((one for one in (quality, *akin) if one in self.qualities), None)
-        if learned is None:
+        found = for_quality(self.residuals, quality, akin)
+        if found is None:
             raise BadInput(f"the {self.kind} rival was not trained on {quality}")
-        residuals = self.residuals[learned]
+        learned, residuals = found
         scale = CrfScale(*crfs, ends=CRF_ENDS[recipe.partition("-")[0]], step=crf_step(recipe))
         at, own = scale.place(scale.crfs), sizes[-1].width * sizes[-1].height
         rows = [vector(s, size.width, size.height, recipe) for s in shots for size in sizes]
@@ -82,7 +82,7 @@ class RivalModel:
             scale=scale,
             rate=curves(self.regressions[0]),
             quality=curves(self.regressions[1 + self.qualities.index(learned)]),
-            residuals=residuals if learned == quality else residuals.for_another(),
+            residuals=residuals,
             model=self.kind,
             quality_model=learned,
         )
