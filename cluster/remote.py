@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.objects import Objects
-from cluster.store import Blob, Record, Store, created_by, parse_record, record_bytes
+from cluster.store import Blob, Record, Store, parse_record
 from encoder.errors import StoreUnusable
 
 LEASE_SECONDS = 30.0
@@ -177,32 +177,12 @@ class RemoteStore(Store):
                 self._records.popitem(last=False)
         return record
 
-    def publish(
-        self,
-        key: str,
-        value: Any,
-        blobs: Mapping[str, Blob] | None = None,
-        cpu_seconds: Mapping[str, float] | None = None,
-        *,
-        stage: str,
-        version: int,
-        title: str = "",
-    ) -> Record:
-        """As :meth:`Store.publish`."""
-        for blob in (blobs or {}).values():
-            if not self._is_there(blob):
-                raise self._lost(blob)
-        record = Record(
-            key,
-            stage,
-            version,
-            value,
-            dict(blobs or {}),
-            dict(cpu_seconds or {}),
-            created_by(),
-            title,
-        )
-        content = record_bytes(record)
+    def _require(self, blob: Blob) -> None:
+        if not self._is_there(blob):
+            raise self._lost(blob)
+
+    def _first(self, record: Record, content: bytes) -> Record:
+        key, stage = record.key, record.stage
         name = _record_name(key)
         while not self.objects.create(name, content):
             there = self.objects.read(name)

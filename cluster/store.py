@@ -256,7 +256,7 @@ class Store:
             StoreUnusable: it cannot be written, or one of ``blobs`` is not in the store.
         """
         for blob in (blobs or {}).values():
-            self.path(blob)
+            self._require(blob)
         record = Record(
             key,
             stage,
@@ -267,7 +267,15 @@ class Store:
             created_by(),
             title,
         )
-        content = record_bytes(record)
+        return self._first(record, record_bytes(record))
+
+    def _require(self, blob: Blob) -> None:
+        """Only what is there may be named by a record."""
+        self.path(blob)
+
+    def _first(self, record: Record, content: bytes) -> Record:
+        """Write a record, or give that of whoever was first."""
+        key = record.key
         path = self._record_path(key)
         with self._usable("read"):
             before = _stamp(path)
