@@ -90,12 +90,13 @@ def collect_garbage(
             kept += 1
         else:
             gone.append(entry)
+    there = list(files.list("blobs"))
     blobs = [
         entry
-        for entry in files.list("blobs")
+        for entry in there
         if entry.digest not in used and current - entry.modified > min(YOUNG_SECONDS, keep_seconds)
     ]
-    kept_bytes = sum(entry.size for entry in files.list("blobs")) - sum(b.size for b in blobs)
+    kept_bytes = sum(entry.size for entry in there) - sum(b.size for b in blobs)
     uploads = 0
     if not dry_run:
         for entry in [*gone, *blobs]:  # records first: none may name a blob that is gone
