@@ -79,12 +79,14 @@ def plan_run(
         setups = [set_up(options, title, store, running, report, codec) for codec in codecs]
         setup = setups[0]
         requests: list[Request] = []
+        grid_encodes = 0
         for one in setups:
             known = known_to_search(one, {})
             first = one.search.step(known)
             if isinstance(first, InfeasibleResult):
                 raise forbidden(first)
             requests += one.search.outlook(known)
+            grid_encodes += len(full_grid(known.title, one.profile))
         missing = [
             (shot, point)
             for shot, point in requests
@@ -109,7 +111,7 @@ def plan_run(
             sizes=setup.sizes,
             search=setup.search.name,
             encodes=len(requests),
-            grid_encodes=len(full_grid(known.title, setup.profile)),
+            grid_encodes=grid_encodes,
             delivered_encodes=rungs * len(title.shots),
             cached_encodes=len(requests) - len(missing),
             cpu_hours={"encode": encode_seconds / 3600, "vmaf": vmaf_seconds / 3600},

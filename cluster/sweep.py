@@ -282,7 +282,9 @@ def package_rows(directory: Path, path: Path, group: str, store: Store, workdir:
             tool=ladder.tool,
         )
         for cell in measurements.cells
-        for point in [OperatingPoint(measurements.recipe, cell.width, cell.height, cell.crf)]
+        for point in [
+            OperatingPoint(cell.recipe or measurements.recipe, cell.width, cell.height, cell.crf)
+        ]
     ]
 
 
@@ -579,7 +581,9 @@ def _delivered_quality(ladder: Ladder) -> dict[Request, dict[str, float]]:
     return {
         (
             segment.shot,
-            OperatingPoint(ladder.recipe, segment.width, segment.height, segment.crf),
+            OperatingPoint(
+                rung.recipe or ladder.recipe, segment.width, segment.height, segment.crf
+            ),
         ): dict(segment.quality)
         for rung in ladder.rungs
         for segment in rung.segments
