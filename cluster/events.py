@@ -1,4 +1,5 @@
-"""What a run reports, as values. Running makes them, drawing (:mod:`cluster.progress`) shows them.
+"""What a run reports, as values. Running makes them, drawing (:mod:`cluster.cli.progress`) shows
+them.
 
 As NDJSON, one object a line, these hold: ``type`` is the first field; the first line is
 ``started``; a stage's ``stage_planned`` comes before its ``stage_progress``; the last line is

@@ -21,8 +21,8 @@ import ffmpeg
 from encoder import mp4
 from encoder.errors import BadInput
 from encoder.ffmpeg import Command, run
-from encoder.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
-from encoder.timeline import MIN_RATE
+from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
+from encoder.source.timeline import MIN_RATE
 
 STAGE_VERSION = 1
 """Part of every intermediate's key: raise it when what a recipe makes changes."""

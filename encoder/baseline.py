@@ -21,7 +21,7 @@ from encoder.errors import FrameMismatch
 from encoder.ffmpeg import Command, patience, run
 from encoder.media import OperatingPoint
 from encoder.recipes import by_name
-from encoder.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
+from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
 
 STAGE_VERSION = 1
 """Part of every baseline's key: raise it when the bits of a baseline change."""

@@ -334,7 +334,7 @@ def run_python(
     """Run ``python -m module`` with ``request`` on stdin, under limits; what it wrote on stdout.
 
     For work on untrusted data that must not take this process with it: see
-    :mod:`encoder.guarded`.
+    :mod:`encoder.source.sandbox`.
 
     Raises:
         ToolTimedOut: a limit of time passed.

@@ -15,8 +15,8 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from encoder.errors import FrameMismatch
 from encoder.ffmpeg import SOURCE_OPTIONS, Command, patience, run
-from encoder.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_seen
-from encoder.tonemap import CICP, small_seen
+from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_seen
+from encoder.source.tonemap import CICP, small_seen
 
 Picture = npt.NDArray[np.uint8]
 """(height, width, 3), blue first."""

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from encoder.errors import BadInput
-from encoder.metadata import StaticMetadata
+from encoder.source.hdr_metadata import StaticMetadata
 
 PRESETS = (
     "ultrafast",

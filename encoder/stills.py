@@ -18,7 +18,7 @@ import numpy.typing as npt
 from encoder.encode import frame_list
 from encoder.errors import FrameMismatch
 from encoder.ffmpeg import Command, patience, run
-from encoder.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_seen
+from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_seen
 
 MOST_AT_ONCE = 8
 """Frames that one process hands over: they are in memory together."""

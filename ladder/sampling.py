@@ -16,7 +16,7 @@ from fractions import Fraction
 
 from encoder.recipes import crf_step
 from ladder.profiles import Profile, Size
-from ladder.search import Request, TitleShape
+from ladder.search.steps import Request, TitleShape
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
 

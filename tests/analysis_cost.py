@@ -19,11 +19,11 @@ from pathlib import Path
 import av
 import cv2
 
-from cluster.title import open_title
-from encoder.features import FeatureExtractor
-from encoder.frames import Analyser, feed, small_frames
-from encoder.reference import ReferenceSource
-from encoder.shots import CutDetector
+from cluster.stages.title import open_title
+from encoder.analysis.features import FeatureExtractor
+from encoder.analysis.frames import Analyser, feed, small_frames
+from encoder.analysis.shots import CutDetector
+from encoder.source.reference import ReferenceSource
 from recommender.artwork.sampling import StillSampler
 from recommender.artwork.scrub import ScrubSampler
 

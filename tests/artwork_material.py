@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from encoder.frames import SmallFrame
+from encoder.analysis.frames import SmallFrame
 from recommender.artwork.descriptors import EMBEDDING_SIZE
 from recommender.artwork.sampling import MEASURES, Stills
 from tests.artwork_measures import Picture, encode

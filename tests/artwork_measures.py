@@ -22,10 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from encoder import ffmpeg
-from encoder.frames import feed, small_frames
+from encoder.analysis.frames import feed, small_frames
+from encoder.analysis.shots import CutDetector, plan_shots
 from encoder.media import Shot
-from encoder.reference import ReferenceSource, plan_source
-from encoder.shots import CutDetector, plan_shots
+from encoder.source.reference import ReferenceSource, plan_source
 from recommender.artwork.descriptors import hash_distance
 from recommender.artwork.diversity import DUPLICATE_BITS
 from recommender.artwork.pool import Pool, make_pool

@@ -23,19 +23,19 @@ from typing import Any
 
 import psutil
 
-from cluster.executor import DaskExecutor
-from cluster.keys import file_sha256
-from cluster.measuring import Measurer, Request
-from cluster.options import RunOptions
-from cluster.setup import known_to_search, set_up
-from cluster.stages import ShotWork, encode_key
+from cluster.execution.executor import DaskExecutor
+from cluster.jobs.options import RunOptions
+from cluster.jobs.setup import known_to_search, set_up
+from cluster.stages.encodes import ShotWork, encode_key
+from cluster.stages.measurer import Measurer, Request
+from cluster.stages.title import Title, find_shots, open_title
 from cluster.store import Store
-from cluster.title import Title, find_shots, open_title
+from cluster.store.keys import file_sha256
 from encoder import ffmpeg
 from encoder.encode import encode_command
 from encoder.media import OperatingPoint
 from fixtures.clips import DEMO, make
-from ladder.search import Measure
+from ladder.search.steps import Measure
 from vmaf.graph import Distorted, score_command
 
 REPOSITORY = Path(__file__).parent.parent

@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from cluster.compare import ComparedRung, Comparison
+from cluster.jobs.compare import ComparedRung, Comparison
 from fixtures.clips import TINY, make
 from ladder.bdrate import RatePoint
 from ladder.claims import state_claims

@@ -25,9 +25,9 @@ from typing import Any
 
 import psutil
 
-from cluster.executor import DaskExecutor
-from cluster.job import run_title
-from cluster.options import RunOptions
+from cluster.execution.executor import DaskExecutor
+from cluster.jobs.options import RunOptions
+from cluster.jobs.run import run_title
 from cluster.store import Store
 from encoder.errors import ShotladderError
 from fixtures.clips import make

@@ -25,17 +25,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from cluster.examples import table_titles
-from cluster.table import read_table
+from cluster.training.dataset import table_titles
+from cluster.training.table import read_table
 from encoder import recipes
 from encoder.encode import encode_shot
 from encoder.media import OperatingPoint, Shot
 from encoder.recipes import Recipe, by_name
-from encoder.reference import ReferenceSource, plan_source
+from encoder.source.reference import ReferenceSource, plan_source
 from ladder.bdrate import BdRate, RatePoint, bd_rate, monotone
-from ladder.evaluation import Simulated, Truth, simulate
+from ladder.evaluation.simulate import Simulated, Truth, simulate
 from ladder.profiles import load_profile
-from ladder.search import ExhaustiveSearch
+from ladder.search.steps import ExhaustiveSearch
 from tests.conftest import CORPUS
 from vmaf import models
 from vmaf.graph import Distorted

@@ -8,6 +8,7 @@ import numpy as np
 from ladder_synthetic import measure
 
 from ladder.complexity.inputs import CRF_ENDS
+from ladder.complexity.prediction import CrfScale, TitlePrediction
 from ladder.complexity.residuals import (
     QUALITY,
     RATE,
@@ -19,8 +20,7 @@ from ladder.complexity.residuals import (
 )
 from ladder.complexity.scale import Floats, warp
 from ladder.curves import Measurement
-from ladder.prediction import CrfScale, TitlePrediction
-from ladder.search import Request, TitleShape
+from ladder.search.steps import Request, TitleShape
 
 SCALE = CrfScale(14.0, 46.0, CRF_ENDS["x264"])
 

@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from cluster.executor import InlineExecutor
-from cluster.job import run_title
-from cluster.options import RunOptions
+from cluster.execution.executor import InlineExecutor
+from cluster.jobs.options import RunOptions
+from cluster.jobs.run import run_title
 from encoder.errors import ShotladderError
 from tests.conftest import CORPUS
 from tests.matrix import PASSED, TOO_SHALLOW, quick_profile

@@ -31,14 +31,14 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cluster.title import check_range
+from cluster.stages.title import check_range
+from encoder.analysis.frames import small_frames
 from encoder.encode import encode_shot
 from encoder.errors import ShotladderError
 from encoder.ffmpeg import Command, run
-from encoder.frames import small_frames
 from encoder.media import OperatingPoint, Shot
 from encoder.package import audio, subtitles
-from encoder.reference import ReferenceSource, plan_source
+from encoder.source.reference import ReferenceSource, plan_source
 from fixtures import fields
 from fixtures.awkward import HDR, HDR10_X265
 

@@ -10,7 +10,7 @@ from fractions import Fraction
 from encoder.media import Shot
 from ladder.curves import Measurement
 from ladder.profiles import Size, load_profile
-from ladder.search import Known, Request, TitleShape
+from ladder.search.steps import Known, Request, TitleShape
 
 SIZES = (Size(416, 234), Size(640, 360), Size(960, 540), Size(1280, 720))
 FRAME_RATE = Fraction(24000, 1001)

@@ -27,8 +27,8 @@ from typing import cast
 import psutil
 import uvloop
 
-from cluster.service.bundle import forms_of, list_name, write_bundle
 from cluster.service.database import Database
+from cluster.service.library.bundle import forms_of, list_name, write_bundle
 from recommender.prefetch import build_prefetch
 from tests.service_material import ServiceProcess, written_artwork, written_package
 

@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.executor import InlineExecutor
-from cluster.job import run_title
-from cluster.options import RunOptions
+from cluster.execution.executor import InlineExecutor
+from cluster.jobs.options import RunOptions
+from cluster.jobs.run import run_title
 from encoder.errors import BadInput, ShotladderError
 from encoder.recipes import CODECS
 from fixtures import awkward

@@ -34,7 +34,7 @@ from encoder.media import OperatingPoint, Shot
 from encoder.package.audio import encode_audio, segment_audio
 from encoder.package.layout import Rendition, TitlePackage, VideoSegment, WrittenPackage
 from encoder.package.write import write_package
-from encoder.reference import plan_source
+from encoder.source.reference import plan_source
 from ladder.document import Ladder, Quality, Rung, SearchFacts, Segment, TitleFacts
 from recommender.prefetch import build_prefetch
 

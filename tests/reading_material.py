@@ -6,9 +6,9 @@ from pathlib import Path
 
 import ffmpeg
 
-from encoder import reference
 from encoder.ffmpeg import Command, run
-from encoder.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
+from encoder.source import reference
+from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
 
 HASH = ("-f", "framehash", "-hash", "murmur3", "pipe:")
 

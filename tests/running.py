@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from cluster.executor import InlineExecutor
-from cluster.job import RunResult, run_title
-from cluster.options import RunOptions
+from cluster.execution.executor import InlineExecutor
+from cluster.jobs.options import RunOptions
+from cluster.jobs.run import RunResult, run_title
 from cluster.store import Store
 from fixtures.clips import TINY
 from ladder import profiles

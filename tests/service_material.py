@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster import events
 from cluster.service.documents import ASPECTS
-from cluster.service.work import Work, perform
+from cluster.service.queue.work import Work, perform
 from encoder.errors import ToolFailed
 from encoder.package.layout import WrittenPackage, WrittenSegment, WrittenTrack
 from ladder.document import Ladder, Quality, Rung, SearchFacts, Segment, TitleFacts
@@ -237,7 +237,7 @@ def perform_stub(work: Work, source: Path, store: Path, report: events.Report) -
         raise ToolFailed(asked["fail"], returncode=1)
     before = None
     if work.out.exists():  # as the main job sees what it replaces
-        from cluster.inspect import read_artwork
+        from cluster.package.inspect import read_artwork
 
         before = read_artwork(work.out)
         shutil.rmtree(work.out)

@@ -23,17 +23,17 @@ from typing import Any
 
 import psutil
 
-from cluster.dispatch import Dispatch, SharedRoll
-from cluster.executor import DaskExecutor
-from cluster.identity import own_identity
-from cluster.keys import key
+from cluster.execution.dispatch import Dispatch, SharedRoll
+from cluster.execution.executor import DaskExecutor
+from cluster.execution.fingerprint import own_identity
+from cluster.execution.tasks import Task
 from cluster.service.database import Database
 from cluster.service.documents import Submission
-from cluster.service.jobs import Jobs
+from cluster.service.queue.jobs import Jobs
 from cluster.service.sources import Found
+from cluster.stages.units import UNIT_CPU_SECONDS
 from cluster.store import Store
-from cluster.tasks import Task
-from cluster.units import UNIT_CPU_SECONDS
+from cluster.store.keys import key
 from tests.cluster_material import REPOSITORY, Site, kill_tree, until
 
 SCALE = 1000

@@ -110,10 +110,13 @@ def test_product_code_does_not_know_its_tests() -> None:
         ("ladder", {"torch", "dask", "distributed", "scenedetect", "cv2", "av"}),
         ("recommender", {"torch", "dask", "distributed", "scenedetect"}),
         ("cluster", {"torch", "distributed"}),
-        ("cluster.executor", {"torch", "dask", "distributed"}),
-        ("cluster.progress", {"torch", "dask", "distributed"}),
+        ("cluster.execution.executor", {"torch", "dask", "distributed"}),
+        ("cluster.cli.progress", {"torch", "dask", "distributed"}),
         ("cluster.service.client", {"torch", "dask", "distributed", "sqlalchemy", "fastapi", "av"}),
-        ("cluster.service.work", {"torch", "dask", "distributed", "sqlalchemy", "fastapi", "av"}),
+        (
+            "cluster.service.queue.work",
+            {"torch", "dask", "distributed", "sqlalchemy", "fastapi", "av"},
+        ),
     ],
 )
 def test_importing_a_package_loads_nothing_heavy(package: str, heavy: set[str]) -> None:

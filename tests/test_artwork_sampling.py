@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from encoder.frames import feed, small_frames
-from encoder.reference import plan_source
+from encoder.analysis.frames import feed, small_frames
+from encoder.source.reference import plan_source
 from recommender.artwork import metrics
 from recommender.artwork.descriptors import (
     EMBEDDING_SIZE,

@@ -16,8 +16,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from cluster import title as title_module
-from cluster.artwork import (
+from cluster.execution.executor import InlineExecutor
+from cluster.package.contact_sheet import write_sheet
+from cluster.stages import title as title_module
+from cluster.stages.artwork import (
     ACTIONS,
     artwork_before,
     artwork_key,
@@ -25,10 +27,8 @@ from cluster.artwork import (
     make_artwork,
     write_artwork,
 )
-from cluster.executor import InlineExecutor
-from cluster.sheet import write_sheet
+from cluster.stages.title import Title, find_title, open_title
 from cluster.store import Store
-from cluster.title import Title, find_title, open_title
 from encoder import ffmpeg
 from encoder.errors import BadInput
 from recommender.artwork.crops import ASPECTS, Box
@@ -185,7 +185,7 @@ def test_again_nothing_is_made_and_damage_is_repaired(made: Made, tmp_path: Path
     with kept.scratch() as workdir:
         opened = open_title(made.source, workdir)
         found = find_title(made.source, opened, kept, InlineExecutor(), lambda event: None)
-        from cluster.artwork import ArtworkWork
+        from cluster.stages.artwork import ArtworkWork
 
         work = ArtworkWork(Title(made.source.name, opened, found.shots), str(made.store))
         record = kept.get(artwork_key(work))

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from encoder.analysis.features import FeatureExtractor
+from encoder.analysis.frames import feed, small_frames
 from encoder.augment import AUGMENTATIONS, augment, augment_command
 from encoder.errors import BadInput
-from encoder.features import FeatureExtractor
 from encoder.ffmpeg import Command, run
-from encoder.frames import feed, small_frames
 from encoder.media import Shot
-from encoder.reference import ReferenceSource, plan_source
+from encoder.source.reference import ReferenceSource, plan_source
 
 FRAMES, RATE = 24, Fraction(24)
 

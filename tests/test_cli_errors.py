@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster import inspect
 from cluster.cli import main
+from cluster.package import inspect
 from encoder.errors import ToolFailed
 from encoder.ffmpeg import Command, run
 from tests import cli_material

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster import compare
 from cluster.cli import main
-from cluster.compare import CodecComparison
-from cluster.compared import read_comparison
+from cluster.jobs import compare
+from cluster.jobs.compare import CodecComparison
+from cluster.package.comparison import read_comparison
 from tests.cli_material import hand_made, hand_made_comparison, hand_made_measurements
 
 GOLDEN = Path(__file__).parent / "golden"

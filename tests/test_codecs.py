@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.compare import compare_codecs
-from cluster.inspect import read_ladder
-from cluster.options import RunOptions, check_options
-from cluster.setup import check_encoders
+from cluster.jobs.compare import compare_codecs
+from cluster.jobs.options import RunOptions, check_options
+from cluster.jobs.setup import check_encoders
+from cluster.package.inspect import read_ladder
 from encoder import framehash, mp4
 from encoder.baseline import FixedRung, encode_at_bitrate, encode_at_crf
 from encoder.encode import Encode, encode_shot
@@ -21,7 +21,7 @@ from encoder.ffmpeg import run
 from encoder.media import OperatingPoint, Shot
 from encoder.package.verify import decode_command
 from encoder.recipes import CODECS, PRESETS, by_name, crf_step, recipe
-from encoder.reference import ReferenceSource, plan_source
+from encoder.source.reference import ReferenceSource, plan_source
 from ladder.bdrate import RatePoint
 from ladder.codecs import kept_rungs
 from tests.running import SMALL, add_profile, run_inline
@@ -182,7 +182,7 @@ def test_an_encoder_that_this_ffmpeg_lacks_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Found before any work, not by the first encode."""
-    monkeypatch.setattr("cluster.setup.ffmpeg.lacking", lambda names: tuple(names))
+    monkeypatch.setattr("cluster.jobs.setup.ffmpeg.lacking", lambda names: tuple(names))
     options = RunOptions(tmp_path / "title.mp4", tmp_path / "out", codec="x264,svtav1")
     with pytest.raises(BadInput, match="needs libsvtav1, which this ffmpeg lacks"):
         check_encoders(options)

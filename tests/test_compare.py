@@ -14,10 +14,10 @@ import pytest
 from rich.console import Console
 
 from cluster import events
-from cluster.cli.comparison import comparison_lines, comparison_view
-from cluster.compare import CompareOptions, Comparison, compare_ladder, source_of
-from cluster.executor import InlineExecutor
-from cluster.job import RunResult
+from cluster.cli.views.comparison import comparison_lines, comparison_view
+from cluster.execution.executor import InlineExecutor
+from cluster.jobs.compare import CompareOptions, Comparison, compare_ladder, source_of
+from cluster.jobs.run import RunResult
 from cluster.store import Store
 from encoder import ffmpeg, mp4
 from encoder.errors import BadInput, FrameMismatch

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from encoder.analysis.features import FEATURE_NAMES, FEATURES_VERSION
 from encoder.errors import BadInput
-from encoder.features import FEATURE_NAMES, FEATURES_VERSION
 from ladder.complexity.inputs import CODECS, CRF_ENDS, INPUT_NAMES, ShotInputs, place_of, vector
 from ladder.complexity.model import ComplexityModel, InputScale, load_model
 from ladder.complexity.network import RAMPS, CurveNetworks, ramps

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encoder.features import FEATURE_NAMES
+from encoder.analysis.features import FEATURE_NAMES
 from ladder.complexity import training
 from ladder.complexity.inputs import INPUT_NAMES, ShotInputs
 from ladder.complexity.residuals import QUALITY, RATE

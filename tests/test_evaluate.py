@@ -18,22 +18,23 @@ import numpy as np
 import pytest
 from ladder_synthetic import measure, shape
 
-from cluster import evaluate as library
 from cluster import events
 from cluster.cli import main
 from cluster.cli.evaluate import evaluation_view
 from cluster.cli.output import show
-from cluster.evaluate import EvaluateOptions, Evaluation, evaluate
-from cluster.examples import table_titles
-from cluster.executor import InlineExecutor, Outcome, Task
-from cluster.table import Row, write_table
+from cluster.execution.executor import InlineExecutor, Outcome, Task
+from cluster.training import evaluate as library
+from cluster.training.dataset import table_titles
+from cluster.training.evaluate import EvaluateOptions, Evaluation, evaluate
+from cluster.training.table import Row, write_table
+from encoder.analysis.features import FEATURE_NAMES, FEATURES_VERSION
 from encoder.errors import BadInput
-from encoder.features import FEATURE_NAMES, FEATURES_VERSION
-from ladder.complexity import rivals, training
+from ladder.complexity import training
 from ladder.complexity.residuals import fit
 from ladder.complexity.training import Example
+from ladder.evaluation import rival_models
 from ladder.profiles import Size, load_profile
-from ladder.search import full_grid
+from ladder.search.steps import full_grid
 from vmaf.models import V1, V1_HIGH_FRAME_RATE
 
 SIZES = (Size(416, 234), Size(640, 360))
@@ -118,14 +119,14 @@ class Carries(InlineExecutor):
 def quick() -> Iterator[list[tuple[str, ...]]]:
     """Short training; gives the examples that each was called with, as groups."""
     trained: list[tuple[str, ...]] = []
-    real, real_rival = training.train, rivals.train_rival
+    real, real_rival = training.train, rival_models.train_rival
 
     def spied(examples: list[Example]) -> object:
         trained.append(("networks", *sorted({e.group for e in examples})))
         trained.append(tuple(sorted({e.source for e in examples})))
         return real(examples)
 
-    def spied_rival(kind: rivals.Kind, examples: list[Example]) -> object:
+    def spied_rival(kind: rival_models.Kind, examples: list[Example]) -> object:
         trained.append((kind, *sorted({e.group for e in examples})))
         trained.append(tuple(sorted({e.source for e in examples})))
         return real_rival(kind, examples)
@@ -133,11 +134,11 @@ def quick() -> Iterator[list[tuple[str, ...]]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "STEPS", 40)
         patch.setattr(training, "MEMBERS", 1)
-        patch.setattr(rivals, "TREES", 8)
-        for module in (training, rivals, library):
+        patch.setattr(rival_models, "TREES", 8)
+        for module in (training, rival_models, library):
             patch.setattr(module, "fit", functools.partial(fit, rounds=1))
         patch.setattr(training, "train", spied)
-        patch.setattr(rivals, "train_rival", spied_rival)
+        patch.setattr(rival_models, "train_rival", spied_rival)
         yield trained
 
 

@@ -18,7 +18,7 @@ import distributed
 import psutil
 import pytest
 
-from cluster.executor import (
+from cluster.execution.executor import (
     DaskExecutor,
     Executor,
     InlineExecutor,
@@ -319,7 +319,7 @@ def test_a_cluster_that_closes_slowly_is_killed_and_fails_nothing(
     executor = DaskExecutor(workers=1)
     executor.start()
     cluster = executor._cluster
-    workers = [psutil.Process(nanny.pid) for nanny in cluster.workers.values()]
+    workers = [psutil.Process(nanny.pid) for nanny in cluster.execution.daemons.values()]
 
     def slow(timeout: float) -> None:
         raise TimeoutError
@@ -343,7 +343,7 @@ def test_nothing_starts_before_the_first_task() -> None:
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://x", "127.0.0.1"])
 def test_no_scheduler_is_one_line(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {id(one) for one in gc.get_objects() if type(one) is distributed.Client}
-    monkeypatch.setattr("cluster.executor.SCHEDULER_SECONDS", 0.5)
+    monkeypatch.setattr("cluster.execution.executor.SCHEDULER_SECONDS", 0.5)
     with DaskExecutor(scheduler=address) as executor, pytest.raises(BadInput) as error:
         list(executor.run([Task("double", double, (1,))]))
     assert address in str(error.value)

@@ -20,8 +20,8 @@ from typing import Any
 import psutil
 import pytest
 
-from cluster.job import RunResult
-from encoder.reference import plan_source
+from cluster.jobs.run import RunResult
+from encoder.source.reference import plan_source
 from fixtures.clips import make
 from tests.cluster_material import Site, command, ffmpegs, kill_tree, loaded, site, until
 from tests.running import SMALL, contents, records, run_inline

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from encoder import features
-from encoder.features import (
+from encoder.analysis import features
+from encoder.analysis.features import (
     FEATURE_NAMES,
     KEPT,
     MEASURES,
@@ -27,10 +27,10 @@ from encoder.features import (
     is_measured,
     surviving,
 )
+from encoder.analysis.frames import SmallFrame, feed, small_frames
 from encoder.ffmpeg import Command, run
-from encoder.frames import SmallFrame, feed, small_frames
 from encoder.media import Shot
-from encoder.reference import plan_source
+from encoder.source.reference import plan_source
 
 EVERY_FRAME = Fraction(features.SAMPLES_PER_SECOND)
 """A frame rate at which each frame is measured."""

@@ -18,29 +18,28 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster import keys
-from cluster.compare import CompareOptions, compare_ladder
-from cluster.described import describe
-from cluster.estimate import plan_run
-from cluster.executor import InlineExecutor
-from cluster.job import run_title
-from cluster.options import RunOptions
-from cluster.pieces import bring
-from cluster.stages import TitleSource
-from cluster.store import open_store
-from cluster.sweep import make_augmented
-from cluster.title import find_shots, find_title, open_title
+from cluster.execution.executor import InlineExecutor
+from cluster.jobs.compare import CompareOptions, compare_ladder
+from cluster.jobs.estimate import plan_run
+from cluster.jobs.options import RunOptions
+from cluster.jobs.run import run_title
+from cluster.stages.encodes import TitleSource
+from cluster.stages.pieces import bring
+from cluster.stages.title import find_shots, find_title, open_title
+from cluster.stages.title_record import describe
+from cluster.store import keys, open_store
+from cluster.training.sweep import make_augmented
 from encoder import ffmpeg
-from encoder.index import FrameIndex
-from encoder.metadata import MasteringDisplay, StaticMetadata
-from encoder.probe import SourceInfo
-from encoder.reference import ReferenceSource
-from encoder.timeline import Timeline
+from encoder.source.hdr_metadata import MasteringDisplay, StaticMetadata
+from encoder.source.index import FrameIndex
+from encoder.source.probe import SourceInfo
+from encoder.source.reference import ReferenceSource
+from encoder.source.timeline import Timeline
 from fixtures.clips import TINY, make
 from tests.matrix import quick_profile
 
 GOLDEN = Path(__file__).with_name("golden_keys.json")
-VERSIONS = ("cluster.title.version", "cluster.artwork.version")
+VERSIONS = ("cluster.stages.title.version", "cluster.stages.artwork.version")
 
 
 GRID = {"x264": [24, 40], "x265": [24, 40], "svtav1": [30, 55]}
@@ -65,11 +64,11 @@ def keys_made(monkeypatch: pytest.MonkeyPatch) -> Keys:
         return text
 
     monkeypatch.setattr(keys, "canonical_json", recording)
-    monkeypatch.setattr("cluster.title.file_sha256", lambda path: f"{path.stem:0>64}")
+    monkeypatch.setattr("cluster.stages.title.file_sha256", lambda path: f"{path.stem:0>64}")
     monkeypatch.setattr(ffmpeg, "version", lambda: "golden")
     for name in VERSIONS:
         monkeypatch.setattr(name, lambda distribution: "golden")
-    monkeypatch.setattr("cluster.predicting._digest", lambda content: "golden" * 8)
+    monkeypatch.setattr("cluster.stages.prediction._digest", lambda content: "golden" * 8)
     return made
 
 

@@ -11,9 +11,9 @@ from av.video.frame import PictureType
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encoder import h264
 from encoder.ffmpeg import Command, run
-from encoder.index import index_frames
+from encoder.source import h264
+from encoder.source.index import index_frames
 from fixtures import fields
 
 

@@ -16,21 +16,22 @@ import numpy as np
 import pytest
 
 from cluster import events
-from cluster.compare import CompareOptions, compare_ladder
-from cluster.doctor import examine_source
-from cluster.executor import InlineExecutor
-from cluster.job import run_title
-from cluster.options import RunOptions
-from cluster.sweep import prepare_title
-from cluster.title import open_title
-from encoder import mp4, tonemap
+from cluster.execution.executor import InlineExecutor
+from cluster.jobs.compare import CompareOptions, compare_ladder
+from cluster.jobs.doctor import examine_source
+from cluster.jobs.options import RunOptions
+from cluster.jobs.run import run_title
+from cluster.stages.title import open_title
+from cluster.training.sweep import prepare_title
+from encoder import mp4
+from encoder.analysis.frames import small_frames
 from encoder.errors import BadInput
 from encoder.ffmpeg import Command, run
-from encoder.frames import small_frames
-from encoder.metadata import MasteringDisplay, StaticMetadata
 from encoder.pictures import segment_picture, source_picture
 from encoder.recipes import CODECS, recipe
-from encoder.reference import ReferenceSource, open_seen, plan_source
+from encoder.source import tonemap
+from encoder.source.hdr_metadata import MasteringDisplay, StaticMetadata
+from encoder.source.reference import ReferenceSource, open_seen, plan_source
 from encoder.stills import fetch_frames
 from fixtures.awkward import MASTERING
 from tests.matrix import quick_profile

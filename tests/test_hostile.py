@@ -15,15 +15,15 @@ from pathlib import Path
 import pytest
 
 from cluster.cli import main
-from cluster.doctor import examine_source
-from cluster.title import open_title
-from encoder import guarded, sniff
+from cluster.jobs.doctor import examine_source
+from cluster.stages.title import open_title
 from encoder.errors import BadInput, SourceUnusable, ToolFailed, ToolTimedOut
 from encoder.ffmpeg import MEMORY_VARIABLE, Command, Limits, default_limits, run, run_python
-from encoder.guarded import plan_guarded
 from encoder.package.subtitles import extract
-from encoder.probe import dolby_vision_in
-from encoder.reference import plan_source
+from encoder.source import sandbox, sniff
+from encoder.source.probe import dolby_vision_in
+from encoder.source.reference import plan_source
+from encoder.source.sandbox import plan_guarded
 from tests import fuzz
 
 NO_LIMIT = Limits(memory_bytes=8 << 30, cpu_seconds=60, output_bytes=1 << 30)
@@ -141,7 +141,7 @@ def test_refusals_come_through_with_their_class(tmp_path: Path):
 def test_a_file_that_crashes_or_starves_its_reader_is_one_line(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(guarded, "MEMORY_BYTES", 80 << 20)  # less than Python itself needs
+    monkeypatch.setattr(sandbox, "MEMORY_BYTES", 80 << 20)  # less than Python itself needs
     with pytest.raises(SourceUnusable, match="makes its reader fail") as caught:
         plan_guarded(small, tmp_path)
     assert "\n" not in caught.value.message
@@ -161,7 +161,7 @@ def test_a_reader_that_was_taken_over_is_not_believed(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     answer = pickle.dumps(Harm(tmp_path / "owned"))
-    monkeypatch.setattr(guarded, "run_python", lambda *args, **options: answer)
+    monkeypatch.setattr(sandbox, "run_python", lambda *args, **options: answer)
     with pytest.raises(SourceUnusable, match="made to do harm"):
         plan_guarded(small, tmp_path)
     assert not (tmp_path / "owned").exists()

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from encoder.analysis.frames import feed, small_frames
 from encoder.errors import SourceUnusable, StoreUnusable
 from encoder.ffmpeg import Command, run
-from encoder.frames import feed, small_frames
-from encoder.index import FrameIndex, index_frames
-from encoder.reference import plan_source
-from encoder.timeline import STANDARD_RATES, plan_timeline
-from encoder.timestamps import ensure_timestamps, needs_timestamps
+from encoder.source.index import FrameIndex, index_frames
+from encoder.source.reference import plan_source
+from encoder.source.timeline import STANDARD_RATES, plan_timeline
+from encoder.source.timestamps import ensure_timestamps, needs_timestamps
 from fixtures.awkward import CLIPS
 
 NTSC_FILM = Fraction(24000, 1001)

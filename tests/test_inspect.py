@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster import inspect
-from cluster.cli.plot import quality_ticks, rate_ticks, render
-from cluster.inspect import RateQuality
+from cluster.cli.views.plot import quality_ticks, rate_ticks, render
+from cluster.package import inspect
+from cluster.package.inspect import RateQuality
 from encoder.errors import BadInput
 from ladder.document import Cell
 from tests.cli_material import MODEL, NEG, hand_made, hand_made_measurements

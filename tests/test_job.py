@@ -17,18 +17,18 @@ from typing import Any
 
 import pytest
 
-from cluster import events, measuring
-from cluster import title as title_module
-from cluster.estimate import plan_run
-from cluster.executor import InlineExecutor
-from cluster.inspect import read_artwork
-from cluster.job import RunResult, run_title
-from cluster.measuring import Measurer
-from cluster.options import RunOptions
-from cluster.publish import ENTRIES
-from cluster.stages import collect
+from cluster import events
+from cluster.execution.executor import InlineExecutor
+from cluster.jobs.estimate import plan_run
+from cluster.jobs.options import RunOptions
+from cluster.jobs.run import RunResult, run_title
+from cluster.package.inspect import read_artwork
+from cluster.package.publish import ENTRIES
+from cluster.stages import title as title_module
+from cluster.stages.encodes import collect
+from cluster.stages.measurer import Measurer
+from cluster.stages.title import Title, open_title
 from cluster.store import Store
-from cluster.title import Title, open_title
 from encoder import ffmpeg, framehash
 from encoder.errors import BadInput, Infeasible, OutputUnwritable
 from encoder.media import OperatingPoint, Shot
@@ -404,11 +404,11 @@ def test_what_one_process_holds_is_bounded(
         return found
 
     assert sizes() == {90: [9], 180: [9]}
-    monkeypatch.setattr(measuring, "MAX_GROUP_PIXELS", 3 * 320 * 180 - 1)
+    monkeypatch.setattr(measurer, "MAX_GROUP_PIXELS", 3 * 320 * 180 - 1)
     assert sizes() == {90: [9], 180: [2, 2, 2, 2, 1]}
-    monkeypatch.setattr(measuring, "MAX_SCORED_PIXELS", 5 * 320 * 180)
+    monkeypatch.setattr(measurer, "MAX_SCORED_PIXELS", 5 * 320 * 180)
     assert sizes() == {90: [5, 4], 180: [2, 2, 2, 2, 1]}
-    monkeypatch.setattr(measuring, "MAX_SCORED_PIXELS", 1)
+    monkeypatch.setattr(measurer, "MAX_SCORED_PIXELS", 1)
     assert sizes() == {90: [1] * 9, 180: [1] * 9}
 
 

@@ -18,23 +18,24 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from cluster import events, predicting
-from cluster import setup as run_setup
+from cluster import events
 from cluster.cli import main
-from cluster.estimate import plan_run
-from cluster.executor import InlineExecutor
-from cluster.job import MOST_REASONS, run_title
-from cluster.measuring import Measurer
-from cluster.options import RunOptions
-from cluster.setup import Setup, known_to_search, set_up
+from cluster.execution.executor import InlineExecutor
+from cluster.jobs import setup as run_setup
+from cluster.jobs.estimate import plan_run
+from cluster.jobs.options import RunOptions
+from cluster.jobs.run import MOST_REASONS, run_title
+from cluster.jobs.setup import Setup, known_to_search, set_up
+from cluster.jobs.whatif import WhatIfOptions, what_if
+from cluster.stages import prediction
+from cluster.stages.measurer import Measurer
+from cluster.stages.title import find_title, open_title
 from cluster.store import Store
-from cluster.title import find_title, open_title
-from cluster.whatif import WhatIfOptions, what_if
 from encoder import ffmpeg
 from encoder.errors import BadInput
 from fixtures.clips import make
 from ladder.document import Ladder, Measurements
-from ladder.search import Done, Measure
+from ladder.search.steps import Done, Measure
 from tests.running import SHORT, SMALL, contents, quick_profile, records, run_inline
 from tests.test_job import check_package
 from vmaf.models import V1, V1_HIGH_FRAME_RATE
@@ -112,7 +113,7 @@ def test_the_package_is_what_was_measured(finished: Finished, tmp_path: Path) ->
 
 
 def test_what_was_predicted_stands_beside_what_was_measured(finished: Finished) -> None:
-    weights = hashlib.sha256(predicting.packaged_weights("x264").read_bytes()).hexdigest()[:16]
+    weights = hashlib.sha256(prediction.packaged_weights("x264").read_bytes()).hexdigest()[:16]
     known = finished.measurements
     assert known.weights == finished.ladder.search.weights == weights
     for cell in known.cells:
@@ -207,20 +208,20 @@ def test_a_prediction_is_the_same_on_any_number_of_threads(finished: Finished) -
         kept = setup.prediction
         assert kept is not None
         grid = setup.profile.crf_grid["x264"]
-        work = predicting.PredictionWork(
+        work = prediction.PredictionWork(
             source=setup.title.source,
             shots=setup.title.shots,
             sizes=setup.sizes,
             recipe=setup.recipe.name,
             quality_model=setup.model,
             crfs=(grid[0], grid[-1]),
-            weights=str(predicting.packaged_weights("x264")),
+            weights=str(prediction.packaged_weights("x264")),
             store=str(finished.store),
         )
         try:
             for threads in (1, 3):
                 torch.set_num_threads(threads)
-                made = predicting._predict(work)
+                made = prediction._predict(work)
                 assert made.rate.tobytes() == kept.rate.tobytes()
                 assert made.quality.tobytes() == kept.quality.tobytes()
         finally:
@@ -343,7 +344,7 @@ def test_without_usable_weights_the_sparse_search_takes_over_and_says_so(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     weights = tmp_path / "weights.safetensors"
-    weights.write_bytes(predicting.packaged_weights("x264").read_bytes())
+    weights.write_bytes(prediction.packaged_weights("x264").read_bytes())
     damage(weights)
     monkeypatch.setattr(run_setup, "packaged_weights", lambda codec: weights)
     name = quick_profile(monkeypatch)

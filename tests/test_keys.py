@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.keys import file_sha256, key
+from cluster.store.keys import file_sha256, key
 from encoder.media import OperatingPoint, Shot
 
 POINT = OperatingPoint("x264-medium", 640, 360, 23.0)
@@ -45,7 +45,8 @@ def test_a_key_is_stable_over_releases() -> None:
 
 def test_a_key_does_not_depend_on_the_process() -> None:
     program = (
-        "from cluster.keys import key; from encoder.media import *; from fractions import Fraction;"
+        "from cluster.store.keys import key; from encoder.media import *; "
+        "from fractions import Fraction;"
         "print(key('encode', 1, rate=Fraction(24000, 1001), shot=Shot(0, 48, (24,)),"
         "point=OperatingPoint('x264-medium', 640, 360, 23.0)))"
     )

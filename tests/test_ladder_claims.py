@@ -15,7 +15,7 @@ from ladder.bdrate import BdRate, NoOverlap, RatePoint, bd_rate
 from ladder.claims import MEDIANS, Received, state_claims, viewers_claim
 from ladder.profiles import load_profile
 from ladder.rungs import LadderPlan, solve
-from ladder.search import full_grid, measured_title
+from ladder.search.steps import full_grid, measured_title
 
 FIXED = [RatePoint(0.5e6, 60), RatePoint(1e6, 75), RatePoint(2e6, 88), RatePoint(6e6, 96)]
 OURS = [RatePoint(0.4e6, 62), RatePoint(0.8e6, 77), RatePoint(1.5e6, 89), RatePoint(4e6, 95.8)]

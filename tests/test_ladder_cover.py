@@ -12,14 +12,14 @@ import pytest
 from complexity_synthetic import prediction_of, residual_model
 from ladder_synthetic import SIZES, measure, shape
 
+from ladder.complexity.prediction import CorrectedTitle, correct
 from ladder.complexity.residuals import QUALITY, RATE, Cells
 from ladder.complexity.scale import Floats, unwarp, warp
-from ladder.cover import Question, questions
 from ladder.curves import Measurement
-from ladder.prediction import CorrectedTitle, correct
 from ladder.profiles import load_profile
 from ladder.rungs import LadderPlan, RungPlan, TitleCurves, solve
-from ladder.search import Request
+from ladder.search.questions import Question, questions
+from ladder.search.steps import Request
 
 TITLE = shape()
 LEVEL = 0.04

@@ -16,9 +16,10 @@ from ladder_synthetic import SHOTS, SIZES, measure, shape
 
 from encoder.media import Shot
 from ladder.choices import Choice
+from ladder.complexity.prediction import TitlePrediction
 from ladder.constraints import InfeasibleResult
 from ladder.curves import MeasuredPoints, Measurement
-from ladder.evaluation import (
+from ladder.evaluation.simulate import (
     LEVELS,
     MOST_ROUNDS,
     Coverage,
@@ -39,11 +40,10 @@ from ladder.evaluation import (
     shot_residuals,
     simulate,
 )
-from ladder.predict import PredictSearch
-from ladder.prediction import TitlePrediction
 from ladder.profiles import Profile, Size, load_profile
 from ladder.rungs import LadderPlan, RungPlan
-from ladder.search import (
+from ladder.search.predict import PredictSearch
+from ladder.search.steps import (
     Done,
     ExhaustiveSearch,
     Known,

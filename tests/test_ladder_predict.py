@@ -20,14 +20,14 @@ from ladder_synthetic import SHOTS, SIZES, measure, shape
 
 from encoder.media import OperatingPoint
 from ladder.complexity.inputs import CRF_ENDS
+from ladder.complexity.prediction import CrfScale, TitlePrediction
 from ladder.constraints import CapSet, InfeasibleResult, leaky_bucket_caps, peak_rate_caps
-from ladder.cover import MOST_SHOTS, sample
 from ladder.curves import MeasuredPoints, Measurement
-from ladder.predict import PredictSearch, _next
-from ladder.prediction import CrfScale, TitlePrediction
 from ladder.profiles import Profile, Size, load_profile
 from ladder.rungs import LadderPlan, RungPlan, TitleCurves, solve_at_rates
-from ladder.search import Done, Known, Measure, Request, TitleShape
+from ladder.search.predict import PredictSearch, _next
+from ladder.search.questions import MOST_SHOTS, sample
+from ladder.search.steps import Done, Known, Measure, Request, TitleShape
 
 TITLE = shape(SHOTS[:6], SIZES[:3])
 LEVEL = 0.1

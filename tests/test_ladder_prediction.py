@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from ladder_synthetic import SIZES, measure, shape
 
 from encoder.media import OperatingPoint
+from ladder.complexity.prediction import CorrectedTitle, CrfScale, TitlePrediction, correct
 from ladder.complexity.residuals import RATE, Cells
 from ladder.complexity.scale import unwarp, warp
 from ladder.curves import Measurement
-from ladder.prediction import CorrectedTitle, CrfScale, TitlePrediction, correct
-from ladder.search import Request
+from ladder.search.steps import Request
 
 TITLE = shape()
 PREDICTION = prediction_of(TITLE, residual_model(), seed=1)

@@ -11,11 +11,16 @@ from ladder_synthetic import SHOTS, SIZES, measure, shape
 from encoder.media import OperatingPoint
 from ladder.constraints import InfeasibleResult
 from ladder.curves import Measurement
-from ladder.evaluation import Steps
+from ladder.evaluation.rival_searches import (
+    BelieveSearch,
+    ConstantCrfSearch,
+    SampleSearch,
+    measured_plan,
+)
+from ladder.evaluation.simulate import Steps
 from ladder.profiles import load_profile
-from ladder.rivals import BelieveSearch, ConstantCrfSearch, SampleSearch, measured_plan
 from ladder.rungs import LadderPlan
-from ladder.search import Done, Known, Measure, Request, full_grid
+from ladder.search.steps import Done, Known, Measure, Request, full_grid
 
 TITLE = shape(SHOTS[:3], SIZES[:2])
 PROFILE = load_profile()

@@ -23,7 +23,7 @@ from ladder.rungs import (
     solve,
     solve_at_rates,
 )
-from ladder.search import full_grid, measured_title
+from ladder.search.steps import full_grid, measured_title
 
 PROFILE = load_profile()
 GRID = full_grid(shape(), PROFILE)

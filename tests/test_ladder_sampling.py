@@ -9,7 +9,7 @@ import pytest
 from encoder.media import Shot
 from ladder.profiles import Size, load_profile
 from ladder.sampling import sparse_sample, spread
-from ladder.search import Request, TitleShape
+from ladder.search.steps import Request, TitleShape
 
 SIZES = tuple(Size(16 * h // 9 // 2 * 2, h) for h in (234, 360, 432, 540, 720, 1080))
 

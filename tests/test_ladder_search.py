@@ -12,7 +12,7 @@ from encoder.media import OperatingPoint
 from ladder.constraints import InfeasibleResult
 from ladder.curves import Measurement
 from ladder.profiles import load_profile
-from ladder.search import Done, ExhaustiveSearch, Known, Measure, Request, full_grid
+from ladder.search.steps import Done, ExhaustiveSearch, Known, Measure, Request, full_grid
 
 
 def drive(search: ExhaustiveSearch, start: Known, seed: int) -> tuple[Done, Known, list[int]]:

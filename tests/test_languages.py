@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.doctor import examine_source
+from cluster.jobs.doctor import examine_source
 from encoder.errors import VerificationFailed
 from encoder.ffmpeg import Command, run
 from encoder.package.audio import known_language
 from encoder.package.readback import parse_texts
 from encoder.package.subtitles import Cue, cues, document, subtitle_track
-from encoder.probe import probe
+from encoder.source.probe import probe
 from tests.running import quick_profile, run_inline
 
 SRT = """1
@@ -108,8 +108,8 @@ def test_a_package_in_two_languages(title: Path, tmp_path: Path, monkeypatch: py
     assert (out / "manifest.mpd").read_text().count('value="alternate"') == 2
     # What verification reads, it reads whole.
     (out / "subtitles" / "subtitles-2" / "00000.vtt").unlink()
-    from cluster.analysis import verify_package
-    from cluster.inspect import read_ladder
+    from cluster.package.analysis import verify_package
+    from cluster.package.inspect import read_ladder
 
     with pytest.raises(VerificationFailed, match=r"subtitles-2.*missing"):
         verify_package(out, read_ladder(out), lambda event: None)

@@ -12,13 +12,13 @@ import pytest
 
 from cluster import events
 from cluster.cli import main
-from cluster.executor import InlineExecutor
-from cluster.job import run_title
-from cluster.labels import drift_under, labels_in, rows_in
-from cluster.options import RunOptions
+from cluster.execution.executor import InlineExecutor
+from cluster.jobs.options import RunOptions
+from cluster.jobs.run import run_title
 from cluster.store import Store
-from cluster.table import Row, write_table
-from cluster.train import TrainOptions, promote, shadow, train, training_rows
+from cluster.training.feedback import drift_under, labels_in, rows_in
+from cluster.training.table import Row, write_table
+from cluster.training.train import TrainOptions, promote, shadow, train, training_rows
 from encoder.errors import BadInput
 from fixtures.clips import make
 from ladder.complexity import training
@@ -163,10 +163,10 @@ def test_drift_is_a_warning_that_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Three titles that take twice what was predicted, by a preset that was not learned."""
-    from cluster import labels
+    from cluster.training import feedback
 
     seen: list[events.Event] = []
-    monkeypatch.setattr(labels, "drift_under", _always(labels, job[0]))
+    monkeypatch.setattr(feedback, "drift_under", _always(feedback, job[0]))
     source = make(SMALL, tmp_path / "title.mp4")
     options = RunOptions(source, tmp_path / "out", preset="ultrafast", heights=(90,), store=job[0])
     run_title(options, seen.append, InlineExecutor())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import report
+from cluster.package import report
 from tests import playback_material as material
 from tests.cli_material import MODEL, hand_made, hand_made_measurements, of_three_codecs
 from tests.playback_material import FRAMES, RATE, SHOTS

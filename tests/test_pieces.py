@@ -8,8 +8,8 @@ from pathlib import Path
 import av
 import pytest
 
-from encoder import pieces
-from encoder.reference import ReferenceSource, plan_source
+from encoder.source import pieces
+from encoder.source.reference import ReferenceSource, plan_source
 from fixtures.awkward import CLIPS
 from tests.reading_material import read, straight
 

@@ -9,7 +9,7 @@ import pytest
 
 from encoder.errors import SourceUnusable
 from encoder.ffmpeg import Command, run
-from encoder.probe import orientation_filters, probe, square_pixels
+from encoder.source.probe import orientation_filters, probe, square_pixels
 
 
 def ffmpeg(*arguments: str | Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from cluster.cli.progress import LiveDisplay, Pace, PlainLines, describe, duration, reporter
 from cluster.events import (
     Done,
     Event,
@@ -27,7 +28,6 @@ from cluster.events import (
     document,
     line,
 )
-from cluster.progress import LiveDisplay, Pace, PlainLines, describe, duration, reporter
 from encoder.errors import BadInput, SourceUnusable, ToolFailed
 
 RUN: list[Event] = [
@@ -275,7 +275,7 @@ def test_quiet_leaves_what_matters() -> None:
 
 def test_lines_come_while_things_happen() -> None:
     program = (
-        "from cluster.events import *; from cluster.progress import reporter\n"
+        "from cluster.events import *; from cluster.cli.progress import reporter\n"
         "with reporter(as_json=True) as report:\n"
         "    report(Started('run', 'a', '1')); input(); report(Done())"
     )

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster import publish
-from cluster.publish import STAGING, check_output, publishing
+from cluster.package import publish
+from cluster.package.publish import STAGING, check_output, publishing
 from encoder.errors import OutputUnwritable, StoreUnusable
 from fixtures.clips import make
 from tests.running import SHORT, contents, quick_profile, run_inline

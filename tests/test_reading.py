@@ -11,9 +11,9 @@ import ffmpeg
 import numpy as np
 import pytest
 
+from encoder.analysis.frames import SmallFrame, feed, small_frames, small_size
 from encoder.ffmpeg import Command, run
-from encoder.frames import SmallFrame, feed, small_frames, small_size
-from encoder.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference, plan_source
+from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference, plan_source
 from fixtures.awkward import CLIPS
 from tests.reading_material import read, straight
 

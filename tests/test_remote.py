@@ -15,11 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster import objects, remote
-from cluster.keys import key
-from cluster.objects import Objects
-from cluster.remote import RemoteStore
-from cluster.store import Blob, open_store
+from cluster.store import Blob, objects, open_store, remote
+from cluster.store.keys import key
+from cluster.store.objects import Objects
+from cluster.store.remote import RemoteStore
 from encoder.errors import BadInput, StoreUnusable
 from tests.s3_material import S3Server, s3
 
@@ -151,7 +150,7 @@ def test_an_upload_in_parts_that_is_killed_is_not_there(
         "from cluster import objects\n"
         "objects.PART_BYTES = 5 * 2**20\n"
         "import s3fs.core\n"
-        "from cluster.remote import RemoteStore\n"
+        "from cluster.store.remote import RemoteStore\n"
         "store = RemoteStore(sys.argv[1], pathlib.Path(sys.argv[2]))\n"
         "put = store.objects._fs.put_file\n"
         "store.objects._fs.put_file = lambda a, b: put(a, b, chunksize=5 * 2**20,"
@@ -221,7 +220,7 @@ def test_claims_exclude_machines_and_end_with_their_holder(
 def test_a_server_that_is_away_is_one_line_and_worth_another_try(
     s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cluster.tasks import worth_retrying
+    from cluster.execution.tasks import worth_retrying
 
     url = s3.bucket("away")
     monkeypatch.setattr(objects, "ATTEMPTS", 1)

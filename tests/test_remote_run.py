@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.job import RunResult
-from cluster.runs import find_run, list_runs
+from cluster.jobs.history import find_run, list_runs
+from cluster.jobs.run import RunResult
 from fixtures.clips import make
 from tests.cluster_material import command, kill_tree, loaded, site
 from tests.running import SMALL, contents, quick_profile, run_inline
@@ -41,7 +41,7 @@ def test_a_remote_store_gives_the_package_of_a_local_one(
     assert made.run["encoded_now"] == local.run["encoded_now"] > 0
 
     # What was damaged in the bucket is made again, in the same run.
-    from cluster import remote
+    from cluster.store import remote
 
     store = remote.shared(url)
     blobs = sorted(store.objects.list("blobs"), key=lambda one: one.size)

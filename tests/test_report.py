@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from cluster import events, report
+from cluster import events
 from cluster.cli import main
-from cluster.compare import CodecComparison, compare_codecs
-from cluster.compared import save_comparison
-from cluster.inspect import read_ladder
+from cluster.jobs.compare import CodecComparison, compare_codecs
+from cluster.package import report
+from cluster.package.comparison import save_comparison
+from cluster.package.inspect import read_ladder
 from encoder import review
 from encoder.errors import FrameMismatch
 from encoder.pictures import fitted, jpeg, segment_picture, sheet

@@ -22,8 +22,8 @@ from typing import Any
 import psutil
 import pytest
 
-from cluster.job import RunResult
-from cluster.publish import STAGING
+from cluster.jobs.run import RunResult
+from cluster.package.publish import STAGING
 from cluster.store import Store
 from encoder.errors import ToolFailed
 from fixtures.clips import make

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from cluster import runs
 from cluster.cli import main
-from cluster.housekeeping import check_store, collect_garbage, title_sizes
-from cluster.keys import key
-from cluster.options import RunOptions
-from cluster.runs import Manifest, recorded
-from cluster.shelf import shelf
-from cluster.stages import TitleSource
+from cluster.jobs import history
+from cluster.jobs.history import Manifest, recorded
+from cluster.jobs.options import RunOptions
+from cluster.stages.encodes import TitleSource
 from cluster.store import Store
+from cluster.store.garbage import check_store, collect_garbage, title_sizes
+from cluster.store.keys import key
+from cluster.store.shelf import shelf
 from encoder.errors import BadInput, VerificationFailed
 from fixtures.clips import make
 from tests.running import SHORT, contents, quick_profile, run_inline
@@ -68,16 +68,16 @@ def test_how_a_run_ended_is_remembered(tmp_path: Path) -> None:
         raise BadInput("no such thing; ask for another")
     with pytest.raises(KeyboardInterrupt), recorded(options(tmp_path), title_of("c"), store):
         raise KeyboardInterrupt
-    found = runs.list_runs(store.root)
+    found = history.list_runs(store.root)
     assert [one.state for one in found] == ["finished", "failed", "interrupted"]
     assert found[1].error == "no such thing; ask for another"
     assert found[0].files.keys() == {"ladder.json"}
     assert found[0].rungs == 3
     assert found[0].versions["code"]
-    assert runs.find_run(store.root, "latest") == found[0]
-    assert runs.find_run(store.root, found[2].id) == found[2]
+    assert history.find_run(store.root, "latest") == found[0]
+    assert history.find_run(store.root, found[2].id) == found[2]
     with pytest.raises(BadInput, match="no run begins"):
-        runs.find_run(store.root, "nonsense")
+        history.find_run(store.root, "nonsense")
 
 
 def test_a_run_that_was_killed_is_interrupted(
@@ -85,13 +85,13 @@ def test_a_run_that_was_killed_is_interrupted(
 ) -> None:
     store = Store(tmp_path / "store")
     with recorded(options(tmp_path), title_of("a"), store) as record:
-        assert [one.state for one in runs.list_runs(store.root)] == ["running"]
+        assert [one.state for one in history.list_runs(store.root)] == ["running"]
         path = store.root / "runs" / f"{record.manifest.id}.json"
-        then = time.time() - runs.ALIVE_SECONDS - 60
+        then = time.time() - history.ALIVE_SECONDS - 60
         os.utime(path, (then, then))
-        assert [one.state for one in runs.list_runs(store.root)] == ["interrupted"]
+        assert [one.state for one in history.list_runs(store.root)] == ["interrupted"]
         record._write()  # it was only slow
-        assert [one.state for one in runs.list_runs(store.root)] == ["running"]
+        assert [one.state for one in history.list_runs(store.root)] == ["running"]
 
 
 def test_garbage_is_what_no_run_needs(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_garbage_is_what_no_run_needs(tmp_path: Path) -> None:
     assert all(store.get(one) is not None for one in (needed, also, young))
     assert collect_garbage(store.root).records == 0
 
-    runs.remove_run(store.root, run.id)
+    history.remove_run(store.root, run.id)
     assert collect_garbage(store.root).records == 2
     assert store.get(needed) is None
 
@@ -135,7 +135,7 @@ def test_what_a_running_title_may_need_stays(tmp_path: Path) -> None:
         assert store.get(nobodys) is not None
         assert store.get(others) is None
         with pytest.raises(BadInput, match="is running"):
-            runs.remove_run(store.root, runs.list_runs(store.root)[0].id)
+            history.remove_run(store.root, history.list_runs(store.root)[0].id)
 
 
 def test_fsck_names_what_is_damaged_and_removes_it(tmp_path: Path) -> None:
@@ -199,14 +199,14 @@ def test_differences_name_what_changed(tmp_path: Path) -> None:
             "package": "0" * 64,
         }
     )
-    assert [what for what, _, _ in runs.differences(one, two)] == [
+    assert [what for what, _, _ in history.differences(one, two)] == [
         "files.ladder.json",
         "package",
         "versions.ffmpeg",
     ]
-    runs.check_repeated(one, one)
+    history.check_repeated(one, one)
     with pytest.raises(VerificationFailed, match=r"1 of 1 files .*ffmpeg was .* and is 8"):
-        runs.check_repeated(one, two)
+        history.check_repeated(one, two)
 
 
 def test_a_run_is_repeated_bit_for_bit(
@@ -219,19 +219,19 @@ def test_a_run_is_repeated_bit_for_bit(
     manifest = made.manifest
     assert manifest is not None
     assert manifest.files == contents(tmp_path / "one")
-    before = runs.find_run(tmp_path / "store", "latest")
-    again = runs.repeated(before, RunOptions(source, tmp_path / "two"))
+    before = history.find_run(tmp_path / "store", "latest")
+    again = history.repeated(before, RunOptions(source, tmp_path / "two"))
     assert (again.profile, again.heights, again.preset) == (profile, (60,), "ultrafast")
     repeated = run_inline(source, tmp_path / "two", tmp_path / "other", **asked)
     assert repeated.manifest is not None
-    runs.check_repeated(before, repeated.manifest)
+    history.check_repeated(before, repeated.manifest)
 
     source.write_bytes(source.read_bytes() + b"x")
     with pytest.raises(BadInput, match="is not the source of run"):
-        runs.repeated(before, again)
+        history.repeated(before, again)
     source.unlink()
     with pytest.raises(BadInput, match=r"not at .* any more"):
-        runs.repeated(before, again)
+        history.repeated(before, again)
     assert shelf(Store(tmp_path / "store")).read(f"runs/{manifest.id}.keys")
 
     place = ["--store", str(tmp_path / "store")]

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from encoder import scan
 from encoder.errors import SourceUnusable
 from encoder.ffmpeg import Command, run
-from encoder.probe import probe
-from encoder.reference import plan_source
-from encoder.scan import ScanCounts, judged, suspicious
+from encoder.source import scan
+from encoder.source.probe import probe
+from encoder.source.reference import plan_source
+from encoder.source.scan import ScanCounts, judged, suspicious
 
 ZOOM = "mandelbrot=size={size}:rate={rate}:start_scale=0.8:end_scale=0.05:end_pts=120"
 FIELDS = ("-flags", "+ildct+ilme")

@@ -10,9 +10,9 @@ from pathlib import Path
 import hypothesis.strategies as st
 from hypothesis import given, settings
 
-from cluster.service.bundle import Bundle, forms_of, list_name, write_bundle
-from cluster.service.cutting import CLOSE, RECORD_BYTES, cut_at, cuttable
 from cluster.service.documents import ASPECTS, MOST_STILLS
+from cluster.service.library.bundle import Bundle, forms_of, list_name, write_bundle
+from cluster.service.library.cutting import CLOSE, RECORD_BYTES, cut_at, cuttable
 from recommender.artwork.crops import ASPECTS as CROPS
 from recommender.artwork.pool import MOST_SIZE
 from recommender.artwork.select import answer

@@ -16,8 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from cluster.service.database import Base, Database
 from cluster.service.documents import Failure, Submission
-from cluster.service.jobs import MOST_WEBHOOKS, Jobs
-from cluster.service.leases import Claimed
+from cluster.service.queue.jobs import MOST_WEBHOOKS, Jobs
+from cluster.service.queue.leases import Claimed
 from cluster.service.sources import Found
 from encoder.errors import Busy, Conflict, LeaseLost, StoreUnusable
 

@@ -11,8 +11,8 @@ import pytest
 
 from cluster.service.database import Database
 from cluster.service.documents import Submission
-from cluster.service.jobs import Jobs
-from cluster.service.library import Library
+from cluster.service.library.library import Library
+from cluster.service.queue.jobs import Jobs
 from cluster.service.sources import Found
 from encoder.errors import NotThere
 from tests.service_material import write_package

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from cluster.service import webhooks
 from cluster.service.database import Database, DeliveryRow
 from cluster.service.documents import Submission
-from cluster.service.jobs import Jobs
+from cluster.service.queue import webhooks
+from cluster.service.queue.jobs import Jobs
+from cluster.service.queue.webhooks import WebhookPolicy, sign, verify
 from cluster.service.sources import Found
-from cluster.service.webhooks import WebhookPolicy, sign, verify
 from encoder.errors import BadInput
 from tests.service_material import SECRET, service
 

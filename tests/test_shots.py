@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from encoder.frames import feed, small_frames
+from encoder.analysis.frames import feed, small_frames
+from encoder.analysis.shots import CutDetector, Measures, find_cuts, plan_shots
 from encoder.media import Shot
-from encoder.reference import plan_source
-from encoder.shots import CutDetector, Measures, find_cuts, plan_shots
+from encoder.source.reference import plan_source
 from fixtures.clips import BLACK, DEMO, FLAT, GRADIENTS, PAN, TEST_CARD, TINY, Recipe, Scene, make
 
 ONE = Fraction(1)

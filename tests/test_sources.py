@@ -12,24 +12,24 @@ from pathlib import Path
 import av
 import pytest
 
-from cluster.doctor import examine_source
 from cluster.events import Warned
-from cluster.executor import InlineExecutor
-from cluster.job import run_title
-from cluster.options import RunOptions
+from cluster.execution.executor import InlineExecutor
+from cluster.jobs.doctor import examine_source
+from cluster.jobs.options import RunOptions
+from cluster.jobs.run import run_title
+from encoder.analysis.frames import feed, small_frames
 from encoder.augment import augment
 from encoder.baseline import FixedRung, encode_at_bitrate, encode_at_crf
 from encoder.encode import encode_shot
 from encoder.errors import SourceUnusable
 from encoder.ffmpeg import Command, run
-from encoder.frames import feed, small_frames
 from encoder.media import OperatingPoint, Shot
 from encoder.mp4 import split_fragmented, track_timescale
 from encoder.package.audio import encode_audio
 from encoder.package.subtitles import cues, extract
-from encoder.probe import probe
 from encoder.recipes import CODECS
-from encoder.reference import plan_source
+from encoder.source.probe import probe
+from encoder.source.reference import plan_source
 from fixtures.awkward import CHAPTERS
 from tests.package_media import onset, samples
 from tests.running import quick_profile, records, run_inline

@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
-from cluster.keys import file_sha256, key
 from cluster.store import Blob, Record, Store
+from cluster.store.keys import file_sha256, key
 from encoder.errors import StoreUnusable
 
 KEY = key("encode", 1, crf=23)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster import difference, facts, inspect, whatif
 from cluster.cli import main
-from cluster.compared import bits_against, read_comparison, save_comparison
+from cluster.jobs import whatif
+from cluster.package import diff, explain, inspect
+from cluster.package.comparison import bits_against, read_comparison, save_comparison
 from encoder.errors import BadInput, Infeasible
 from ladder.document import Ladder, Measurements
 from tests.cli_material import MODEL, hand_made, hand_made_comparison, hand_made_measurements
@@ -51,7 +52,7 @@ def predicted() -> Measurements:
 
 def test_a_segment_says_what_was_expected_of_it_and_why() -> None:
     ladder = hand_made()
-    row = facts.segment_facts(ladder, predicted(), ladder.rungs[1])[1]
+    row = explain.segment_facts(ladder, predicted(), ladder.rungs[1])[1]
     assert (row.predicted_bytes, row.predicted_quality) == (120_000, 77.0)
     assert row.bytes_error == pytest.approx(0.25)
     assert row.quality_error == pytest.approx(-1.5)
@@ -62,25 +63,25 @@ def test_a_segment_says_what_was_expected_of_it_and_why() -> None:
 
 def test_shares_are_of_the_rung_and_of_the_ladder() -> None:
     ladder, measurements = hand_made(), hand_made_measurements()
-    shots = facts.shot_facts(ladder, measurements)
+    shots = explain.shot_facts(ladder, measurements)
     assert sum(one.share for one in shots) == pytest.approx(1)
     assert sum(one.time_share for one in shots) == pytest.approx(1)
     assert shots[1].bytes == 45_500 + 150_000 + 401_000
-    rows = facts.segment_facts(ladder, measurements, ladder.rungs[0])
+    rows = explain.segment_facts(ladder, measurements, ladder.rungs[0])
     assert sum(row.share for row in rows) == pytest.approx(1)
 
 
 def test_rows_are_sorted_filtered_and_cut() -> None:
     ladder, measurements = hand_made(), hand_made_measurements()
-    rows = facts.segment_facts(ladder, measurements, ladder.rungs[0])
+    rows = explain.segment_facts(ladder, measurements, ladder.rungs[0])
 
     def chosen(**wanted: object) -> list[int]:
-        return [row.shot for row in facts.chosen_segments(rows, facts.Wanted(**wanted))]  # type: ignore[arg-type]
+        return [row.shot for row in explain.chosen_segments(rows, explain.Wanted(**wanted))]  # type: ignore[arg-type]
 
     assert chosen(sort="quality") == [1, 0, 2]
     assert chosen(sort="bytes", limit=2) == [1, 0]
     assert chosen(sort="shot", reverse=True) == [2, 1, 0]
-    assert chosen(shots=facts.parse_shots(["1-2"])) == [1, 2]
+    assert chosen(shots=explain.parse_shots(["1-2"])) == [1, 2]
     assert chosen(below=55.0) == [0, 1]
 
 
@@ -89,27 +90,27 @@ def test_rows_are_sorted_filtered_and_cut() -> None:
     [("1M", 1e6), ("800k", 8e5), ("1.5Mbit/s", 1.5e6), ("90000", 9e4), ("x", None), ("0", None)],
 )
 def test_rates_as_people_write_them(text: str, rate: float | None) -> None:
-    assert facts.parse_rate(text) == rate
+    assert explain.parse_rate(text) == rate
 
 
 def test_a_rung_is_found_by_name_or_by_the_nearest_rate() -> None:
     ladder = hand_made()  # 108, 353 and 959 kbit/s
-    assert facts.find_rung(ladder, "v1-234p").name == "v1-234p"
-    assert facts.find_rung(ladder, "1M").name == "v3-360p"
-    assert facts.find_rung(ladder, "300k").name == "v2-360p"
+    assert explain.find_rung(ladder, "v1-234p").name == "v1-234p"
+    assert explain.find_rung(ladder, "1M").name == "v3-360p"
+    assert explain.find_rung(ladder, "300k").name == "v2-360p"
     with pytest.raises(BadInput, match="v1-234p, v2-360p, v3-360p"):
-        facts.find_rung(ladder, "best")
+        explain.find_rung(ladder, "best")
 
 
 def test_a_shot_at_the_peak_limit_is_known() -> None:
     """Peak 2 x 353 kbit/s over 2 to 6 s; shot 1 alone (2.5 s) would have to pass 220 kB."""
     ladder = hand_made()
     rung = ladder.rungs[1]
-    assert facts.capped_shots(ladder, rung) == frozenset()
+    assert explain.capped_shots(ladder, rung) == frozenset()
     segments = [
         s.model_copy(update={"bytes": 220_000}) if s.shot == 1 else s for s in rung.segments
     ]
-    assert 1 in facts.capped_shots(ladder, rung.model_copy(update={"segments": segments}))
+    assert 1 in explain.capped_shots(ladder, rung.model_copy(update={"segments": segments}))
 
 
 # -- saved comparisons -------------------------------------------------------------------------
@@ -158,7 +159,7 @@ def cheaper(ladder: Ladder, factor: float) -> Ladder:
 
 def test_a_ladder_for_a_tenth_less_is_ten_percent_better(tmp_path: Path, package: Path) -> None:
     new = written(tmp_path / "new", cheaper(hand_made(), 0.9))
-    found = difference.diff_ladders(package, new)
+    found = diff.diff_ladders(package, new)
     assert found.percent == pytest.approx(-10, abs=0.01)
     assert found.facts == {"recipe": ("x264-medium", "x264-slow")}
     assert [c.bitrate_percent for c in found.rungs] == pytest.approx([-10] * 3, abs=0.01)
@@ -170,13 +171,13 @@ def test_other_titles_are_not_compared(tmp_path: Path, package: Path) -> None:
     made = hand_made()
     other = made.model_copy(update={"title": made.title.model_copy(update={"sha256": "9" * 64})})
     with pytest.raises(BadInput, match="two ladders of one title"):
-        difference.diff_ladders(package, written(tmp_path / "new", other))
+        diff.diff_ladders(package, written(tmp_path / "new", other))
 
 
 def test_rungs_pair_with_the_nearest_and_the_rest_stand_alone() -> None:
     rungs = hand_made().rungs
     extra = rungs[2].model_copy(update={"name": "v4", "bitrate": 4 * rungs[2].bitrate})
-    pairs = difference.paired_rungs(rungs, [*rungs, extra])
+    pairs = diff.paired_rungs(rungs, [*rungs, extra])
     assert [(a and a.name, b and b.name) for a, b in pairs] == [
         ("v1-234p", "v1-234p"), ("v2-360p", "v2-360p"), ("v3-360p", "v3-360p"), (None, "v4"),
     ]  # fmt: skip
@@ -200,7 +201,7 @@ def test_a_title_that_went_missing_fails_the_gate(tmp_path: Path, package: Path)
     other = made.model_copy(update={"title": made.title.model_copy(update={"sha256": "9" * 64})})
     written(package.parent / "other", other)
     new = written(tmp_path / "new" / "one", made).parent
-    found = difference.upgrade_report(package.parent, new, difference.Limits(0.5, 2, None))
+    found = diff.upgrade_report(package.parent, new, diff.Limits(0.5, 2, None))
     assert found.failures == ("missing on the new side: clip.mp4",)
 
 

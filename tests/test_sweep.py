@@ -11,12 +11,13 @@ import pytest
 import typer
 
 from cluster import events
+from cluster.cli.progress import reporter
 from cluster.cli.sweep import sweep as sweep_command
-from cluster.executor import InlineExecutor, Outcome, Task
-from cluster.progress import reporter
-from cluster.stages import encode_key
+from cluster.execution.executor import InlineExecutor, Outcome, Task
+from cluster.stages.encodes import encode_key
+from cluster.stages.title import find_features, find_shots, open_title
 from cluster.store import Store
-from cluster.sweep import (
+from cluster.training.sweep import (
     SweepOptions,
     SweepResult,
     add_packages,
@@ -24,11 +25,10 @@ from cluster.sweep import (
     read_groups,
     sweep,
 )
-from cluster.table import read_table
-from cluster.title import find_features, find_shots, open_title
+from cluster.training.table import read_table
+from encoder.analysis.features import FEATURES_VERSION
 from encoder.augment import AUGMENTATIONS
 from encoder.errors import BadInput, ShotladderError, ToolFailed
-from encoder.features import FEATURES_VERSION
 from fixtures.clips import FLAT, TEST_CARD, Recipe, Scene, make
 from ladder import profiles
 from ladder.document import Ladder, Measurements

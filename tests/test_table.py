@@ -11,9 +11,9 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
-from cluster.table import QUALITY_PREFIX, Row, add_rows, merge, read_table
+from cluster.training.table import QUALITY_PREFIX, Row, add_rows, merge, read_table
+from encoder.analysis.features import FEATURE_NAMES, FEATURES_VERSION
 from encoder.errors import BadInput
-from encoder.features import FEATURE_NAMES, FEATURES_VERSION
 
 ROW = Row(
     group="meadow",

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from cluster.estimate import plan_run
-from cluster.executor import InlineExecutor
-from cluster.job import RunResult
-from cluster.options import RunOptions
-from cluster.sweep import add_packages
-from cluster.table import read_table
+from cluster.execution.executor import InlineExecutor
+from cluster.jobs.estimate import plan_run
+from cluster.jobs.options import RunOptions
+from cluster.jobs.run import RunResult
+from cluster.training.sweep import add_packages
+from cluster.training.table import read_table
 from encoder.recipes import recipe
 from fixtures.clips import make
 from ladder.document import Measurements

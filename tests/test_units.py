@@ -13,18 +13,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cluster.described import describe, described, from_bytes, to_bytes
-from cluster.keys import file_sha256
-from cluster.pieces import PIECE_SECONDS, StoredPiece, number_of, planned
-from cluster.stages import ShotWork, TitleSource, encode_key
+from cluster.stages.encodes import ShotWork, TitleSource, encode_key
+from cluster.stages.pieces import PIECE_SECONDS, StoredPiece, number_of, planned
+from cluster.stages.title import Title
+from cluster.stages.title_record import describe, described, from_bytes, to_bytes
+from cluster.stages.units import MAX_UNITS, UNITS_PER_SLOT, Unit, collated
 from cluster.store import Blob, Store
-from cluster.title import Title
-from cluster.units import MAX_UNITS, UNITS_PER_SLOT, Unit, collated
+from cluster.store.keys import file_sha256
 from encoder.media import OperatingPoint, Shot
-from encoder.metadata import MasteringDisplay, StaticMetadata
-from encoder.pieces import Piece
-from encoder.reference import ReferenceSource, plan_source
-from encoder.timeline import Timeline
+from encoder.source.hdr_metadata import MasteringDisplay, StaticMetadata
+from encoder.source.pieces import Piece
+from encoder.source.reference import ReferenceSource, plan_source
+from encoder.source.timeline import Timeline
 
 MODEL = "vmaf_v1.0.16_3d0h"
 

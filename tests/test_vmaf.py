@@ -11,7 +11,7 @@ from encoder.encode import encode_shot
 from encoder.errors import BadInput, FrameMismatch, StoreUnusable, ToolFailed
 from encoder.ffmpeg import Command, run
 from encoder.media import OperatingPoint, Shot
-from encoder.reference import ReferenceSource, plan_source
+from encoder.source.reference import ReferenceSource, plan_source
 from fixtures.clips import MANDELBROT, TEST_CARD, Recipe, Scene, make
 from vmaf.graph import Context, Distorted, viewing_size
 from vmaf.measure import Scores, _read_log, measure, parse_log

@@ -19,9 +19,9 @@ from typing import Any
 import psutil
 import pytest
 
-from cluster import dispatch
-from cluster.executor import DaskExecutor, Outcome, Task
-from cluster.identity import PACKAGES, Identity, own_identity
+from cluster.execution import dispatch
+from cluster.execution.executor import DaskExecutor, Outcome, Task
+from cluster.execution.fingerprint import PACKAGES, Identity, own_identity
 from encoder.errors import BadInput, WorkerLost
 from tests.cluster_material import (
     REPOSITORY,
@@ -226,8 +226,8 @@ def test_a_scheduler_that_dies_and_comes_back(tmp_path: Path) -> None:
 def test_a_scheduler_that_stays_away_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.executor.SCHEDULER_BACK_SECONDS", 1.0)
-    monkeypatch.setattr("cluster.executor.SCHEDULER_SECONDS", 1.0)
+    monkeypatch.setattr("cluster.execution.executor.SCHEDULER_BACK_SECONDS", 1.0)
+    monkeypatch.setattr("cluster.execution.executor.SCHEDULER_SECONDS", 1.0)
     with (
         site(tmp_path / "site", workers=1) as made,
         DaskExecutor(scheduler=made.address) as executor,
@@ -253,7 +253,7 @@ def test_workers_end_when_told_and_leave_no_process(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:8786"])
 def test_a_worker_wants_an_address(address: str) -> None:
-    from cluster.workers import WorkerOptions, serve_workers
+    from cluster.execution.daemons import WorkerOptions, serve_workers
 
     with pytest.raises(BadInput, match="looks like tcp://host:8786"):
         serve_workers(WorkerOptions(address, 1), lambda message: None)

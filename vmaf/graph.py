@@ -9,8 +9,8 @@ Pure: builds a command, starts nothing. For each encode::
 - The *encode* is upscaled to the title's display size; a rung is never scored at its own size.
 - Both sides are aligned by frame number (``settb=1/1000,setpts=N*40``): time stamps in two time
   bases round differently, which once scored a clean encode 41 instead of 75.
-- A title of high dynamic range is mapped to standard range (:mod:`encoder.tonemap`) on both sides,
-  after the scaling, as a display would; the models' names say so, and no others are taken.
+- A title of high dynamic range is mapped to standard range (:mod:`encoder.source.tonemap`) on both
+  sides, after the scaling, as a display would; the models' names say so, and no others are taken.
 - Motion looks at neighbours, so the reference carries context and the encode's own first and
   last frames are repeated against it; the scores of those frames are dropped by the caller.
 """
@@ -26,8 +26,8 @@ import ffmpeg
 
 from encoder import framehash
 from encoder.ffmpeg import Command
-from encoder.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
-from encoder.tonemap import seen
+from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
+from encoder.source.tonemap import seen
 from vmaf.models import MAPPED, for_title, looks_at_encoder
 
 LEAST_LONG_SIDE, LEAST_SHORT_SIDE = 320, 180

@@ -12,7 +12,7 @@ from typing import Any
 from encoder import framehash
 from encoder.errors import FrameMismatch, StoreUnusable, ToolFailed
 from encoder.ffmpeg import patience, run
-from encoder.reference import ReferenceSource
+from encoder.source.reference import ReferenceSource
 from vmaf.graph import Context, Distorted, score_command
 
 STAGE_VERSION = 1

@@ -2,7 +2,7 @@
 
 Scores by different models never stand in one column, so a model is always named in full. All of
 them know standard dynamic range only. High dynamic range titles are scored as they look on a
-display of standard range (:mod:`encoder.tonemap`), and the model's name then says so:
+display of standard range (:mod:`encoder.source.tonemap`), and the model's name then says so:
 ``vmaf_v1.0.16_3d0h+mobius1000``.
 """
 
@@ -11,11 +11,11 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from encoder import tonemap
 from encoder.errors import BadInput
+from encoder.source import tonemap
 
 if TYPE_CHECKING:  # whoever only names models needs no media libraries
-    from encoder.reference import ReferenceSource
+    from encoder.source.reference import ReferenceSource
 
 V1 = "vmaf_v1.0.16_3d0h"
 V1_HIGH_FRAME_RATE = "vmaf_v1.0.16_hfr_3d0h"

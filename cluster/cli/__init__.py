@@ -24,7 +24,7 @@ OK, FAILED, MISTAKE, INTERRUPTED, BROKEN_PIPE, TERMINATED = 0, 1, 2, 130, 141, 1
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; the exit status: 0 only for success, 2 for a user's mistake, 1 else."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    from cluster.progress import reporter
+    from cluster.cli.progress import reporter
 
     stopped: list[int] = []
     try:

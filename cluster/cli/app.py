@@ -13,8 +13,8 @@ import typer
 
 from cluster.cli import cluster as cluster_commands
 from cluster.cli.artwork import artwork_app
+from cluster.cli.compare import diff, report, upgrade_report, what_if
 from cluster.cli.evaluate import evaluate
-from cluster.cli.housekeeping import runs_app, store_app
 from cluster.cli.options import (
     FaceModel,
     Heights,
@@ -29,7 +29,7 @@ from cluster.cli.options import (
 from cluster.cli.output import announced, finish, say, show, write_lines
 from cluster.cli.prefetch import prefetch_app
 from cluster.cli.service import COMMANDS
-from cluster.cli.studies import diff, report, upgrade_report, what_if
+from cluster.cli.store import runs_app, store_app
 from cluster.cli.sweep import sweep
 from cluster.cli.train import promote, train
 from encoder.errors import BadInput
@@ -184,11 +184,13 @@ def run(
     """
     if out is None and not plan:
         raise BadInput("run needs --out DIR, a new or empty directory for the package (or --plan)")
-    from cluster import estimate, job, metrics, runs
-    from cluster.options import RunOptions
-    from cluster.setup import store_place
+    from cluster.execution import metrics
+    from cluster.jobs import estimate, history
+    from cluster.jobs.options import RunOptions
+    from cluster.jobs.run import run_title
+    from cluster.jobs.setup import store_place
 
-    before = runs.find_run(store_place(store), repeat) if repeat else None
+    before = history.find_run(store_place(store), repeat) if repeat else None
     if source is None and before is None:
         raise BadInput("run needs SOURCE, a video file (or --from RUN); `shotladder run --help`")
     options = RunOptions(
@@ -210,9 +212,9 @@ def run(
         weights=weights,
     )
     if before is not None:
-        options = runs.repeated(before, options)
+        options = history.repeated(before, options)
     report = announced(context.obj, "plan" if plan else "run", options.source)
-    from cluster.cli import views
+    from cluster.cli.views import ladder as views
 
     if plan:
         expected = estimate.plan_run(options, report)
@@ -224,9 +226,9 @@ def run(
         )
         return
     with metrics.served(metrics_port):
-        done = job.run_title(options, report)
+        done = run_title(options, report)
     if before is not None and done.manifest is not None:
-        runs.check_repeated(before, done.manifest)
+        history.check_repeated(before, done.manifest)
 
     def view() -> None:
         say(views.run_summary(done.ladder, done.run, str(done.out)))
@@ -252,14 +254,14 @@ def shots(
     json: Json = False,
 ) -> None:
     """List the shots of a video, or those of a finished ladder."""
-    from cluster import inspect
-    from cluster.cli import views
+    from cluster.cli.views import ladder as views
+    from cluster.package import inspect
 
     report: Report = context.obj
     if title.is_dir():
         listed = inspect.shots_of_package(title)
     else:
-        from cluster.analysis import shots_of_source
+        from cluster.package.analysis import shots_of_source
 
         report = announced(report, "shots", title)
         listed = shots_of_source(title, store, report)
@@ -321,27 +323,28 @@ def show_ladder(
 
     Any option about shots lists shots.
     """
-    from cluster import facts, inspect
-    from cluster.cli import shot_views, views
-    from cluster.compared import read_comparison
+    from cluster.cli.views import ladder as views
+    from cluster.cli.views import shots as shot_views
+    from cluster.package import explain, inspect
+    from cluster.package.comparison import read_comparison
 
-    wanted = facts.Wanted(
-        facts.parse_sort(sort), reverse, limit, facts.parse_shots(shot or ()), below
+    wanted = explain.Wanted(
+        explain.parse_sort(sort), reverse, limit, explain.parse_shots(shot or ()), below
     )
     ladder = inspect.read_ladder(directory)
     compared = read_comparison(directory)
-    listing = shots or rung is not None or wanted != facts.Wanted()
-    rows: list[facts.SegmentFacts] | None = None
+    listing = shots or rung is not None or wanted != explain.Wanted()
+    rows: list[explain.SegmentFacts] | None = None
     parts = views.ladder_view(ladder, compared) if rung is None else [views.ladder_facts(ladder)]
     if listing:
         measurements = inspect.read_measurements(directory)
-        looked_at = facts.find_rung(ladder, rung) if rung is not None else None
-        per_shot: tuple[facts.ShotFacts, ...] = ()
+        looked_at = explain.find_rung(ladder, rung) if rung is not None else None
+        per_shot: tuple[explain.ShotFacts, ...] = ()
         if looked_at is not None:
-            found = facts.segment_facts(ladder, measurements, looked_at)
-            rows = [*facts.chosen_segments(found, wanted)]
+            found = explain.segment_facts(ladder, measurements, looked_at)
+            rows = [*explain.chosen_segments(found, wanted)]
         else:
-            per_shot = facts.chosen_shots(facts.shot_facts(ladder, measurements), wanted)
+            per_shot = explain.chosen_shots(explain.shot_facts(ladder, measurements), wanted)
             rows = [segment for one in per_shot for segment in one.segments]
         parts += ["", *shot_views.shots_parts(ladder, looked_at, per_shot, rows)]
     finish(
@@ -369,9 +372,9 @@ def plot_ladder(
     json: Json = False,
 ) -> None:
     """Draw rate against quality: the title's hulls and its rungs, or those of one shot."""
-    from cluster import inspect
-    from cluster.cli import views
-    from cluster.cli.plot import render
+    from cluster.cli.views import ladder as views
+    from cluster.cli.views.plot import render
+    from cluster.package import inspect
 
     ladder = inspect.read_ladder(directory)
     measurements = inspect.read_measurements(directory)
@@ -424,8 +427,8 @@ def compare_ladder(
     Of several codecs, the first is compared so, and each other one's BD-rate against it is shown.
     Kept in DIR as `comparison.json`, where `ladder show` and `report` find it.
     """
-    from cluster import compare
-    from cluster.cli import comparison
+    from cluster.cli.views import comparison
+    from cluster.jobs import compare
 
     report = announced(context.obj, "compare", directory)
     options = compare.CompareOptions(
@@ -450,8 +453,8 @@ def verify(context: typer.Context, directory: Directory, json: Json = False) -> 
     Also checked: playlists, sizes, times, keyframes and sound. `run` has done so before it
     published the package; this finds what happened to the files since.
     """
-    from cluster import inspect
-    from cluster.analysis import verify_package
+    from cluster.package import inspect
+    from cluster.package.analysis import verify_package
 
     report = announced(context.obj, "verify", directory)
     ladder = inspect.read_ladder(directory)
@@ -485,8 +488,8 @@ def doctor(
     json: Json = False,
 ) -> None:
     """Say what this machine can do; of a SOURCE, what was found and what will happen to it."""
-    from cluster import doctor as examine
-    from cluster.cli import views
+    from cluster.cli.views import ladder as views
+    from cluster.jobs import doctor as examine
 
     findings = examine.examine_machine(store) if source is None else examine.examine_source(source)
     lines = [("finding", asdict(finding)) for finding in findings]

@@ -52,7 +52,7 @@ def list_artwork(
 
     With `--aspect`, `--k` or `--diverse` it answers as a service does that chooses from the pool.
     """
-    from cluster import inspect
+    from cluster.package import inspect
     from recommender.artwork.select import select
 
     artwork = inspect.read_artwork(directory)
@@ -84,7 +84,7 @@ def sheet(
     json: Json = False,
 ) -> None:
     """Draw a contact sheet: the candidates in their order, with rank, time and quality."""
-    from cluster.sheet import write_sheet
+    from cluster.package.contact_sheet import write_sheet
 
     count = write_sheet(directory, out, aspect or "16:9")
     finish(
@@ -107,7 +107,7 @@ def _view(artwork: Artwork, chosen: list[Candidate]) -> list[RenderableType]:
 
     from rich.text import Text
 
-    from cluster.cli.views import clock, plain_table
+    from cluster.cli.views.ladder import clock, plain_table
 
     rate = Fraction(artwork.title.frame_rate)
     looked = artwork.face_model is not None

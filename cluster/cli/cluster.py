@@ -35,7 +35,7 @@ def scheduler(
 
     Its protocol has no passwords: let only machines reach it that you trust.
     """
-    from cluster.workers import SchedulerOptions, serve_scheduler
+    from cluster.execution.daemons import SchedulerOptions, serve_scheduler
 
     serve_scheduler(SchedulerOptions(host, port, dashboard, worker_ttl), say)
 
@@ -70,7 +70,7 @@ def worker(
     Runs only use workers of their own release, ffmpeg and models; a run that finds others says
     which and why.
     """
-    from cluster.workers import WorkerOptions, serve_workers
+    from cluster.execution.daemons import WorkerOptions, serve_workers
 
     serve_workers(WorkerOptions(address, cores, scratch, host), say)
 

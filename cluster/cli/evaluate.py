@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from cluster.evaluate import Evaluation, TitleResult
-    from ladder.evaluation import Coverage, Summary, Verdict
+    from cluster.training.evaluate import Evaluation, TitleResult
+    from ladder.evaluation.simulate import Coverage, Summary, Verdict
 
 NAME_WIDTH = 24
 
@@ -93,7 +93,7 @@ def evaluate(
     For each group of titles that share footage a model is trained on all others, and the search
     is run in simulation on those titles of the group whose full grid is in the table.
     """
-    from cluster import evaluate as library
+    from cluster.training import evaluate as library
 
     if table is None:
         raise BadInput("evaluate needs --table FILE, a table that `shotladder sweep` wrote")
@@ -129,7 +129,7 @@ def evaluate(
 
 def summaries(found: Evaluation, *, single: bool = False) -> list[Summary]:
     """One per search, over titles with several shots or over those with a single one."""
-    from ladder.evaluation import Summary
+    from ladder.evaluation.simulate import Summary
 
     verdicts = (found.verdicts(search, single=single) for search in found.searches)
     return [Summary.of(of) for of in verdicts if of]
@@ -181,7 +181,7 @@ def evaluation_view(found: Evaluation, *, rungs: bool = False) -> Iterator[Rende
     """Tables for people."""
     from rich.text import Text
 
-    from cluster.evaluate import PREDICT
+    from cluster.training.evaluate import PREDICT
 
     yield Text(f"{found.rows} cells of {found.groups} groups; each judged by a model without it\n")
     for recipe in found.recipes:
@@ -202,7 +202,7 @@ def evaluation_view(found: Evaluation, *, rungs: bool = False) -> Iterator[Rende
 def _judged(found: Evaluation, heading: str, *, single: bool) -> Iterator[RenderableType]:
     from rich.text import Text
 
-    from cluster.evaluate import PREDICT
+    from cluster.training.evaluate import PREDICT
 
     verdicts = found.verdicts(PREDICT, single=single)
     if not verdicts:
@@ -232,7 +232,7 @@ def _number(value: float | None, digits: int = 2) -> str:
 
 def _table(*columns: tuple[str, str]) -> Table:
     """A plain one whose first column gives way on a narrow terminal: names wrap, numbers stay."""
-    from cluster.cli.views import plain_table
+    from cluster.cli.views.ladder import plain_table
 
     shown = plain_table(*columns)
     shown.padding = (0, 1, 0, 0)
@@ -242,7 +242,7 @@ def _table(*columns: tuple[str, str]) -> Table:
 
 
 def _encodes(verdicts: Sequence[Verdict]) -> Table:
-    from ladder.evaluation import Summary
+    from ladder.evaluation.simulate import Summary
 
     shown = _table(
         *(("title", "l"), ("shots", "r"), ("loss", "r"), ("worst", "r"), ("rungs", "r")),
@@ -266,7 +266,7 @@ def _encodes(verdicts: Sequence[Verdict]) -> Table:
 
 
 def _qualities(verdicts: Sequence[Verdict]) -> Table:
-    from ladder.evaluation import Summary
+    from ladder.evaluation.simulate import Summary
 
     shown = _table(
         *(("title", "l"), ("off", "r"), ("bias", "r"), ("rate", "r"), ("bias", "r")),
@@ -328,7 +328,7 @@ def _searches(rows: Sequence[Summary]) -> Table:
 
 
 def _calibration(found: Evaluation) -> Table:
-    from ladder.evaluation import LEVELS, Coverage
+    from ladder.evaluation.simulate import LEVELS, Coverage
 
     wanted = "/".join(f"{100 * level:.0f}" for level in LEVELS)
     shown = _table(
@@ -357,7 +357,7 @@ def _coverages(name: str, found: Sequence[Coverage]) -> Iterator[str]:
 
 
 def _rungs(verdict: Verdict) -> Table:
-    from cluster.cli.views import kbits
+    from cluster.cli.views.ladder import kbits
 
     shown = _table(
         *(("kbit/s", "r"), ("size", "l"), ("quality", "r"), ("best size", "l"), ("best", "r")),
@@ -376,7 +376,7 @@ def _rungs(verdict: Verdict) -> Table:
 def _notes(found: Evaluation) -> Iterator[RenderableType]:
     from rich.text import Text
 
-    from cluster.evaluate import PREDICT
+    from cluster.training.evaluate import PREDICT
 
     lines = [
         "loss: % of a rung's bits at the exhaustive search's slope, mean over rungs; worst: of a "

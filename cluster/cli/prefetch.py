@@ -25,8 +25,8 @@ def show_prefetch(
     json: Json = False,
 ) -> None:
     """Show with which rung to start at which throughput, and the bytes of the first seconds."""
-    from cluster import inspect
-    from cluster.cli import views
+    from cluster.cli.views import ladder as views
+    from cluster.package import inspect
 
     prefetch = inspect.read_prefetch(directory)
     finish(
@@ -71,8 +71,8 @@ def plan(
     json: Json = False,
 ) -> None:
     """List which files to keep in a cache, those with most expected quality per byte first."""
-    from cluster import inspect
-    from cluster.cli import views
+    from cluster.cli.views import ladder as views
+    from cluster.package import inspect
     from recommender.caching import plan_cache
 
     titles = {str(directory): inspect.read_prefetch(directory) for directory in directories}

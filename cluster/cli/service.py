@@ -309,7 +309,7 @@ def submit(
 
     def view() -> None:
         if plan and job.result is not None:
-            from cluster.cli import views
+            from cluster.cli.views import ladder as views
 
             show(views.plan_view(job.result.plan or {}))
         else:
@@ -340,7 +340,7 @@ def jobs(
     json: Json = False,
 ) -> None:
     """List the jobs of a service, newest first."""
-    from cluster.cli import views
+    from cluster.cli.views import ladder as views
 
     with _client(url, token) as client:
         found = list(client.jobs(state=_state(state), external_id=external_id, limit=limit))
@@ -361,7 +361,7 @@ def status(
     json: Json = False,
 ) -> None:
     """Show a job: its state, how far it is, what it came to."""
-    from cluster.cli import views
+    from cluster.cli.views import ladder as views
 
     with _client(url, token) as client:
         found = client.job(job)

@@ -16,7 +16,7 @@ from encoder.errors import BadInput
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from cluster.sweep import SweepResult
+    from cluster.training.sweep import SweepResult
 
 
 def sweep(
@@ -110,7 +110,7 @@ def sweep(
     measure again. When it is stopped, the same command continues; the table has every title that
     was finished.
     """
-    from cluster import sweep as library
+    from cluster.training import sweep as library
     from encoder.augment import AUGMENTATIONS
 
     if table is None:
@@ -159,8 +159,8 @@ def sweep(
 def _view(result: SweepResult, table: Path, *, plan: bool) -> Sequence[RenderableType]:
     from rich.text import Text
 
-    from cluster.cli.views import plain_table
-    from cluster.progress import duration
+    from cluster.cli.progress import duration
+    from cluster.cli.views.ladder import plain_table
 
     shown = plain_table(
         *(("title", "l"), ("", "l"), ("group", "l"), ("shots", "r"), ("cells", "r")),

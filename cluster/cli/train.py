@@ -16,7 +16,7 @@ from encoder.errors import BadInput
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from cluster.train import Shadow, Trained
+    from cluster.training.train import Shadow, Trained
 
 FromStore = Annotated[
     bool,
@@ -62,8 +62,8 @@ def train(
     Some minutes of CPU. `shotladder run --weights FILE` uses it, `shotladder evaluate` judges the
     way it was trained, `shotladder promote` these very weights.
     """
-    from cluster import train as library
-    from cluster.setup import store_place
+    from cluster.jobs.setup import store_place
+    from cluster.training import train as library
 
     if out is None:
         raise BadInput("train needs --out FILE, where the weights go")
@@ -134,9 +134,9 @@ def promote(
     are better if their predictions give what was measured a higher density, on most titles and
     by more than a standard error, without being further off in points. Exit status 1 if not.
     """
-    from cluster import train as library
-    from cluster.predicting import packaged_weights
-    from cluster.setup import store_place
+    from cluster.jobs.setup import store_place
+    from cluster.stages.prediction import packaged_weights
+    from cluster.training import train as library
 
     if new is None:
         raise BadInput("promote needs NEW, weights that `shotladder train` wrote")

@@ -30,7 +30,7 @@ class Base(DeclarativeBase):
 
 
 class JobRow(Base):
-    """A job. Its states are those of :mod:`cluster.service.jobs`."""
+    """A job. Its states are those of :mod:`cluster.service.queue.jobs`."""
 
     __tablename__ = "jobs"
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)

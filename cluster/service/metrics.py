@@ -14,8 +14,8 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from cluster.service.jobs import Jobs
-from cluster.service.library import Library
+from cluster.service.library.library import Library
+from cluster.service.queue.jobs import Jobs
 
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0)
 

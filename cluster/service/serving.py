@@ -11,19 +11,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.service.api import build
-from cluster.service.auth import Tokens, own_tokens, read_tokens
-from cluster.service.context import Service
 from cluster.service.database import Database
-from cluster.service.jobs import Jobs
-from cluster.service.library import DAY, Library
+from cluster.service.http.api import build
+from cluster.service.http.auth import Tokens, own_tokens, read_tokens
+from cluster.service.http.context import Service
+from cluster.service.http.reading import Reader
+from cluster.service.library.library import DAY, Library
 from cluster.service.metrics import Metrics
-from cluster.service.reading import Reader
-from cluster.service.runner import Runner, RunnerOptions
+from cluster.service.queue.jobs import Jobs
+from cluster.service.queue.runner import Runner, RunnerOptions
+from cluster.service.queue.webhooks import WebhookPolicy, Webhooks
+from cluster.service.queue.work import Perform, perform
 from cluster.service.sources import Allowed
 from cluster.service.web import check_beginning
-from cluster.service.webhooks import WebhookPolicy, Webhooks
-from cluster.service.work import Perform, perform
 from encoder.errors import BadInput
 
 REFRESH_SECONDS = 0.25
@@ -193,7 +193,7 @@ def _check(options: ServiceOptions) -> None:
     for url in options.source_urls:
         check_beginning(url)
     if options.face_model is not None:
-        from cluster.artwork import check_face_model  # takes long, and few need it
+        from cluster.stages.artwork import check_face_model  # takes long, and few need it
 
         check_face_model(options.face_model)
     try:

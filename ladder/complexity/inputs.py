@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from encoder.features import FEATURE_NAMES, KEPT, SCALE_FACTORS, SEEN
+from encoder.analysis.features import FEATURE_NAMES, KEPT, SCALE_FACTORS, SEEN
 from ladder.complexity.scale import Floats
 
 CODECS = ("x264", "x265", "svtav1", "vp9")
@@ -47,7 +47,7 @@ class ShotInputs:
     cuts: int
     """Inside the shot."""
     features: tuple[float, ...]
-    """In the order of :data:`encoder.features.FEATURE_NAMES`."""
+    """In the order of :data:`encoder.analysis.features.FEATURE_NAMES`."""
 
 
 def place_of(codec: str, crf: Floats | float) -> Floats:

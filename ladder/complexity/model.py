@@ -20,14 +20,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from encoder.analysis.features import FEATURES_VERSION
 from encoder.errors import BadInput
-from encoder.features import FEATURES_VERSION
 from encoder.recipes import crf_step
 from ladder.complexity.inputs import CRF_ENDS, INPUT_NAMES, ShotInputs, place_of, vector
 from ladder.complexity.network import CurveNetworks, ramps
+from ladder.complexity.prediction import CrfScale, TitlePrediction
 from ladder.complexity.residuals import TERMS, ResidualModel, for_quality
 from ladder.complexity.scale import Floats
-from ladder.prediction import CrfScale, TitlePrediction
 from ladder.profiles import Size
 
 FORMAT: Final = "shotladder/complexity/1"

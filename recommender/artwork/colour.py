@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from encoder.frames import Plane
+from encoder.analysis.frames import Plane
 
 # Kr, Kb of ITU-T H.273.
 _LUMA_WEIGHTS = {

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from encoder.frames import Plane
+from encoder.analysis.frames import Plane
 from recommender.artwork import metrics
 from recommender.artwork.faces import Face
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from encoder.frames import Plane
+from encoder.analysis.frames import Plane
 
 Floats = npt.NDArray[np.float32]
 

@@ -13,8 +13,8 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
+from encoder.analysis.frames import Plane
 from encoder.errors import BadInput
-from encoder.frames import Plane
 
 LEAST_SCORE: Final = 0.8
 _LOOK_SIDE = 960

@@ -1,10 +1,10 @@
 """Stills, measured in the one decode of a title.
 
-:class:`StillSampler` is an analyser of :mod:`encoder.frames`. Of every third of a second it
-keeps the frame that is sharpest and stillest, and of that one a row of numbers: measures, a
-perceptual hash, an embedding. No picture is kept longer than half a second. What is kept is
-about 0.3 kB a still, and there are at most :data:`MOST_STILLS` of them: of a title longer than
-that allows the runs get longer. Memory does not grow with the title.
+:class:`StillSampler` is an analyser of :mod:`encoder.analysis.frames`. Of every third of a second
+it keeps the frame that is sharpest and stillest, and of that one a row of numbers: measures, a
+perceptual hash, an embedding. No picture is kept longer than half a second. What is kept is about
+0.3 kB a still, and there are at most :data:`MOST_STILLS` of them: of a title longer than that
+allows the runs get longer. Memory does not grow with the title.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from encoder.features import StoredLuma, noise
-from encoder.frames import Plane, SmallFrame
-from encoder.reference import ReferenceSource
+from encoder.analysis.features import StoredLuma, noise
+from encoder.analysis.frames import Plane, SmallFrame
+from encoder.source.reference import ReferenceSource
 from recommender.artwork import metrics
 from recommender.artwork.descriptors import EMBEDDING_SIZE, embedding, perceptual_hash
 

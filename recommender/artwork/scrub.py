@@ -15,8 +15,8 @@ from typing import Any, Final, Self
 import cv2
 import numpy as np
 
-from encoder.frames import Plane, SmallFrame
-from encoder.reference import ReferenceSource
+from encoder.analysis.frames import Plane, SmallFrame
+from encoder.source.reference import ReferenceSource
 from recommender.artwork.colour import bgr_of_small
 
 SCRUB_VERSION: Final = 1

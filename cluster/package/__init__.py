@@ -1,0 +1,1 @@
+"""A finished package: how it is written, and what can be read from it."""

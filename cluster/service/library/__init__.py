@@ -1,0 +1,1 @@
+"""Published titles: what readers get, and how it lies on disk."""

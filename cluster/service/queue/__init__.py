@@ -1,0 +1,1 @@
+"""The table of jobs, and those who work on it."""

@@ -1,0 +1,1 @@
+"""The table of measured operating points, and the complexity model made from it."""

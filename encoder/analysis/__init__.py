@@ -1,0 +1,1 @@
+"""What one decode of a title tells: frames for every analyser, shots, features."""

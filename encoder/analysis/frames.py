@@ -1,0 +1,252 @@
+"""The analysis pass: a title is decoded once, and everyone who looks at it is fed from that.
+
+:func:`small_frames` yields the title's canonical frames as small pictures, one at a time;
+:func:`feed` pushes them to analysers (shot detection, features, stills), which never open
+anything. It is also the check on the index: every frame that :mod:`encoder.source.index` lists has
+to come out of the decoder, in order, or the source is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol
+
+import av
+import av.error
+import cv2
+import numpy as np
+import numpy.typing as npt
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
+
+from encoder.errors import SourceUnusable
+from encoder.source.probe import color_matrix, color_range, opened
+from encoder.source.reference import ReferenceSource
+from encoder.source.tonemap import small_seen
+
+SMALL_SIDE = 320
+"""Pixels of the longer side of a small frame."""
+
+Plane = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SmallFrame:
+    """A canonical frame, averaged down, upright."""
+
+    number: int
+    """On the canonical timeline."""
+    yuv: Plane
+    """(3, height, width) limited range, 8 bit, no chroma subsampling; of a high dynamic range title
+    as it looks on a display of standard range."""
+    picture: av.VideoFrame
+    """The decoded frame itself, as stored (not upright, not converted), for an analyser that
+    wants it larger. Keep none: the decoder has few."""
+
+    @property
+    def luma(self) -> Plane:
+        """(height, width) 16 is black, 235 white."""
+        luma: Plane = self.yuv[0]
+        return luma
+
+    def bgr(self) -> Plane:
+        """(height, width, 3) full range, BT.601: for looking and comparing, not for measuring."""
+        return np.asarray(cv2.transform(cv2.merge(list(self.yuv)), _YUV_TO_BGR), np.uint8)
+
+
+_AHEAD = 64
+"""Pictures that a decoder may be ahead of the one that it gives; more than any."""
+
+_MATRIX = np.array(
+    [[1.1644, 2.0172, 0.0], [1.1644, -0.3918, -0.8130], [1.1644, 0.0, 1.5960]], np.float32
+)
+_YUV_TO_BGR = np.column_stack([_MATRIX, -_MATRIX @ np.array([16, 128, 128], np.float32)])
+"""(3, 4): gains and offsets."""
+
+
+class Analyser(Protocol):
+    """Eats frames in order; keeps what it needs; is asked for its result when all are eaten."""
+
+    def push(self, frame: SmallFrame) -> None:
+        """Take the next frame."""
+
+
+def feed(frames: Iterable[SmallFrame], *analysers: Analyser) -> int:
+    """Push every frame to every analyser.
+
+    Returns:
+        How many frames there were.
+    """
+    count = 0
+    for frame in frames:
+        for analyser in analysers:
+            analyser.push(frame)
+        count += 1
+    return count
+
+
+def small_size(width: int, height: int) -> tuple[int, int]:
+    """(width, height) of small frames of a picture; never larger than the picture."""
+    scale = min(Fraction(1), Fraction(SMALL_SIDE, max(width, height)))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def small_frames(source: ReferenceSource, threads: int = 2) -> Iterator[SmallFrame]:
+    """Decode the title once and yield its canonical frames, small; memory is that of one frame.
+
+    Where the canonical timeline repeats a source frame, the same pixels come again.
+
+    Raises:
+        SourceUnusable: a frame of the index does not decode, or the picture changes its size.
+    """
+    width, height = small_size(source.width, source.height)
+    hdr = source.info.hdr
+    if source.info.quarter_turned:
+        width, height = height, width
+    timeline = source.timeline
+    number = 0
+    for position, picture in enumerate(_decoded(source, threads)):
+        last = (
+            position if timeline.source_of is None else _last_showing(timeline.source_of, position)
+        )
+        if number > last:
+            continue  # a burst of source frames within one canonical frame: only the last shows
+        try:
+            small = picture.reformat(
+                width=width,
+                height=height,
+                format="yuv444p16le" if hdr else "yuv444p",
+                interpolation=Interpolation.AREA,
+                dst_colorspace=Colorspace.ITU709 if source.info.rgb else None,
+                dst_color_range=ColorRange.MPEG,
+                threads=1,
+            )
+        except av.error.FFmpegError as error:
+            raise SourceUnusable(
+                f"cannot use {source.named}: its pictures ({source.info.pix_fmt}, matrix "
+                f"{source.info.color_matrix or 'unnamed'}) cannot be converted ({error.strerror}); "
+                "transcode it first"
+            ) from error
+        levels = small.to_ndarray()
+        yuv = small_seen(levels, hdr) if hdr else levels.astype(np.uint8, copy=False)
+        yuv = _upright(yuv, source.info.orientation)
+        while number <= last:
+            yield SmallFrame(number, yuv, picture)
+            number += 1
+
+
+def _last_showing(source_of: npt.NDArray[np.int64], position: int) -> int:
+    return int(np.searchsorted(source_of, position, side="right")) - 1
+
+
+def _decoded(source: ReferenceSource, threads: int) -> Iterator[av.VideoFrame]:
+    """Exactly the frames of the index, in order."""
+    pts = source.index.pts
+    expected = 0
+    kept: tuple[str, str, str] | None = None
+    square: Fraction | None = None
+    other: Fraction | None = None
+    foreign = 0
+    for picture, aspect in _pictures(source, threads):
+        if expected == len(pts):
+            break  # what a torn packet at the end still gave
+        if picture.pts is None or picture.pts < pts[expected]:
+            continue  # before the first keyframe
+        if picture.pts > pts[expected]:
+            raise _missing(source, expected)
+        if (picture.width, picture.height) != (source.info.width, source.info.height):
+            raise _changes(
+                source,
+                expected,
+                f"changes from {source.info.width}x{source.info.height} to "
+                f"{picture.width}x{picture.height}",
+            )
+        stored = _stored(picture)
+        kept = kept or stored
+        for name, before, now in zip(("pixels", "range", "matrix"), kept, stored, strict=True):
+            if before != now:
+                raise _changes(source, expected, f"changes its {name} from {before} to {now}")
+        # A decoder is ahead of what it shows: a change of size would be told by the size, then.
+        square = square or aspect
+        if aspect != square:
+            other, foreign = aspect, foreign + 1
+        if foreign > _AHEAD:
+            break
+        yield picture
+        expected += 1
+    if other is not None:
+        what = f"changes the shape of its pixels from {square} to {other}"
+        raise _changes(source, max(0, expected - foreign), what)
+    if expected < len(pts):
+        raise _missing(source, expected)
+
+
+def _stored(picture: av.VideoFrame) -> tuple[str, str, str]:
+    """How a picture's pixels are stored: one graph converts all of them."""
+    return (
+        picture.format.name,
+        color_range(picture) or "unnamed",
+        color_matrix(picture) or "unnamed",
+    )
+
+
+def _changes(source: ReferenceSource, frame: int, what: str) -> SourceUnusable:
+    return SourceUnusable(
+        f"cannot use {source.named}: its picture {what} at frame {frame}; cut it there", frame=frame
+    )
+
+
+def _missing(source: ReferenceSource, frame: int) -> SourceUnusable:
+    seconds = float(
+        (int(source.index.pts[frame]) - int(source.index.pts[0])) * source.index.time_base
+    )
+    return SourceUnusable(
+        f"cannot use {source.named}: frame {frame} of {source.index.frames} (at {seconds:.3f} s) "
+        "does not decode; the file is damaged there, copy it again or cut it",
+        frame=frame,
+        seconds=seconds,
+    )
+
+
+def _pictures(source: ReferenceSource, threads: int) -> Iterator[tuple[av.VideoFrame, Fraction]]:
+    """Every picture that comes out, and the aspect of a pixel as the decoder has it by then."""
+    with opened(source.path) as container:
+        stream = container.streams[source.info.stream_index]
+        assert isinstance(stream, av.video.VideoStream)
+        stream.thread_type = "AUTO"
+        stream.thread_count = threads
+        packets = container.demux(stream)
+        torn: list[av.Packet[av.VideoStream]] = []
+        while True:
+            try:
+                packet = next(packets)
+            except (StopIteration, av.error.FFmpegError):
+                return  # the end, or a file cut short: the index ends there as well
+            if packet.is_corrupt:
+                torn.append(packet)
+                continue
+            # Torn packets at the very end are not in the index; a decoder with several threads
+            # would lose good frames to them.
+            for each in [*torn, packet] if packet.size else [packet]:
+                try:
+                    for picture in each.decode():
+                        yield picture, stream.codec_context.sample_aspect_ratio or Fraction(1)
+                except av.error.FFmpegError:
+                    continue  # the frame it would have given will be missed
+            torn.clear()
+
+
+def _upright(yuv: Plane, orientation: tuple[str, ...]) -> Plane:
+    for step in orientation:
+        if step == "hflip":
+            yuv = yuv[:, :, ::-1]
+        elif step == "vflip":
+            yuv = yuv[:, ::-1, :]
+        else:
+            yuv = yuv.transpose(0, 2, 1)
+            if step in ("transpose=clock", "transpose=clock_flip"):
+                yuv = yuv[:, :, ::-1]
+            if step in ("transpose=cclock", "transpose=clock_flip"):
+                yuv = yuv[:, ::-1, :]
+    return np.ascontiguousarray(yuv)

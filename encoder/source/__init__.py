@@ -1,0 +1,1 @@
+"""What a source file is, and how its frames are read exactly."""

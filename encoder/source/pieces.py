@@ -1,0 +1,313 @@
+"""Pieces of a source: runs of its frames, copied as they are coded, each readable by itself.
+
+For workers that do not see the source. A piece begins with the last keyframe shown not after its
+first frame and ends with the packet, in decoding order, after which its last frame is there: past
+an open GOP's next keyframe, whose leading pictures are shown before it. Neighbours therefore
+overlap by a few pictures. Timestamps are the source's, moved so that decoding begins at 0, in the
+same ticks; what a container would round is found when the piece is indexed, what it would read
+otherwise when its first frames are decoded, and the next container is tried. The last resort is the
+source itself, whole.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+import ffmpeg
+import numpy as np
+
+from encoder.errors import SourceUnusable, StoreUnusable, ToolFailed
+from encoder.ffmpeg import Command, run
+from encoder.source.index import FrameIndex, demuxed, index_frames
+from encoder.source.probe import opened, video_stream
+from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
+
+CONTEXT_FRAMES = 8
+"""Canonical frames around a piece's own that come along: scoring looks at 4, deinterlacing at 1."""
+
+COMPARED_FRAMES = 3
+"""Of each piece, decoded and compared with the source's."""
+
+_MOV = "mov,mp4,m4a,3gp,3g2,mj2"
+# Muxer, and the demuxer that reads it.
+_MKV = "matroska,webm"
+_CONTAINERS = (("mp4", _MOV), ("mov", _MOV), ("matroska", _MKV), ("nut", "nut"))
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A run of canonical frames of a title that a file of its own holds."""
+
+    start: int
+    """First canonical frame that it serves."""
+    end: int
+    """One past the last."""
+    container: str
+    """Demuxer of the file; empty for the source itself."""
+    shift: int
+    """Ticks of the source that were taken from all its timestamps."""
+
+
+def cut(
+    source: ReferenceSource, ranges: Sequence[tuple[int, int]], directory: Path
+) -> Iterator[tuple[Piece, Path]]:
+    """Copy canonical frames ``[start, end)`` of each range, with context, into a file each.
+
+    Files may be removed as soon as they are taken. One pass over the source, if its first
+    container fits.
+
+    Raises:
+        SourceUnusable: the source cannot be read.
+        StoreUnusable: a file cannot be written.
+    """
+    left = list(ranges)
+    for muxer, demuxer in _CONTAINERS:
+        refused: list[tuple[int, int]] = []
+        for place, made in zip(left, _copied(source, left, muxer, directory), strict=True):
+            if made is None:
+                refused.append(place)
+                continue
+            path, shift = made
+            piece = Piece(*place, demuxer, shift)
+            if _reads_alike(source, piece, path):
+                yield piece, path
+            else:
+                refused.append(place)
+                path.unlink(missing_ok=True)
+        left = refused
+        if not left:
+            return
+    for place in left:
+        path = directory / f"whole-{place[0]}"
+        shutil.copyfile(source.path, path)
+        yield Piece(*place, "", 0), path
+
+
+def reading(source: ReferenceSource, piece: Piece, path: Path) -> ReferenceSource:
+    """The same title, read from a piece of it at ``path``: frames keep their numbers.
+
+    Raises:
+        SourceUnusable: the file is not that piece.
+    """
+    if not piece.container:
+        return replace(source, path=str(path))
+    own = index_frames(path)
+    factor = source.index.time_base / own.time_base
+    if factor.denominator != 1:
+        raise SourceUnusable(f"{path} is not a piece of {source.path}: its ticks differ")
+    ticks = int(factor)
+    return replace(
+        source,
+        path=str(path),
+        info=replace(source.info, path=str(path), container=piece.container, stream_index=0),
+        index=FrameIndex(
+            time_base=own.time_base,
+            pts=(source.index.pts - piece.shift) * ticks,
+            keyframe_pts=own.keyframe_pts,
+            keyframe_dts=own.keyframe_dts,
+            last_duration=source.index.last_duration * ticks,
+            packet_bytes=source.index.packet_bytes,
+        ),
+    )
+
+
+def source_frames(source: ReferenceSource, start: int, end: int) -> tuple[int, int]:
+    """Frames of the source that canonical frames ``[start, end)`` and their context show."""
+    first = max(0, start - CONTEXT_FRAMES)
+    last = min(source.frames, end + CONTEXT_FRAMES) - 1
+    timeline = source.timeline
+    return (
+        max(0, timeline.source_frame(first) - 1),
+        min(source.index.frames, timeline.source_frame(last) + 2),
+    )
+
+
+class _Copy:
+    """One piece on its way."""
+
+    def __init__(self, source: ReferenceSource, place: tuple[int, int], path: Path) -> None:
+        index = source.index
+        first, last = source_frames(source, *place)
+        self.path = path
+        self.container = source.info.container
+        self.begin = int(index.keyframe_pts[index.keyframe_for(first)])
+        # Packets that are never shown have times too: only those of frames count.
+        self.missing = set(index.pts[first:last].tolist())
+        self.begun = False
+        self.taken = False
+        """Whether it has the frame's packet that came last."""
+        self.failed = False
+        self.shift: int | None = None
+        self.held: list[Any] = []
+        """First packets, whose decoding times are not known yet."""
+        self.output: av.container.OutputContainer | None = None
+        self.target: av.VideoStream | None = None
+
+    @property
+    def done(self) -> bool:
+        return self.failed or (self.begun and not self.missing)
+
+    def close(self) -> None:
+        output, self.output, self.target = self.output, None, None
+        if output is not None:
+            try:
+                output.close()
+            except (av.error.FFmpegError, ValueError):
+                self.failed = True
+
+
+def _copied(
+    source: ReferenceSource, ranges: Sequence[tuple[int, int]], muxer: str, directory: Path
+) -> Iterator[tuple[Path, int] | None]:
+    """A file and its shift for each range, in their order; None where the muxer refused."""
+    copies = [_Copy(source, place, directory / f"piece-{place[0]}.{muxer}") for place in ranges]
+    waiting = list(copies)
+    with opened(source.path) as container:
+        stream = video_stream(container, source.path)
+        times: tuple[int | None, int | None] = (None, None)
+        for each in demuxed(container, stream):
+            packet = each.packet
+            if each.completes:
+                # Second fields may have no times; a muxer wants some.
+                if packet.pts is None or packet.dts is None:
+                    packet.pts, packet.dts = (None if t is None else t + 1 for t in times)
+            else:
+                while waiting and waiting[0].done:
+                    yield _ended(waiting.pop(0))
+            if not waiting:
+                break
+            times = packet.pts, packet.dts
+            key = packet.is_keyframe and packet.pts is not None
+            for copy in waiting:
+                if not copy.begun and key and packet.pts == copy.begin:
+                    _begin(copy, stream, muxer)
+                    copy.begun = True
+                if not each.completes:
+                    copy.taken = copy.begun and not copy.done
+                if copy.taken and not copy.failed:
+                    _add(copy, stream, packet)
+    for copy in waiting:
+        # A file whose last packets are torn ends before all that was to come has.
+        yield _ended(copy)
+
+
+def _ended(copy: _Copy) -> tuple[Path, int] | None:
+    copy.close()
+    if copy.failed or copy.shift is None:
+        copy.path.unlink(missing_ok=True)
+        return None
+    return copy.path, copy.shift
+
+
+def _begin(copy: _Copy, stream: av.VideoStream, muxer: str) -> None:
+    if stream.time_base is None:
+        copy.failed = True
+        return
+    options = {}
+    if muxer in ("mp4", "mov"):
+        options = {
+            "video_track_timescale": str(stream.time_base.denominator),
+            "use_editlist": "0",
+            "movflags": "+write_colr",
+        }
+    try:
+        copy.output = av.open(str(copy.path), "w", format=muxer, options=options)
+        copy.target = copy.output.add_stream_from_template(stream, opaque=True)
+        if copy.container == _MOV and muxer in ("mp4", "mov"):
+            # Some decoders go by it, and a muxer's own choice may be another.
+            copy.target.codec_context.codec_tag = stream.codec_context.codec_tag
+        copy.target.time_base = Fraction(stream.time_base)
+    except (OSError, ValueError, av.error.FFmpegError) as error:
+        _refused(copy, error)
+
+
+def _add(copy: _Copy, stream: av.VideoStream, packet: Any) -> None:
+    if packet.pts is None:
+        copy.failed = True
+        return
+    copy.missing.discard(packet.pts)
+    if copy.shift is None:
+        # Matroska keeps no decoding times, and the first ones are not guessed for us.
+        if packet.dts is None:
+            copy.held.append(packet)
+        if packet.dts is not None or not copy.missing:
+            _release(copy, stream, packet.dts)
+        if packet.dts is None:
+            return
+    _mux(copy, stream, packet, packet.dts)
+
+
+def _release(copy: _Copy, stream: av.VideoStream, known: int | None) -> None:
+    """Write the first packets, decoded one tick after the other, just before ``known``."""
+    held, copy.held = copy.held, []
+    times = [packet.pts + 1 for packet in held]  # none is decoded after it is shown
+    after = min([*times, *([] if known is None else [known])])
+    copy.shift = after - len(held)
+    for dts, packet in enumerate(held, copy.shift):
+        _mux(copy, stream, packet, dts)
+
+
+def _mux(copy: _Copy, stream: av.VideoStream, packet: Any, decoded: int | None) -> None:
+    if copy.output is None or copy.target is None or copy.shift is None or decoded is None:
+        copy.failed = True
+        return
+    pts, dts = packet.pts, packet.dts
+    try:
+        # The packet may be another piece's too: it is put back as it was.
+        packet.stream = copy.target
+        packet.pts, packet.dts = pts - copy.shift, decoded - copy.shift
+        copy.output.mux(packet)
+    except (OSError, ValueError, av.error.FFmpegError) as error:
+        _refused(copy, error)
+    finally:
+        packet.stream = stream
+        packet.time_base = Fraction(stream.time_base or 0)
+        packet.pts, packet.dts = pts, dts
+
+
+_DISK = (13, 28, 30, 122)  # EACCES, ENOSPC, EROFS, EDQUOT
+
+
+def _refused(copy: _Copy, error: Exception) -> None:
+    """The muxer does not take it; a full disk takes nothing."""
+    number = getattr(error, "errno", None)
+    if number in _DISK:
+        raise StoreUnusable(f"cannot write {copy.path}: {os.strerror(number)}") from error
+    copy.failed = True
+
+
+def _reads_alike(source: ReferenceSource, piece: Piece, path: Path) -> bool:
+    """Whether exactly the source's frames of the range are found in the file, at their times, and
+    the first ones decode to the same pixels.
+    """
+    first, last = source_frames(source, piece.start, piece.end)
+    try:
+        moved = reading(source, piece, path)
+        own = index_frames(path).pts
+    except SourceUnusable:
+        return False
+    wanted = moved.index.pts[first:last]
+    found = own[(own >= wanted[0]) & (own <= wanted[-1])]
+    if not np.array_equal(found, wanted):
+        return False
+    # What a container does not say (a pixel format, a codec's tag), it does not say of any frame.
+    end = min(piece.end, piece.start + COMPARED_FRAMES)
+    try:
+        return _hashes(moved, piece.start, end) == _hashes(source, piece.start, end)
+    except ToolFailed:
+        return False
+
+
+def _hashes(source: ReferenceSource, start: int, end: int) -> bytes:
+    """Digests of canonical frames, with their numbers."""
+    node = open_reference(source, start, end)
+    built = ffmpeg.output(node, "pipe:", f="framehash", hash="murmur3", fps_mode="passthrough")
+    return run(Command.of(["-v", "error", *GLOBAL_ARGUMENTS, *built.get_args()])).stdout

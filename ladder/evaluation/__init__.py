@@ -1,0 +1,1 @@
+"""How good a search is, judged on tables of measured operating points."""

@@ -1,0 +1,179 @@
+"""Other predictors with the networks' inputs and correction, to judge the networks by.
+
+Each gives a :class:`~ladder.complexity.prediction.TitlePrediction` with a covariance of its own
+held-out errors, so that everything after the prediction is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder.errors import BadInput
+from encoder.recipes import crf_step
+from ladder.complexity.inputs import CODECS, CRF_ENDS, INPUT_NAMES, ShotInputs, vector
+from ladder.complexity.prediction import CrfScale, TitlePrediction
+from ladder.complexity.residuals import ResidualModel, fit, for_quality
+from ladder.complexity.scale import Floats
+from ladder.complexity.training import Data, Example, arrays, folds, title_residuals
+from ladder.curves import pchip
+from ladder.profiles import Size
+
+Kind = Literal["mean", "trees"]
+KNOTS = np.linspace(-1.0, 1.0, 9)
+"""Places that are predicted: the exhaustive grid's. Between them curves are interpolated, as
+trees know steps only."""
+TREES = 300
+LEAVES = 15
+LEAST_IN_LEAF = 20
+RATE_OF_LEARNING = 0.05
+RIDGE = 1e-3
+
+Regression = Callable[[Floats, Floats, Floats], Floats]
+"""From inputs ``[rows, INPUT_NAMES]``, size ``[rows]`` and place ``[rows]`` to one target."""
+
+
+@dataclass(frozen=True, slots=True)
+class RivalModel:
+    """What :func:`train_rival` makes."""
+
+    kind: Kind
+    regressions: tuple[Regression, ...]
+    """For log rate, then for each warped quality."""
+    qualities: tuple[str, ...]
+    residuals: dict[str, ResidualModel]
+
+    def predict(
+        self,
+        shots: Sequence[ShotInputs],
+        sizes: Sequence[Size],
+        recipe: str,
+        quality: str,
+        crfs: tuple[float, float],
+        akin: Sequence[str] = (),
+    ) -> TitlePrediction:
+        """As :meth:`ladder.complexity.model.ComplexityModel.predict`.
+
+        Raises:
+            BadInput: none of the quality models was among what it was trained on.
+        """
+        found = for_quality(self.residuals, quality, akin)
+        if found is None:
+            raise BadInput(f"the {self.kind} rival was not trained on {quality}")
+        learned, residuals = found
+        scale = CrfScale(*crfs, ends=CRF_ENDS[recipe.partition("-")[0]], step=crf_step(recipe))
+        at, own = scale.place(scale.crfs), sizes[-1].width * sizes[-1].height
+        rows = [vector(s, size.width, size.height, recipe) for s in shots for size in sizes]
+        size = [0.5 * np.log2(s.width * s.height / own) for s in sizes] * len(shots)
+        inputs = np.repeat(np.stack(rows), len(KNOTS), axis=0)
+        places = np.tile(KNOTS, len(rows))
+
+        def curves(regression: Regression) -> Floats:
+            known = regression(inputs, np.repeat(size, len(KNOTS)), places)
+            lines = [pchip(KNOTS, line, at) for line in known.reshape(len(rows), len(KNOTS))]
+            return np.stack(lines).reshape(len(shots), len(sizes), len(at))
+
+        return TitlePrediction(
+            sizes=tuple(sizes),
+            scale=scale,
+            rate=curves(self.regressions[0]),
+            quality=curves(self.regressions[1 + self.qualities.index(learned)]),
+            residuals=residuals,
+            model=self.kind,
+            quality_model=learned,
+        )
+
+
+def train_rival(kind: Kind, examples: Sequence[Example], *, seed: int = 0) -> RivalModel:
+    """A rival from the examples that the networks would be trained on.
+
+    ``mean`` knows a codec's mean curve by size and CRF over all shots and nothing of the shot;
+    ``trees`` are gradient-boosted, monotone in CRF, and see what the networks see.
+
+    Raises:
+        BadInput: scikit-learn is not installed, for ``trees``.
+        ValueError: the examples are too few to train on.
+    """
+    ordered = sorted(examples, key=lambda e: (e.shot, e.recipe, e.width * e.height, e.crf))
+    data = arrays(ordered)
+    predicted = np.empty_like(data.targets)
+    for out in folds(data.group):
+        for column, regression in enumerate(_regressions(kind, data.only(~out), seed)):
+            predicted[out, column] = regression(data.inputs[out], data.size[out], data.place[out])
+    return RivalModel(
+        kind,
+        _regressions(kind, data, seed),
+        data.qualities,
+        {
+            quality: fit(title_residuals(data, predicted, number))
+            for number, quality in enumerate(data.qualities)
+        },
+    )
+
+
+def _regressions(kind: Kind, data: Data, seed: int) -> tuple[Regression, ...]:
+    learn = {"mean": _mean_curve, "trees": _trees}[kind]
+    found = []
+    for target in data.targets.T:
+        of = ~np.isnan(target)
+        found.append(learn(data.only(of), target[of], seed))
+    return tuple(found)
+
+
+def _mean_curve(data: Data, target: Floats, seed: int) -> Regression:
+    """Of each codec: a cubic in place, quadratic in size, with a step at the title's own size."""
+    of_row = _codecs(data.inputs)
+    coefficients = np.zeros((len(CODECS), _surface(data.size[:1], data.place[:1]).shape[1]))
+    for codec in np.unique(of_row):
+        rows = of_row == codec
+        terms = _surface(data.size[rows], data.place[rows])
+        weighted = terms * data.weight[rows, None]
+        gram = terms.T @ weighted + RIDGE * np.eye(terms.shape[1])
+        coefficients[codec] = np.linalg.solve(gram, weighted.T @ target[rows])
+    return lambda inputs, size, place: np.asarray(
+        (_surface(size, place) * coefficients[_codecs(inputs)]).sum(axis=1)
+    )
+
+
+def _codecs(inputs: Floats) -> NDArray[np.intp]:
+    """Number in :data:`CODECS` of each row's codec."""
+    columns = [INPUT_NAMES.index(f"codec_{codec}") for codec in CODECS]
+    return np.asarray(inputs[:, columns].argmax(axis=1))
+
+
+def _surface(size: Floats, place: Floats) -> Floats:
+    own = (size > -0.01).astype(np.float64)
+    by_size = np.stack([np.ones_like(size), size, size**2, own], axis=1)
+    by_place = np.stack([place**power for power in range(4)], axis=1)
+    return np.asarray((by_size[:, :, None] * by_place[:, None, :]).reshape(len(size), -1))
+
+
+def _trees(data: Data, target: Floats, seed: int) -> Regression:
+    try:
+        from sklearn.ensemble import HistGradientBoostingRegressor
+        from threadpoolctl import threadpool_limits
+    except ImportError as error:
+        raise BadInput("the rival `trees` needs scikit-learn; install shotladder[dev]") from error
+
+    inputs = np.column_stack([data.inputs, data.place])
+    trees = HistGradientBoostingRegressor(
+        max_iter=TREES,
+        learning_rate=RATE_OF_LEARNING,
+        max_leaf_nodes=LEAVES,
+        min_samples_leaf=LEAST_IN_LEAF,
+        monotonic_cst=[0] * data.inputs.shape[1] + [-1],
+        early_stopping=False,
+        random_state=seed,
+    )
+    with threadpool_limits(1):
+        trees.fit(inputs, target, sample_weight=data.weight)
+
+    def regression(inputs: Floats, size: Floats, place: Floats) -> Floats:
+        with threadpool_limits(1):
+            return np.asarray(trees.predict(np.column_stack([inputs, place])), dtype=np.float64)
+
+    return regression

@@ -1,0 +1,1 @@
+"""Searches: what to measure next, given what has been measured so far."""
