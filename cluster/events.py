@@ -137,7 +137,7 @@ class Failed:
 
 
 Event = Started | StagePlanned | StageProgress | Round | Warned | Noted | Done | Failed
-Report = Callable[[Event], None]
+Listener = Callable[[Event], None]
 """Where a run sends its events. Must return quickly, and is called from one thread."""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -38,6 +39,13 @@ class Shot:
         return self.frames / frame_rate
 
 
+class Size(NamedTuple):
+    """Pixels of a rung, both even."""
+
+    width: int
+    height: int
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class OperatingPoint:
     """How a shot is encoded: recipe, size and CRF. The same point gives the same bits."""
@@ -50,6 +58,11 @@ class OperatingPoint:
     """Pixels, even."""
     crf: float
     """Constant rate factor in the recipe's own scale, a multiple of 0.5."""
+
+    @property
+    def size(self) -> Size:
+        """Width and height in pixels."""
+        return Size(self.width, self.height)
 
     def __post_init__(self) -> None:
         if self.width <= 0 or self.height <= 0 or self.width % 2 or self.height % 2:

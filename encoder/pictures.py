@@ -10,15 +10,15 @@ import av.error
 import cv2
 import ffmpeg
 import numpy as np
-import numpy.typing as npt
 from av.video.reformatter import ColorRange, Colorspace
 
+from encoder.arrays import UInt8
 from encoder.errors import FrameMismatch
 from encoder.ffmpeg import SOURCE_OPTIONS, Command, patience, run
 from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_seen
 from encoder.source.tonemap import CICP, small_seen
 
-Picture = npt.NDArray[np.uint8]
+Picture = UInt8
 """(height, width, 3), blue first."""
 
 

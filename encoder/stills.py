@@ -13,8 +13,8 @@ from typing import Any
 
 import ffmpeg
 import numpy as np
-import numpy.typing as npt
 
+from encoder.arrays import UInt8
 from encoder.encode import frame_list
 from encoder.errors import FrameMismatch
 from encoder.ffmpeg import Command, patience, run
@@ -34,7 +34,7 @@ class FullFrame:
     """A canonical frame as a picture."""
 
     number: int
-    bgr: npt.NDArray[np.uint8]
+    bgr: UInt8
     """(height, width, 3) full range, upright, square pixels, at the title's display size."""
 
 

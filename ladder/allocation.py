@@ -20,20 +20,17 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from encoder.arrays import Float64, Index
 from ladder.choices import Choice, ShotChoices
 from ladder.constraints import (
     BIT_TOLERANCE,
     Cap,
     CapSet,
-    Floats,
     InfeasibleResult,
     WindowCap,
 )
 from ladder.hull import hull_of_pareto, pareto, slopes
-
-Ints = NDArray[np.intp]
 
 DUAL_ROUNDS = 40
 """Sweeps over violated windows before what is left is repaired by stepping down."""
@@ -100,38 +97,38 @@ class Problem:
             edge_slopes += slopes(bits, value, hull)
 
         shot_numbers = np.arange(len(self.shots))
-        self.option_start: Ints = np.array([*starts, len(options)], dtype=np.intp)
+        self.option_start: Index = np.array([*starts, len(options)], dtype=np.intp)
         """Shot ``s`` has the options ``[option_start[s], option_start[s + 1])``."""
-        self.option_index: Ints = np.array([o[0] for o in options], dtype=np.intp)
-        self.option_bits: Floats = np.array([o[1] for o in options], dtype=np.float64)
-        self.option_value: Floats = np.array([o[2] for o in options], dtype=np.float64)
+        self.option_index: Index = np.array([o[0] for o in options], dtype=np.intp)
+        self.option_bits: Float64 = np.array([o[1] for o in options], dtype=np.float64)
+        self.option_value: Float64 = np.array([o[2] for o in options], dtype=np.float64)
 
         counts = np.array(vertex_counts, dtype=np.intp)
-        self._vertices: Ints = np.array(vertices, dtype=np.intp)
-        self._vertex_start: Ints = np.cumsum(counts) - counts
-        self.edge_start: Ints = np.concatenate(([0], np.cumsum(counts - 1)))
+        self._vertices: Index = np.array(vertices, dtype=np.intp)
+        self._vertex_start: Index = np.cumsum(counts) - counts
+        self.edge_start: Index = np.concatenate(([0], np.cumsum(counts - 1)))
         """Shot ``s`` has the edges ``[edge_start[s], edge_start[s + 1])``, slopes falling."""
-        self.edge_shot: Ints = np.repeat(shot_numbers, counts - 1)
-        self.edge_slope: Floats = np.array(edge_slopes, dtype=np.float64)
+        self.edge_shot: Index = np.repeat(shot_numbers, counts - 1)
+        self.edge_slope: Float64 = np.array(edge_slopes, dtype=np.float64)
         lower = np.delete(np.arange(len(vertices)), np.cumsum(counts) - 1)
-        self.edge_bits: Floats = (
+        self.edge_bits: Float64 = (
             self.option_bits[self._vertices[lower + 1]] - self.option_bits[self._vertices[lower]]
         )
-        self.cheapest: Ints = np.zeros(len(self.shots), dtype=np.intp)
+        self.cheapest: Index = np.zeros(len(self.shots), dtype=np.intp)
         """Level 0 everywhere."""
-        self.cheapest_bits: Floats = self.option_bits[self.options_at(self.cheapest)]
+        self.cheapest_bits: Float64 = self.option_bits[self.options_at(self.cheapest)]
 
-    def options_at(self, level: Ints) -> Ints:
+    def options_at(self, level: Index) -> Index:
         """The option that each shot takes at ``level``, shape ``[shots]``."""
-        options: Ints = self._vertices[self._vertex_start + level]
+        options: Index = self._vertices[self._vertex_start + level]
         return options
 
-    def level_at(self, slope: float) -> Ints:
+    def level_at(self, slope: float) -> Index:
         """The vertices that are optimal at a slope; ties take fewer bits."""
         taken = self.edge_shot[self.edge_slope > slope]
         return self._levels(taken)
 
-    def level_within(self, bits: float, penalty: Floats) -> tuple[Ints, float]:
+    def level_within(self, bits: float, penalty: Float64) -> tuple[Index, float]:
         """Best level whose sum of bits is within ``bits``, and its slope.
 
         ``penalty`` is added to the slope that each shot has to earn, shape ``[shots]``. Edges are
@@ -142,10 +139,10 @@ class Problem:
         fit, slope = _fitting(self.edge_bits, net, order, bits - float(self.cheapest_bits.sum()))
         return self._levels(self.edge_shot[order[:fit]]), slope
 
-    def _levels(self, taken: Ints) -> Ints:
+    def _levels(self, taken: Index) -> Index:
         return np.bincount(taken, minlength=len(self.shots)).astype(np.intp, copy=False)
 
-    def title_curve(self) -> tuple[Floats, Floats]:
+    def title_curve(self) -> tuple[Float64, Float64]:
         """Total bits and sum of frames x quality as the slope falls: the title's own hull."""
         order = np.argsort(-self.edge_slope, kind="stable")
         base = self.options_at(self.cheapest)
@@ -155,13 +152,13 @@ class Problem:
         return np.cumsum(bits), np.cumsum(value)
 
 
-def _falling(net: Floats) -> Ints:
+def _falling(net: Float64) -> Index:
     """Edges that are worth something, best first; equal ones keep their order."""
     worth = np.flatnonzero(net > 0)
     return worth[np.argsort(-net[worth], kind="stable")]
 
 
-def _fitting(edge_bits: Floats, net: Floats, order: Ints, room: float) -> tuple[int, float]:
+def _fitting(edge_bits: Float64, net: Float64, order: Index, room: float) -> tuple[int, float]:
     """How many edges of ``order`` fit ``room``, and the slope of the first that does not."""
     spent = np.cumsum(edge_bits[order])
     fit = int(np.searchsorted(spent, room + BIT_TOLERANCE, side="right"))
@@ -211,7 +208,7 @@ def for_budget(
     return _allocation(problem, best.options, slope, dual.bound)
 
 
-def _allocation(problem: Problem, options: Ints, slope: float, bound: float) -> Allocation:
+def _allocation(problem: Problem, options: Index, slope: float, bound: float) -> Allocation:
     picked = zip(problem.shots, problem.option_index[options].tolist(), strict=True)
     return Allocation(
         choices=tuple(shot.candidates[index] for shot, index in picked),
@@ -236,7 +233,7 @@ class _Dual:
         self.bound = math.inf
         """Least upper bound seen on the sum of frames x quality."""
 
-    def solve(self) -> Ints:
+    def solve(self) -> Index:
         """The best level for the multipliers within the budget; lowers the bound on the way."""
         level, self.slope = self.problem.level_within(self.total_bits, self.penalty)
         options = self.problem.options_at(level)
@@ -260,7 +257,7 @@ class _Dual:
             self.active[cap] = self._least_multiplier(cap, others)
             self.penalty[run] = others + self.active[cap]
 
-    def _least_multiplier(self, cap: WindowCap, others: Floats) -> float:
+    def _least_multiplier(self, cap: WindowCap, others: Float64) -> float:
         problem = self.problem
         edges = slice(problem.edge_start[cap.first_shot], problem.edge_start[cap.end_shot])
         shots = problem.edge_shot[edges] - cap.first_shot
@@ -272,16 +269,16 @@ class _Dual:
 class _Rounded(NamedTuple):
     """Options that keep every cap, and their sum of frames x quality."""
 
-    options: Ints
+    options: Index
     value: float
 
 
-def _round(problem: Problem, level: Ints, limits: CapSet, penalty: Floats) -> _Rounded:
+def _round(problem: Problem, level: Index, limits: CapSet, penalty: Float64) -> _Rounded:
     options = _fill(problem, _step_down(problem, level, limits, penalty), limits, penalty)
     return _Rounded(options, float(problem.option_value[options].sum()))
 
 
-def _step_down(problem: Problem, level: Ints, limits: CapSet, penalty: Floats) -> Ints:
+def _step_down(problem: Problem, level: Index, limits: CapSet, penalty: Float64) -> Index:
     """Take back the least valuable edges of each violated window until every cap holds."""
     level = level.copy()
 
@@ -307,7 +304,7 @@ def _step_down(problem: Problem, level: Ints, limits: CapSet, penalty: Floats) -
                     heapq.heappush(heap, last_edge(shot))
 
 
-def _fill(problem: Problem, level: Ints, limits: CapSet, penalty: Floats) -> Ints:
+def _fill(problem: Problem, level: Index, limits: CapSet, penalty: Float64) -> Index:
     """Options reached from ``level`` by moves up while the caps have room, best slope first.
 
     Candidates off the hull count here: they are what a gap smaller than an edge can hold.
@@ -335,7 +332,7 @@ _Move = tuple[float, int, int]
 
 
 def _best_move(
-    problem: Problem, shot: int, option: int, room: float, penalty: Floats
+    problem: Problem, shot: int, option: int, room: float, penalty: Float64
 ) -> _Move | None:
     """The move of one shot with the best slope that fits ``room`` bits."""
     higher = slice(option + 1, problem.option_start[shot + 1])  # options rise in bits and value
@@ -349,7 +346,7 @@ def _best_move(
     return -(float(slope[best]) - float(penalty[shot])), shot, option + 1 + best
 
 
-def _moves(problem: Problem, options: Ints, room: Floats, penalty: Floats) -> list[_Move]:
+def _moves(problem: Problem, options: Index, room: Float64, penalty: Float64) -> list[_Move]:
     extra_to_next = np.full(len(options), np.inf)
     has_next = options + 1 < problem.option_start[1:]
     following = np.where(has_next, options + 1, options)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from encoder.media import Size
 from encoder.recipes import crf_step
 from ladder.bdrate import RatePoint
 from ladder.hull import pareto
-from ladder.profiles import NATIVE_MARGIN, Size, size_within
+from ladder.profiles import NATIVE_MARGIN, size_within
 from ladder.rungs import TitleCurves
 
 APPLE_HLS_H264 = (

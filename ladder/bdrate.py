@@ -15,7 +15,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ladder.curves import Floats, pchip_slopes
+from encoder.arrays import Float64
+from ladder.curves import pchip_slopes
 from ladder.hull import pareto
 
 Method = Literal["pchip", "akima"]
@@ -92,11 +93,11 @@ def bd_rate(
     )
 
 
-def _range(quality: Floats) -> tuple[float, float]:
+def _range(quality: Float64) -> tuple[float, float]:
     return float(quality[0]), float(quality[-1])
 
 
-def _axes(points: Sequence[RatePoint], name: str) -> tuple[Floats, Floats]:
+def _axes(points: Sequence[RatePoint], name: str) -> tuple[Float64, Float64]:
     ordered = sorted(points)
     rates = np.array([p.rate for p in ordered], dtype=np.float64)
     quality = np.array([p.quality for p in ordered], dtype=np.float64)
@@ -107,7 +108,7 @@ def _axes(points: Sequence[RatePoint], name: str) -> tuple[Floats, Floats]:
     return quality, np.log10(rates)
 
 
-def akima_slopes(x: Floats, y: Floats) -> Floats:
+def akima_slopes(x: Float64, y: Float64) -> Float64:
     """Akima's derivatives at the knots; two points give a line.
 
     Where the weights vanish the neighbouring secants are averaged, as in
@@ -129,21 +130,21 @@ def akima_slopes(x: Floats, y: Floats) -> Floats:
     return np.where(flat, (secants[3:] + secants[:-3]) / 2, weighted / np.where(flat, 1.0, total))
 
 
-_SLOPES: Mapping[Method, Callable[[Floats, Floats], Floats]] = {
+_SLOPES: Mapping[Method, Callable[[Float64, Float64], Float64]] = {
     "pchip": pchip_slopes,
     "akima": akima_slopes,
 }
 
 
-def _integral(x: Floats, y: Floats, slopes: Floats, low: float, high: float) -> float:
+def _integral(x: Float64, y: Float64, slopes: Float64, low: float, high: float) -> float:
     """Exact integral of the cubic Hermite spline over ``[low, high]`` within its knots."""
     h = np.diff(x)
     from_t = (np.clip(low, x[:-1], x[1:]) - x[:-1]) / h
     to_t = (np.clip(high, x[:-1], x[1:]) - x[:-1]) / h
 
-    def antiderivative(t: Floats) -> Floats:
+    def antiderivative(t: Float64) -> Float64:
         t2, t3, t4 = t**2, t**3, t**4
-        value: Floats = (
+        value: Float64 = (
             y[:-1] * (t4 / 2 - t3 + t)
             + y[1:] * (t3 - t4 / 2)
             + h * slopes[:-1] * (t4 / 4 - 2 * t3 / 3 + t2 / 2)

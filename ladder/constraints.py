@@ -15,11 +15,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-from numpy.typing import NDArray
 
+from encoder.arrays import Float64
 from ladder.choices import ShotChoices
-
-Floats = NDArray[np.float64]
 
 BIT_TOLERANCE = 1e-3
 """Bits by which a sum may pass its cap: far below one bit, far above rounding of long sums."""
@@ -201,7 +199,7 @@ class CapSet:
     def __bool__(self) -> bool:
         return bool(self.windows or self.buckets)
 
-    def violations(self, bits: Floats) -> list[Violation]:
+    def violations(self, bits: Float64) -> list[Violation]:
         """Violated windows, worst first (by share over the cap), none of them overlapping.
 
         ``bits`` per shot, shape ``[shots]``. Empty exactly when every cap holds.
@@ -219,7 +217,7 @@ class CapSet:
                 apart.append(violation)
         return apart
 
-    def _violated_windows(self, bits: Floats) -> list[Violation]:
+    def _violated_windows(self, bits: Float64) -> list[Violation]:
         if not self.windows:
             return []
         sums = np.concatenate(([0.0], np.cumsum(bits)))
@@ -227,7 +225,7 @@ class CapSet:
         broken = np.flatnonzero(used > self._cap + BIT_TOLERANCE)
         return [Violation(self.windows[w], float(used[w])) for w in broken.tolist()]
 
-    def headroom(self, bits: Floats) -> Floats:
+    def headroom(self, bits: Float64) -> Float64:
         """Bits that each shot alone could take more before some cap breaks, shape ``[shots]``.
 
         Infinite where no cap reaches; negative inside a violated window.
@@ -246,12 +244,12 @@ class CapSet:
         return room + BIT_TOLERANCE
 
 
-def _bucket_level(bucket: LeakyBucket, bits: Floats) -> Floats:
+def _bucket_level(bucket: LeakyBucket, bits: Float64) -> Float64:
     """Bits over what the rate delivered, since the start; shape ``[shots + 1]``."""
     return np.concatenate(([0.0], np.cumsum(bits - bucket.rate * np.array(bucket.durations))))
 
 
-def _violated_runs(bucket: LeakyBucket, bits: Floats) -> list[Violation]:
+def _violated_runs(bucket: LeakyBucket, bits: Float64) -> list[Violation]:
     """Worst run of shots, then the worst runs left and right of it, and so on."""
     level = _bucket_level(bucket, bits)
     found = []

@@ -20,9 +20,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from encoder.arrays import Float64
 
 CRF_STEP = 0.5
 """Spacing of the operating points that every search chooses from."""
@@ -117,7 +116,7 @@ class MeasuredPoints:
         return tuple(Candidate(crf, float(m.bits), m.quality, True) for crf, m in known)
 
 
-def pchip_slopes(x: Floats, y: Floats) -> Floats:
+def pchip_slopes(x: Float64, y: Float64) -> Float64:
     """Derivatives at the knots of the shape-preserving cubic through ``(x, y)``.
 
     ``x`` strictly ascending, shape ``[n]``; returns shape ``[n]``. The same as
@@ -148,7 +147,7 @@ def _end_slope(h0: float, h1: float, delta0: float, delta1: float) -> float:
     return slope
 
 
-def pchip(x: Floats, y: Floats, at: Floats) -> Floats:
+def pchip(x: Float64, y: Float64, at: Float64) -> Float64:
     """Value at ``at`` (within ``[x[0], x[-1]]``) of the shape-preserving cubic through (x, y)."""
     if len(x) == 1:
         return np.full(len(at), y[0])

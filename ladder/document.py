@@ -11,6 +11,8 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from encoder.media import Size
+
 LADDER_SCHEMA: Final = "shotladder/ladder/1"
 MEASUREMENTS_SCHEMA: Final = "shotladder/measurements/1"
 
@@ -113,6 +115,11 @@ class Segment(Document):
     quality: dict[str, float]
     """Measured mean quality by model."""
 
+    @property
+    def size(self) -> Size:
+        """Width and height in pixels."""
+        return Size(self.width, self.height)
+
 
 class Rung(Document):
     """One rendition of the title."""
@@ -183,6 +190,11 @@ class Cell(Document):
     predicted_quality: float | None = None
     reason: str | None = None
     """Why the search asked for it, in words."""
+
+    @property
+    def size(self) -> Size:
+        """Width and height in pixels."""
+        return Size(self.width, self.height)
 
 
 class ShotRow(Document):

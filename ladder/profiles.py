@@ -7,19 +7,13 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import Any
 
 from encoder.errors import BadInput
+from encoder.media import Size
 
 NATIVE_MARGIN = 1.1
 """A listed height this close under the source's own gives way to it: same cost, no scaling."""
-
-
-class Size(NamedTuple):
-    """Pixels of a rung, both even."""
-
-    width: int
-    height: int
 
 
 @dataclass(frozen=True, slots=True)

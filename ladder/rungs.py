@@ -21,7 +21,8 @@ from typing import Literal
 
 import numpy as np
 
-from encoder.media import OperatingPoint, Shot
+from encoder.arrays import Float64
+from encoder.media import OperatingPoint, Shot, Size
 from encoder.recipes import crf_step
 from ladder.allocation import Allocation, Problem, at_slope, for_budget
 from ladder.bdrate import BdRate, NoOverlap, RatePoint, bd_rate, monotone
@@ -29,7 +30,6 @@ from ladder.choices import Choice, ShotChoices
 from ladder.constraints import (
     Cap,
     CapSet,
-    Floats,
     InfeasibleResult,
     WindowCap,
     leaky_bucket_caps,
@@ -38,7 +38,7 @@ from ladder.constraints import (
     worst_shot_floor,
 )
 from ladder.curves import Curve
-from ladder.profiles import Profile, Size
+from ladder.profiles import Profile
 
 Policy = Literal["locked", "mixed"]
 
@@ -321,9 +321,9 @@ class _Track:
     """What a rung can be made of: one size under ``locked``, everything under ``mixed``."""
 
     problem: Problem
-    rates: Floats
+    rates: Float64
     """bit/s along the title curve."""
-    qualities: Floats
+    qualities: Float64
     """Mean quality there."""
 
     def quality_at(self, rate: float) -> float:
@@ -555,7 +555,7 @@ class _Solver:
             notes = (f"constraints cost {lost:.2f} of quality at {rate / 1e3:.0f} kbit/s",)
         return RungPlan(
             size=max(
-                (Size(c.point.width, c.point.height) for c in found.choices),
+                (c.point.size for c in found.choices),
                 key=lambda size: size.width * size.height,
             ),
             target_rate=rate,

@@ -14,8 +14,9 @@ import random
 from collections.abc import Sequence
 from fractions import Fraction
 
+from encoder.media import Size
 from encoder.recipes import crf_step
-from ladder.profiles import Profile, Size
+from ladder.profiles import Profile
 from ladder.search.steps import Request, TitleShape
 
 _GOLDEN = (math.sqrt(5) - 1) / 2

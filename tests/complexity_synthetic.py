@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from ladder_synthetic import measure
 
+from encoder.arrays import Float64
 from ladder.complexity.inputs import CRF_ENDS
 from ladder.complexity.prediction import CrfScale, TitlePrediction
 from ladder.complexity.residuals import (
@@ -18,7 +19,7 @@ from ladder.complexity.residuals import (
     ResidualModel,
     ShotResiduals,
 )
-from ladder.complexity.scale import Floats, warp
+from ladder.complexity.scale import warp
 from ladder.curves import Measurement
 from ladder.search.steps import Request, TitleShape
 
@@ -45,7 +46,7 @@ def residual_model(level: float = 0.2) -> ResidualModel:
 
 
 def cells_at(
-    places: Sequence[float] | Floats, sizes: Sequence[float] | Floats, kinds: Sequence[int]
+    places: Sequence[float] | Float64, sizes: Sequence[float] | Float64, kinds: Sequence[int]
 ) -> Cells:
     return Cells(
         np.asarray(places, dtype=np.float64),
@@ -54,13 +55,13 @@ def cells_at(
     )
 
 
-def grid_cells(places: Floats, sizes: Floats) -> Cells:
+def grid_cells(places: Float64, sizes: Float64) -> Cells:
     """All of both kinds: rate first, then by size, then by place."""
     place, size = np.tile(places, len(sizes)), np.repeat(sizes, len(places))
     return Cells(np.tile(place, 2), np.tile(size, 2), np.repeat([RATE, QUALITY], len(place)))
 
 
-def draw_terms(model: ResidualModel, random: np.random.Generator, scale: float = 1.0) -> Floats:
+def draw_terms(model: ResidualModel, random: np.random.Generator, scale: float = 1.0) -> Float64:
     """What a title's shots share."""
     root = np.linalg.cholesky(scale * model.title_covariance())
     return np.asarray(root @ random.standard_normal(TITLE_TERMS))
@@ -68,11 +69,11 @@ def draw_terms(model: ResidualModel, random: np.random.Generator, scale: float =
 
 def draw_shot(
     model: ResidualModel,
-    terms: Floats,
+    terms: Float64,
     cells: Cells,
     random: np.random.Generator,
     scale: float = 1.0,
-) -> Floats:
+) -> Float64:
     """Residuals of one shot without noise."""
     phi = cells.phi()
     own = scale * phi @ model.shot @ phi.T + model.local_covariance(cells, cells)
@@ -81,7 +82,7 @@ def draw_shot(
 
 
 def with_noise(
-    model: ResidualModel, cells: Cells, values: Floats, random: np.random.Generator
+    model: ResidualModel, cells: Cells, values: Float64, random: np.random.Generator
 ) -> ShotResiduals:
     noise = np.sqrt(model.noise[cells.kind]) * random.standard_normal(len(cells))
     return ShotResiduals(cells, values + noise)

@@ -7,9 +7,9 @@ import math
 from collections.abc import Iterable
 from fractions import Fraction
 
-from encoder.media import Shot
+from encoder.media import Shot, Size
 from ladder.curves import Measurement
-from ladder.profiles import Size, load_profile
+from ladder.profiles import load_profile
 from ladder.search.steps import Known, Request, TitleShape
 
 SIZES = (Size(416, 234), Size(640, 360), Size(960, 540), Size(1280, 720))

@@ -211,7 +211,9 @@ def write_package(
         (folder / "artwork" / "scrub.vtt").write_text("WEBVTT\n")
 
 
-def perform_stub(work: Work, source: Path, store: Path, report: events.Report) -> Mapping[str, Any]:
+def perform_stub(
+    work: Work, source: Path, store: Path, report: events.Listener
+) -> Mapping[str, Any]:
     """In place of the main job: does what the source says, in JSON. A video is for the real one.
 
     ``seconds`` it takes; ``fail`` is an error's message; ``die`` so many times, leaving a mark;

@@ -20,10 +20,10 @@ from safetensors.torch import save_file
 
 from encoder.analysis.features import FEATURE_NAMES, FEATURES_VERSION
 from encoder.errors import BadInput
+from encoder.media import Size
 from ladder.complexity.inputs import CODECS, CRF_ENDS, INPUT_NAMES, ShotInputs, place_of, vector
 from ladder.complexity.model import ComplexityModel, InputScale, load_model
 from ladder.complexity.network import RAMPS, CurveNetworks, ramps
-from ladder.profiles import Size
 
 QUALITIES = ("vmaf_v0.6.1", "vmaf_v1.0.16_3d0h")
 SIZES = (Size(416, 234), Size(640, 360), Size(1280, 720))

@@ -17,13 +17,14 @@ from complexity_synthetic import (
     with_noise,
 )
 
+from encoder.arrays import Float64
 from ladder.complexity.residuals import (
     QUALITY,
     RATE,
     SCALES,
     TERMS,
     Cells,
-    Floats,
+    Float64,
     Posterior,
     ResidualModel,
     ShotResiduals,
@@ -40,7 +41,7 @@ def any_model(seed: int) -> ResidualModel:
     """Full covariances, so that no entry could be mixed up unseen."""
     random = np.random.default_rng(seed)
 
-    def covariance(size: float) -> Floats:
+    def covariance(size: float) -> Float64:
         root = random.standard_normal((2 * TERMS, 3 * TERMS))
         return np.asarray(size * root @ root.T / (3 * TERMS))
 
@@ -64,7 +65,7 @@ def any_observations(seed: int) -> list[ShotResiduals]:
     return observed
 
 
-def together(model: ResidualModel, scale: float, one: list[Cells], other: list[Cells]) -> Floats:
+def together(model: ResidualModel, scale: float, one: list[Cells], other: list[Cells]) -> Float64:
     """Joint covariance of the residuals of all shots, term by term as the model is written."""
     title = scale * model.title_covariance()
     blocks = [
@@ -84,7 +85,7 @@ def together(model: ResidualModel, scale: float, one: list[Cells], other: list[C
 
 def conditioned(
     model: ResidualModel, scale: float, observed: list[ShotResiduals], asked: list[Cells]
-) -> tuple[Floats, Floats, float]:
+) -> tuple[Float64, float]:
     seen = [shot.cells for shot in observed]
     values = np.concatenate([shot.values for shot in observed])
     noise = model.noise[np.concatenate([cells.kind for cells in seen])]

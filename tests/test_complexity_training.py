@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from encoder.analysis.features import FEATURE_NAMES
+from encoder.media import Size
 from ladder.complexity import training
 from ladder.complexity.inputs import INPUT_NAMES, ShotInputs
 from ladder.complexity.residuals import QUALITY, RATE
@@ -25,7 +26,6 @@ from ladder.complexity.training import (
     train,
     train_networks,
 )
-from ladder.profiles import Size
 
 SIZES = (Size(320, 180), Size(640, 360))
 CRFS = (14.0, 24.0, 34.0, 44.0)

@@ -29,11 +29,12 @@ from cluster.training.evaluate import EvaluateOptions, Evaluation, evaluate
 from cluster.training.table import Row, write_table
 from encoder.analysis.features import FEATURE_NAMES, FEATURES_VERSION
 from encoder.errors import BadInput
+from encoder.media import Size
 from ladder.complexity import training
 from ladder.complexity.residuals import fit
 from ladder.complexity.training import Example
 from ladder.evaluation import rival_models
-from ladder.profiles import Size, load_profile
+from ladder.profiles import load_profile
 from ladder.search.steps import full_grid
 from vmaf.models import V1, V1_HIGH_FRAME_RATE
 

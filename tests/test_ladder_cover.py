@@ -12,9 +12,10 @@ import pytest
 from complexity_synthetic import prediction_of, residual_model
 from ladder_synthetic import SIZES, measure, shape
 
+from encoder.arrays import Float64
 from ladder.complexity.prediction import CorrectedTitle, correct
 from ladder.complexity.residuals import QUALITY, RATE, Cells
-from ladder.complexity.scale import Floats, unwarp, warp
+from ladder.complexity.scale import unwarp, warp
 from ladder.curves import Measurement
 from ladder.profiles import load_profile
 from ladder.rungs import LadderPlan, RungPlan, TitleCurves, solve
@@ -99,7 +100,7 @@ def cells_of(
     return cells, [[columns[0][n], columns[1][n]] for n in range(len(TITLE.shots))], sizes
 
 
-def joint(corrected: CorrectedTitle, cells: list[Cells]) -> Floats:
+def joint(corrected: CorrectedTitle, cells: list[Cells]) -> Float64:
     """Posterior covariance of the residuals of all shots at ``cells``."""
     posterior = corrected.posterior
     blocks = [
@@ -116,7 +117,7 @@ def joint(corrected: CorrectedTitle, cells: list[Cells]) -> Floats:
     return np.block(blocks)
 
 
-def differences(corrected: CorrectedTitle, rung: RungPlan, other: int, moved: Floats) -> Floats:
+def differences(corrected: CorrectedTitle, rung: RungPlan, other: int, moved: Float64) -> Float64:
     """J of the other size minus J of the own, as a share of the rung's bits, for residuals moved
     by ``[draws, shots, 4]``; what is measured does not move."""
     _, columns, sizes = cells_of(corrected, rung, other)

@@ -14,7 +14,7 @@ import pytest
 from complexity_synthetic import cells_at, draw_shot, draw_terms, prediction_of, residual_model
 from ladder_synthetic import SHOTS, SIZES, measure, shape
 
-from encoder.media import Shot
+from encoder.media import Shot, Size
 from ladder.choices import Choice
 from ladder.complexity.prediction import TitlePrediction
 from ladder.constraints import InfeasibleResult
@@ -40,7 +40,7 @@ from ladder.evaluation.simulate import (
     shot_residuals,
     simulate,
 )
-from ladder.profiles import Profile, Size, load_profile
+from ladder.profiles import Profile, load_profile
 from ladder.rungs import LadderPlan, RungPlan
 from ladder.search.predict import PredictSearch
 from ladder.search.steps import (

@@ -18,12 +18,12 @@ import pytest
 from complexity_synthetic import Measuring, prediction_of, residual_model
 from ladder_synthetic import SHOTS, SIZES, measure, shape
 
-from encoder.media import OperatingPoint
+from encoder.media import OperatingPoint, Size
 from ladder.complexity.inputs import CRF_ENDS
 from ladder.complexity.prediction import CrfScale, TitlePrediction
 from ladder.constraints import CapSet, InfeasibleResult, leaky_bucket_caps, peak_rate_caps
 from ladder.curves import MeasuredPoints, Measurement
-from ladder.profiles import Profile, Size, load_profile
+from ladder.profiles import Profile, load_profile
 from ladder.rungs import LadderPlan, RungPlan, TitleCurves, solve_at_rates
 from ladder.search.predict import PredictSearch, _next
 from ladder.search.questions import MOST_SHOTS, sample

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from ladder_synthetic import SHOTS, SIZES, known, measure, shape
 
-from encoder.media import Shot
+from encoder.media import Shot, Size
 from ladder.allocation import Problem, at_slope
 from ladder.bdrate import BdRate
 from ladder.constraints import CapSet, InfeasibleResult, hls_windows, leaky_bucket_caps
 from ladder.curves import MeasuredCurve, Measurement
-from ladder.profiles import Profile, Size, load_profile
+from ladder.profiles import Profile, load_profile
 from ladder.rungs import (
     LadderPlan,
     Policy,

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from encoder.media import Shot
-from ladder.profiles import Size, load_profile
+from encoder.media import Shot, Size
+from ladder.profiles import load_profile
 from ladder.sampling import sparse_sample, spread
 from ladder.search.steps import Request, TitleShape
 

@@ -29,8 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stopped: list[int] = []
     try:
         # Known before the line is parsed, so that a line that does not parse is answered alike.
-        with _stoppable(stopped), reporter(as_json="--json" in given) as report:
-            return _dispatch(given, report)
+        with _stoppable(stopped), reporter(as_json="--json" in given) as on_event:
+            return _dispatch(given, on_event)
     except BrokenPipeError:
         # Whoever read us has gone. Python would complain when it flushes stdout at its end.
         with contextlib.suppress(OSError):
@@ -43,14 +43,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _status(error)
 
 
-def _dispatch(given: list[str], report: Any) -> int:
+def _dispatch(given: list[str], on_event: Any) -> int:
     from typer.exceptions import TyperException
 
     from cluster.cli.app import app
     from encoder.errors import BadInput
 
     try:
-        status = app(given or ["--help"], prog_name="shotladder", standalone_mode=False, obj=report)
+        status = app(
+            given or ["--help"], prog_name="shotladder", standalone_mode=False, obj=on_event
+        )
     except TyperException as error:
         command = _command_path(error)
         said = " ".join(error.format_message().split()).rstrip(".")

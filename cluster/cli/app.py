@@ -35,7 +35,7 @@ from cluster.cli.train import promote, train
 from encoder.errors import BadInput
 
 if TYPE_CHECKING:
-    from cluster.events import Report
+    from cluster.events import Listener
     from ladder.rungs import Policy
 
 app = typer.Typer(
@@ -213,20 +213,20 @@ def run(
     )
     if before is not None:
         options = history.repeated(before, options)
-    report = announced(context.obj, "plan" if plan else "run", options.source)
+    on_event = announced(context.obj, "plan" if plan else "run", options.source)
     from cluster.cli.views import ladder as views
 
     if plan:
-        expected = estimate.plan_run(options, report)
+        expected = estimate.plan_run(options, on_event)
         finish(
-            report,
+            on_event,
             as_json=json,
             result=views.estimate_fields(expected),
             view=lambda: show(views.estimate_view(expected)),
         )
         return
     with metrics.served(metrics_port):
-        done = run_title(options, report)
+        done = run_title(options, on_event)
     if before is not None and done.manifest is not None:
         history.check_repeated(before, done.manifest)
 
@@ -236,7 +236,7 @@ def run(
             print(done.out / name)
 
     finish(
-        report,
+        on_event,
         as_json=json,
         result={"out": str(done.out), "rungs": len(done.ladder.rungs), "run": done.run},
         view=view,
@@ -257,16 +257,16 @@ def shots(
     from cluster.cli.views import ladder as views
     from cluster.package import inspect
 
-    report: Report = context.obj
+    on_event: Listener = context.obj
     if title.is_dir():
         listed = inspect.shots_of_package(title)
     else:
         from cluster.package.analysis import shots_of_source
 
-        report = announced(report, "shots", title)
-        listed = shots_of_source(title, store, report)
+        on_event = announced(on_event, "shots", title)
+        listed = shots_of_source(title, store, on_event)
     finish(
-        report,
+        on_event,
         as_json=json,
         lines=views.shot_lines(listed),
         result={"shots": len(listed.shots), "frames": listed.frames},
@@ -430,15 +430,15 @@ def compare_ladder(
     from cluster.cli.views import comparison
     from cluster.jobs import compare
 
-    report = announced(context.obj, "compare", directory)
+    on_event = announced(context.obj, "compare", directory)
     options = compare.CompareOptions(
         directory, source, store, workers, scheduler, tuple(others or ())
     )
-    result = compare.compare_ladder(options, report)
+    result = compare.compare_ladder(options, on_event)
     lines = list(comparison.comparison_lines(result))
-    comparison.keep(directory, result, lines, report)
+    comparison.keep(directory, result, lines, on_event)
     finish(
-        report,
+        on_event,
         as_json=json,
         lines=lines,
         result={"title": result.title, "exhaustive": result.exhaustive},
@@ -456,11 +456,11 @@ def verify(context: typer.Context, directory: Directory, json: Json = False) -> 
     from cluster.package import inspect
     from cluster.package.analysis import verify_package
 
-    report = announced(context.obj, "verify", directory)
+    on_event = announced(context.obj, "verify", directory)
     ladder = inspect.read_ladder(directory)
-    done = verify_package(directory, ladder, report)
+    done = verify_package(directory, ladder, on_event)
     finish(
-        report,
+        on_event,
         as_json=json,
         result={
             "rungs": list(done.rungs),

@@ -189,10 +189,10 @@ def what_if(
         store=store,
         measured_only=measured_only,
     )
-    report = announced(context.obj, "what-if", directory)
+    on_event = announced(context.obj, "what-if", directory)
     found = whatif.what_if(options)
     finish(
-        report,
+        on_event,
         as_json=json,
         lines=views.whatif_lines(found),
         result={"rungs": len(found.rungs), "new_encodes": found.new_encodes},

@@ -108,10 +108,10 @@ def evaluate(
         workers=workers,
         scheduler=scheduler,
     )
-    report = announced(context.obj, "evaluate", table)
-    found = library.evaluate(options, report)
+    on_event = announced(context.obj, "evaluate", table)
+    found = library.evaluate(options, on_event)
     finish(
-        report,
+        on_event,
         as_json=json,
         lines=evaluation_lines(found),
         result={

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from cluster.events import Event, Report
+    from cluster.events import Event, Listener
 
 
 Line = tuple[str, Mapping[str, Any]]
@@ -24,7 +24,7 @@ def write_lines(lines: Iterable[Line]) -> None:
 
 
 def finish(
-    report: Report,
+    on_event: Listener,
     *,
     as_json: bool,
     result: Mapping[str, Any],
@@ -38,7 +38,7 @@ def finish(
 
     if as_json:
         write_lines(lines)
-    report(Done(result))
+    on_event(Done(result))
     if not as_json:
         view()
 
@@ -57,7 +57,7 @@ def say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def announced(report: Report, command: str, source: object) -> Report:
+def announced(on_event: Listener, command: str, source: object) -> Listener:
     """``report`` that says ``started`` before the first thing it is told: a command that ends
     with a mistake of the user's has not started.
     """
@@ -71,7 +71,7 @@ def announced(report: Report, command: str, source: object) -> Report:
         nonlocal begun
         if not begun:
             begun = True
-            report(Started(command, str(source), version("shotladder")))
-        report(event)
+            on_event(Started(command, str(source), version("shotladder")))
+        on_event(event)
 
     return first_started

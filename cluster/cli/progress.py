@@ -28,8 +28,8 @@ from cluster.events import (
     Done,
     Event,
     Failed,
+    Listener,
     Noted,
-    Report,
     Round,
     StagePlanned,
     StageProgress,
@@ -62,7 +62,7 @@ def reporter(
     quiet: bool = False,
     stdout: TextIO | None = None,
     stderr: TextIO | None = None,
-) -> Iterator[Report]:
+) -> Iterator[Listener]:
     """Where to send events: NDJSON on stdout, a live display on a terminal, plain lines else.
 
     ``quiet`` leaves only warnings and errors. An exception that leaves the block is drawn as its
@@ -78,20 +78,20 @@ def reporter(
         drawer = PlainLines(err, quiet=quiet)
     ended = False
 
-    def report(event: Event) -> None:
+    def on_event(event: Event) -> None:
         nonlocal ended
         if not ended:
             ended = isinstance(event, Done | Failed)
             drawer.draw(event)
 
     try:
-        yield report
+        yield on_event
     except BrokenPipeError:
         raise  # whoever read us has gone; there is nobody to tell
     except BaseException as error:
         # Typer and argparse end commands by these; what they mean has been said already.
         if not isinstance(error, SystemExit | GeneratorExit):
-            report(Failed.of(error))
+            on_event(Failed.of(error))
         raise
     finally:
         drawer.close()

@@ -16,7 +16,7 @@ from cluster.cli.output import announced, finish, say, show
 from encoder.errors import BadInput, ShotladderError
 
 if TYPE_CHECKING:
-    from cluster.events import Event, Report
+    from cluster.events import Event, Listener
     from cluster.service.client import Client
     from cluster.service.documents import Job
     from cluster.service.serving import ServiceOptions
@@ -276,7 +276,7 @@ def submit(
     from cluster.service.client import invalid
     from cluster.service.documents import JobOptions
 
-    report = announced(context.obj, "submit", source)
+    on_event = announced(context.obj, "submit", source)
     asked = {
         "profile": profile,
         "codec": codec,
@@ -303,7 +303,7 @@ def submit(
         )
         if wait or plan:
             say(f"{job.id} is {job.state}")
-            job = client.wait(job.id, report=lambda body: _draw(body, report))
+            job = client.wait(job.id, report=lambda body: _draw(body, on_event))
             if job.state != "succeeded":
                 raise _ended_badly(job)
 
@@ -317,7 +317,7 @@ def submit(
             if job.state == "succeeded":
                 say(f"{job.title} can be read: {client.url}/v1/titles/{job.title}")
 
-    finish(report, as_json=json, result={"job": job.model_dump(mode="json")}, view=view)
+    finish(on_event, as_json=json, result={"job": job.model_dump(mode="json")}, view=view)
 
 
 def jobs(
@@ -453,7 +453,7 @@ def _state(text: str | None) -> Any:
     return text
 
 
-def _draw(body: dict[str, Any], report: Report) -> None:
+def _draw(body: dict[str, Any], on_event: Listener) -> None:
     """What a job reports, as this command's own."""
     from typing import get_args
 
@@ -463,7 +463,7 @@ def _draw(body: dict[str, Any], report: Report) -> None:
     kind = kinds.get(body["type"])
     if kind in (events.StagePlanned, events.StageProgress, events.Round, events.Warned):
         event: Event = kind(**{name: value for name, value in body.items() if name != "type"})
-        report(event)
+        on_event(event)
 
 
 def _ended_badly(job: Job) -> ShotladderError:

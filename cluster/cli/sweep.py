@@ -134,16 +134,16 @@ def sweep(
         workers=workers,
         scheduler=scheduler,
     )
-    report = announced(context.obj, "sweep", table)
+    on_event = announced(context.obj, "sweep", table)
     rows = 0
     if package and not plan:
-        rows = library.add_packages(package, table, report, catalog=catalog, store=store)
+        rows = library.add_packages(package, table, on_event, catalog=catalog, store=store)
     if sources or not package:
-        result = (library.plan_sweep if plan else library.sweep)(options, report)
+        result = (library.plan_sweep if plan else library.sweep)(options, on_event)
     else:
         result = library.SweepResult((), {}, rows)
     finish(
-        report,
+        on_event,
         as_json=json,
         lines=[("swept_title", asdict(title)) for title in result.titles],
         result={

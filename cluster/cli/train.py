@@ -69,7 +69,7 @@ def train(
         raise BadInput("train needs --out FILE, where the weights go")
     if not table and not from_store:
         raise BadInput("train needs --table FILE, --from-store, or both")
-    report = announced(context.obj, "train", out)
+    on_event = announced(context.obj, "train", out)
     options = library.TrainOptions(
         out=out,
         tables=tuple(table or ()),
@@ -79,7 +79,7 @@ def train(
     )
     made = library.train(options, (lambda _: None) if json else say)
     finish(
-        report,
+        on_event,
         as_json=json,
         result={"weights": str(made.weights), "card": str(made.card), "model": made.model}
         | made.facts,
@@ -143,10 +143,10 @@ def promote(
     if not table and not from_store:
         raise BadInput("promote needs titles to judge on: --from-store, --table FILE, or both")
     rows = library.training_rows(tuple(table or ()), store_place(store) if from_store else None)
-    report = announced(context.obj, "promote", new)
+    on_event = announced(context.obj, "promote", new)
     found = library.promote(over or packaged_weights("x264"), new, rows, to)
     finish(
-        report,
+        on_event,
         as_json=json,
         lines=(("title", asdict(one)) for one in found.titles),
         result=library.shadow_facts(found)

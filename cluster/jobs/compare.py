@@ -24,13 +24,12 @@ from cluster.stages.title import Title, open_title
 from cluster.store import Store, open_store
 from encoder.baseline import FixedRung
 from encoder.errors import BadInput, FrameMismatch, ShotladderError
-from encoder.media import OperatingPoint, Shot
+from encoder.media import OperatingPoint, Shot, Size
 from ladder.baselines import fixed_rungs, per_title_crf_rungs
 from ladder.bdrate import BdRate, RatePoint
 from ladder.claims import Claims, bd_claim, state_claims
 from ladder.curves import MeasuredCurve, Measurement
 from ladder.document import Ladder, Measurements, Quality
-from ladder.profiles import Size
 from ladder.rungs import TitleCurves
 from vmaf.models import PUBLISHED, for_title
 from vmaf.pool import pool
@@ -104,7 +103,7 @@ class Comparison:
 
 
 def compare_ladder(
-    options: CompareOptions, report: events.Report, executor: Executor | None = None
+    options: CompareOptions, on_event: events.Listener, executor: Executor | None = None
 ) -> Comparison:
     """Measure what is missing and compare.
 
@@ -138,7 +137,7 @@ def compare_ladder(
         owned = executor is None
         running = executor or DaskExecutor(workers=options.workers, scheduler=options.scheduler)
         try:
-            ours = _ours(ladder, Measurer(title, models, store, running, report))
+            ours = _ours(ladder, Measurer(title, models, store, running, on_event))
             fixed = [
                 FixedRung(ladder.recipe, rung.size.width, rung.size.height, rung.rate)
                 for rung in fixed_rungs(ladder.title.width, ladder.title.height)
@@ -150,7 +149,7 @@ def compare_ladder(
                     curves, [rung.bitrate for rung in ladder.rungs if rung.codec == ladder.codec]
                 )
             ]
-            measured = _measure([*fixed, *per_title], title, models, store, running, report)
+            measured = _measure([*fixed, *per_title], title, models, store, running, on_event)
         finally:
             if owned:
                 running.close()
@@ -265,7 +264,7 @@ def _curves(ladder: Ladder, known: Measurements) -> TitleCurves:
     for cell in known.cells:
         if cell.recipe not in (None, ladder.recipe):
             continue
-        by_shot = cells.setdefault(Size(cell.width, cell.height), {})
+        by_shot = cells.setdefault(cell.size, {})
         by_shot.setdefault(cell.shot, {})[cell.crf] = Measurement(8 * cell.bytes, cell.quality)
     shots = tuple(Shot(row.start_frame, row.end_frame, tuple(row.cuts)) for row in known.shots)
     return TitleCurves(
@@ -288,7 +287,7 @@ def _bounds(ladder: Ladder, known: Measurements, curves: TitleCurves) -> tuple[s
     if search.mode == "exhaustive":
         return ()
     own = [cell for cell in known.cells if cell.recipe in (None, ladder.recipe)]
-    every = {Size(cell.width, cell.height) for cell in own}
+    every = {cell.size for cell in own}
     spans: dict[Size, tuple[float, float]] = {}
     for size, of_shots in curves.curves.items():
         ends = [[point.crf for point in curve.points()] for curve in of_shots]
@@ -313,13 +312,13 @@ def _measure(
     models: tuple[str, ...],
     store: Store,
     executor: Executor,
-    report: events.Report,
+    on_event: events.Listener,
 ) -> list[MeasuredRung]:
     keyframes = tuple(sorted({f for shot in title.shots for f in (shot.start, *shot.cuts)}))
     works = [RungWork(title.source, rung, keyframes, models, store.place) for rung in rungs]
     missing = [n for n, work in enumerate(works) if collect_rung(store, work) is None]
     cached = len(works) - len(missing)
-    report(events.StagePlanned("baselines", len(works), cached, unit="rungs"))
+    on_event(events.StagePlanned("baselines", len(works), cached, unit="rungs"))
     done, spent, expected = cached, 0.0, sum(works[n].cost for n in missing)
     tasks = [
         Task(str(n), measure_rung, (works[n],), works[n].cost, f"baseline {_name(rungs[n])}")
@@ -334,7 +333,7 @@ def _measure(
             raise outcome.error
         done += 1
         spent += works[int(outcome.task_id)].cost
-        report(events.StageProgress("baselines", done, len(works), cached, spent / expected))
+        on_event(events.StageProgress("baselines", done, len(works), cached, spent / expected))
     if failures:
         raise failures[0]
     found = [collect_rung(store, work) for work in works]

@@ -21,10 +21,10 @@ from cluster.stages.encodes import collect
 from cluster.stages.measurer import Request
 from cluster.stages.title import find_title, open_title
 from cluster.store import open_store
-from encoder.media import OperatingPoint
+from encoder.media import OperatingPoint, Size
 from encoder.recipes import typical_cpu_seconds
 from ladder.constraints import InfeasibleResult
-from ladder.profiles import Profile, Size
+from ladder.profiles import Profile
 from ladder.search.steps import full_grid
 from vmaf import models
 
@@ -56,7 +56,7 @@ class Estimate:
 
 
 def plan_run(
-    options: RunOptions, report: events.Report, executor: Executor | None = None
+    options: RunOptions, on_event: events.Listener, executor: Executor | None = None
 ) -> Estimate:
     """What :func:`run_title` would cost. Only the title's shots, their features and what is
     predicted from them are made (and kept) for it.
@@ -74,9 +74,9 @@ def plan_run(
     ):
         source = open_title(options.source, workdir, tone_map=options.tone_map)
         check_depth(options, source.reference)
-        title = find_title(options.source, source, store, executor or InlineExecutor(), report)
+        title = find_title(options.source, source, store, executor or InlineExecutor(), on_event)
         codecs, running = codecs_of(options), executor or InlineExecutor()
-        setups = [set_up(options, title, store, running, report, codec) for codec in codecs]
+        setups = [set_up(options, title, store, running, on_event, codec) for codec in codecs]
         setup = setups[0]
         requests: list[Request] = []
         grid_encodes = 0

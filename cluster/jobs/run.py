@@ -111,7 +111,7 @@ def _tree_cpu() -> float:
 
 
 def run_title(
-    options: RunOptions, report: events.Report, executor: Executor | None = None
+    options: RunOptions, on_event: events.Listener, executor: Executor | None = None
 ) -> RunResult:
     """Make ``options.out`` from ``options.source``.
 
@@ -136,23 +136,23 @@ def run_title(
         record = stack.enter_context(recorded(options, source, store))
         for finding in describe_source(source.reference, options.source):
             if finding.state == "warn":
-                report(events.Warned(f"{finding.topic}: {finding.found}: {finding.then}"))
+                on_event(events.Warned(f"{finding.topic}: {finding.found}: {finding.then}"))
         owned = executor is None
         running = executor or DaskExecutor(
             workers=options.workers,
             scheduler=options.scheduler,
             priority=options.priority,
-            warn=lambda message: report(events.Warned(message)),
-            tell=lambda message: report(events.Noted(message)),
+            warn=lambda message: on_event(events.Warned(message)),
+            tell=lambda message: on_event(events.Noted(message)),
         )
         try:
-            title = find_title(options.source, source, store, running, report)
-            _hear_and_read(title, store, report)
+            title = find_title(options.source, source, store, running, on_event)
+            _hear_and_read(title, store, on_event)
             setups = [
-                set_up(options, title, store, running, report, codec)
+                set_up(options, title, store, running, on_event, codec)
                 for codec in codecs_of(options)
             ]
-            measurer = Measurer(title, (setups[0].model,), store, running, report)
+            measurer = Measurer(title, (setups[0].model,), store, running, on_event)
             found = [_solve(setup, measurer) for setup in setups]
             done = _deliver(options, found, measurer, clock)
             record.note(measurer.keys(_named(options.also, title)))
@@ -164,7 +164,7 @@ def run_title(
                 running.close()
 
 
-def _hear_and_read(title: Title, store: Store, report: events.Report) -> None:
+def _hear_and_read(title: Title, store: Store, on_event: events.Listener) -> None:
     """Make sound and subtitles, which stay in the store: what does not decode is said before
     anything is encoded.
 
@@ -174,10 +174,10 @@ def _hear_and_read(title: Title, store: Store, report: events.Report) -> None:
     info = title.reference.info
     streams = len(info.audio) + sum(stream.text for stream in info.subtitles)
     if streams:
-        report(events.StagePlanned("sound and text", streams, unit="streams"))
+        on_event(events.StagePlanned("sound and text", streams, unit="streams"))
         for made in (sounds, subtitles):
             _here(made, title, store)
-        report(events.StageProgress("sound and text", streams, streams))
+        on_event(events.StageProgress("sound and text", streams, streams))
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +224,7 @@ def _solve(setup: Setup, measurer: Measurer) -> _Solved:
         measurer.rounds += 1
         reasons |= step.reasons
         why = _in_short(step.reasons.values())
-        measurer.report(events.Round(measurer.rounds, len(step.requests), why))
+        measurer.on_event(events.Round(measurer.rounds, len(step.requests), why))
         measurer.measure(step.requests, stage=f"encode {measurer.rounds}")
 
 
@@ -240,7 +240,7 @@ def _deliver(
     options: RunOptions, found: Sequence[_Solved], measurer: Measurer, clock: _Clock
 ) -> RunResult:
     first, several = found[0], len(found) > 1
-    setup, title, store, report = first.setup, measurer.title, measurer.store, measurer.report
+    setup, title, store, on_event = first.setup, measurer.title, measurer.store, measurer.on_event
     plan = first.done.plan
     ladders = {one.setup.recipe.codec: _points(one, measurer) for one in found}
     kept = kept_rungs(ladders)
@@ -251,15 +251,15 @@ def _deliver(
     ]
     delivered = sorted({r for one, _, number in chosen for r in one.requests[number]})
     grid = measurer.known
-    artwork = find_artwork(title, store, measurer.executor, report, options.face_model)
-    missed = learn_from(setup, measurer, report)
+    artwork = find_artwork(title, store, measurer.executor, on_event, options.face_model)
+    missed = learn_from(setup, measurer, on_event)
     if options.also:
         measurer = Measurer(
             title,
             tuple(dict.fromkeys((setup.model, *_named(options.also, title)))),
             store,
             measurer.executor,
-            report,
+            on_event,
             measurer.costs,
         )
         measurer.measure(delivered, stage="also")
@@ -276,7 +276,7 @@ def _deliver(
         )
         for one, own, number in chosen
     ]
-    report(events.StagePlanned("package", len(rungs), unit="rungs"))
+    on_event(events.StagePlanned("package", len(rungs), unit="rungs"))
     heard = _here(sounds, title, store)
     read = _here(subtitles, title, store)
     cost = cost_of_locked(first.done.title, plan) if plan.policy == "locked" else None
@@ -335,10 +335,10 @@ def _deliver(
             ],
             rungs=document_rungs(rungs, written),
         )
-        report(events.StageProgress("package", len(rungs), len(rungs)))
-        report(events.StagePlanned("verify", len(rungs), unit="rungs"))
+        on_event(events.StageProgress("package", len(rungs), len(rungs)))
+        on_event(events.StagePlanned("verify", len(rungs), unit="rungs"))
         verified = _here(verify_directory, directory, ladder.rungs, ladder.title.frame_rate)
-        report(events.StageProgress("verify", len(rungs), len(rungs)))
+        on_event(events.StageProgress("verify", len(rungs), len(rungs)))
         (directory / "ladder.json").write_text(ladder.to_json())
         reasons = {request: why for one in found for request, why in one.reasons.items()}
         write_artwork(artwork, store, directory, artwork_before(options.out))
@@ -368,11 +368,11 @@ def _report(directory: Path, ladder: Ladder, measurer: Measurer) -> dict[str, An
     options = report_page.ReportOptions(directory)
     try:
         return report_page.collect(
-            *(options, ladder, read_measurements(directory), measurer.report),
+            *(options, ladder, read_measurements(directory), measurer.on_event),
             measurer.title.reference,
         )
     except ShotladderError as error:
-        measurer.report(events.Warned(f"no {report_page.NAME}: {error.message}"))
+        measurer.on_event(events.Warned(f"no {report_page.NAME}: {error.message}"))
         return None
 
 

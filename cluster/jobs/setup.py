@@ -17,12 +17,13 @@ from cluster.stages.title import Title
 from cluster.store import Store
 from encoder import ffmpeg
 from encoder.errors import BadInput, Infeasible
+from encoder.media import Size
 from encoder.recipes import Recipe, recipe
 from encoder.source.reference import ReferenceSource
 from ladder.complexity.prediction import TitlePrediction
 from ladder.constraints import InfeasibleResult
 from ladder.curves import Measurement
-from ladder.profiles import Profile, Size, load_profile, rung_sizes
+from ladder.profiles import Profile, load_profile, rung_sizes
 from ladder.rungs import Policy
 from ladder.search.predict import PredictSearch
 from ladder.search.steps import ExhaustiveSearch, Known, Search, TitleShape
@@ -103,7 +104,7 @@ def set_up(
     title: Title,
     store: Store,
     executor: Executor,
-    report: events.Report,
+    on_event: events.Listener,
     codec: str | None = None,
 ) -> Setup:
     """Resolve checked options against a title, and predict its curves where the search does.
@@ -136,10 +137,10 @@ def set_up(
         except BadInput as error:
             if options.weights is not None:
                 raise
-            report(events.Warned(f"{error.message}; the sparse search takes over"))
+            on_event(events.Warned(f"{error.message}; the sparse search takes over"))
         else:
             if prediction.quality_model != model:
-                report(
+                on_event(
                     events.Warned(
                         f"the weights know no {model}: its scores are predicted as those of "
                         f"{prediction.quality_model}, so more has to be measured; train on titles "

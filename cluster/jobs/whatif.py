@@ -24,14 +24,14 @@ from cluster.stages.prediction import packaged_weights, predict_title
 from cluster.stages.title import find_title, open_title
 from cluster.store import open_store
 from encoder.errors import BadInput, Infeasible, ShotladderError
-from encoder.media import OperatingPoint, Shot
+from encoder.media import OperatingPoint, Shot, Size
 from ladder.bdrate import BdRate, NoOverlap, RatePoint, bd_rate, monotone
 from ladder.claims import MEDIANS, ViewersClaim, viewers_claim
 from ladder.complexity.prediction import correct
 from ladder.constraints import InfeasibleResult
 from ladder.curves import MeasuredCurve, Measurement
 from ladder.document import Ladder, Measurements, Rung
-from ladder.profiles import Profile, Size, load_profile, rung_sizes
+from ladder.profiles import Profile, load_profile, rung_sizes
 from ladder.rungs import (
     CostOfLocked,
     LadderPlan,
@@ -267,7 +267,7 @@ def _cost_of_sizes(title: TitleCurves, rungs: Sequence[Rung]) -> CostOfLocked | 
     """
     sizes = []
     for rung in rungs:
-        own = {Size(segment.width, segment.height) for segment in rung.segments}
+        own = {segment.size for segment in rung.segments}
         if len(own) != 1 or not own <= set(title.sizes):
             return None
         sizes.append((own.pop(), 8 * sum(segment.bytes for segment in rung.segments)))
@@ -307,7 +307,7 @@ def _measured(
     shots = _shots(known)
     cells: dict[Size, dict[int, dict[float, Measurement]]] = {}
     for cell in known.of_recipe(ladder.recipe):
-        by_shot = cells.setdefault(Size(cell.width, cell.height), {})
+        by_shot = cells.setdefault(cell.size, {})
         by_shot.setdefault(cell.shot, {})[cell.crf] = Measurement(8 * cell.bytes, cell.quality)
     whole = {size for size, by_shot in cells.items() if len(by_shot) == len(shots)}
     wanted = set(_sizes(options, ladder, profile)) if options.heights else whole

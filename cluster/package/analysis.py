@@ -14,7 +14,7 @@ from encoder.package.verify import VerifyReport
 from ladder.document import Ladder
 
 
-def shots_of_source(path: Path, store: Path | str | None, report: events.Report) -> ListedShots:
+def shots_of_source(path: Path, store: Path | str | None, on_event: events.Listener) -> ListedShots:
     """The shots of a video, from the store or by the analysis pass, kept for a later run.
 
     Raises:
@@ -25,20 +25,20 @@ def shots_of_source(path: Path, store: Path | str | None, report: events.Report)
         source = open_title(path, workdir)
         reference = source.reference
         stage = events.StagePlanned("shots", total=reference.frames, unit="frames")
-        report(stage)
+        on_event(stage)
         found = find_shots(source, kept.place)
-        report(events.StageProgress("shots", done=stage.total, total=stage.total))
+        on_event(events.StageProgress("shots", done=stage.total, total=stage.total))
     return ListedShots(path.name, reference.frame_rate, found)
 
 
-def verify_package(directory: Path, ladder: Ladder, report: events.Report) -> VerifyReport:
+def verify_package(directory: Path, ladder: Ladder, on_event: events.Listener) -> VerifyReport:
     """Decode a package and compare every frame with those that were scored.
 
     Raises:
         VerificationFailed: it is not what was measured.
     """
     rungs = len(ladder.rungs)
-    report(events.StagePlanned("verify", total=rungs, unit="rungs"))
+    on_event(events.StagePlanned("verify", total=rungs, unit="rungs"))
     done = assemble.verify_directory(directory, ladder.rungs, ladder.title.frame_rate)
-    report(events.StageProgress("verify", done=rungs, total=rungs))
+    on_event(events.StageProgress("verify", done=rungs, total=rungs))
     return done

@@ -63,7 +63,7 @@ class ReportOptions:
     """Whether there are pictures at all."""
 
 
-def write_report(options: ReportOptions, report: events.Report) -> Path:
+def write_report(options: ReportOptions, on_event: events.Listener) -> Path:
     """Write the page.
 
     Raises:
@@ -71,8 +71,8 @@ def write_report(options: ReportOptions, report: events.Report) -> Path:
         OutputUnwritable: the page cannot be written.
     """
     ladder, known = read_ladder(options.directory), read_measurements(options.directory)
-    with _reference(options, ladder, report) as (reference, lacking):
-        data = collect(options, ladder, known, report, reference, lacking)
+    with _reference(options, ladder, on_event) as (reference, lacking):
+        data = collect(options, ladder, known, on_event, reference, lacking)
     run = _json(options.directory / "run.json")
     page = render({**data, "run": shown_run(run) if isinstance(run, dict) else None})
     out = options.out or options.directory / NAME
@@ -85,7 +85,7 @@ def write_report(options: ReportOptions, report: events.Report) -> Path:
 
 @contextlib.contextmanager
 def _reference(
-    options: ReportOptions, ladder: Ladder, report: events.Report
+    options: ReportOptions, ladder: Ladder, on_event: events.Listener
 ) -> Iterator[tuple[ReferenceSource | None, str | None]]:
     """The source, for frames of it; or why it is not to be had."""
     if not options.frames:
@@ -98,7 +98,7 @@ def _reference(
             if source.sha256 != ladder.title.sha256:
                 raise SourceUnusable(f"{path} is another file than the source of this ladder")
         except ShotladderError as error:
-            report(events.Warned(f"no frames of the source in the report: {error.message}"))
+            on_event(events.Warned(f"no frames of the source in the report: {error.message}"))
             yield None, "it was not found, or is another file now"
         else:
             yield source.reference, None
@@ -126,7 +126,7 @@ def collect(
     options: ReportOptions,
     ladder: Ladder,
     known: Measurements,
-    report: events.Report,
+    on_event: events.Listener,
     reference: ReferenceSource | None = None,
     lacking: str | None = None,
 ) -> dict[str, Any]:
@@ -144,14 +144,14 @@ def collect(
     shots = shot_facts(ladder, known)
     compared = read_comparison(folder)
     stages = 3
-    report(events.StagePlanned("report", stages, unit="parts"))
+    on_event(events.StagePlanned("report", stages, unit="parts"))
     looks: dict[str, Any] = {}
     if options.frames:
         looks |= {"thumbnails": _thumbnails(folder, ladder)}
-        report(events.StageProgress("report", 1, stages))
+        on_event(events.StageProgress("report", 1, stages))
         rows = [one.segments for one in shots]
-        looks |= {"worst": _worst(folder, ladder, rows, report, reference, lacking)}
-    report(events.StageProgress("report", 2, stages))
+        looks |= {"worst": _worst(folder, ladder, rows, on_event, reference, lacking)}
+    on_event(events.StageProgress("report", 2, stages))
     data = {
         "schema": SCHEMA,
         "title": {**ladder.title.model_dump(), "fps": float(frame_rate(ladder))},
@@ -184,9 +184,9 @@ def collect(
         "start": _start(folder, ladder),
         "artwork": _artwork(folder),
         **looks,
-        **_scan(folder, ladder, report),
+        **_scan(folder, ladder, on_event),
     }
-    report(events.StageProgress("report", stages, stages))
+    on_event(events.StageProgress("report", stages, stages))
     return data
 
 
@@ -343,7 +343,7 @@ def _worst(
     folder: Path,
     ladder: Ladder,
     shots: Sequence[Sequence[SegmentFacts]],
-    report: events.Report,
+    on_event: events.Listener,
     reference: ReferenceSource | None,
     lacking: str | None,
 ) -> dict[str, Any] | None:
@@ -368,7 +368,7 @@ def _worst(
                 )
                 images.append([rung.name, _shown(picture, ladder)])
         except (OSError, ShotladderError) as error:
-            report(events.Warned(f"no frames of shot {number} in the report: {error}"))
+            on_event(events.Warned(f"no frames of shot {number} in the report: {error}"))
             return None
         rows.append({"shot": number, "frame": frame, "images": images})
     return {"rows": rows, "without_source": lacking}
@@ -406,7 +406,7 @@ def _artwork(folder: Path) -> dict[str, Any] | None:
 # -- sound and stillness -----------------------------------------------------------------------
 
 
-def _scan(folder: Path, ladder: Ladder, report: events.Report) -> dict[str, Any]:
+def _scan(folder: Path, ladder: Ladder, on_event: events.Listener) -> dict[str, Any]:
     found: dict[str, Any] = {"loudness": None, "stretches": None}
     rung = ladder.rungs[_small_rung(ladder)]
     seconds = float(ladder.title.frames / frame_rate(ladder))
@@ -423,7 +423,7 @@ def _scan(folder: Path, ladder: Ladder, report: events.Report) -> dict[str, Any]
                 "found": [[s.kind, round(s.start, 3), round(s.end, 3)] for s in stretches],
             }
         except (OSError, ShotladderError) as error:
-            report(events.Warned(f"no loudness or still stretches in the report: {error}"))
+            on_event(events.Warned(f"no loudness or still stretches in the report: {error}"))
     return found
 
 

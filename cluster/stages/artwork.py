@@ -118,7 +118,7 @@ def find_artwork(
     title: Title,
     store: Store,
     executor: Executor,
-    report: events.Report,
+    on_event: events.Listener,
     face_model: Path | None = None,
 ) -> Record:
     """The title's pool, from the store or made on ``executor``.
@@ -129,7 +129,7 @@ def find_artwork(
     """
     digest = file_sha256(face_model) if face_model else None
     work = ArtworkWork(title, store.place, face_model, digest)
-    report(events.StagePlanned("artwork", 1, unit="pools"))
+    on_event(events.StagePlanned("artwork", 1, unit="pools"))
     found = store.get(artwork_key(work))
     if found is None:
         task = Task(id="artwork", function=make_artwork, arguments=(work,), label="artwork")
@@ -141,7 +141,7 @@ def find_artwork(
         found = store.get(artwork_key(work))
         if found is None:
             raise StoreUnusable(f"the store at {store.place} lost a pool while it was in use")
-    report(events.StageProgress("artwork", 1, 1))
+    on_event(events.StageProgress("artwork", 1, 1))
     return found
 
 

@@ -71,7 +71,7 @@ class Measurer:
     models: tuple[str, ...]
     store: Store
     executor: Executor
-    report: events.Report
+    on_event: events.Listener
     costs: Costs = field(default_factory=Costs)
     known: dict[Request, Measured] = field(default_factory=dict)
     rounds: int = 0
@@ -90,7 +90,7 @@ class Measurer:
         missing = [request for request in requests if not self._look_up(request)]
         total, cached = len(requests), len(requests) - len(missing)
         metrics.CACHED.inc(cached)
-        self.report(events.StagePlanned(stage, total, cached, unit="encodes"))
+        self.on_event(events.StagePlanned(stage, total, cached, unit="encodes"))
         works = list(self._grouped(missing))
         expected = sum(work.cost for _, work in works)
         done, spent = cached, 0.0
@@ -113,7 +113,7 @@ class Measurer:
                             raise result
                         label = _part(unit, at).label
                         failures.append((label, result))
-                        self.report(events.Warned(f"{label}: {result}"))
+                        self.on_event(events.Warned(f"{label}: {result}"))
                         continue
                     self._add(result)
                     shot, work = works[self._place(task, at)]
@@ -121,7 +121,7 @@ class Measurer:
                         self._look_up((shot, point))
                     done += len(work.points)
                     spent += work.cost
-                self.report(events.StageProgress(stage, done, total, cached, spent / expected))
+                self.on_event(events.StageProgress(stage, done, total, cached, spent / expected))
             pending = again
         if failures:
             raise _failed(failures)
@@ -132,7 +132,7 @@ class Measurer:
             return
         title = describe(self.title.source, self.store)
         pieces = [work for _, work in works]
-        brought = bring(self.title, self.store, self.report) if self.store.remote else ()
+        brought = bring(self.title, self.store, self.on_event) if self.store.remote else ()
         lies = [number_of(brought, work.shot) if brought else 0 for work in pieces]
         for positions in collated(pieces, self.executor.slots, lies):
             unit = Unit(

@@ -39,7 +39,7 @@ class StoredPiece:
         return self.piece.start <= shot.start and shot.end <= self.piece.end
 
 
-def bring(title: Title, store: Store, report: events.Report) -> tuple[StoredPiece, ...]:
+def bring(title: Title, store: Store, on_event: events.Listener) -> tuple[StoredPiece, ...]:
     """The title's pieces, in order; cut and stored if they are not there.
 
     Raises:
@@ -57,12 +57,12 @@ def bring(title: Title, store: Store, report: events.Report) -> tuple[StoredPiec
     with store.claim(identity):
         record = store.get(identity)
         if record is None:
-            report(events.StagePlanned("pieces", len(ranges), unit="pieces"))
+            on_event(events.StagePlanned("pieces", len(ranges), unit="pieces"))
             found: list[StoredPiece] = []
             with store.scratch() as folder:
                 for piece, path in pieces.cut(title.reference, ranges, folder):
                     found.append(StoredPiece(piece, store.put_blob(path, move=True)))
-                    report(events.StageProgress("pieces", len(found), len(ranges)))
+                    on_event(events.StageProgress("pieces", len(found), len(ranges)))
             found.sort(key=lambda one: one.piece.start)
             record = store.publish(
                 identity,

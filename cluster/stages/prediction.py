@@ -20,11 +20,10 @@ from cluster.stages.title import Title, features_key, find_features
 from cluster.store import Store, open_store
 from cluster.store.keys import key
 from encoder.errors import BadInput
-from encoder.media import Shot
+from encoder.media import Shot, Size
 from encoder.recipes import crf_step
 from ladder.complexity.prediction import CrfScale, TitlePrediction
 from ladder.complexity.residuals import ResidualModel
-from ladder.profiles import Size
 from vmaf import models
 
 PREDICTION_VERSION = 2

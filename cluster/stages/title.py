@@ -166,7 +166,7 @@ def find_shots(source: TitleSource, store_root: str) -> tuple[Shot, ...]:
 
 
 def find_title(
-    path: Path, source: TitleSource, store: Store, executor: Executor, report: events.Report
+    path: Path, source: TitleSource, store: Store, executor: Executor, on_event: events.Listener
 ) -> Title:
     """The title of an opened source, its shots found on ``executor``.
 
@@ -174,14 +174,14 @@ def find_title(
         SourceUnusable: a frame does not decode.
     """
     frames = source.reference.frames
-    report(events.StagePlanned("shots", frames, unit="frames"))
+    on_event(events.StagePlanned("shots", frames, unit="frames"))
     task = Task(id="shots", function=find_shots, arguments=(source, store.place), label="shots")
     # Workers may not see the source yet: its pieces are cut at its shots.
     running = InlineExecutor() if store.remote else executor
     (outcome,) = running.run([task])
     if outcome.error is not None:
         raise outcome.error
-    report(events.StageProgress("shots", frames, frames))
+    on_event(events.StageProgress("shots", frames, frames))
     return Title(name=path.name, source=source, shots=outcome.result)
 
 

@@ -12,7 +12,7 @@ from encoder.analysis.features import FEATURES_VERSION
 from encoder.errors import BadInput
 from ladder.curves import Measurement
 from ladder.evaluation.simulate import GridTitle
-from ladder.profiles import Profile, Size
+from ladder.profiles import Profile
 from ladder.search.steps import Request, TitleShape
 from vmaf.models import default_model, typical_cpu_seconds
 
@@ -157,7 +157,7 @@ class TableTitle:
         found: dict[int, Request] = {}
         for shot, point in sorted(self.measurements):
             best = found.get(shot)
-            if Size(point.width, point.height) == smallest and (
+            if point.size == smallest and (
                 best is None or abs(point.crf - PROXY_CRF) < abs(best[1].crf - PROXY_CRF)
             ):
                 found[shot] = (shot, point)
@@ -189,7 +189,7 @@ def table_titles(rows: Iterable[Row]) -> list[TableTitle]:
 def _table_title(name: str, group: str, rows: Sequence[Row]) -> TableTitle:
     first = rows[0]
     shots = tuple(sorted({row.shot_range for row in rows}))
-    sizes = sorted({Size(row.width, row.height) for row in rows}, key=lambda s: s[0] * s[1])
+    sizes = sorted({row.size for row in rows}, key=lambda s: s[0] * s[1])
     return TableTitle(
         name=name,
         group=group,

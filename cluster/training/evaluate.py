@@ -28,6 +28,7 @@ from cluster.training.dataset import current, examples, shot_inputs, table_title
 from cluster.training.table import Row, read_table, read_tables
 from encoder.analysis.features import FEATURES_VERSION
 from encoder.errors import BadInput
+from encoder.media import Size
 from ladder.complexity.prediction import CrfScale, TitlePrediction
 from ladder.complexity.residuals import ResidualModel, fit, for_quality
 from ladder.evaluation.rival_searches import BelieveSearch, ConstantCrfSearch, SampleSearch
@@ -43,7 +44,7 @@ from ladder.evaluation.simulate import (
     shot_residuals,
     simulate,
 )
-from ladder.profiles import Profile, Size, load_profile
+from ladder.profiles import Profile, load_profile
 from ladder.search.predict import PredictSearch
 from ladder.search.steps import ExhaustiveSearch
 from vmaf import models
@@ -129,7 +130,7 @@ class Evaluation:
 
 
 def evaluate(
-    options: EvaluateOptions, report: events.Report, executor: Executor | None = None
+    options: EvaluateOptions, on_event: events.Listener, executor: Executor | None = None
 ) -> Evaluation:
     """Train without each group, and judge the search on its titles.
 
@@ -178,7 +179,7 @@ def evaluate(
     owned = executor is None
     running = executor or DaskExecutor(workers=options.workers, scheduler=options.scheduler)
     try:
-        _run("train", "folds", work, make_fold, running, report)
+        _run("train", "folds", work, make_fold, running, on_event)
         folds = {(one.group, one.kind): one.place for one in work}
         if options.rivals and len(wanted) > LEAST_OTHERS:
             proxies = [
@@ -196,10 +197,10 @@ def evaluate(
                 )
                 for group in wanted
             ]
-            _run("proxies", "groups", proxies, make_proxy_fold, running, report)
+            _run("proxies", "groups", proxies, make_proxy_fold, running, on_event)
             folds |= {(one.group, PROXY): one.place for one in proxies}
         elif options.rivals:
-            report(
+            on_event(
                 events.Warned(
                     f"no row for a free proxy: {len(wanted)} groups are judged, it takes "
                     f"{LEAST_OTHERS + 1} to tell what a proxy leaves unknown"
@@ -216,7 +217,7 @@ def evaluate(
                 folds=sorted(one.name for one in own.values()),
             )
             judging.append(JudgeWork(judged, title.name, options.profile, own, place, title.cost))
-        _run("judge", "titles", judging, judge_title, running, report)
+        _run("judge", "titles", judging, judge_title, running, on_event)
     finally:
         if owned:
             running.close()
@@ -271,12 +272,12 @@ def _run(
     work: Sequence[FoldWork] | Sequence[ProxyWork] | Sequence[JudgeWork],
     function: Any,
     executor: Executor,
-    report: events.Report,
+    on_event: events.Listener,
 ) -> None:
     """Carry out what is not at its place yet."""
     to_do = [one for one in work if not one.place.exists()]
     cached = len(work) - len(to_do)
-    report(events.StagePlanned(stage, len(work), cached, unit))
+    on_event(events.StagePlanned(stage, len(work), cached, unit))
     tasks = [
         Task(f"{stage}-{n}", function, (one,), cost=one.cost, label=str(one))
         for n, one in enumerate(to_do)
@@ -284,7 +285,7 @@ def _run(
     for number, outcome in enumerate(executor.run(tasks), 1):
         if outcome.error is not None:
             raise outcome.error
-        report(events.StageProgress(stage, cached + number, len(work), cached))
+        on_event(events.StageProgress(stage, cached + number, len(work), cached))
 
 
 # -- predictions -------------------------------------------------------------------------------

@@ -123,7 +123,7 @@ def drift_under(store: Store, under: Prediction) -> Drift | None:
     return drift([found[title] for title in sorted(found)])
 
 
-def learn_from(setup: Setup, measurer: Measurer, report: events.Report) -> Miss | None:
+def learn_from(setup: Setup, measurer: Measurer, on_event: events.Listener) -> Miss | None:
     """Keep a finished job's labels, and warn of drift. A job does not fail for it.
 
     Tables, and what is trained on them, know titles of standard range.
@@ -134,10 +134,10 @@ def learn_from(setup: Setup, measurer: Measurer, report: events.Report) -> Miss 
         labels = keep_labels(setup, measurer)
         drifted = drift_under(measurer.store, labels.under) if labels.under else None
     except ShotladderError as error:
-        report(events.Warned(f"what this job measured is not kept for training: {error.message}"))
+        on_event(events.Warned(f"what this job measured is not kept for training: {error.message}"))
         return None
     if drifted is not None and labels.under is not None:
-        report(
+        on_event(
             events.Warned(
                 f"drift: {drifted.titles} titles in the store took {drifted.rate:.2f} times the "
                 f"predicted bits and scored {drifted.quality:+.1f} points against the prediction "

@@ -126,7 +126,7 @@ class _Prepared:
 
 
 def sweep(
-    options: SweepOptions, report: events.Report, executor: Executor | None = None
+    options: SweepOptions, on_event: events.Listener, executor: Executor | None = None
 ) -> SweepResult:
     """Measure what is missing, and bring the table up to date, title by title.
 
@@ -148,10 +148,10 @@ def sweep(
     running = executor or DaskExecutor(workers=options.workers, scheduler=options.scheduler)
     try:
         with store.scratch() as workdir:
-            for one, found in _prepare(options, wanted, store, workdir, running, report):
+            for one, found in _prepare(options, wanted, store, workdir, running, on_event):
                 error = found if isinstance(found, ShotladderError) else None
                 if isinstance(found, _Prepared):
-                    measurer, requests = _planned(options, one, found, store, running, report)
+                    measurer, requests = _planned(options, one, found, store, running, on_event)
                     done, error = _measure(one, measurer, requests)
                     swept.append(done)
                     measured = [r for r in requests if r in measurer.known]
@@ -163,7 +163,7 @@ def sweep(
                 elif error is not None:
                     failures[one.name] = error
                 if error is not None:
-                    report(events.Warned(f"{one.name} is left out: {error.message}"))
+                    on_event(events.Warned(f"{one.name} is left out: {error.message}"))
     finally:
         if owned:
             running.close()
@@ -177,7 +177,7 @@ def sweep(
 
 
 def plan_sweep(
-    options: SweepOptions, report: events.Report, executor: Executor | None = None
+    options: SweepOptions, on_event: events.Listener, executor: Executor | None = None
 ) -> SweepResult:
     """What :func:`sweep` would measure and take. Titles are analysed (and kept) for it.
 
@@ -191,11 +191,11 @@ def plan_sweep(
     planned: list[SweptTitle] = []
     skipped: dict[str, str] = {}
     with store.scratch() as workdir:
-        for one, found in _prepare(options, wanted, store, workdir, running, report):
+        for one, found in _prepare(options, wanted, store, workdir, running, on_event):
             if isinstance(found, ShotladderError):
                 skipped[one.name] = found.message
                 continue
-            measurer, requests = _planned(options, one, found, store, running, report)
+            measurer, requests = _planned(options, one, found, store, running, on_event)
             missing = [
                 (shot, point)
                 for shot, point in requests
@@ -213,7 +213,7 @@ def plan_sweep(
 def add_packages(
     directories: Sequence[Path],
     table: Path,
-    report: events.Report,
+    on_event: events.Listener,
     *,
     catalog: Path | None = None,
     source: Path | None = None,
@@ -235,13 +235,13 @@ def add_packages(
     groups = read_groups(catalog)
     opened = open_store(store or default_store())
     rows = 0
-    report(events.StagePlanned("packages", len(directories), unit="packages"))
+    on_event(events.StagePlanned("packages", len(directories), unit="packages"))
     for number, directory in enumerate(directories, 1):
         path = source or source_of(directory)
         with opened.scratch() as workdir:
             found = package_rows(directory, path, groups.get(path.name, path.stem), opened, workdir)
         rows = add_rows(table, found)
-        report(events.StageProgress("packages", number, len(directories)))
+        on_event(events.StageProgress("packages", number, len(directories)))
     return rows
 
 
@@ -342,7 +342,7 @@ def _prepare(
     store: Store,
     workdir: Path,
     executor: Executor,
-    report: events.Report,
+    on_event: events.Listener,
 ) -> Iterator[tuple[_Wanted, _Prepared | ShotladderError]]:
     """Every title, analysed: those of one file at a time, so that the table soon grows."""
     by_file: dict[Path, list[_Wanted]] = {}
@@ -363,14 +363,14 @@ def _prepare(
             for place, one in enumerate(group)
         ]
         stage = f"analyse {file.name}"
-        report(events.StagePlanned(stage, len(tasks), unit="titles"))
+        on_event(events.StagePlanned(stage, len(tasks), unit="titles"))
         found: dict[str, _Prepared | ShotladderError] = {}
         for outcome in executor.run(tasks):
             error = outcome.error
             if error is not None and not isinstance(error, ShotladderError):
                 raise error
             found[outcome.task_id] = outcome.result if error is None else error
-            report(events.StageProgress(stage, len(found), len(tasks)))
+            on_event(events.StageProgress(stage, len(found), len(tasks)))
         for place, one in enumerate(group):
             yield one, found[str(place)]
 
@@ -450,7 +450,7 @@ def _planned(
     found: _Prepared,
     store: Store,
     executor: Executor,
-    report: events.Report,
+    on_event: events.Listener,
 ) -> tuple[Measurer, tuple[Request, ...]]:
     """Who measures the title, and what."""
     reference, profile = found.source.reference, load_profile(options.profile)
@@ -469,7 +469,7 @@ def _planned(
     own = models.title_model(reference)
     title = Title(one.name, found.source, found.shots)
     wanted = tuple(dict.fromkeys((own, *options.also)))
-    return Measurer(title, wanted, store, executor, report), requests
+    return Measurer(title, wanted, store, executor, on_event), requests
 
 
 def _measure(

@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 
 from encoder.analysis.features import FEATURE_NAMES, FEATURES_VERSION
 from encoder.errors import BadInput
-from encoder.media import OperatingPoint, Shot
+from encoder.media import OperatingPoint, Shot, Size
 
 TABLE_SCHEMA: Final = "shotladder/table/1"
 QUALITY_PREFIX: Final = "quality_"
@@ -82,6 +82,11 @@ class Row:
     features_version: int
     features: tuple[float, ...]
     """In the order of :data:`encoder.analysis.features.FEATURE_NAMES` of that version."""
+
+    @property
+    def size(self) -> Size:
+        """Width and height in pixels."""
+        return Size(self.width, self.height)
 
     @property
     def key(self) -> tuple[Any, ...]:

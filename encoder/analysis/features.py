@@ -32,10 +32,10 @@ from typing import Any, Final, Self
 import av
 import cv2
 import numpy as np
-import numpy.typing as npt
 from av.video.reformatter import ColorRange, Colorspace
 
 from encoder.analysis.frames import Plane, SmallFrame
+from encoder.arrays import AnyArray, Float32, Float64, Int64
 from encoder.media import Shot
 from encoder.source.reference import ReferenceSource
 
@@ -127,8 +127,6 @@ _LEAST_FLOW_SIDE = 12
 # Pixels of the flow picture: motion under this is no motion, and has no direction.
 _LEAST_MOTION = 0.1
 
-Floats = npt.NDArray[np.float32]
-
 
 @dataclass(frozen=True, slots=True)
 class ShotFeatures:
@@ -168,7 +166,7 @@ class FeatureExtractor:
         self._numbers = array("q")
         self._rows = array("f")
         self._previous: Plane | None = None
-        self._previous_windows: Floats | None = None
+        self._previous_windows: Float32 | None = None
         self._flow = _Flow()
 
     @classmethod
@@ -197,7 +195,7 @@ class FeatureExtractor:
         self._previous = frame.yuv
         self._previous_windows = windows
 
-    def measured(self) -> tuple[npt.NDArray[np.int64], Floats]:
+    def measured(self) -> tuple[Int64, Float32]:
         """Numbers of the frames measured so far, and a row of :data:`MEASURES` for each."""
         rows = np.frombuffer(self._rows, dtype=np.float32) if self._rows else np.zeros(0)
         return (
@@ -214,7 +212,7 @@ class FeatureExtractor:
         numbers, rows = self.measured()
         return tuple(reduce_shot(numbers, rows, shot) for shot in shots)
 
-    def _temporal(self, picture: _Picture, windows: Floats) -> tuple[float, ...]:
+    def _temporal(self, picture: _Picture, windows: Float32) -> tuple[float, ...]:
         if self._previous is None or self._previous_windows is None:
             return (0.0,) * len(TEMPORAL)
         return (
@@ -234,7 +232,7 @@ def is_measured(number: int, step: int) -> bool:
     return place == (run * _GOLDEN % 2**32) * step >> 32
 
 
-def reduce_shot(numbers: npt.NDArray[np.int64], rows: Floats, shot: Shot) -> ShotFeatures:
+def reduce_shot(numbers: Int64, rows: Float32, shot: Shot) -> ShotFeatures:
     """Features of ``shot`` from measured frames (``numbers`` ascending, ``rows`` of them)."""
     if not len(numbers):
         raise ValueError("features need at least one measured frame")
@@ -251,7 +249,7 @@ def reduce_shot(numbers: npt.NDArray[np.int64], rows: Floats, shot: Shot) -> Sho
     return ShotFeatures(tuple(values.astype(np.float32).ravel().tolist()))
 
 
-def _statistics(rows: Floats) -> npt.NDArray[np.float64]:
+def _statistics(rows: Float32) -> Float64:
     """(measures, statistics) of (frames, measures)."""
     table = rows.astype(np.float64)
     return np.column_stack([table.mean(axis=0), *np.quantile(table, (0.1, 0.5, 0.9), axis=0)])
@@ -264,15 +262,15 @@ def _statistics(rows: Floats) -> npt.NDArray[np.float64]:
 class _Texture:
     """DCT texture of 8x8 blocks, each (blocks,), per pixel."""
 
-    energy: Floats
+    energy: Float32
     """Weighted as in VCA: absolute AC coefficients, low frequencies up to e times the highest."""
-    plain: Floats
+    plain: Float32
     """Mean absolute AC coefficient."""
-    high: Floats
+    high: Float32
     """The part of ``plain`` in the upper half of frequencies."""
 
 
-def _cosines() -> Floats:
+def _cosines() -> Float32:
     """Orthonormal DCT-II, (frequency, place)."""
     place = np.arange(_BLOCK)
     rows = np.cos(np.pi * (place + 0.5) * place[:, None] / _BLOCK) * math.sqrt(2 / _BLOCK)
@@ -280,7 +278,7 @@ def _cosines() -> Floats:
     return rows.astype(np.float32)
 
 
-def _weights() -> Floats:
+def _weights() -> Float32:
     """(coefficients, 3): VCA's weights, one for all AC, one for the upper half."""
     order = np.arange(1, _BLOCK + 1)
     product = np.outer(order, order) / _BLOCK**2
@@ -296,13 +294,13 @@ _COSINES = _cosines()
 _WEIGHTS = _weights()
 
 
-def _texture(plane: Floats) -> _Texture:
+def _texture(plane: Float32) -> _Texture:
     """Texture of one plane (height, width); what is left of whole blocks at its right and lower
     edges does not count."""
     return _textures(plane[None])
 
 
-def _textures(planes: Floats) -> _Texture:
+def _textures(planes: Float32) -> _Texture:
     """Texture of (planes, height, width), all blocks of all of them in order."""
     _, height, width = planes.shape
     short = (max(0, _BLOCK - height), max(0, _BLOCK - width))
@@ -324,7 +322,7 @@ class _Picture:
     """A small frame with what both kinds of measures need of it."""
 
     yuv: Plane
-    luma: Floats
+    luma: Float32
     half: Plane
     """Luma at half size."""
     mid: _Texture
@@ -337,7 +335,7 @@ class _Picture:
         return cls(yuv, luma, half, _texture(luma), _texture(_floats(half)))
 
 
-def _spatial(picture: _Picture, windows: Floats) -> tuple[float, ...]:
+def _spatial(picture: _Picture, windows: Float32) -> tuple[float, ...]:
     """All of :data:`SPATIAL` but :data:`KEPT` and :data:`SEEN`."""
     luma, mid, coarse = picture.yuv[0], picture.mid, picture.coarse
     pixels = luma.size
@@ -377,7 +375,7 @@ def _colourfulness(yuv: Plane) -> float:
     return math.sqrt(variance) + 0.3 * math.sqrt(square)
 
 
-def surviving(windows: Floats) -> tuple[float, ...]:
+def surviving(windows: Float32) -> tuple[float, ...]:
     """:data:`KEPT` and :data:`SEEN` of (down, across, 64, 64) windows.
 
     Detail is the gradient; what survives of it is its product with the gradient of the same
@@ -411,7 +409,7 @@ def surviving(windows: Floats) -> tuple[float, ...]:
     return (*kept, *seen)
 
 
-def _middles(mosaic: Floats, grid: tuple[int, int], border: int, count: int) -> Floats:
+def _middles(mosaic: Float32, grid: tuple[int, int], border: int, count: int) -> Float32:
     """The mosaic of ``count`` x ``count`` pixels of each window of a mosaic of (down, across)
     windows, ``border`` pixels from its upper left corner."""
     down, across = grid
@@ -421,14 +419,14 @@ def _middles(mosaic: Floats, grid: tuple[int, int], border: int, count: int) -> 
     return np.ascontiguousarray(windows).reshape(down * count, across * count)
 
 
-def _block_detail(detail: Floats, grid: tuple[int, int]) -> Floats:
+def _block_detail(detail: Float32, grid: tuple[int, int]) -> Float32:
     """Means over the blocks of the windows of a mosaic whose outermost pixels do not count."""
     counted = _middles(detail, grid, 1, _DETAIL_BLOCKS * _DETAIL_BLOCK)
     blocks = (grid[1] * _DETAIL_BLOCKS, grid[0] * _DETAIL_BLOCKS)
     return np.asarray(cv2.resize(counted, blocks, interpolation=cv2.INTER_AREA), np.float32)
 
 
-def _gradient(plane: Floats) -> tuple[Floats, Floats]:
+def _gradient(plane: Float32) -> tuple[Float32, Float32]:
     """Across and down, in levels per pixel."""
     across, down = (
         np.asarray(cv2.Sobel(plane, cv2.CV_32F, *direction, scale=1 / _SOBEL_GAIN), np.float32)
@@ -437,7 +435,7 @@ def _gradient(plane: Floats) -> tuple[Floats, Floats]:
     return across, down
 
 
-def noise(planes: Floats) -> float:
+def noise(planes: Float32) -> float:
     """Standard deviation of noise in levels, as the flattest fifth of (planes, height, width)
     show it: a little under the truth, and 0 where all is black or white.
 
@@ -452,7 +450,7 @@ def noise(planes: Floats) -> float:
     mask = cv2.filter2D(stacked, cv2.CV_32F, _NOISE_MASK)
     down, across = (height - 2) // size, (width - 2) // size
 
-    def means(values: npt.NDArray[Any]) -> Floats:
+    def means(values: AnyArray) -> Float32:
         # Inside a window only: at its border the mask has seen another one.
         inside = values.reshape(count, height, width)[:, 1 : 1 + down * size, 1 : 1 + across * size]
         inside = np.ascontiguousarray(inside).reshape(count * down * size, across * size)
@@ -466,7 +464,7 @@ def noise(planes: Floats) -> float:
     return math.sqrt(math.pi / 2) / 6 * _quantile(shown, _NOISE_QUANTILE)
 
 
-def _quantile(values: Floats, share: float) -> float:
+def _quantile(values: Float32, share: float) -> float:
     """The value at ``share`` of the sorted values, without interpolation (and without the cost of
     :func:`numpy.quantile`)."""
     at = int(share * (len(values) - 1))
@@ -476,7 +474,7 @@ def _quantile(values: Floats, share: float) -> float:
 # -- a frame and the one before ----------------------------------------------------------------
 
 
-def _temporal_noise(windows: Floats, before: Floats) -> float:
+def _temporal_noise(windows: Float32, before: Float32) -> float:
     """Standard deviation of what changes in the stillest quarter of the windows, per frame."""
     change = windows - before
     change -= change.mean(axis=(1, 2), keepdims=True)
@@ -497,8 +495,8 @@ class _Flow:
         self._search.setGradientDescentIterations(8)
         self._search.setVariationalRefinementIterations(0)
         self._shape: tuple[int, ...] = ()
-        self._grid: tuple[Floats, Floats] | None = None
-        self._affine: npt.NDArray[np.float64] | None = None
+        self._grid: tuple[Float32, Float32] | None = None
+        self._affine: Float64 | None = None
 
     def measure(self, picture: _Picture, before: Plane) -> tuple[float, ...]:
         """All of :data:`TEMPORAL` but the noise."""
@@ -523,16 +521,16 @@ class _Flow:
             sum(_distance(picture.yuv[plane], before[plane]) for plane in (1, 2)),
         )
 
-    def _backward(self, half: Plane, old_half: Plane) -> Floats:
+    def _backward(self, half: Plane, old_half: Plane) -> Float32:
         """(height, width, 2) pixels of the half-size picture: where each came from."""
         if min(half.shape) < _LEAST_FLOW_SIDE:
             return np.zeros((*half.shape, 2), np.float32)
         if cv2.getNumThreads() != 1:
             cv2.setNumThreads(1)
-        flow: Floats = self._search.calc(half, old_half, None)
+        flow: Float32 = self._search.calc(half, old_half, None)
         return flow
 
-    def _warped(self, old: Plane, flow: Floats) -> Floats:
+    def _warped(self, old: Plane, flow: Float32) -> Float32:
         height, width = old.shape
         if self._shape != old.shape:
             across, down = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
@@ -551,7 +549,7 @@ class _Flow:
         )
         return np.asarray(warped, dtype=np.float32)
 
-    def _motion(self, flow: Floats) -> tuple[float, float, float, float]:
+    def _motion(self, flow: Float32) -> tuple[float, float, float, float]:
         """Size, its 90 % quantile, size beside the camera's, all in % of the longer side per
         frame; and coherence."""
         vectors = flow[2::4, 2::4] if min(flow.shape[:2]) > 4 else flow
@@ -578,18 +576,18 @@ def _distance(one: Plane, other: Plane) -> float:
     return cv2.norm(one, other, cv2.NORM_L1) / one.size
 
 
-def _floats(plane: npt.NDArray[Any]) -> Floats:
+def _floats(plane: AnyArray) -> Float32:
     return plane.astype(np.float32)
 
 
-def _half(plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _half(plane: AnyArray) -> AnyArray:
     height, width = plane.shape
     size = (max(1, (width + 1) // 2), max(1, (height + 1) // 2))
-    half: npt.NDArray[Any] = cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
+    half: AnyArray = cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
     return half
 
 
-def _block_means(plane: Plane) -> Floats:
+def _block_means(plane: Plane) -> Float32:
     """Mean of each 8x8 block, as :func:`_texture` cuts them."""
     height, width = (max(_BLOCK, side // _BLOCK * _BLOCK) for side in plane.shape)
     size = (width // _BLOCK, height // _BLOCK)
@@ -604,7 +602,7 @@ def _block_means(plane: Plane) -> Floats:
 class StoredLuma:
     """Luma of a decoded picture, with what makes its levels those of 8-bit limited range."""
 
-    plane: npt.NDArray[Any]
+    plane: AnyArray
     scale: float
     offset: float
 
@@ -614,15 +612,15 @@ class StoredLuma:
         plane, scale, offset = _stored_luma(picture, full_range)
         return cls(plane[::2] if interlaced else plane, scale, offset)
 
-    def fine_windows(self) -> Floats:
+    def fine_windows(self) -> Float32:
         """(windows, 32, 32), up to 8x6 of them."""
         return self._windows(_WINDOW, _WINDOWS_DOWN, _WINDOWS_ACROSS).reshape(-1, _WINDOW, _WINDOW)
 
-    def detail_windows(self) -> Floats:
+    def detail_windows(self) -> Float32:
         """(down, across, 64, 64), up to 6x4 of them."""
         return self._windows(_DETAIL_WINDOW, _DETAIL_DOWN, _DETAIL_ACROSS)
 
-    def _windows(self, size: int, most_down: int, most_across: int) -> Floats:
+    def _windows(self, size: int, most_down: int, most_across: int) -> Float32:
         """(down, across, size, size) evenly spread; what is smaller than a window is continued
         by reflection."""
         plane = self.plane
@@ -641,12 +639,12 @@ class StoredLuma:
         return windows
 
 
-def _starts(side: int, size: int, most: int) -> npt.NDArray[np.int64]:
+def _starts(side: int, size: int, most: int) -> Int64:
     count = min(most, side // size)
     return (2 * np.arange(count) + 1) * side // (2 * count) - size // 2
 
 
-def _stored_luma(picture: av.VideoFrame, full_range: bool) -> tuple[npt.NDArray[Any], float, float]:
+def _stored_luma(picture: av.VideoFrame, full_range: bool) -> tuple[AnyArray, float, float]:
     """The luma plane as decoded, and how its levels become those of 8-bit limited range."""
     layout = picture.format
     bits = layout.components[0].bits

@@ -17,9 +17,9 @@ import av
 import av.error
 import cv2
 import numpy as np
-import numpy.typing as npt
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
+from encoder.arrays import Int64, UInt8
 from encoder.errors import SourceUnusable
 from encoder.source.probe import color_matrix, color_range, opened
 from encoder.source.reference import ReferenceSource
@@ -28,7 +28,7 @@ from encoder.source.tonemap import small_seen
 SMALL_SIDE = 320
 """Pixels of the longer side of a small frame."""
 
-Plane = npt.NDArray[np.uint8]
+Plane = UInt8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,7 +136,7 @@ def small_frames(source: ReferenceSource, threads: int = 2) -> Iterator[SmallFra
             number += 1
 
 
-def _last_showing(source_of: npt.NDArray[np.int64], position: int) -> int:
+def _last_showing(source_of: Int64, position: int) -> int:
     return int(np.searchsorted(source_of, position, side="right")) - 1
 
 

@@ -14,11 +14,11 @@ from itertools import pairwise
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from scenedetect import FrameTimecode, StatsManager
 from scenedetect.detectors import AdaptiveDetector
 
 from encoder.analysis.frames import SmallFrame
+from encoder.arrays import Float64, Int64, UInt8
 from encoder.media import Shot
 
 MIN_SECONDS = Fraction(1)
@@ -38,7 +38,7 @@ _PLATEAU = 0.5
 # times the steps around it.
 _JUMP, _JUMP_RATIO = 8.0, 3.0
 
-Series = npt.NDArray[np.float64]
+Series = Float64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +61,7 @@ class _Detector(AdaptiveDetector):  # type: ignore[misc]
 
     _NONE = np.zeros((1, 1), np.uint8)
 
-    def _detect_edges(self, lum: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    def _detect_edges(self, lum: UInt8) -> UInt8:
         return self._NONE
 
 
@@ -185,7 +185,7 @@ def plan_shots(
     )
 
 
-def _best_bounds(stops: npt.NDArray[np.int64], shortest: int, longest: int) -> list[int] | None:
+def _best_bounds(stops: Int64, shortest: int, longest: int) -> list[int] | None:
     """Boundaries of the best division, ends included; None when none keeps the limits.
 
     Dynamic program over ``stops`` (title start, cuts, title end): the best division up to a stop

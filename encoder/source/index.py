@@ -26,13 +26,13 @@ import av
 import av.container
 import av.error
 import numpy as np
-import numpy.typing as npt
 
+from encoder.arrays import Int64
 from encoder.errors import SourceUnusable
 from encoder.source import h264
 from encoder.source.probe import opened, video_stream
 
-Ticks = npt.NDArray[np.int64]
+Ticks = Int64
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -24,7 +24,8 @@ from functools import cache
 from typing import Any, Final, Literal
 
 import numpy as np
-import numpy.typing as npt
+
+from encoder.arrays import AnyArray, Float32, UInt8
 
 Transfer = Literal["pq", "hlg"]
 
@@ -43,8 +44,6 @@ CICP: Final[dict[Transfer, tuple[int, int, int]]] = {"pq": (9, 16, 9), "hlg": (9
 """Code points of ITU-T H.273: primaries, transfer, matrix. Nothing else is taken."""
 TAGS: Final[dict[Transfer, str]] = {"pq": "smpte2084", "hlg": "arib-std-b67"}
 """Of the transfer, as ffmpeg names it."""
-
-Floats = npt.NDArray[np.float32]
 
 
 def seen(node: Any, transfer: Transfer | None) -> Any:
@@ -82,7 +81,7 @@ def tags(transfer: Transfer) -> dict[str, str]:
     }
 
 
-def small_seen(yuv: npt.NDArray[Any], transfer: Transfer) -> npt.NDArray[np.uint8]:
+def small_seen(yuv: AnyArray, transfer: Transfer) -> UInt8:
     """The mapping of a picture without chroma subsampling.
 
     Args:
@@ -112,7 +111,7 @@ def small_seen(yuv: npt.NDArray[Any], transfer: Transfer) -> npt.NDArray[np.uint
     return np.clip(np.rint(mapped), 0, 255).astype(np.uint8)
 
 
-_TO_BT709: Final[Floats] = np.array(
+_TO_BT709: Final[Float32] = np.array(
     [
         [1.660491, -0.587641, -0.072850],
         [-0.124550, 1.132900, -0.008349],
@@ -122,7 +121,7 @@ _TO_BT709: Final[Floats] = np.array(
 )
 """Linear light, BT.2020 primaries to those of BT.709 (ITU-R BT.2087)."""
 
-_RGB_TO_YUV: Final[Floats] = np.array(
+_RGB_TO_YUV: Final[Float32] = np.array(
     [
         [219 * 0.2126, 219 * 0.7152, 219 * 0.0722],
         [-112 * 0.2126 / 0.9278, -112 * 0.7152 / 0.9278, 112],
@@ -133,16 +132,16 @@ _RGB_TO_YUV: Final[Floats] = np.array(
 """BT.709, R'G'B' of 0 to 1 to codes of 8 bit without their offsets."""
 
 
-def _linear(coded: Floats, transfer: Transfer) -> Floats:
+def _linear(coded: Float32, transfer: Transfer) -> Float32:
     """Light of the display, 1 at the reference white."""
     table = _light(transfer)
     places = np.clip(np.rint(coded * _STEPS), 0, len(table) - 1).astype(np.int32)
-    light: Floats = table[places]
+    light: Float32 = table[places]
     return light
 
 
 @cache
-def _light(transfer: Transfer) -> Floats:
+def _light(transfer: Transfer) -> Float32:
     """By code from 0 in :data:`_STEPS`; saturated colours have codes above 1."""
     code = np.arange(3 * _STEPS // 2) / _STEPS
     if transfer == "pq":
@@ -154,12 +153,12 @@ def _light(transfer: Transfer) -> Floats:
     return np.asarray(_PEAK * np.where(code <= 0.5, low, high) ** 1.2, np.float32)
 
 
-def _mobius(light: Floats) -> Floats:
+def _mobius(light: Float32) -> Float32:
     """ffmpeg's ``mobius``: itself up to the knee, 1 at the peak, smooth between."""
     knee, peak = _KNEE, _PEAK
     a = -(knee**2) * (peak - 1) / (knee**2 - 2 * knee + peak)
     b = (knee**2 - 2 * knee * peak + peak) / (peak - 1)
     scale = (b**2 + 2 * b * knee + knee**2) / (b - a)
     bent = np.float32(scale) * (light + np.float32(a)) / (light + np.float32(b))
-    kept: Floats = np.where(light <= knee, light, bent)
+    kept: Float32 = np.where(light <= knee, light, bent)
     return kept

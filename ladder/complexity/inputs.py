@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from encoder.analysis.features import FEATURE_NAMES, KEPT, SCALE_FACTORS, SEEN
-from ladder.complexity.scale import Floats
+from encoder.arrays import Float64
 
 CODECS = ("x264", "x265", "svtav1", "vp9")
 """Codecs that have an input of their own; a new one goes at the end."""
@@ -50,13 +50,13 @@ class ShotInputs:
     """In the order of :data:`encoder.analysis.features.FEATURE_NAMES`."""
 
 
-def place_of(codec: str, crf: Floats | float) -> Floats:
+def place_of(codec: str, crf: Float64 | float) -> Float64:
     """Place of a CRF on its codec's scale; any shape."""
     low, high = CRF_ENDS[codec]
     return np.asarray((np.asarray(crf, dtype=np.float64) - (low + high) / 2) / ((high - low) / 2))
 
 
-def vector(shot: ShotInputs, width: int, height: int, recipe: str) -> Floats:
+def vector(shot: ShotInputs, width: int, height: int, recipe: str) -> Float64:
     """The inputs for one shot at one size under a recipe such as ``x264-medium``.
 
     Shape ``[len(INPUT_NAMES)]``, before standardising.

@@ -21,14 +21,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from encoder.analysis.features import FEATURES_VERSION
+from encoder.arrays import Float64
 from encoder.errors import BadInput
+from encoder.media import Size
 from encoder.recipes import crf_step
 from ladder.complexity.inputs import CRF_ENDS, INPUT_NAMES, ShotInputs, place_of, vector
 from ladder.complexity.network import CurveNetworks, ramps
 from ladder.complexity.prediction import CrfScale, TitlePrediction
 from ladder.complexity.residuals import TERMS, ResidualModel, for_quality
-from ladder.complexity.scale import Floats
-from ladder.profiles import Size
 
 FORMAT: Final = "shotladder/complexity/1"
 CLIP = 4.0
@@ -47,20 +47,20 @@ _RESIDUALS: Final = {
 class InputScale:
     """From raw inputs to standardised ones."""
 
-    unit: Floats
+    unit: Float64
     """Typical size of each input; ``arcsinh`` of their ratio tames the long tails."""
-    centre: Floats
-    spread: Floats
+    centre: Float64
+    spread: Float64
 
     @classmethod
-    def of(cls, inputs: Floats) -> InputScale:
+    def of(cls, inputs: Float64) -> InputScale:
         """The scale of ``[rows, inputs]``."""
         sizes = np.abs(inputs)
         unit = np.array([np.median(c[c > 0]) if (c > 0).any() else 1.0 for c in sizes.T])
         tamed = np.arcsinh(inputs / unit)
         return cls(unit, tamed.mean(axis=0), np.maximum(tamed.std(axis=0), 0.02))
 
-    def __call__(self, inputs: Floats) -> Floats:
+    def __call__(self, inputs: Float64) -> Float64:
         """Standardised, the same shape."""
         tamed = (np.arcsinh(inputs / self.unit) - self.centre) / self.spread
         return np.asarray(np.clip(tamed, -CLIP, CLIP))
@@ -72,7 +72,7 @@ class ComplexityModel:
 
     networks: CurveNetworks
     scale: InputScale
-    offsets: Floats
+    offsets: Float64
     """Mean of log rate and of each warped quality, added to what the networks say."""
     qualities: tuple[str, ...]
     """Quality models, in the order of the networks' curves after the first."""
@@ -91,7 +91,7 @@ class ComplexityModel:
         """Recipes that it was trained on."""
         return tuple(self.facts["recipes"])
 
-    def curves(self, inputs: Floats, quality: str, places: Floats) -> tuple[Floats, Floats]:
+    def curves(self, inputs: Float64, quality: str, places: Float64) -> tuple[Float64, Float64]:
         """Log rate and warped quality of ``[rows, inputs]`` raw inputs at ``[places]``.
 
         Each has the shape ``[rows, places]``.
@@ -230,7 +230,7 @@ def _model(own: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Compl
         {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     )
 
-    def array(name: str, *shape: int) -> Floats:
+    def array(name: str, *shape: int) -> Float64:
         if tensors[name].shape != shape:
             raise ValueError(f"{name} is {list(tensors[name].shape)}, not {list(shape)}")
         return np.asarray(tensors[name].numpy())

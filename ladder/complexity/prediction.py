@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from encoder.media import OperatingPoint, Shot
+from encoder.arrays import Float64
+from encoder.media import OperatingPoint, Shot, Size
 from ladder.complexity.residuals import (
     QUALITY,
     RATE,
@@ -26,9 +27,8 @@ from ladder.complexity.residuals import (
     ShotResiduals,
     believe,
 )
-from ladder.complexity.scale import TELLING, Floats, censored, unwarp, warp
+from ladder.complexity.scale import TELLING, censored, unwarp, warp
 from ladder.curves import CRF_STEP, Candidate, Measurement
-from ladder.profiles import Size
 
 Request = tuple[int, OperatingPoint]
 
@@ -45,7 +45,7 @@ class CrfScale:
     """Between CRFs that differ to the encoder."""
 
     @property
-    def crfs(self) -> Floats:
+    def crfs(self) -> Float64:
         """Multiples of the step from lowest to highest."""
         last = math.floor(self.high / self.step)
         return np.arange(self._first, last + 1, dtype=np.float64) * self.step
@@ -60,7 +60,7 @@ class CrfScale:
         inside = self._first <= steps <= math.floor(self.high / self.step)
         return int(steps) - self._first if inside and steps.is_integer() else None
 
-    def place(self, crf: Floats | float) -> Floats:
+    def place(self, crf: Float64 | float) -> Float64:
         """On the codec's scale; any shape."""
         middle, half = sum(self.ends) / 2, (self.ends[1] - self.ends[0]) / 2
         return np.asarray((np.asarray(crf, dtype=np.float64) - middle) / half)
@@ -73,9 +73,9 @@ class TitlePrediction:
     sizes: tuple[Size, ...]
     """Smallest first; the last is the title's own."""
     scale: CrfScale
-    rate: Floats
+    rate: Float64
     """Natural logarithm of bits per pixel, shape ``[shots, sizes, crfs]``."""
-    quality: Floats
+    quality: Float64
     """Warped (:func:`ladder.complexity.scale.warp`), the same shape."""
     residuals: ResidualModel
     model: str = ""
@@ -143,9 +143,9 @@ class CorrectedTitle:
 
     prediction: TitlePrediction
     shots: tuple[Shot, ...]
-    bits: Floats
+    bits: Float64
     """Expected; exact where measured."""
-    quality: Floats
+    quality: Float64
     """Expected; exact where measured."""
     measured: np.ndarray
     """Whether."""
@@ -258,8 +258,8 @@ def _residuals(
     number: int,
     shot: Shot,
     points: Sequence[tuple[int, int, Measurement]],
-    size_places: Floats,
-    place: Floats,
+    size_places: Float64,
+    place: Float64,
 ) -> ShotResiduals:
     """Measured minus predicted, for every number that says something."""
     if not points:

@@ -27,10 +27,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
+from encoder.arrays import Float64, Index
 
 RATE, QUALITY = 0, 1
 """Kinds of residual."""
@@ -56,17 +54,17 @@ size. Root mean squares over nine titles: 0.07, 0.22, 0.12 of VMAF v1 for 2160 l
 class Cells:
     """Where residuals are: arrays of one length, one entry per observed number."""
 
-    place: Floats
+    place: Float64
     """On the codec's CRF scale, from -1 to 1."""
-    size: Floats
+    size: Float64
     """Base-2 logarithm of the linear scale against the title's own size: 0, or negative."""
-    kind: Ints
+    kind: Index
     """RATE or QUALITY."""
 
     def __len__(self) -> int:
         return len(self.place)
 
-    def phi(self) -> Floats:
+    def phi(self) -> Float64:
         """The polynomial's terms, shape ``[cells, 2 x TERMS]``: a block for each kind."""
         own = (self.size > -OWN_WITHIN).astype(np.float64)
         smooth = [self.place**p * self.size**s for p, s in POWERS]
@@ -75,7 +73,7 @@ class Cells:
         out[np.arange(len(self)), self.kind] = terms
         return out.reshape(len(self), 2 * TERMS)
 
-    def title_phi(self) -> Floats:
+    def title_phi(self) -> Float64:
         """The terms of what a title shares, shape ``[cells, TITLE_TERMS]``."""
         place, size, whiten = _bend_centres()
         bends = np.zeros((len(self), 2, BENDS))
@@ -92,7 +90,7 @@ REACH = (0.5, 0.4)
 """Length scales of ``bends`` and ``local`` over place and size."""
 
 
-def _near(a: Cells, place: Floats, size: Floats) -> Floats:
+def _near(a: Cells, place: Float64, size: Float64) -> Float64:
     """The kernel between cells and other places, shape ``[len(a), len(place)]``."""
     by_place = (a.place[:, None] - place[None, :]) / REACH[0]
     by_size = (a.size[:, None] - size[None, :]) / REACH[1]
@@ -100,7 +98,7 @@ def _near(a: Cells, place: Floats, size: Floats) -> Floats:
 
 
 @functools.cache
-def _bend_centres() -> tuple[Floats, Floats, Floats]:
+def _bend_centres() -> tuple[Float64, Float64, Float64]:
     """Places and sizes of the centres, and what makes their features uncorrelated."""
     place, size = (axis.ravel() for axis in np.meshgrid(BEND_PLACES, BEND_SIZES))
     own = _near(Cells(place, size, np.zeros(BENDS, dtype=np.intp)), place, size)
@@ -111,15 +109,15 @@ def _bend_centres() -> tuple[Floats, Floats, Floats]:
 class ResidualModel:
     """The covariance of residuals."""
 
-    title: Floats
+    title: Float64
     """Covariance of what a title's shots share, shape ``[2 x TERMS, 2 x TERMS]``."""
-    bends: Floats
+    bends: Float64
     """Variance of the title's bends by kind, shape ``[2]``."""
-    shot: Floats
+    shot: Float64
     """Covariance of the shot's own, of the shape of ``title``."""
-    local: Floats
+    local: Float64
     """Variance of the local process by kind, shape ``[2]``."""
-    noise: Floats
+    noise: Float64
     """Variance of what no neighbour shares, by kind, shape ``[2]``."""
 
     def for_another(self) -> ResidualModel:
@@ -130,14 +128,14 @@ class ResidualModel:
             title[TERMS * QUALITY + term, TERMS * QUALITY + term] += deviation**2
         return replace(self, title=title)
 
-    def title_covariance(self) -> Floats:
+    def title_covariance(self) -> Float64:
         """Of all that a title shares, shape ``[TITLE_TERMS, TITLE_TERMS]``."""
         whole = np.zeros((TITLE_TERMS, TITLE_TERMS))
         whole[: 2 * TERMS, : 2 * TERMS] = self.title
         whole[2 * TERMS :, 2 * TERMS :] = np.diag(np.repeat(self.bends, BENDS))
         return whole
 
-    def local_covariance(self, a: Cells, b: Cells) -> Floats:
+    def local_covariance(self, a: Cells, b: Cells) -> Float64:
         """Of the local process between cells, shape ``[len(a), len(b)]``."""
         same = a.kind[:, None] == b.kind[None, :]
         near = _near(a, b.place, b.size)
@@ -168,7 +166,7 @@ class ShotResiduals:
     """What was observed of one shot."""
 
     cells: Cells
-    values: Floats
+    values: Float64
     """Measured minus predicted, shape ``[cells]``."""
 
 
@@ -176,13 +174,13 @@ class ShotResiduals:
 class _ShotSystem:
     """One shot's observations, whitened by what is not shared with the title."""
 
-    title_phi: Floats
+    title_phi: Float64
     """Shape ``[observed, TITLE_TERMS]``."""
-    phi: Floats
+    phi: Float64
     """Shape ``[observed, 2 x TERMS]``."""
-    gain: Floats
+    gain: Float64
     """Inverse covariance of the observations given the title's part."""
-    values: Floats
+    values: Float64
 
 
 class Posterior:
@@ -197,7 +195,7 @@ class Posterior:
         self.scale = scale
         shot = scale * model.shot
         title = scale * model.title_covariance()
-        precision: Floats = np.asarray(np.linalg.inv(title))
+        precision: Float64 = np.asarray(np.linalg.inv(title))
         pull = np.zeros(TITLE_TERMS)
         evidence = -0.5 * _log_determinant(title)
         self._systems: list[_ShotSystem] = []
@@ -205,33 +203,33 @@ class Posterior:
             shared, phi = seen.cells.title_phi(), seen.cells.phi()
             spread = phi @ shot @ phi.T + model.local_covariance(seen.cells, seen.cells)
             spread[np.diag_indices_from(spread)] += model.noise[seen.cells.kind]
-            gain: Floats = np.asarray(np.linalg.inv(spread)) if len(seen.cells) else spread
+            gain: Float64 = np.asarray(np.linalg.inv(spread)) if len(seen.cells) else spread
             self._systems.append(_ShotSystem(shared, phi, gain, seen.values))
             precision = precision + shared.T @ gain @ shared
             pull = pull + shared.T @ gain @ seen.values
             if len(seen.cells):
                 evidence += 0.5 * _log_determinant(gain)
                 evidence -= 0.5 * float(seen.values @ gain @ seen.values)
-        self.title_covariance: Floats = np.asarray(np.linalg.inv(precision))
-        self.title_mean: Floats = self.title_covariance @ pull
+        self.title_covariance: Float64 = np.asarray(np.linalg.inv(precision))
+        self.title_mean: Float64 = self.title_covariance @ pull
         self.evidence = float(
             evidence - 0.5 * _log_determinant(precision) + 0.5 * pull @ self.title_mean
         )
         """Log likelihood of what was observed, but for a constant."""
 
-    def mean(self, shot: int, cells: Cells) -> Floats:
+    def mean(self, shot: int, cells: Cells) -> Float64:
         """Expected residuals of a shot at ``cells``."""
         link, system = self._link(shot, cells)
         own = system.values - system.title_phi @ self.title_mean
         return np.asarray(cells.title_phi() @ self.title_mean + link @ (system.gain @ own))
 
-    def covariance(self, shot: int, cells: Cells) -> Floats:
+    def covariance(self, shot: int, cells: Cells) -> Float64:
         """Of the residuals of a shot at ``cells``, without the noise of a measurement."""
         shared = self.shared(shot, cells)
         own = self.own_covariance(shot, cells)
         return np.asarray(own + shared @ self.title_covariance @ shared.T)
 
-    def own_covariance(self, shot: int, cells: Cells) -> Floats:
+    def own_covariance(self, shot: int, cells: Cells) -> Float64:
         """The same without what other shots share in."""
         link, system = self._link(shot, cells)
         phi = cells.phi()
@@ -240,20 +238,20 @@ class Posterior:
         )
         return np.asarray(prior - link @ system.gain @ link.T)
 
-    def shared(self, shot: int, cells: Cells) -> Floats:
+    def shared(self, shot: int, cells: Cells) -> Float64:
         """How the title's part moves ``cells`` of a shot, shape ``[cells, TITLE_TERMS]``: with
         ``title_covariance``, what residuals of different shots have in common."""
         link, system = self._link(shot, cells)
         return np.asarray(cells.title_phi() - link @ system.gain @ system.title_phi)
 
-    def _link(self, shot: int, cells: Cells) -> tuple[Floats, _ShotSystem]:
+    def _link(self, shot: int, cells: Cells) -> tuple[Float64, _ShotSystem]:
         """Covariance between ``cells`` and what was observed, given the title's part."""
         system, seen = self._systems[shot], self.observed[shot].cells
         link = self.scale * cells.phi() @ self.model.shot @ system.phi.T
         return link + self.model.local_covariance(cells, seen), system
 
 
-def _log_determinant(matrix: Floats) -> float:
+def _log_determinant(matrix: Float64) -> float:
     return float(np.linalg.slogdet(matrix)[1])
 
 
@@ -309,7 +307,7 @@ def fit(
 
 
 def _improve(
-    model: ResidualModel, titles: Sequence[Sequence[ShotResiduals]], prior: Floats
+    model: ResidualModel, titles: Sequence[Sequence[ShotResiduals]], prior: Float64
 ) -> ResidualModel:
     """One round of expectation maximisation.
 

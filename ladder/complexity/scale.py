@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from encoder.arrays import Float64
 
 LOWEST, HIGHEST = 0.0, 100.0
 """Where VMAF cuts its scores off."""
@@ -22,26 +22,26 @@ TELLING = (8.0, 99.6)
 """Scores beyond are taken for these, and as bounds."""
 
 
-def warp(quality: Floats) -> Floats:
+def warp(quality: Float64) -> Float64:
     """Quality on the scale of predictions; any shape."""
     place = (np.clip(quality, *TELLING) - LOWEST + MARGIN) / (HIGHEST - LOWEST + 2 * MARGIN)
     return np.asarray(np.log(place) - np.log1p(-place))
 
 
-def unwarp(warped: Floats) -> Floats:
+def unwarp(warped: Float64) -> Float64:
     """The inverse of :func:`warp`, and on to where scores end."""
     place = 1 / (1 + np.exp(-np.asarray(warped, dtype=np.float64)))
     quality = LOWEST - MARGIN + place * (HIGHEST - LOWEST + 2 * MARGIN)
     return np.asarray(np.clip(quality, LOWEST, HIGHEST))
 
 
-def unwarp_slope(warped: Floats) -> Floats:
+def unwarp_slope(warped: Float64) -> Float64:
     """Points of quality per unit of the warped scale, there."""
     place = 1 / (1 + np.exp(-np.asarray(warped, dtype=np.float64)))
     return np.asarray(place * (1 - place) * (HIGHEST - LOWEST + 2 * MARGIN))
 
 
-def censored(quality: Floats) -> NDArray[np.int8]:
+def censored(quality: Float64) -> NDArray[np.int8]:
     """1 where a score is a bound from below, -1 where from above, 0 elsewhere; any shape."""
     quality = np.asarray(quality)
     high, low = quality >= TELLING[1], quality <= TELLING[0]

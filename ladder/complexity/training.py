@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from encoder.arrays import AnyArray, Float64, Mask
 from ladder.complexity.inputs import INPUT_NAMES, ShotInputs, place_of, vector
 from ladder.complexity.model import ComplexityModel, InputScale
 from ladder.complexity.network import CurveNetworks
@@ -28,7 +29,7 @@ from ladder.complexity.residuals import (
     ShotResiduals,
     fit,
 )
-from ladder.complexity.scale import Floats, censored, unwarp, warp
+from ladder.complexity.scale import censored, unwarp, warp
 
 MEMBERS = 5
 STEPS = 700
@@ -71,16 +72,16 @@ class Example:
 class Data:
     """Examples as arrays, one row each."""
 
-    inputs: Floats
+    inputs: Float64
     """Shape ``[rows, INPUT_NAMES]``."""
-    place: Floats
-    size: Floats
+    place: Float64
+    size: Float64
     """Base-2 logarithm of the linear scale against the title's own."""
-    targets: Floats
+    targets: Float64
     """Log rate and the warped qualities, shape ``[rows, 1 + qualities]``."""
-    scores: Floats
+    scores: Float64
     """The qualities as measured, NaN where they were not, shape ``[rows, qualities]``."""
-    weight: Floats
+    weight: Float64
     group: NDArray[np.str_]
     recipe: NDArray[np.str_]
     title: NDArray[np.str_]
@@ -89,7 +90,7 @@ class Data:
     """Likewise, so that a shot weighs the same under every recipe."""
     qualities: tuple[str, ...]
 
-    def only(self, rows: NDArray[Any]) -> Data:
+    def only(self, rows: AnyArray) -> Data:
         """Some of the rows."""
         return Data(
             self.inputs[rows],
@@ -154,7 +155,7 @@ def arrays(examples: Sequence[Example]) -> Data:
     )
 
 
-def train_networks(data: Data, seed: int = 0) -> tuple[CurveNetworks, InputScale, Floats]:
+def train_networks(data: Data, seed: int = 0) -> tuple[CurveNetworks, InputScale, Float64]:
     """Networks, the scale of their inputs, and what is to be added to their curves."""
     torch.manual_seed(seed)
     scale = InputScale.of(data.inputs)
@@ -201,7 +202,7 @@ def _penalty(error: Tensor, bound: Tensor) -> Tensor:
     ).sum(-1)
 
 
-def folds(groups: NDArray[np.str_], count: int = FOLDS) -> list[NDArray[np.bool_]]:
+def folds(groups: NDArray[np.str_], count: int = FOLDS) -> list[Mask]:
     """Which rows are held out in each fold: whole groups, folds of about equal size."""
     names, sizes = np.unique(groups, return_counts=True)
     fold_of: dict[str, int] = {}
@@ -214,7 +215,7 @@ def folds(groups: NDArray[np.str_], count: int = FOLDS) -> list[NDArray[np.bool_
     return [fold == number for number in range(len(filled))]
 
 
-def held_out(data: Data, seed: int = 0, report: Callable[[str], None] = lambda _: None) -> Floats:
+def held_out(data: Data, seed: int = 0, report: Callable[[str], None] = lambda _: None) -> Float64:
     """Predictions for every row by networks that did not see its group, like ``targets``."""
     predicted = np.empty_like(data.targets)
     parts = folds(data.group)
@@ -225,7 +226,7 @@ def held_out(data: Data, seed: int = 0, report: Callable[[str], None] = lambda _
     return predicted
 
 
-def _at_rows(networks: CurveNetworks, scale: InputScale, offsets: Floats, data: Data) -> Floats:
+def _at_rows(networks: CurveNetworks, scale: InputScale, offsets: Float64, data: Data) -> Float64:
     with torch.inference_mode():
         values = networks(
             torch.tensor(scale(data.inputs), dtype=torch.float32),
@@ -234,7 +235,7 @@ def _at_rows(networks: CurveNetworks, scale: InputScale, offsets: Floats, data: 
     return np.asarray(values.mean(dim=0).double().numpy() + offsets)
 
 
-def title_residuals(data: Data, predicted: Floats, quality: int) -> list[list[ShotResiduals]]:
+def title_residuals(data: Data, predicted: Float64, quality: int) -> list[list[ShotResiduals]]:
     """Measured minus predicted of every shot of every title that has scores by a model."""
     scored = ~np.isnan(data.scores[:, quality])
     telling = scored & (censored(np.nan_to_num(data.scores[:, quality])) == 0)
@@ -289,7 +290,9 @@ def train(
     )
 
 
-def _facts(examples: Sequence[Example], data: Data, predicted: Floats, seed: int) -> dict[str, Any]:
+def _facts(
+    examples: Sequence[Example], data: Data, predicted: Float64, seed: int
+) -> dict[str, Any]:
     return {
         "recipes": sorted({example.recipe for example in examples}),
         "groups": sorted({example.group for example in examples}),
@@ -307,7 +310,7 @@ def _facts(examples: Sequence[Example], data: Data, predicted: Floats, seed: int
     }
 
 
-def _missed(data: Data, predicted: Floats) -> dict[str, Any]:
+def _missed(data: Data, predicted: Float64) -> dict[str, Any]:
     rate = np.abs(data.targets[:, 0] - predicted[:, 0])
     points = np.abs(data.scores - unwarp(predicted[:, 1:]))
     return {

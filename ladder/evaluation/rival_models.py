@@ -11,17 +11,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from encoder.arrays import Float64, Index
 from encoder.errors import BadInput
+from encoder.media import Size
 from encoder.recipes import crf_step
 from ladder.complexity.inputs import CODECS, CRF_ENDS, INPUT_NAMES, ShotInputs, vector
 from ladder.complexity.prediction import CrfScale, TitlePrediction
 from ladder.complexity.residuals import ResidualModel, fit, for_quality
-from ladder.complexity.scale import Floats
 from ladder.complexity.training import Data, Example, arrays, folds, title_residuals
 from ladder.curves import pchip
-from ladder.profiles import Size
 
 Kind = Literal["mean", "trees"]
 KNOTS = np.linspace(-1.0, 1.0, 9)
@@ -33,7 +32,7 @@ LEAST_IN_LEAF = 20
 RATE_OF_LEARNING = 0.05
 RIDGE = 1e-3
 
-Regression = Callable[[Floats, Floats, Floats], Floats]
+Regression = Callable[[Float64, Float64, Float64], Float64]
 """From inputs ``[rows, INPUT_NAMES]``, size ``[rows]`` and place ``[rows]`` to one target."""
 
 
@@ -72,7 +71,7 @@ class RivalModel:
         inputs = np.repeat(np.stack(rows), len(KNOTS), axis=0)
         places = np.tile(KNOTS, len(rows))
 
-        def curves(regression: Regression) -> Floats:
+        def curves(regression: Regression) -> Float64:
             known = regression(inputs, np.repeat(size, len(KNOTS)), places)
             lines = [pchip(KNOTS, line, at) for line in known.reshape(len(rows), len(KNOTS))]
             return np.stack(lines).reshape(len(shots), len(sizes), len(at))
@@ -124,7 +123,7 @@ def _regressions(kind: Kind, data: Data, seed: int) -> tuple[Regression, ...]:
     return tuple(found)
 
 
-def _mean_curve(data: Data, target: Floats, seed: int) -> Regression:
+def _mean_curve(data: Data, target: Float64, seed: int) -> Regression:
     """Of each codec: a cubic in place, quadratic in size, with a step at the title's own size."""
     of_row = _codecs(data.inputs)
     coefficients = np.zeros((len(CODECS), _surface(data.size[:1], data.place[:1]).shape[1]))
@@ -139,20 +138,20 @@ def _mean_curve(data: Data, target: Floats, seed: int) -> Regression:
     )
 
 
-def _codecs(inputs: Floats) -> NDArray[np.intp]:
+def _codecs(inputs: Float64) -> Index:
     """Number in :data:`CODECS` of each row's codec."""
     columns = [INPUT_NAMES.index(f"codec_{codec}") for codec in CODECS]
     return np.asarray(inputs[:, columns].argmax(axis=1))
 
 
-def _surface(size: Floats, place: Floats) -> Floats:
+def _surface(size: Float64, place: Float64) -> Float64:
     own = (size > -0.01).astype(np.float64)
     by_size = np.stack([np.ones_like(size), size, size**2, own], axis=1)
     by_place = np.stack([place**power for power in range(4)], axis=1)
     return np.asarray((by_size[:, :, None] * by_place[:, None, :]).reshape(len(size), -1))
 
 
-def _trees(data: Data, target: Floats, seed: int) -> Regression:
+def _trees(data: Data, target: Float64, seed: int) -> Regression:
     try:
         from sklearn.ensemble import HistGradientBoostingRegressor
         from threadpoolctl import threadpool_limits
@@ -172,7 +171,7 @@ def _trees(data: Data, target: Floats, seed: int) -> Regression:
     with threadpool_limits(1):
         trees.fit(inputs, target, sample_weight=data.weight)
 
-    def regression(inputs: Floats, size: Floats, place: Floats) -> Floats:
+    def regression(inputs: Float64, size: Float64, place: Float64) -> Float64:
         with threadpool_limits(1):
             return np.asarray(trees.predict(np.column_stack([inputs, place])), dtype=np.float64)
 

@@ -6,12 +6,11 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from encoder.media import Shot
+from encoder.media import Shot, Size
 from ladder.choices import Choice
 from ladder.complexity.prediction import TitlePrediction, correct
 from ladder.constraints import InfeasibleResult
 from ladder.curves import Curve, MeasuredCurve, MeasuredPoints, Measurement
-from ladder.profiles import Size
 from ladder.rungs import LadderPlan, RungPlan, TitleCurves, solve
 from ladder.sampling import sparse_sample
 from ladder.search.steps import Done, Known, Measure, Request, Step, full_grid, request_order
@@ -145,7 +144,7 @@ def _curves(known: Known, used: Collection[Request], *, interpolate: bool) -> Ti
     title = known.title
     cells: dict[Size, list[dict[float, Measurement]]] = {}
     for shot, point in used:
-        of = cells.setdefault(Size(point.width, point.height), [{} for _ in title.shots])
+        of = cells.setdefault(point.size, [{} for _ in title.shots])
         of[shot][point.crf] = known.measurements[shot, point]
     kind = MeasuredCurve if interpolate else MeasuredPoints
     return TitleCurves(

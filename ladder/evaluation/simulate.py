@@ -21,13 +21,15 @@ from typing import Protocol
 
 import numpy as np
 
+from encoder.arrays import Float64
+from encoder.media import Size
 from ladder.bdrate import BdRate, RatePoint, bd_rate, monotone
 from ladder.complexity.prediction import TitlePrediction, correct
 from ladder.complexity.residuals import QUALITY, RATE, Cells, ShotResiduals
-from ladder.complexity.scale import Floats, censored, warp
+from ladder.complexity.scale import censored, warp
 from ladder.constraints import InfeasibleResult
 from ladder.curves import CRF_STEP, MeasuredPoints, Measurement, pchip
-from ladder.profiles import Profile, Size
+from ladder.profiles import Profile
 from ladder.rungs import LadderPlan, Policy, RungPlan, TitleCurves, solve, solve_at_rates
 from ladder.search.steps import Done, Known, Request, Step, TitleShape
 
@@ -78,7 +80,7 @@ class Truth:
         cells: dict[tuple[int, Size], list[Request]] = {}
         for request in sorted(title.grid, key=lambda r: r[1].crf):
             shot, point = request
-            cells.setdefault((shot, Size(point.width, point.height)), []).append(request)
+            cells.setdefault((shot, point.size), []).append(request)
         measurements: dict[Request, Measurement] = {}
         seconds: dict[Request, float] = {}
         curves: dict[Size, list[MeasuredPoints]] = {size: [] for size in title.shape.sizes}
@@ -329,7 +331,7 @@ def _quantile(level: float) -> float:
 
 def _left_over(
     prediction: TitlePrediction, frames: int, cells: Mapping[Request, Measurement]
-) -> tuple[Cells, Floats]:
+) -> tuple[Cells, Float64]:
     """Measured minus predicted on the scales of predictions, and where that is."""
     sizes = {(size.width, size.height): n for n, size in enumerate(prediction.sizes)}
     place, size, kind, left = [], [], [], []

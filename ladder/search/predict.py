@@ -18,12 +18,11 @@ import math
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from encoder.media import OperatingPoint, Shot
+from encoder.media import OperatingPoint, Shot, Size
 from ladder.choices import Choice
 from ladder.complexity.prediction import CorrectedTitle, TitlePrediction, correct
 from ladder.constraints import InfeasibleResult
 from ladder.curves import Curve, MeasuredPoints, Measurement
-from ladder.profiles import Size
 from ladder.rungs import LadderPlan, RungPlan, TitleCurves, at_slope_within, slope_at, solve
 from ladder.search.questions import Question, questions
 from ladder.search.steps import Done, Known, Measure, Request, Step, request_order
@@ -426,7 +425,7 @@ class _Run:
         shots = self.known.title.shots
         cells: dict[Size, list[dict[float, Measurement]]] = {}
         for shot, point in self.used:
-            of = cells.setdefault(Size(point.width, point.height), [{} for _ in shots])
+            of = cells.setdefault(point.size, [{} for _ in shots])
             of[shot][point.crf] = self.known.measurements[shot, point]
         return {
             size: tuple(map(MeasuredPoints, (s.frames for s in shots), cells[size]))

@@ -18,9 +18,10 @@ from types import MappingProxyType
 
 import numpy as np
 
+from encoder.arrays import Float64, Index
 from ladder.complexity.prediction import CorrectedTitle, TitlePrediction
-from ladder.complexity.residuals import QUALITY, RATE, Cells, Ints
-from ladder.complexity.scale import Floats, unwarp_slope, warp
+from ladder.complexity.residuals import QUALITY, RATE, Cells
+from ladder.complexity.scale import unwarp_slope, warp
 from ladder.rungs import RungPlan
 
 Point = tuple[int, int]
@@ -94,12 +95,12 @@ class _Difference:
     corrected: CorrectedTitle
     sizes: tuple[int, int]
     """The rung's own and the other."""
-    columns: Ints
+    columns: Index
     """Best CRF columns of both, shape ``[shots, 2]``."""
     expected: float
-    weights: Floats
+    weights: Float64
     """How it moves with the residuals of rate and quality of both, shape ``[shots, 4]``."""
-    moved: Floats
+    moved: Float64
     """How it moves with what the title shares."""
     variance: float
 

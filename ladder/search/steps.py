@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Protocol
 
-from encoder.media import OperatingPoint, Shot
+from encoder.media import OperatingPoint, Shot, Size
 from ladder.constraints import InfeasibleResult
 from ladder.curves import Curve, MeasuredCurve, MeasuredPoints, Measurement
-from ladder.profiles import Profile, Size
+from ladder.profiles import Profile
 from ladder.rungs import LadderPlan, Policy, TitleCurves, solve
 
 Request = tuple[int, OperatingPoint]
@@ -114,7 +114,7 @@ def measured_title(
     title = known.title
     cells: dict[tuple[int, Size], dict[float, Measurement]] = {}
     for shot, point in requests:
-        cell = cells.setdefault((shot, Size(point.width, point.height)), {})
+        cell = cells.setdefault((shot, point.size), {})
         cell[point.crf] = known.measurements[shot, point]
 
     def curve(shot: int, size: Size) -> Curve:

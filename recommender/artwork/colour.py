@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from encoder.analysis.frames import Plane
+from encoder.arrays import Float32
 
 # Kr, Kb of ITU-T H.273.
 _LUMA_WEIGHTS = {
@@ -27,7 +27,7 @@ def matrix_of(named: str | None, height: int) -> str:
     return "bt709" if height >= _HD_LINES else "smpte170m"
 
 
-def yuv_to_bgr(matrix: str) -> npt.NDArray[np.float32]:
+def yuv_to_bgr(matrix: str) -> Float32:
     """(3, 4) gains and offsets from limited-range (Y, Cb, Cr) to full-range (B, G, R)."""
     red, blue = _LUMA_WEIGHTS[matrix]
     green = 1 - red - blue

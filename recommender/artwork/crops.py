@@ -13,13 +13,11 @@ from typing import Final
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from encoder.analysis.frames import Plane
+from encoder.arrays import Float32
 from recommender.artwork import metrics
 from recommender.artwork.faces import Face
-
-Floats = npt.NDArray[np.float32]
 
 CROPS_VERSION: Final = 1
 
@@ -69,7 +67,7 @@ class Point:
 
 
 def picture_area(
-    width: int, height: int, bars: Floats, bright: Floats, pictures: Sequence[Plane] = ()
+    width: int, height: int, bars: Float32, bright: Float32, pictures: Sequence[Plane] = ()
 ) -> Box:
     """The part of a title's frames that is not black bars.
 
@@ -115,7 +113,7 @@ def _bar(picture: Plane, side: int) -> int:
     return int(shown[0]) if len(shown) else 0
 
 
-def focal_point(attention: Floats, faces: Sequence[Face] | None) -> Point:
+def focal_point(attention: Float32, faces: Sequence[Face] | None) -> Point:
     """Where one looks: at the faces, weighted by their size, else where saliency is highest.
 
     Args:
@@ -135,7 +133,7 @@ def focal_point(attention: Floats, faces: Sequence[Face] | None) -> Point:
 def crop(
     area: Box,
     aspect: Fraction,
-    attention: Floats,
+    attention: Float32,
     focus: Point,
     faces: Sequence[Face] | None = None,
 ) -> Box:
@@ -175,7 +173,7 @@ def crop(
 
 
 def _slide(
-    profile: Floats, window: float, place: float, spans: Sequence[tuple[float, float]]
+    profile: Float32, window: float, place: float, spans: Sequence[tuple[float, float]]
 ) -> float:
     """Best start of a window (shares of the side) over a profile of attention."""
     if window >= 1:
@@ -250,7 +248,7 @@ def dominant_colours(picture: Plane, count: int = 5) -> tuple[Colour, ...]:
                 centres[number] = points[labels == number].mean(axis=0)
     labels = np.square(points[:, None] - centres).sum(axis=2).argmin(axis=1)
     shares = np.bincount(labels, minlength=count) / len(points)
-    found: list[tuple[float, npt.NDArray[np.float32]]] = []
+    found: list[tuple[float, Float32]] = []
     for number in np.argsort(-shares, kind="stable"):
         same = next(
             (at for at, (_, c) in enumerate(found) if np.linalg.norm(c - centres[number]) < 12),

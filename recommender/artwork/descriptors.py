@@ -8,15 +8,13 @@ it: a network's pooled features can take its place, or stand beside it, under an
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from encoder.analysis.frames import Plane
-
-Floats = npt.NDArray[np.float32]
+from encoder.arrays import AnyArray, Float32
 
 EMBEDDING_ID: Final = "shotladder-classical/1"
 """Embeddings of different ids must never be compared."""
@@ -51,7 +49,7 @@ def hash_distance(one: int, other: int) -> int:
     return (one ^ other).bit_count()
 
 
-def embedding(yuv: Plane) -> Floats:
+def embedding(yuv: Plane) -> Float32:
     """(:data:`EMBEDDING_SIZE`,) of a small picture (3, height, width), of length 1 at most.
 
     The Euclidean distance of two is 0 for equal pictures and near 1 for unlike ones.
@@ -69,18 +67,18 @@ def embedding(yuv: Plane) -> Floats:
     return np.concatenate(parts).astype(np.float32)
 
 
-def distances(one: Floats, others: Floats) -> Floats:
+def distances(one: Float32, others: Float32) -> Float32:
     """Euclidean distance of one embedding (size,) to each of (n, size)."""
     return np.asarray(np.sqrt(np.square(others - one).sum(axis=-1)), np.float32)
 
 
-def _directions(luma: Plane) -> Floats:
+def _directions(luma: Plane) -> Float32:
     """Histogram of the directions of edges in each quarter of the picture."""
     small = cv2.resize(luma, (80, 48), interpolation=cv2.INTER_AREA).astype(np.float32)
     across, down = cv2.Sobel(small, cv2.CV_32F, 1, 0), cv2.Sobel(small, cv2.CV_32F, 0, 1)
     strength, angle = cv2.cartToPolar(across, down)
     at = (angle * (2 * _DIRECTIONS / (2 * np.pi))).astype(np.int64) % _DIRECTIONS
-    found: list[npt.NDArray[Any]] = []
+    found: list[AnyArray] = []
     for rows in (slice(0, 24), slice(24, 48)):
         for columns in (slice(0, 40), slice(40, 80)):
             found.append(
@@ -89,7 +87,7 @@ def _directions(luma: Plane) -> Floats:
     return np.asarray(np.sqrt(np.concatenate(found)), np.float32)
 
 
-def _chroma(yuv: Plane) -> Floats:
+def _chroma(yuv: Plane) -> Float32:
     """Histogram of chroma around grey."""
     u, v = (np.asarray(cv2.LUT(plane, _CHROMA_BIN), np.uint8) for plane in yuv[1:])
     bins = u * np.uint8(_CHROMA_BINS) + v
@@ -97,6 +95,6 @@ def _chroma(yuv: Plane) -> Floats:
     return np.asarray(counts / counts.sum(), np.float32)
 
 
-def _normal(values: npt.NDArray[Any]) -> Floats:
+def _normal(values: AnyArray) -> Float32:
     length = float(np.linalg.norm(values))
     return np.asarray(values / max(length, 1e-6), np.float32)

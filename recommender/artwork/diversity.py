@@ -12,12 +12,9 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from encoder.arrays import Float32, Int64, Mask
 from recommender.artwork.descriptors import distances, hash_distance
-
-Floats = npt.NDArray[np.float32]
-Labels = npt.NDArray[np.int64]
 
 DIVERSITY_VERSION: Final = 2
 
@@ -36,7 +33,7 @@ _FRESH_WEIGHT = 0.15
 _LEAST_OF_USUAL = 0.6
 
 
-def cluster(embeddings: Floats, most: int, radius: float = SAME_SCENE) -> Labels:
+def cluster(embeddings: Float32, most: int, radius: float = SAME_SCENE) -> Int64:
     """(n,) a cluster number for each of (n, size) embeddings, at most ``most`` of them.
 
     Numbers are 0, 1, ... in the order of each cluster's first member. Where more scenes than
@@ -62,7 +59,7 @@ def cluster(embeddings: Floats, most: int, radius: float = SAME_SCENE) -> Labels
     return np.array([order[int(label)] for label in labels], np.int64)
 
 
-def _leaders(embeddings: Floats, radius: float, most: int) -> Floats | None:
+def _leaders(embeddings: Float32, radius: float, most: int) -> Float32 | None:
     """Stills that are not within ``radius`` of an earlier leader; None if over ``most``."""
     leaders = embeddings[:1]
     for row in embeddings[1:]:
@@ -73,7 +70,7 @@ def _leaders(embeddings: Floats, radius: float, most: int) -> Floats | None:
     return leaders
 
 
-def _nearest(embeddings: Floats, centres: Floats) -> Labels:
+def _nearest(embeddings: Float32, centres: Float32) -> Int64:
     squares = np.square(centres).sum(axis=1) - 2 * embeddings @ centres.T
     return np.asarray(squares.argmin(axis=1), np.int64)
 
@@ -84,13 +81,13 @@ def is_duplicate(one: int, other: int, distance: float) -> bool:
 
 
 def choose(
-    quality: Floats,
-    labels: Labels,
+    quality: Float32,
+    labels: Int64,
     hashes: Sequence[int],
-    embeddings: Floats,
+    embeddings: Float32,
     size: int,
-    reserve: npt.NDArray[np.bool_] | None = None,
-    shots: Labels | None = None,
+    reserve: Mask | None = None,
+    shots: Int64 | None = None,
 ) -> list[int]:
     """Up to ``size`` stills, best first: every cluster once, then again, without duplicates.
 

@@ -14,12 +14,9 @@ from fractions import Fraction
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from encoder.arrays import Float32, Mask
 from recommender.artwork.sampling import Stills
-
-Floats = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
 
 QUOTA: Final = 0.15
 """Largest share of a title's stills that one filter drops."""
@@ -41,7 +38,7 @@ class Shown:
     """Of the title."""
     frame_rate: Fraction
 
-    def __getitem__(self, name: str) -> Floats:
+    def __getitem__(self, name: str) -> Float32:
         return self.stills.measure(name)
 
 
@@ -67,18 +64,18 @@ class Filtered:
         return np.array([bool(flags) for flags in self.flags], bool)
 
 
-def black(shown: Shown) -> Floats:
+def black(shown: Shown) -> Float32:
     """Hardly anything is bright: the upper end of the levels is low."""
     return _over(0.16 - shown["bright"], 0.0)
 
 
-def uniform(shown: Shown) -> Floats:
+def uniform(shown: Shown) -> Float32:
     """One tone: nothing to see in nearly all blocks, or next to no contrast."""
     flat = _over(shown["uniform"], 0.93)
     return np.maximum(flat, _over(0.05 - shown["contrast"], 0.0))
 
 
-def blurred(shown: Shown) -> Floats:
+def blurred(shown: Shown) -> Float32:
     """Even the sharpest parts lose little by blurring, and less than the title's own usually do."""
     blur, sharpness = shown["blur"], shown["sharpness"]
     usual = float(np.median(blur))
@@ -88,7 +85,7 @@ def blurred(shown: Shown) -> Floats:
     return np.maximum(soft, np.where(blur > usual + 0.05, faint, 0)).astype(np.float32)
 
 
-def transition(shown: Shown) -> Floats:
+def transition(shown: Shown) -> Float32:
     """In a dissolve or a fade: the mean of what is before and after; or right beside such a
     still, where the other picture only begins to show."""
     found = _over(shown["blend"], 0.45)
@@ -100,14 +97,14 @@ def transition(shown: Shown) -> Floats:
     return around
 
 
-def near_cut(shown: Shown) -> Floats:
+def near_cut(shown: Shown) -> Float32:
     """Next to a hard change: half of what is there may be of another scene, or still in motion."""
     near = max(1, round(NEAR_CUT_SECONDS * shown.frame_rate))
     distance = shown["cut_distance"]
     return np.where(distance < near, near - distance, 0).astype(np.float32)
 
 
-def moving(shown: Shown) -> Floats:
+def moving(shown: Shown) -> Float32:
     """Smeared by motion: much has moved, and blur has a direction or is more than usual."""
     change, blur = shown["change"], shown["blur"]
     smear = _over(shown["motion_blur"], 0.18) + _over(blur, float(np.median(blur)) + 0.04)
@@ -115,14 +112,14 @@ def moving(shown: Shown) -> Floats:
     return np.where(fast, change * smear, 0).astype(np.float32)
 
 
-def text(shown: Shown) -> Floats:
+def text(shown: Shown) -> Float32:
     """A card or a caption: more letters than the title shows all the time."""
     letters = shown["text"] * np.where(shown["uniform"] > 0.6, 3, 1)
     # A watermark is read in some scenes and not in others: what a quarter has is the title's own.
     return _over(letters, max(0.4, float(np.quantile(letters, 0.75)) + 0.2))
 
 
-def credits(shown: Shown) -> Floats:
+def credits(shown: Shown) -> Float32:
     """Logos and credits at head and tail: letters, or one thing on an even ground."""
     place = shown.stills.frames / max(1, shown.frames)
     outer = (place < HEAD_SHARE) | (place > 1 - TAIL_SHARE)
@@ -132,7 +129,7 @@ def credits(shown: Shown) -> Floats:
     return np.where(outer, some + sparse, 0).astype(np.float32)
 
 
-FILTERS: Final[Mapping[str, Callable[[Shown], Floats]]] = {
+FILTERS: Final[Mapping[str, Callable[[Shown], Float32]]] = {
     "black": black,
     "uniform": uniform,
     "blurred": blurred,
@@ -145,7 +142,7 @@ FILTERS: Final[Mapping[str, Callable[[Shown], Floats]]] = {
 """In the order in which they drop; what one has dropped does not count for the next."""
 
 
-def apply_filters(shown: Shown, quality: Floats) -> Filtered:
+def apply_filters(shown: Shown, quality: Float32) -> Filtered:
     """Drop what must not be shown, each filter within its quota; one still always stays.
 
     Args:
@@ -176,6 +173,6 @@ def apply_filters(shown: Shown, quality: Floats) -> Filtered:
     return Filtered(tuple(reasons), tuple(flags), found)
 
 
-def _over(values: Floats, limit: float) -> Floats:
+def _over(values: Float32, limit: float) -> Float32:
     """How far over ``limit`` each value is; 0 where it is not."""
     return np.asarray(np.maximum(values - limit, 0), np.float32)

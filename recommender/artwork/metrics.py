@@ -17,15 +17,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from encoder.analysis.frames import Plane
-
-Floats = npt.NDArray[np.float32]
+from encoder.arrays import AnyArray, Float32, UInt8
 
 DETAIL_SIDE: Final = 960
 """Pixels of the longer side of the plane that focus and letters are read from."""
@@ -51,7 +49,7 @@ class Focus:
     direction, being out of focus has none."""
 
 
-def detail_plane(luma: npt.NDArray[Any], gain: float = 1.0, offset: float = 0.0) -> Plane:
+def detail_plane(luma: AnyArray, gain: float = 1.0, offset: float = 0.0) -> Plane:
     """Stored luma as 8 bit limited range, averaged down to :data:`DETAIL_SIDE`; never larger."""
     height, width = luma.shape
     scale = min(1.0, DETAIL_SIDE / max(height, width))
@@ -101,7 +99,7 @@ def _steps(plane: Plane, axis: int) -> Plane:
     return np.asarray(cv2.absdiff(first, second), np.uint8)
 
 
-def _block_means(plane: npt.NDArray[Any], block: int = _BLOCK) -> Floats:
+def _block_means(plane: AnyArray, block: int = _BLOCK) -> Float32:
     height, width = (max(1, side // block) for side in plane.shape)
     inside = plane[: height * block, : width * block]
     if min(inside.shape) < block or inside.dtype != np.uint8:
@@ -145,19 +143,19 @@ def colourfulness(yuv: Plane) -> float:
     return math.sqrt(variance) + 0.3 * math.sqrt(square)
 
 
-def gradient_map(luma: Plane, block: int = 8) -> Floats:
+def gradient_map(luma: Plane, block: int = 8) -> Float32:
     """Mean gradient of each block of ``luma``, levels per pixel."""
     across = cv2.absdiff(luma[:, 1:], luma[:, :-1])[:-1]
     down = cv2.absdiff(luma[1:], luma[:-1])[:, :-1]
     return _block_means(across.astype(np.uint16) + down, block)
 
 
-def uniform_share(gradients: Floats) -> float:
+def uniform_share(gradients: Float32) -> float:
     """Share of the blocks of :func:`gradient_map` in which nothing is to be seen."""
     return float((gradients < 1.0).mean())
 
 
-def title_space(gradients: Floats) -> tuple[float, str]:
+def title_space(gradients: Float32) -> tuple[float, str]:
     """The side with most room for a title: the share of quiet blocks there, and which it is.
 
     Sides are the left and right 40 % and the upper and lower third.
@@ -175,7 +173,7 @@ def title_space(gradients: Floats) -> tuple[float, str]:
     return shares[best], best
 
 
-def saliency(yuv: Plane) -> Floats:
+def saliency(yuv: Plane) -> Float32:
     """Where one looks: (h, w) at most 64 on the longer side, 0 to 1, of (3, height, width).
 
     The spectral residual finds what stands out of the texture, distance of colour (to the mean,
@@ -208,7 +206,7 @@ def saliency(yuv: Plane) -> Floats:
     return _unit(np.asarray(found, np.float32))
 
 
-def _rarity(planes: Sequence[npt.NDArray[Any]]) -> Floats:
+def _rarity(planes: Sequence[AnyArray]) -> Float32:
     """Of each pixel the mean distance of its colour to those of all others, colours in bins."""
     y, u, v = (plane.astype(np.int64) for plane in planes)
     bins = (y // 24 * 22 + u // 12) * 22 + v // 12
@@ -225,14 +223,14 @@ def _rarity(planes: Sequence[npt.NDArray[Any]]) -> Floats:
     return np.asarray(rarity[place].reshape(y.shape), np.float32)
 
 
-def _unit(values: Floats) -> Floats:
+def _unit(values: Float32) -> Float32:
     low, high = float(values.min()), float(values.max())
     if high - low < 1e-6:
         return np.full_like(values, 0.5)
     return (values - low) / (high - low)
 
 
-def focal_point(attention: Floats) -> tuple[float, float]:
+def focal_point(attention: Float32) -> tuple[float, float]:
     """(x, y) in 0 to 1: the centre of the mass around the strongest part of a saliency map."""
     height, width = attention.shape
     spread = cv2.GaussianBlur(attention, (0, 0), max(1.0, 0.08 * max(height, width)))
@@ -249,7 +247,7 @@ def focal_point(attention: Floats) -> tuple[float, float]:
     )
 
 
-def composition(luma: Plane, attention: Floats) -> dict[str, float]:
+def composition(luma: Plane, attention: Float32) -> dict[str, float]:
     """``thirds``: how near the focal point is to a crossing of the thirds, 1 on it. ``subject``:
     how much of the attention is in one place. ``symmetry``: likeness of left and right."""
     x, y = focal_point(attention)
@@ -297,7 +295,7 @@ _LETTERS_OF_A_LOGO = 10
 _AREA_OF_A_CARD = 0.05
 
 
-def _lines_of_letters(plane: Plane, ink: npt.NDArray[np.uint8]) -> float:
+def _lines_of_letters(plane: Plane, ink: UInt8) -> float:
     """Text of one polarity at one size."""
     # A plane of 480 by 480 has fewer pieces than a label of 16 bits can tell apart.
     found = cv2.connectedComponentsWithStats(ink, connectivity=8, ltype=cv2.CV_16U)
@@ -348,7 +346,7 @@ def _lines_of_letters(plane: Plane, ink: npt.NDArray[np.uint8]) -> float:
     return max(letters / _LETTERS_OF_A_CARD, size)
 
 
-def _means_in(plane: npt.NDArray[Any], x: Floats, y: Floats, w: Floats, h: Floats) -> Floats:
+def _means_in(plane: AnyArray, x: Float32, y: Float32, w: Float32, h: Float32) -> Float32:
     """Mean of a plane in each of many boxes."""
     sums = cv2.integral(plane.astype(np.uint8))
     left, top, right, bottom = (v.astype(np.int64) for v in (x, y, x + w, y + h))
@@ -357,7 +355,7 @@ def _means_in(plane: npt.NDArray[Any], x: Floats, y: Floats, w: Floats, h: Float
 
 
 def _is_on_ground(
-    plane: Plane, ink: Plane, level: Floats, x: Floats, y: Floats, w: Floats, h: Floats
+    plane: Plane, ink: Plane, level: Float32, x: Float32, y: Float32, w: Float32, h: Float32
 ) -> bool:
     """Whether what is between the letters of a line has one level, far from that of the ink."""
     rows = slice(int(y.min()), int((y + h).max()))

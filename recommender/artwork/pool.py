@@ -8,15 +8,13 @@ from fractions import Fraction
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from encoder.arrays import Float32, Int64
 from encoder.media import Shot
 from recommender.artwork.diversity import DIVERSITY_VERSION, choose, cluster
 from recommender.artwork.filters import FILTERS_VERSION, Filtered, Shown, apply_filters
 from recommender.artwork.quality import QUALITY_VERSION, all_percentiles, quality
 from recommender.artwork.sampling import Stills
-
-Floats = npt.NDArray[np.float32]
 
 POOL_VERSION: Final = (1, FILTERS_VERSION, DIVERSITY_VERSION, QUALITY_VERSION)
 """Part of the store's keys: raise one when another pool comes of the same stills."""
@@ -48,13 +46,13 @@ class Pool:
     """The candidates of a title, best first, and how they came to be."""
 
     choices: tuple[Choice, ...]
-    percentiles: Floats
+    percentiles: Float32
     """(n stills, MEASURES)"""
     filtered: Filtered
     clusters: int
     """Of all stills that were not dropped; each has a candidate unless that is a duplicate of
     another's."""
-    labels: npt.NDArray[np.int64]
+    labels: Int64
     """(n stills,) cluster, -1 where dropped."""
 
 

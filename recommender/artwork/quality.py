@@ -9,11 +9,9 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from encoder.arrays import Float32, Int64
 from recommender.artwork.sampling import MEASURES, Stills
-
-Floats = npt.NDArray[np.float32]
 
 QUALITY_VERSION: Final = 2
 
@@ -54,7 +52,7 @@ _EXPOSURE_WEIGHT, _CLIP_WEIGHT, _TEXT_WEIGHT = 0.15, 0.25, 0.5
 _SMEAR_WEIGHT, _MOTION_WEIGHT = 0.5, 0.12
 
 
-def percentiles(values: Floats) -> Floats:
+def percentiles(values: Float32) -> Float32:
     """(n,) share of the other values that each is above, ties counting half; 0.5 if alone."""
     count = len(values)
     if count < 2:
@@ -65,13 +63,13 @@ def percentiles(values: Floats) -> Floats:
     return share[place].astype(np.float32)
 
 
-def all_percentiles(stills: Stills) -> Floats:
+def all_percentiles(stills: Stills) -> Float32:
     """(n, MEASURES)"""
     columns = [percentiles(stills.measures[:, at]) for at in range(len(MEASURES))]
     return np.column_stack(columns) if len(stills) else np.zeros((0, len(MEASURES)), np.float32)
 
 
-def smear(stills: Stills) -> Floats:
+def smear(stills: Stills) -> Float32:
     """(n,) 0 to 1: much changes at a still, and it is softer than the title usually is."""
     if not len(stills):
         return np.zeros(0, np.float32)
@@ -80,14 +78,14 @@ def smear(stills: Stills) -> Floats:
     return np.asarray(motion(stills) * soft, np.float32)
 
 
-def motion(stills: Stills) -> Floats:
+def motion(stills: Stills) -> Float32:
     """(n,) 0 to 1: much more changes at a still than at most of the title's."""
     change = stills.measure("change")
     usual = max(25.0, float(np.median(change))) if len(stills) else 25.0
     return np.asarray(np.clip((change - usual) / 50, 0, 1), np.float32)
 
 
-def quality(stills: Stills, ranks: Floats, shots: npt.NDArray[np.int64] | None = None) -> Floats:
+def quality(stills: Stills, ranks: Float32, shots: Int64 | None = None) -> Float32:
     """(n,) about 0 to 1.
 
     Args:

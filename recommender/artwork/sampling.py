@@ -20,11 +20,10 @@ import numpy.typing as npt
 
 from encoder.analysis.features import StoredLuma, noise
 from encoder.analysis.frames import Plane, SmallFrame
+from encoder.arrays import AnyArray, Float32, Int64
 from encoder.source.reference import ReferenceSource
 from recommender.artwork import metrics
 from recommender.artwork.descriptors import EMBEDDING_SIZE, embedding, perceptual_hash
-
-Floats = npt.NDArray[np.float32]
 
 SAMPLING_VERSION: Final = 2
 """Raise it when any number of any still changes: it is part of the store's keys."""
@@ -78,25 +77,25 @@ _ALIKE, _LEAST_LIGHT = 0.97, 0.7
 class Stills:
     """Everything that is known of a title's stills, one row each, in order of time."""
 
-    frames: npt.NDArray[np.int64]
+    frames: Int64
     """(n,) canonical frame numbers."""
-    measures: Floats
+    measures: Float32
     """(n, :data:`MEASURES`)."""
     hashes: npt.NDArray[np.uint64]
     """(n,)"""
-    embeddings: Floats
+    embeddings: Float32
     """(n, EMBEDDING_SIZE)"""
-    bars: npt.NDArray[np.float32]
+    bars: Float32
     """(n, 4): black bars at top, bottom, left, right, as shares of the height or width."""
 
     def __len__(self) -> int:
         return len(self.frames)
 
-    def measure(self, name: str) -> Floats:
+    def measure(self, name: str) -> Float32:
         """(n,) one measure."""
         return self.measures[:, MEASURES.index(name)]
 
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+    def arrays(self) -> dict[str, AnyArray]:
         """By name, to be kept in a file and given to :meth:`of_arrays`."""
         return {
             "frames": self.frames,
@@ -126,7 +125,7 @@ class _Candidate:
     score: float
     yuv: Plane
     detail: Plane
-    windows: Floats
+    windows: Float32
     change: float
 
 
@@ -137,7 +136,7 @@ class _Seen:
     """Mean absolute difference to the frame before."""
     local: float
     """The same of the blocks that changed most."""
-    tiny: Floats
+    tiny: Float32
     luma: Plane
 
 
@@ -146,7 +145,7 @@ class _Rows:
     frames: list[int] = field(default_factory=list)
     measures: list[tuple[float, ...]] = field(default_factory=list)
     hashes: list[int] = field(default_factory=list)
-    embeddings: list[Floats] = field(default_factory=list)
+    embeddings: list[Float32] = field(default_factory=list)
     bars: list[tuple[float, ...]] = field(default_factory=list)
 
 
@@ -333,7 +332,7 @@ def _largest(difference: Plane, share: float) -> float:
     return float(np.partition(blocks, at)[at])
 
 
-def _relit(one: Floats, other: Floats) -> bool:
+def _relit(one: Float32, other: Float32) -> bool:
     """Whether two tiny frames, of mean 0, are one picture in other light."""
     size, other_size = float(np.linalg.norm(one)), float(np.linalg.norm(other))
     if min(size, other_size) < _LEAST_LIGHT * max(size, other_size):
@@ -341,7 +340,7 @@ def _relit(one: Floats, other: Floats) -> bool:
     return float((one * other).sum()) > _ALIKE * size * other_size
 
 
-def _moved(one: Floats, other: Floats) -> bool:
+def _moved(one: Float32, other: Float32) -> bool:
     """Whether a shift explains most of the change between two tiny frames."""
     height, width = one.shape
     window = cv2.createHanningWindow((width, height), cv2.CV_32F)

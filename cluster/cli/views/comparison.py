@@ -13,7 +13,7 @@ from rich.text import Text
 
 from cluster.cli.output import Line
 from cluster.cli.views.ladder import kbits, plain_table
-from cluster.events import Report, Warned
+from cluster.events import Listener, Warned
 from cluster.jobs.compare import ComparedRung, Comparison
 from cluster.package.comparison import save_comparison
 from cluster.package.inspect import read_ladder
@@ -138,17 +138,19 @@ def comparison_lines(comparison: Comparison) -> Iterator[tuple[str, dict[str, An
         )
 
 
-def keep(directory: Path, comparison: Comparison, lines: Sequence[Line], report: Report) -> None:
+def keep(
+    directory: Path, comparison: Comparison, lines: Sequence[Line], on_event: Listener
+) -> None:
     """Write ``comparison.json`` into the package, and its report anew where it has one; warn
     where it does not take them."""
     claims = [fields for kind, fields in lines if kind == "claims"]
     if not save_comparison(directory, comparison, claims, read_ladder(directory).title.id):
-        report(Warned(f"{directory} cannot be written: the comparison is shown but not kept"))
+        on_event(Warned(f"{directory} cannot be written: the comparison is shown but not kept"))
     elif (directory / NAME).exists():
         try:
-            write_report(ReportOptions(directory), report)
+            write_report(ReportOptions(directory), on_event)
         except OutputUnwritable as error:
-            report(Warned(error.message))
+            on_event(Warned(error.message))
 
 
 def _bd_fields(claim: BdRate | NoOverlap | None) -> dict[str, Any] | None:

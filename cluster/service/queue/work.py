@@ -65,12 +65,12 @@ class Perform(Protocol):
     """What runs a job. A function of a module, as it goes to another process by name."""
 
     def __call__(
-        self, work: Work, source: Path, store: Path, report: events.Report
+        self, work: Work, source: Path, store: Path, on_event: events.Listener
     ) -> Mapping[str, Any]:
         """Fill ``work.out`` (for a run), or estimate; what ``run.json`` or the plan says."""
 
 
-def perform(work: Work, source: Path, store: Path, report: events.Report) -> Mapping[str, Any]:
+def perform(work: Work, source: Path, store: Path, on_event: events.Listener) -> Mapping[str, Any]:
     """The real thing: :func:`cluster.jobs.run.run_title` or :func:`cluster.jobs.estimate.plan_run`.
 
     Raises:
@@ -86,10 +86,10 @@ def perform(work: Work, source: Path, store: Path, report: events.Report) -> Map
     if work.kind == "plan":
         from cluster.jobs.estimate import plan_run
 
-        return {"plan": asdict(plan_run(options, report))}
+        return {"plan": asdict(plan_run(options, on_event))}
     from cluster.jobs.run import run_title
 
-    return {"run": run_title(options, report).run}
+    return {"run": run_title(options, on_event).run}
 
 
 def run_options(asked: JobOptions, source: Path, out: Path) -> RunOptions:
@@ -130,19 +130,19 @@ def serve(pipe: connection.Connection, performing: Perform) -> None:
 
 
 def _do(work: Work, pipe: connection.Connection, performing: Perform) -> Ended:
-    def report(event: events.Event) -> None:
+    def on_event(event: events.Event) -> None:
         pipe.send(event)
 
     try:
         check_unchanged(work.source)
         sha256, source = work.content_sha256, path_of(work.source.uri)
         if sha256 is None:
-            source = source or _fetch(work, report)
-            sha256 = _digest(source, work.source.size, report)
+            source = source or _fetch(work, on_event)
+            sha256 = _digest(source, work.source.size, on_event)
         pipe.send(Content(sha256))
         if not pipe.recv():
             return Ended()
-        result = performing(work, source or _fetch(work, report), work.stores / sha256, report)
+        result = performing(work, source or _fetch(work, on_event), work.stores / sha256, on_event)
         check_unchanged(work.source)
         _settle(work.out)
         return Ended(result=result)
@@ -152,15 +152,15 @@ def _do(work: Work, pipe: connection.Connection, performing: Perform) -> Ended:
         return Ended(failure=events.Failed.of(error))
 
 
-def _fetch(work: Work, report: events.Report) -> Path:
+def _fetch(work: Work, on_event: events.Listener) -> Path:
     found = work.source
-    counted = _Megabytes("fetch", found.size, report)
+    counted = _Megabytes("fetch", found.size, on_event)
     return web.fetch(found.uri, found.size, found.stamp, work.inbox, counted)
 
 
-def _digest(path: Path, size: int, report: events.Report) -> str:
+def _digest(path: Path, size: int, on_event: events.Listener) -> str:
     digest, done = hashlib.sha256(), 0
-    counted = _Megabytes("digest", size, report)
+    counted = _Megabytes("digest", size, on_event)
     with path.open("rb") as file:
         while chunk := file.read(1 << 22):
             digest.update(chunk)
@@ -173,10 +173,10 @@ def _digest(path: Path, size: int, report: events.Report) -> str:
 class _Megabytes:
     """A stage that goes through a source's bytes, told twice a second."""
 
-    def __init__(self, stage: str, size: int, report: events.Report) -> None:
-        self._stage, self._size, self._report = stage, size, report
+    def __init__(self, stage: str, size: int, on_event: events.Listener) -> None:
+        self._stage, self._size, self._report = stage, size, on_event
         self._told = time.monotonic()
-        report(events.StagePlanned(stage, size // 1_000_000, unit="MB"))
+        on_event(events.StagePlanned(stage, size // 1_000_000, unit="MB"))
 
     def __call__(self, done: int) -> None:
         if done >= self._size or time.monotonic() - self._told > 0.5:
