@@ -24,7 +24,6 @@ from ladder.complexity.residuals import (
     SCALES,
     TERMS,
     Cells,
-    Float64,
     Posterior,
     ResidualModel,
     ShotResiduals,
