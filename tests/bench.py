@@ -30,7 +30,7 @@ from cluster.stages.encodes import ShotWork, encode_key
 from cluster.stages.measurer import Measurer, Request
 from cluster.stages.title import Title, find_shots, open_title
 from cluster.store import Store
-from cluster.store.keys import file_sha256
+from cluster.store.files import file_sha256
 from encoder import ffmpeg
 from encoder.encode import encode_command
 from encoder.media import OperatingPoint

@@ -319,7 +319,7 @@ def test_a_cluster_that_closes_slowly_is_killed_and_fails_nothing(
     executor = DaskExecutor(workers=1)
     executor.start()
     cluster = executor._cluster
-    workers = [psutil.Process(nanny.pid) for nanny in cluster.execution.daemons.values()]
+    workers = [psutil.Process(nanny.pid) for nanny in cluster.workers.values()]
 
     def slow(timeout: float) -> None:
         raise TimeoutError

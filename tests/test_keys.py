@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.store.keys import file_sha256, key
+from cluster.store.files import file_sha256
+from cluster.store.keys import key
 from encoder.media import OperatingPoint, Shot
 
 POINT = OperatingPoint("x264-medium", 640, 360, 23.0)

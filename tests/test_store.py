@@ -21,7 +21,8 @@ from typing import Any
 import pytest
 
 from cluster.store import Blob, Record, Store
-from cluster.store.keys import file_sha256, key
+from cluster.store.files import file_sha256
+from cluster.store.keys import key
 from encoder.errors import StoreUnusable
 
 KEY = key("encode", 1, crf=23)

@@ -19,7 +19,7 @@ from cluster.stages.title import Title
 from cluster.stages.title_record import describe, described, from_bytes, to_bytes
 from cluster.stages.units import MAX_UNITS, UNITS_PER_SLOT, Unit, collated
 from cluster.store import Blob, Store
-from cluster.store.keys import file_sha256
+from cluster.store.files import file_sha256
 from encoder.media import OperatingPoint, Shot
 from encoder.source.hdr_metadata import MasteringDisplay, StaticMetadata
 from encoder.source.pieces import Piece

@@ -364,7 +364,7 @@ def settings(*, worker_ttl: float = WORKER_TTL_SECONDS) -> Any:
 
 def _kill_workers(cluster: Any) -> None:
     """Kill the worker processes now; their children go with them, their tasks are abandoned."""
-    for nanny in cluster.execution.daemons.values():
+    for nanny in cluster.workers.values():
         process = nanny.pid
         nanny.close_gracefully()  # it says so to the nanny only: start no other worker
         if process is not None:

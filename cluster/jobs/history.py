@@ -24,7 +24,7 @@ from cluster.execution.fingerprint import own_identity
 from cluster.jobs.options import RunOptions
 from cluster.stages.encodes import TitleSource
 from cluster.store import Store, open_store
-from cluster.store.keys import file_sha256
+from cluster.store.files import file_sha256
 from cluster.store.shelf import Shelf, shelf
 from encoder.errors import BadInput, ShotladderError, StoreUnusable, VerificationFailed
 

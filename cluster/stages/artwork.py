@@ -30,7 +30,8 @@ from cluster.execution.executor import Executor, InlineExecutor, Task
 from cluster.package.inspect import read_artwork
 from cluster.stages.title import Title, find_stills, shots_key, stills_key
 from cluster.store import Blob, Record, Store, open_store
-from cluster.store.keys import file_sha256, key
+from cluster.store.files import file_sha256
+from cluster.store.keys import key
 from encoder import ffmpeg
 from encoder.analysis.frames import Plane
 from encoder.errors import BadInput, StoreUnusable

@@ -15,7 +15,8 @@ from cluster import events
 from cluster.execution.executor import Executor, InlineExecutor, Task
 from cluster.stages.encodes import TitleSource
 from cluster.store import Record, Store, open_store
-from cluster.store.keys import file_sha256, key
+from cluster.store.files import file_sha256
+from cluster.store.keys import key
 from encoder import ffmpeg
 from encoder.analysis.features import (
     FEATURE_NAMES,

@@ -2,7 +2,7 @@
 
 A key hashes the stage, the stage's version and its parameters. Paths, host names, thread counts
 and times have no place in it, so a path is refused: say what the file holds with
-:func:`file_sha256` instead.
+:func:`cluster.store.files.file_sha256` instead.
 """
 
 from __future__ import annotations
@@ -14,10 +14,7 @@ import json
 import math
 from collections.abc import Mapping
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
-
-CHUNK_BYTES = 1 << 20
 
 
 def key(stage: str, version: int, **parameters: Any) -> str:
@@ -34,19 +31,6 @@ def key(stage: str, version: int, **parameters: Any) -> str:
     """
     document = {"stage": stage, "version": version, "parameters": _form(parameters, "parameters")}
     return hashlib.sha256(canonical_json(document)).hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """Digest of a file's bytes, in constant memory.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def canonical_json(document: Any) -> bytes:

@@ -35,9 +35,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from cluster.store.keys import CHUNK_BYTES, canonical_json
+from cluster.store.files import fsync_file
+from cluster.store.keys import canonical_json
 from encoder.errors import StoreUnusable
 
+CHUNK_BYTES = 1 << 20
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 # Identity of a file's content as far as the file system tells: inode, size, change in ns.
 _Stamp = tuple[int, int, int]
@@ -141,7 +143,8 @@ class Store:
                 if move:
                     Path(source).unlink()
             file.flush()
-            _settle(temporary)
+            temporary.chmod(0o644)  # mkstemp lets only its owner read
+            fsync_file(temporary)
             stamp = _stamp(temporary)
             if stamp is None or stamp[1] != blob.size:
                 raise OSError(errno.EIO, "what was written is not what was meant")
@@ -285,7 +288,8 @@ class Store:
         with self._usable("written"), self._temporary_file() as (temporary, file):
             file.write(content)
             file.flush()
-            _settle(temporary)
+            temporary.chmod(0o644)  # mkstemp lets only its owner read
+            fsync_file(temporary)
             with self._repairing():
                 path.parent.mkdir(exist_ok=True)
                 if _stamp(path) != before:
@@ -501,17 +505,6 @@ def _copy(source: Path, target: IO[bytes]) -> Blob:
             digest.update(chunk)
             size += len(chunk)
     return Blob(digest.hexdigest(), size)
-
-
-def _settle(path: Path) -> None:
-    """Make the bytes durable, and readable by whom the folders let in."""
-    # The name may reach the disk after a power cut without this, and the bytes not.
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fchmod(descriptor, 0o644)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # -- records as bytes --------------------------------------------------------------------------

@@ -23,7 +23,8 @@ from pydantic import TypeAdapter
 
 from cluster import events
 from cluster.execution.executor import DaskExecutor, Executor, Task
-from cluster.store.keys import file_sha256, key
+from cluster.store.files import file_sha256
+from cluster.store.keys import key
 from cluster.training.dataset import current, examples, shot_inputs, table_titles
 from cluster.training.table import Row, read_table, read_tables
 from encoder.analysis.features import FEATURES_VERSION

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cluster.service.library.bundle import Bundles, forms_of, settle, write_bundle
-from cluster.store.keys import file_sha256
+from cluster.store.files import file_sha256
 from recommender.prefetch import Prefetch
 
 DOCUMENTS = ("ladder", "prefetch", "artwork", "report")
