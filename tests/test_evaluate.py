@@ -226,7 +226,7 @@ def test_titles_that_are_not_judged_say_why(evaluated: Made) -> None:
 def test_a_quality_model_that_nothing_learned_is_akin_to_is_not_judged(
     evaluated: Made, quick: list[tuple[str, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(library.models, "akin", lambda name: ())
+    monkeypatch.setattr(library.models, "similar_models", lambda name: ())
     found, _, _ = again(evaluated, quick, groups=("bell", "echo"), cache=tmp_path, rivals=False)
     why = {title.title: title.left_out for title in found.titles}
     assert why["bell.mp4"] == ""

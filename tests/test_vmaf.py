@@ -14,9 +14,17 @@ from encoder.media import OperatingPoint, Shot
 from encoder.source.reference import ReferenceSource, plan_source
 from fixtures.clips import MANDELBROT, TEST_CARD, Recipe, Scene, make
 from vmaf.graph import Context, Distorted, viewing_size
-from vmaf.measure import Scores, _read_log, measure, parse_log
-from vmaf.models import PUBLISHED, V0_NEG, V1, V1_HIGH_FRAME_RATE, akin, check, default_model
-from vmaf.pool import pool
+from vmaf.measure import Scores, measure, parse_log, read_log
+from vmaf.models import (
+    PUBLISHED,
+    V0_NEG,
+    V1,
+    V1_HIGH_FRAME_RATE,
+    check,
+    default_model,
+    similar_models,
+)
+from vmaf.pool import pool_scores
 
 MODELS = (V1, *PUBLISHED)
 CLIP = Recipe((Scene(TEST_CARD, 20), Scene(MANDELBROT, 40)), 320, 180)
@@ -98,7 +106,7 @@ def test_an_independent_measurement_agrees(source: ReferenceSource, tmp_path: Pa
     frames = json.loads(log.read_text())["frames"]
     for model in MODELS:
         theirs = sum(frame["metrics"][model] for frame in frames) / len(frames)
-        assert pool(ours.by_model[model]).mean == pytest.approx(theirs, abs=0.01)
+        assert pool_scores(ours.by_model[model]).mean == pytest.approx(theirs, abs=0.01)
 
 
 def test_quality_falls_with_crf_and_with_size(source: ReferenceSource, tmp_path: Path) -> None:
@@ -111,7 +119,7 @@ def test_quality_falls_with_crf_and_with_size(source: ReferenceSource, tmp_path:
         path.write_bytes(encode.init_path.read_bytes() + encode.media_path.read_bytes())
         distorted.append(Distorted(path, encode.point.width, encode.point.height))
     scores, cpu_seconds = measure(source, 20, 40, distorted, [V1], tmp_path)
-    best, middle, worst, small = (pool(one.by_model[V1]).mean for one in scores)
+    best, middle, worst, small = (pool_scores(one.by_model[V1]).mean for one in scores)
     assert best > middle > worst
     assert best > small
     assert cpu_seconds > 0
@@ -130,14 +138,14 @@ def test_parse_log_drops_context_and_counts() -> None:
         parse_log(log, ["m"], Context(4, 2), 4)
 
 
-def test_a_log_that_was_cut_off_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """libvmaf does not look whether its log could be written."""
+def test_a_truncated_log_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """libvmaf does not report a log that it could not write."""
     (log := tmp_path / "vmaf.json").write_text('{"frames": [{"frameNum": 0')
-    with pytest.raises(ToolFailed, match="no whole log"):
-        _read_log(log)
-    monkeypatch.setattr("vmaf.measure.FULL_BYTES", 1 << 62)
+    with pytest.raises(ToolFailed, match="missing or truncated"):
+        read_log(log)
+    monkeypatch.setattr("vmaf.measure.FULL_DISK_BYTES", 1 << 62)
     with pytest.raises(StoreUnusable, match=r"disk of .* is full"):
-        _read_log(log)
+        read_log(log)
 
 
 def test_context_is_bounded_by_the_title() -> None:
@@ -151,13 +159,13 @@ def test_small_titles_are_magnified(tiny_title: Path, tmp_path: Path) -> None:
 
 
 def test_pool_is_libvmafs() -> None:
-    pooled = pool([10.0, 20.0, 40.0, 80.0])
+    pooled = pool_scores([10.0, 20.0, 40.0, 80.0])
     assert pooled.mean == 37.5
     assert pooled.harmonic_mean == pytest.approx(4 / (1 / 11 + 1 / 21 + 1 / 41 + 1 / 81) - 1)
     assert pooled.min == 10.0
     assert pooled.p5 == pytest.approx(11.5)
     with pytest.raises(ValueError, match="no scores"):
-        pool([])
+        pool_scores([])
 
 
 def test_models_by_height_and_rate() -> None:
@@ -166,11 +174,11 @@ def test_models_by_height_and_rate() -> None:
     assert default_model(2160, 24) == "vmaf_v1.0.16_1d5h_2160"
 
 
-def test_akin_are_the_same_on_standard_range_at_usual_rates_then_at_the_usual_distance() -> None:
-    assert akin(V1) == ()
-    assert akin(f"{V1_HIGH_FRAME_RATE}+mobius1000") == (V1_HIGH_FRAME_RATE, V1)
-    assert akin("vmaf_v1.0.16_hfr_1d5h_2160") == ("vmaf_v1.0.16_1d5h_2160", V1)
-    assert akin(V0_NEG) == ("vmaf_v0.6.1", V1)
+def test_similar_models_are_the_same_for_sdr_then_usual_rates_then_the_usual_distance() -> None:
+    assert similar_models(V1) == ()
+    assert similar_models(f"{V1_HIGH_FRAME_RATE}+mobius1000") == (V1_HIGH_FRAME_RATE, V1)
+    assert similar_models("vmaf_v1.0.16_hfr_1d5h_2160") == ("vmaf_v1.0.16_1d5h_2160", V1)
+    assert similar_models(V0_NEG) == ("vmaf_v0.6.1", V1)
     assert check(V0_NEG) == V0_NEG
     with pytest.raises(BadInput, match="unknown quality model 'vmaf'"):
         check("vmaf")

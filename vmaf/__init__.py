@@ -1,1 +1,1 @@
-"""Measured quality: the filter graph, one call, parsed scores, pooling."""
+"""Measured quality: VMAF models, filter graph, scores and pooling."""

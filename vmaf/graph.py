@@ -1,18 +1,19 @@
-"""The filter graph that scores several encodes of one run of frames against one reference.
+"""Filter graph that scores several encodes of the same frames against one reference.
 
-Pure: builds a command, starts nothing. For each encode::
+The functions here build a command and start nothing. For each encode::
 
     encode --+-- framehash                       every decoded frame's hash, for verification
              +-- tpad -- scale(display, bicubic, 10 bit) -- frame numbers --+
     reference (4 frames of context each side, 10 bit) ---- frame numbers ---+-- libvmaf
 
-- The *encode* is upscaled to the title's display size; a rung is never scored at its own size.
-- Both sides are aligned by frame number (``settb=1/1000,setpts=N*40``): time stamps in two time
-  bases round differently, which once scored a clean encode 41 instead of 75.
-- A title of high dynamic range is mapped to standard range (:mod:`encoder.source.tonemap`) on both
-  sides, after the scaling, as a display would; the models' names say so, and no others are taken.
-- Motion looks at neighbours, so the reference carries context and the encode's own first and
-  last frames are repeated against it; the scores of those frames are dropped by the caller.
+- The *encode* is upscaled to the title's display size. A rung is never scored at its own size.
+- Encode and reference are aligned by frame number (``settb=1/1000,setpts=N*40``). Timestamps in
+  two time bases round differently, which once scored a clean encode 41 instead of 75.
+- HDR titles are tone-mapped to SDR (:mod:`encoder.source.tonemap`) on both sides, after scaling,
+  as a display would do it. The model names must say so (:func:`vmaf.models.name_for`).
+- VMAF's motion feature compares neighbouring frames. The reference therefore includes context
+  frames, and the encode's first and last frames are repeated to match them.
+  :func:`vmaf.measure.parse_log` drops the scores of these frames.
 """
 
 from __future__ import annotations
@@ -28,53 +29,56 @@ from encoder import framehash
 from encoder.ffmpeg import Command
 from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
 from encoder.source.tonemap import seen
-from vmaf.models import MAPPED, for_title, looks_at_encoder
+from vmaf.models import TONE_MAPPED, has_banding_feature, name_for
 
-LEAST_LONG_SIDE, LEAST_SHORT_SIDE = 320, 180
-"""VMAF v1's banding feature refuses smaller pictures (or crashes on them)."""
+MIN_LONG_SIDE, MIN_SHORT_SIDE = 320, 180
+"""Smallest picture, in pixels, that VMAF v1's banding feature accepts; it may crash below that."""
 
 CONTEXT_FRAMES = 4
-"""Source frames on each side of what is scored: shot-wise then equals whole-rung scores."""
+"""Source frames added on each side of a shot, so that its scores equal those of the whole rung."""
 
 
 @dataclass(frozen=True, slots=True)
 class Distorted:
-    """An encode to be scored."""
+    """An encode to score."""
 
     path: Path
-    """Playable by itself: init and media in one file."""
+    """File with init segment and media, playable by itself."""
     width: int
     height: int
     bit_depth: int = 8
-    """Of its pictures: 8 or 10."""
+    """Bits per sample, 8 or 10."""
 
     @property
     def pixel_format(self) -> str:
-        """As it decodes."""
+        """Pixel format of the decoded frames, as ffmpeg names it."""
         return "yuv420p" if self.bit_depth == 8 else "yuv420p10le"
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """How many frames of context a run of frames has in its title."""
+    """Numbers of context frames before and after a run of frames."""
 
     before: int
     after: int
 
     @classmethod
     def of(cls, start: int, end: int, frames: int) -> Context:
-        """Four on each side, fewer at the title's ends."""
+        """Return the context of frames ``[start, end)`` of a title of ``frames`` frames.
+
+        There are :data:`CONTEXT_FRAMES` on each side, fewer at the title's ends.
+        """
         return cls(min(CONTEXT_FRAMES, start), min(CONTEXT_FRAMES, frames - end))
 
 
 def viewing_size(source: ReferenceSource) -> tuple[int, int]:
-    """Width and height at which encodes are compared: the title's display size.
+    """Return the width and height at which encodes are compared: the title's display size.
 
-    A title too small for the quality model is looked at through an integer magnifier, bicubic on
-    both sides.
+    If the title is too small for the quality model, both sides are enlarged by an integer factor
+    with bicubic scaling.
     """
     short, long = sorted((source.width, source.height))
-    factor = max(1, -(-LEAST_SHORT_SIDE // short), -(-LEAST_LONG_SIDE // long))
+    factor = max(1, -(-MIN_SHORT_SIDE // short), -(-MIN_LONG_SIDE // long))
     return factor * source.width, factor * source.height
 
 
@@ -87,14 +91,14 @@ def score_command(
     log_paths: Sequence[Path],
     hash_paths: Sequence[Path],
 ) -> Command:
-    """The ffmpeg call that scores ``encodes`` of frames ``[start, end)`` with ``models``.
+    """Build the ffmpeg command that scores ``encodes`` of frames ``[start, end)`` with ``models``.
 
     Raises:
-        ValueError: a model's name does not say what it would be shown.
+        ValueError: a model's name does not fit the dynamic range of the source.
     """
     for model in models:
-        if model != (named := for_title(model, hdr=source.hdr is not None)):
-            raise ValueError(f"{model} would be shown pictures as {named} is")
+        if model != (fitting := name_for(model, hdr=source.hdr is not None)):
+            raise ValueError(f"model {model} does not fit the source's range; use {fitting}")
     context = Context.of(start, end, source.frames)
     reference = open_reference(source, start - context.before, end + context.after)
     if viewing_size(source) != (source.width, source.height):
@@ -130,7 +134,7 @@ def _hash_options(encode: Distorted) -> dict[str, str]:
 
 
 def upscaled(stream: Any, source: ReferenceSource, context: Context) -> Any:
-    """A decoded encode at display size, 10 bit, padded to the reference's context."""
+    """Scale a decoded encode to display size, at 10 bit, padded by the reference's context."""
     if context.before or context.after:
         stream = stream.filter(
             "tpad",
@@ -151,7 +155,7 @@ def upscaled(stream: Any, source: ReferenceSource, context: Context) -> Any:
 def libvmaf(
     distorted: Any, reference: Any, encode: Distorted, models: Sequence[str], log_path: Path
 ) -> Any:
-    """One libvmaf instance with all ``models``, each under its own name in the log."""
+    """Add one libvmaf filter with all ``models``; its log lists each model under its name."""
     return ffmpeg.filter(
         [distorted, reference],
         "libvmaf",
@@ -164,10 +168,10 @@ def libvmaf(
 
 
 def _model(name: str, encode: Distorted) -> str:
-    options = [f"version={name.removesuffix(MAPPED)}", f"name={name}"]
-    if looks_at_encoder(name):
+    options = [f"version={name.removesuffix(TONE_MAPPED)}", f"name={name}"]
+    if has_banding_feature(name):
         short, long = sorted((encode.width, encode.height))
-        factor = max(1, LEAST_SHORT_SIDE / short, LEAST_LONG_SIDE / long)
+        factor = max(1, MIN_SHORT_SIDE / short, MIN_LONG_SIDE / long)
         options += [
             f"cambi.enc_width={round(factor * encode.width)}",
             f"cambi.enc_height={round(factor * encode.height)}",

@@ -1,4 +1,4 @@
-"""Score encodes: one call of ffmpeg, parsed and checked."""
+"""Score encodes with one ffmpeg call, then parse and check its output."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from encoder.source.reference import ReferenceSource
 from vmaf.graph import Context, Distorted, score_command
 
 STAGE_VERSION = 1
-"""Part of every score's key: raise it when scores change."""
+"""Part of the store key of every score. Raise it when scores change."""
 
-FULL_BYTES = 1 << 20
-"""A disk with less room than this counts as full."""
+FULL_DISK_BYTES = 1 << 20
+"""Free space below which a disk counts as full."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Measured quality of one encode, per frame."""
+    """Measured quality of each frame of one encode."""
 
     by_model: dict[str, tuple[float, ...]]
-    """Model name to one score per frame."""
+    """One score per frame, by model name."""
     frame_hashes: tuple[str, ...]
-    """Hash of every decoded frame at its own size: what verification compares with."""
+    """Hash of every decoded frame at the encode's own size; verification compares with these."""
 
 
 def measure(
@@ -40,10 +40,10 @@ def measure(
     models: Sequence[str],
     directory: Path,
 ) -> tuple[tuple[Scores, ...], float]:
-    """Score ``encodes`` of the title's frames ``[start, end)`` with every one of ``models``.
+    """Score ``encodes`` of the title's frames ``[start, end)`` with each of ``models``.
 
     Returns:
-        Scores in the order of ``encodes``, and the CPU seconds that they took together.
+        The scores in the order of ``encodes``, and the CPU seconds of the whole call.
 
     Raises:
         ToolFailed: ffmpeg failed.
@@ -59,7 +59,7 @@ def measure(
     context = Context.of(start, end, source.frames)
     scores = tuple(
         Scores(
-            by_model=parse_log(_read_log(log), models, context, end - start),
+            by_model=parse_log(read_log(log), models, context, end - start),
             frame_hashes=_hashes(path, encode, end - start),
         )
         for encode, log, path in zip(encodes, logs, hashes, strict=True)
@@ -67,33 +67,39 @@ def measure(
     return scores, done.cpu_seconds
 
 
-def _read_log(path: Path) -> dict[str, Any]:
-    """libvmaf's log. It does not tell when it cannot write it: then the log is cut off."""
+def read_log(path: Path) -> dict[str, Any]:
+    """Read libvmaf's log. libvmaf reports no failed write; the log is then truncated.
+
+    Raises:
+        StoreUnusable: the log is truncated because the disk is full.
+        ToolFailed: the log is missing or truncated for another reason.
+    """
     try:
         log: dict[str, Any] = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        if shutil.disk_usage(path.parent).free < FULL_BYTES:
+        if shutil.disk_usage(path.parent).free < FULL_DISK_BYTES:
             raise StoreUnusable(
-                f"libvmaf could not write its log: the disk of {path.parent} is full; make room"
+                f"libvmaf could not write its log because the disk of {path.parent} is full; "
+                "free some space"
             ) from error
-        raise ToolFailed(f"libvmaf left no whole log ({error})") from error
+        raise ToolFailed(f"libvmaf's log is missing or truncated ({error})") from error
     return log
 
 
 def parse_log(
     log: dict[str, Any], models: Sequence[str], context: Context, frames: int
 ) -> dict[str, tuple[float, ...]]:
-    """Per-frame scores by model from libvmaf's JSON log, context dropped.
+    """Return per-frame scores by model from libvmaf's JSON log, without the context frames.
 
     Raises:
-        FrameMismatch: the log does not have ``frames`` frames beside the context.
+        FrameMismatch: the log does not have exactly ``frames`` frames besides the context.
     """
     rows = log["frames"]
     expected = context.before + frames + context.after
     if [row["frameNum"] for row in rows] != list(range(expected)):
         raise FrameMismatch(
             f"VMAF compared {len(rows)} frames instead of {expected} "
-            f"({frames} and {context.before}+{context.after} of context)"
+            f"({frames} plus {context.before}+{context.after} context frames)"
         )
     kept = rows[context.before : context.before + frames]
     return {model: tuple(row["metrics"][model] for row in kept) for model in models}

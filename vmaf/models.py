@@ -1,8 +1,8 @@
-"""Quality models that the bundled libvmaf carries, by the names that we print.
+"""VMAF models of the bundled libvmaf, by the names that documents and output use.
 
-Scores by different models never stand in one column, so a model is always named in full. All of
-them know standard dynamic range only. High dynamic range titles are scored as they look on a
-display of standard range (:mod:`encoder.source.tonemap`), and the model's name then says so:
+Scores of different models are not comparable, so every score carries its model's full name. All
+models are made for SDR. HDR titles are tone-mapped before they are scored
+(:mod:`encoder.source.tonemap`), and the model's name then says so:
 ``vmaf_v1.0.16_3d0h+mobius1000``.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from encoder.errors import BadInput
 from encoder.source import tonemap
 
-if TYPE_CHECKING:  # whoever only names models needs no media libraries
+if TYPE_CHECKING:  # naming a model needs no media libraries
     from encoder.source.reference import ReferenceSource
 
 V1 = "vmaf_v1.0.16_3d0h"
@@ -26,7 +26,7 @@ V0 = "vmaf_v0.6.1"
 V0_NEG = "vmaf_v0.6.1neg"
 
 PUBLISHED = (V0, V0_NEG)
-"""Models of published numbers, measured beside the quality model where claims are made."""
+"""Models that published results use; comparisons are scored with them as well."""
 
 KNOWN = (
     V1,
@@ -43,70 +43,73 @@ KNOWN = (
     "vmaf_4k_v0.6.1neg",
 )
 
-MAPPED = f"+{tonemap.NAME}"
-"""Ends the name of a model that was shown pictures of high dynamic range, mapped."""
+TONE_MAPPED = f"+{tonemap.NAME}"
+"""Suffix of a model's name where it scored tone-mapped HDR pictures."""
 
 HIGH_FRAME_RATE = 48
-"""From this frame rate VMAF v1 has variants of its own."""
+"""Frame rate from which VMAF v1's ``hfr`` variants apply."""
 
 
 def default_model(height: int, frame_rate: Fraction, *, hdr: bool = False) -> str:
-    """The quality model for a title: VMAF v1 at three picture heights, its ``hfr`` variant from
-    48 fps, and the 2160p viewing condition (1.5 heights) above 1440 lines.
+    """Return the quality model for a title of this size and frame rate.
+
+    It is VMAF v1 for a viewing distance of three picture heights, its ``hfr`` variant from 48 fps,
+    and its 2160p variant (1.5 picture heights) above 1440 lines.
     """
     if height > 1440:
         model = "vmaf_v1.0.16_hfr_1d5h_2160" if frame_rate >= HIGH_FRAME_RATE else V1_2160_NEAR
     else:
         model = V1_HIGH_FRAME_RATE if frame_rate >= HIGH_FRAME_RATE else V1
-    return for_title(model, hdr=hdr)
+    return name_for(model, hdr=hdr)
 
 
 def title_model(source: ReferenceSource) -> str:
-    """The quality model for a planned source."""
+    """Return the quality model for a planned source."""
     return default_model(
         min(source.width, source.height), source.frame_rate, hdr=source.hdr is not None
     )
 
 
-def for_title(name: str, *, hdr: bool) -> str:
-    """``name`` as it is called on titles of this kind of range."""
-    plain = name.removesuffix(MAPPED)
-    return f"{plain}{MAPPED}" if hdr else plain
+def name_for(name: str, *, hdr: bool) -> str:
+    """Return the name of a model on HDR or SDR titles, with or without the tone-map suffix."""
+    plain = name.removesuffix(TONE_MAPPED)
+    return f"{plain}{TONE_MAPPED}" if hdr else plain
 
 
 def check(name: str) -> str:
-    """``name`` if it is a model we know.
+    """Return ``name`` if the bundled libvmaf has a model of that name.
 
     Raises:
-        BadInput: it is not.
+        BadInput: there is no such model.
     """
     if name not in KNOWN:
         raise BadInput(f"unknown quality model {name!r}; choose one of {', '.join(KNOWN)}")
     return name
 
 
-def akin(name: str) -> tuple[str, ...]:
-    """Models whose scores are most like those of ``name``, the nearest first: the same on
-    standard range, at usual frame rates, at the usual distance.
+def similar_models(name: str) -> tuple[str, ...]:
+    """Return the models whose scores are most like those of ``name``, the most similar first.
 
-    For predictions that measurements correct: no score of one may ever stand for another's.
+    They are the same model for SDR, then for usual frame rates, then for the usual viewing
+    distance. Use them only for predictions that measurements correct, never in place of a score.
     """
-    plain = name.removesuffix(MAPPED)
-    usual = plain.replace("_hfr", "")
-    first = V1 if looks_at_encoder(plain) else V0
-    return tuple(dict.fromkeys(one for one in (plain, usual, first, V1) if one != name))
+    sdr = name.removesuffix(TONE_MAPPED)
+    usual_rate = sdr.replace("_hfr", "")
+    usual_distance = V1 if has_banding_feature(sdr) else V0
+    models = (sdr, usual_rate, usual_distance, V1)
+    return tuple(dict.fromkeys(model for model in models if model != name))
 
 
-def looks_at_encoder(name: str) -> bool:
-    """Whether the model has a banding feature (CAMBI) that wants the encode's own geometry."""
+def has_banding_feature(name: str) -> bool:
+    """Tell whether the model has a banding feature (CAMBI), which needs the encode's own size."""
     return name.startswith("vmaf_v1")
 
 
 def typical_cpu_seconds(name: str, width: int, height: int, frames: int) -> float:
-    """A rough guess of the CPU time of a score, for planning and for ordering work.
+    """Estimate the CPU time of a score, for planning and for ordering work.
 
-    Measured over whole grids with both cores of a machine busy: v1 18 ms a 480p frame and 51 ms a
-    1080p frame, decoding and upscaling the encode included; v0.6.1 a third more.
+    Measured over whole grids with both cores of a machine busy: v1 takes 18 ms per 480p frame and
+    51 ms per 1080p frame, decoding and upscaling the encode included; v0.6.1 takes a third more.
     """
     seconds = 8e-3 + 20e-9 * width * height
-    return frames * seconds * (1.0 if looks_at_encoder(name) else 1.3)
+    return frames * seconds * (1.0 if has_banding_feature(name) else 1.3)

@@ -31,8 +31,8 @@ from ladder.claims import Claims, bd_claim, state_claims
 from ladder.curves import MeasuredCurve, Measurement
 from ladder.document import Ladder, Measurements, Quality
 from ladder.rungs import TitleCurves
-from vmaf.models import PUBLISHED, for_title
-from vmaf.pool import pool
+from vmaf.models import PUBLISHED, name_for
+from vmaf.pool import pool_scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ def compare_ladder(
     known = read_measurements(options.directory)
     codecs = compare_codecs(ladder, [(other, read_ladder(other)) for other in options.others])
     path = options.source or source_of(options.directory)
-    published = [for_title(model, hdr=ladder.title.hdr is not None) for model in PUBLISHED]
+    published = [name_for(model, hdr=ladder.title.hdr is not None) for model in PUBLISHED]
     models = tuple(dict.fromkeys((ladder.quality_model, *published)))
     with (
         contextlib.closing(open_store(options.store or default_store())) as store,
@@ -249,7 +249,9 @@ def _ours(ladder: Ladder, measurer: Measurer) -> list[ComparedRung]:
                 bitrate=rung.bitrate,
                 quality={
                     model: Quality(
-                        **pool([score for e in encodes for score in e.scores[model]]).as_dict()
+                        **pool_scores(
+                            [score for e in encodes for score in e.scores[model]]
+                        ).as_dict()
                     )
                     for model in measurer.models
                 },
@@ -353,7 +355,8 @@ def _row(measured: MeasuredRung, seconds: Fraction) -> ComparedRung:
         height=measured.rung.height,
         bitrate=float(8 * measured.media_bytes / seconds),
         quality={
-            model: Quality(**pool(scores).as_dict()) for model, scores in measured.scores.items()
+            model: Quality(**pool_scores(scores).as_dict())
+            for model, scores in measured.scores.items()
         },
     )
 

@@ -378,7 +378,7 @@ def _report(directory: Path, ladder: Ladder, measurer: Measurer) -> dict[str, An
 
 def _named(also: Iterable[str], title: Title) -> list[str]:
     """Further models as they are called on this title."""
-    return [models.for_title(name, hdr=title.reference.hdr is not None) for name in also]
+    return [models.name_for(name, hdr=title.reference.hdr is not None) for name in also]
 
 
 def _search_facts(one: _Solved, delivered: Sequence[Request]) -> SearchFacts:

@@ -24,7 +24,7 @@ from encoder.recipes import Recipe, by_name
 from encoder.source.probe import AudioStream
 from ladder.complexity.prediction import TitlePrediction
 from ladder.document import Cell, Measurements, Quality, Rung, Segment, ShotRow
-from vmaf.pool import pool
+from vmaf.pool import pool_scores
 
 FRAME_HASHES = "frames.hash"
 """Beside each rung's media: 16 bytes per frame, as decoded when its segments were scored."""
@@ -266,7 +266,9 @@ def document_rungs(rungs: Sequence[ChosenRung], written: layout.WrittenPackage) 
             slope=rung.slope,
             quality={
                 model: Quality(
-                    **pool([score for e in rung.encodes for score in e.scores[model]]).as_dict()
+                    **pool_scores(
+                        [score for e in rung.encodes for score in e.scores[model]]
+                    ).as_dict()
                 )
                 for model in rung.encodes[0].scores
             },

@@ -164,7 +164,7 @@ def _predict(work: PredictionWork) -> TitlePrediction:
         )
         for shot, found in zip(work.shots, features, strict=True)
     ]
-    akin = models.akin(work.quality_model)
+    akin = models.similar_models(work.quality_model)
     return model.predict(shots, work.sizes, work.recipe, work.quality_model, work.crfs, akin)
 
 

@@ -336,7 +336,7 @@ def make_fold(work: FoldWork) -> None:
     profile = load_profile(work.profile)
     predictions = {}
     for title in table_titles(current(read_table(work.judged))):
-        akin = models.akin(title.quality_model)
+        akin = models.similar_models(title.quality_model)
         known_to = for_quality(model.residuals, title.quality_model, akin)
         if title.group != work.group or known_to is None:
             continue

@@ -219,7 +219,7 @@ def _miss(model: ComplexityModel, title: TableTitle) -> Miss | None:
             shape.recipe,
             title.quality_model,
             (min([*crfs, *grid], default=math.nan), max([*crfs, *grid], default=math.nan)),
-            models.akin(title.quality_model),
+            models.similar_models(title.quality_model),
         )
     except BadInput:  # another codec or quality model
         return None
