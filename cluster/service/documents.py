@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from recommender.artwork.document import SelectedArtwork
+from recommender.prefetch import START_SECONDS
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 TERMINAL: Final[frozenset[State]] = frozenset({"succeeded", "failed", "cancelled"})
@@ -23,10 +24,16 @@ ASPECTS: Final[tuple[Aspect, ...]] = get_args(Aspect)
 DEFAULT_ASPECT: Final[Aspect] = "16:9"
 MOST_STILLS = 100
 """More than any title has."""
+MAX_START_SECONDS = START_SECONDS[-1]
 
 _TEXT = r"^[^\x00-\x1f\x7f]+$"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 TitleName = Annotated[str, Field(pattern=TITLE_PATTERN)]
+Kbps = Annotated[float, Field(gt=0, le=1e9)]
+"""Throughput of a client in kbit/s."""
+StartSeconds = Annotated[float, Field(gt=0, le=MAX_START_SECONDS)]
+"""Seconds of playback to pull first."""
+StillCount = Annotated[int, Field(ge=1, le=MOST_STILLS)]
 
 
 class Model(BaseModel):
@@ -249,8 +256,8 @@ class StartBatch(Model):
     """``POST /v1/prefetch:batch``."""
 
     titles: list[TitleName] = Field(min_length=1, max_length=MOST_IN_BATCH)
-    kbps: float = Field(gt=0, le=1e9)
-    seconds: float = Field(default=4, gt=0, le=16)
+    kbps: Kbps
+    seconds: StartSeconds = 4
 
 
 class ArtworkBatch(Model):
@@ -258,7 +265,7 @@ class ArtworkBatch(Model):
 
     titles: list[TitleName] = Field(min_length=1, max_length=MOST_IN_BATCH)
     aspect: Aspect = DEFAULT_ASPECT
-    k: int = Field(default=8, ge=1, le=MOST_STILLS)
+    k: StillCount = 8
     """So many stills of each title, or all it has."""
     diverse: bool = False
     """Chosen by quality and difference, not by quality alone."""

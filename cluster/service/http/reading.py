@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
-from urllib.parse import parse_qsl
 
 import structlog
 
-from cluster.service.documents import ASPECTS, DEFAULT_ASPECT, MOST_IN_BATCH, MOST_STILLS
+from cluster.service.documents import DEFAULT_ASPECT, MOST_IN_BATCH, ArtworkBatch, StartBatch
 from cluster.service.http.auth import Tokens
 from cluster.service.http.problems import MEDIA_TYPE, problem, status_of
+from cluster.service.http.queries import ArtworkQuery, StartQuery
 from cluster.service.library.bundle import Bundle, Form
 from cluster.service.library.files import DOCUMENTS
 from cluster.service.library.library import Library, unknown
@@ -42,7 +42,6 @@ FRESH_SECONDS = 5
 HTML_POLICY = b"sandbox allow-scripts"
 """A report draws, but is not of this service's origin: it tells what others have named."""
 _PREFIX = "/v1/titles/"
-_LIST_QUERY = ("aspect", "k", "diverse")
 
 Choose = Callable[[Bundle], Form | None]
 
@@ -87,7 +86,7 @@ class Reader:
         if self._tokens.readers and self._tokens.reader(authorization) is None:
             return unauthorized(what)
         try:
-            choose = _chosen(what, query)
+            choose = _choice(what, query)
         except ValueError as bad:
             return failure(what, 422, str(bad))
         current = self._library.current(title)
@@ -109,21 +108,10 @@ class Reader:
             )
         return self._send(what, bundle, form, coding, none_match)
 
-    def start_forms(
-        self, titles: Sequence[str], seconds: float, throughput: float
-    ) -> tuple[list[tuple[str, bytes]], list[str]]:
-        """What to pull first of several titles, and which have nothing."""
-        return self._forms(titles, lambda bundle: bundle.form(bundle.start(seconds, throughput)))
-
-    def artwork_forms(
-        self, titles: Sequence[str], aspect: str, k: int, diverse: bool
-    ) -> tuple[list[tuple[str, bytes]], list[str]]:
-        """Up to ``k`` stills of each of several titles, and which titles have none."""
-        return self._forms(titles, lambda bundle: bundle.artwork(aspect, k, diverse))
-
-    def _forms(
+    def batch(
         self, titles: Sequence[str], choose: Choose
     ) -> tuple[list[tuple[str, bytes]], list[str]]:
+        """Return the chosen document of each title that has one, and the titles that have none."""
         found, missing = [], []
         for title in dict.fromkeys(titles[:MOST_IN_BATCH]):
             current = self._library.current(title)
@@ -210,60 +198,30 @@ def unauthorized(route: str) -> Reply:
     return reply
 
 
-def _chosen(what: str, query: bytes) -> Choose:
-    """Which form of a bundle is asked for.
+def start_choice(query: StartQuery | StartBatch) -> Choose:
+    """Choose what to pull first, for a throughput and a number of seconds."""
+    return lambda bundle: bundle.form(bundle.start(query.seconds, 1000 * query.kbps))
+
+
+def stills_choice(query: ArtworkQuery | ArtworkBatch) -> Choose:
+    """Choose the best stills of one shape."""
+    aspect, diverse = query.aspect or DEFAULT_ASPECT, bool(query.diverse)
+    return lambda bundle: bundle.artwork(aspect, query.k, diverse)
+
+
+def _choice(document: str, query: bytes) -> Choose:
+    """Parse the query of a document and return what chooses its form in a bundle.
 
     Raises:
-        ValueError: as :func:`_start_query` and :func:`_list_query`.
+        ValueError: the query is invalid.
     """
-    asked: dict[str, str] = {}
-    if query:
-        asked = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
-    if what == "prefetch/start":
-        seconds, throughput = _start_query(asked)
-        return lambda bundle: bundle.form(bundle.start(seconds, throughput))
-    if what == "artwork" and not asked.keys().isdisjoint(_LIST_QUERY):
-        aspect, k, diverse = _list_query(asked)
-        return lambda bundle: bundle.artwork(aspect, k, diverse)
-    return lambda bundle: bundle.form(what)
-
-
-def _start_query(asked: Mapping[str, str]) -> tuple[float, float]:
-    """``seconds`` and bit/s.
-
-    Raises:
-        ValueError: something is missing or no number in range.
-    """
-    try:
-        seconds, kbps = float(asked.get("seconds", "4")), float(asked["kbps"])
-    except (KeyError, ValueError):
-        seconds = kbps = float("nan")
-    if not (0 < seconds <= 16 and 0 < kbps <= 1e9):
-        raise ValueError(
-            "ask for `kbps`, the client's throughput in kbit/s, and `seconds`, more than 0 up to "
-            "16, for example ?seconds=4&kbps=3000"
-        )
-    return seconds, 1000 * kbps
-
-
-def _list_query(asked: Mapping[str, str]) -> tuple[str, int | None, bool]:
-    """``aspect``, ``k`` (None: all there are) and ``diverse``.
-
-    Raises:
-        ValueError: one of them is none.
-    """
-    aspect, k, diverse = (asked.get(name) for name in _LIST_QUERY)
-    number = int(k) if k is not None and k.isascii() and k.isdecimal() and len(k) < 9 else 0
-    if (
-        aspect not in (None, *ASPECTS)
-        or not (k is None or 1 <= number <= MOST_STILLS)
-        or diverse not in (None, "true", "false")
-    ):
-        raise ValueError(
-            f"ask for an `aspect` of {', '.join(ASPECTS)}, for `k` stills, 1 to {MOST_STILLS}, and "
-            "for `diverse`, true or false, for example ?aspect=16:9&k=5&diverse=true"
-        )
-    return aspect or DEFAULT_ASPECT, None if k is None else number, diverse == "true"
+    if document == "prefetch/start":
+        return start_choice(StartQuery.parse(query))
+    if document == "artwork":
+        asked = ArtworkQuery.parse(query)
+        if asked.model_fields_set:
+            return stills_choice(asked)
+    return lambda bundle: bundle.form(document)
 
 
 class Front:

@@ -14,13 +14,10 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import FileResponse
 
 from cluster.service.documents import (
-    DEFAULT_ASPECT,
     MOST_IN_PAGE,
-    MOST_STILLS,
     TITLE_PATTERN,
     ArtworkBatch,
     ArtworkRow,
-    Aspect,
     AuditLine,
     Batch,
     Changes,
@@ -32,7 +29,14 @@ from cluster.service.documents import (
 )
 from cluster.service.http.context import Parts, ReaderName, Service, Writer
 from cluster.service.http.problems import documented
-from cluster.service.http.reading import FRESH_SECONDS, HTML_POLICY, matches
+from cluster.service.http.queries import ArtworkQuery, StartQuery
+from cluster.service.http.reading import (
+    FRESH_SECONDS,
+    HTML_POLICY,
+    matches,
+    start_choice,
+    stills_choice,
+)
 from cluster.service.library.library import unknown
 from encoder.errors import NotThere
 from ladder.document import Ladder
@@ -164,8 +168,7 @@ async def start(
     request: Request,
     service: Parts,
     _: ReaderName,
-    kbps: Annotated[float, Query(gt=0, le=1e9, allow_inf_nan=False)],
-    seconds: Annotated[float, Query(gt=0, le=16, allow_inf_nan=False)] = 4,
+    query: Annotated[StartQuery, Query()],
 ) -> Response:
     """Init and media segments for the first seconds at a throughput."""
     return _document(request, service)
@@ -182,17 +185,7 @@ async def artwork(
     request: Request,
     service: Parts,
     _: ReaderName,
-    aspect: Annotated[
-        Aspect | None, Query(description=f"{DEFAULT_ASPECT} unless it is given.")
-    ] = None,
-    k: Annotated[
-        int | None,
-        Query(ge=1, le=MOST_STILLS, description="At most so many stills; all unless it is given."),
-    ] = None,
-    diverse: Annotated[
-        bool | None,
-        Query(description="Choose by quality and difference, not by quality alone."),
-    ] = None,
+    query: Annotated[ArtworkQuery, Query()],
 ) -> Response:
     """The whole pool; with ``aspect``, ``k`` or ``diverse`` the best stills of one shape."""
     return _document(request, service)
@@ -253,7 +246,7 @@ def player(title: Name, service: Parts) -> Response:
 )
 def start_batch(asked: StartBatch, service: Parts, _: ReaderName) -> Response:
     """The start documents of up to 100 titles."""
-    return _joined(*service.reader.start_forms(asked.titles, asked.seconds, 1000 * asked.kbps))
+    return _joined(*service.reader.batch(asked.titles, start_choice(asked)))
 
 
 @router.post(
@@ -264,8 +257,7 @@ def start_batch(asked: StartBatch, service: Parts, _: ReaderName) -> Response:
 )
 def artwork_batch(asked: ArtworkBatch, service: Parts, _: ReaderName) -> Response:
     """The best stills of up to 100 titles, in one shape."""
-    found = service.reader.artwork_forms(asked.titles, asked.aspect, asked.k, asked.diverse)
-    return _joined(*found)
+    return _joined(*service.reader.batch(asked.titles, stills_choice(asked)))
 
 
 @router.get(
