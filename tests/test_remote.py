@@ -147,7 +147,7 @@ def test_an_upload_in_parts_that_is_killed_is_not_there(
     big.write_bytes(os.urandom(24 * 2**20))
     program = (
         "import sys, pathlib\n"
-        "from cluster import objects\n"
+        "from cluster.store import objects\n"
         "objects.PART_BYTES = 5 * 2**20\n"
         "import s3fs.core\n"
         "from cluster.store.remote import RemoteStore\n"

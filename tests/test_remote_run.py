@@ -10,6 +10,9 @@ import pytest
 
 from cluster.jobs.history import find_run, list_runs
 from cluster.jobs.run import RunResult
+from cluster.store import open_store
+from cluster.store.local import shared
+from cluster.store.remote import RemoteStore
 from fixtures.clips import make
 from tests.cluster_material import command, kill_tree, loaded, site
 from tests.running import SMALL, contents, quick_profile, run_inline
@@ -41,22 +44,21 @@ def test_a_remote_store_gives_the_package_of_a_local_one(
     assert made.run["encoded_now"] == local.run["encoded_now"] > 0
 
     # What was damaged in the bucket is made again, in the same run.
-    from cluster.store import remote
-
-    store = remote.shared(url)
+    store = open_store(url)
+    assert isinstance(store, RemoteStore)
     blobs = sorted(store.objects.list("blobs"), key=lambda one: one.size)
     media = [one for one in blobs if 1000 < one.size < 50_000][-2:]
     store.objects.replace(media[0].name, b"x" * media[0].size)
     store.objects.replace(media[1].name, b"short")
     store.close()
-    remote.shared.cache_clear()
+    shared.cache_clear()
     monkeypatch.setenv("SHOTLADDER_CACHE", str(tmp_path / "cache-2"))
     again = run_remote(source, tmp_path / "c", url, profile)
     assert contents(tmp_path / "c") == contents(tmp_path / "a")
     assert again.run["encoded_now"] <= 2
     assert [one.state for one in list_runs(url)] == ["finished", "finished"]
     assert find_run(url, "latest").package == list_runs(url)[0].package
-    remote.shared.cache_clear()
+    shared.cache_clear()
 
 
 def test_workers_that_see_no_source(s3: S3Server, tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ def run(
     from cluster.jobs import estimate, history
     from cluster.jobs.options import RunOptions
     from cluster.jobs.run import run_title
-    from cluster.jobs.setup import store_place
+    from cluster.store.place import store_place
 
     before = history.find_run(store_place(store), repeat) if repeat else None
     if source is None and before is None:

@@ -34,7 +34,7 @@ def _table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
 def list_runs(context: typer.Context, store: StorePath = None, json: Json = False) -> None:
     """List the runs of a store: the oldest first."""
     from cluster.jobs import history
-    from cluster.jobs.setup import store_place
+    from cluster.store.place import store_place
 
     found = history.list_runs(store_place(store))
     rows = [
@@ -55,7 +55,7 @@ def list_runs(context: typer.Context, store: StorePath = None, json: Json = Fals
 def show_run(context: typer.Context, run: Run, store: StorePath = None, json: Json = False) -> None:
     """Show all that is remembered of a run: inputs, versions, results."""
     from cluster.jobs import history
-    from cluster.jobs.setup import store_place
+    from cluster.store.place import store_place
 
     found = history.find_run(store_place(store), run)
     finish(
@@ -77,7 +77,7 @@ def diff_runs(
 ) -> None:
     """Say what two runs do not have in common: sources, options, versions, files."""
     from cluster.jobs import history
-    from cluster.jobs.setup import store_place
+    from cluster.store.place import store_place
 
     place = store_place(store)
     one, two = history.find_run(place, run), history.find_run(place, other)
@@ -101,7 +101,7 @@ def remove_run(
 ) -> None:
     """Forget a run: `store gc` may then collect what only it was made of."""
     from cluster.jobs import history
-    from cluster.jobs.setup import store_place
+    from cluster.store.place import store_place
 
     found = history.remove_run(store_place(store), run)
     finish(
@@ -125,8 +125,8 @@ def gc(
     json: Json = False,
 ) -> None:
     """Remove what no remembered run was made of, and no running one needs."""
-    from cluster.jobs.setup import store_place
     from cluster.store.garbage import collect_garbage
+    from cluster.store.place import store_place
 
     done = collect_garbage(store_place(store), keep_seconds=days * 86_400, dry_run=dry_run)
     verb = "would remove" if dry_run else "removed"
@@ -151,8 +151,8 @@ def fsck(
     json: Json = False,
 ) -> None:
     """Read everything in a store and compare it with its digest."""
-    from cluster.jobs.setup import store_place
     from cluster.store.garbage import check_store
+    from cluster.store.place import store_place
     from encoder.errors import StoreUnusable
 
     place = store_place(store)
@@ -178,8 +178,8 @@ def fsck(
 @store_app.command("titles")
 def titles(context: typer.Context, store: StorePath = None, json: Json = False) -> None:
     """Say what each title takes in a store: the largest first."""
-    from cluster.jobs.setup import store_place
     from cluster.store.garbage import title_sizes
+    from cluster.store.place import store_place
 
     found = title_sizes(store_place(store))
     finish(

@@ -62,7 +62,7 @@ def train(
     Some minutes of CPU. `shotladder run --weights FILE` uses it, `shotladder evaluate` judges the
     way it was trained, `shotladder promote` these very weights.
     """
-    from cluster.jobs.setup import store_place
+    from cluster.store.place import store_place
     from cluster.training import train as library
 
     if out is None:
@@ -134,8 +134,8 @@ def promote(
     are better if their predictions give what was measured a higher density, on most titles and
     by more than a standard error, without being further off in points. Exit status 1 if not.
     """
-    from cluster.jobs.setup import store_place
     from cluster.stages.prediction import packaged_weights
+    from cluster.store.place import store_place
     from cluster.training import train as library
 
     if new is None:

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from cluster import events
 from cluster.execution.executor import DaskExecutor, Executor, Task
-from cluster.jobs.setup import default_store
 from cluster.package.inspect import read_ladder, read_measurements
 from cluster.stages.baselines import MeasuredRung, RungWork, collect_rung, measure_rung
 from cluster.stages.measurer import Measurer, Request
@@ -118,7 +117,7 @@ def compare_ladder(
     published = [name_for(model, hdr=ladder.title.hdr is not None) for model in PUBLISHED]
     models = tuple(dict.fromkeys((ladder.quality_model, *published)))
     with (
-        contextlib.closing(open_store(options.store or default_store())) as store,
+        contextlib.closing(open_store(options.store)) as store,
         store.scratch() as workdir,
     ):
         source = open_title(path, workdir, tone_map=ladder.title.tone_mapped is not None)

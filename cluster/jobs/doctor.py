@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Literal
 
 from cluster.execution.executor import usable_cores
-from cluster.jobs.setup import store_place
 from cluster.stages.title import check_range
 from cluster.store.objects import Objects
+from cluster.store.place import store_place
 from cluster.store.remote import cache_folder
 from encoder import ffmpeg
 from encoder.errors import BadInput, ShotladderError, SourceUnusable, StoreUnusable, ToolFailed

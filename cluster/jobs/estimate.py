@@ -12,7 +12,6 @@ from cluster.jobs.options import RunOptions, check_options, codecs_of
 from cluster.jobs.setup import (
     check_depth,
     check_encoders,
-    default_store,
     forbidden,
     known_to_search,
     set_up,
@@ -69,7 +68,7 @@ def plan_run(
     check_encoders(options)
     workers = options.workers or len(os.sched_getaffinity(0))
     with (
-        contextlib.closing(open_store(options.store or default_store())) as store,
+        contextlib.closing(open_store(options.store)) as store,
         store.scratch() as workdir,
     ):
         source = open_title(options.source, workdir, tone_map=options.tone_map)

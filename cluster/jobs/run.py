@@ -29,7 +29,6 @@ from cluster.jobs.setup import (
     forbidden,
     known_to_search,
     set_up,
-    store_place,
 )
 from cluster.package import report as report_page
 from cluster.package.assemble import (
@@ -50,6 +49,7 @@ from cluster.stages.measurer import Costs, Measurer, Request
 from cluster.stages.title import Title, features_key, find_title, open_title, shots_key
 from cluster.store import Store, open_store
 from cluster.store.keys import canonical_json
+from cluster.store.place import store_place
 from cluster.training.feedback import learn_from
 from encoder import ffmpeg
 from encoder.errors import ShotladderError

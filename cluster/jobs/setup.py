@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from cluster import events
 from cluster.execution.executor import Executor
@@ -29,10 +27,6 @@ from ladder.search.predict import PredictSearch
 from ladder.search.steps import ExhaustiveSearch, Known, Search, TitleShape
 from vmaf import models
 
-STORE_VARIABLE = "SHOTLADDER_STORE"
-"""Where the store is, unless a run says otherwise."""
-
-
 _HDR_DEPTH = 10
 
 SPARSE_EVERY = 3
@@ -52,19 +46,6 @@ class Setup:
     title: Title
     prediction: TitlePrediction | None
     """What the search starts from, where it predicts."""
-
-
-def default_store() -> Path | str:
-    """``SHOTLADDER_STORE``, which may be a URL, or a folder in the user's cache."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return store_place(os.environ.get(STORE_VARIABLE) or Path(cache) / "shotladder" / "store")
-
-
-def store_place(asked: Path | str | None) -> Path | str:
-    """A folder, or a URL as it was given; :func:`default_store` where nothing was asked."""
-    if asked is None:
-        return default_store()
-    return asked if "://" in str(asked) else Path(asked)
 
 
 def check_encoders(options: RunOptions) -> None:

@@ -18,7 +18,6 @@ from typing import Any, Literal
 
 from cluster.execution.executor import InlineExecutor
 from cluster.jobs.compare import source_of
-from cluster.jobs.setup import default_store
 from cluster.package.inspect import frame_rate, read_ladder, read_measurements
 from cluster.stages.prediction import packaged_weights, predict_title
 from cluster.stages.title import find_title, open_title
@@ -346,7 +345,7 @@ def _predicted(
     grid = profile.crf_grid[ladder.codec]
     quiet = InlineExecutor()
     with (
-        contextlib.closing(open_store(options.store or default_store())) as store,
+        contextlib.closing(open_store(options.store)) as store,
         store.scratch() as workdir,
     ):
         source = open_title(path, workdir, tone_map=ladder.title.tone_mapped is not None)

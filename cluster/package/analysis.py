@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from cluster import events
-from cluster.jobs.setup import default_store
 from cluster.package import assemble
 from cluster.package.inspect import ListedShots
 from cluster.stages.title import find_shots, open_title
@@ -20,7 +19,7 @@ def shots_of_source(path: Path, store: Path | str | None, on_event: events.Liste
     Raises:
         SourceUnusable: it cannot be read, or not by us.
     """
-    kept = open_store(store or default_store())
+    kept = open_store(store)
     with kept.scratch() as workdir:
         source = open_title(path, workdir)
         reference = source.reference

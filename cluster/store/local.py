@@ -104,7 +104,7 @@ class Store:
             self._sweep()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _shared, (str(self.root),)
+        return shared, (type(self), self.place)
 
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
@@ -444,24 +444,13 @@ class Store:
         )
 
 
-def open_store(place: str | os.PathLike[str]) -> Store:
-    """The store in a folder, or behind a URL such as ``s3://bucket/folder``.
-
-    Raises:
-        BadInput: nothing is known of such URLs.
-        StoreUnusable: it cannot be made or read.
-    """
-    if isinstance(place, str) and "://" in place:
-        from cluster.store import remote
-
-        return remote.shared(place.rstrip("/"))
-    return Store(place)
-
-
 @functools.cache
-def _shared(root: str) -> Store:
-    # A worker unpickles the store with every task; what it has verified must outlive the task.
-    return Store(root)
+def shared(kind: type[Store], place: str) -> Store:
+    """Return this process's store of this kind at ``place``.
+
+    A worker unpickles the store with every task; what it has verified must outlive the task.
+    """
+    return kind(place)
 
 
 @functools.cache

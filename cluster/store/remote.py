@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import functools
 import hashlib
 import os
 import shutil
@@ -31,10 +30,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-from cluster.store import Blob, Record, Store
-from cluster.store.local import parse_record
+from cluster.store.local import Blob, Record, Store, parse_record
 from cluster.store.objects import Objects
 from encoder.errors import StoreUnusable
 
@@ -55,11 +52,6 @@ LISTED = ("labels",)
 """Stages whose records can be listed: each leaves a mark, as reading all records is slow."""
 RECORDS = 50_000
 """Records that a process remembers."""
-
-
-def is_remote(place: str | os.PathLike[str]) -> bool:
-    """Whether a store's place is a URL."""
-    return isinstance(place, str) and "://" in place
 
 
 def cache_folder(url: str) -> Path:
@@ -88,9 +80,6 @@ class RemoteStore(Store):
         self._records: OrderedDict[str, Record] = OrderedDict()
         self._present: dict[str, float] = {}
         self._lock = threading.Lock()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return shared, (self.place,)
 
     def __repr__(self) -> str:
         return f"RemoteStore({self.place!r})"
@@ -349,12 +338,6 @@ class RemoteStore(Store):
             if _removed(path):
                 total -= size
         return total
-
-
-@functools.cache
-def shared(url: str) -> RemoteStore:
-    """The store at ``url`` of this process: what it knows and holds must outlive a task."""
-    return RemoteStore(url)
 
 
 def _removed(path: Path) -> bool:

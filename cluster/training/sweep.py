@@ -23,7 +23,6 @@ from pathlib import Path
 from cluster import events
 from cluster.execution.executor import DaskExecutor, Executor, InlineExecutor, Task
 from cluster.jobs.compare import source_of
-from cluster.jobs.setup import default_store
 from cluster.package.inspect import read_ladder, read_measurements
 from cluster.stages.encodes import ShotWork, TitleSource, collect, encode_key
 from cluster.stages.measurer import Measurer, Request
@@ -140,7 +139,7 @@ def sweep(
     """
     wanted = _wanted(options)
     rows = len(read_table(options.table)) if options.table.exists() else 0
-    store = open_store(options.store or default_store())
+    store = open_store(options.store)
     swept: list[SweptTitle] = []
     skipped: dict[str, str] = {}
     failures: dict[str, ShotladderError] = {}
@@ -186,7 +185,7 @@ def plan_sweep(
     """
     wanted = _wanted(options)
     rows = len(read_table(options.table)) if options.table.exists() else 0
-    store = open_store(options.store or default_store())
+    store = open_store(options.store)
     running = executor or InlineExecutor()
     planned: list[SweptTitle] = []
     skipped: dict[str, str] = {}
@@ -233,7 +232,7 @@ def add_packages(
         BadInput: a folder holds no package, or its source is missing or another one.
     """
     groups = read_groups(catalog)
-    opened = open_store(store or default_store())
+    opened = open_store(store)
     rows = 0
     on_event(events.StagePlanned("packages", len(directories), unit="packages"))
     for number, directory in enumerate(directories, 1):

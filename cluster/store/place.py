@@ -1,0 +1,49 @@
+"""Where a store is: in a folder, or behind a URL such as ``s3://bucket/folder``.
+
+Only this module decides which of the two a place is.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cluster.store.local import Store, shared
+
+STORE_VARIABLE = "SHOTLADDER_STORE"
+"""Environment variable that names the default store."""
+
+
+def default_store() -> Path | str:
+    """Return ``SHOTLADDER_STORE``, a folder or a URL, or else a folder in the user's cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return store_place(os.environ.get(STORE_VARIABLE) or Path(cache) / "shotladder" / "store")
+
+
+def store_place(place: Path | str | None) -> Path | str:
+    """Return a folder as a path and a URL as it is; :func:`default_store` for None."""
+    if place is None:
+        return default_store()
+    return str(place) if _is_url(place) else Path(place)
+
+
+def open_store(place: str | os.PathLike[str] | None = None) -> Store:
+    """Open the store at ``place``, by default at :func:`default_store`.
+
+    A process has one object for each URL, so that what it knows and holds outlives a task.
+
+    Raises:
+        BadInput: no kind of store has such a URL.
+        StoreUnusable: the store cannot be made or read.
+    """
+    place = place or default_store()
+    if not _is_url(place):
+        return Store(place)
+    # Imported here: fsspec takes a while, and a store in a folder does not need it.
+    from cluster.store.remote import RemoteStore
+
+    return shared(RemoteStore, str(place).rstrip("/"))
+
+
+def _is_url(place: str | os.PathLike[str]) -> bool:
+    return isinstance(place, str) and "://" in place
