@@ -1,8 +1,8 @@
-"""Write the parts of ``docs/`` that follow from the code: ``python -m docs.generate``.
+"""Write the parts of ``docs/`` that are derived from the code: ``python -m docs.generate``.
 
-The command line's page comes from the Typer app, the JSON Schemas from the pydantic models, the
-tables of events from their dataclasses. A test fails when what is committed is not what this
-writes.
+The command-line page is generated from the Typer app, the JSON Schemas from the pydantic models,
+and the tables of events from their dataclasses. A test fails when a committed page differs from
+what this module writes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SCHEMAS: dict[str, type[Document]] = {
 
 
 def generated() -> dict[Path, str]:
-    """Every generated file, relative to ``docs/``, with its text."""
+    """Return the text of every generated file, by its path relative to ``docs/``."""
     return {
         Path("cli.md"): cli_page(),
         Path("events.md"): events_page(),
@@ -46,25 +46,25 @@ def generated() -> dict[Path, str]:
 
 
 def schema(model: type[Document]) -> str:
-    """JSON Schema of a document as it is written, not as it is built."""
-    made = model.model_json_schema(by_alias=True, mode="serialization")
+    """Return the JSON Schema of a document as it is serialised, not as it is validated."""
+    document = model.model_json_schema(by_alias=True, mode="serialization")
     module = sys.modules[model.__module__]
-    for name, part in {model.__name__: made, **made["$defs"]}.items():
-        said = _document_docstrings(getattr(module, name))
+    for name, part in {model.__name__: document, **document["$defs"]}.items():
+        docstrings = _document_docstrings(getattr(module, name))
         part["description"] = _flat(part["description"])
-        part["required"] = list(part["properties"])  # what we write has every field
+        part["required"] = list(part["properties"])  # a written document has every field
         for field, properties in part["properties"].items():
-            properties.pop("title", None)  # the field's name again
-            if field in said:
-                properties["description"] = _flat(said[field])
-    return json.dumps(made, indent=2, ensure_ascii=False) + "\n"
+            properties.pop("title", None)  # pydantic repeats the field's name here
+            if field in docstrings:
+                properties["description"] = _flat(docstrings[field])
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 # -- the command line --------------------------------------------------------------------------
 
 
 def commands() -> Iterator[tuple[str, Any]]:
-    """Every command with its full name, groups before what is in them."""
+    """Yield every command with its full name; a group comes before its commands."""
     root = typer.main.get_command(app)
 
     def walk(name: str, command: Any) -> Iterator[tuple[str, Any]]:
@@ -76,19 +76,20 @@ def commands() -> Iterator[tuple[str, Any]]:
 
 
 def cli_page() -> str:
-    """``cli.md``: every command and every option."""
+    """Return the text of ``cli.md``: every command and every option."""
     parts = [
         "# Command line",
         "<!-- written by docs/generate.py; do not edit -->",
-        "stdout is data, stderr is progress and errors. With `--json` stdout is "
-        "[NDJSON](formats.md#ndjson).",
+        "Commands write data to stdout, and progress and errors to stderr. With `--json`, stdout "
+        "is [NDJSON](formats.md#ndjson).",
         _table(
             ("exit status", "when"),
             [
-                ("0", "success, and only then"),
-                ("1", "it failed: a tool, the store, a package that does not verify"),
-                ("2", "a mistake that the user can put right; one line on stderr says how"),
-                ("130, 143", "stopped by Ctrl-C or SIGTERM; the same command continues"),
+                ("0", "The command succeeded. No other case ends with 0."),
+                ("1", "A tool or the store failed, or a package does not verify."),
+                ("2", "The user can correct the mistake; one line on stderr says how."),
+                ("130, 143", "Ctrl-C or SIGTERM stopped the command; run it again to continue."),
+                ("141", "The program that read stdout closed the pipe."),
             ],
         ),
         *(part for name, command in commands() for part in _command(name, command)),
@@ -122,12 +123,12 @@ def _spelled(parameter: Any) -> str:
 
 def _help(parameter: Any) -> str:
     text = parameter.help or ""
-    given = parameter.default
-    if not callable(given) and given not in (None, False, True, [], ()):
-        text += f" Default: `{given}`."
+    default = parameter.default
+    if not callable(default) and default not in (None, False, True, [], ()):
+        text += f" Default: `{default}`."
     if parameter.envvar:
         text += f" Environment: `{parameter.envvar}`."
-    # Typer's own brackets are for terminals.
+    # Typer writes a default in brackets, for terminals.
     return text.replace("[default: ", "Default: ").replace("]", ".") if "[" in text else text
 
 
@@ -135,12 +136,12 @@ def _help(parameter: Any) -> str:
 
 
 def events_page() -> str:
-    """``events.md``: what a command with ``--json`` reports while it works."""
+    """Return the text of ``events.md``: what a command with ``--json`` reports while it works."""
     parts = [
         "# Events",
         "<!-- written by docs/generate.py; do not edit -->",
-        "What commands that work on media (`run`, `shots SOURCE`, `verify`) report on stdout with "
-        "`--json` while they do. " + _guarantees(),
+        "With `--json`, commands that work on media (`run`, `shots SOURCE`, `verify`) report these "
+        "events on stdout while they work. " + _guarantees(),
     ]
     for kind in get_args(events.Event):
         parts += [f"## `{kind.type}`", inspect.cleandoc(kind.__doc__ or "")]
@@ -151,47 +152,47 @@ def events_page() -> str:
 
 
 def _guarantees() -> str:
-    """The paragraph of the module's docstring that promises something."""
+    """Return the last paragraph of the events module's docstring, which states the guarantees."""
     paragraphs = inspect.cleandoc(events.__doc__ or "").split("\n\n")
     return _flat(paragraphs[-1])
 
 
 def _fields(kind: Any) -> Iterator[tuple[str, str, str]]:
-    said = _attribute_docstrings(kind)
+    docstrings = _attribute_docstrings(kind)
     for field in dataclasses.fields(kind):
-        yield f"`{field.name}`", _json_type(str(field.type)), _flat(said.get(field.name, ""))
+        yield f"`{field.name}`", _json_type(str(field.type)), _flat(docstrings.get(field.name, ""))
 
 
 def _json_type(annotation: str) -> str:
     names = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
     first, *rest = (part.strip() for part in annotation.split("|"))
-    named = names.get(first, "object")
-    return f"{named}, may be missing" if "None" in rest else named
+    json_name = names.get(first, "object")
+    return f"{json_name}, may be missing" if "None" in rest else json_name
 
 
 def _attribute_docstrings(kind: type) -> dict[str, str]:
-    """Strings under the fields of a class: they are not kept at run time."""
+    """Return the strings under a class's fields, from its source: Python drops them at run time."""
     (body,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
     assert isinstance(body, ast.ClassDef)
-    found = {}
+    docstrings = {}
     for statement, after in zip(body.body, body.body[1:], strict=False):
         match statement, after:
             case (
                 ast.AnnAssign(target=ast.Name(id=name)),
                 ast.Expr(value=ast.Constant(value=str(text))),
             ):
-                found[name] = text
-    return found
+                docstrings[name] = text
+    return docstrings
 
 
 def _document_docstrings(kind: type) -> dict[str, str]:
-    """As :func:`_attribute_docstrings`, those of the documents it extends included."""
+    """Return a document's attribute docstrings, including those that it inherits."""
     bases = (base for base in reversed(kind.__mro__) if issubclass(base, Document))
     return {name: text for base in bases for name, text in _attribute_docstrings(base).items()}
 
 
 def _flat(text: str) -> str:
-    """A docstring as one line of Markdown."""
+    """Return a docstring as one line of Markdown."""
     return re.sub(r":\w+:(`[^`]+`)", r"\1", " ".join(text.replace("``", "`").split()))
 
 
@@ -203,7 +204,7 @@ def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def main() -> None:
-    """Write all of it."""
+    """Write every generated file."""
     for path, text in generated().items():
         target = DOCS / path
         target.parent.mkdir(parents=True, exist_ok=True)
