@@ -24,7 +24,7 @@ from cluster import events
 from cluster.cli.app import app
 from ladder.document import Document, Ladder, Measurements
 from recommender.artwork.document import Artwork, SelectedArtwork
-from recommender.prefetch import Prefetch
+from recommender.prefetch.document import Prefetch
 
 DOCS = Path(__file__).parent
 SCHEMAS: dict[str, type[Document]] = {

@@ -1,1 +1,1 @@
-"""What a recommender reads: artwork candidates and prefetch manifests. Pure."""
+"""What a recommender service reads: artwork candidates and prefetch manifests."""

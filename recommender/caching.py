@@ -1,62 +1,83 @@
 """Which files to keep in a cache of limited size: those with the most expected quality per byte.
 
-A file's value is the quality x seconds that plays take from it. Greedy by value per byte is the
-optimum of the knapsack up to the one file that no longer fits, and files are small against caches.
-A file may need others to be of use (a segment its init segment and the sound); they come first.
+The value of a file is the quality x seconds that plays take from it. Choosing greedily by value per
+byte solves the knapsack problem exactly up to the one file that no longer fits, and files are small
+compared with caches. A file may need others to be of use (a segment needs its init segment and the
+audio); those come first.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from encoder.errors import BadInput
 
-if TYPE_CHECKING:
-    from recommender.prefetch import Prefetch
-
 
 @dataclass(frozen=True, slots=True)
-class Fetch:
-    """A file that may be kept."""
+class CacheFile:
+    """A file that may be kept in a cache."""
 
     bytes: int
     value: float
-    """Quality x seconds that one play takes from it."""
+    """Quality x seconds that one play takes from the file."""
     needs: tuple[int, ...] = ()
-    """Positions of files without which it is of no use; they need less than it does."""
+    """Indices of the files without which this one is useless; they precede it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """A file in a plan over several titles."""
+class RankedFile:
+    """A file in the cache plan of one title."""
 
-    title: str
-    """By the name that its consumer gave it."""
     uri: str
-    """Relative to the title's package."""
+    """Path relative to the title's package."""
     bytes: int
     sha256: str
     density: float
-    """Expected quality x seconds per byte, popularity included."""
+    """Expected quality x seconds per byte for one play of the title."""
+
+
+class CacheManifest(Protocol):
+    """A title whose files are ranked, such as :class:`recommender.prefetch.document.Prefetch`."""
+
+    def ranked_files(self) -> Iterable[RankedFile]:
+        """Return the title's files by falling density."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFile:
+    """A file in a cache plan over several titles."""
+
+    title: str
+    """Name under which the caller passed the title."""
+    uri: str
+    """Path relative to the title's package."""
+    bytes: int
+    sha256: str
+    density: float
+    """Expected quality x seconds per byte, multiplied by the title's popularity."""
     total_bytes: int
-    """Of the plan up to and with this file."""
+    """Size of the plan up to and including this file."""
 
 
-def order_by_value(files: Sequence[Fetch]) -> list[tuple[int, float]]:
-    """Positions of files and their densities (value per byte), falling, needs before dependents.
+def order_by_value(files: Sequence[CacheFile]) -> list[tuple[int, float]]:
+    """Return the indices and densities (value per byte) of files, by falling density.
 
-    What a file needs is at least as dense as the file itself: where its own bytes say less (an
-    init larger than a tiny segment), it is lifted to the density of the densest that needs it.
+    A file that others need precedes them and is at least as dense. If its own bytes give it less
+    (an init segment that is larger than a tiny media segment), it gets the density of the densest
+    file that needs it.
+
+    Raises:
+        ValueError: a file needs one that does not precede it in ``files``.
     """
     density = [file.value / file.bytes if file.bytes else 0.0 for file in files]
     depth = [0] * len(files)
-    for at in range(len(files)):
-        for need in files[at].needs:
+    for at, file in enumerate(files):
+        for need in file.needs:
             if need >= at:
-                raise ValueError(f"file {at} needs file {need}, which has to stand before it")
+                raise ValueError(f"file {at} needs file {need}, which must precede it")
             depth[at] = max(depth[at], depth[need] + 1)
     for at in reversed(range(len(files))):
         for need in files[at].needs:
@@ -66,55 +87,46 @@ def order_by_value(files: Sequence[Fetch]) -> list[tuple[int, float]]:
 
 
 def plan_cache(
-    titles: Mapping[str, Prefetch],
+    titles: Mapping[str, CacheManifest],
     popularity: Mapping[str, float],
     budget_bytes: int | None = None,
-) -> Iterator[Planned]:
-    """Files of several titles in the order in which keeping them pays, until the budget is spent.
+) -> Iterator[PlannedFile]:
+    """Yield files of several titles, the most valuable per byte first, until the budget is spent.
 
-    A file that is listed by two titles (the same bytes) is counted once, where it pays most.
+    A file that occurs in two titles (the same bytes) counts once, where it is most valuable.
 
     Args:
-        titles: manifests by the names that the consumer uses.
-        popularity: expected plays by the same names, in any unit; a title that is not in it has
-            none and is left out.
+        titles: manifests by the caller's names.
+        popularity: expected plays by the same names, in any unit. A title that is not listed
+            counts as never played and is left out.
         budget_bytes: size of the cache; None for all files.
 
     Raises:
-        BadInput: a popularity is negative or of a title that is not there.
+        BadInput: a popularity is negative or belongs to no title.
     """
     for name, plays in popularity.items():
         if name not in titles:
             raise BadInput(
-                f"popularity of {name!r} given, but no such title; titles are "
+                f"popularity of {name!r}: there is no such title; use one of "
                 f"{', '.join(sorted(titles)[:5])}"
             )
         if not 0 <= plays < float("inf"):
             raise BadInput(f"popularity of {name!r} is {plays}; give 0 or more expected plays")
-    ranked = [_scaled(name, titles[name], plays) for name, plays in popularity.items() if plays]
-    total, seen = 0, set[str]()
-    for density, _, name, (uri, size, sha256) in heapq.merge(
-        *ranked, key=lambda entry: (-entry[0], entry[2], entry[1])
-    ):
-        if sha256 in seen:
+    ranked = [_by_plays(name, titles[name], plays) for name, plays in popularity.items() if plays]
+    total_bytes, seen = 0, set[str]()
+    for density, name, _, file in heapq.merge(*ranked, key=lambda entry: (-entry[0], *entry[1:3])):
+        if file.sha256 in seen:
             continue
-        if budget_bytes is not None and total + size > budget_bytes:
+        if budget_bytes is not None and total_bytes + file.bytes > budget_bytes:
             return
-        seen.add(sha256)
-        total += size
-        yield Planned(name, uri, size, sha256, density, total)
+        seen.add(file.sha256)
+        total_bytes += file.bytes
+        yield PlannedFile(name, file.uri, file.bytes, file.sha256, density, total_bytes)
 
 
-def _scaled(
-    name: str, title: Prefetch, plays: float
-) -> Iterator[tuple[float, int, str, tuple[str, int, str]]]:
-    tracks = {rung.name: (rung.init, rung.segments) for rung in title.rungs}
-    for place, entry in enumerate(title.cache_plan):
-        if entry.track == "audio" and title.audio is not None:
-            file = (
-                title.audio.init if entry.segment is None else title.audio.segments[entry.segment]
-            )
-        else:
-            init, segments = tracks[entry.track]
-            file = init if entry.segment is None else segments[entry.segment]
-        yield plays * entry.density, place, name, (file.uri, file.bytes, file.sha256)
+def _by_plays(
+    name: str, title: CacheManifest, plays: float
+) -> Iterator[tuple[float, str, int, RankedFile]]:
+    """Yield (density over all plays, title, rank in the title, file)."""
+    for rank, file in enumerate(title.ranked_files()):
+        yield plays * file.density, name, rank, file

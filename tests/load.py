@@ -29,7 +29,7 @@ import uvloop
 
 from cluster.service.database import Database
 from cluster.service.library.bundle import forms_of, list_name, write_bundle
-from recommender.prefetch import build_prefetch
+from recommender.prefetch.build import build_prefetch
 from tests.service_material import ServiceProcess, written_artwork, written_package
 
 VARIANTS = 32

@@ -36,7 +36,7 @@ from encoder.package.layout import Rendition, TitlePackage, VideoSegment, Writte
 from encoder.package.write import write_package
 from encoder.source.reference import plan_source
 from ladder.document import Ladder, Quality, Rung, SearchFacts, Segment, TitleFacts
-from recommender.prefetch import build_prefetch
+from recommender.prefetch.build import build_prefetch
 
 HERE = Path(__file__).parent
 MODEL = "vmaf_v1.0.16_3d0h"

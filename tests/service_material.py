@@ -27,7 +27,7 @@ from cluster.service.queue.work import Work, perform
 from encoder.errors import ToolFailed
 from encoder.package.layout import WrittenPackage, WrittenSegment, WrittenTrack
 from ladder.document import Ladder, Quality, Rung, SearchFacts, Segment, TitleFacts
-from recommender.prefetch import build_prefetch
+from recommender.prefetch.build import build_prefetch
 
 if TYPE_CHECKING:
     from cluster.service.client import Client

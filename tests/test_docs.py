@@ -10,7 +10,7 @@ import pytest
 
 from cluster.cli.app import app
 from docs import generate
-from recommender.prefetch import build_prefetch
+from recommender.prefetch.build import build_prefetch
 from tests.cli_material import hand_made, hand_made_measurements
 from tests.service_material import written_package
 

@@ -17,14 +17,13 @@ from encoder.errors import BadInput
 from fixtures.clips import make
 from ladder.bdrate import RatePoint
 from ladder.claims import AFFORDABLE, playing_shares, viewers_claim
-from recommender.caching import Fetch, order_by_value, plan_cache
-from recommender.prefetch import (
+from recommender.caching import CacheFile, order_by_value, plan_cache
+from recommender.prefetch.build import (
     INITIAL_DELAY_SECONDS,
     STALL_FREE_SECONDS,
-    START_SECONDS,
-    Prefetch,
     build_prefetch,
 )
+from recommender.prefetch.document import START_SECONDS, Prefetch
 from tests.running import SMALL, quick_profile, run_inline
 from tests.service_material import write_package, written_package
 
@@ -169,7 +168,7 @@ def test_the_order_keeps_needs_first_and_densities_falling(
     drawn: list[tuple[int, float, list[int]]],
 ) -> None:
     files = [
-        Fetch(size, value, tuple({need % at for need in needs} if at else ()))
+        CacheFile(size, value, tuple({need % at for need in needs} if at else ()))
         for at, (size, value, needs) in enumerate(drawn)
     ]
     order = order_by_value(files)
@@ -183,7 +182,7 @@ def test_the_order_keeps_needs_first_and_densities_falling(
 
 def test_without_needs_the_plan_is_the_best_of_its_size() -> None:
     """Against all subsets: greedy by density is the optimum of every budget that it fills."""
-    files = [Fetch(size, value) for size, value in ((3, 9), (5, 10), (2, 8), (4, 4), (7, 20))]
+    files = [CacheFile(size, value) for size, value in ((3, 9), (5, 10), (2, 8), (4, 4), (7, 20))]
     order = [at for at, _ in order_by_value(files)]
     for count in range(1, len(files) + 1):
         chosen = order[:count]

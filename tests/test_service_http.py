@@ -21,7 +21,7 @@ from cluster.service.documents import ASPECTS
 from encoder.errors import BadInput, Conflict, NotThere
 from ladder.document import Ladder
 from recommender.artwork.select import answer
-from recommender.prefetch import Prefetch
+from recommender.prefetch.document import Prefetch
 from tests.service_material import ServiceProcess, service
 
 

@@ -61,7 +61,7 @@ from ladder.constraints import InfeasibleResult
 from ladder.document import CodecFacts, Ladder, LockedCost, SearchFacts
 from ladder.rungs import cost_of_locked
 from ladder.search.steps import Done
-from recommender.prefetch import build_prefetch
+from recommender.prefetch.build import build_prefetch
 from vmaf import models
 
 _T = TypeVar("_T")

@@ -19,7 +19,7 @@ from encoder.media import Shot
 from ladder.document import Cell, Document, Ladder, Measurements, Rung
 from ladder.hull import slopes, upper_hull
 from recommender.artwork.document import Artwork
-from recommender.prefetch import Prefetch
+from recommender.prefetch.document import Prefetch
 
 _D = TypeVar("_D", bound=Document)
 

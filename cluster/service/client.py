@@ -50,7 +50,7 @@ from cluster.service.documents import (
 from encoder.errors import BadInput, Busy, Conflict, NotThere, ServiceUnusable
 from ladder.document import Ladder
 from recommender.artwork.document import Artwork, SelectedArtwork
-from recommender.prefetch import Prefetch
+from recommender.prefetch.document import Prefetch
 
 URL_VARIABLE = "SHOTLADDER_URL"
 TOKEN_VARIABLE = "SHOTLADDER_TOKEN"

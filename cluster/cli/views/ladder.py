@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from cluster.jobs.doctor import Finding
     from cluster.jobs.estimate import Estimate
     from cluster.service.documents import Job
-    from recommender.caching import Planned
-    from recommender.prefetch import Prefetch
+    from recommender.caching import PlannedFile
+    from recommender.prefetch.document import Prefetch
 
 
 def plain_table(*columns: tuple[str, str]) -> Table:
@@ -357,7 +357,9 @@ def prefetch_view(prefetch: Prefetch) -> list[RenderableType]:
     ]
 
 
-def cache_view(shown: Sequence[Planned], planned: Sequence[Planned]) -> list[RenderableType]:
+def cache_view(
+    shown: Sequence[PlannedFile], planned: Sequence[PlannedFile]
+) -> list[RenderableType]:
     """The first files of a cache plan."""
     several = len({one.title for one in planned}) > 1
     table = plain_table(

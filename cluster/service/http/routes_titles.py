@@ -41,7 +41,7 @@ from cluster.service.library.library import unknown
 from encoder.errors import NotThere
 from ladder.document import Ladder
 from recommender.artwork.document import Artwork, SelectedArtwork
-from recommender.prefetch import Prefetch
+from recommender.prefetch.document import Prefetch
 
 router = APIRouter(prefix="/v1", tags=["titles"])
 log = structlog.stdlib.get_logger(__name__)

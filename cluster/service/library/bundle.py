@@ -35,7 +35,7 @@ from pathlib import Path
 from cluster.service.documents import ASPECTS
 from cluster.service.library.cutting import CLOSE, RECORD_BYTES, cut_at, cuttable
 from recommender.artwork.document import Artwork
-from recommender.prefetch import START_SECONDS, Prefetch
+from recommender.prefetch.document import START_SECONDS, Prefetch
 
 MAGIC = b"shotladder bundle 1"
 JSON_TYPE = "application/json"

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from cluster.service.library.bundle import Bundles, forms_of, settle, write_bundle
 from cluster.store.files import file_sha256
-from recommender.prefetch import Prefetch
+from recommender.prefetch.document import Prefetch
 
 DOCUMENTS = ("ladder", "prefetch", "artwork", "report")
 """What readers are sent of a package, by name, where it has them."""

@@ -1,0 +1,5 @@
+"""``prefetch.json``: which files to fetch before playback starts, and which to keep in a cache.
+
+:mod:`~recommender.prefetch.document` defines the document for its readers,
+:mod:`~recommender.prefetch.build` makes it from a written package.
+"""
