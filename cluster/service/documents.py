@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from recommender.artwork.document import SelectedArtwork
-from recommender.prefetch import START_SECONDS
+from recommender.prefetch.document import START_SECONDS
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 TERMINAL: Final[frozenset[State]] = frozenset({"succeeded", "failed", "cancelled"})
