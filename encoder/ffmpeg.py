@@ -269,7 +269,9 @@ def _execute(
     stdin: Iterable[bytes] | None,
     cwd: str | os.PathLike[str] | None,
     limits: Limits,
+    *,
     environment: Mapping[str, str] | None = None,
+    most_bytes: int = -1,
 ) -> _Ended:
     """Run a program to its end, whatever that is."""
     started = time.monotonic()
@@ -318,7 +320,7 @@ def _execute(
                 wall_seconds=time.monotonic() - started,
                 peak_memory_bytes=usage.ru_maxrss * 1024,
                 # Of a process that failed nothing is used.
-                stdout=stdout.read() if process.returncode == 0 else b"",
+                stdout=stdout.read(most_bytes) if process.returncode == 0 else b"",
                 stderr=tail,
             ),
         )
@@ -330,11 +332,19 @@ def run_python(
     *,
     timeout_seconds: float,
     limits: Limits,
+    most_bytes: int = -1,
 ) -> bytes:
-    """Run ``python -m module`` with ``request`` on stdin, under limits; what it wrote on stdout.
+    """Run ``python -m module`` with ``request`` on stdin, and return what it wrote to stdout.
 
-    For work on untrusted data that must not take this process with it: see
+    For work on untrusted data that must not take this process down with it: see
     :mod:`encoder.source.sandbox`.
+
+    Args:
+        module: Name of the module to run.
+        request: Bytes for its stdin.
+        timeout_seconds: Wall time after which it is killed.
+        limits: Limits that the kernel enforces.
+        most_bytes: Bytes of stdout that are read at most; -1 for all.
 
     Raises:
         ToolTimedOut: a limit of time passed.
@@ -348,7 +358,8 @@ def run_python(
         [request],
         None,
         limits,
-        {"PYTHONPATH": paths},
+        environment={"PYTHONPATH": paths},
+        most_bytes=most_bytes,
     )
     if ended.returncode != 0:
         raise _failure(f"python -m {module}", "the reader", ended, timeout_seconds)

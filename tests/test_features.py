@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pytest
 
 from encoder.analysis import features
+from encoder.analysis.feature_maths import surviving
 from encoder.analysis.features import (
     FEATURE_NAMES,
     KEPT,
@@ -25,7 +26,6 @@ from encoder.analysis.features import (
     FeatureExtractor,
     ShotFeatures,
     is_measured,
-    surviving,
 )
 from encoder.analysis.frames import SmallFrame, feed, small_frames
 from encoder.ffmpeg import Command, run
@@ -254,8 +254,10 @@ def test_windows_do_not_see_each_other() -> None:
     """They lie side by side for scaling; what counts is as if each had been scaled alone."""
     four = windows_of(np.hstack([cloud(128, 128, 1), np.full((128, 128), 235, np.uint8)]))
     four[:, 2] = windows_of(noisy(40, 1, 64, 128)[0].luma)[:, 0]
-    seen = np.array(surviving(four))[len(KEPT) :]
-    alone = [surviving(four[y : y + 1, x : x + 1]) for y in range(2) for x in range(4)]
+    seen = np.array(surviving(four, SCALE_FACTORS))[len(KEPT) :]
+    alone = [
+        surviving(four[y : y + 1, x : x + 1], SCALE_FACTORS) for y in range(2) for x in range(4)
+    ]
     assert seen == pytest.approx(np.mean(alone, axis=0)[len(KEPT) :], abs=1e-5)
 
 
@@ -288,7 +290,7 @@ def test_scaling_is_measured_as_defined() -> None:
         expected_kept.append(product.sum() / square.sum())
         local = (np.maximum(blocks(product), 0) + 2) / (blocks(square) + 2)
         expected_seen.append(np.minimum(local, 1.5).mean())
-    found = surviving(picture[None, None])
+    found = surviving(picture[None, None], SCALE_FACTORS)
     assert found == pytest.approx(expected_kept + expected_seen, abs=2e-3)
 
 

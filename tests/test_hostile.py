@@ -9,20 +9,24 @@ import socket
 import struct
 import threading
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from cluster.cli import main
 from cluster.jobs.doctor import examine_source
 from cluster.stages.title import open_title
-from encoder.errors import BadInput, SourceUnusable, ToolFailed, ToolTimedOut
+from encoder.errors import BadInput, Infeasible, SourceUnusable, ToolFailed, ToolTimedOut
 from encoder.ffmpeg import MEMORY_VARIABLE, Command, Limits, default_limits, run, run_python
 from encoder.package.subtitles import extract
 from encoder.source import sandbox, sniff
-from encoder.source.probe import dolby_vision_in
-from encoder.source.reference import plan_source
+from encoder.source.dolby_vision import dolby_vision_in
+from encoder.source.reference import ReferenceSource, plan_source
+from encoder.source.reference_bytes import to_bytes
 from encoder.source.sandbox import plan_guarded
 from tests import fuzz
 
@@ -142,7 +146,7 @@ def test_a_file_that_crashes_or_starves_its_reader_is_one_line(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(sandbox, "MEMORY_BYTES", 80 << 20)  # less than Python itself needs
-    with pytest.raises(SourceUnusable, match="makes its reader fail") as caught:
+    with pytest.raises(SourceUnusable, match="the probe process failed") as caught:
         plan_guarded(small, tmp_path)
     assert "\n" not in caught.value.message
 
@@ -157,14 +161,81 @@ class Harm:
         return Path.touch, (self.path,)
 
 
+def answered(change: Callable[[Any], Any]) -> Callable[[Path], bytes]:
+    """An honest answer about a file, but for one change of its plan."""
+
+    def answer(path: Path) -> bytes:
+        planned = change(plan_source(path, path.parent))
+        return b"plan\n" + to_bytes(planned, sandbox.Facts.of(planned, timed=""))
+
+    return answer
+
+
+def turned(planned: ReferenceSource) -> ReferenceSource:
+    return replace(planned, info=replace(planned.info, orientation=("movie=/etc/passwd",)))
+
+
+def shown_twice(planned: ReferenceSource) -> ReferenceSource:
+    beyond = np.arange(1, planned.index.frames + 1, dtype=np.int64)
+    return replace(planned, timeline=replace(planned.timeline, source_of=beyond))
+
+
+def unordered(planned: ReferenceSource) -> ReferenceSource:
+    return replace(planned, index=replace(planned.index, pts=planned.index.pts[::-1].copy()))
+
+
+def elsewhere(path: Path) -> bytes:
+    planned = plan_source(path, path.parent)
+    return b"plan\n" + to_bytes(planned, sandbox.Facts.of(planned, timed="mkv"))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda path: pickle.dumps(Harm(path.parent / "owned")),
+        lambda path: b"plan\n" + pickle.dumps(Harm(path.parent / "owned")),
+        lambda path: b"",
+        lambda path: b'error\n["Path", "owned", {}]',
+        lambda path: b'error\n["_rebuild", "owned", {}]',
+        lambda path: b'error\n["BadInput", {"not": "text"}, {}]',
+        lambda path: b'error\n["BadInput", "twice", {"message": "twice"}]',
+        lambda path: b"error\n[1",
+        lambda path: answered(lambda planned: planned)(path)[:-8],
+        answered(turned),
+        answered(shown_twice),
+        answered(unordered),
+        elsewhere,
+    ],
+)
 def test_a_reader_that_was_taken_over_is_not_believed(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer
+):
+    path = tmp_path / "small.mp4"
+    path.write_bytes(small.read_bytes())
+    content = answer(path)
+    monkeypatch.setattr(sandbox, "run_python", lambda *args, **options: content)
+    with pytest.raises(SourceUnusable, match=r"unexpected data .* may be malicious") as caught:
+        plan_guarded(path, tmp_path)
+    assert "\n" not in caught.value.message
+    assert not (tmp_path / "owned").exists()
+
+
+def test_an_honest_answer_of_the_same_form_is_believed(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    answer = pickle.dumps(Harm(tmp_path / "owned"))
-    monkeypatch.setattr(sandbox, "run_python", lambda *args, **options: answer)
-    with pytest.raises(SourceUnusable, match="made to do harm"):
+    content = answered(lambda planned: planned)(small)
+    monkeypatch.setattr(sandbox, "run_python", lambda *args, **options: content)
+    assert plan_guarded(small, tmp_path).info == plan_source(small, tmp_path).info
+    refusal = b'error\n["Infeasible", "two\\nlines", {"frame": 3}]'
+    monkeypatch.setattr(sandbox, "run_python", lambda *args, **options: refusal)
+    with pytest.raises(Infeasible, match="two lines") as caught:
         plan_guarded(small, tmp_path)
-    assert not (tmp_path / "owned").exists()
+    assert caught.value.context == {"frame": 3}
+
+
+def test_no_more_of_an_answer_is_read_than_a_plan_can_have(confessing: Path):
+    said = run_python("any", b"", timeout_seconds=11, limits=NO_LIMIT, most_bytes=5)
+    assert len(said) == 5
 
 
 @pytest.mark.parametrize(

@@ -8,34 +8,25 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from dataclasses import replace
-from fractions import Fraction
 
-import numpy as np
-from pydantic import BaseModel, TypeAdapter
-from safetensors import numpy as tensors
+from pydantic import BaseModel
 
 from cluster.stages.encodes import TitleSource
 from cluster.store import Store, open_store
 from cluster.store.keys import key
 from encoder.errors import StoreUnusable
-from encoder.source.index import FrameIndex
-from encoder.source.probe import SourceInfo
-from encoder.source.reference import ReferenceSource
-from encoder.source.timeline import Timeline
+from encoder.source import reference_bytes
+from encoder.source.reference_bytes import ReferenceFacts, located
 
 VERSION = 1
 
 
-class _Facts(BaseModel):
+class _Digest(BaseModel):
     sha256: str
-    info: SourceInfo
-    time_base: Fraction
-    last_duration: int
-    packet_bytes: int
-    frame_rate: Fraction
-    frames: int
-    tone_mapped: bool
+
+
+class _Facts(ReferenceFacts, _Digest):
+    """Facts of a title: pydantic puts the fields of the last base first, so its digest leads."""
 
 
 def describe(title: TitleSource, store: Store) -> str:
@@ -75,52 +66,17 @@ def _read(place: str, identity: str, path: str) -> TitleSource:
 
 
 def to_bytes(title: TitleSource) -> bytes:
-    """A title source, but its paths, as bytes: safetensors, with its facts as JSON."""
-    reference = title.reference
-    index, timeline = reference.index, reference.timeline
-    facts = _Facts(
-        sha256=title.sha256,
-        info=replace(reference.info, path=""),
-        time_base=index.time_base,
-        last_duration=index.last_duration,
-        packet_bytes=index.packet_bytes,
-        frame_rate=timeline.frame_rate,
-        frames=timeline.frames,
-        tone_mapped=reference.tone_mapped,
-    )
-    arrays = {
-        "pts": index.pts,
-        "keyframe_pts": index.keyframe_pts,
-        "keyframe_dts": index.keyframe_dts,
-    }
-    if timeline.source_of is not None:
-        arrays["source_of"] = timeline.source_of
-    return tensors.save(
-        {name: np.ascontiguousarray(array) for name, array in arrays.items()},
-        {"facts": facts.model_dump_json()},
+    """Serialise a title source without its paths."""
+    return reference_bytes.to_bytes(
+        title.reference, _Facts.of(title.reference, sha256=title.sha256)
     )
 
 
 def from_bytes(content: bytes, path: str) -> TitleSource:
-    """What :func:`to_bytes` made bytes of, with its source at ``path``."""
-    arrays = tensors.load(content)
-    length = int.from_bytes(content[:8], "little")
-    header = TypeAdapter(dict[str, dict[str, object]]).validate_json(content[8 : 8 + length])
-    facts = _Facts.model_validate_json(str(header["__metadata__"]["facts"]))
-    return TitleSource(
-        reference=ReferenceSource(
-            path=path,
-            info=replace(facts.info, path=path),
-            index=FrameIndex(
-                time_base=facts.time_base,
-                pts=arrays["pts"],
-                keyframe_pts=arrays["keyframe_pts"],
-                keyframe_dts=arrays["keyframe_dts"],
-                last_duration=facts.last_duration,
-                packet_bytes=facts.packet_bytes,
-            ),
-            timeline=Timeline(facts.frame_rate, facts.frames, arrays.get("source_of")),
-            tone_mapped=facts.tone_mapped,
-        ),
-        sha256=facts.sha256,
-    )
+    """Read what :func:`to_bytes` wrote, with the title's source at ``path``.
+
+    Raises:
+        ValueError: the bytes are damaged.
+    """
+    reference, facts = reference_bytes.from_bytes(content, _Facts)
+    return TitleSource(reference=located(reference, path), sha256=facts.sha256)

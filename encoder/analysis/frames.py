@@ -21,7 +21,8 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
 from encoder.arrays import Int64, UInt8
 from encoder.errors import SourceUnusable
-from encoder.source.probe import color_matrix, color_range, opened
+from encoder.source.colour_codes import color_matrix, color_range
+from encoder.source.probe import opened
 from encoder.source.reference import ReferenceSource
 from encoder.source.tonemap import small_seen
 

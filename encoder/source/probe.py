@@ -1,9 +1,9 @@
-"""What a source is: one look at its headers and its first decoded frame.
+"""What a source is, from its headers and its first decoded frame.
 
 :func:`probe` opens the file with the protocol and format allow-lists of
 :data:`encoder.ffmpeg.SOURCE_OPTIONS` and returns a frozen :class:`SourceInfo`. Numbers that
-containers merely claim carry ``_from_header`` in their names; frame counts, durations and
-bitrates that can be trusted come from :mod:`encoder.source.index`.
+containers merely claim carry ``_from_header`` in their names; trustworthy frame counts, durations
+and bitrates come from :mod:`encoder.source.index`.
 """
 
 from __future__ import annotations
@@ -27,92 +27,55 @@ from av.sidedata.sidedata import SideData
 from encoder.errors import SourceUnusable
 from encoder.ffmpeg import PATIENT_OPTIONS, SOURCE_OPTIONS
 from encoder.source import sniff
+from encoder.source.colour_codes import (
+    UNSUPPORTED_MATRICES,
+    UNSUPPORTED_TRANSFERS,
+    ColorRange,
+    color_matrix,
+    color_primaries,
+    color_range,
+    color_transfer,
+)
+from encoder.source.dolby_vision import DolbyVision, read_dolby_vision
 from encoder.source.hdr_metadata import NO_METADATA, MasteringDisplay, StaticMetadata
 from encoder.source.tonemap import TAGS, Transfer
 
 MAX_PIXELS = 8192 * 8192
-"""Largest coded picture that we open: a bomb of a header must not take the machine down."""
+"""Largest coded picture that is opened: a forged header must not exhaust the machine."""
 
 TEXT_SUBTITLES = frozenset({"subrip", "mov_text", "ass", "webvtt", "text"})
-"""Codecs of subtitles that are text, by ffmpeg's canonical names."""
+"""Subtitle codecs that hold text, by ffmpeg's canonical names."""
 
 MIN_SIDE = 16
+"""Shortest side of a picture, pixels."""
 MAX_RATIO = 16
-"""Of the long side to the short one."""
+"""Largest ratio of the long side of a picture to its short side."""
 
-_LANGUAGE_LENGTH = 35
-"""Of the longest tag that RFC 5646 expects."""
+_LANGUAGE_LENGTH = 35  # the longest tag that RFC 5646 expects
 
 FIRST_FRAME_PACKETS = 500
-"""How many packets may pass before the first picture comes out."""
+"""Number of packets that may pass before the first picture is decoded."""
 
-# A stored aspect within this of square is rounding of the muxer's, not an intention.
+# A stored aspect within this of square is rounding by the muxer, not an intention.
 _SQUARE_TOLERANCE = Fraction(1, 100)
 _MAX_ASPECT = 10
 
-# Names as ffmpeg writes them, by ITU-T H.273 code point; 2 (unspecified) is None.
-_PRIMARIES = {
-    1: "bt709",
-    4: "bt470m",
-    5: "bt470bg",
-    6: "smpte170m",
-    7: "smpte240m",
-    8: "film",
-    9: "bt2020",
-    10: "smpte428",
-    11: "smpte431",
-    12: "smpte432",
-    22: "jedec-p22",
-}
-_TRANSFERS = {
-    1: "bt709",
-    4: "gamma22",
-    5: "gamma28",
-    6: "smpte170m",
-    7: "smpte240m",
-    8: "linear",
-    9: "log100",
-    10: "log316",
-    11: "iec61966-2-4",
-    12: "bt1361e",
-    13: "iec61966-2-1",
-    14: "bt2020-10",
-    15: "bt2020-12",
-    16: "smpte2084",
-    17: "smpte428",
-    18: "arib-std-b67",
-}
-_MATRICES = {
-    0: "gbr",
-    1: "bt709",
-    4: "fcc",
-    5: "bt470bg",
-    6: "smpte170m",
-    7: "smpte240m",
-    8: "ycgco",
-    9: "bt2020nc",
-    10: "bt2020c",
-    14: "ictcp",
-}
-_RANGES: dict[int, Literal["limited", "full"]] = {1: "limited", 2: "full"}
 _HDR: dict[str | None, Transfer] = {name: transfer for transfer, name in TAGS.items()}
-
-# What no scaler here converts and no player expects; the rest of H.273 is taken as it is.
-_STRANGE_MATRICES = {
-    8: "ycgco",
-    10: "bt2020c",
-    11: "smpte2085",
-    12: "chroma-derived-nc",
-    13: "chroma-derived-c",
-    14: "ictcp",
-    15: "ipt-c2",
-    16: "ycgco-re",
-    17: "ycgco-ro",
-}
-_STRANGE_TRANSFERS = {9: "log100", 10: "log316"}
 
 FieldOrder = Literal["unknown", "progressive", "tt", "bb", "tb", "bt"]
 _FIELD_ORDERS: tuple[FieldOrder, ...] = ("unknown", "progressive", "tt", "bb", "tb", "bt")
+
+ORIENTATION_FILTERS = frozenset(
+    {
+        *("hflip", "vflip", "transpose=clock", "transpose=cclock"),
+        *("transpose=clock_flip", "transpose=cclock_flip"),
+    }
+)
+"""Filters that :attr:`SourceInfo.orientation` may name."""
+
+_PICTURE_CODECS = ("mjpeg", "png", "bmp", "gif", "webp", "tiff")
+
+PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +83,18 @@ class AudioStream:
     """One audio stream of a source."""
 
     index: int
-    """Index in the file."""
+    """Index of the stream in the file."""
     codec: str
+    """ffmpeg's canonical name of the codec."""
     channels: int
+    """Number of channels."""
     sample_rate: int
-    """Hz."""
+    """Sample rate in Hz."""
     language: str | None
+    """Language tag as written in the file, None without one."""
     start_seconds: Fraction | None
-    """Presentation time of its first sample on the file's clock; None when the file is silent
-    about it."""
+    """Presentation time of the first sample on the file's clock, None when the file does not state
+    it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,38 +102,32 @@ class SubtitleStream:
     """One subtitle stream of a source."""
 
     index: int
-    """Index in the file."""
+    """Index of the stream in the file."""
     codec: str
-    """``subrip``, ``mov_text``, ``ass``, ``webvtt`` and so on; or a codec of pictures."""
+    """ffmpeg's canonical name of the codec, for example ``subrip``, ``mov_text`` or ``ass``."""
     language: str | None
+    """Language tag as written in the file, None without one."""
     forced: bool
-    """Only what is foreign to the title's own language."""
+    """True where the stream translates only what is foreign to the title's own language."""
     hearing_impaired: bool
+    """True where the stream is marked for the hard of hearing."""
 
     @property
     def text(self) -> bool:
-        """Whether it holds text, which becomes WebVTT; pictures of text cannot."""
+        """True where the stream holds text, which becomes WebVTT; pictures of text cannot."""
         return self.codec in TEXT_SUBTITLES
 
 
 @dataclass(frozen=True, slots=True)
 class UnreadStream:
-    """A stream of sound or subtitles that nothing here decodes."""
+    """An audio or subtitle stream that ffmpeg cannot decode."""
 
     index: int
-    """Index in the file."""
+    """Index of the stream in the file."""
     kind: str
     """``audio`` or ``subtitle``."""
     language: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class DolbyVision:
-    """What a Dolby Vision configuration says (``dvcC``, ``dvvC``, ``dvwC``)."""
-
-    profile: int
-    compatibility: int
-    """What the base layer is by itself: 0 nothing, 1 HDR10, 2 SDR, 4 HLG, 6 UHD Blu-ray HDR10."""
+    """Language tag as written in the file, None without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,92 +135,104 @@ class SourceInfo:
     """A source with one video stream, as its headers and its first frame describe it."""
 
     path: str
-    """Absolute."""
+    """Absolute path."""
     container: str
     """Name of the demuxer, for example ``mov,mp4,m4a,3gp,3g2,mj2``."""
     stream_index: int
-    """Index in the file of the video stream that we use."""
+    """Index in the file of the video stream that is used."""
     codec: str
+    """ffmpeg's canonical name of the video codec."""
     width: int
-    """Of the decoded picture, before rotation, pixels as stored."""
+    """Width of the decoded picture before rotation, in stored pixels."""
     height: int
+    """Height of the decoded picture before rotation, in stored pixels."""
     sample_aspect: Fraction
-    """Width over height of a stored pixel; 1 when the source does not say."""
+    """Width over height of a stored pixel; 1 when the source does not state it."""
     orientation: tuple[str, ...]
     """Filters that turn the decoded picture upright, for example ``("transpose=clock",)``."""
     pix_fmt: str
+    """ffmpeg's name of the decoded pixel format."""
     bit_depth: int
+    """Bits of the deepest component."""
     chroma: str
-    """``420``, ``422``, ``444``, ``gray`` or ``rgb``."""
-    color_range: Literal["limited", "full"] | None
+    """``420``, ``422``, ``444``, ``411``, ``gray`` or ``rgb``."""
+    color_range: ColorRange | None
+    """Range of levels, None when unspecified."""
     color_primaries: str | None
-    """ffmpeg's name; None when unspecified. The same for the next two."""
+    """ffmpeg's name of the primaries, None when unspecified."""
     color_transfer: str | None
+    """ffmpeg's name of the transfer characteristic, None when unspecified."""
     color_matrix: str | None
+    """ffmpeg's name of the matrix, None when unspecified."""
     field_order: FieldOrder
+    """Field order that the stream's headers state."""
     first_frame_interlaced: bool
-    """Whether the decoder marked the first picture as interlaced."""
+    """True where the decoder marked the first picture as interlaced."""
     time_base: Fraction | None
     """Seconds per tick of the stream's timestamps."""
     base_rate_from_header: Fraction | None
-    """ffmpeg's ``r_frame_rate``: a guess."""
+    """ffmpeg's ``r_frame_rate``, a guess."""
     average_rate_from_header: Fraction | None
+    """ffmpeg's ``avg_frame_rate``."""
     rate_from_bitstream: Fraction | None
     """Frames per second that the coded stream itself states (H.264/HEVC VUI)."""
     duration_seconds_from_header: Fraction | None
+    """Duration that the stream or else the container claims."""
     frames_from_header: int
-    """0 when the container does not say."""
+    """Number of frames that the container claims; 0 when it does not."""
     audio: tuple[AudioStream, ...]
-    """Those that are marked default first."""
+    """Audio streams, those marked as default first."""
     subtitles: tuple[SubtitleStream, ...] = ()
+    """Subtitle streams, as text or as pictures."""
     other_video: int = 0
-    """Video streams that are not used; attached pictures do not count."""
+    """Number of video streams that are ignored; attached pictures do not count."""
     unread: tuple[UnreadStream, ...] = ()
+    """Audio and subtitle streams that cannot be decoded."""
     dolby_vision: DolbyVision | None = None
-    """The enhancement that the container announces; nothing here reads it."""
+    """Dolby Vision enhancement that the container announces; only the base layer is read."""
     scan_corrected: Literal["progressive", "interlaced"] | None = None
-    """What the pictures show (:mod:`encoder.source.scan`), where that is not what the flags say."""
+    """Scan that the pictures show (:mod:`encoder.source.scan`), None where the flags agree."""
     static_metadata: StaticMetadata = NO_METADATA
-    """Of a high dynamic range title, for displays; encodes carry it on."""
+    """HDR metadata for displays, which encodes carry on."""
 
     @property
     def hdr(self) -> Transfer | None:
-        """The high dynamic range transfer of the source, if it has one."""
+        """High dynamic range transfer of the source, None for standard range."""
         return _HDR.get(self.color_transfer)
 
     @property
     def interlaced(self) -> bool:
-        """Whether the source has to be deinterlaced."""
+        """True where the source has to be deinterlaced."""
         return self.first_frame_interlaced or self.field_order in ("tt", "bb", "tb", "bt")
 
     @property
     def rgb(self) -> bool:
-        """Whether the source is coded as RGB."""
+        """True where the source is coded as RGB."""
         return self.chroma == "rgb"
 
     @property
     def quarter_turned(self) -> bool:
-        """Whether turning the picture upright swaps width and height."""
+        """True where turning the picture upright swaps width and height."""
         return any(name.startswith("transpose") for name in self.orientation)
 
     @property
     def square_size(self) -> tuple[int, int]:
-        """(width, height) before rotation, in square pixels; may be odd only where stored so."""
+        """(width, height) before rotation, in square pixels; odd only where stored so."""
         return square_pixels(self.width, self.height, self.sample_aspect)
 
     @property
     def display_width(self) -> int:
-        """Upright, in square pixels, even: the size at which quality is measured."""
+        """Upright width in square pixels, even: the size at which quality is measured."""
         return _even(self.square_size[1 if self.quarter_turned else 0])
 
     @property
     def display_height(self) -> int:
-        """Upright, in square pixels, even."""
+        """Upright height in square pixels, even."""
         return _even(self.square_size[0 if self.quarter_turned else 1])
 
 
 def square_pixels(width: int, height: int, sample_aspect: Fraction) -> tuple[int, int]:
-    """Size in square pixels that loses no resolution: the short side of the pixel is stretched.
+    """Return the size in square pixels that loses no resolution: pixels are only ever stretched.
 
     Stretched sides come out even; an aspect within 1 % of square, or absurd, counts as square.
     """
@@ -280,9 +252,9 @@ def _nearest_even(size: Fraction) -> int:
 
 
 def orientation_filters(matrix: tuple[int, ...]) -> tuple[str, ...]:
-    """Filters for a display matrix (nine 32-bit integers), as ffmpeg's autorotate picks them.
+    """Return the filters for a display matrix (nine 32-bit integers), as ffmpeg's autorotate does.
 
-    Angles other than quarter turns are ignored: they are not how cameras are held.
+    Angles other than quarter turns are ignored: cameras are not held so.
     """
     a, b, c, d = matrix[0], matrix[1], matrix[3], matrix[4]
     if a == 0 and d == 0 and b and c:
@@ -294,70 +266,74 @@ def orientation_filters(matrix: tuple[int, ...]) -> tuple[str, ...]:
     return tuple(name for name, sign in (("hflip", a), ("vflip", d)) if sign < 0 and not (b or c))
 
 
+# -- opening -----------------------------------------------------------------------------------
+
+
 @contextlib.contextmanager
-def opened(
-    path: str | os.PathLike[str], *, patient: bool = False
-) -> Iterator[av.container.InputContainer]:
-    """The source, opened for reading under the allow-lists; ``patient`` finds late streams.
+def opened(path: PathLike, *, patient: bool = False) -> Iterator[av.container.InputContainer]:
+    """Open a source for reading under the allow-lists; ``patient`` finds streams that begin late.
 
     Raises:
-        SourceUnusable: it is missing, not a file, unreadable or of a kind that we do not accept;
-            also for any libav error inside the ``with`` block.
+        SourceUnusable: the path is missing, not a file, unreadable or of an unsupported kind; also
+            for any libav error inside the ``with`` block.
     """
-    asked = Path(path)
-    if not asked.exists():
-        raise SourceUnusable(f"cannot read {asked}: no such file; check the path")
-    if asked.is_dir():
-        raise SourceUnusable(f"cannot read {asked}: it is a directory; name one video file")
-    if not asked.is_file():
-        raise SourceUnusable(f"cannot read {asked}: not a regular file; name one video file")
-    if asked.stat().st_size == 0:
-        raise SourceUnusable(f"cannot read {asked}: the file is empty; copy it again")
+    given = Path(path)
+    if not given.exists():
+        raise SourceUnusable(f"cannot read {given}: no such file; check the path")
+    if given.is_dir():
+        raise SourceUnusable(f"cannot read {given}: it is a directory; name one video file")
+    if not given.is_file():
+        raise SourceUnusable(f"cannot read {given}: not a regular file; name one video file")
+    if given.stat().st_size == 0:
+        raise SourceUnusable(f"cannot read {given}: the file is empty; copy it again")
     try:
         container = av.open(
-            str(asked.resolve()),
+            str(given.resolve()),
             mode="r",
             options=SOURCE_OPTIONS | (PATIENT_OPTIONS if patient else {}),
             metadata_errors="replace",
         )
     except av.error.FFmpegError as error:
-        raise _unaccepted(asked, error) from error
+        raise _open_error(given, error) from error
     except PermissionError as error:
-        raise SourceUnusable(f"cannot read {asked}: permission denied") from error
+        raise _no_permission(given) from error
     with container:
         try:
             yield container
         except av.error.FFmpegError as error:
             raise SourceUnusable(
-                f"cannot read {asked}: the data is damaged ({error.strerror}); copy it again"
+                f"cannot read {given}: the data is damaged ({error.strerror}); copy it again"
             ) from error
 
 
-def _unaccepted(asked: Path, error: av.error.FFmpegError) -> SourceUnusable:
+def _open_error(given: Path, error: av.error.FFmpegError) -> SourceUnusable:
     if isinstance(error, PermissionError):
-        return SourceUnusable(f"cannot read {asked}: permission denied")
-    with asked.open("rb") as file:
-        found = sniff.kind(file.read(sniff.HEAD_BYTES))
-    if found == "MXF":
+        return _no_permission(given)
+    with given.open("rb") as file:
+        kind = sniff.kind(file.read(sniff.HEAD_BYTES))
+    if kind == "MXF":
         return SourceUnusable(
-            f"cannot use {asked}: it is MXF, whose editing rules we do not follow; rewrap it "
+            f"cannot use {given}: it is MXF, whose edit rules are not supported; rewrap it "
             "first, for example with ffmpeg -i IN.mxf -map 0 -c copy OUT.mov"
         )
     return SourceUnusable(
-        f"cannot read {asked}: not a video of a kind we accept ({found or error.strerror}); "
+        f"cannot read {given}: not a supported kind of video ({kind or error.strerror}); "
         "give an MP4, MOV, MKV, WebM, MPEG-TS, AVI or raw H.264/HEVC file"
     )
 
 
-def video_stream(
-    container: av.container.InputContainer, path: str | os.PathLike[str]
-) -> av.video.VideoStream:
-    """The one video stream that we use: the default one, otherwise the first.
+def _no_permission(given: Path) -> SourceUnusable:
+    return SourceUnusable(f"cannot read {given}: permission denied; change its permissions")
 
-    Attached pictures do not count; a stream in a codec of pictures only where there is no other.
+
+def video_stream(container: av.container.InputContainer, path: PathLike) -> av.video.VideoStream:
+    """Return the one video stream that is used: the default one, otherwise the first.
+
+    Attached pictures do not count; a stream in a still picture codec is used only where there is
+    no other.
 
     Raises:
-        SourceUnusable: there is none, or nothing here decodes it.
+        SourceUnusable: there is no video stream, or no decoder for it.
     """
     for stream in sorted(_films(container), key=_preference):
         # PyAV types codec_context as always there; it is None for a codec without a decoder.
@@ -368,10 +344,9 @@ def video_stream(
             )
         return stream
     kinds = ", ".join(sorted({s.type for s in container.streams})) or "no streams"
-    raise SourceUnusable(f"cannot use {path}: it has no video stream (found: {kinds})")
-
-
-_PICTURE_CODECS = ("mjpeg", "png", "bmp", "gif", "webp", "tiff")
+    raise SourceUnusable(
+        f"cannot use {path}: it has no video stream (it has: {kinds}); name a video file"
+    )
 
 
 def _films(container: av.container.InputContainer) -> list[av.video.VideoStream]:
@@ -380,63 +355,38 @@ def _films(container: av.container.InputContainer) -> list[av.video.VideoStream]
 
 
 def _preference(stream: av.video.VideoStream) -> tuple[bool, bool, int]:
-    """Smallest for the stream that is the title: a cover may come first, and be marked default."""
-    known = has_decoder(stream)
-    still = known and stream.codec_context.codec.canonical_name in _PICTURE_CODECS
-    return still, _secondary(stream), stream.index
+    """Sort key that puts the title's stream first: a cover may precede it, marked as default."""
+    still = has_decoder(stream) and stream.codec_context.codec.canonical_name in _PICTURE_CODECS
+    return still, _not_default(stream), stream.index
 
 
-def probe(path: str | os.PathLike[str]) -> SourceInfo:
-    """Open a source, decode its first frame, say what it is.
+# -- probing -----------------------------------------------------------------------------------
+
+
+def probe(path: PathLike) -> SourceInfo:
+    """Open a source, decode its first frame and describe it.
 
     Raises:
-        SourceUnusable: it cannot be read, holds no video, or no picture comes out of it.
+        SourceUnusable: the source cannot be read, holds no video, gives no picture, or is of a
+            kind that is refused.
     """
     info = _probe(path)
     if any(stream.kind == "audio" for stream in info.unread):
-        # It may only begin late.
+        # The stream may only begin late.
         late = _probe(path, patient=True)
         return replace(info, audio=late.audio, unread=late.unread)
     return info
 
 
-def _probe(path: str | os.PathLike[str], *, patient: bool = False) -> SourceInfo:
+def _probe(path: PathLike, *, patient: bool = False) -> SourceInfo:
     with opened(path, patient=patient) as container:
         stream = video_stream(container, path)
-        if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
-            raise SourceUnusable(
-                f"cannot use {path}: pictures of {stream.codec_context.width}x"
-                f"{stream.codec_context.height} are larger than we accept; scale it down"
-            )
-        # A stream may say otherwise than its container: the decoder refuses larger ones as well.
-        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         frame = _first_frame(container, stream, path)
-        if frame is None:
-            raise SourceUnusable(
-                f"cannot use {path}: no picture could be decoded from its "
-                f"{stream.codec_context.name} stream; the file is empty or damaged"
-            )
-        context = stream.codec_context
-        _check_shape(path, frame.width, frame.height)
+        dolby_vision = read_dolby_vision(path, stream.codec_context.codec_tag)
+        _check_shape(path, frame)
         _check_colours(path, frame)
-        dolby_vision = _dolby_vision(path, stream)
-        if dolby_vision is not None and dolby_vision.compatibility == 0:
-            raise SourceUnusable(
-                f"cannot use {path}: it is Dolby Vision profile {dolby_vision.profile}, whose base "
-                "layer means nothing without its enhancement; give a standard dynamic range master"
-            )
-        if context.codec.canonical_name == "jpeg2000":
-            raise SourceUnusable(
-                f"cannot use {path}: its video is JPEG 2000, which is not read exactly here; "
-                "transcode it first, for example with ffmpeg -i IN -c:v prores_ks -profile:v 3 "
-                "-c:a copy OUT.mov"
-            )
-        if context.codec.canonical_name == "hevc" and frame.interlaced_frame:
-            raise SourceUnusable(
-                f"cannot use {path}: each of its HEVC pictures is a single field, of which nothing "
-                "here makes frames; weave them first, for example with ffmpeg -i IN -vf "
-                "weave=first_field=top -c:v ffv1 -c:a copy OUT.mkv"
-            )
+        _check_coding(path, stream, frame, dolby_vision)
+        context = stream.codec_context
         field_order = context.field_order
         return SourceInfo(
             path=str(Path(path).resolve()),
@@ -451,8 +401,8 @@ def _probe(path: str | os.PathLike[str], *, patient: bool = False) -> SourceInfo
             bit_depth=max(component.bits for component in frame.format.components),
             chroma=_chroma(frame),
             color_range=color_range(frame),
-            color_primaries=_PRIMARIES.get(int(frame.color_primaries)),
-            color_transfer=_TRANSFERS.get(int(frame.color_trc)),
+            color_primaries=color_primaries(frame),
+            color_transfer=color_transfer(frame),
             color_matrix=color_matrix(frame),
             field_order=_FIELD_ORDERS[field_order] if field_order in range(6) else "unknown",
             first_frame_interlaced=frame.interlaced_frame,
@@ -463,51 +413,33 @@ def _probe(path: str | os.PathLike[str], *, patient: bool = False) -> SourceInfo
             duration_seconds_from_header=_duration(container, stream),
             frames_from_header=stream.frames,
             audio=tuple(
-                _audio(s) for s in sorted(container.streams.audio, key=_secondary) if is_read(s)
+                _audio(s)
+                for s in sorted(container.streams.audio, key=_not_default)
+                if is_decodable(s)
             ),
             subtitles=tuple(_subtitle(s) for s in container.streams.subtitles if has_decoder(s)),
             other_video=len(_films(container)) - 1,
             unread=tuple(
                 UnreadStream(s.index, s.type, _language(s))
                 for s in container.streams
-                if s.type in ("audio", "subtitle") and not is_read(s)
+                if s.type in ("audio", "subtitle") and not is_decodable(s)
             ),
             dolby_vision=dolby_vision,
             static_metadata=_static_metadata(frame),
         )
 
 
-def _check_shape(path: str | os.PathLike[str], width: int, height: int) -> None:
-    short, long = sorted((width, height))
-    if short < MIN_SIDE or long > MAX_RATIO * short:
-        raise SourceUnusable(
-            f"cannot use {path}: pictures of {width}x{height} are too "
-            f"{'small' if short < MIN_SIDE else 'long'} for a ladder; we take sides from "
-            f"{MIN_SIDE} pixels, one up to {MAX_RATIO} times the other"
-        )
-
-
-def _check_colours(path: str | os.PathLike[str], frame: av.VideoFrame) -> None:
-    found = []
-    if matrix := _STRANGE_MATRICES.get(int(frame.colorspace)):
-        wide = _PRIMARIES.get(int(frame.color_primaries)) == "bt2020"
-        found.append(("matrix", matrix, "bt2020nc" if wide else "bt709"))
-    if transfer := _STRANGE_TRANSFERS.get(int(frame.color_trc)):
-        found.append(("transfer", transfer, "bt709"))
-    if found:
-        strange = " and ".join(f"{name} {value}" for name, value, _ in found)
-        wanted = ":".join(f"{name}={value}" for name, _, value in found)
-        raise SourceUnusable(
-            f"cannot use {path}: its colours are coded with {strange}, which nothing here reads; "
-            f"convert it first, for example with ffmpeg -i IN -vf zscale={wanted} -c:v ffv1 OUT.mkv"
-        )
-
-
 def _first_frame(
-    container: av.container.InputContainer,
-    stream: av.video.VideoStream,
-    path: str | os.PathLike[str],
-) -> av.VideoFrame | None:
+    container: av.container.InputContainer, stream: av.video.VideoStream, path: PathLike
+) -> av.VideoFrame:
+    context = stream.codec_context
+    if context.width * context.height > MAX_PIXELS:
+        raise SourceUnusable(
+            f"cannot use {path}: pictures of {context.width}x{context.height} exceed "
+            f"{MAX_PIXELS} pixels; scale it down"
+        )
+    # The stream may contradict its container: the decoder refuses larger pictures as well.
+    context.options = {"max_pixels": str(MAX_PIXELS)}
     stream.thread_count = 1  # frame threads would need several packets for the first picture
     for number, packet in enumerate(container.demux(stream)):
         if packet.has_sidedata("encryption_info"):
@@ -522,7 +454,10 @@ def _first_frame(
             return frame
         if number > FIRST_FRAME_PACKETS:
             break
-    return None
+    raise SourceUnusable(
+        f"cannot use {path}: no picture could be decoded from its {context.name} stream, which "
+        "is empty or damaged; copy it again"
+    )
 
 
 def _aspect(stored: Fraction | None) -> Fraction:
@@ -540,33 +475,19 @@ def _orientation(frame: av.VideoFrame) -> tuple[str, ...]:
 
 def _static_metadata(frame: av.VideoFrame) -> StaticMetadata:
     display, light = None, None
-    found = frame.side_data.get("MASTERING_DISPLAY_METADATA")
-    if isinstance(found, SideData):
-        display = MasteringDisplay.of(bytes(found))
-    found = frame.side_data.get("CONTENT_LIGHT_LEVEL")
-    if isinstance(found, SideData):
-        brightest, average = struct.unpack("=2I", bytes(found)[:8])
+    data = frame.side_data.get("MASTERING_DISPLAY_METADATA")
+    if isinstance(data, SideData):
+        display = MasteringDisplay.of(bytes(data))
+    data = frame.side_data.get("CONTENT_LIGHT_LEVEL")
+    if isinstance(data, SideData):
+        brightest, average = struct.unpack("=2I", bytes(data)[:8])
         light = (brightest, average) if brightest or average else None
     return StaticMetadata(display, light)
 
 
-def color_range(frame: av.VideoFrame) -> Literal["limited", "full"] | None:
-    """Of a decoded picture; None when it does not say."""
-    if frame.format.name.startswith("yuvj"):
-        return "full"
-    return _RANGES.get(int(frame.color_range))
-
-
-def color_matrix(frame: av.VideoFrame) -> str | None:
-    """Of a decoded picture, ffmpeg's name; None when it does not say."""
-    return _MATRICES.get(int(frame.colorspace))
-
-
 def _chroma(frame: av.VideoFrame) -> str:
     layout = frame.format
-    if layout.is_rgb:
-        return "rgb"
-    if layout.has_palette:
+    if layout.is_rgb or layout.has_palette:
         return "rgb"
     if len(layout.components) < 3:
         return "gray"
@@ -586,14 +507,28 @@ def _duration(
 
 
 def has_decoder(stream: av.stream.Stream) -> bool:
-    """Whether anything here decodes the stream; PyAV has no codec context for it otherwise."""
+    """Return True where ffmpeg can decode the stream; PyAV has no codec context otherwise."""
     return getattr(stream, "codec_context", None) is not None
 
 
+def is_decodable(stream: av.stream.Stream) -> bool:
+    """Return True where there is a decoder and, for audio, something to decode.
+
+    A transport stream may announce audio that never comes.
+    """
+    if not has_decoder(stream) or not isinstance(stream, av.AudioStream):
+        return has_decoder(stream)
+    return stream.codec_context.channels > 0 and stream.codec_context.sample_rate > 0
+
+
+def _not_default(stream: av.stream.Stream) -> bool:
+    return not stream.disposition & av.stream.Disposition.default
+
+
 def _language(stream: Any) -> str | None:
-    """As written in the file, which may be anything: on one line, and nothing a terminal obeys."""
-    written = "".join(sign for sign in stream.language or "" if sign.isprintable())
-    return written[:_LANGUAGE_LENGTH] or None
+    """Return the tag in the file, which may be anything, without what a terminal would obey."""
+    printable = "".join(sign for sign in stream.language or "" if sign.isprintable())
+    return printable[:_LANGUAGE_LENGTH] or None
 
 
 def _subtitle(stream: Any) -> SubtitleStream:
@@ -605,47 +540,6 @@ def _subtitle(stream: Any) -> SubtitleStream:
         forced=bool(disposition & av.stream.Disposition.forced),
         hearing_impaired=bool(disposition & av.stream.Disposition.hearing_impaired),
     )
-
-
-_DOLBY_BOXES = (b"dvcC", b"dvvC", b"dvwC")
-_DOLBY_TAGS = ("dvh1", "dvhe", "dva1", "dvav", "dav1")
-_HEADER_BYTES = 1 << 20
-
-
-def _dolby_vision(path: str | os.PathLike[str], stream: av.video.VideoStream) -> DolbyVision | None:
-    """From the container's configuration; a stream that is only tagged is its own profile 5."""
-    with Path(path).open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        for start in {0, max(0, size - _HEADER_BYTES)}:  # moov stands at either end
-            file.seek(start)
-            found = dolby_vision_in(file.read(_HEADER_BYTES))
-            if found is not None:
-                return found
-    if stream.codec_context.codec_tag in _DOLBY_TAGS:
-        return DolbyVision(profile=5, compatibility=0)
-    return None
-
-
-def dolby_vision_in(data: bytes) -> DolbyVision | None:
-    """The first Dolby Vision configuration in the headers of a file."""
-    for name in _DOLBY_BOXES:
-        at = data.find(name)
-        # A box of 24 bytes of record, not four letters that happen to stand in media data.
-        if at >= 4 and len(data) >= at + 9 and data[at - 4 : at] == b"\0\0\0\x20":
-            return DolbyVision(profile=data[at + 6] >> 1, compatibility=data[at + 8] >> 4)
-    return None
-
-
-def is_read(stream: av.stream.Stream) -> bool:
-    """Whether there is a decoder and, of sound, anything for it: a transport stream may announce
-    what never comes."""
-    if not has_decoder(stream) or not isinstance(stream, av.AudioStream):
-        return has_decoder(stream)
-    return stream.codec_context.channels > 0 and stream.codec_context.sample_rate > 0
-
-
-def _secondary(stream: av.stream.Stream) -> bool:
-    return not stream.disposition & av.stream.Disposition.default
 
 
 def _audio(stream: av.AudioStream) -> AudioStream:
@@ -660,3 +554,58 @@ def _audio(stream: av.AudioStream) -> AudioStream:
         language=_language(stream),
         start_seconds=start,
     )
+
+
+# -- what is refused ---------------------------------------------------------------------------
+
+
+def _check_shape(path: PathLike, frame: av.VideoFrame) -> None:
+    short, long = sorted((frame.width, frame.height))
+    if short < MIN_SIDE or long > MAX_RATIO * short:
+        raise SourceUnusable(
+            f"cannot use {path}: pictures of {frame.width}x{frame.height} are too "
+            f"{'small' if short < MIN_SIDE else 'long'} for a ladder; give pictures of at least "
+            f"{MIN_SIDE} pixels a side, one side at most {MAX_RATIO} times the other"
+        )
+
+
+def _check_colours(path: PathLike, frame: av.VideoFrame) -> None:
+    unsupported = []
+    if matrix := UNSUPPORTED_MATRICES.get(int(frame.colorspace)):
+        wide = color_primaries(frame) == "bt2020"
+        unsupported.append(("matrix", matrix, "bt2020nc" if wide else "bt709"))
+    if transfer := UNSUPPORTED_TRANSFERS.get(int(frame.color_trc)):
+        unsupported.append(("transfer", transfer, "bt709"))
+    if unsupported:
+        stated = " and ".join(f"{name} {value}" for name, value, _ in unsupported)
+        wanted = ":".join(f"{name}={value}" for name, _, value in unsupported)
+        raise SourceUnusable(
+            f"cannot use {path}: its colours are coded with {stated}, which is not supported; "
+            f"convert it first, for example with ffmpeg -i IN -vf zscale={wanted} -c:v ffv1 OUT.mkv"
+        )
+
+
+def _check_coding(
+    path: PathLike,
+    stream: av.video.VideoStream,
+    frame: av.VideoFrame,
+    dolby_vision: DolbyVision | None,
+) -> None:
+    codec = stream.codec_context.codec.canonical_name
+    if dolby_vision is not None and dolby_vision.compatibility == 0:
+        raise SourceUnusable(
+            f"cannot use {path}: it is Dolby Vision profile {dolby_vision.profile}, whose base "
+            "layer is not viewable without its enhancement; give a standard dynamic range master"
+        )
+    if codec == "jpeg2000":
+        raise SourceUnusable(
+            f"cannot use {path}: its video is JPEG 2000, which cannot be read frame by frame "
+            "exactly; transcode it first, for example with "
+            "ffmpeg -i IN -c:v prores_ks -profile:v 3 -c:a copy OUT.mov"
+        )
+    if codec == "hevc" and frame.interlaced_frame:
+        raise SourceUnusable(
+            f"cannot use {path}: each of its HEVC pictures is a single field, and fields are not "
+            "woven into frames; weave them first, for example with ffmpeg -i IN -vf "
+            "weave=first_field=top -c:v ffv1 -c:a copy OUT.mkv"
+        )

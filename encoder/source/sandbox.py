@@ -1,48 +1,61 @@
-"""Read an untrusted file in a process of its own: what a crafted one does ends with that process.
+"""Plan an untrusted source in a child process: a crafted file can only harm that process.
 
-Demuxers and decoders are large programs in C, and whoever sends a file chooses what they do. The
+Demuxers and decoders are large programs in C, and whoever sends a file chooses their input. The
 first look at a source (headers, every packet, the first picture) therefore happens in a child with
-limits of memory, CPU time and output; a crash, a hang or a flood in there is one line here.
+limits on memory, CPU time and output. A crash, a hang or a flood there is a one-line error here.
 
-The child is ours and is sent nothing but names and paths. What it answers is a pickle, of which no
-more is believed than it can be: a plan of a source or an error of ours, and nothing else is loaded.
+The child runs this module and receives only names and paths. Its answer is data that runs nothing
+when it is read: a planned source (:mod:`encoder.source.reference_bytes`) or one of our errors. An
+answer that is neither, or that describes a source that cannot exist, is refused.
 """
 
 from __future__ import annotations
 
-import io
-import pickle
+import json
 import sys
-from fractions import Fraction
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, Literal
 
 from encoder import errors
 from encoder.errors import ShotladderError, SourceUnusable, ToolFailed, ToolTimedOut
 from encoder.ffmpeg import Limits, run_python
-from encoder.source.hdr_metadata import MasteringDisplay, StaticMetadata
-from encoder.source.index import FrameIndex
-from encoder.source.probe import AudioStream, DolbyVision, SourceInfo, SubtitleStream, UnreadStream
+from encoder.source.probe import ORIENTATION_FILTERS
 from encoder.source.reference import ReferenceSource, plan_source
-from encoder.source.timeline import Timeline
+from encoder.source.reference_bytes import ReferenceFacts, from_bytes, located, to_bytes
+from encoder.source.timestamps import timed_path
 
 MEMORY_BYTES = 6 << 30
-"""Of address space: a picture of the largest size that is taken, several times over."""
+"""Address space of the child: a picture of the largest accepted size, several times over."""
 OUTPUT_BYTES = 64 << 30
-"""A remuxed copy is about as large as its source."""
+"""Largest file that the child may write: a remuxed copy is about as large as its source."""
+ANSWER_BYTES = 1 << 30
+"""Largest answer that is read: three times the index of 24 hours of 120 keyframes a second."""
 LEAST_SECONDS = 300.0
+"""Time limit of the child for an empty file."""
 BYTES_PER_SECOND = 2_000_000
-"""Slowest reading that still counts as progress: a demux pass does a hundred times as much."""
+"""Slowest reading that still counts as progress: a demux pass is a hundred times as fast."""
+
+_PLAN, _ERROR = b"plan\n", b"error\n"
+_ERRORS: dict[str, type[ShotladderError]] = {
+    name: kind
+    for name, kind in vars(errors).items()
+    if isinstance(kind, type) and issubclass(kind, ShotladderError)
+}
+
+
+class Facts(ReferenceFacts):
+    """Facts of the source as the child answers them."""
+
+    timed: Literal["", "mp4", "mkv"]
+    """Suffix of the copy with timestamps that was made; empty where the source has its own."""
 
 
 def plan_guarded(path: Path, workdir: Path) -> ReferenceSource:
-    """:func:`encoder.source.reference.plan_source` in a process of its own.
+    """Run :func:`encoder.source.reference.plan_source` in a child process.
 
     Raises:
-        SourceUnusable: it cannot be read, or not by us; also if reading it crashed the reader, or
-            took more memory or time than a file may.
+        SourceUnusable: the source cannot be read or is not supported; also if it crashed the
+            child, took more memory or time than a file may, or made the child answer nonsense.
     """
     timeout_seconds = LEAST_SECONDS
     if path.is_file():
@@ -52,79 +65,84 @@ def plan_guarded(path: Path, workdir: Path) -> ReferenceSource:
         cpu_seconds=int(timeout_seconds),
         output_bytes=OUTPUT_BYTES,
     )
-    request = pickle.dumps((str(path), str(workdir)))
     try:
         answer = run_python(
-            "encoder.source.sandbox", request, timeout_seconds=timeout_seconds, limits=limits
+            "encoder.source.sandbox",
+            json.dumps([str(path), str(workdir)]).encode(),
+            timeout_seconds=timeout_seconds,
+            limits=limits,
+            most_bytes=ANSWER_BYTES,
         )
     except ToolTimedOut as error:
         raise SourceUnusable(
-            f"cannot use {path}: reading it takes more than {timeout_seconds:.0f} s; "
-            "it is damaged, or made to keep readers busy"
+            f"cannot use {path}: probing it took more than {timeout_seconds:.0f} s; it is damaged "
+            "or malicious, give another copy"
         ) from error
     except ToolFailed as error:
         raise SourceUnusable(
-            f"cannot use {path}: it makes its reader fail ({error.message}); it is damaged, or "
-            "made to do harm",
+            f"cannot use {path}: the probe process failed on it ({error.message}); it is damaged "
+            "or malicious, give another copy",
             **error.context,
         ) from error
     try:
-        result = _Answers(io.BytesIO(answer)).load()
+        result = _read(answer, path, workdir)
     except Exception as error:
         raise SourceUnusable(
-            f"cannot use {path}: it makes its reader answer what it should not ({error}); it is "
-            "made to do harm"
+            f"cannot use {path}: the probe process returned unexpected data "
+            f"({type(error).__name__}); the file may be malicious, give another copy"
         ) from error
     if isinstance(result, ShotladderError):
         raise result
-    assert isinstance(result, ReferenceSource)
     return result
 
 
-class _Answers(pickle.Unpickler):
-    """Loads plans and errors: a reader that a file took over could answer with anything."""
+def _read(answer: bytes, path: Path, workdir: Path) -> ReferenceSource | ShotladderError:
+    """Read what the child answered, believing nothing.
 
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ANSWERED:
-            raise pickle.UnpicklingError(f"{module}.{name}")
-        return super().find_class(module, name)
-
-
-def _is_ours(each: object) -> bool:
-    return isinstance(each, type) and issubclass(each, ShotladderError)
-
-
-_ANSWERED = frozenset(
-    (kind.__module__, kind.__qualname__)
-    for kind in (
-        *(ReferenceSource, SourceInfo, FrameIndex, Timeline, Fraction),
-        *(AudioStream, SubtitleStream, UnreadStream, DolbyVision),
-        *(StaticMetadata, MasteringDisplay),
-        *(np.ndarray, np.dtype),
-        *(each for each in vars(errors).values() if _is_ours(each)),
-    )
-) | {
-    ("encoder.errors", "_rebuild"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "scalar"),
-    ("numpy._core.numeric", "_frombuffer"),
-}
+    Raises:
+        Exception: of any class, when it is not what :func:`_answer` writes.
+    """
+    if answer.startswith(_ERROR):
+        name, message, context = json.loads(answer.removeprefix(_ERROR))
+        return _ERRORS[name](" ".join(message.splitlines()), **context)
+    if not answer.startswith(_PLAN):
+        raise ValueError("neither a plan nor an error")
+    reference, facts = from_bytes(answer.removeprefix(_PLAN), Facts)
+    if not ORIENTATION_FILTERS.issuperset(reference.info.orientation):
+        raise ValueError("filters that turn no picture upright")
+    given = path.resolve()
+    readable = given
+    if facts.timed:
+        copy = timed_path(given, workdir, facts.timed)
+        if copy.is_symlink() or not copy.is_file():
+            raise ValueError("a copy that was not made")
+        readable = copy.resolve()
+    return located(reference, str(readable), str(given))
 
 
 def _answer() -> int:
-    path, workdir = pickle.load(sys.stdin.buffer)
-    result: ReferenceSource | ShotladderError
+    path, workdir = json.load(sys.stdin.buffer)
     try:
-        result = plan_source(path, workdir)
+        reference = plan_source(path, workdir)
     except ShotladderError as error:
-        result = error
+        answer = _error(error)
     except MemoryError:
-        result = SourceUnusable(
-            f"cannot use {path}: reading it takes more than {MEMORY_BYTES >> 30} GiB of memory; "
-            "it is damaged, or made to exhaust readers"
+        answer = _error(
+            SourceUnusable(
+                f"cannot use {path}: probing it takes more than {MEMORY_BYTES >> 30} GiB of "
+                "memory; it is damaged or malicious, give another copy"
+            )
         )
-    sys.stdout.buffer.write(pickle.dumps(result))
+    else:
+        timed = "" if reference.path == reference.given else Path(reference.path).suffix[1:]
+        answer = _PLAN + to_bytes(reference, Facts.of(reference, timed=timed))
+    sys.stdout.buffer.write(answer)
     return 0
+
+
+def _error(error: ShotladderError) -> bytes:
+    fields: list[Any] = [type(error).__name__, error.message, error.context]
+    return _ERROR + json.dumps(fields, default=str).encode()
 
 
 if __name__ == "__main__":

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import av
 import av.container
 
 from encoder.errors import SourceUnusable, StoreUnusable
 from encoder.source.index import demuxed
-from encoder.source.probe import is_read, opened, video_stream
+from encoder.source.probe import is_decodable, opened, video_stream
 from encoder.source.timeline import DEFAULT_RATE
 
 _TELLING_PACKETS = 500
@@ -58,8 +59,8 @@ def ensure_timestamps(source: str | os.PathLike[str], workdir: str | os.PathLike
     if not needs_timestamps(source):
         return source
     plan = _presentation(source)
-    suffix = "mp4" if plan.codec in _MP4_CODECS and not plan.sound else "mkv"
-    made = Path(workdir) / f"{source.name}.timed.{suffix}"
+    suffix: Literal["mp4", "mkv"] = "mp4" if plan.codec in _MP4_CODECS and not plan.sound else "mkv"
+    made = timed_path(source, workdir, suffix)
     partial = made.with_name(f"{made.stem}.{os.getpid()}.{suffix}")
     try:
         _remux(source, partial, plan)
@@ -67,6 +68,13 @@ def ensure_timestamps(source: str | os.PathLike[str], workdir: str | os.PathLike
     finally:
         partial.unlink(missing_ok=True)
     return made
+
+
+def timed_path(
+    source: Path, workdir: str | os.PathLike[str], suffix: Literal["mp4", "mkv"]
+) -> Path:
+    """Return where :func:`ensure_timestamps` puts its copy of ``source``."""
+    return Path(workdir) / f"{source.name}.timed.{suffix}"
 
 
 _MP4_CODECS = ("h264", "hevc", "mpeg4", "mpeg2video", "av1")
@@ -138,7 +146,7 @@ def _presentation(source: Path) -> _Presentation:
 def _remux(source: Path, made: Path, plan: _Presentation) -> None:
     with opened(source) as container:
         stream = video_stream(container, source)
-        sounds = [each for each in container.streams.audio if is_read(each)]
+        sounds = [each for each in container.streams.audio if is_decodable(each)]
         with _written(made) as output:
             target = output.add_stream_from_template(stream, opaque=plan.codec == "av1")
             target.time_base = plan.time_base

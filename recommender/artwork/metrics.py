@@ -9,7 +9,7 @@ no-reference perceptual blur metric" (HVEI 2007); saliency by the spectral resid
 (CVPR 2007), together with distance of colour, Achanta et al., "Frequency-tuned salient region
 detection" (CVPR 2009) and Cheng et al., "Global contrast based salient region detection" (CVPR
 2011); colourfulness after Hasler and Suesstrunk (2003); noise by Immerkaer's
-mask (:func:`encoder.analysis.features.noise`).
+mask (:func:`encoder.analysis.feature_maths.noise`).
 """
 
 from __future__ import annotations

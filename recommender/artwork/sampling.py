@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from encoder.analysis.features import StoredLuma, noise
+from encoder.analysis.feature_maths import StoredLuma, noise
 from encoder.analysis.frames import Plane, SmallFrame
 from encoder.arrays import AnyArray, Float32, Int64
 from encoder.source.reference import ReferenceSource
