@@ -20,7 +20,7 @@ from encoder.encode import MOVFLAGS, frame_list, scaled
 from encoder.errors import FrameMismatch
 from encoder.ffmpeg import Command, patience, run
 from encoder.media import OperatingPoint
-from encoder.recipes import by_name
+from encoder.recipes import Recipe
 from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
 
 STAGE_VERSION = 1
@@ -33,7 +33,7 @@ KEYFRAME_SECONDS = 2
 class FixedRung:
     """A rung of a fixed ladder: one size at one average bitrate."""
 
-    recipe: str
+    recipe: Recipe
     width: int
     height: int
     bitrate: int
@@ -62,7 +62,7 @@ def encode_at_crf(
         ToolFailed: ffmpeg failed.
         FrameMismatch: the encode does not hold all frames of the title.
     """
-    recipe = by_name(point.recipe)
+    recipe = point.recipe
     carried = recipe.carrying(recipe.arguments(point.crf), source.static_metadata)
     options = {**carried, "force_key_frames": frame_list(keyframes)}
     done = run(_command(source, point, options, path), timeout_seconds=patience(source.frames))
@@ -92,7 +92,7 @@ def two_pass_options(
 ) -> tuple[dict[str, str], ...]:
     """Encoder options of each pass."""
     interval = round(KEYFRAME_SECONDS * source.frame_rate)
-    recipe = by_name(rung.recipe)
+    recipe = rung.recipe
     passes = recipe.bitrate_passes(rung.bitrate, interval, log)
     return tuple(recipe.carrying(options, source.static_metadata) for options in passes)
 
@@ -105,7 +105,7 @@ def _command(
         picture,
         str(path),
         **{"f": "mp4", **options},
-        pix_fmt=by_name(size.recipe).pixel_format,
+        pix_fmt=size.recipe.pixel_format,
         fps_mode="passthrough",
         use_editlist=0,
         video_track_timescale=mp4.timescale_for(source.frame_rate),

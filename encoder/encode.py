@@ -19,7 +19,6 @@ from encoder import mp4
 from encoder.errors import FrameMismatch
 from encoder.ffmpeg import Command, patience, run
 from encoder.media import OperatingPoint, Shot
-from encoder.recipes import by_name
 from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
 
 STAGE_VERSION = 1
@@ -99,7 +98,7 @@ def scaled(stream: Any, source: ReferenceSource, width: int, height: int) -> Any
 def _output(
     stream: Any, source: ReferenceSource, shot: Shot, point: OperatingPoint, path: Path
 ) -> Any:
-    recipe = by_name(point.recipe)
+    recipe = point.recipe
     options: dict[str, Any] = {
         **recipe.carrying(recipe.arguments(point.crf), source.static_metadata),
         "pix_fmt": recipe.pixel_format,

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
 
+from encoder.recipes import Recipe
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Shot:
@@ -50,8 +52,7 @@ class Size(NamedTuple):
 class OperatingPoint:
     """How a shot is encoded: recipe, size and CRF. The same point gives the same bits."""
 
-    recipe: str
-    """Name of a recipe of :mod:`encoder.recipes`, for example ``x264-medium``."""
+    recipe: Recipe
     width: int
     """Pixels, even."""
     height: int
@@ -69,3 +70,7 @@ class OperatingPoint:
             raise ValueError(f"sizes are positive and even, got {self.width}x{self.height}")
         if self.crf * 2 != int(self.crf * 2):
             raise ValueError(f"CRF goes in steps of 0.5, got {self.crf}")
+
+
+Request = tuple[int, OperatingPoint]
+"""A shot, by its number in the title, and how to encode it."""

@@ -28,6 +28,7 @@ the CPU of x264's (480p, 48 frames: 1.2, 3.6, 3.6 and 3.6 s).
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,14 +73,19 @@ allows 200 % for video on demand."""
 Passes = tuple[dict[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Recipe:
-    """A named way of encoding. Equal recipes, sizes and CRFs give equal bits."""
+    """A way of encoding. Equal recipes, sizes and CRFs give equal bits.
+
+    Code passes the recipe itself; its name is text for people, documents and tables.
+    """
 
     name: str
-    """``x264-medium``: what operating points, cache keys and documents say."""
+    """Codec and preset, as in ``x264-medium``."""
     codec: str
-    """``x264``: the codec as users name it."""
+    """Codec as users name it, as in ``x264``."""
+    preset: str
+    """One of :data:`PRESETS`."""
     encoder: str
     """ffmpeg's name of the encoder, ``libx264``."""
     options: tuple[tuple[str, str], ...]
@@ -89,11 +95,18 @@ class Recipe:
     crf_range: tuple[float, float]
     """Lowest (best) and highest (worst) CRF that make sense."""
     crf_step: float = CRF_STEP
-    """Between CRFs that differ."""
+    """Smallest difference between two CRFs that give different encodes."""
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __hash__(self) -> int:
+        # Operating points are the keys of large mappings; a name decides in practice.
+        return hash(self.name)
 
     @property
     def bit_depth(self) -> int:
-        """Of the encodes."""
+        """Bits per sample of the encodes."""
         return 10 if self.pixel_format.endswith("10le") else 8
 
     def arguments(self, crf: float) -> dict[str, str]:
@@ -184,6 +197,7 @@ def x264(preset: str = "medium") -> Recipe:
     return Recipe(
         name=f"x264-{preset}",
         codec="x264",
+        preset=preset,
         encoder="libx264",
         options=(
             ("preset", preset),
@@ -212,6 +226,7 @@ def x265(preset: str = "medium") -> Recipe:
     return Recipe(
         name=f"x265-{preset}",
         codec="x265",
+        preset=preset,
         encoder="libx265",
         options=(
             ("preset", preset),
@@ -235,6 +250,7 @@ def svtav1(preset: str = "medium") -> Recipe:
     return Recipe(
         name=f"svtav1-{preset}",
         codec="svtav1",
+        preset=preset,
         encoder="libsvtav1",
         options=(("preset", str(number)), ("svtav1-params", "keyint=-1:scd=0:lp=1")),
         pixel_format="yuv420p10le",
@@ -252,6 +268,7 @@ def vp9(preset: str = "medium") -> Recipe:
     return Recipe(
         name=f"vp9-{preset}",
         codec="vp9",
+        preset=preset,
         encoder="libvpx-vp9",
         options=(
             ("deadline", deadline),
@@ -284,8 +301,9 @@ def recipe(codec: str, preset: str) -> Recipe:
     return CODECS[codec](preset)
 
 
+@functools.cache
 def by_name(name: str) -> Recipe:
-    """The recipe that calls itself ``name``, for example ``x264-medium``.
+    """Return the recipe called ``name`` in a document or a table, for example ``x264-medium``.
 
     Raises:
         BadInput: unknown codec or preset.
@@ -294,24 +312,17 @@ def by_name(name: str) -> Recipe:
     return recipe(codec, preset)
 
 
-def crf_step(name: str) -> float:
-    """Between CRFs of the recipe called ``name`` that differ; half a step where it is unknown."""
-    codec, _, _ = name.partition("-")
-    return CODECS[codec]().crf_step if codec in CODECS else CRF_STEP
-
-
 _TIMES_X264 = {"x265": 3.0, "svtav1": 3.0, "vp9": 3.0}
 
 
-def typical_cpu_seconds(name: str, width: int, height: int, frames: int, crf: float) -> float:
-    """A rough guess of the CPU time of an encode, for planning and for ordering work.
+def typical_cpu_seconds(recipe: Recipe, width: int, height: int, frames: int, crf: float) -> float:
+    """Guess the CPU seconds of an encode, for planning and for ordering work.
 
     Measured over the grids of a natural 480p and an animated 1080p title with x264 medium, both
     cores of a machine busy: 77 and 34 ns a pixel at CRF 26, 4 % more for each step down. Between
     them lies 45; presets scale it by about 1.5 a step, the other codecs take about three times as
     long.
     """
-    codec, _, preset = name.partition("-")
-    steps = PRESETS.index(preset) - PRESETS.index("medium") if preset in PRESETS else 0
-    factor = _TIMES_X264.get(codec, 1.0) * math.pow(1.5, steps) * math.pow(1.04, 26 - crf)
+    steps = PRESETS.index(recipe.preset) - PRESETS.index("medium")
+    factor = _TIMES_X264.get(recipe.codec, 1.0) * math.pow(1.5, steps) * math.pow(1.04, 26 - crf)
     return 45e-9 * width * height * frames * factor

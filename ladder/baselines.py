@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from encoder.media import Size
-from encoder.recipes import crf_step
 from ladder.bdrate import RatePoint
 from ladder.hull import pareto
 from ladder.profiles import NATIVE_MARGIN, size_within
@@ -68,7 +67,7 @@ def crf_rungs(title: TitleCurves) -> tuple[CrfRung, ...]:
     """Every (size, CRF) of the whole title, for CRFs that all shots' curves have."""
     seconds = float(sum(title.durations))
     frames = sum(shot.frames for shot in title.shots)
-    rungs, step = [], crf_step(title.recipe)
+    rungs, step = [], title.recipe.crf_step
     for size in title.sizes:
         shots = [{p.crf: p for p in curve.points(step)} for curve in title.curves[size]]
         for crf in sorted(set.intersection(*(set(points) for points in shots))):

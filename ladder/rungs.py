@@ -23,7 +23,7 @@ import numpy as np
 
 from encoder.arrays import Float64
 from encoder.media import OperatingPoint, Shot, Size
-from encoder.recipes import crf_step
+from encoder.recipes import Recipe
 from ladder.allocation import Allocation, Problem, at_slope, for_budget
 from ladder.bdrate import BdRate, NoOverlap, RatePoint, bd_rate, monotone
 from ladder.choices import Choice, ShotChoices
@@ -58,7 +58,7 @@ class TitleCurves:
     """All that is known, or predicted, about a title."""
 
     frame_rate: Fraction
-    recipe: str
+    recipe: Recipe
     shots: tuple[Shot, ...]
     curves: Mapping[Size, tuple[Curve, ...]]
     """By size, one curve per shot."""
@@ -89,7 +89,7 @@ class TitleCurves:
 
     def choices(self, sizes: Iterable[Size]) -> tuple[ShotChoices, ...]:
         """Per shot the candidates of all ``sizes`` together."""
-        listed, step = tuple(sizes), crf_step(self.recipe)
+        listed, step = tuple(sizes), self.recipe.crf_step
         return tuple(
             ShotChoices(
                 shot.frames,
@@ -106,7 +106,7 @@ class TitleCurves:
 
 
 @functools.lru_cache(maxsize=4096)
-def _point(recipe: str, size: Size, crf: float) -> OperatingPoint:
+def _point(recipe: Recipe, size: Size, crf: float) -> OperatingPoint:
     return OperatingPoint(recipe, size.width, size.height, crf)
 
 

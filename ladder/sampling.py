@@ -14,10 +14,9 @@ import random
 from collections.abc import Sequence
 from fractions import Fraction
 
-from encoder.media import Size
-from encoder.recipes import crf_step
+from encoder.media import Request, Size
 from ladder.profiles import Profile
-from ladder.search.steps import Request, TitleShape
+from ladder.search.steps import TitleShape
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -40,8 +39,8 @@ def sparse_sample(
     """
     if cells < 1:
         raise ValueError(f"asked for {cells} cells a shot; at least 1 is needed")
-    grid = profile.crf_grid[title.codec]
-    low, high, step = grid[0], grid[-1], crf_step(title.recipe)
+    grid = profile.crf_grid[title.recipe.codec]
+    low, high, step = grid[0], grid[-1], title.recipe.crf_step
     chosen = []
     for number, shot in enumerate(title.shots):
         digest = hashlib.sha256(f"{seed}/{shot.start}-{shot.end}".encode()).digest()

@@ -27,13 +27,14 @@ from cluster.execution.executor import DaskExecutor
 from cluster.jobs.options import RunOptions
 from cluster.jobs.setup import known_to_search, set_up
 from cluster.stages.encodes import ShotWork, encode_key
-from cluster.stages.measurer import Measurer, Request
+from cluster.stages.measurer import Measurer
 from cluster.stages.title import Title, find_shots, open_title
 from cluster.store import Store
 from cluster.store.files import file_sha256
 from encoder import ffmpeg
 from encoder.encode import encode_command
-from encoder.media import OperatingPoint
+from encoder.media import OperatingPoint, Request
+from encoder.recipes import by_name
 from fixtures.clips import DEMO, make
 from ladder.search.steps import Measure
 from vmaf.graph import Distorted, score_command
@@ -136,7 +137,9 @@ def delivered_cpu_seconds(run: Run, source: Path, folder: Path, preset: str) -> 
         encode_key(
             opened,
             shots[segment["shot"]],
-            OperatingPoint(f"x264-{preset}", segment["width"], segment["height"], segment["crf"]),
+            OperatingPoint(
+                by_name(f"x264-{preset}"), segment["width"], segment["height"], segment["crf"]
+            ),
         )
         for rung in run.ladder["rungs"]
         for segment in rung["segments"]

@@ -116,13 +116,13 @@ def measured(
         for number, made in enumerate(encodes):
             whole = folder / f"whole-{number}.mp4"
             whole.write_bytes(made.init_path.read_bytes() + made.media_path.read_bytes())
-            depth = by_name(made.point.recipe).bit_depth
+            depth = made.point.recipe.bit_depth
             files.append(Distorted(whole, made.point.width, made.point.height, depth))
         scores, _ = measure(source, shot.start, shot.end, files, (model, ALSO), folder)
     return [
         Point(
             title=title,
-            recipe=made.point.recipe,
+            recipe=made.point.recipe.name,
             width=made.point.width,
             height=made.point.height,
             crf=made.point.crf,
@@ -200,7 +200,7 @@ def whole_ladders(tables: Sequence[Path]) -> dict[str, dict[str, WholeLadder]]:
             rungs = tuple(RatePoint(rung.rate, rung.quality) for rung in ended.plan.rungs)
             seconds = sum(title.encode_seconds.values()) / len(title.grid)
             name = one.shot_rows[0].source
-            found.setdefault(name, {})[title.shape.recipe] = WholeLadder(rungs, seconds)
+            found.setdefault(name, {})[title.shape.recipe.name] = WholeLadder(rungs, seconds)
     return {name: of for name, of in found.items() if ANCHOR in of and len(of) > 1}
 
 
@@ -268,10 +268,10 @@ def measure_title(title: str, wanted: Sequence[str], points: list[Point], kept: 
         source = plan_source(CORPUS.resolve() / title, workdir)
         shot = Shot(start, start + frames)
         for recipe in wanted:
-            crfs = CRFS.get(recipe.partition("-")[0], CRFS["x265"])
+            crfs = CRFS.get(by_name(recipe).codec, CRFS["x265"])
             for width, height in sizes(source):
                 missing = [
-                    OperatingPoint(recipe, width, height, crf)
+                    OperatingPoint(by_name(recipe), width, height, crf)
                     for crf in crfs
                     if (title, recipe, width, height, crf) not in known
                 ]

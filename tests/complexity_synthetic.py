@@ -8,6 +8,7 @@ import numpy as np
 from ladder_synthetic import measure
 
 from encoder.arrays import Float64
+from encoder.media import Request
 from ladder.complexity.inputs import CRF_ENDS
 from ladder.complexity.prediction import CrfScale, TitlePrediction
 from ladder.complexity.residuals import (
@@ -21,7 +22,7 @@ from ladder.complexity.residuals import (
 )
 from ladder.complexity.scale import warp
 from ladder.curves import Measurement
-from ladder.search.steps import Request, TitleShape
+from ladder.search.steps import TitleShape
 
 SCALE = CrfScale(14.0, 46.0, CRF_ENDS["x264"])
 

@@ -38,6 +38,7 @@ from encoder.errors import ShotladderError
 from encoder.ffmpeg import Command, run
 from encoder.media import OperatingPoint, Shot
 from encoder.package import audio, subtitles
+from encoder.recipes import by_name
 from encoder.source.reference import ReferenceSource, plan_source
 from fixtures import fields
 from fixtures.awkward import HDR, HDR10_X265
@@ -218,7 +219,7 @@ def use(path: Path, workdir: Path, *, encode: bool) -> None:
         pass
     if encode:
         shot = Shot(0, min(source.frames, 12))
-        recipe = "x265-ultrafast" if source.hdr else "x264-ultrafast"
+        recipe = by_name("x265-ultrafast" if source.hdr else "x264-ultrafast")
         point = OperatingPoint(recipe, source.width, source.height, 40)
         encode_shot(source, shot, [point], workdir)
         _hear_and_read(source, workdir)

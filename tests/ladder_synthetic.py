@@ -7,10 +7,11 @@ import math
 from collections.abc import Iterable
 from fractions import Fraction
 
-from encoder.media import Shot, Size
+from encoder.media import Request, Shot, Size
+from encoder.recipes import x264
 from ladder.curves import Measurement
 from ladder.profiles import load_profile
-from ladder.search.steps import Known, Request, TitleShape
+from ladder.search.steps import Known, TitleShape
 
 SIZES = (Size(416, 234), Size(640, 360), Size(960, 540), Size(1280, 720))
 FRAME_RATE = Fraction(24000, 1001)
@@ -43,8 +44,7 @@ def shape(
         shots=tuple(Shot(a, b) for a, b in itertools.pairwise(starts)),
         frame_rate=FRAME_RATE,
         sizes=tuple(sizes),
-        recipe="x264-medium",
-        codec="x264",
+        recipe=x264(),
     )
 
 

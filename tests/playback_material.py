@@ -34,6 +34,7 @@ from encoder.media import OperatingPoint, Shot
 from encoder.package.audio import encode_audio, segment_audio
 from encoder.package.layout import Rendition, TitlePackage, VideoSegment, WrittenPackage
 from encoder.package.write import write_package
+from encoder.recipes import by_name
 from encoder.source.reference import plan_source
 from ladder.document import Ladder, Quality, Rung, SearchFacts, Segment, TitleFacts
 from recommender.prefetch.build import build_prefetch
@@ -110,7 +111,7 @@ def make_package(clip: Path, folder: Path) -> Path:
     inits: dict[tuple[int, int], bytes] = {}
     for number, (start, end) in enumerate(SHOTS):
         points = [
-            OperatingPoint("x264-ultrafast", *size, CRFS[(number + rung) % len(CRFS)])
+            OperatingPoint(by_name("x264-ultrafast"), *size, CRFS[(number + rung) % len(CRFS)])
             for rung, size in enumerate(RUNGS)
         ]
         with tempfile.TemporaryDirectory() as scratch:

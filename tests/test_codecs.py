@@ -20,7 +20,7 @@ from encoder.errors import BadInput
 from encoder.ffmpeg import run
 from encoder.media import OperatingPoint, Shot
 from encoder.package.verify import decode_command
-from encoder.recipes import CODECS, PRESETS, by_name, crf_step, recipe
+from encoder.recipes import CODECS, PRESETS, by_name, recipe
 from encoder.source.reference import ReferenceSource, plan_source
 from ladder.bdrate import RatePoint
 from ladder.codecs import kept_rungs
@@ -36,7 +36,7 @@ def source(tiny_title: Path, tmp_path_factory: pytest.TempPathFactory) -> Refere
 
 
 def point(codec: str, crf: float, preset: str = "veryfast") -> OperatingPoint:
-    return OperatingPoint(f"{codec}-{preset}", 192, 108, crf)
+    return OperatingPoint(by_name(f"{codec}-{preset}"), 192, 108, crf)
 
 
 def hashes(init: bytes, *media: bytes, codec: str) -> tuple[str, ...]:
@@ -95,7 +95,7 @@ def test_the_bits_depend_on_the_point_alone(source, tmp_path: Path, codec):
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_a_step_of_crf_is_another_encode(source, tmp_path: Path, codec):
-    step = crf_step(f"{codec}-medium")
+    step = recipe(codec, "medium").crf_step
     points = [point(codec, 34), point(codec, 34 + step), point(codec, 35)]
     encodes, _ = encode_shot(source, Shot(0, 24), list(dict.fromkeys(points)), tmp_path)
     media = [parts(encode)[1] for encode in encodes]
@@ -107,7 +107,8 @@ def test_crfs_between_the_steps_are_refused():
         recipe("vp9", "medium").arguments(30.5)
     with pytest.raises(ValueError, match=r"outside 1 to 63"):
         recipe("svtav1", "medium").arguments(64)
-    assert crf_step("of nothing known") == 0.5
+    with pytest.raises(BadInput, match="no recipe for codec 'of nothing known'"):
+        by_name("of nothing known")
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -122,7 +123,7 @@ def test_every_preset_names_a_recipe_of_its_own(codec):
 @pytest.mark.parametrize("codec", CODECS)
 def test_a_fixed_rung_and_a_crf_rung_in_one_process(source, tmp_path: Path, codec):
     fixed, cpu_seconds = encode_at_bitrate(
-        source, FixedRung(f"{codec}-fast", 192, 108, 120_000), tmp_path / "fixed.mp4"
+        source, FixedRung(by_name(f"{codec}-fast"), 192, 108, 120_000), tmp_path / "fixed.mp4"
     )
     assert cpu_seconds > 0
     assert fixed.segment_frames == (48, 24)  # keyframes every two seconds

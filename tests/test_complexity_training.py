@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from encoder.analysis.features import FEATURE_NAMES
 from encoder.media import Size
+from encoder.recipes import by_name, x264
 from ladder.complexity import training
 from ladder.complexity.inputs import INPUT_NAMES, ShotInputs
 from ladder.complexity.residuals import QUALITY, RATE
@@ -53,7 +54,7 @@ def examples(
                                 title=f"title {group}.{title}",
                                 shot=f"shot {group}.{title}.{shot}",
                                 inputs=inputs,
-                                recipe=recipe,
+                                recipe=by_name(recipe),
                                 width=size.width,
                                 height=size.height,
                                 crf=crf,
@@ -230,7 +231,7 @@ def test_cells_without_a_score_by_one_model_teach_the_others() -> None:
     for parameter in model.networks.parameters():
         assert bool(parameter.isfinite().all())
     assert [len(title) for title in title_residuals(data, data.targets, 0)] == [1] * 4
-    found = model.predict([table[0].inputs], SIZES, "x264-medium", "neg", (14.0, 46.0))
+    found = model.predict([table[0].inputs], SIZES, x264(), "neg", (14.0, 46.0))
     assert np.isfinite(found.quality).all()
     assert np.isfinite(model.facts["held_out"]["x264-medium"]["quality_error"]["neg"])
 
@@ -275,7 +276,7 @@ def test_a_shot_counts_as_one_however_often_it_was_measured() -> None:
 
 
 def test_rows_are_what_was_measured() -> None:
-    table = examples(recipes=("x264-medium", "svtav1-8"))
+    table = examples(recipes=("x264-medium", "svtav1-fast"))
     data = arrays(table)
     assert data.inputs.shape == (len(table), len(INPUT_NAMES))
     for row in (0, 3, len(table) - 1):
@@ -283,6 +284,6 @@ def test_rows_are_what_was_measured() -> None:
         pixels = example.width * example.height
         assert data.targets[row, 0] == pytest.approx(np.log(example.bits / (pixels * 50)))
         assert data.scores[row, 0] == example.quality["vmaf"]
-        middle, half = (30, 16) if example.recipe == "x264-medium" else (39, 24)
+        middle, half = (30, 16) if example.recipe == x264() else (39, 24)
         assert data.place[row] == pytest.approx((example.crf - middle) / half)
         assert data.size[row] == (0.0 if example.height == 360 else -1.0)

@@ -20,7 +20,7 @@ FAST = "x264-ultrafast"
 
 def point(height: int, crf: float, name: str = FAST) -> OperatingPoint:
     width = {108: 192, 54: 96}[height]
-    return OperatingPoint(name, width, height, crf)
+    return OperatingPoint(by_name(name), width, height, crf)
 
 
 @pytest.fixture(scope="module")

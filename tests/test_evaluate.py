@@ -30,6 +30,7 @@ from cluster.training.table import Row, write_table
 from encoder.analysis.features import FEATURE_NAMES, FEATURES_VERSION
 from encoder.errors import BadInput
 from encoder.media import Size
+from encoder.recipes import by_name
 from ladder.complexity import training
 from ladder.complexity.residuals import fit
 from ladder.complexity.training import Example
@@ -54,7 +55,7 @@ def title(
     """Its rows: the full grid, or three CRFs a size."""
     number = int(hashlib.sha256(f"{name}/{augmentation}".encode()).hexdigest()[:12], 16)
     numbers = np.random.default_rng(number)
-    made = dataclasses.replace(shape(shots, SIZES), recipe=f"{codec}-medium", codec=codec)
+    made = dataclasses.replace(shape(shots, SIZES), recipe=by_name(f"{codec}-medium"))
     kept = set(load_profile().crf_grid[codec][1::3])
     vectors = [tuple(numbers.normal(c, 0.3, len(FEATURE_NAMES)).tolist()) for _, c in shots]
     return [
@@ -76,7 +77,7 @@ def title(
             cuts=(),
             context_before=4,
             context_after=4,
-            recipe=point.recipe,
+            recipe=point.recipe.name,
             width=point.width,
             height=point.height,
             crf=point.crf,

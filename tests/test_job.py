@@ -32,6 +32,7 @@ from cluster.store import Store
 from encoder import ffmpeg, framehash
 from encoder.errors import BadInput, Infeasible, OutputUnwritable
 from encoder.media import OperatingPoint, Shot
+from encoder.recipes import by_name
 from fixtures.clips import make
 from ladder.document import Ladder, Rung
 from tests.running import SHORT, SMALL, add_profile, contents, quick_profile, records, run_inline
@@ -318,7 +319,9 @@ def test_frame_scores_of_shots_are_those_of_the_whole_rung(
     store, title = Store(finished.store), open_title(finished.source, tmp_path)
     for rung, scores in zip(finished.ladder.rungs, remeasured, strict=True):
         for segment in rung.segments:
-            point = OperatingPoint("x264-ultrafast", segment.width, segment.height, segment.crf)
+            point = OperatingPoint(
+                by_name("x264-ultrafast"), segment.width, segment.height, segment.crf
+            )
             shot = Shot(segment.start_frame, segment.end_frame)
             made = collect(store, title, shot, point, (V1, *PUBLISHED))
             assert made is not None
@@ -386,7 +389,7 @@ def test_what_one_process_holds_is_bounded(
     store = Store(tmp_path / "store")
     measurer = Measurer(title, (V1,), store, InlineExecutor(), lambda event: None)
     requests = [
-        (shot, OperatingPoint("x264-ultrafast", 16 * height // 9, height, float(crf)))
+        (shot, OperatingPoint(by_name("x264-ultrafast"), 16 * height // 9, height, float(crf)))
         for shot in (0, 1)
         for height in (90, 180)
         for crf in range(20, 29)

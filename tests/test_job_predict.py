@@ -212,7 +212,7 @@ def test_a_prediction_is_the_same_on_any_number_of_threads(finished: Finished) -
             source=setup.title.source,
             shots=setup.title.shots,
             sizes=setup.sizes,
-            recipe=setup.recipe.name,
+            recipe=setup.recipe,
             quality_model=setup.model,
             crfs=(grid[0], grid[-1]),
             weights=str(prediction.packaged_weights("x264")),

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encoder.media import OperatingPoint
+from encoder.recipes import by_name
 from ladder.allocation import Allocation, Problem, at_slope, for_budget
 from ladder.choices import Choice, ShotChoices
 from ladder.constraints import (
@@ -27,7 +28,7 @@ from ladder.constraints import (
     worst_shot_floor,
 )
 
-POINTS = [OperatingPoint("x264-medium", 320, 180, crf) for crf in range(14, 24)]
+POINTS = [OperatingPoint(by_name("x264-medium"), 320, 180, crf) for crf in range(14, 24)]
 
 
 def make_shot(frames: int, pairs: list[tuple[int, int]]) -> ShotChoices:
@@ -215,7 +216,7 @@ def test_floor_removes_what_is_below_and_names_the_shot_that_cannot_reach_it() -
 def test_a_long_title_is_solved_in_seconds_close_to_the_bound_under_both_kinds_of_cap() -> None:
     rng = np.random.default_rng(5)
     crf = np.arange(14, 46.5, 0.5)
-    points = [OperatingPoint("x264-medium", 640, 360, float(c)) for c in crf]
+    points = [OperatingPoint(by_name("x264-medium"), 640, 360, float(c)) for c in crf]
     frames = rng.integers(24, 144, 1500)
     durations = [Fraction(int(f), 24) for f in frames]
     shots = []

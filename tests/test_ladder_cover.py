@@ -13,6 +13,7 @@ from complexity_synthetic import prediction_of, residual_model
 from ladder_synthetic import SIZES, measure, shape
 
 from encoder.arrays import Float64
+from encoder.media import Request
 from ladder.complexity.prediction import CorrectedTitle, correct
 from ladder.complexity.residuals import QUALITY, RATE, Cells
 from ladder.complexity.scale import unwarp, warp
@@ -20,7 +21,6 @@ from ladder.curves import Measurement
 from ladder.profiles import load_profile
 from ladder.rungs import LadderPlan, RungPlan, TitleCurves, solve
 from ladder.search.questions import Question, questions
-from ladder.search.steps import Request
 
 TITLE = shape()
 LEVEL = 0.04

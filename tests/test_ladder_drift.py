@@ -10,10 +10,10 @@ import pytest
 from complexity_synthetic import prediction_of, residual_model
 from ladder_synthetic import measure, shape
 
+from encoder.media import Request
 from ladder.complexity.drift import DRIFT_CHANCE, LEAST_TITLES, Miss, compare, drift, miss
 from ladder.complexity.prediction import TitlePrediction
 from ladder.curves import Measurement
-from ladder.search.steps import Request
 
 TITLE = shape()
 MODEL = residual_model(0.1)

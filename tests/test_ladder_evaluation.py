@@ -15,6 +15,7 @@ from complexity_synthetic import cells_at, draw_shot, draw_terms, prediction_of,
 from ladder_synthetic import SHOTS, SIZES, measure, shape
 
 from encoder.media import Shot, Size
+from encoder.recipes import x264
 from ladder.choices import Choice
 from ladder.complexity.prediction import TitlePrediction
 from ladder.constraints import InfeasibleResult
@@ -114,8 +115,7 @@ def by_hand(cells: Cells) -> Truth:
         shots=tuple(Shot(a, b) for a, b in itertools.pairwise(ends)),
         frame_rate=Fraction(25),
         sizes=(SMALL, LARGE),
-        recipe="x264-medium",
-        codec="x264",
+        recipe=x264(),
     )
     grid = {
         (shot, title.point(size, crf)): Measurement(*point)

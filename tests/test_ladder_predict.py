@@ -18,7 +18,8 @@ import pytest
 from complexity_synthetic import Measuring, prediction_of, residual_model
 from ladder_synthetic import SHOTS, SIZES, measure, shape
 
-from encoder.media import OperatingPoint, Size
+from encoder.media import OperatingPoint, Request, Size
+from encoder.recipes import by_name, vp9
 from ladder.complexity.inputs import CRF_ENDS
 from ladder.complexity.prediction import CrfScale, TitlePrediction
 from ladder.constraints import CapSet, InfeasibleResult, leaky_bucket_caps, peak_rate_caps
@@ -27,7 +28,7 @@ from ladder.profiles import Profile, load_profile
 from ladder.rungs import LadderPlan, RungPlan, TitleCurves, solve_at_rates
 from ladder.search.predict import PredictSearch, _next
 from ladder.search.questions import MOST_SHOTS, sample
-from ladder.search.steps import Done, Known, Measure, Request, TitleShape
+from ladder.search.steps import Done, Known, Measure, TitleShape
 
 TITLE = shape(SHOTS[:6], SIZES[:3])
 LEVEL = 0.1
@@ -194,7 +195,7 @@ def test_every_delivered_point_is_measured_and_the_ladder_rises(seed: int) -> No
 @pytest.mark.parametrize("seed", range(3))
 def test_only_crfs_that_differ_to_the_encoder_are_asked_for(seed: int) -> None:
     """VP9's are whole."""
-    title = dataclasses.replace(TITLE, recipe="vp9-medium", codec="vp9")
+    title = dataclasses.replace(TITLE, recipe=vp9())
     scale = CrfScale(15.0, 63.0, CRF_ENDS["vp9"], step=1.0)
     prediction = prediction_of(title, residual_model(LEVEL), seed, over=scale)
     outcome = drive(PredictSearch(prediction), known(title))
@@ -257,7 +258,9 @@ def test_measurements_left_by_other_jobs_do_not_change_the_plan() -> None:
                 request = (shot, title.point(size, crf))
                 if request not in plain.requested:
                     others[request] = Measurement(measure(request).bits // 3, 99.0)  # tempting
-        others[shot, OperatingPoint("x264-veryslow", 640, 360, 22.0)] = Measurement(1000, 99.0)
+        others[shot, OperatingPoint(by_name("x264-veryslow"), 640, 360, 22.0)] = Measurement(
+            1000, 99.0
+        )
     start = dataclasses.replace(known(), measurements=others)
     other = drive(search_for(title, 3), start, seed=5)
     assert other.plan == plain.plan

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ladder_synthetic import SIZES, measure, shape
 
-from encoder.media import OperatingPoint
+from encoder.media import OperatingPoint, Request
+from encoder.recipes import by_name
 from ladder.complexity.prediction import CorrectedTitle, CrfScale, TitlePrediction, correct
 from ladder.complexity.residuals import RATE, Cells
 from ladder.complexity.scale import unwarp, warp
 from ladder.curves import Measurement
-from ladder.search.steps import Request
 
 TITLE = shape()
 PREDICTION = prediction_of(TITLE, residual_model(), seed=1)
@@ -224,7 +224,7 @@ def test_a_score_at_an_end_of_the_scale_says_nothing_where_the_prediction_lies_b
 
 def test_measurements_elsewhere_are_not_looked_at() -> None:
     elsewhere = {
-        (2, OperatingPoint("x264-medium", 1920, 1080, 30.0)): Measurement(10, 1.0),
+        (2, OperatingPoint(by_name("x264-medium"), 1920, 1080, 30.0)): Measurement(10, 1.0),
         (2, TITLE.point(SIZES[1], 12.0)): Measurement(10, 1.0),
         (2, TITLE.point(SIZES[1], 47.0)): Measurement(10, 1.0),
     }

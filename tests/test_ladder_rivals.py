@@ -8,7 +8,7 @@ import pytest
 from complexity_synthetic import prediction_of, residual_model
 from ladder_synthetic import SHOTS, SIZES, measure, shape
 
-from encoder.media import OperatingPoint
+from encoder.media import OperatingPoint, Request
 from ladder.constraints import InfeasibleResult
 from ladder.curves import Measurement
 from ladder.evaluation.rival_searches import (
@@ -20,7 +20,7 @@ from ladder.evaluation.rival_searches import (
 from ladder.evaluation.simulate import Steps
 from ladder.profiles import load_profile
 from ladder.rungs import LadderPlan
-from ladder.search.steps import Done, Known, Measure, Request, full_grid
+from ladder.search.steps import Done, Known, Measure, full_grid
 
 TITLE = shape(SHOTS[:3], SIZES[:2])
 PROFILE = load_profile()

@@ -10,6 +10,7 @@ import pytest
 from ladder_synthetic import SHOTS, SIZES, known, measure, shape
 
 from encoder.media import Shot, Size
+from encoder.recipes import x264
 from ladder.allocation import Problem, at_slope
 from ladder.bdrate import BdRate
 from ladder.constraints import CapSet, InfeasibleResult, hls_windows, leaky_bucket_caps
@@ -196,7 +197,7 @@ def test_cost_of_locked_is_what_mixed_saves_at_equal_quality() -> None:
 def one_curve(points: dict[float, Measurement]) -> TitleCurves:
     shot = Shot(0, 48)
     return TitleCurves(
-        TITLE.frame_rate, "x264-medium", (shot,), {Size(320, 180): (MeasuredCurve(48, points),)}
+        TITLE.frame_rate, x264(), (shot,), {Size(320, 180): (MeasuredCurve(48, points),)}
     )
 
 

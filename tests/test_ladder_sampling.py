@@ -6,16 +6,17 @@ from itertools import pairwise
 
 import pytest
 
-from encoder.media import Shot, Size
+from encoder.media import Request, Shot, Size
+from encoder.recipes import vp9, x264
 from ladder.profiles import load_profile
 from ladder.sampling import sparse_sample, spread
-from ladder.search.steps import Request, TitleShape
+from ladder.search.steps import TitleShape
 
 SIZES = tuple(Size(16 * h // 9 // 2 * 2, h) for h in (234, 360, 432, 540, 720, 1080))
 
 
 def shape(*shots: Shot, sizes: tuple[Size, ...] = SIZES) -> TitleShape:
-    return TitleShape(shots, Fraction(24), sizes, "x264-medium", "x264")
+    return TitleShape(shots, Fraction(24), sizes, x264())
 
 
 def sample(cells: int, *shots: Shot, seed: str = "a") -> tuple[Request, ...]:
@@ -58,7 +59,7 @@ def test_samples_are_of_shots_and_seeds() -> None:
 
 
 def test_crfs_are_the_codecs_own() -> None:
-    title = TitleShape((Shot(0, 48),), Fraction(24), SIZES, "vp9-medium", "vp9")
+    title = TitleShape((Shot(0, 48),), Fraction(24), SIZES, vp9())
     crfs = [point.crf for _, point in sparse_sample(title, load_profile(), 40, "a")]
     assert all(crf.is_integer() for crf in crfs)
     assert min(crfs) >= 15

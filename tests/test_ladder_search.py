@@ -8,11 +8,12 @@ import random
 import pytest
 from ladder_synthetic import SIZES, known, measure, shape
 
-from encoder.media import OperatingPoint
+from encoder.media import OperatingPoint, Request
+from encoder.recipes import by_name
 from ladder.constraints import InfeasibleResult
 from ladder.curves import Measurement
 from ladder.profiles import load_profile
-from ladder.search.steps import Done, ExhaustiveSearch, Known, Measure, Request, full_grid
+from ladder.search.steps import Done, ExhaustiveSearch, Known, Measure, full_grid
 
 
 def drive(search: ExhaustiveSearch, start: Known, seed: int) -> tuple[Done, Known, list[int]]:
@@ -86,7 +87,7 @@ def test_measurements_left_by_other_jobs_do_not_change_the_plan() -> None:
         for crf in (17.0, 24.5, 31.0):
             request = (shot, title.point(SIZES[1], crf))
             others[request] = Measurement(measure(request).bits // 2, 99.0)  # tempting
-        foreign = (shot, OperatingPoint("x264-veryslow", 640, 360, 22.0))
+        foreign = (shot, OperatingPoint(by_name("x264-veryslow"), 640, 360, 22.0))
         others[foreign] = Measurement(1000, 99.0)
     wanted = plain.plan.points
     others = {request: m for request, m in others.items() if request not in wanted}

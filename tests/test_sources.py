@@ -27,7 +27,7 @@ from encoder.media import OperatingPoint, Shot
 from encoder.mp4 import split_fragmented, track_timescale
 from encoder.package.audio import encode_audio
 from encoder.package.subtitles import cues, extract
-from encoder.recipes import CODECS
+from encoder.recipes import CODECS, by_name
 from encoder.source.probe import probe
 from encoder.source.reference import plan_source
 from fixtures.awkward import CHAPTERS
@@ -57,11 +57,11 @@ def test_chapters_become_no_track_of_an_encode(awkward_clip, tmp_path: Path, fil
     with av.open(str(path)) as container:
         assert len(container.chapters()) == 2
     source = plan_source(path, tmp_path)
-    point = OperatingPoint("x264-ultrafast", 160, 96, 40)
+    point = OperatingPoint(by_name("x264-ultrafast"), 160, 96, 40)
     made = tmp_path / "made.mp4"
     encode_at_crf(source, point, [0], made)
     track_timescale(split_fragmented(made.read_bytes())[0])  # of the only track
-    encode_at_bitrate(source, FixedRung("x264-ultrafast", 160, 96, 100_000), made)
+    encode_at_bitrate(source, FixedRung(by_name("x264-ultrafast"), 160, 96, 100_000), made)
     track_timescale(split_fragmented(made.read_bytes())[0])
 
 
@@ -267,7 +267,7 @@ def test_frames_of_one_time_are_no_jump(tmp_path: Path, codec):
     assert (source.index.frames, source.frames) == (25, 25)
     assert len(set(source.index.pts.tolist())) == 23
     assert feed(small_frames(source)) == 25
-    point = OperatingPoint("x264-ultrafast", 160, 96, 40)
+    point = OperatingPoint(by_name("x264-ultrafast"), 160, 96, 40)
     encode_shot(source, Shot(0, 25), [point], tmp_path)
     encode_shot(source, Shot(4, 12), [point], tmp_path)
 
@@ -353,7 +353,7 @@ def test_colours_of_standard_range_are_carried(tmp_path: Path, codec, name, full
     path = clip(tmp_path / "title.mkv", "-vf", graph, *stored, *FFV1, seconds=0.2)
     source = plan_source(path, tmp_path)
     assert source.info.color_range == ("full" if full else "limited")
-    point = OperatingPoint(f"{codec}-ultrafast", 160, 96, 40)
+    point = OperatingPoint(by_name(f"{codec}-ultrafast"), 160, 96, 40)
     (made,), _ = encode_shot(source, Shot(0, 5), [point], tmp_path)
     (tmp_path / "made.mp4").write_bytes(made.init_path.read_bytes() + made.media_path.read_bytes())
     info = probe(tmp_path / "made.mp4")
@@ -401,7 +401,9 @@ def test_other_colours_are_taken(tmp_path: Path, params):
     path = clip(tmp_path / "t.mkv", "-vf", f"format=yuv420p,setparams={params}", *FFV1, seconds=0.2)
     source = plan_source(path, tmp_path)
     assert feed(small_frames(source)) == 5
-    encode_shot(source, Shot(0, 5), [OperatingPoint("x264-ultrafast", 160, 96, 40)], tmp_path)
+    encode_shot(
+        source, Shot(0, 5), [OperatingPoint(by_name("x264-ultrafast"), 160, 96, 40)], tmp_path
+    )
 
 
 # -- sound in step -------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from cluster.stages.units import MAX_UNITS, UNITS_PER_SLOT, Unit, collated
 from cluster.store import Blob, Store
 from cluster.store.files import file_sha256
 from encoder.media import OperatingPoint, Shot
+from encoder.recipes import by_name
 from encoder.source.hdr_metadata import MasteringDisplay, StaticMetadata
 from encoder.source.pieces import Piece
 from encoder.source.reference import ReferenceSource, plan_source
@@ -44,7 +45,7 @@ def two_hours(reference: ReferenceSource) -> ReferenceSource:
 
 def works_of(source: TitleSource, shots: int) -> list[ShotWork]:
     points = tuple(
-        OperatingPoint("x264-medium", 16 * height // 9 // 2 * 2, height, crf)
+        OperatingPoint(by_name("x264-medium"), 16 * height // 9 // 2 * 2, height, crf)
         for height, crf in ((1080, 23.0), (1080, 27.0), (720, 26.0), (720, 30.0), (360, 30.0))
     )
     return [
@@ -126,7 +127,7 @@ def test_a_title_is_described_whole(source: TitleSource, tmp_path: Path) -> None
             assert np.array_equal(
                 getattr(copy.reference.index, name), getattr(title.reference.index, name)
             )
-        shot, point = Shot(0, 24), OperatingPoint("x264-medium", 160, 90, 30.0)
+        shot, point = Shot(0, 24), OperatingPoint(by_name("x264-medium"), 160, 90, 30.0)
         assert encode_key(copy, shot, point) == encode_key(title, shot, point)
     store = Store(tmp_path / "store")
     identity = describe(source, store)

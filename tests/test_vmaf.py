@@ -11,6 +11,7 @@ from encoder.encode import encode_shot
 from encoder.errors import BadInput, FrameMismatch, StoreUnusable, ToolFailed
 from encoder.ffmpeg import Command, run
 from encoder.media import OperatingPoint, Shot
+from encoder.recipes import by_name
 from encoder.source.reference import ReferenceSource, plan_source
 from fixtures.clips import MANDELBROT, TEST_CARD, Recipe, Scene, make
 from vmaf.graph import Context, Distorted, viewing_size
@@ -38,7 +39,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> ReferenceSource:
 
 
 def encoded(source: ReferenceSource, shots: list[Shot], crf: float, folder: Path) -> list[bytes]:
-    point = OperatingPoint("x264-veryfast", *SIZE, crf)
+    point = OperatingPoint(by_name("x264-veryfast"), *SIZE, crf)
     media, init = [], b""
     for shot in shots:
         (encode,), _ = encode_shot(source, shot, [point], folder)
@@ -110,8 +111,8 @@ def test_an_independent_measurement_agrees(source: ReferenceSource, tmp_path: Pa
 
 
 def test_quality_falls_with_crf_and_with_size(source: ReferenceSource, tmp_path: Path) -> None:
-    points = [OperatingPoint("x264-veryfast", *SIZE, crf) for crf in (20, 34, 48)]
-    points.append(OperatingPoint("x264-veryfast", 160, 90, 20))
+    points = [OperatingPoint(by_name("x264-veryfast"), *SIZE, crf) for crf in (20, 34, 48)]
+    points.append(OperatingPoint(by_name("x264-veryfast"), 160, 90, 20))
     encodes, _ = encode_shot(source, Shot(20, 40), points, tmp_path)
     distorted = []
     for number, encode in enumerate(encodes):

@@ -18,12 +18,13 @@ from cluster import events
 from cluster.execution.executor import DaskExecutor, Executor, Task
 from cluster.package.inspect import read_ladder, read_measurements
 from cluster.stages.baselines import MeasuredRung, RungWork, collect_rung, measure_rung
-from cluster.stages.measurer import Measurer, Request
+from cluster.stages.measurer import Measurer
 from cluster.stages.title import Title, open_title
 from cluster.store import Store, open_store
 from encoder.baseline import FixedRung
 from encoder.errors import BadInput, FrameMismatch, ShotladderError
-from encoder.media import OperatingPoint, Shot, Size
+from encoder.media import OperatingPoint, Request, Shot, Size
+from encoder.recipes import by_name
 from ladder.baselines import fixed_rungs, per_title_crf_rungs
 from ladder.bdrate import BdRate, RatePoint
 from ladder.claims import Claims, bd_claim, state_claims
@@ -138,12 +139,12 @@ def compare_ladder(
         try:
             ours = _ours(ladder, Measurer(title, models, store, running, on_event))
             fixed = [
-                FixedRung(ladder.recipe, rung.size.width, rung.size.height, rung.rate)
+                FixedRung(by_name(ladder.recipe), rung.size.width, rung.size.height, rung.rate)
                 for rung in fixed_rungs(ladder.title.width, ladder.title.height)
             ]
             curves = _curves(ladder, known)
             per_title = [
-                OperatingPoint(ladder.recipe, rung.size.width, rung.size.height, rung.crf)
+                OperatingPoint(by_name(ladder.recipe), rung.size.width, rung.size.height, rung.crf)
                 for rung in per_title_crf_rungs(
                     curves, [rung.bitrate for rung in ladder.rungs if rung.codec == ladder.codec]
                 )
@@ -226,7 +227,10 @@ def _ours(ladder: Ladder, measurer: Measurer) -> list[ComparedRung]:
     own = [rung for rung in ladder.rungs if rung.codec == ladder.codec]
     rungs: list[list[Request]] = [
         [
-            (s.shot, OperatingPoint(rung.recipe or ladder.recipe, s.width, s.height, s.crf))
+            (
+                s.shot,
+                OperatingPoint(by_name(rung.recipe or ladder.recipe), s.width, s.height, s.crf),
+            )
             for s in rung.segments
         ]
         for rung in own
@@ -270,7 +274,7 @@ def _curves(ladder: Ladder, known: Measurements) -> TitleCurves:
     shots = tuple(Shot(row.start_frame, row.end_frame, tuple(row.cuts)) for row in known.shots)
     return TitleCurves(
         frame_rate=Fraction(ladder.title.frame_rate),
-        recipe=ladder.recipe,
+        recipe=by_name(ladder.recipe),
         shots=shots,
         curves={
             size: tuple(

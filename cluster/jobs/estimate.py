@@ -17,10 +17,9 @@ from cluster.jobs.setup import (
     set_up,
 )
 from cluster.stages.encodes import collect
-from cluster.stages.measurer import Request
 from cluster.stages.title import find_title, open_title
 from cluster.store import open_store
-from encoder.media import OperatingPoint, Size
+from encoder.media import OperatingPoint, Request, Size
 from encoder.recipes import typical_cpu_seconds
 from ladder.constraints import InfeasibleResult
 from ladder.profiles import Profile

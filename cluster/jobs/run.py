@@ -45,7 +45,7 @@ from cluster.package.assemble import (
 from cluster.package.inspect import read_measurements
 from cluster.package.publish import check_output, publishing
 from cluster.stages.artwork import artwork_before, check_face_model, find_artwork, write_artwork
-from cluster.stages.measurer import Costs, Measurer, Request
+from cluster.stages.measurer import Costs, Measurer
 from cluster.stages.title import Title, features_key, find_title, open_title, shots_key
 from cluster.store import Store, open_store
 from cluster.store.keys import canonical_json
@@ -53,6 +53,7 @@ from cluster.store.place import store_place
 from cluster.training.feedback import learn_from
 from encoder import ffmpeg
 from encoder.errors import ShotladderError
+from encoder.media import Request
 from ladder.bdrate import BdRate, RatePoint
 from ladder.claims import bd_claim
 from ladder.codecs import kept_rungs
@@ -387,7 +388,7 @@ def _search_facts(one: _Solved, delivered: Sequence[Request]) -> SearchFacts:
         mode=setup.search.name,
         weights=setup.prediction.model if setup.prediction else None,
         encodes=len(one.measured),
-        delivered_encodes=sum(point.recipe == recipe.name for _, point in delivered),
+        delivered_encodes=sum(point.recipe == recipe for _, point in delivered),
         grid_encodes=len(setup.sizes)
         * len(setup.title.shots)
         * len(setup.profile.crf_grid[recipe.codec]),

@@ -9,13 +9,12 @@ from cluster import events
 from cluster.execution.executor import Executor
 from cluster.jobs.options import RunOptions, codecs_of
 from cluster.stages.encodes import Measured
-from cluster.stages.measurer import Request
 from cluster.stages.prediction import packaged_weights, predict_title
 from cluster.stages.title import Title
 from cluster.store import Store
 from encoder import ffmpeg
 from encoder.errors import BadInput, Infeasible
-from encoder.media import Size
+from encoder.media import Request, Size
 from encoder.recipes import Recipe, recipe
 from encoder.source.reference import ReferenceSource
 from ladder.complexity.prediction import TitlePrediction
@@ -113,7 +112,7 @@ def set_up(
         weights = options.weights or packaged_weights(chosen.codec)
         try:
             prediction = predict_title(
-                title, sizes, chosen.name, model, (grid[0], grid[-1]), weights, store, executor
+                title, sizes, chosen, model, (grid[0], grid[-1]), weights, store, executor
             )
         except BadInput as error:
             if options.weights is not None:
@@ -156,8 +155,7 @@ def known_to_search(setup: Setup, found: Mapping[Request, Measured]) -> Known:
             shots=title.shots,
             frame_rate=title.reference.frame_rate,
             sizes=setup.sizes,
-            recipe=setup.recipe.name,
-            codec=setup.recipe.codec,
+            recipe=setup.recipe,
             source_bits=8 * title.reference.index.packet_bytes,
         ),
         profile=setup.profile,
@@ -165,7 +163,7 @@ def known_to_search(setup: Setup, found: Mapping[Request, Measured]) -> Known:
         measurements={
             request: Measurement(made.bits, made.mean_quality[setup.model])
             for request, made in found.items()
-            if request[1].recipe == setup.recipe.name
+            if request[1].recipe == setup.recipe
         },
     )
 

@@ -24,6 +24,7 @@ from cluster.stages.title import find_title, open_title
 from cluster.store import open_store
 from encoder.errors import BadInput, Infeasible, ShotladderError
 from encoder.media import OperatingPoint, Shot, Size
+from encoder.recipes import by_name
 from ladder.bdrate import BdRate, NoOverlap, RatePoint, bd_rate, monotone
 from ladder.claims import MEDIANS, ViewersClaim, viewers_claim
 from ladder.complexity.prediction import correct
@@ -140,7 +141,7 @@ def what_if(options: WhatIfOptions) -> WhatIf:
             shots=plan.shots,
         )
     exists = {
-        (cell.shot, OperatingPoint(ladder.recipe, cell.width, cell.height, cell.crf))
+        (cell.shot, OperatingPoint(by_name(ladder.recipe), cell.width, cell.height, cell.crf))
         for cell in known.of_recipe(ladder.recipe)
     }
     own = [rung for rung in ladder.rungs if rung.codec == ladder.codec]
@@ -320,7 +321,7 @@ def _measured(
         raise BadInput(f"no size asked for was measured in every shot; there are {said}")
     title = TitleCurves(
         frame_rate=frame_rate(ladder),
-        recipe=ladder.recipe,
+        recipe=by_name(ladder.recipe),
         shots=shots,
         curves={
             size: tuple(
@@ -355,7 +356,7 @@ def _predicted(
         if title.shots != _shots(known):
             raise BadInput("the title's shots are found otherwise by this version")
         prediction = predict_title(
-            *(title, sizes, ladder.recipe, ladder.quality_model, (grid[0], grid[-1])),
+            *(title, sizes, by_name(ladder.recipe), ladder.quality_model, (grid[0], grid[-1])),
             *(_weights(options, ladder.codec), store, quiet),
         )
     if prediction.model != known.weights:
@@ -363,14 +364,15 @@ def _predicted(
             f"the weights here ({prediction.model}) are not those of the run ({known.weights})"
         )
     measured = {
-        (cell.shot, OperatingPoint(ladder.recipe, cell.width, cell.height, cell.crf)): Measurement(
-            8 * cell.bytes, cell.quality
-        )
+        (
+            cell.shot,
+            OperatingPoint(by_name(ladder.recipe), cell.width, cell.height, cell.crf),
+        ): Measurement(8 * cell.bytes, cell.quality)
         for cell in known.of_recipe(ladder.recipe)
     }
     return TitleCurves(
         frame_rate=Fraction(ladder.title.frame_rate),
-        recipe=ladder.recipe,
+        recipe=by_name(ladder.recipe),
         shots=title.shots,
         curves=correct(prediction, title.shots, measured).curves(),
     )

@@ -9,13 +9,12 @@ from pathlib import Path
 
 from cluster.jobs.setup import Setup
 from cluster.stages.encodes import Measured, MeasuredEncode
-from cluster.stages.measurer import Request
 from cluster.stages.title import Title
 from cluster.store import Store
 from cluster.store.keys import key
 from encoder import ffmpeg
 from encoder.errors import ToolFailed, VerificationFailed
-from encoder.media import Shot
+from encoder.media import Request, Shot
 from encoder.package import audio, layout
 from encoder.package import subtitles as vtt
 from encoder.package.verify import ExpectedSegment, VerifyReport, verify_package
@@ -316,7 +315,7 @@ def measurements(
 ) -> Measurements:
     """All that was measured, as ``measurements.json`` has it."""
     cells = []
-    first, by_recipe = setups[0], {setup.recipe.name: setup for setup in setups}
+    first, by_recipe = setups[0], {setup.recipe: setup for setup in setups}
     for (shot, point), made in sorted(known.items(), key=lambda item: item[0]):
         setup = by_recipe[point.recipe]
         expected = setup.prediction.expected(shot, point) if setup.prediction else None
@@ -326,7 +325,7 @@ def measurements(
                 width=point.width,
                 height=point.height,
                 crf=point.crf,
-                recipe=point.recipe,
+                recipe=point.recipe.name,
                 bytes=made.num_bytes,
                 quality=round(made.mean_quality[setup.model], 4),
                 predicted_bytes=(

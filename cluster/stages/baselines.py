@@ -12,7 +12,7 @@ from cluster.store.keys import key
 from encoder import baseline, ffmpeg
 from encoder.baseline import FixedRung
 from encoder.media import OperatingPoint
-from encoder.recipes import by_name, typical_cpu_seconds
+from encoder.recipes import typical_cpu_seconds
 from vmaf import measure, models
 from vmaf.graph import Distorted
 
@@ -56,7 +56,7 @@ class MeasuredRung:
 def baseline_key(work: RungWork) -> str:
     """Identity of a baseline's encode."""
     rung = work.rung
-    recipe = by_name(rung.recipe)
+    recipe = rung.recipe
     how: dict[str, Any] = (
         {"bitrate": rung.bitrate, "keyframe_seconds": baseline.KEYFRAME_SECONDS}
         if isinstance(rung, FixedRung)
@@ -127,7 +127,7 @@ def _encode(store: Store, work: RungWork) -> Record:
 def _score(store: Store, work: RungWork, record: Record, wanted: tuple[str, ...]) -> None:
     reference, rung = work.title.reference, work.rung
     encode = Distorted(
-        store.path(record.blobs["rung"]), rung.width, rung.height, by_name(rung.recipe).bit_depth
+        store.path(record.blobs["rung"]), rung.width, rung.height, rung.recipe.bit_depth
     )
     with store.scratch() as scratch:
         (scores,), cpu_seconds = measure.measure(

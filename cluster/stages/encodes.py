@@ -20,7 +20,7 @@ from cluster.store.keys import key
 from encoder import encode, ffmpeg
 from encoder.errors import StoreUnusable
 from encoder.media import OperatingPoint, Shot
-from encoder.recipes import by_name, typical_cpu_seconds
+from encoder.recipes import typical_cpu_seconds
 from encoder.source.reference import ReferenceSource
 from vmaf import measure, models
 from vmaf.graph import Context, Distorted
@@ -134,7 +134,7 @@ class WorkDone:
 
 def encode_key(title: TitleSource, shot: Shot, point: OperatingPoint) -> str:
     """Identity of an encode: equal keys are equal bits."""
-    recipe = by_name(point.recipe)
+    recipe = point.recipe
     return key(
         "encode",
         encode.STAGE_VERSION,
@@ -252,7 +252,7 @@ def _score(
                 _playable(store, title, shot, point, scratch / f"{number}.mp4"),
                 point.width,
                 point.height,
-                by_name(point.recipe).bit_depth,
+                point.recipe.bit_depth,
             )
             for number, point in enumerate(points)
         ]

@@ -31,7 +31,7 @@ from cluster.stages.title_record import describe
 from cluster.stages.units import Result, Unit, collated, perform_unit
 from cluster.store import Store
 from encoder.errors import BadInput, ShotladderError, StoreUnusable, WorkerLost
-from encoder.media import OperatingPoint
+from encoder.media import OperatingPoint, Request
 
 MAX_GROUP_PIXELS = 12_000_000
 """Sum of frame sizes of the points that one process encodes and scores together. Measured: nine
@@ -39,9 +39,6 @@ MAX_GROUP_PIXELS = 12_000_000
 MAX_SCORED_PIXELS = 36_000_000
 """The same for scoring, where every encode is as large as the title: nine at 1080p (18.7 million)
 took 1.1 GB."""
-
-Request = tuple[int, OperatingPoint]
-"""A shot's number and an operating point."""
 
 
 @dataclass

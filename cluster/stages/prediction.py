@@ -21,7 +21,7 @@ from cluster.store import Store, open_store
 from cluster.store.keys import key
 from encoder.errors import BadInput
 from encoder.media import Shot, Size
-from encoder.recipes import crf_step
+from encoder.recipes import Recipe
 from ladder.complexity.prediction import CrfScale, TitlePrediction
 from ladder.complexity.residuals import ResidualModel
 from vmaf import models
@@ -52,7 +52,7 @@ class PredictionWork:
     source: TitleSource
     shots: tuple[Shot, ...]
     sizes: tuple[Size, ...]
-    recipe: str
+    recipe: Recipe
     quality_model: str
     crfs: tuple[float, float]
     weights: str
@@ -62,7 +62,7 @@ class PredictionWork:
 def predict_title(
     title: Title,
     sizes: Sequence[Size],
-    recipe: str,
+    recipe: Recipe,
     quality_model: str,
     crfs: tuple[float, float],
     weights: Path,
@@ -132,7 +132,7 @@ def _identity(work: PredictionWork) -> str:
         features=features_key(work.source),
         shots=[[shot.start, shot.end, list(shot.cuts)] for shot in work.shots],
         sizes=[[size.width, size.height] for size in work.sizes],
-        recipe=work.recipe,
+        recipe=work.recipe.name,
         model=work.quality_model,
         crfs=list(work.crfs),
         weights=_digest(content),
@@ -183,7 +183,7 @@ def _unpacked(content: bytes, quality_model: str, work: PredictionWork) -> Title
     low, high = arrays["ends"].tolist()
     return TitlePrediction(
         sizes=work.sizes,
-        scale=CrfScale(*work.crfs, ends=(low, high), step=crf_step(work.recipe)),
+        scale=CrfScale(*work.crfs, ends=(low, high), step=work.recipe.crf_step),
         rate=arrays["rate"],
         quality=arrays["quality"],
         residuals=ResidualModel(**{name: arrays[name] for name in _ARRAYS}),

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from cluster.training.table import Row
 from encoder.analysis.features import FEATURES_VERSION
 from encoder.errors import BadInput
+from encoder.media import Request
+from encoder.recipes import by_name
 from ladder.curves import Measurement
 from ladder.evaluation.simulate import GridTitle
 from ladder.profiles import Profile
-from ladder.search.steps import Request, TitleShape
+from ladder.search.steps import TitleShape
 from vmaf.models import default_model, typical_cpu_seconds
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ def examples(rows: Iterable[Row]) -> list[Example]:
             title=f"{row.source_sha256[:16]}/{row.reference[:8]}",
             shot=f"{row.source_sha256[:16]}/{row.reference[:8]}/{row.start_frame}-{row.end_frame}",
             inputs=shot_inputs(row),
-            recipe=row.recipe,
+            recipe=by_name(row.recipe),
             width=row.width,
             height=row.height,
             crf=row.crf,
@@ -128,7 +130,7 @@ class TableTitle:
             (shot, self.shape.point(size, crf))
             for shot in range(len(self.shape.shots))
             for size in self.shape.sizes
-            for crf in profile.crf_grid[self.shape.codec]
+            for crf in profile.crf_grid[self.shape.recipe.codec]
         }
 
     def with_grid(self, profile: Profile) -> GridTitle:
@@ -197,8 +199,7 @@ def _table_title(name: str, group: str, rows: Sequence[Row]) -> TableTitle:
             shots=shots,
             frame_rate=first.frame_rate,
             sizes=tuple(sizes),
-            recipe=first.recipe,
-            codec=first.recipe.partition("-")[0],
+            recipe=by_name(first.recipe),
             source_bits=first.source_bits,
         ),
         quality_model=default_model(first.title_height, first.frame_rate),

@@ -340,7 +340,7 @@ def make_fold(work: FoldWork) -> None:
         known_to = for_quality(model.residuals, title.quality_model, akin)
         if title.group != work.group or known_to is None:
             continue
-        grid = profile.crf_grid[title.shape.codec]
+        grid = profile.crf_grid[title.shape.recipe.codec]
         predictions[title.name] = model.predict(
             [shot_inputs(row) for row in title.shot_rows],
             title.shape.sizes,
@@ -480,7 +480,7 @@ def _judged(work: JudgeWork) -> TitleResult:
     (title,) = (t for t in table_titles(current(read_table(work.table))) if t.name == work.title)
     shape = title.shape
     result = TitleResult(
-        title.name, title.group, shape.recipe, len(shape.shots), title.quality_model, ""
+        title.name, title.group, shape.recipe.name, len(shape.shots), title.quality_model, ""
     )
     predictions = {
         kind: of[title.name]

@@ -25,7 +25,7 @@ from cluster.execution.executor import DaskExecutor, Executor, InlineExecutor, T
 from cluster.jobs.compare import source_of
 from cluster.package.inspect import read_ladder, read_measurements
 from cluster.stages.encodes import ShotWork, TitleSource, collect, encode_key
-from cluster.stages.measurer import Measurer, Request
+from cluster.stages.measurer import Measurer
 from cluster.stages.title import Title, find_features, find_shots, measure_shots, open_title
 from cluster.store import Store, open_store
 from cluster.store.keys import key
@@ -33,8 +33,8 @@ from cluster.training.table import Row, add_rows, read_table
 from encoder import augment, ffmpeg
 from encoder.analysis.features import ShotFeatures
 from encoder.errors import BadInput, ShotladderError, StoreUnusable
-from encoder.media import OperatingPoint, Shot
-from encoder.recipes import recipe
+from encoder.media import OperatingPoint, Request, Shot
+from encoder.recipes import by_name, recipe
 from ladder.document import Ladder
 from ladder.profiles import load_profile, rung_sizes
 from ladder.sampling import sparse_sample
@@ -282,7 +282,9 @@ def package_rows(directory: Path, path: Path, group: str, store: Store, workdir:
         )
         for cell in measurements.cells
         for point in [
-            OperatingPoint(cell.recipe or measurements.recipe, cell.width, cell.height, cell.crf)
+            OperatingPoint(
+                by_name(cell.recipe or measurements.recipe), cell.width, cell.height, cell.crf
+            )
         ]
     ]
 
@@ -457,8 +459,7 @@ def _planned(
         shots=found.shots,
         frame_rate=reference.frame_rate,
         sizes=rung_sizes(reference.width, reference.height, options.heights or profile.heights),
-        recipe=recipe(options.codec, options.preset).name,
-        codec=options.codec,
+        recipe=recipe(options.codec, options.preset),
     )
     requests = (
         full_grid(shape, profile)
@@ -561,7 +562,7 @@ def _row(
         cuts=shot.cuts,
         context_before=context.before,
         context_after=context.after,
-        recipe=point.recipe,
+        recipe=point.recipe.name,
         width=point.width,
         height=point.height,
         crf=point.crf,
@@ -581,7 +582,7 @@ def _delivered_quality(ladder: Ladder) -> dict[Request, dict[str, float]]:
         (
             segment.shot,
             OperatingPoint(
-                rung.recipe or ladder.recipe, segment.width, segment.height, segment.crf
+                by_name(rung.recipe or ladder.recipe), segment.width, segment.height, segment.crf
             ),
         ): dict(segment.quality)
         for rung in ladder.rungs

@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 from encoder.analysis.features import FEATURE_NAMES, FEATURES_VERSION
 from encoder.errors import BadInput
 from encoder.media import OperatingPoint, Shot, Size
+from encoder.recipes import by_name
 
 TABLE_SCHEMA: Final = "shotladder/table/1"
 QUALITY_PREFIX: Final = "quality_"
@@ -112,7 +113,7 @@ class Row:
     @property
     def point(self) -> OperatingPoint:
         """The operating point."""
-        return OperatingPoint(self.recipe, self.width, self.height, self.crf)
+        return OperatingPoint(by_name(self.recipe), self.width, self.height, self.crf)
 
     @property
     def order(self) -> tuple[Any, ...]:

@@ -211,7 +211,7 @@ def _has_seen(model: ComplexityModel, title: TableTitle) -> bool:
 def _miss(model: ComplexityModel, title: TableTitle) -> Miss | None:
     shape, known = title.shape, title.measurements
     crfs = [point.crf for _, point in known]
-    grid = load_profile("default").crf_grid.get(shape.codec, ())
+    grid = load_profile("default").crf_grid.get(shape.recipe.codec, ())
     try:
         prediction = model.predict(
             [shot_inputs(row) for row in title.shot_rows],

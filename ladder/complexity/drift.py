@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from encoder.media import Shot
-from ladder.complexity.prediction import Request, TitlePrediction, residuals
+from encoder.media import Request, Shot
+from ladder.complexity.prediction import TitlePrediction, residuals
 from ladder.complexity.residuals import QUALITY, RATE, ResidualModel, ShotResiduals
 from ladder.curves import Measurement
 

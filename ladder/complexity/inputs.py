@@ -13,6 +13,7 @@ import numpy as np
 
 from encoder.analysis.features import FEATURE_NAMES, KEPT, SCALE_FACTORS, SEEN
 from encoder.arrays import Float64
+from encoder.recipes import Recipe
 
 CODECS = ("x264", "x265", "svtav1", "vp9")
 """Codecs that have an input of their own; a new one goes at the end."""
@@ -56,8 +57,8 @@ def place_of(codec: str, crf: Float64 | float) -> Float64:
     return np.asarray((np.asarray(crf, dtype=np.float64) - (low + high) / 2) / ((high - low) / 2))
 
 
-def vector(shot: ShotInputs, width: int, height: int, recipe: str) -> Float64:
-    """The inputs for one shot at one size under a recipe such as ``x264-medium``.
+def vector(shot: ShotInputs, width: int, height: int, recipe: Recipe) -> Float64:
+    """The inputs for one shot at one size under a recipe.
 
     Shape ``[len(INPUT_NAMES)]``, before standardising.
 
@@ -68,8 +69,7 @@ def vector(shot: ShotInputs, width: int, height: int, recipe: str) -> Float64:
         raise ValueError(f"{len(FEATURE_NAMES)} features expected, got {len(shot.features)}")
     title_pixels, pixels = shot.title_width * shot.title_height, width * height
     factor = max(1.0, math.sqrt(title_pixels / pixels))
-    codec, _, preset = recipe.partition("-")
-    rank = PRESETS.index(preset) - PRESETS.index("medium") if preset in PRESETS else 0
+    rank = PRESETS.index(recipe.preset) - PRESETS.index("medium")
     return np.array(
         [
             *shot.features,
@@ -81,7 +81,7 @@ def vector(shot: ShotInputs, width: int, height: int, recipe: str) -> Float64:
             math.log2(pixels / title_pixels),
             float(factor < 1 + OWN_SIZE_WITHIN),
             *(_surviving(shot.features, names, factor) for names in (KEPT, SEEN)),
-            *(float(codec == name) for name in CODECS),
+            *(float(recipe.codec == name) for name in CODECS),
             rank / 4,
         ]
     )

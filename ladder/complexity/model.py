@@ -24,7 +24,7 @@ from encoder.analysis.features import FEATURES_VERSION
 from encoder.arrays import Float64
 from encoder.errors import BadInput
 from encoder.media import Size
-from encoder.recipes import crf_step
+from encoder.recipes import Recipe, by_name
 from ladder.complexity.inputs import CRF_ENDS, INPUT_NAMES, ShotInputs, place_of, vector
 from ladder.complexity.network import CurveNetworks, ramps
 from ladder.complexity.prediction import CrfScale, TitlePrediction
@@ -110,7 +110,7 @@ class ComplexityModel:
         self,
         shots: Sequence[ShotInputs],
         sizes: Sequence[Size],
-        recipe: str,
+        recipe: Recipe,
         quality: str,
         crfs: tuple[float, float],
         akin: Sequence[str] = (),
@@ -120,8 +120,8 @@ class ComplexityModel:
         Args:
             shots: Of the title, in order.
             sizes: Smallest first, the title's own last.
-            recipe: Such as ``x264-medium``; a preset that it was not trained on is taken for the
-                nearest there is.
+            recipe: How the shots would be encoded; a preset that the weights were not trained on is
+                taken for the nearest preset.
             quality: Name of the quality model.
             crfs: Lowest and highest CRF to predict.
             akin: Quality models that may stand in for one that it was not trained on, the best
@@ -130,14 +130,14 @@ class ComplexityModel:
         Raises:
             BadInput: it knows nothing about that codec, nor about any of the quality models.
         """
-        codec = recipe.partition("-")[0]
-        if codec not in {known.partition("-")[0] for known in self.recipes}:
+        codec = recipe.codec
+        if codec not in {by_name(known).codec for known in self.recipes}:
             raise BadInput(f"the complexity model was not trained on {codec}")
         found = for_quality(self.residuals, quality, akin)
         if found is None:
             raise BadInput(f"the complexity model was not trained on {quality}")
         learned, residuals = found
-        scale = CrfScale(*crfs, ends=CRF_ENDS[codec], step=crf_step(recipe))
+        scale = CrfScale(*crfs, ends=CRF_ENDS[codec], step=recipe.crf_step)
         rows = np.stack(
             [vector(shot, size.width, size.height, recipe) for shot in shots for size in sizes]
         )

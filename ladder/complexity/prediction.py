@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from encoder.arrays import Float64
-from encoder.media import OperatingPoint, Shot, Size
+from encoder.media import OperatingPoint, Request, Shot, Size
 from ladder.complexity.residuals import (
     QUALITY,
     RATE,
@@ -29,8 +29,6 @@ from ladder.complexity.residuals import (
 )
 from ladder.complexity.scale import TELLING, censored, unwarp, warp
 from ladder.curves import CRF_STEP, Candidate, Measurement
-
-Request = tuple[int, OperatingPoint]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from encoder.arrays import AnyArray, Float64, Mask
+from encoder.recipes import Recipe
 from ladder.complexity.inputs import INPUT_NAMES, ShotInputs, place_of, vector
 from ladder.complexity.model import ComplexityModel, InputScale
 from ladder.complexity.network import CurveNetworks
@@ -57,7 +58,7 @@ class Example:
     shot: str
     """Unique over all titles."""
     inputs: ShotInputs
-    recipe: str
+    recipe: Recipe
     width: int
     height: int
     crf: float
@@ -128,7 +129,7 @@ def arrays(examples: Sequence[Example]) -> Data:
     own = np.array([e.inputs.title_width * e.inputs.title_height for e in examples])
     rate = np.log(np.array([e.bits for e in examples]) / (pixels * frames))
     scores = np.array([[e.quality.get(m, np.nan) for m in qualities] for e in examples])
-    recipe = np.array([e.recipe for e in examples])
+    recipe = np.array([str(e.recipe) for e in examples])
     shot = np.array([f"{e.shot}/{e.recipe}" for e in examples])
     group = np.array([e.group for e in examples])
     kept = np.all([np.isfinite(scores[~out]).any(axis=0) for out in folds(group)], axis=0)
@@ -142,7 +143,7 @@ def arrays(examples: Sequence[Example]) -> Data:
     weight = weight / np.sqrt(np.bincount(of_group, weight)[of_group])  # a large group as few
     return Data(
         inputs=np.stack([vector(e.inputs, e.width, e.height, e.recipe) for e in examples]),
-        place=np.array([float(place_of(e.recipe.partition("-")[0], e.crf)) for e in examples]),
+        place=np.array([float(place_of(e.recipe.codec, e.crf)) for e in examples]),
         size=0.5 * np.log2(pixels / own),
         targets=np.column_stack([rate, warp(scores)]),
         scores=scores,
@@ -294,7 +295,7 @@ def _facts(
     examples: Sequence[Example], data: Data, predicted: Float64, seed: int
 ) -> dict[str, Any]:
     return {
-        "recipes": sorted({example.recipe for example in examples}),
+        "recipes": sorted({str(example.recipe) for example in examples}),
         "groups": sorted({example.group for example in examples}),
         "sources": sorted({example.source for example in examples if example.source}),
         "titles": len({example.title for example in examples}),

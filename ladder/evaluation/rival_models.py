@@ -15,7 +15,7 @@ import numpy as np
 from encoder.arrays import Float64, Index
 from encoder.errors import BadInput
 from encoder.media import Size
-from encoder.recipes import crf_step
+from encoder.recipes import Recipe
 from ladder.complexity.inputs import CODECS, CRF_ENDS, INPUT_NAMES, ShotInputs, vector
 from ladder.complexity.prediction import CrfScale, TitlePrediction
 from ladder.complexity.residuals import ResidualModel, fit, for_quality
@@ -50,7 +50,7 @@ class RivalModel:
         self,
         shots: Sequence[ShotInputs],
         sizes: Sequence[Size],
-        recipe: str,
+        recipe: Recipe,
         quality: str,
         crfs: tuple[float, float],
         akin: Sequence[str] = (),
@@ -64,7 +64,7 @@ class RivalModel:
         if found is None:
             raise BadInput(f"the {self.kind} rival was not trained on {quality}")
         learned, residuals = found
-        scale = CrfScale(*crfs, ends=CRF_ENDS[recipe.partition("-")[0]], step=crf_step(recipe))
+        scale = CrfScale(*crfs, ends=CRF_ENDS[recipe.codec], step=recipe.crf_step)
         at, own = scale.place(scale.crfs), sizes[-1].width * sizes[-1].height
         rows = [vector(s, size.width, size.height, recipe) for s in shots for size in sizes]
         size = [0.5 * np.log2(s.width * s.height / own) for s in sizes] * len(shots)

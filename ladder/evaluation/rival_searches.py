@@ -6,14 +6,14 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from encoder.media import Shot, Size
+from encoder.media import Request, Shot, Size
 from ladder.choices import Choice
 from ladder.complexity.prediction import TitlePrediction, correct
 from ladder.constraints import InfeasibleResult
 from ladder.curves import Curve, MeasuredCurve, MeasuredPoints, Measurement
 from ladder.rungs import LadderPlan, RungPlan, TitleCurves, solve
 from ladder.sampling import sparse_sample
-from ladder.search.steps import Done, Known, Measure, Request, Step, full_grid, request_order
+from ladder.search.steps import Done, Known, Measure, Step, full_grid, request_order
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class ConstantCrfSearch:
         curves: dict[Size, tuple[Curve, ...]] = {}
         for size in title.sizes:
             cells = {}
-            for crf in known.profile.crf_grid[title.codec]:
+            for crf in known.profile.crf_grid[title.recipe.codec]:
                 of = [
                     known.measurements[number, title.point(size, crf)]
                     for number in range(len(title.shots))

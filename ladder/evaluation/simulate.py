@@ -22,7 +22,7 @@ from typing import Protocol
 import numpy as np
 
 from encoder.arrays import Float64
-from encoder.media import Size
+from encoder.media import Request, Size
 from ladder.bdrate import BdRate, RatePoint, bd_rate, monotone
 from ladder.complexity.prediction import TitlePrediction, correct
 from ladder.complexity.residuals import QUALITY, RATE, Cells, ShotResiduals
@@ -31,7 +31,7 @@ from ladder.constraints import InfeasibleResult
 from ladder.curves import CRF_STEP, MeasuredPoints, Measurement, pchip
 from ladder.profiles import Profile
 from ladder.rungs import LadderPlan, Policy, RungPlan, TitleCurves, solve, solve_at_rates
-from ladder.search.steps import Done, Known, Request, Step, TitleShape
+from ladder.search.steps import Done, Known, Step, TitleShape
 
 EQUAL_RATES = 8
 """Rates at which two ladders are solved for their BD-rate."""

@@ -18,14 +18,14 @@ import math
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from encoder.media import OperatingPoint, Shot, Size
+from encoder.media import OperatingPoint, Request, Shot, Size
 from ladder.choices import Choice
 from ladder.complexity.prediction import CorrectedTitle, TitlePrediction, correct
 from ladder.constraints import InfeasibleResult
 from ladder.curves import Curve, MeasuredPoints, Measurement
 from ladder.rungs import LadderPlan, RungPlan, TitleCurves, at_slope_within, slope_at, solve
 from ladder.search.questions import Question, questions
-from ladder.search.steps import Done, Known, Measure, Request, Step, request_order
+from ladder.search.steps import Done, Known, Measure, Step, request_order
 
 Reasons = dict[Request, str]
 """What to measure, and why, in words."""

@@ -13,14 +13,12 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Protocol
 
-from encoder.media import OperatingPoint, Shot, Size
+from encoder.media import OperatingPoint, Request, Shot, Size
+from encoder.recipes import Recipe
 from ladder.constraints import InfeasibleResult
 from ladder.curves import Curve, MeasuredCurve, MeasuredPoints, Measurement
 from ladder.profiles import Profile
 from ladder.rungs import LadderPlan, Policy, TitleCurves, solve
-
-Request = tuple[int, OperatingPoint]
-"""A shot by its number, and how to encode it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +28,7 @@ class TitleShape:
     shots: tuple[Shot, ...]
     frame_rate: Fraction
     sizes: tuple[Size, ...]
-    recipe: str
-    codec: str
-    """Key of the profile's CRF grids."""
+    recipe: Recipe
     source_bits: int | None = None
     """Of the source's video stream in total, if known."""
 
@@ -97,7 +93,7 @@ def full_grid(title: TitleShape, profile: Profile) -> tuple[Request, ...]:
         (shot, title.point(size, crf))
         for shot in range(len(title.shots))
         for size in title.sizes
-        for crf in profile.crf_grid[title.codec]
+        for crf in profile.crf_grid[title.recipe.codec]
     )
 
 
@@ -159,7 +155,7 @@ class ExhaustiveSearch:
         return self._grid(known)
 
     def _grid(self, known: Known) -> tuple[Request, ...]:
-        grid = known.profile.crf_grid[known.title.codec]
+        grid = known.profile.crf_grid[known.title.recipe.codec]
         kept = {*grid[:: self.every], grid[-1]}
         return tuple(r for r in full_grid(known.title, known.profile) if r[1].crf in kept)
 
