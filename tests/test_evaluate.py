@@ -388,7 +388,7 @@ def test_a_table_as_titles() -> None:
 
 def test_a_title_under_two_recipes_is_two() -> None:
     both = [*rows(), *title("bell", "bell.mp4", ((60, 1.1),), codec="svtav1")]
-    names = {one.name: one.shape.codec for one in table_titles(both) if one.group == "bell"}
+    names = {one.name: one.shape.recipe.codec for one in table_titles(both) if one.group == "bell"}
     assert names == {"bell.mp4, x264-medium": "x264", "bell.mp4, svtav1-medium": "svtav1"}
 
 
