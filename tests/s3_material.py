@@ -67,13 +67,13 @@ def s3_server(folder: Path, host: str = "127.0.0.1") -> Iterator[S3Server]:
     server = S3Server(folder / "s3.log", host)
     before = {name: os.environ.get(name) for name in server.environment}
     os.environ.update(server.environment)
-    from cluster.store.objects import _filesystem
+    from cluster.store.objects import filesystem
 
-    _filesystem.cache_clear()
+    filesystem.cache_clear()
     try:
         yield server
     finally:
-        _filesystem.cache_clear()
+        filesystem.cache_clear()
         for name, value in before.items():
             if value is None:
                 del os.environ[name]

@@ -99,7 +99,7 @@ def test_a_damaged_object_is_never_served_and_can_be_made_again(
     if record is not None:
         assert not two.intact(record)
     assert two.find(blob) is None
-    with pytest.raises(StoreUnusable, match=r"lost the blob .* made again"):
+    with pytest.raises(StoreUnusable, match=r"lost the blob .* make it again"):
         two.path(blob)
     assert opened(url, tmp_path, "three").get(KEY) is None
     assert publish(two, b"media" * 1000) == blob
@@ -152,8 +152,8 @@ def test_an_upload_in_parts_that_is_killed_is_not_there(
         "import s3fs.core\n"
         "from cluster.store.remote import RemoteStore\n"
         "store = RemoteStore(sys.argv[1], pathlib.Path(sys.argv[2]))\n"
-        "put = store.objects._fs.put_file\n"
-        "store.objects._fs.put_file = lambda a, b: put(a, b, chunksize=5 * 2**20,"
+        "put = store.objects.filesystem.put_file\n"
+        "store.objects.filesystem.put_file = lambda a, b: put(a, b, chunksize=5 * 2**20,"
         " max_concurrency=1)\n"
         "print('ready', flush=True)\n"
         "store.put_blob(pathlib.Path(sys.argv[3]))\n"
@@ -167,7 +167,7 @@ def test_an_upload_in_parts_that_is_killed_is_not_there(
     bucket = one.objects.base.partition("/")[0]
 
     def uploads() -> list[object]:
-        answer = one.objects._fs.call_s3("list_multipart_uploads", Bucket=bucket)
+        answer = one.objects.filesystem.call_s3("list_multipart_uploads", Bucket=bucket)
         found: list[object] = answer.get("Uploads", [])
         return found
 
@@ -224,13 +224,13 @@ def test_a_server_that_is_away_is_one_line_and_worth_another_try(
 
     url = s3.bucket("away")
     monkeypatch.setattr(objects, "ATTEMPTS", 1)
-    objects._filesystem.cache_clear()
+    objects.filesystem.cache_clear()
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    with pytest.raises(StoreUnusable, match="can be reached") as said:
+    with pytest.raises(StoreUnusable, match="make it reachable") as said:
         opened(url, tmp_path).get(KEY)
     assert "\n" not in str(said.value)
     assert worth_retrying(said.value)
-    objects._filesystem.cache_clear()
+    objects.filesystem.cache_clear()
 
 
 def test_what_is_no_store_is_said() -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster.jobs.history import find_run, list_runs
 from cluster.jobs.run import RunResult
 from cluster.store import open_store
 from cluster.store.local import shared
+from cluster.store.manifests import find_run, list_runs
 from cluster.store.remote import RemoteStore
 from fixtures.clips import make
 from tests.cluster_material import command, kill_tree, loaded, site
@@ -56,8 +56,8 @@ def test_a_remote_store_gives_the_package_of_a_local_one(
     again = run_remote(source, tmp_path / "c", url, profile)
     assert contents(tmp_path / "c") == contents(tmp_path / "a")
     assert again.run["encoded_now"] <= 2
-    assert [one.state for one in list_runs(url)] == ["finished", "finished"]
-    assert find_run(url, "latest").package == list_runs(url)[0].package
+    assert [one.state for one in list_runs(open_store(url))] == ["finished", "finished"]
+    assert find_run(open_store(url), "latest").package == list_runs(open_store(url))[0].package
     shared.cache_clear()
 
 

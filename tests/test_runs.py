@@ -11,13 +11,13 @@ import pytest
 
 from cluster.cli import main
 from cluster.jobs import history
-from cluster.jobs.history import Manifest, recorded
+from cluster.jobs.history import recorded
 from cluster.jobs.options import RunOptions
 from cluster.stages.encodes import TitleSource
-from cluster.store import Store
+from cluster.store import Store, manifests
 from cluster.store.garbage import check_store, collect_garbage, title_sizes
 from cluster.store.keys import key
-from cluster.store.shelf import shelf
+from cluster.store.manifests import Manifest
 from encoder.errors import BadInput, VerificationFailed
 from fixtures.clips import make
 from tests.running import SHORT, contents, quick_profile, run_inline
@@ -68,16 +68,16 @@ def test_how_a_run_ended_is_remembered(tmp_path: Path) -> None:
         raise BadInput("no such thing; ask for another")
     with pytest.raises(KeyboardInterrupt), recorded(options(tmp_path), title_of("c"), store):
         raise KeyboardInterrupt
-    found = history.list_runs(store.root)
+    found = manifests.list_runs(store)
     assert [one.state for one in found] == ["finished", "failed", "interrupted"]
     assert found[1].error == "no such thing; ask for another"
     assert found[0].files.keys() == {"ladder.json"}
     assert found[0].rungs == 3
     assert found[0].versions["code"]
-    assert history.find_run(store.root, "latest") == found[0]
-    assert history.find_run(store.root, found[2].id) == found[2]
+    assert manifests.find_run(store, "latest") == found[0]
+    assert manifests.find_run(store, found[2].id) == found[2]
     with pytest.raises(BadInput, match="no run begins"):
-        history.find_run(store.root, "nonsense")
+        manifests.find_run(store, "nonsense")
 
 
 def test_a_run_that_was_killed_is_interrupted(
@@ -85,13 +85,13 @@ def test_a_run_that_was_killed_is_interrupted(
 ) -> None:
     store = Store(tmp_path / "store")
     with recorded(options(tmp_path), title_of("a"), store) as record:
-        assert [one.state for one in history.list_runs(store.root)] == ["running"]
+        assert [one.state for one in manifests.list_runs(store)] == ["running"]
         path = store.root / "runs" / f"{record.manifest.id}.json"
-        then = time.time() - history.ALIVE_SECONDS - 60
+        then = time.time() - manifests.ALIVE_SECONDS - 60
         os.utime(path, (then, then))
-        assert [one.state for one in history.list_runs(store.root)] == ["interrupted"]
-        record._write()  # it was only slow
-        assert [one.state for one in history.list_runs(store.root)] == ["running"]
+        assert [one.state for one in manifests.list_runs(store)] == ["interrupted"]
+        record.save()  # it was only slow
+        assert [one.state for one in manifests.list_runs(store)] == ["running"]
 
 
 def test_garbage_is_what_no_run_needs(tmp_path: Path) -> None:
@@ -104,21 +104,21 @@ def test_garbage_is_what_no_run_needs(tmp_path: Path) -> None:
     orphan = store.put_blob(b"nobody's")
     run = a_run(tmp_path, store, title_of("a"), [needed, also])
 
-    assert collect_garbage(store.root).records == 0  # all of it is young
+    assert collect_garbage(store).records == 0  # all of it is young
     age(store, WEEK + 60)
     young = publish(store, "young", title_of("b"))
-    would = collect_garbage(store.root, dry_run=True)
+    would = collect_garbage(store, dry_run=True)
     assert (would.records, would.blobs) == (2, 2)
     assert store.get(probe) is not None
-    assert collect_garbage(store.root) == would
+    assert collect_garbage(store) == would
     assert store.get(probe) is None
     assert store.get(other) is None
     assert store.find(orphan) is None
     assert all(store.get(one) is not None for one in (needed, also, young))
-    assert collect_garbage(store.root).records == 0
+    assert collect_garbage(store).records == 0
 
-    history.remove_run(store.root, run.id)
-    assert collect_garbage(store.root).records == 2
+    manifests.remove_run(store, run.id)
+    assert collect_garbage(store).records == 2
     assert store.get(needed) is None
 
 
@@ -130,18 +130,18 @@ def test_what_a_running_title_may_need_stays(tmp_path: Path) -> None:
     store.publish(nobodys, 1, stage="test", version=1)
     age(store, WEEK + 60)
     with recorded(options(tmp_path), title_of("a"), store):
-        collect_garbage(store.root)
+        collect_garbage(store)
         assert store.get(mine) is not None
         assert store.get(nobodys) is not None
         assert store.get(others) is None
         with pytest.raises(BadInput, match="is running"):
-            history.remove_run(store.root, history.list_runs(store.root)[0].id)
+            manifests.remove_run(store, manifests.list_runs(store)[0].id)
 
 
 def test_fsck_names_what_is_damaged_and_removes_it(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     identities = [publish(store, name, title_of("a")) for name in ("one", "two", "three", "four")]
-    assert list(check_store(store.root)) == []
+    assert list(check_store(store)) == []
 
     def blob_path(name: str) -> Path:
         blob = store.put_blob(name.encode())
@@ -151,15 +151,15 @@ def test_fsck_names_what_is_damaged_and_removes_it(tmp_path: Path) -> None:
     blob_path("two").unlink()
     record = store.root / "records" / identities[2][:2] / f"{identities[2]}.json"
     record.write_bytes(record.read_bytes()[:-5])
-    found = sorted(flaw.what for flaw in check_store(store.root))
+    found = sorted(flaw.what for flaw in check_store(store))
     assert found == [
-        "it is not whole",
-        "its bytes are not those that it is named by",
-        "its it is not there",
-        "its it is not there",
+        "blob of it is missing",
+        "blob of it is missing",
+        "content does not match its SHA-256",
+        "record is damaged",
     ]
-    assert len(list(check_store(store.root, repair=True))) == 4
-    assert list(check_store(store.root)) == []
+    assert len(list(check_store(store, repair=True))) == 4
+    assert list(check_store(store)) == []
     assert Store(store.root).get(identities[3]) is not None
     assert publish(store, "one", title_of("a")) == identities[0]
 
@@ -169,7 +169,7 @@ def test_titles_say_what_they_take(tmp_path: Path) -> None:
     publish(store, "big", title_of("b"), b"x" * 50_000)
     publish(store, "small", title_of("a"))
     a_run(tmp_path, store, title_of("a"), [])
-    found = title_sizes(store.root)
+    found = title_sizes(store)
     assert [(one.title, one.records, one.blobs, one.runs) for one in found] == [
         ("b" * 16, 1, 1, 0),
         ("a" * 16, 1, 1, 1),
@@ -219,7 +219,7 @@ def test_a_run_is_repeated_bit_for_bit(
     manifest = made.manifest
     assert manifest is not None
     assert manifest.files == contents(tmp_path / "one")
-    before = history.find_run(tmp_path / "store", "latest")
+    before = manifests.find_run(Store(tmp_path / "store"), "latest")
     again = history.repeated(before, RunOptions(source, tmp_path / "two"))
     assert (again.profile, again.heights, again.preset) == (profile, (60,), "ultrafast")
     repeated = run_inline(source, tmp_path / "two", tmp_path / "other", **asked)
@@ -232,7 +232,7 @@ def test_a_run_is_repeated_bit_for_bit(
     source.unlink()
     with pytest.raises(BadInput, match=r"not at .* any more"):
         history.repeated(before, again)
-    assert shelf(Store(tmp_path / "store")).read(f"runs/{manifest.id}.keys")
+    assert Store(tmp_path / "store").read_entry(f"runs/{manifest.id}.keys")
 
     place = ["--store", str(tmp_path / "store")]
     assert main(["runs", "list", *place]) == 0

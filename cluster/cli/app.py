@@ -188,9 +188,9 @@ def run(
     from cluster.jobs import estimate, history
     from cluster.jobs.options import RunOptions
     from cluster.jobs.run import run_title
-    from cluster.store.place import store_place
+    from cluster.store import manifests, open_store
 
-    before = history.find_run(store_place(store), repeat) if repeat else None
+    before = manifests.find_run(open_store(store), repeat) if repeat else None
     if source is None and before is None:
         raise BadInput("run needs SOURCE, a video file (or --from RUN); `shotladder run --help`")
     options = RunOptions(

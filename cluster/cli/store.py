@@ -33,10 +33,9 @@ def _table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
 @runs_app.command("list")
 def list_runs(context: typer.Context, store: StorePath = None, json: Json = False) -> None:
     """List the runs of a store: the oldest first."""
-    from cluster.jobs import history
-    from cluster.store.place import store_place
+    from cluster.store import manifests, open_store
 
-    found = history.list_runs(store_place(store))
+    found = manifests.list_runs(open_store(store))
     rows = [
         (one.id, one.state, one.title, one.options.get("search"), one.rungs or "", one.source.path)
         for one in found
@@ -54,10 +53,9 @@ def list_runs(context: typer.Context, store: StorePath = None, json: Json = Fals
 @runs_app.command("show")
 def show_run(context: typer.Context, run: Run, store: StorePath = None, json: Json = False) -> None:
     """Show all that is remembered of a run: inputs, versions, results."""
-    from cluster.jobs import history
-    from cluster.store.place import store_place
+    from cluster.store import manifests, open_store
 
-    found = history.find_run(store_place(store), run)
+    found = manifests.find_run(open_store(store), run)
     finish(
         context.obj,
         as_json=json,
@@ -76,12 +74,12 @@ def diff_runs(
     json: Json = False,
 ) -> None:
     """Say what two runs do not have in common: sources, options, versions, files."""
-    from cluster.jobs import history
-    from cluster.store.place import store_place
+    from cluster.jobs.history import differences
+    from cluster.store import manifests, open_store
 
-    place = store_place(store)
-    one, two = history.find_run(place, run), history.find_run(place, other)
-    found = history.differences(one, two)
+    opened = open_store(store)
+    one, two = manifests.find_run(opened, run), manifests.find_run(opened, other)
+    found = differences(one, two)
     finish(
         context.obj,
         as_json=json,
@@ -100,10 +98,9 @@ def remove_run(
     context: typer.Context, run: Run, store: StorePath = None, json: Json = False
 ) -> None:
     """Forget a run: `store gc` may then collect what only it was made of."""
-    from cluster.jobs import history
-    from cluster.store.place import store_place
+    from cluster.store import manifests, open_store
 
-    found = history.remove_run(store_place(store), run)
+    found = manifests.remove_run(open_store(store), run)
     finish(
         context.obj,
         as_json=json,
@@ -125,10 +122,10 @@ def gc(
     json: Json = False,
 ) -> None:
     """Remove what no remembered run was made of, and no running one needs."""
+    from cluster.store import open_store
     from cluster.store.garbage import collect_garbage
-    from cluster.store.place import store_place
 
-    done = collect_garbage(store_place(store), keep_seconds=days * 86_400, dry_run=dry_run)
+    done = collect_garbage(open_store(store), keep_seconds=days * 86_400, dry_run=dry_run)
     verb = "would remove" if dry_run else "removed"
     finish(
         context.obj,
@@ -151,18 +148,18 @@ def fsck(
     json: Json = False,
 ) -> None:
     """Read everything in a store and compare it with its digest."""
+    from cluster.store import open_store
     from cluster.store.garbage import check_store
-    from cluster.store.place import store_place
     from encoder.errors import StoreUnusable
 
-    place = store_place(store)
-    flaws = [asdict(flaw) for flaw in check_store(place, repair=repair)]
+    opened = open_store(store)
+    flaws = [asdict(flaw) for flaw in check_store(opened, repair=repair)]
     if flaws and not repair:
         for flaw in flaws:
             print(f"{flaw['name']}: {flaw['what']}") if not json else None
         raise StoreUnusable(
-            f"{len(flaws)} entries of {place} are damaged; --repair removes them, and runs make "
-            "them again",
+            f"{len(flaws)} entries of {opened.place} are damaged; --repair removes them, and runs "
+            "make them again",
             flaws=flaws,
         )
     lines: list[tuple[str, dict[str, Any]]] = [("flaw", flaw) for flaw in flaws]
@@ -171,17 +168,19 @@ def fsck(
         as_json=json,
         lines=lines,
         result={"flaws": len(flaws)},
-        view=lambda: print(f"{place}: {len(flaws)} damaged entries removed" if flaws else "sound"),
+        view=lambda: print(
+            f"{opened.place}: {len(flaws)} damaged entries removed" if flaws else "sound"
+        ),
     )
 
 
 @store_app.command("titles")
 def titles(context: typer.Context, store: StorePath = None, json: Json = False) -> None:
     """Say what each title takes in a store: the largest first."""
+    from cluster.store import open_store
     from cluster.store.garbage import title_sizes
-    from cluster.store.place import store_place
 
-    found = title_sizes(store_place(store))
+    found = title_sizes(open_store(store))
     finish(
         context.obj,
         as_json=json,

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from cluster import events
 from cluster.execution.executor import DaskExecutor, Executor, InlineExecutor, Task
 from cluster.jobs.doctor import describe_source
-from cluster.jobs.history import Manifest, options_document, recorded
+from cluster.jobs.history import options_document, recorded
 from cluster.jobs.options import RunOptions, check_options, codecs_of
 from cluster.jobs.setup import (
     Setup,
@@ -49,6 +49,7 @@ from cluster.stages.measurer import Costs, Measurer
 from cluster.stages.title import Title, features_key, find_title, open_title, shots_key
 from cluster.store import Store, open_store
 from cluster.store.keys import canonical_json
+from cluster.store.manifests import Manifest
 from cluster.store.place import store_place
 from cluster.training.feedback import learn_from
 from encoder import ffmpeg

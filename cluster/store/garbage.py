@@ -1,4 +1,4 @@
-"""Keeping a store in order: what nobody needs, what is damaged, what each title takes."""
+"""Housekeeping: remove what no run needs, find what is damaged, measure what each title takes."""
 
 from __future__ import annotations
 
@@ -6,83 +6,91 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from cluster.jobs.history import list_runs, run_keys
-from cluster.store import Record, open_store
-from cluster.store.local import parse_record
-from cluster.store.remote import RemoteStore
-from cluster.store.shelf import Entry, Shelf, now, shelf
+from cluster.store.local import Store
+from cluster.store.manifests import list_runs, run_keys
+from cluster.store.records import Entry, Record, parse_record
 
 KEEP_SECONDS = 7 * 86_400.0
-"""Work that no run needs is kept for so long: a run may want it again."""
+"""Age up to which records that no run needs are kept, because a run may want them again."""
 YOUNG_SECONDS = 3_600.0
-"""A blob without a record may be about to get one, and an upload to end."""
-
+"""Age up to which a blob without a record is kept: its record may be about to be published."""
+UPLOAD_SECONDS = 24 * YOUNG_SECONDS
+"""Age from which a multipart upload counts as abandoned."""
 
 BULK = ("encode", "score", "pieces", "augment", "baseline", "baseline-score", "title")
-"""Stages of which only what a run was made of is kept; the others are kept with their title."""
+"""Stages of which only the records that a package is made of are kept; records of other stages are
+kept as long as a run of their title is remembered."""
 FOR_EVER = ("labels",)
-"""What finished jobs leave for training."""
+"""Stages whose records are never removed: training rows of finished jobs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What `store gc` removed, or would."""
+    """What `store gc` removed, or would remove."""
 
     records: int
+    """Number of records removed."""
     blobs: int
+    """Number of blobs removed."""
     bytes: int
+    """Size of these records and blobs."""
     uploads: int
-    """Uploads in parts that nobody ended."""
+    """Number of abandoned multipart uploads that were aborted."""
     kept_records: int
+    """Number of records kept."""
     kept_bytes: int
+    """Size of the blobs kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
-    """What `store fsck` found wrong with an entry."""
+    """A damaged entry that `store fsck` found."""
 
     name: str
+    """Name of the entry, below the store's root."""
     what: str
+    """Kind of the damage, for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class TitleSize:
-    """What a title takes in the store."""
+    """Space that a title takes in the store."""
 
     title: str
-    """First 16 digits of the source's digest; empty for what belongs to none."""
+    """First 16 digits of the source's digest; empty for records that belong to no title."""
     records: int
+    """Number of records."""
     blobs: int
+    """Number of blobs."""
     bytes: int
+    """Size of these records and blobs."""
     runs: int
+    """Number of remembered runs."""
 
 
 def collect_garbage(
-    place: Path | str, *, keep_seconds: float = KEEP_SECONDS, dry_run: bool = False
+    store: Store, *, keep_seconds: float = KEEP_SECONDS, dry_run: bool = False
 ) -> Collected:
-    """Remove what no remembered run was made of, unless it is young or its title is being run.
+    """Remove what no remembered run's package is made of, unless it is young or a run may need it.
 
     Raises:
         StoreUnusable: the store cannot be read or written.
     """
-    store = open_store(place)
-    files = shelf(store)
-    current = now(files)
-    runs = list_runs(place)
+    now = store.now()
+    runs = list_runs(store)
     remembered = {run.title for run in runs}
     running = {run.title for run in runs if run.state == "running"}
-    needed = {key for run in runs for key in run_keys(files, run.id)}
+    needed = {key for run in runs for key in run_keys(store, run.id)}
     used: set[str] = set()
-    gone: list[Entry] = []
+    garbage: list[Entry] = []
     kept = 0
-    for entry in files.list("records"):
-        record = _record(files, entry)
-        old = current - entry.modified > keep_seconds
-        if record is None:  # damaged: nobody is served it
+    for entry in store.entries("records"):
+        record = _record(store, entry)
+        old = now - entry.modified > keep_seconds
+        if record is None:  # damaged: counts as missing for every reader
             if old:
-                gone.append(entry)
+                garbage.append(entry)
             continue
         alive = bool(running) and (not record.title or record.title in running)
         small = record.stage not in BULK and (not record.title or record.title in remembered)
@@ -90,92 +98,93 @@ def collect_garbage(
             used.update(blob.sha256 for blob in record.blobs.values())
             kept += 1
         else:
-            gone.append(entry)
-    there = list(files.list("blobs"))
+            garbage.append(entry)
+    # Listed once: behind a URL each listing is requests, and two of them could differ.
+    all_blobs = list(store.entries("blobs"))
     blobs = [
         entry
-        for entry in there
-        if entry.digest not in used and current - entry.modified > min(YOUNG_SECONDS, keep_seconds)
+        for entry in all_blobs
+        if entry.digest not in used and now - entry.modified > min(YOUNG_SECONDS, keep_seconds)
     ]
-    kept_bytes = sum(entry.size for entry in there) - sum(b.size for b in blobs)
     uploads = 0
     if not dry_run:
-        for entry in [*gone, *blobs]:  # records first: none may name a blob that is gone
-            files.remove(entry.name)
-        if isinstance(store, RemoteStore):
-            uploads = store.objects.abort_uploads(current - 24 * YOUNG_SECONDS)
+        for entry in [*garbage, *blobs]:  # records first: none may name a blob that is gone
+            store.remove_entry(entry.name)
+        uploads = store.abort_uploads(now - UPLOAD_SECONDS)
     return Collected(
-        records=len(gone),
+        records=len(garbage),
         blobs=len(blobs),
-        bytes=sum(entry.size for entry in [*gone, *blobs]),
+        bytes=sum(entry.size for entry in [*garbage, *blobs]),
         uploads=uploads,
         kept_records=kept,
-        kept_bytes=kept_bytes,
+        kept_bytes=sum(blob.size for blob in all_blobs) - sum(blob.size for blob in blobs),
     )
 
 
-def check_store(place: Path | str, *, repair: bool = False) -> Iterator[Flaw]:
-    """Read everything and compare it with its digest. ``repair`` removes what is damaged, so that
-    it is made again where it is needed.
+def check_store(store: Store, *, repair: bool = False) -> Iterator[Flaw]:
+    """Read every entry, compare it with its digest, and yield the damaged ones.
+
+    ``repair`` removes damaged entries, so that they are made again where they are needed.
 
     Raises:
         StoreUnusable: the store cannot be read, or not written where it is repaired.
     """
-    files = shelf(open_store(place))
     sizes: dict[str, int] = {}
-    for entry in files.list("blobs"):
-        content = files.read(entry.name)
+    for entry in store.entries("blobs"):
+        content = store.read_entry(entry.name)
         if content is None:
             continue
         if hashlib.sha256(content).hexdigest() == entry.digest:
             sizes[entry.digest] = len(content)
             continue
         if repair:
-            files.remove(entry.name)
-        yield Flaw(entry.name, "its bytes are not those that it is named by")
-    for entry in files.list("records"):
-        record = _record(files, entry)
-        lost = [
+            store.remove_entry(entry.name)
+        yield Flaw(entry.name, "content does not match its SHA-256")
+    for entry in store.entries("records"):
+        record = _record(store, entry)
+        missing = [
             name
             for name, blob in (record.blobs.items() if record else ())
             if sizes.get(blob.sha256) != blob.size
         ]
-        if record is not None and not lost:
+        if record is not None and not missing:
             continue
         if repair:
-            files.remove(entry.name)
-        what = f"its {', '.join(lost)} is not there" if lost else "it is not whole"
+            store.remove_entry(entry.name)
+        what = f"blob of {', '.join(missing)} is missing" if missing else "record is damaged"
         yield Flaw(entry.name, what)
 
 
-def title_sizes(place: Path | str) -> list[TitleSize]:
-    """What each title takes, the largest first. A blob of several titles counts for each."""
-    files = shelf(open_store(place))
-    sizes = {entry.digest: entry.size for entry in files.list("blobs")}
+def title_sizes(store: Store) -> list[TitleSize]:
+    """Return the space that each title takes, the largest first.
+
+    A blob that several titles share counts for each of them.
+    """
+    sizes = {entry.digest: entry.size for entry in store.entries("blobs")}
     records: Counter[str] = Counter()
     total: Counter[str] = Counter()
     blobs: dict[str, set[str]] = {}
-    for entry in files.list("records"):
-        record = _record(files, entry)
+    for entry in store.entries("records"):
+        record = _record(store, entry)
         title = record.title if record else ""
         records[title] += 1
         total[title] += entry.size
         if record is not None:
-            blobs.setdefault(title, set()).update(one.sha256 for one in record.blobs.values())
-    runs = Counter(run.title for run in list_runs(place))
-    found = [
+            blobs.setdefault(title, set()).update(blob.sha256 for blob in record.blobs.values())
+    runs = Counter(run.title for run in list_runs(store))
+    titles = [
         TitleSize(
             title=title,
             records=count,
             blobs=len(blobs.get(title, ())),
-            bytes=total[title] + sum(sizes.get(one, 0) for one in blobs.get(title, ())),
+            bytes=total[title] + sum(sizes.get(sha256, 0) for sha256 in blobs.get(title, ())),
             runs=runs[title],
         )
         for title, count in records.items()
     ]
-    return sorted(found, key=lambda one: -one.bytes)
+    return sorted(titles, key=lambda title: -title.bytes)
 
 
-def _record(files: Shelf, entry: Entry) -> Record | None:
-    content = files.read(entry.name)
+def _record(store: Store, entry: Entry) -> Record | None:
+    content = store.read_entry(entry.name)
     return parse_record(content, entry.digest) if content is not None else None

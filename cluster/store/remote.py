@@ -1,19 +1,21 @@
-"""A store behind a URL: the same promises as :mod:`cluster.store`, without a shared disk.
+"""A store behind a URL, with the same guarantees as one in a folder but without a shared disk.
 
 ::
 
     s3://bucket/folder/
      ├── blobs/ab/abcd...          bytes, named by their SHA-256
-     ├── records/ef/ef01....json   as in a local store; written only where none is
+     ├── records/ef/ef01....json   as in a local store; written only where no record is yet
+     ├── runs/                     manifests of runs
+     ├── stages/labels/ef01....    empty marks that make the records of a stage listable
      └── locks/ef01....N           one object per claim that is held, see below
 
-What is read passes through a local store of bounded size, the cache, and is checked by size and
-digest on its way; so is what is written. Processes of one machine share a cache.
+Everything read or written passes through the cache, a local store of bounded size, and is checked
+there by size and digest. Processes of one machine share a cache.
 
-A claim is an object that nobody else could create. Its holder writes it again and again; who waits
-and sees no change for :data:`LEASE_SECONDS` on its own clock takes over by creating the next in
-number. No clocks are compared. A holder that was only cut off may finish beside its successor:
-work is then done twice, and the first record stands.
+A claim is an object that nobody else could create. Its holder writes the object again and again; a
+process that waits and sees no change for :data:`LEASE_SECONDS` on its own clock takes over by
+creating the object with the next number. No clocks are compared. A holder that was only cut off
+may finish beside its successor: the work is then done twice, and the first record stands.
 """
 
 from __future__ import annotations
@@ -31,39 +33,42 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from cluster.store.local import Blob, Record, Store, parse_record
+from typing_extensions import override
+
+from cluster.store.local import Store
 from cluster.store.objects import Objects
+from cluster.store.records import Blob, Entry, Record, blob_name, parse_record, record_name
 from encoder.errors import StoreUnusable
 
 LEASE_SECONDS = 30.0
 POLL_SECONDS = 0.5
 CACHE_VARIABLE = "SHOTLADDER_CACHE"
-"""Folder for what is fetched; default: beside the default store."""
+"""Environment variable that names the folder of the cache, by default beside the default store."""
 LIMIT_VARIABLE = "SHOTLADDER_CACHE_GB"
 DEFAULT_LIMIT_GB = 20.0
 PINNED, LEAST_PINNED = 64, 8
-"""Files handed out last by this process stay: so many, or as many as take half of the limit, but
-these few whatever the limit."""
+"""Number of files read last by this process that stay in the cache: at most the first number, and
+no more than take half of the limit, but always the second number."""
 PRESENT_SECONDS = 60.0
-"""How long an object that was seen is taken to be still there."""
+"""Time for which an object that was seen counts as still there."""
 STREAMS = 16
-"""Requests at once, where there are many."""
+"""Number of parallel requests when many objects are read."""
 LISTED = ("labels",)
-"""Stages whose records can be listed: each leaves a mark, as reading all records is slow."""
+"""Stages whose records can be listed: each record leaves a mark, as reading all records is slow."""
 RECORDS = 50_000
-"""Records that a process remembers."""
+"""Number of records that a process remembers."""
 
 
 def cache_folder(url: str) -> Path:
-    """Where what is fetched from ``url`` is kept on this machine."""
+    """Return this machine's folder for what is fetched from ``url``."""
     set_by_user = os.environ.get(CACHE_VARIABLE)
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shotladder"
     place = Path(set_by_user) if set_by_user else base / "fetched"
     return place / hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
-def cache_limit() -> int:
-    """Bytes that the cache may take."""
+def cache_limit_bytes() -> int:
+    """Return the size that the cache may have, from ``SHOTLADDER_CACHE_GB``."""
     return int(float(os.environ.get(LIMIT_VARIABLE) or DEFAULT_LIMIT_GB) * 1e9)
 
 
@@ -74,23 +79,20 @@ class RemoteStore(Store):
         self.objects = Objects(url)
         super().__init__(cache or cache_folder(self.objects.url))
         self.place = self.objects.url
-        self._limit = cache_limit() if limit is None else limit
+        self._limit = cache_limit_bytes() if limit is None else limit
         self._fetched = 0
         self._pins: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self._records: OrderedDict[str, Record] = OrderedDict()
         self._present: dict[str, float] = {}
         self._lock = threading.Lock()
 
-    def __repr__(self) -> str:
-        return f"RemoteStore({self.place!r})"
-
     @property
+    @override
     def remote(self) -> bool:
-        """As :attr:`Store.remote`."""
         return True
 
+    @override
     def close(self) -> None:
-        """As :meth:`Store.close`; and let go of the cache's files."""
         with self._lock:
             while self._pins:
                 os.close(self._pins.popitem()[1][0])
@@ -98,48 +100,49 @@ class RemoteStore(Store):
 
     # -- blobs ---------------------------------------------------------------------------------
 
+    @override
     def put_blob(self, source: bytes | os.PathLike[str], *, move: bool = False) -> Blob:
-        """As :meth:`Store.put_blob`. What is there is written again: it may be damaged."""
         while True:
             blob = super().put_blob(source, move=move)
             if (kept := self._pinned(blob)) is not None:
                 break
             if move and not isinstance(source, bytes):  # evicted within an instant
-                raise StoreUnusable(f"the cache {self.root} is too small for {blob.size} bytes")
-        self.objects.upload(_blob_name(blob), kept)
+                raise self._cache_too_small(blob)
+        # An object that exists is written again: it may be damaged.
+        self.objects.upload(blob_name(blob.sha256), kept)
         self._seen(blob.sha256)
         self._grew(blob.size)
         return blob
 
+    @override
     def find(self, blob: Blob) -> Path | None:
-        """As :meth:`Store.find`: fetched if it is not in the cache. A damaged object is removed."""
         for _ in range(3):
             if (kept := self._pinned(blob)) is not None:
                 return kept
             if not self._fetch(blob):
                 return None
-        raise StoreUnusable(f"the cache {self.root} is too small for {blob.size} bytes")
+        raise self._cache_too_small(blob)
 
+    @override
     def keep(self, blob: Blob, folder: Path) -> Path:
-        """As :meth:`Store.keep`: what is fetched stays there, also when the cache wants room."""
         kept = folder / blob.sha256
         if not kept.exists():
-            found = self.path(blob)
+            cached = self.path(blob)
             try:
-                os.link(found, kept)
+                os.link(cached, kept)  # stays when the cache removes its own name of the file
             except OSError:
-                shutil.copyfile(found, kept)
+                shutil.copyfile(cached, kept)
         return kept
 
+    @override
     def warm(self, keys: Iterable[str] = (), blobs: Iterable[Blob] = ()) -> None:
-        """As :meth:`Store.warm`: many requests at once."""
-        wanted = [key for key in dict.fromkeys(keys) if key not in self._records]
+        unknown = [key for key in dict.fromkeys(keys) if key not in self._records]
         with ThreadPoolExecutor(STREAMS) as pool:
-            list(pool.map(self.get, wanted))
+            list(pool.map(self.get, unknown))
             list(pool.map(self.find, dict.fromkeys(blobs)))
 
+    @override
     def intact(self, record: Record) -> bool:
-        """As :meth:`Store.intact`: read and compared with their digests."""
         if all(self.find(blob) is not None for blob in record.blobs.values()):
             return True
         with self._lock:
@@ -148,15 +151,14 @@ class RemoteStore(Store):
 
     # -- records -------------------------------------------------------------------------------
 
+    @override
     def get(self, key: str) -> Record | None:
-        """As :meth:`Store.get`; of blobs only that they are there and of the right size is known
-        until they are read.
-        """
         with self._lock:
             record = self._records.get(key)
         if record is None:
-            content = self.objects.read(_record_name(key))
+            content = self.objects.read(record_name(key))
             record = parse_record(content, key) if content is not None else None
+        # Only the existence and size of blobs are checked here; their bytes when they are read.
         if record is None or not all(map(self._is_there, record.blobs.values())):
             with self._lock:
                 self._records.pop(key, None)
@@ -167,19 +169,21 @@ class RemoteStore(Store):
                 self._records.popitem(last=False)
         return record
 
+    @override
     def _require(self, blob: Blob) -> None:
         if not self._is_there(blob):
             raise self._lost(blob)
 
-    def _first(self, record: Record, content: bytes) -> Record:
+    @override
+    def _publish(self, record: Record, content: bytes) -> Record:
         key, stage = record.key, record.stage
-        name = _record_name(key)
+        name = record_name(key)
         while not self.objects.create(name, content):
-            there = self.objects.read(name)
-            first = parse_record(there, key) if there is not None else None
+            existing = self.objects.read(name)
+            first = parse_record(existing, key) if existing is not None else None
             if first is not None and all(map(self._is_there, first.blobs.values())):
                 return first
-            if there is not None:  # damaged, or of blobs that are gone
+            if existing is not None:  # damaged, or its blobs are gone
                 self.objects.replace(name, content)
                 break
         if stage in LISTED:
@@ -190,62 +194,85 @@ class RemoteStore(Store):
             self._records[key] = published
         return published
 
+    @override
     def records(self, stage: str) -> Iterator[Record]:
-        """As :meth:`Store.records`, of the :data:`LISTED` stages."""
         if stage not in LISTED:
             raise ValueError(f"records of {stage!r} are not listed behind a URL")
-        keys = sorted(
-            found.name.rpartition("/")[2] for found in self.objects.list(f"stages/{stage}")
-        )
+        keys = sorted(mark.digest for mark in self.entries(f"stages/{stage}"))
         self.warm(keys)
         for key in keys:
             record = self.get(key)
             if record is not None:
                 yield record
 
+    # -- entries -------------------------------------------------------------------------------
+
+    @override
+    def entries(self, folder: str) -> Iterator[Entry]:
+        return self.objects.list(folder)
+
+    @override
+    def read_entry(self, name: str) -> bytes | None:
+        return self.objects.read(name)
+
+    @override
+    def write_entry(self, name: str, content: bytes) -> None:
+        self.objects.replace(name, content)
+
+    @override
+    def remove_entry(self, name: str) -> None:
+        self.objects.delete(name)
+
+    @override
+    def abort_uploads(self, older_than: float) -> int:
+        return self.objects.abort_uploads(older_than)
+
     # -- exclusion -----------------------------------------------------------------------------
 
     @contextlib.contextmanager
+    @override
     def claim(self, *keys: str) -> Iterator[None]:
-        """As :meth:`Store.claim`, among all machines; see the module for what ends a claim."""
+        # Among all machines; the module's docstring says what ends a claim.
         with super().claim(*keys), self._leased([f"locks/{key}" for key in sorted(set(keys))]):
             yield
 
     @contextlib.contextmanager
     def _leased(self, names: list[str]) -> Iterator[None]:
+        """Hold the lock objects, renewing them from a thread."""
         ended = threading.Event()
         held: dict[str, int] = {}
-        keeper = threading.Thread(target=self._keep, args=(held, ended), daemon=True)
-        keeper.start()
+        renewer = threading.Thread(target=self._renew, args=(held, ended), daemon=True)
+        renewer.start()
         try:
             for name in names:
-                held[name] = self._acquired(name)
+                held[name] = self._acquire(name)
             yield
         finally:
             ended.set()
-            keeper.join()
-            with contextlib.suppress(StoreUnusable):  # they will be taken over
+            renewer.join()
+            with contextlib.suppress(StoreUnusable):  # others will take the locks over
                 for name, number in held.items():
                     for old in range(number, -1, -1):
                         self.objects.delete(f"{name}.{old}")
 
-    def _acquired(self, name: str) -> int:
+    def _acquire(self, name: str) -> int:
+        """Wait for the lock ``name`` and return the number of the object that holds it."""
         number, seen, since = 0, "", time.monotonic()
         while True:
             if self.objects.create(f"{name}.{number}", _stamp()):
                 return number
-            found = self.objects.find(f"{name}.{number}")
-            if found is None:
+            holder = self.objects.find(f"{name}.{number}")
+            if holder is None:
                 number = 0
                 continue
-            if (tag := f"{number} {found.tag} {found.modified}") != seen:
+            if (tag := f"{number} {holder.tag} {holder.modified}") != seen:
                 seen, since = tag, time.monotonic()
             elif time.monotonic() - since > LEASE_SECONDS:
                 number += 1
                 continue
             time.sleep(POLL_SECONDS)
 
-    def _keep(self, held: Mapping[str, int], ended: threading.Event) -> None:
+    def _renew(self, held: Mapping[str, int], ended: threading.Event) -> None:
         while not ended.wait(LEASE_SECONDS / 5):
             for name, number in list(held.items()):
                 with contextlib.suppress(StoreUnusable):
@@ -257,8 +284,8 @@ class RemoteStore(Store):
         now = time.monotonic()
         if now - self._present.get(blob.sha256, -PRESENT_SECONDS) < PRESENT_SECONDS:
             return True
-        found = self.objects.find(_blob_name(blob))
-        if found is None or found.size != blob.size:
+        stat = self.objects.find(blob_name(blob.sha256))
+        if stat is None or stat.size != blob.size:
             return False
         self._seen(blob.sha256)
         return True
@@ -269,18 +296,14 @@ class RemoteStore(Store):
         self._present[sha256] = time.monotonic()
 
     def _fetch(self, blob: Blob) -> bool:
-        """Whether the blob was brought into the cache."""
+        """Bring the blob into the cache; False if it is missing or damaged, and then removed."""
+        name = blob_name(blob.sha256)
         with self.scratch() as folder:
-            if not self.objects.download(_blob_name(blob), folder / "blob"):
+            if not self.objects.download(name, folder / "blob"):
                 return False
-            digest, size = hashlib.sha256(), 0
-            with (folder / "blob").open("rb") as file:
-                while chunk := file.read(1 << 20):
-                    digest.update(chunk)
-                    size += len(chunk)
-            if (digest.hexdigest(), size) != (blob.sha256, blob.size):
+            if Blob.of_file(folder / "blob") != blob:
                 self._present.pop(blob.sha256, None)
-                self.objects.delete(_blob_name(blob))
+                self.objects.delete(name)
                 return False
             super().put_blob(folder / "blob", move=True)
             self._pinned(blob)  # before room is made
@@ -289,12 +312,12 @@ class RemoteStore(Store):
         return True
 
     def _pinned(self, blob: Blob) -> Path | None:
-        """The blob in the cache, held there for a while."""
-        found = super().find(blob)
-        if found is None:
+        """Return the blob's file in the cache and hold it there for a while."""
+        cached = super().find(blob)
+        if cached is None:
             return None
         try:
-            descriptor = os.open(found, os.O_RDONLY)
+            descriptor = os.open(cached, os.O_RDONLY)
         except FileNotFoundError:
             return None
         fcntl.flock(descriptor, fcntl.LOCK_SH)
@@ -303,7 +326,7 @@ class RemoteStore(Store):
             return None
         status = os.fstat(descriptor)
         with contextlib.suppress(OSError):
-            os.utime(found, ns=(time.time_ns(), status.st_mtime_ns))
+            os.utime(cached, ns=(time.time_ns(), status.st_mtime_ns))
         with self._lock:
             before = self._pins.pop(blob.sha256, None)
             self._pins[blob.sha256] = descriptor, status.st_size
@@ -314,7 +337,7 @@ class RemoteStore(Store):
                 or sum(size for _, size in self._pins.values()) > self._limit / 2
             ):
                 os.close(self._pins.popitem(last=False)[1][0])
-        return found
+        return cached
 
     def _grew(self, size: int) -> None:
         with self._lock:
@@ -325,7 +348,11 @@ class RemoteStore(Store):
         self.evict()
 
     def evict(self) -> int:
-        """Remove what was not used for longest until the cache fits its limit; bytes left."""
+        """Remove the blobs used least recently until the cache fits its limit.
+
+        Returns:
+            The size of the remaining blobs in bytes.
+        """
         entries = []
         for path in (self.root / "blobs").glob("*/*"):
             with contextlib.suppress(FileNotFoundError):
@@ -339,8 +366,14 @@ class RemoteStore(Store):
                 total -= size
         return total
 
+    def _cache_too_small(self, blob: Blob) -> StoreUnusable:
+        return StoreUnusable(
+            f"the cache {self.root} is too small for {blob.size} bytes; raise {LIMIT_VARIABLE}"
+        )
+
 
 def _removed(path: Path) -> bool:
+    """Remove a file of the cache unless a process has pinned it; tell whether it is removed."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -349,7 +382,7 @@ def _removed(path: Path) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         path.unlink(missing_ok=True)
     except BlockingIOError:
-        return False  # somebody reads it
+        return False
     finally:
         os.close(descriptor)
     return True
@@ -357,11 +390,3 @@ def _removed(path: Path) -> bool:
 
 def _stamp() -> bytes:
     return uuid.uuid4().hex.encode()
-
-
-def _blob_name(blob: Blob) -> str:
-    return f"blobs/{blob.sha256[:2]}/{blob.sha256}"
-
-
-def _record_name(key: str) -> str:
-    return f"records/{key[:2]}/{key}.json"
