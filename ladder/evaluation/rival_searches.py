@@ -7,13 +7,21 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from encoder.media import Request, Shot, Size
-from ladder.choices import Choice
 from ladder.complexity.prediction import TitlePrediction, correct
 from ladder.constraints import InfeasibleResult
-from ladder.curves import Curve, MeasuredCurve, MeasuredPoints, Measurement
-from ladder.rungs import LadderPlan, RungPlan, TitleCurves, solve
+from ladder.curves import Curve, MeasuredCurve, Measurement
+from ladder.rungs import LadderPlan, TitleCurves, solve
 from ladder.sampling import sparse_sample
-from ladder.search.steps import Done, Known, Measure, Step, full_grid, request_order
+from ladder.search.measured import measured_rung
+from ladder.search.steps import (
+    Done,
+    Known,
+    Measure,
+    Step,
+    full_grid,
+    measured_title,
+    request_order,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +47,7 @@ class SampleSearch:
             missing = used - known.measurements.keys()
             if missing:
                 return _measure(missing)
-            curves = _curves(known, used, interpolate=solved < rounds)
+            curves = measured_title(known, used, interpolate=solved < rounds)
             plan = solve(curves, known.profile, known.policy)
             if isinstance(plan, InfeasibleResult):
                 return plan
@@ -58,13 +66,7 @@ class BelieveSearch:
     def step(self, known: Known) -> Step:
         """The whole ladder at once."""
         title = known.title
-        curves = TitleCurves(
-            title.frame_rate,
-            title.recipe,
-            title.shots,
-            correct(self.prediction, title.shots, {}).curves(),
-            title.source_bits,
-        )
+        curves = title.with_curves(correct(self.prediction, title.shots, {}).curves())
         plan = solve(curves, known.profile, known.policy)
         if isinstance(plan, InfeasibleResult):
             return plan
@@ -113,50 +115,14 @@ def measured_plan(plan: LadderPlan, known: Known) -> LadderPlan:
     Raises:
         KeyError: one of them is not measured.
     """
-    return replace(plan, rungs=tuple(_measured_rung(rung, known) for rung in plan.rungs))
-
-
-def _measured_rung(rung: RungPlan, known: Known) -> RungPlan:
-    shots = known.title.shots
-    choices = []
-    for shot, choice in enumerate(rung.choices):
-        made = known.measurements[shot, choice.point]
-        choices.append(Choice(float(made.bits), made.quality, choice.point))
-    bits = math.fsum(choice.bits for choice in choices)
-    total = math.fsum(
-        shot.frames * choice.quality for shot, choice in zip(shots, choices, strict=True)
-    )
+    title, measurements = known.title, known.measurements
     return replace(
-        rung,
-        choices=tuple(choices),
-        bits=bits,
-        rate=bits / float(sum(shot.seconds(known.title.frame_rate) for shot in shots)),
-        quality=total / sum(shot.frames for shot in shots),
+        plan,
+        rungs=tuple(
+            measured_rung(rung, measurements, title.shots, title.frame_rate) for rung in plan.rungs
+        ),
     )
 
 
 def _measure(missing: Collection[Request]) -> Measure:
     return Measure(tuple(sorted(missing, key=request_order)))
-
-
-def _curves(known: Known, used: Collection[Request], *, interpolate: bool) -> TitleCurves:
-    """Of every size at which all shots are measured."""
-    title = known.title
-    cells: dict[Size, list[dict[float, Measurement]]] = {}
-    for shot, point in used:
-        of = cells.setdefault(point.size, [{} for _ in title.shots])
-        of[shot][point.crf] = known.measurements[shot, point]
-    kind = MeasuredCurve if interpolate else MeasuredPoints
-    return TitleCurves(
-        frame_rate=title.frame_rate,
-        recipe=title.recipe,
-        shots=title.shots,
-        curves={
-            size: tuple(
-                kind(shot.frames, of) for shot, of in zip(title.shots, cells[size], strict=True)
-            )
-            for size in title.sizes
-            if size in cells and all(cells[size])
-        },
-        source_bits=title.source_bits,
-    )

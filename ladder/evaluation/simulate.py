@@ -101,22 +101,11 @@ class Truth:
                 known = np.log([max(title.encode_seconds[r], 1e-3) for r in requests])
                 encode = np.exp(pchip(crfs, known, between)) + title.score_seconds[shot]
                 seconds |= dict(zip(points, encode.tolist(), strict=True))
-        return cls(title, measurements, seconds, title_curves(title.shape, curves))
+        return cls(title, measurements, seconds, title.shape.with_curves(curves))
 
     def cpu(self, requests: Collection[Request]) -> float | None:
         """CPU seconds of the encodes and scores of ``requests``."""
         return math.fsum(self.seconds[r] for r in requests) if self.seconds else None
-
-
-def title_curves(shape: TitleShape, curves: Mapping[Size, Sequence[MeasuredPoints]]) -> TitleCurves:
-    """Curves with all else that a solver needs to know about the title."""
-    return TitleCurves(
-        frame_rate=shape.frame_rate,
-        recipe=shape.recipe,
-        shots=shape.shots,
-        curves={size: tuple(of) for size, of in curves.items()},
-        source_bits=shape.source_bits,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,11 +347,7 @@ def first_rung(
     """What the middle rung of the predicted ladder measures, before anything else was."""
     shape = truth.title.shape
     curves = correct(prediction, shape.shots, {}).curves()
-    plan = solve(
-        TitleCurves(shape.frame_rate, shape.recipe, shape.shots, curves, shape.source_bits),
-        profile,
-        policy,
-    )
+    plan = solve(shape.with_curves(curves), profile, policy)
     if isinstance(plan, InfeasibleResult):
         return {}
     rung = plan.rungs[len(plan.rungs) // 2]

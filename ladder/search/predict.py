@@ -15,7 +15,7 @@ level, and what is still in doubt then is often no longer.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from encoder.media import OperatingPoint, Request, Shot, Size
@@ -24,6 +24,7 @@ from ladder.complexity.prediction import CorrectedTitle, TitlePrediction, correc
 from ladder.constraints import InfeasibleResult
 from ladder.curves import Curve, MeasuredPoints, Measurement
 from ladder.rungs import LadderPlan, RungPlan, TitleCurves, at_slope_within, slope_at, solve
+from ladder.search.measured import measured_points, measured_rung
 from ladder.search.questions import Question, questions
 from ladder.search.steps import Done, Known, Measure, Step, request_order
 
@@ -179,7 +180,7 @@ class _Run:
                 if request not in self.used
             }
             made = []
-            for rung in map(self._as_measured, chosen):
+            for rung in map(self._measured, chosen):
                 made.append((yield from self._within(rung)))
             settled = sorted([*settled, *made], key=lambda rung: rung.rate)
         for _ in range(self.search.move_rounds):
@@ -199,7 +200,9 @@ class _Run:
         where it is sure, or where that is measured."""
         prediction, title = self.search.prediction, self.known.title
         hopeful = correct(prediction.hopeful(SURE), title.shots, self._found())
-        plan = solve(self._title_curves(hopeful.curves()), self.known.profile, self.known.policy)
+        plan = solve(
+            self.known.title.with_curves(hopeful.curves()), self.known.profile, self.known.policy
+        )
         if isinstance(plan, InfeasibleResult):
             return {}
         crfs = (float(prediction.scale.crfs[0]), float(prediction.scale.crfs[-1]))
@@ -227,7 +230,7 @@ class _Run:
                 break
             why = f"the rung at {rung.rate / 1e3:.0f} kbit/s has to keep its constraints"
             yield {request: why for request in _requests(kept) if request not in self.used}
-            rung = self._as_measured(replace(rung, choices=kept.choices))
+            rung = self._measured(replace(rung, choices=kept.choices))
         return rung
 
     def _keeps_constraints(self, rung: RungPlan) -> bool:
@@ -241,7 +244,7 @@ class _Run:
     def _at_its_slope(self, rung: RungPlan, curves: Iterable[Curve]) -> RungPlan | InfeasibleResult:
         """What a rung would be on these curves of its size, within its constraints."""
         return at_slope_within(
-            self._title_curves({rung.size: curves}),
+            self.known.title.with_curves({rung.size: curves}),
             self.known.profile,
             rung.size,
             rung.slope,
@@ -250,7 +253,7 @@ class _Run:
 
     def _state(self) -> _State:
         corrected = correct(self.search.prediction, self.known.title.shots, self._found())
-        return _State(corrected, self._title_curves(corrected.curves()))
+        return _State(corrected, self.known.title.with_curves(corrected.curves()))
 
     def _found(self) -> dict[Request, Measurement]:
         ordered = sorted(self.used, key=request_order)
@@ -267,16 +270,6 @@ class _Run:
         near = abs(bits / rung.bits - 1) < AS_MUCH
         taken = any(_requests(found) == _requests(other) for other in settled)
         return replace(rung, choices=found.choices) if near and not taken else rung
-
-    def _title_curves(self, curves: Mapping[Size, Iterable[Curve]]) -> TitleCurves:
-        title = self.known.title
-        return TitleCurves(
-            frame_rate=title.frame_rate,
-            recipe=title.recipe,
-            shots=title.shots,
-            curves={size: tuple(of) for size, of in curves.items()},
-            source_bits=title.source_bits,
-        )
 
     def _room(self, delivered: int) -> int:
         """How many encodes the budget has left when ``delivered`` are delivered in the end."""
@@ -394,7 +387,7 @@ class _Run:
         """Each rung's best choice among measured points, at the slope that the title has there."""
         rungs: list[RungPlan] = []
         shots = self.known.title.shots
-        curves = self._measured_curves()
+        curves = measured_points(self._found(), shots)
         sizes = self.search.prediction.sizes
         lowest = 0
         for rung in settled:
@@ -402,7 +395,7 @@ class _Run:
             best = replace(rung, slope=slope)
             for size in (s for s in curves if lowest <= sizes.index(s)):
                 found = at_slope_within(
-                    self._title_curves({size: curves[size]}),
+                    self.known.title.with_curves({size: curves[size]}),
                     self.known.profile,
                     size,
                     slope,
@@ -420,36 +413,10 @@ class _Run:
                 lowest = sizes.index(best.size)
         return rungs
 
-    def _measured_curves(self) -> dict[Size, tuple[MeasuredPoints, ...]]:
-        """Of every size at which all shots are measured."""
-        shots = self.known.title.shots
-        cells: dict[Size, list[dict[float, Measurement]]] = {}
-        for shot, point in self.used:
-            of = cells.setdefault(point.size, [{} for _ in shots])
-            of[shot][point.crf] = self.known.measurements[shot, point]
-        return {
-            size: tuple(map(MeasuredPoints, (s.frames for s in shots), cells[size]))
-            for size in self.search.prediction.sizes
-            if size in cells and all(cells[size])
-        }
-
-    def _as_measured(self, rung: RungPlan) -> RungPlan:
-        """The rung with what was measured in place of what was expected."""
+    def _measured(self, rung: RungPlan) -> RungPlan:
+        """Return the rung as it was measured."""
         title = self.known.title
-        choices = []
-        for shot, choice in enumerate(rung.choices):
-            made = self.known.measurements[shot, choice.point]
-            choices.append(Choice(float(made.bits), made.quality, choice.point))
-        bits = sum(choice.bits for choice in choices)
-        seconds = float(sum(shot.seconds(title.frame_rate) for shot in title.shots))
-        total = sum(shot.frames * c.quality for shot, c in zip(title.shots, choices, strict=True))
-        return replace(
-            rung,
-            choices=tuple(choices),
-            bits=bits,
-            rate=bits / seconds,
-            quality=total / sum(shot.frames for shot in title.shots),
-        )
+        return measured_rung(rung, self.known.measurements, title.shots, title.frame_rate)
 
 
 def _gain(rung: RungPlan, of: Iterable[int], other: RungPlan, shots: Sequence[Shot]) -> float:

@@ -8,7 +8,7 @@ happened, and measurements that some other job left in the store do not change t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Protocol
@@ -16,9 +16,10 @@ from typing import Protocol
 from encoder.media import OperatingPoint, Request, Shot, Size
 from encoder.recipes import Recipe
 from ladder.constraints import InfeasibleResult
-from ladder.curves import Curve, MeasuredCurve, MeasuredPoints, Measurement
+from ladder.curves import Curve, Measurement
 from ladder.profiles import Profile
 from ladder.rungs import LadderPlan, Policy, TitleCurves, solve
+from ladder.search.measured import measured_curves, measured_points
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,16 @@ class TitleShape:
     def point(self, size: Size, crf: float) -> OperatingPoint:
         """The operating point of this title's recipe."""
         return OperatingPoint(self.recipe, size.width, size.height, crf)
+
+    def with_curves(self, curves: Mapping[Size, Iterable[Curve]]) -> TitleCurves:
+        """Return the title with one curve per shot for each size of ``curves``."""
+        return TitleCurves(
+            frame_rate=self.frame_rate,
+            recipe=self.recipe,
+            shots=self.shots,
+            curves={size: tuple(by_shot) for size, by_shot in curves.items()},
+            source_bits=self.source_bits,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,33 +111,17 @@ def full_grid(title: TitleShape, profile: Profile) -> tuple[Request, ...]:
 def measured_title(
     known: Known, requests: Collection[Request], *, interpolate: bool = True
 ) -> TitleCurves:
-    """The title's curves through the measurements of ``requests``, and nothing else.
+    """Return the title's curves through the measurements of ``requests`` and no others.
 
-    Without ``interpolate`` the measured points are the only candidates.
+    Sizes at which some shot has no request are left out. Without ``interpolate`` the measured
+    points are the only candidates.
 
     Raises:
         KeyError: some request is not measured.
     """
-    title = known.title
-    cells: dict[tuple[int, Size], dict[float, Measurement]] = {}
-    for shot, point in requests:
-        cell = cells.setdefault((shot, point.size), {})
-        cell[point.crf] = known.measurements[shot, point]
-
-    def curve(shot: int, size: Size) -> Curve:
-        frames, measured = title.shots[shot].frames, cells[shot, size]
-        return (MeasuredCurve if interpolate else MeasuredPoints)(frames, measured)
-
-    return TitleCurves(
-        frame_rate=title.frame_rate,
-        recipe=title.recipe,
-        shots=title.shots,
-        curves={
-            size: tuple(curve(shot, size) for shot in range(len(title.shots)))
-            for size in title.sizes
-        },
-        source_bits=title.source_bits,
-    )
+    cells = {request: known.measurements[request] for request in requests}
+    through = measured_curves if interpolate else measured_points
+    return known.title.with_curves(through(cells, known.title.shots))
 
 
 @dataclass(frozen=True, slots=True)
