@@ -23,12 +23,12 @@ from cluster.jobs.compare import CompareOptions, compare_ladder
 from cluster.jobs.estimate import plan_run
 from cluster.jobs.options import RunOptions
 from cluster.jobs.run import run_title
+from cluster.stages.augment import make_augmented
 from cluster.stages.encodes import TitleSource
 from cluster.stages.pieces import bring
 from cluster.stages.title import find_shots, find_title, open_title
 from cluster.stages.title_record import describe
 from cluster.store import keys, open_store
-from cluster.training.sweep import make_augmented
 from encoder import ffmpeg
 from encoder.source.hdr_metadata import MasteringDisplay, StaticMetadata
 from encoder.source.index import FrameIndex

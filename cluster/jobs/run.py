@@ -37,8 +37,6 @@ from cluster.package.assemble import (
     measurements,
     predicted_quality,
     rung_names,
-    sounds,
-    subtitles,
     verify_directory,
     write_media,
 )
@@ -47,6 +45,7 @@ from cluster.package.publish import check_output, publishing
 from cluster.stages.artwork import artwork_before, check_face_model, find_artwork, write_artwork
 from cluster.stages.measurer import Costs, Measurer
 from cluster.stages.title import Title, features_key, find_title, open_title, shots_key
+from cluster.stages.tracks import audio_tracks, subtitle_tracks
 from cluster.store import Store, open_store
 from cluster.store.keys import canonical_json
 from cluster.store.manifests import Manifest
@@ -177,8 +176,8 @@ def _hear_and_read(title: Title, store: Store, on_event: events.Listener) -> Non
     streams = len(info.audio) + sum(stream.text for stream in info.subtitles)
     if streams:
         on_event(events.StagePlanned("sound and text", streams, unit="streams"))
-        for made in (sounds, subtitles):
-            _here(made, title, store)
+        for make in (audio_tracks, subtitle_tracks):
+            _here(make, title, store)
         on_event(events.StageProgress("sound and text", streams, streams))
 
 
@@ -279,8 +278,8 @@ def _deliver(
         for one, own, number in chosen
     ]
     on_event(events.StagePlanned("package", len(rungs), unit="rungs"))
-    heard = _here(sounds, title, store)
-    read = _here(subtitles, title, store)
+    heard = _here(audio_tracks, title, store)
+    read = _here(subtitle_tracks, title, store)
     cost = cost_of_locked(first.done.title, plan) if plan.policy == "locked" else None
     facts = [_search_facts(one, delivered) for one in found]
     with publishing(options.out) as directory:

@@ -11,16 +11,12 @@ from cluster.jobs.setup import Setup
 from cluster.stages.encodes import Measured, MeasuredEncode
 from cluster.stages.title import Title
 from cluster.store import Store
-from cluster.store.keys import key
-from encoder import ffmpeg
 from encoder.errors import ToolFailed, VerificationFailed
 from encoder.media import Request, Shot
-from encoder.package import audio, layout
-from encoder.package import subtitles as vtt
+from encoder.package import layout
 from encoder.package.verify import ExpectedSegment, VerifyReport, verify_package
 from encoder.package.write import write_package
 from encoder.recipes import Recipe, by_name
-from encoder.source.probe import AudioStream
 from ladder.complexity.prediction import TitlePrediction
 from ladder.document import Cell, Measurements, Quality, Rung, Segment, ShotRow
 from vmaf.pool import pool_scores
@@ -47,123 +43,6 @@ def rung_names(heights: Sequence[int], codec: str | None = None) -> list[str]:
     """
     prefix = f"{codec}-" if codec else ""
     return [f"{prefix}v{number}-{height}p" for number, height in enumerate(heights, 1)]
-
-
-def sounds(title: Title, store: Store) -> tuple[layout.AudioTrack, ...]:
-    """The title's sound, each track encoded once and cut at the title's shots.
-
-    The first audible stream of the source is what plays by default. Every stream becomes stereo;
-    one of six channels or more is also kept as 5.1.
-
-    Raises:
-        SourceUnusable: a stream does not decode.
-    """
-    streams = title.reference.info.audio
-    wanted = [(stream, False) for stream in streams]
-    wanted += [(s, True) for s in streams if s.channels >= audio.SURROUND_CHANNELS]
-    made = [_sound(title, store, stream, surround) for stream, surround in wanted]
-    return tuple(track for track in made if track is not None)
-
-
-def _sound(
-    title: Title, store: Store, stream: AudioStream, surround: bool
-) -> layout.AudioTrack | None:
-    """One track; None where there is nothing to hear."""
-    reference = title.reference
-    bit_rate = audio.SURROUND_BIT_RATE if surround else audio.BIT_RATE
-    identity = key(
-        "audio",
-        audio.STAGE_VERSION,
-        source=title.source.sha256,
-        stream=stream.index,
-        start=reference.index.start_seconds,
-        duration=reference.timeline.duration_seconds,
-        channels=stream.channels,
-        bit_rate=bit_rate,
-        tool=ffmpeg.version(),
-        **({"surround": True} if surround else {}),
-    )
-    with store.claim(identity):
-        record = store.get(identity)
-        if record is None:
-            before = ffmpeg.children_cpu_seconds()
-            with store.scratch() as scratch:
-                made = audio.encode_audio(
-                    Path(reference.path),
-                    stream.index,
-                    scratch / "audio.mp4",
-                    first_video_pts=reference.index.start_seconds,
-                    duration=reference.timeline.duration_seconds,
-                    channels=stream.channels,
-                    bit_rate=bit_rate,
-                    surround=surround,
-                )
-                blobs = {"audio": store.put_blob(made, move=True)} if made else {}
-            record = store.publish(
-                identity,
-                value={"audible": made is not None},
-                blobs=blobs,
-                cpu_seconds={"other": ffmpeg.children_cpu_seconds() - before},
-                stage="audio",
-                version=audio.STAGE_VERSION,
-                title=title.id,
-            )
-    if not record.value["audible"]:
-        return None
-    return audio.segment_audio(
-        store.path(record.blobs["audio"]).read_bytes(), _shot_ends(title), stream.language
-    )
-
-
-def _shot_ends(title: Title) -> list[Fraction]:
-    return [shot.end / title.reference.frame_rate for shot in title.shots]
-
-
-def subtitles(title: Title, store: Store) -> tuple[layout.SubtitleTrack, ...]:
-    """The title's subtitles that are text, as WebVTT on its timeline.
-
-    Raises:
-        SourceUnusable: a stream does not decode.
-    """
-    reference = title.reference
-    tracks = []
-    for stream in reference.info.subtitles:
-        if not stream.text:
-            continue
-        identity = key(
-            "subtitles",
-            vtt.STAGE_VERSION,
-            source=title.source.sha256,
-            stream=stream.index,
-            tool=ffmpeg.version(),
-        )
-        with store.claim(identity):
-            record = store.get(identity)
-            if record is None:
-                before = ffmpeg.children_cpu_seconds()
-                text = vtt.extract(Path(reference.path), stream.index)
-                record = store.publish(
-                    identity,
-                    value={"text": text},
-                    cpu_seconds={"other": ffmpeg.children_cpu_seconds() - before},
-                    stage="subtitles",
-                    version=vtt.STAGE_VERSION,
-                )
-        found = vtt.cues(
-            record.value["text"],
-            reference.index.start_seconds,
-            reference.timeline.duration_seconds,
-        )
-        tracks.append(
-            vtt.subtitle_track(
-                found,
-                _shot_ends(title),
-                language=audio.known_language(stream.language),
-                forced=stream.forced,
-                hearing_impaired=stream.hearing_impaired,
-            )
-        )
-    return tuple(tracks)
 
 
 def write_media(

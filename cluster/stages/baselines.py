@@ -1,12 +1,14 @@
-"""The stage that encodes and measures a whole rung in one process, for baselines."""
+"""The baseline stages: encode and score a whole rung in one process, for comparison."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cluster.stages.encodes import TitleSource
+from cluster.stages.stage import Made, find_or_make, publish
 from cluster.store import Record, Store, open_store
 from cluster.store.keys import key
 from encoder import baseline, ffmpeg
@@ -19,18 +21,20 @@ from vmaf.graph import Distorted
 
 @dataclass(frozen=True, slots=True)
 class RungWork:
-    """A rung to encode in one process and to score with some models."""
+    """A rung to encode in one process and to score by quality models."""
 
     title: TitleSource
     rung: FixedRung | OperatingPoint
     keyframes: tuple[int, ...]
-    """Where IDRs are forced; unused by a fixed rung, which has one every two seconds."""
+    """Frames at which IDRs are forced. A fixed rung has one every two seconds instead."""
     models: tuple[str, ...]
+    """Quality models to score by."""
     store: str
+    """Folder or URL of the store."""
 
     @property
     def cost(self) -> float:
-        """Expected CPU seconds."""
+        """Expected CPU seconds of encoding and scoring."""
         reference, rung = self.title.reference, self.rung
         passes, crf = (2, 26.0) if isinstance(rung, FixedRung) else (1, rung.crf)
         size = rung.width, rung.height
@@ -42,19 +46,19 @@ class RungWork:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredRung:
-    """A rung encoded in one process, measured."""
+    """A rung that was encoded in one process and scored."""
 
     rung: FixedRung | OperatingPoint
     media_bytes: int
-    """Media fragments, without the init segment: counted as a package's segments are."""
+    """Size of the media fragments without the init segment, as a package counts segments."""
     segment_bytes: tuple[int, ...]
     segment_frames: tuple[int, ...]
     scores: Mapping[str, tuple[float, ...]]
-    """Model to one score per frame of the title."""
+    """One score per frame of the title, by quality model."""
 
 
 def baseline_key(work: RungWork) -> str:
-    """Identity of a baseline's encode."""
+    """Return the store key of a baseline's encode."""
     rung = work.rung
     recipe = rung.recipe
     how: dict[str, Any] = (
@@ -88,64 +92,72 @@ def _score_key(work: RungWork, model: str) -> str:
 
 
 def measure_rung(work: RungWork) -> None:
-    """Encode and score what is missing of ``work``. Idempotent; runs on any worker.
+    """Encode and score what the store does not have of ``work``. Idempotent; runs on any worker.
 
     Raises:
-        ToolFailed, FrameMismatch, StoreUnusable: as its stages do.
+        ToolFailed, FrameMismatch, StoreUnusable: a stage failed.
     """
     store = open_store(work.store)
-    with store.claim(baseline_key(work)):
-        record = store.get(baseline_key(work)) or _encode(store, work)
-        missing = tuple(m for m in work.models if store.get(_score_key(work, m)) is None)
+    record = find_or_make(
+        store,
+        baseline_key(work),
+        lambda scratch: _encode(work, scratch),
+        stage="baseline",
+        version=baseline.STAGE_VERSION,
+        title=work.title.id,
+    )
+    keys = {model: _score_key(work, model) for model in work.models}
+    with store.claim(*keys.values()):
+        missing = [model for model in work.models if store.get(keys[model]) is None]
         if missing:
-            _score(store, work, record, missing)
+            scores = _score(store, work, record, missing)
+            for model in missing:
+                publish(
+                    store,
+                    keys[model],
+                    scores[model],
+                    stage="baseline-score",
+                    version=measure.STAGE_VERSION,
+                    title=work.title.id,
+                )
 
 
-def _encode(store: Store, work: RungWork) -> Record:
+def _encode(work: RungWork, scratch: Path) -> Made:
     reference, rung = work.title.reference, work.rung
-    with store.scratch() as scratch:
-        path = scratch / "rung.mp4"
-        if isinstance(rung, FixedRung):
-            made, cpu_seconds = baseline.encode_at_bitrate(reference, rung, path)
-        else:
-            made, cpu_seconds = baseline.encode_at_crf(reference, rung, work.keyframes, path)
-        return store.publish(
-            baseline_key(work),
-            value={
-                "media_bytes": made.media_bytes,
-                "segment_bytes": list(made.segment_bytes),
-                "segment_frames": list(made.segment_frames),
-            },
-            blobs={"rung": store.put_blob(path, move=True)},
-            cpu_seconds={"encode": cpu_seconds},
-            stage="baseline",
-            version=baseline.STAGE_VERSION,
-            title=work.title.id,
-        )
+    path = scratch / "rung.mp4"
+    if isinstance(rung, FixedRung):
+        encode, cpu_seconds = baseline.encode_at_bitrate(reference, rung, path)
+    else:
+        encode, cpu_seconds = baseline.encode_at_crf(reference, rung, work.keyframes, path)
+    value = {
+        "media_bytes": encode.media_bytes,
+        "segment_bytes": list(encode.segment_bytes),
+        "segment_frames": list(encode.segment_frames),
+    }
+    return Made(value, {"rung": path}, {"encode": cpu_seconds})
 
 
-def _score(store: Store, work: RungWork, record: Record, wanted: tuple[str, ...]) -> None:
+def _score(
+    store: Store, work: RungWork, record: Record, quality_models: Sequence[str]
+) -> dict[str, Made]:
+    """Score a stored encode by several models in one pass; return the scores by model."""
     reference, rung = work.title.reference, work.rung
     encode = Distorted(
         store.path(record.blobs["rung"]), rung.width, rung.height, rung.recipe.bit_depth
     )
     with store.scratch() as scratch:
         (scores,), cpu_seconds = measure.measure(
-            reference, 0, reference.frames, [encode], wanted, scratch
+            reference, 0, reference.frames, [encode], quality_models, scratch
         )
-    for model in wanted:
-        store.publish(
-            _score_key(work, model),
-            value={"scores": list(scores.by_model[model])},
-            cpu_seconds={"vmaf": cpu_seconds / len(wanted)},
-            stage="baseline-score",
-            version=measure.STAGE_VERSION,
-            title=work.title.id,
-        )
+    cost = {"vmaf": cpu_seconds / len(quality_models)}
+    return {
+        model: Made({"scores": list(scores.by_model[model])}, cpu_seconds=cost)
+        for model in quality_models
+    }
 
 
 def collect_rung(store: Store, work: RungWork) -> MeasuredRung | None:
-    """The stored rung with its scores; None if anything is missing."""
+    """Return the stored rung with its scores; None if any part is missing."""
     record = store.get(baseline_key(work))
     scores = {model: store.get(_score_key(work, model)) for model in work.models}
     if record is None or any(score is None for score in scores.values()):

@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.stages.stage import Made, publish, require
 from cluster.store import Blob, Store, open_store
 from cluster.store.keys import key
 from encoder import encode, ffmpeg
-from encoder.errors import StoreUnusable
 from encoder.media import OperatingPoint, Shot
 from encoder.recipes import typical_cpu_seconds
 from encoder.source.reference import ReferenceSource
@@ -194,14 +194,14 @@ def _encode_missing(
         encodes, cpu_seconds = encode.encode_shot(title.readable, shot, missing, scratch)
         share = cpu_seconds / len(encodes)
         for made in encodes:
-            store.publish(
+            publish(
+                store,
                 encode_key(title, shot, made.point),
-                value={"codecs": made.codecs, "codec_sha256": made.codec_sha256},
-                blobs={
-                    "media": store.put_blob(made.media_path, move=True),
-                    "init": store.put_blob(made.init_path, move=True),
-                },
-                cpu_seconds={"encode": share},
+                Made(
+                    {"codecs": made.codecs, "codec_sha256": made.codec_sha256},
+                    {"media": made.media_path, "init": made.init_path},
+                    {"encode": share},
+                ),
                 stage="encode",
                 version=encode.STAGE_VERSION,
                 title=title.id,
@@ -262,13 +262,14 @@ def _score(
         share = cpu_seconds / (len(points) * len(wanted))
         for point, scores in zip(points, results, strict=True):
             for model in wanted:
-                store.publish(
+                value = {
+                    "scores": list(scores.by_model[model]),
+                    "frame_hashes": list(scores.frame_hashes),
+                }
+                publish(
+                    store,
                     score_key(title, shot, point, model),
-                    value={
-                        "scores": list(scores.by_model[model]),
-                        "frame_hashes": list(scores.frame_hashes),
-                    },
-                    cpu_seconds={"vmaf": share},
+                    Made(value, cpu_seconds={"vmaf": share}),
                     stage="score",
                     version=measure.STAGE_VERSION,
                     title=title.id,
@@ -279,9 +280,7 @@ def _score(
 def _playable(
     store: Store, title: TitleSource, shot: Shot, point: OperatingPoint, path: Path
 ) -> Path:
-    record = store.get(encode_key(title, shot, point))
-    if record is None:
-        raise StoreUnusable(f"the store at {store.place} lost an encode while it was in use")
+    record = require(store, encode_key(title, shot, point), "an encode")
     with path.open("wb") as file:
         for part in ("init", "media"):
             file.write(store.path(record.blobs[part]).read_bytes())

@@ -26,11 +26,12 @@ from cluster.stages.encodes import (
     score_key,
 )
 from cluster.stages.pieces import bring, number_of
+from cluster.stages.stage import lost
 from cluster.stages.title import Title
 from cluster.stages.title_record import describe
 from cluster.stages.units import Result, Unit, collated, perform_unit
 from cluster.store import Store
-from encoder.errors import BadInput, ShotladderError, StoreUnusable, WorkerLost
+from encoder.errors import BadInput, ShotladderError, WorkerLost
 from encoder.media import OperatingPoint, Request
 
 MAX_GROUP_PIXELS = 12_000_000
@@ -193,10 +194,7 @@ class Measurer:
         """
         found = self._collect(request)
         if found is None:
-            raise StoreUnusable(
-                f"the store at {self.store.place} lost an encode while it was in use; "
-                "run the same command again, it will be made again"
-            )
+            raise lost(self.store.place, "an encode")
         return found
 
     def _look_up(self, request: Request) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cluster import events
 from cluster.stages.encodes import TitleSource
+from cluster.stages.stage import Made, find_or_make
 from cluster.stages.title import Title
 from cluster.store import Blob, Store
 from cluster.store.keys import key
@@ -54,24 +55,21 @@ def bring(title: Title, store: Store, on_event: events.Listener) -> tuple[Stored
         reference=title.reference.graph_id,
         ranges=ranges,
     )
-    with store.claim(identity):
-        record = store.get(identity)
-        if record is None:
-            on_event(events.StagePlanned("pieces", len(ranges), unit="pieces"))
-            found: list[StoredPiece] = []
-            with store.scratch() as folder:
-                for piece, path in pieces.cut(title.reference, ranges, folder):
-                    found.append(StoredPiece(piece, store.put_blob(path, move=True)))
-                    on_event(events.StageProgress("pieces", len(found), len(ranges)))
-            found.sort(key=lambda one: one.piece.start)
-            record = store.publish(
-                identity,
-                value=[asdict(one.piece) for one in found],
-                blobs={str(number): one.blob for number, one in enumerate(found)},
-                stage="pieces",
-                version=VERSION,
-                title=title.id,
-            )
+
+    def make(scratch: Path) -> Made:
+        on_event(events.StagePlanned("pieces", len(ranges), unit="pieces"))
+        stored: list[StoredPiece] = []
+        for piece, path in pieces.cut(title.reference, ranges, scratch):
+            # At once: the pieces together take as much space as the source.
+            stored.append(StoredPiece(piece, store.put_blob(path, move=True)))
+            on_event(events.StageProgress("pieces", len(stored), len(ranges)))
+        stored.sort(key=lambda one: one.piece.start)
+        return Made(
+            [asdict(one.piece) for one in stored],
+            {str(number): one.blob for number, one in enumerate(stored)},
+        )
+
+    record = find_or_make(store, identity, make, stage="pieces", version=VERSION, title=title.id)
     return tuple(
         StoredPiece(Piece(**facts), record.blobs[str(number)])
         for number, facts in enumerate(record.value)

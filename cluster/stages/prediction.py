@@ -6,6 +6,7 @@ see the very numbers that the first one saw.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from importlib import resources
@@ -16,6 +17,7 @@ from safetensors import numpy as tensors
 
 from cluster.execution.executor import Executor, InlineExecutor, Task
 from cluster.stages.encodes import TitleSource
+from cluster.stages.stage import Made, find_or_make
 from cluster.stages.title import Title, features_key, find_features
 from cluster.store import Store, open_store
 from cluster.store.keys import key
@@ -102,18 +104,16 @@ def find_prediction(work: PredictionWork) -> TitlePrediction:
     """
     store = open_store(work.store)
     identity = _identity(work)
-    with store.claim(identity):
-        record = store.get(identity)
-        if record is None:
-            made = _predict(work)
-            record = store.publish(
-                identity,
-                value={"quality_model": made.quality_model},
-                blobs={"prediction": store.put_blob(_packed(made))},
-                stage="predict",
-                version=PREDICTION_VERSION,
-                title=work.source.id,
-            )
+
+    def make(scratch: Path) -> Made:
+        prediction = _predict(work)
+        return Made(
+            {"quality_model": prediction.quality_model}, {"prediction": _packed(prediction)}
+        )
+
+    record = find_or_make(
+        store, identity, make, stage="predict", version=PREDICTION_VERSION, title=work.source.id
+    )
     content = store.path(record.blobs["prediction"]).read_bytes()
     return _unpacked(content, record.value["quality_model"], work)
 
@@ -140,8 +140,6 @@ def _identity(work: PredictionWork) -> str:
 
 
 def _digest(content: bytes) -> str:
-    import hashlib
-
     return hashlib.sha256(content).hexdigest()
 
 

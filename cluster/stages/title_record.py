@@ -12,9 +12,9 @@ import hashlib
 from pydantic import BaseModel
 
 from cluster.stages.encodes import TitleSource
+from cluster.stages.stage import Made, find_or_make, require
 from cluster.store import Store, open_store
 from cluster.store.keys import key
-from encoder.errors import StoreUnusable
 from encoder.source import reference_bytes
 from encoder.source.reference_bytes import ReferenceFacts, located
 
@@ -33,15 +33,14 @@ def describe(title: TitleSource, store: Store) -> str:
     """Keep what a title is; the key of it."""
     content = to_bytes(title)
     identity = key("title", VERSION, content=hashlib.sha256(content).hexdigest())
-    if store.get(identity) is None:
-        store.publish(
-            identity,
-            value={},
-            blobs={"title": store.put_blob(content)},
-            stage="title",
-            version=VERSION,
-            title=title.id,
-        )
+    find_or_make(
+        store,
+        identity,
+        lambda scratch: Made(blobs={"title": content}),
+        stage="title",
+        version=VERSION,
+        title=title.id,
+    )
     return identity
 
 
@@ -59,9 +58,7 @@ def described(place: str, identity: str, path: str) -> TitleSource:
 @functools.lru_cache(maxsize=8)
 def _read(place: str, identity: str, path: str) -> TitleSource:
     store = open_store(place)
-    record = store.get(identity)
-    if record is None:
-        raise StoreUnusable(f"the store at {place} lost what a title is while it was in use")
+    record = require(store, identity, "the description of a title")
     return from_bytes(store.path(record.blobs["title"]).read_bytes(), path)
 
 

@@ -13,9 +13,6 @@ production measures everything that it delivers.
 from __future__ import annotations
 
 import csv
-import hashlib
-import math
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +21,11 @@ from cluster import events
 from cluster.execution.executor import DaskExecutor, Executor, InlineExecutor, Task
 from cluster.jobs.compare import source_of
 from cluster.package.inspect import read_ladder, read_measurements
+from cluster.stages.augment import make_augmented
 from cluster.stages.encodes import ShotWork, TitleSource, collect, encode_key
 from cluster.stages.measurer import Measurer
 from cluster.stages.title import Title, find_features, find_shots, measure_shots, open_title
 from cluster.store import Store, open_store
-from cluster.store.keys import key
 from cluster.training.table import Row, add_rows, read_table
 from encoder import augment, ffmpeg
 from encoder.analysis.features import ShotFeatures
@@ -401,45 +398,6 @@ def _check_standard(path: Path, source: TitleSource) -> None:
             f"{path} is high dynamic range ({source.reference.hdr}); tables, and what is trained "
             "on them, know titles of standard range"
         )
-
-
-def make_augmented(source: TitleSource, name: str, seconds: float, seed: int, store: Store) -> Path:
-    """The intermediate that an augmentation makes of a run of the title's frames, in the store.
-
-    Raises:
-        BadInput: it makes no sense for this title.
-        ToolFailed: ffmpeg failed.
-    """
-    reference, how = source.reference, augment.augmentation(name)
-    # Which frames depends on the augmentation too, so that several show more of a long title.
-    most = max(1, math.ceil(seconds * reference.frame_rate)) * how.frames_per_frame
-    length = min(reference.frames, most)
-    digest = hashlib.sha256(f"{seed}/{source.sha256}/{name}".encode()).digest()
-    start = random.Random(digest).randrange(reference.frames - length + 1)
-    identity = key(
-        "augment",
-        augment.STAGE_VERSION,
-        source=source.sha256,
-        reference=reference.graph_id,
-        augmentation=name,
-        frames=(start, start + length),
-        tool=ffmpeg.version(),
-    )
-    with store.claim(identity):
-        record = store.get(identity)
-        if record is None:
-            with store.scratch() as scratch:
-                path = scratch / "made.mp4"
-                cpu_seconds = augment.augment(reference, name, start, start + length, path)
-                record = store.publish(
-                    identity,
-                    value={},
-                    blobs={"media": store.put_blob(path, move=True)},
-                    cpu_seconds={"other": cpu_seconds},
-                    stage="augment",
-                    version=augment.STAGE_VERSION,
-                )
-    return store.path(record.blobs["media"])
 
 
 # -- cells -------------------------------------------------------------------------------------
