@@ -23,9 +23,10 @@ from typing import Any
 
 import psutil
 
-from cluster.execution.dispatch import Dispatch, SharedRoll
+from cluster.execution.dispatch import Dispatch
 from cluster.execution.executor import DaskExecutor
-from cluster.execution.fingerprint import own_identity
+from cluster.execution.fingerprint import own_fingerprint
+from cluster.execution.pool import SharedWorkers
 from cluster.execution.tasks import Task
 from cluster.service.database import Database
 from cluster.service.documents import Submission
@@ -100,7 +101,7 @@ def simulate(site: Site, folder: Path, titles: int, shots: int, at_once: int, li
             ended = 0
             while (job := jobs.claim(f"runner-{runner}")) is not None:
                 tasks = units_of(f"{job.number:016x}", shots, place)
-                dispatch = Dispatch(client, tasks, 2, SharedRoll(client), warn=print)
+                dispatch = Dispatch(client, tasks, 2, SharedWorkers(client), warn=print)
                 told = time.monotonic()
                 for at, outcome in enumerate(dispatch.outcomes(), 1):
                     assert outcome.error is None, outcome
@@ -165,7 +166,7 @@ def main() -> None:
             until(site.listens, 60)
             words = ["-m", "dask", "worker", site.address, "--nthreads", str(asked.cores)]
             words += ["--no-nanny", "--no-dashboard", "--local-directory", str(folder)]
-            words += ["--resources", f"{own_identity().ticket}={asked.cores}"]
+            words += ["--resources", f"{own_fingerprint().ticket}={asked.cores}"]
             import subprocess
             import sys
 

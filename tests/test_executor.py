@@ -377,7 +377,7 @@ COMMAND = """
 import signal
 import sys
 from pathlib import Path
-from cluster.executor import DaskExecutor, Task
+from cluster.execution.executor import DaskExecutor, Task
 from tests import test_executor as tasks
 
 def main():

@@ -21,7 +21,7 @@ import pytest
 
 from cluster.execution import dispatch
 from cluster.execution.executor import DaskExecutor, Outcome, Task
-from cluster.execution.fingerprint import PACKAGES, Identity, own_identity
+from cluster.execution.fingerprint import PACKAGES, Fingerprint, own_fingerprint
 from encoder.errors import BadInput, WorkerLost
 from tests.cluster_material import (
     REPOSITORY,
@@ -66,7 +66,7 @@ def test_a_worker_of_other_code_is_refused_by_name(tmp_path: Path) -> None:
         shutil.copytree(
             REPOSITORY / package, other / package, ignore=shutil.ignore_patterns("__pycache__")
         )
-    with (other / "ladder" / "search.py").open("a") as file:
+    with (other / "ladder" / "curves.py").open("a") as file:
         file.write("# changed\n")
     said: list[str] = []
     with site(tmp_path / "site", workers=0) as made:
@@ -132,7 +132,7 @@ def test_an_adaptive_cluster_grows_and_shrinks(tmp_path: Path) -> None:
 
 
 def test_what_differs_is_said() -> None:
-    ours = Identity({"code": "aa", "ffmpeg": "9", "models": "m"})
+    ours = Fingerprint({"code": "aa", "ffmpeg": "9", "models": "m"})
     theirs = replace(ours, parts={"code": "aa", "ffmpeg": "8"})
     assert ours.differences(theirs) == [
         "ffmpeg is 8 there and 9 here",
@@ -140,7 +140,7 @@ def test_what_differs_is_said() -> None:
     ]
     assert ours.differences(ours) == []
     assert ours.ticket != theirs.ticket
-    assert own_identity().ticket == own_identity().ticket
+    assert own_fingerprint().ticket == own_fingerprint().ticket
 
 
 def test_a_poison_task_is_named_and_takes_no_other_along(cluster: Site, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.execution.executor import WORKER_TTL_SECONDS, settings, usable_cores
-from cluster.execution.fingerprint import own_identity
+from cluster.execution.fingerprint import own_fingerprint
 from encoder.errors import BadInput
 
 LOOK_SECONDS = 1.0
@@ -72,7 +72,7 @@ def serve_workers(options: WorkerOptions, tell: Tell) -> None:
         raise BadInput(f"asked for {cores} cores; 1 or more can work")
     if not options.scheduler.startswith(("tcp://", "tls://")):
         raise BadInput(f"a scheduler's address looks like tcp://host:8786, got {options.scheduler}")
-    ticket = own_identity().ticket
+    ticket = own_fingerprint().ticket
     with tempfile.TemporaryDirectory(prefix="shotladder-worker-") as scratch:
         place = options.scratch or scratch
         with settings(), _quiet():

@@ -11,14 +11,13 @@ import queue
 import threading
 import time
 import uuid
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
 from cluster.execution import metrics
-from cluster.execution.fingerprint import Identity, own_identity
+from cluster.execution.pool import WorkerPool, announced, begun_on, listen_again
 from cluster.execution.tasks import Outcome, Task, perform, worth_retrying
 from encoder.errors import BadInput, ShotladderError, WorkerLost
 
@@ -37,153 +36,6 @@ class SchedulerLost(ShotladderError):
     """The connection to the scheduler is gone. What has no outcome yet has to be run again."""
 
 
-class Roll(Protocol):
-    """Who may work."""
-
-    depth: int
-    """How many tasks a core is handed: one more than it works on where others want it too, or the
-    next of theirs is begun while ours is on its way."""
-
-    def slots(self) -> int:
-        """How many tasks may run at once now."""
-
-    def refused(self) -> list[str]:
-        """Workers that may not, and why: told once."""
-
-    @property
-    def why_none(self) -> str:
-        """What all refusals come to, for an error; empty if nobody was refused."""
-
-    @property
-    def terms(self) -> dict[str, Any]:
-        """Arguments of ``Client.submit`` that keep tasks on these workers."""
-
-
-class OwnRoll:
-    """All workers of a cluster that this process started."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-        self.depth = 1
-        self.terms: dict[str, Any] = {}
-        self.why_none = ""
-
-    def slots(self) -> int:
-        """As :meth:`Roll.slots`; 0 while the scheduler cannot be reached."""
-        try:
-            return sum(self._client.nthreads().values())
-        except OSError:
-            return 0
-
-    def refused(self) -> list[str]:
-        """Nobody."""
-        return []
-
-
-@dataclass(slots=True)
-class SharedRoll:
-    """Those workers of somebody's cluster that are what we are.
-
-    Workers that `shotladder worker` started offer their ticket. Others are asked what they are,
-    once, and offer it from then on if it is ours.
-    """
-
-    client: Any
-    identity: Identity = field(default_factory=own_identity)
-    depth: int = 2
-    _asked: dict[str, str] = field(default_factory=dict)
-    _told: set[str] = field(default_factory=set)
-
-    @property
-    def terms(self) -> dict[str, Any]:
-        """As :attr:`Roll.terms`: an encode takes one core."""
-        return {"resources": {self.identity.ticket: 1}}
-
-    def slots(self) -> int:
-        """As :meth:`Roll.slots`; 0 while the scheduler cannot be reached."""
-        try:
-            workers = self.client.sync(self.client.scheduler.identity)["workers"]
-        except (OSError, AttributeError):
-            return 0
-        self._asked = {place: why for place, why in self._asked.items() if place in workers}
-        total = 0
-        for place, facts in workers.items():
-            offered = int(facts["resources"].get(self.identity.ticket, 0))
-            if not offered and place not in self._asked:
-                answer = self._ask(place, facts)
-                if answer is not None:  # else it is asked again
-                    offered, self._asked[place] = answer
-            total += offered
-        return total
-
-    def refused(self) -> list[str]:
-        """As :meth:`Roll.refused`."""
-        news = [
-            f"the worker {place} is not used: {why}"
-            for place, why in self._asked.items()
-            if why and why not in self._told
-        ]
-        self._told.update(why for why in self._asked.values() if why)
-        return news
-
-    @property
-    def why_none(self) -> str:
-        """As :attr:`Roll.why_none`."""
-        return "; ".join(dict.fromkeys(why for why in self._asked.values() if why))
-
-    def _ask(self, place: str, facts: Any) -> tuple[int, str] | None:
-        """Cores that the worker offers from now on, or why it does not; None if it said nothing."""
-        try:
-            said = self.client.run(
-                introduce, self.identity, workers=[place], on_error="return"
-            ).get(place)
-        except OSError:
-            return None
-        if said is None or isinstance(said, OSError):
-            return None
-        if isinstance(said, Identity):
-            differences = self.identity.differences(said)
-            if not differences:
-                return int(facts["nthreads"]), ""
-            return 0, "; ".join(differences)
-        if isinstance(said, ModuleNotFoundError | AttributeError | ImportError):
-            return 0, f"it has no shotladder, or another release ({said})"
-        return 0, f"it does not say what it is ({type(said).__name__}: {said})"
-
-
-async def introduce(asked_by: Identity, dask_worker: Any) -> Identity:
-    """Say what this worker is, and offer its cores to those who are the same. Runs on it."""
-    own = own_identity()
-    if own == asked_by:
-        await dask_worker.set_resources(**{own.ticket: dask_worker.state.nthreads})
-    return own
-
-
-def announced(task: Task, topic: str, name: str) -> Outcome:
-    """Run a task, having said that it begins. Runs on a worker."""
-    from distributed import get_worker
-
-    worker: Any = get_worker()
-    worker.log_event(topic, name)
-    return perform(task)
-
-
-_BEGUN: weakref.WeakKeyDictionary[Any, tuple[str, set[str]]] = weakref.WeakKeyDictionary()
-
-
-def begun_on(client: Any) -> tuple[str, set[str]]:
-    """The topic on which workers say which tasks of a client begin, and the names of those."""
-    if client not in _BEGUN:
-        # One topic for a client, as schedulers keep what was said on each.
-        _BEGUN[client] = topic, begun = f"shotladder-{client.id}", set[str]()
-        _listen(client, topic, begun)
-    return _BEGUN[client]
-
-
-def _listen(client: Any, topic: str, begun: set[str]) -> None:
-    client.subscribe_topic(topic, lambda event: begun.add(event[1]))
-
-
 class Dispatch:
     """Hands tasks to Dask from a thread of its own.
 
@@ -195,7 +47,7 @@ class Dispatch:
         client: Any,
         waiting: Iterable[Task],
         retries: int,
-        roll: Roll,
+        pool: WorkerPool,
         *,
         warn: Callable[[str], None],
         priority: int = 0,
@@ -204,7 +56,7 @@ class Dispatch:
         self._waiting = deque((task, 1 + task.tried) for task in waiting)
         self._running: dict[str, tuple[Task, int, Any]] = {}
         self._retries = retries
-        self._roll = roll
+        self._pool = pool
         self._warn = warn
         self._priority = priority
         self._topic, self._begun = begun_on(client)
@@ -276,9 +128,9 @@ class Dispatch:
                     "same command again"
                 )
             if (now := time.monotonic()) - counted >= COUNT_SECONDS:
-                before, slots, counted = slots, self._roll.slots(), now
+                before, slots, counted = slots, self._pool.slots(), now
                 metrics.SLOTS.set(slots)
-                for news in self._roll.refused():
+                for news in self._pool.refused():
                     self._outcomes.put(news)
                 if slots and not before and alone_since is not None:
                     self._recall()
@@ -287,7 +139,7 @@ class Dispatch:
                 self._check_alone(now - alone_since)
             metrics.QUEUE.set(len(self._waiting) + len(self._running))
             # One waits where there is no worker: that is what makes adaptive clusters grow.
-            wanted = max(self._roll.depth - 1, slots * self._roll.depth)
+            wanted = max(self._pool.depth - 1, slots * self._pool.depth)
             self._fill(wanted)
             with contextlib.suppress(queue.Empty):
                 future = self._ended.get(timeout=COUNT_SECONDS)
@@ -299,7 +151,7 @@ class Dispatch:
                     self._settle(task, attempt, future)
 
     def _check_alone(self, seconds: float) -> None:
-        why = self._roll.why_none
+        why = self._pool.refusal_summary
         if why and seconds > REFUSED_SECONDS:
             raise BadInput(
                 f"no worker of the Dask cluster can be used: {why}; start workers with this "
@@ -329,14 +181,14 @@ class Dispatch:
 
     def _submit(self, task: Task, attempt: int) -> None:
         name = f"{getattr(task.function, '__name__', 'task')}-{uuid.uuid4().hex}"
-        alone = self._roll.depth == 1
+        alone = self._pool.depth == 1
         future = self._client.submit(
             *((perform, task) if alone else (announced, task, self._topic, name)),
             key=name,
             pure=False,
             retries=0,
             priority=self._priority,
-            **self._roll.terms,
+            **self._pool.submit_kwargs,
         )
         self._running[future.key] = (task, attempt, future)
         future.add_done_callback(self._ended.put)
@@ -347,7 +199,7 @@ class Dispatch:
 
         lost, died = False, False
         # Nothing waits on a worker where each is handed one task.
-        begun = self._roll.depth == 1 or future.key in self._begun
+        begun = self._pool.depth == 1 or future.key in self._begun
         self._begun.discard(future.key)
         try:
             outcome: Outcome = future.result()
@@ -377,7 +229,7 @@ class Dispatch:
             metrics.RETRIES.labels("scheduler lost").inc()
             self._waiting.appendleft((task, attempt))
             with contextlib.suppress(Exception):  # a scheduler that came back knows no topic
-                _listen(self._client, self._topic, self._begun)
+                listen_again(self._client)
         elif died and self._again(task, attempt, begun):
             metrics.RETRIES.labels("worker died").inc()
         elif attempt <= self._retries and worth_retrying(outcome.error, attempt):

@@ -35,8 +35,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Protocol, Self
 
-from cluster.execution.dispatch import Dispatch, OwnRoll, Roll, SchedulerLost, SharedRoll
-from cluster.execution.fingerprint import Identity, own_identity
+from cluster.execution.dispatch import Dispatch, SchedulerLost
+from cluster.execution.fingerprint import own_fingerprint
+from cluster.execution.pool import OwnWorkers, SharedWorkers, WorkerPool
 from cluster.execution.tasks import RETRIES, Outcome, Task, perform, worth_retrying
 from encoder.errors import BadInput, ShotladderError
 
@@ -55,6 +56,7 @@ __all__ = [
     "InlineExecutor",
     "Outcome",
     "Task",
+    "connect",
     "settings",
     "usable_cores",
     "worth_retrying",
@@ -152,7 +154,7 @@ class DaskExecutor:
         self._stack = contextlib.ExitStack()
         self._client: Any = None
         self._cluster: Any = None
-        self._roll: Roll | None = None
+        self._pool: WorkerPool | None = None
         self._dispatch: Dispatch | None = None
         self._abandoned = False
 
@@ -167,8 +169,8 @@ class DaskExecutor:
         """How many tasks run at once: the cluster's cores now, at least 1. Joins a scheduler."""
         if self._scheduler is not None:
             self.start()
-        if self._roll is not None:
-            return max(1, self._roll.slots())
+        if self._pool is not None:
+            return max(1, self._pool.slots())
         return max(1, self._workers or (1 if self._scheduler else usable_cores()))
 
     @property
@@ -193,7 +195,8 @@ class DaskExecutor:
         import distributed
         from distributed.utils import silence_logging_cmgr
 
-        identity = own_identity() if self._scheduler else Identity({})
+        if self._scheduler is not None:
+            own_fingerprint()  # raises here, with its own message, where there is no ffmpeg
         local_cluster: Any = distributed.LocalCluster
         self._stack.enter_context(silence_logging_cmgr(logging.CRITICAL))
         try:
@@ -211,10 +214,10 @@ class DaskExecutor:
                         preload=["cluster.execution.executor"],
                     )
                 self._client = _joined(self._cluster)
-                self._roll = OwnRoll(self._client)
+                self._pool = OwnWorkers(self._client)
             else:
                 self._client = _joined(self._scheduler)
-                self._roll = SharedRoll(self._client, identity)
+                self._pool = SharedWorkers(self._client)
                 if link := self.dashboard_link:
                     self._tell(f"the cluster's dashboard is at {link}")
         except Exception as error:
@@ -242,12 +245,12 @@ class DaskExecutor:
         waiting = sorted(tasks, key=lambda task: -task.cost)
         while waiting:
             self.start()
-            assert self._roll is not None
+            assert self._pool is not None
             self._dispatch = dispatch = Dispatch(
                 self._client,
                 waiting,
                 self._retries,
-                self._roll,
+                self._pool,
                 warn=self._warn,
                 priority=self._priority,
             )
@@ -284,7 +287,7 @@ class DaskExecutor:
             self._abandoned |= self._dispatch.abandon()
             self._dispatch = None
         client, cluster = self._client, self._cluster
-        self._client = self._cluster = self._roll = None
+        self._client = self._cluster = self._pool = None
         if cluster is not None and self._abandoned:
             _kill_workers(cluster)
         if client is not None:
@@ -297,6 +300,30 @@ class DaskExecutor:
                 _kill_workers(cluster)
         self._abandoned = False
         self._stack.close()
+
+
+@contextlib.contextmanager
+def connect(
+    executor: Executor | None = None,
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    priority: int = 0,
+    warn: Callable[[str], None] = lambda message: None,
+    tell: Callable[[str], None] = lambda message: None,
+) -> Iterator[Executor]:
+    """Yield ``executor``, or else a :class:`DaskExecutor` that is closed at the end of the block.
+
+    Raises:
+        BadInput: as :class:`DaskExecutor`.
+    """
+    if executor is not None:
+        yield executor
+        return
+    with DaskExecutor(
+        workers=workers, scheduler=scheduler, priority=priority, warn=warn, tell=tell
+    ) as started:
+        yield started
 
 
 def usable_cores() -> int:

@@ -1,8 +1,8 @@
-"""What a process is made of, as far as results depend on it: its code, its tools, its models.
+"""Fingerprint of everything that can change a result: code, weights, tools.
 
-Two processes of equal identity give equal bits, so a worker takes work only from a client of its
-own identity. The ticket is a name for it: workers offer it to Dask as a resource and clients ask
-for it, so that a cluster may hold workers of several releases at once.
+Two processes with equal fingerprints compute equal bits, so a worker only takes tasks from clients
+with its own fingerprint. The ticket is a short name of a fingerprint: workers offer the ticket to
+Dask as a resource and clients ask for it, so that one cluster can have workers of several releases.
 """
 
 from __future__ import annotations
@@ -20,26 +20,27 @@ from encoder import ffmpeg
 
 PACKAGES = ("encoder", "vmaf", "ladder", "recommender", "cluster")
 LIBRARIES = ("av", "numpy", "opencv-python", "scenedetect", "dask", "distributed")
-"""Distributions that decide what is seen in a title, or whether processes understand each other."""
+"""Distributions that decide what an analysis finds in a title, or whether processes can talk."""
 
 _CODE = (".py", ".toml")
 _MODELS = (".safetensors",)
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """Versions by the name of what they are of."""
+class Fingerprint:
+    """Fingerprint of a process."""
 
     parts: Mapping[str, str]
+    """Version or digest of each part (code, weights, ffmpeg, libraries), by name."""
 
     @property
     def ticket(self) -> str:
-        """Name of a Dask resource: one unit is one core of a worker of this identity."""
+        """Name of a Dask resource: one unit is one core of a worker with this fingerprint."""
         text = "\n".join(f"{name}={self.parts[name]}" for name in sorted(self.parts))
         return f"shotladder-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
-    def differences(self, other: Identity) -> list[str]:
-        """What ``other`` has otherwise, in words; empty if nothing."""
+    def differences(self, other: Fingerprint) -> list[str]:
+        """Say which parts of ``other`` differ; empty if the two are equal."""
         return [
             f"{name} is {other.parts.get(name, 'missing')} there and "
             f"{self.parts.get(name, 'missing')} here"
@@ -49,8 +50,8 @@ class Identity:
 
 
 @functools.cache
-def own_identity() -> Identity:
-    """Of this process; found once.
+def own_fingerprint() -> Fingerprint:
+    """Return this process's fingerprint, computed once.
 
     Raises:
         ToolFailed: there is no ffmpeg.
@@ -67,11 +68,11 @@ def own_identity() -> Identity:
             parts[name] = version(name)
         except PackageNotFoundError:
             parts[name] = "missing"
-    return Identity(parts)
+    return Fingerprint(parts)
 
 
 def _digest(suffixes: tuple[str, ...]) -> str:
-    """Of all our files with one of these suffixes: names and contents."""
+    """Return a digest of the names and contents of shotladder's files with these suffixes."""
     digest = hashlib.sha256()
     for package, path in _files(suffixes):
         digest.update(f"{package}/{path.name}\0".encode())

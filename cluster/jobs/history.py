@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cluster.execution.fingerprint import own_identity
+from cluster.execution.fingerprint import own_fingerprint
 from cluster.jobs.options import RunOptions
 from cluster.stages.encodes import TitleSource
 from cluster.store import Store, file_sha256, manifests
@@ -40,7 +40,7 @@ def recorded(
         store,
         manifests.Source(path=str(path), sha256=source.sha256, size=path.stat().st_size),
         options=options_document(options),
-        versions=own_identity().parts,
+        versions=own_fingerprint().parts,
         out=options.out,
         weights=options.weights,
         face_model=options.face_model,
