@@ -1,4 +1,4 @@
-"""Media in, media out: probe, index, frames, shots, recipes, encodes, packages.
+"""Everything that reads or writes media: probing, frames, shots, encodes and packages.
 
-The only package that starts ffmpeg, through one seam (:mod:`encoder.ffmpeg`).
+No other package starts ffmpeg, and this one only through :mod:`encoder.ffmpeg`.
 """

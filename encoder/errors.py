@@ -1,28 +1,28 @@
-"""Everything that can go wrong, on one page.
+"""All errors that are raised on purpose, on one page.
 
 ::
 
     ShotladderError
      ├── BadInput               the user must change something; one line, no traceback
-     │    ├── SourceUnusable    the source cannot be read, or not by us
-     │    ├── OutputUnwritable  the place for results does not take them
+     │    ├── SourceUnusable    the source cannot be read or is not supported
+     │    ├── OutputUnwritable  the output directory cannot take the package
      │    ├── NotThere          the service has no such job, title or file
-     │    └── Conflict          it cannot be done in the state that a job or title is in
-     ├── ToolFailed             ffmpeg ended with an error; carries its own reproduction
+     │    └── Conflict          the state of a job or title does not allow the request
+     ├── ToolFailed             ffmpeg ended with an error; carries the command that did
      │    └── ToolTimedOut      ffmpeg passed its time limit and was killed
-     ├── FrameMismatch          what was read is not the frames that were asked for
-     ├── VerificationFailed     a package does not decode to what was measured
+     ├── FrameMismatch          a file does not hold the expected frames
+     ├── VerificationFailed     a package does not decode to the frames that were scored
      ├── Infeasible             no ladder satisfies the constraints; says which and by how much
-     ├── GateFailed             a comparison passed a limit that was set for it
+     ├── GateFailed             a comparison exceeds a limit that was set for it
      ├── StoreUnusable          the store cannot be read or written (disk full, no permission)
-     ├── ServiceUnusable        the service does not answer, or answers that it cannot now
-     │    └── Busy              it has as much to do as it takes
-     ├── LeaseLost              a job is another runner's by now; nothing was written about it
-     └── WorkerLost             every worker that ran a piece of work died
+     ├── ServiceUnusable        the service does not answer, or cannot serve the request now
+     │    └── Busy              the service has no capacity for the request now
+     ├── LeaseLost              another runner has taken over the job; nothing was written
+     └── WorkerLost             every worker that ran a task died
 
 Errors cross process boundaries, so every class is built as ``cls(message, **context)`` and
-survives pickling (a test pickles them all). The message is one line: what was asked, what was
-found, what to do.
+survives pickling (a test pickles them all). The message is one line that names the object, the
+cause and the remedy, in that order.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import Any
 
 
 class ShotladderError(Exception):
-    """Base of all errors raised on purpose. ``context`` holds facts for logs and JSON."""
+    """Base of all errors raised on purpose; ``context`` holds facts for logs and JSON."""
 
     def __init__(self, message: str, **context: Any) -> None:
         super().__init__(message)
@@ -47,11 +47,11 @@ def _rebuild(cls: type[ShotladderError], message: str, context: dict[str, Any]) 
 
 
 class BadInput(ShotladderError):
-    """What was asked cannot be done as asked; the user can put it right."""
+    """The request cannot be carried out as given; the user can correct it."""
 
 
 class SourceUnusable(BadInput):
-    """The source is missing, is not a video, or is one that we do not handle."""
+    """The source is missing, is not a video, or is of a kind that is not supported."""
 
 
 class OutputUnwritable(BadInput):
@@ -59,11 +59,11 @@ class OutputUnwritable(BadInput):
 
 
 class NotThere(BadInput):
-    """There is no such job, title or file (any more). Context: ``reason``."""
+    """The job, title or file does not exist, or no longer. Context: ``reason``."""
 
 
 class Conflict(BadInput):
-    """It cannot be done in the state that things are in. Context: ``reason``."""
+    """The current state of a job or title does not allow the request. Context: ``reason``."""
 
 
 class ToolFailed(ShotladderError):
@@ -71,15 +71,15 @@ class ToolFailed(ShotladderError):
 
 
 class ToolTimedOut(ToolFailed):
-    """ffmpeg did not end within its time limit and was killed."""
+    """ffmpeg exceeded its time limit and was killed."""
 
 
 class FrameMismatch(ShotladderError):
-    """The frames that came are not those asked for: wrong count or wrong content."""
+    """A file holds other frames than expected: wrong count or wrong content."""
 
 
 class VerificationFailed(ShotladderError):
-    """The package on disk does not decode to what was encoded and measured."""
+    """The package on disk does not decode to the frames that were encoded and scored."""
 
 
 class Infeasible(ShotladderError):
@@ -87,7 +87,7 @@ class Infeasible(ShotladderError):
 
 
 class GateFailed(ShotladderError):
-    """What was compared is worse than the limits allow."""
+    """A comparison came out worse than the limits allow."""
 
 
 class StoreUnusable(ShotladderError):
@@ -95,16 +95,16 @@ class StoreUnusable(ShotladderError):
 
 
 class ServiceUnusable(ShotladderError):
-    """The service does not answer, or says that it cannot do what it should."""
+    """The service does not answer, or reports that it cannot serve the request now."""
 
 
 class Busy(ServiceUnusable):
-    """The service has as much to do as it takes; later it may take more."""
+    """The service has no capacity for the request now; it may have later."""
 
 
 class LeaseLost(ShotladderError):
-    """A job is somebody else's by now, or cancelled; what was to be written was not."""
+    """Another runner has taken over the job, or it was cancelled; nothing was written."""
 
 
 class WorkerLost(ShotladderError):
-    """Every worker that ran a piece of work died, and so nothing is known of it."""
+    """Every worker that ran a task died, so its outcome is unknown."""

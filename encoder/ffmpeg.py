@@ -1,8 +1,8 @@
-"""The one seam to ffmpeg: find it, describe a call as a value, run it under limits.
+"""Find ffmpeg, describe a call of it as a value, and run it under limits.
 
-No other module starts a process. A :class:`Command` is built by pure functions elsewhere (with
-``ffmpeg-python`` or by hand) and can be compared, printed and tested without media;
-:func:`run` executes one and either returns what it cost or raises
+No other module starts a process. Pure functions elsewhere build a :class:`Command` (with
+``ffmpeg-python`` or by hand), which can be compared, printed and tested without media.
+:func:`run` executes it and returns its output and cost, or raises
 :class:`~encoder.errors.ToolFailed` with the shell-quoted command and the end of stderr.
 """
 
@@ -29,16 +29,17 @@ from pathlib import Path
 from encoder.errors import BadInput, StoreUnusable, ToolFailed, ToolTimedOut
 
 ENVIRONMENT_VARIABLE = "SHOTLADDER_FFMPEG"
-"""Names an ffmpeg to use instead of the one that ``imageio-ffmpeg`` ships."""
+"""Environment variable with the ffmpeg to use instead of the one of ``imageio-ffmpeg``."""
 
 PATIENCE_VARIABLE = "SHOTLADDER_PATIENCE"
-"""Factor on how long processes may take before they count as hung: more for slow machines."""
+"""Environment variable with a factor on :func:`patience`, for slow machines."""
 
 STDERR_TAIL_BYTES = 8_192
+"""Bytes of stderr that are kept of a process."""
 DEFAULT_TIMEOUT_SECONDS = 3_600.0
 
-# What untrusted inputs may be. Playlists, scripts and devices are not on the list: "concat",
-# "hls" or "image2" would let a file that poses as video name other files or URLs to read.
+# Untrusted inputs are limited to these. Playlists, scripts and devices are missing on purpose:
+# "concat", "hls" or "image2" would let a file that poses as video name other files or URLs.
 ALLOWED_PROTOCOLS = "file,pipe"
 ALLOWED_DEMUXERS = (
     "mov,mp4,m4a,3gp,3g2,mj2",
@@ -71,33 +72,34 @@ SOURCE_OPTIONS = {
     "protocol_whitelist": ALLOWED_PROTOCOLS,
     "format_whitelist": ",".join(ALLOWED_DEMUXERS),
 }
-"""Options for every open of a source, by ffmpeg's command line and by PyAV alike."""
+"""Options for opening any source, by ffmpeg's command line and by PyAV alike."""
 
 PATIENT_OPTIONS = {"analyzeduration": "60000000", "probesize": "100000000"}
-"""Beside them for who wants sound that begins late in a transport stream: microseconds and bytes
-that are looked at before a stream counts as empty, instead of 5 s and 5 MB."""
+"""Further options that find audio which begins late in a transport stream: microseconds and bytes
+that are read before a stream counts as empty, instead of 5 s and 5 MB."""
 
 
 def patience(frames: int) -> float:
-    """Seconds after which a process that has ``frames`` frames to make or to score has hung.
+    """Return the seconds after which a process that encodes or scores ``frames`` frames has hung.
 
-    Generous: a frame of 2160p takes less than a second even on a machine that does other work.
+    The limit is generous: a 2160p frame takes less than a second even on a busy machine.
     """
     return float(os.environ.get(PATIENCE_VARIABLE) or 1) * (600.0 + 2.0 * frames)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a child process may take at most; the kernel sees to it."""
+    """Resources that a child process may use; the kernel enforces them."""
 
     memory_bytes: int
-    """Of address space, which is about twice what an encoder touches."""
+    """Bytes of address space, which is about twice the memory that an encoder touches."""
     cpu_seconds: int
+    """Seconds of CPU time, user plus system."""
     output_bytes: int
-    """Of each file that it writes, stdout included."""
+    """Bytes of each file that the process writes, stdout included."""
 
     def apply(self, pid: int) -> None:
-        """Set them on a process that was just started; a process that has ended needs none."""
+        """Set the limits on a process that was just started, unless it has already ended."""
         for what, most in (
             (resource.RLIMIT_AS, self.memory_bytes),
             (resource.RLIMIT_CPU, self.cpu_seconds),
@@ -106,7 +108,7 @@ class Limits:
         ):
             with contextlib.suppress(ProcessLookupError):
                 _, hard = resource.prlimit(pid, what)
-                # A second more before the kill: SIGXCPU, which comes first, says what happened.
+                # The kill follows a second later: SIGXCPU comes first and names the cause.
                 last = most + (what == resource.RLIMIT_CPU)
                 if hard != resource.RLIM_INFINITY:
                     most, last = min(most, hard), min(last, hard)
@@ -114,14 +116,16 @@ class Limits:
 
 
 MEMORY_VARIABLE = "SHOTLADDER_FFMPEG_MEMORY"
-"""GiB of address space that one child process may take, instead of :data:`MEMORY_GIB`."""
+"""Environment variable with the address space of a child process in GiB."""
 MEMORY_GIB = 24
-"""Nine x264 encoders of 1080p take 3.3 GB and three times as much address space."""
+"""Default of :data:`MEMORY_VARIABLE`: nine x264 encoders of 1080p take 3.3 GB of memory and three
+times as much address space."""
 OUTPUT_BYTES = 64 << 30
+"""Default of :attr:`Limits.output_bytes`."""
 
 
 def default_limits(timeout_seconds: float) -> Limits:
-    """Limits of a process that is killed after ``timeout_seconds`` of wall time.
+    """Return the limits of a process that is killed after ``timeout_seconds`` of wall time.
 
     Raises:
         BadInput: :data:`MEMORY_VARIABLE` is not a number of GiB.
@@ -133,7 +137,7 @@ def default_limits(timeout_seconds: float) -> Limits:
             raise ValueError
     except ValueError:
         raise BadInput(
-            f"{MEMORY_VARIABLE}={set_by_user} is not a number of GiB over 0; unset it"
+            f"{MEMORY_VARIABLE}={set_by_user} is not a number of GiB above 0; unset it"
         ) from None
     cores = len(os.sched_getaffinity(0))
     return Limits(
@@ -148,46 +152,50 @@ class Command:
     """One call of ffmpeg, without the binary's path."""
 
     arguments: tuple[str, ...]
+    """Command line after the binary."""
 
     @classmethod
     def of(cls, arguments: Iterable[str | os.PathLike[str] | int]) -> Command:
-        """Build from anything that turns into strings."""
+        """Build a command from anything that turns into strings."""
         return cls(tuple(str(argument) for argument in arguments))
 
     def shell(self) -> str:
-        """The command as one could paste it into a shell."""
+        """Return the command quoted for a shell."""
         return shlex.join(["ffmpeg", *self.arguments])
 
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """What a finished command cost and said."""
+    """Cost and output of a finished command."""
 
     cpu_seconds: float
     """User plus system time of the process."""
     wall_seconds: float
+    """Time on the clock from start to end."""
     peak_memory_bytes: int
+    """Largest resident memory of the process."""
     stdout: bytes
+    """Everything that the process wrote to stdout."""
     stderr: str
     """The last :data:`STDERR_TAIL_BYTES` of stderr."""
 
 
 @functools.cache
 def binary() -> str:
-    """Path of the ffmpeg to use.
+    """Return the path of the ffmpeg to use.
 
     Raises:
-        ToolFailed: there is none.
+        ToolFailed: no ffmpeg was found.
     """
     override = os.environ.get(ENVIRONMENT_VARIABLE)
     if override:
-        found = shutil.which(override)
-        if found is None:
+        path = shutil.which(override)
+        if path is None:
             raise ToolFailed(
                 f"{ENVIRONMENT_VARIABLE}={override} is not an executable; "
                 "unset it to use the bundled ffmpeg"
             )
-        return found
+        return path
     import imageio_ffmpeg
 
     try:
@@ -200,10 +208,10 @@ def binary() -> str:
 
 @functools.cache
 def version() -> str:
-    """Identity of the tool for cache keys: its version line and a digest of its build.
+    """Return the identity of ffmpeg for cache keys: its release and a digest of its build.
 
-    Two builds of the same release may carry different x264s, so the configuration and the
-    binary's size count as well; its path does not.
+    Two builds of the same release may contain different releases of x264, so the configuration
+    and the size of the binary count as well; its path does not.
     """
     out = run(Command(("-hide_banner", "-version")), timeout_seconds=30).stdout.decode()
     size = Path(binary()).stat().st_size
@@ -213,10 +221,11 @@ def version() -> str:
 
 @functools.cache
 def _launcher() -> tuple[str, ...]:
-    """What makes the kernel kill ffmpeg when the thread that started it dies (kill -9 included).
+    """Return the prefix that has the kernel kill a child when the thread that started it dies.
 
-    ``setpriv`` is part of util-linux, which every Debian has. A ``preexec_fn`` would do the same
-    but runs Python between fork and exec, where a Ctrl-C can be lost with logging's lock held.
+    It works even for kill -9. ``setpriv`` is part of util-linux, which every Debian has. A
+    ``preexec_fn`` would do the same, but it runs Python between fork and exec, where a Ctrl-C can
+    be lost while the lock of ``logging`` is held.
     """
     setpriv = shutil.which("setpriv")
     return (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
@@ -230,15 +239,21 @@ def run(
     cwd: str | os.PathLike[str] | None = None,
     limits: Limits | None = None,
 ) -> Completed:
-    """Run ffmpeg to its end, with ``stdin`` fed from a thread if given.
+    """Run ffmpeg to its end.
 
-    It runs under ``limits``, by default :func:`default_limits`. The calling thread must live as
-    long as the call: the kernel kills the child when it dies.
+    The calling thread must live as long as the call: the kernel kills ffmpeg when it dies.
+
+    Args:
+        command: The call.
+        timeout_seconds: Wall time after which ffmpeg is killed.
+        stdin: Chunks that a thread feeds to ffmpeg.
+        cwd: Working directory of ffmpeg.
+        limits: Limits that the kernel enforces, by default :func:`default_limits`.
 
     Raises:
-        ToolTimedOut: a limit of time passed; the process was killed.
-        StoreUnusable: it failed because the disk is full.
-        ToolFailed: it ended with any other status than 0.
+        ToolTimedOut: ffmpeg exceeded a time limit and was killed.
+        StoreUnusable: ffmpeg failed because the disk is full.
+        ToolFailed: ffmpeg ended with any other status than 0.
     """
     program = (binary(), *(() if stdin is not None else ("-nostdin",)))
     ended = _execute(
@@ -257,9 +272,9 @@ def run(
 class _Ended:
     returncode: int
     expired: bool
-    """Whether it was killed for the time on the clock that it took."""
+    """True where the process exceeded its wall time and was killed."""
     spent: bool
-    """Whether it took all the CPU time that it may; ffmpeg catches the signal and just ends."""
+    """True where the process used up its CPU time: ffmpeg catches the signal and just ends."""
     completed: Completed
 
 
@@ -273,7 +288,7 @@ def _execute(
     environment: Mapping[str, str] | None = None,
     most_bytes: int = -1,
 ) -> _Ended:
-    """Run a program to its end, whatever that is."""
+    """Run a program to its end, however it ends."""
     started = time.monotonic()
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         process = subprocess.Popen(
@@ -282,7 +297,7 @@ def _execute(
             stdout=stdout,
             stderr=stderr,
             cwd=cwd,
-            # SVT-AV1 describes itself on stderr otherwise, where causes of failures are looked for.
+            # Otherwise SVT-AV1 describes itself on stderr, which is searched for error causes.
             env={**os.environ, "SVT_LOG": "1", **(environment or {})},
         )
         limits.apply(process.pid)
@@ -319,7 +334,7 @@ def _execute(
                 cpu_seconds=usage.ru_utime + usage.ru_stime,
                 wall_seconds=time.monotonic() - started,
                 peak_memory_bytes=usage.ru_maxrss * 1024,
-                # Of a process that failed nothing is used.
+                # The output of a failed process is not used.
                 stdout=stdout.read(most_bytes) if process.returncode == 0 else b"",
                 stderr=tail,
             ),
@@ -347,8 +362,8 @@ def run_python(
         most_bytes: Bytes of stdout that are read at most; -1 for all.
 
     Raises:
-        ToolTimedOut: a limit of time passed.
-        ToolFailed: it crashed, or ended with any other status than 0.
+        ToolTimedOut: the process exceeded a time limit and was killed.
+        ToolFailed: the process crashed or ended with any other status than 0.
     """
     root = str(Path(__file__).resolve().parent.parent)
     paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
@@ -362,12 +377,12 @@ def run_python(
         most_bytes=most_bytes,
     )
     if ended.returncode != 0:
-        raise _failure(f"python -m {module}", "the reader", ended, timeout_seconds)
+        raise _failure(f"python -m {module}", "the child process", ended, timeout_seconds)
     return ended.completed.stdout
 
 
 def children_cpu_seconds() -> float:
-    """User plus system time of all finished children of this process so far."""
+    """Return the user plus system time of all children of this process that have ended."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
@@ -375,7 +390,7 @@ def children_cpu_seconds() -> float:
 def _feed(process: subprocess.Popen[bytes], chunks: Iterable[bytes]) -> threading.Thread:
     def write() -> None:
         assert process.stdin is not None
-        # A broken pipe: ffmpeg ended early, and its status says why.
+        # A broken pipe means that ffmpeg ended early; its status tells why.
         try:
             with contextlib.suppress(BrokenPipeError):
                 for chunk in chunks:
@@ -399,11 +414,11 @@ def _failure(
             f"{name} did not end within {timeout_seconds:g} s and was killed", **context
         )
     if ended.spent or returncode == -signal.SIGXCPU:
-        return ToolTimedOut(f"{name} used more CPU time than it may and was killed", **context)
+        return ToolTimedOut(f"{name} exceeded its limit of CPU time and was killed", **context)
     if returncode == -signal.SIGXFSZ or "File too large" in stderr:
-        # Not a kill to be tried again: it would write as much the next time.
+        # Not reported as a kill, which would be retried: it would write as much again.
         return ToolFailed(
-            f"{name} wrote more than it may and was killed", **{**context, "returncode": 1}
+            f"{name} {_TOO_MUCH_OUTPUT} and was killed", **{**context, "returncode": 1}
         )
     if "No space left on device" in stderr:
         return StoreUnusable(f"{name} could not write its output: the disk is full", **context)
@@ -412,19 +427,27 @@ def _failure(
     return ToolFailed(f"{name} failed: {_cause(stderr)}", **context)
 
 
+_TOO_MUCH_OUTPUT = "exceeded its limit of output"
+
+
+def wrote_too_much(error: ToolFailed) -> bool:
+    """Return True where ffmpeg was killed for exceeding :attr:`Limits.output_bytes`."""
+    return _TOO_MUCH_OUTPUT in error.message
+
+
 def does_not_decode(error: ToolFailed) -> bool:
-    """Whether ffmpeg gave up because most of what it was given does not decode."""
+    """Return True where ffmpeg gave up because most of its input does not decode."""
     return "Decode error rate" in str(error.context.get("stderr"))
 
 
 def _cause(stderr: str) -> str:
-    """The line of stderr that most likely names the cause: the first error of the last burst."""
+    """Return the line of stderr that most likely names the cause: the last one."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "it wrote nothing to stderr"
 
 
 def lacking(capabilities: Sequence[str]) -> tuple[str, ...]:
-    """Which of ``capabilities`` (names of encoders or filters) this ffmpeg lacks."""
+    """Return the names among ``capabilities`` (encoders or filters) that this ffmpeg lacks."""
     listed = (
         run(Command(("-hide_banner", "-encoders")), timeout_seconds=30).stdout
         + run(Command(("-hide_banner", "-filters")), timeout_seconds=30).stdout

@@ -15,8 +15,8 @@ from av.video.reformatter import ColorRange, Colorspace
 from encoder.arrays import UInt8
 from encoder.errors import FrameMismatch
 from encoder.ffmpeg import SOURCE_OPTIONS, Command, patience, run
-from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_seen
-from encoder.source.tonemap import CICP, small_seen
+from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_sdr
+from encoder.source.tonemap import CICP, tone_map_small
 
 Picture = UInt8
 """(height, width, 3), blue first."""
@@ -44,7 +44,7 @@ def _bgr(decoded: av.VideoFrame) -> Picture:
     for transfer, (_, code, _) in CICP.items():
         if decoded.color_trc == code:
             levels = decoded.reformat(format="yuv444p16le").to_ndarray()
-            mapped = small_seen(levels, transfer)
+            mapped = tone_map_small(levels, transfer)
             frame = av.VideoFrame.from_ndarray(mapped, format="yuv444p")
             decoded = frame.reformat(
                 format="bgr24",
@@ -62,7 +62,7 @@ def source_picture(source: ReferenceSource, frame: int) -> Picture:
         ToolFailed: it cannot be decoded.
         FrameMismatch: another number of bytes came.
     """
-    node = open_seen(source, frame, frame + 1).filter("format", pix_fmts="bgr24")
+    node = open_sdr(source, frame, frame + 1).filter("format", pix_fmts="bgr24")
     output = ffmpeg.output(node, "pipe:1", f="rawvideo", fps_mode="passthrough")
     graph = output.global_args("-v", "error", "-y", *GLOBAL_ARGUMENTS)
     done = run(Command.of(graph.get_args()), timeout_seconds=patience(1))

@@ -18,7 +18,7 @@ from encoder.arrays import UInt8
 from encoder.encode import frame_list
 from encoder.errors import FrameMismatch
 from encoder.ffmpeg import Command, patience, run
-from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_seen
+from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_sdr
 
 MOST_AT_ONCE = 8
 """Frames that one process hands over: they are in memory together."""
@@ -95,7 +95,7 @@ def group_frames(source: ReferenceSource, frames: Iterable[int]) -> list[tuple[i
 def fetch_command(source: ReferenceSource, numbers: Sequence[int], matrix: str) -> Command:
     """The ffmpeg call that writes ``numbers`` (ascending) as raw BGR to stdout, as a value."""
     first, last = numbers[0], numbers[-1]
-    picture: Any = open_seen(source, first, last + 1)
+    picture: Any = open_sdr(source, first, last + 1)
     if len(numbers) <= last - first:
         wanted = frame_list([number - first for number in numbers]).removeprefix("expr:")
         picture = picture.filter("select", wanted)

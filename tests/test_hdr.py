@@ -31,7 +31,7 @@ from encoder.pictures import segment_picture, source_picture
 from encoder.recipes import CODECS, recipe
 from encoder.source import tonemap
 from encoder.source.hdr_metadata import MasteringDisplay, StaticMetadata
-from encoder.source.reference import ReferenceSource, open_seen, plan_source
+from encoder.source.reference import ReferenceSource, open_sdr, plan_source
 from encoder.stills import fetch_frames
 from fixtures.awkward import MASTERING
 from tests.matrix import quick_profile
@@ -294,7 +294,7 @@ def test_codecs_that_cannot_carry_metadata_say_so():
             added = one.carrying(options, METADATA)
             assert added[f"{codec}-params"].startswith(options[f"{codec}-params"] + ":master")
         else:
-            with pytest.raises(ValueError, match="carries no metadata"):
+            with pytest.raises(ValueError, match="carries no HDR metadata"):
                 one.carrying(options, METADATA)
 
 
@@ -356,7 +356,7 @@ def mapped_by_ffmpeg(levels: np.ndarray, transfer: tonemap.Transfer) -> np.ndarr
     raw = b"".join(plane.tobytes() for plane in (large[0], large[1, ::2, ::2], large[2, ::2, ::2]))
     height, width = large.shape[1:]
     node = ffmpeg.input("pipe:0", f="rawvideo", pix_fmt="yuv420p10le", s=f"{width}x{height}")
-    output = ffmpeg.output(tonemap.seen(node, transfer), "pipe:1", f="rawvideo")
+    output = ffmpeg.output(tonemap.tone_mapped(node, transfer), "pipe:1", f="rawvideo")
     done = run(Command.of(output.global_args("-v", "error").get_args()), stdin=[raw])
     planes = np.frombuffer(done.stdout, "<u2")
     size = width * height
@@ -369,7 +369,7 @@ def mapped_by_ffmpeg(levels: np.ndarray, transfer: tonemap.Transfer) -> np.ndarr
 def test_filters_and_numpy_map_alike(transfer):
     levels = codes(transfer)
     by_filters = mapped_by_ffmpeg(levels, transfer) / 4
-    own = tonemap.small_seen(np.moveaxis(levels, 0, -1) * 64, transfer).astype(float)
+    own = tonemap.tone_map_small(np.moveaxis(levels, 0, -1) * 64, transfer).astype(float)
     assert np.abs(own - by_filters).max() <= 1.25  # rounding to 8 and to 10 bit
 
 
@@ -393,7 +393,7 @@ def test_light_is_that_of_the_standards(transfer, code, light):
 def test_grey_stays_grey_and_brighter_stays_brighter(transfer):
     ramp = np.full((1, 877, 3), 512, np.uint16)
     ramp[..., 0] = np.arange(64, 941)
-    mapped = tonemap.small_seen(ramp * 64, transfer)
+    mapped = tonemap.tone_map_small(ramp * 64, transfer)
     assert set(np.unique(mapped[1:])) <= {127, 128, 129}
     assert (np.diff(mapped[0, 0].astype(int)) >= 0).all()
     assert mapped[0, 0, 0] == 16
@@ -403,7 +403,7 @@ def test_grey_stays_grey_and_brighter_stays_brighter(transfer):
 
 def test_standard_range_is_left_alone():
     node = ffmpeg.input("a.mp4")["v"]
-    assert tonemap.seen(node, None) is node
+    assert tonemap.tone_mapped(node, None) is node
 
 
 def test_models_are_not_shown_other_pictures_than_their_names_say(awkward_clip, tmp_path: Path):
@@ -440,7 +440,7 @@ def test_whoever_looks_sees_the_mapped_picture(awkward_clip, tmp_path: Path, fil
     source = plan_source(awkward_clip(file), tmp_path)
     full = next(fetch_frames(source, [4], "bt709")).bgr.astype(float)
     small = next(frame for frame in small_frames(source) if frame.number == 4)
-    output = ffmpeg.output(open_seen(source, 4, 5), "pipe:1", f="rawvideo")
+    output = ffmpeg.output(open_sdr(source, 4, 5), "pipe:1", f="rawvideo")
     done = run(Command.of(output.global_args("-copyts", "-v", "error").get_args()))
     luma = np.frombuffer(done.stdout, "<u2")[: 96 * 160].reshape(96, 160) / 4
     # 160x96 is small already: the analysis pass and the graph see one picture, but for the chroma

@@ -51,14 +51,14 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_child_that_uses_too_much_cpu_time_is_ended():
     limits = replace(NO_LIMIT, cpu_seconds=1)
     endless = Command.of(["-v", "error", "-f", "lavfi", "-i", ENDLESS, "-f", "null", "-"])
-    with pytest.raises(ToolTimedOut, match="more CPU time than it may"):
+    with pytest.raises(ToolTimedOut, match="exceeded its limit of CPU time"):
         run(endless, timeout_seconds=120, limits=limits)
 
 
 def test_a_child_that_writes_too_much_is_ended(tmp_path: Path):
     limits = replace(NO_LIMIT, output_bytes=1 << 20)
     endless = ["-v", "error", "-f", "lavfi", "-i", ENDLESS, "-c:v", "rawvideo", "-f", "nut"]
-    with pytest.raises(ToolFailed, match="wrote more than it may") as caught:
+    with pytest.raises(ToolFailed, match="exceeded its limit of output") as caught:
         run(Command.of([*endless, tmp_path / "out.nut"]), timeout_seconds=120, limits=limits)
     assert caught.value.context["returncode"] == 1  # not a kill that is worth another try
     assert (tmp_path / "out.nut").stat().st_size <= 1 << 20
@@ -127,7 +127,7 @@ def test_the_memory_limit_can_be_set(monkeypatch: pytest.MonkeyPatch):
             default_limits(10)
 
 
-# -- the reader's own process --------------------------------------------------------------------
+# -- the probe process ---------------------------------------------------------------------------
 
 
 def test_a_source_is_planned_alike_in_a_process_of_its_own(small: Path, tmp_path: Path):
@@ -146,7 +146,7 @@ def test_a_file_that_crashes_or_starves_its_reader_is_one_line(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(sandbox, "MEMORY_BYTES", 80 << 20)  # less than Python itself needs
-    with pytest.raises(SourceUnusable, match="the probe process failed") as caught:
+    with pytest.raises(SourceUnusable, match=r"probing it failed \(the child process ") as caught:
         plan_guarded(small, tmp_path)
     assert "\n" not in caught.value.message
 

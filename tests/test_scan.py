@@ -11,7 +11,7 @@ from encoder.ffmpeg import Command, run
 from encoder.source import scan
 from encoder.source.probe import probe
 from encoder.source.reference import plan_source
-from encoder.source.scan import ScanCounts, judged, suspicious
+from encoder.source.scan import ScanCounts, corrected, suspicious
 
 ZOOM = "mandelbrot=size={size}:rate={rate}:start_scale=0.8:end_scale=0.05:end_pts=120"
 FIELDS = ("-flags", "+ildct+ilme")
@@ -62,16 +62,16 @@ def test_interlaced_video_without_flags_is_found_by_its_pictures(tmp_path: Path)
 def test_flags_are_corrected_only_by_nearly_every_picture(tiny_title: Path):
     flagged = replace(probe(tiny_title), field_order="tt", height=576)
     clean = ScanCounts(progressive=150, unrepeated=150)
-    assert judged(flagged, clean, Fraction(25)).scan_corrected == "progressive"
+    assert corrected(flagged, clean, Fraction(25)).scan_corrected == "progressive"
     for doubtful in (ScanCounts(), ScanCounts(progressive=40), ScanCounts(5, 0, 150)):
-        assert judged(flagged, doubtful, Fraction(25)) is flagged
+        assert corrected(flagged, doubtful, Fraction(25)) is flagged
     unflagged = replace(flagged, field_order="progressive")
     combed = ScanCounts(bottom_first=60, progressive=2)
-    assert judged(unflagged, combed, Fraction(25)).field_order == "bb"
+    assert corrected(unflagged, combed, Fraction(25)).field_order == "bb"
     # Film rates, sizes of no interlaced format, a few combed pictures: nothing is changed.
-    assert judged(unflagged, combed, Fraction(24)) is unflagged
-    assert judged(replace(unflagged, height=720), combed, Fraction(25)).scan_corrected is None
-    assert judged(unflagged, ScanCounts(10, 0, 90), Fraction(25)) is unflagged
+    assert corrected(unflagged, combed, Fraction(24)) is unflagged
+    assert corrected(replace(unflagged, height=720), combed, Fraction(25)).scan_corrected is None
+    assert corrected(unflagged, ScanCounts(10, 0, 90), Fraction(25)) is unflagged
 
 
 def test_film_rates_cost_no_look(tiny_title: Path):

@@ -28,7 +28,7 @@ import ffmpeg
 from encoder import framehash
 from encoder.ffmpeg import Command
 from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
-from encoder.source.tonemap import seen
+from encoder.source.tonemap import tone_mapped
 from vmaf.models import TONE_MAPPED, has_banding_feature, name_for
 
 MIN_LONG_SIDE, MIN_SHORT_SIDE = 320, 180
@@ -104,7 +104,7 @@ def score_command(
     if viewing_size(source) != (source.width, source.height):
         reference = reference.filter("scale", *viewing_size(source), flags="bicubic")
     reference = (
-        seen(reference, source.hdr)
+        tone_mapped(reference, source.hdr)
         .filter("format", "yuv420p10le")
         .filter("settb", "1/1000")
         .filter("setpts", "N*40")
@@ -145,7 +145,7 @@ def upscaled(stream: Any, source: ReferenceSource, context: Context) -> Any:
         )
     stream = stream.filter("scale", *viewing_size(source), flags="bicubic")
     return (
-        seen(stream, source.hdr)
+        tone_mapped(stream, source.hdr)
         .filter("format", "yuv420p10le")
         .filter("settb", "1/1000")
         .filter("setpts", "N*40")

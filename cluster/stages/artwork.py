@@ -291,7 +291,7 @@ class _Maker:
 
     def _frames(self, numbers: Sequence[int] | dict[int, Any]) -> Iterator[FullFrame]:
         reference = self.work.title.reference
-        matrix = matrix_of(reference.seen_matrix, reference.height)
+        matrix = matrix_of(reference.sdr_matrix, reference.height)
         return fetch_frames(reference, numbers, matrix)
 
     def _picture(self, pool: Pool) -> crops.Box:

@@ -1,1 +1,1 @@
-"""What one decode of a title tells: frames for every analyser, shots, features."""
+"""One decode of a title for all analysers: frames, shots, features."""

@@ -24,7 +24,7 @@ from encoder.errors import SourceUnusable
 from encoder.source.colour_codes import color_matrix, color_range
 from encoder.source.probe import opened
 from encoder.source.reference import ReferenceSource
-from encoder.source.tonemap import small_seen
+from encoder.source.tonemap import tone_map_small
 
 SMALL_SIDE = 320
 """Pixels of the longer side of a small frame."""
@@ -130,7 +130,7 @@ def small_frames(source: ReferenceSource, threads: int = 2) -> Iterator[SmallFra
                 "transcode it first"
             ) from error
         levels = small.to_ndarray()
-        yuv = small_seen(levels, hdr) if hdr else levels.astype(np.uint8, copy=False)
+        yuv = tone_map_small(levels, hdr) if hdr else levels.astype(np.uint8, copy=False)
         yuv = _upright(yuv, source.info.orientation)
         while number <= last:
             yield SmallFrame(number, yuv, picture)

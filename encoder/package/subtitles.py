@@ -1,8 +1,8 @@
-"""Subtitles as WebVTT: taken out of the source, put on the title's timeline, cut like the video.
+"""Subtitles as WebVTT: extracted from the source, moved to the title's timeline, cut by shots.
 
-Text of any kind becomes WebVTT by ffmpeg; pictures of text (PGS, DVB, DVD) cannot, and are left
-out. HLS wants segments no longer than its target duration, each with every cue that it touches
-(RFC 8216, 3.5); DASH takes the whole file.
+ffmpeg converts text of any kind to WebVTT; pictures of text (PGS, DVB, DVD) cannot be converted and
+are left out. HLS requires segments no longer than its target duration, each with every cue that
+overlaps it (RFC 8216, 3.5); DASH takes the whole file.
 """
 
 from __future__ import annotations
@@ -21,37 +21,40 @@ from encoder.ffmpeg import (
     default_limits,
     does_not_decode,
     run,
+    wrote_too_much,
 )
 from encoder.package.layout import SubtitleTrack
 
 STAGE_VERSION = 1
-"""Part of the key of taken subtitles: raise it when what comes of them changes."""
+"""Part of the store key of extracted subtitles: raise it when their text changes."""
 
 _MAX_BYTES = 32 << 20
 _ARROW = re.compile(r"(\S+)[ \t]+-->[ \t]+(\S+)[ \t]*(.*)\Z")
 _TIME = re.compile(r"(?:(\d+):)?([0-5]\d):([0-5]\d)\.(\d{3})\Z")
-# Cue settings that WebVTT knows; anything else a source says there is none.
+# Cue settings of WebVTT; anything else in their place is dropped.
 _SETTING = re.compile(r"(vertical|line|position|size|align|region):[A-Za-z0-9.,%-]+\Z")
 
 _STRAY_AMPERSAND = re.compile(r"&(?!(amp|lt|gt|nbsp|lrm|rlm|#\d+|#x[0-9A-Fa-f]+);)")
-# Not before a tag or a time of WebVTT.
+# A "<" that begins neither a tag nor a time of WebVTT.
 _STRAY_BRACKET = re.compile(r"<(?!/?([bciuv]|lang|rt|ruby)([. ][^<>]*)?>|[\d:.]+>)")
 
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """Some text and when it is shown, on the title's timeline."""
+    """A text and when it is shown, on the title's timeline."""
 
     start: Fraction
-    """Seconds."""
+    """Time at which the text appears, seconds."""
     end: Fraction
+    """Time at which the text disappears, seconds."""
     text: str
     """Lines of WebVTT cue text, none of them empty."""
     settings: str = ""
+    """WebVTT cue settings, separated by spaces."""
 
 
 def extract_command(source: Path, stream_index: int) -> Command:
-    """The ffmpeg call of :func:`extract`, as a value."""
+    """Build the ffmpeg call of :func:`extract`."""
     inputs = [part for name, value in SOURCE_OPTIONS.items() for part in (f"-{name}", value)]
     return Command.of(
         [
@@ -64,41 +67,44 @@ def extract_command(source: Path, stream_index: int) -> Command:
 
 
 def extract(source: Path, stream_index: int) -> str:
-    """A source's subtitle stream as one WebVTT file, on the source's own clock.
+    """Convert a source's subtitle stream to one WebVTT file, on the source's own clock.
 
     Raises:
-        SourceUnusable: it does not decode, or is longer than any text to be read along.
-        ToolFailed: ffmpeg failed otherwise.
+        SourceUnusable: the stream does not decode, or has an absurd amount of text.
+        ToolFailed: ffmpeg failed for another reason.
     """
     command = extract_command(source, stream_index)
-    way_out = f"leave it out with ffmpeg -i IN -map 0 -map -0:{stream_index} -c copy OUT"
+    remedy = f"leave it out with ffmpeg -i IN -map 0 -map -0:{stream_index} -c copy OUT"
     try:
         limits = replace(default_limits(DEFAULT_TIMEOUT_SECONDS), output_bytes=_MAX_BYTES)
         out = run(command, limits=limits).stdout
     except ToolFailed as error:
-        if "wrote more" in error.message:
+        if wrote_too_much(error):
             raise SourceUnusable(
                 f"cannot use {source}: its subtitles (stream {stream_index}) have over "
-                f"{_MAX_BYTES >> 20} MiB of text, more than anybody reads; {way_out}"
+                f"{_MAX_BYTES >> 20} MiB of text, more than anybody reads; {remedy}"
             ) from error
         if not does_not_decode(error):
             raise
         why = "is not UTF-8" if "Invalid UTF-8" in error.context["stderr"] else "does not decode"
         raise SourceUnusable(
             f"cannot use {source}: its subtitles (stream {stream_index}) hold text that {why}; "
-            f"mend it, or {way_out}",
+            f"repair it, or {remedy}",
             **error.context,
         ) from error
     return out.decode("utf-8", "replace")
 
 
 def cues(text: str, first_video_pts: Fraction, duration: Fraction) -> tuple[Cue, ...]:
-    """The cues of a WebVTT file on a title's timeline, by start; what lies outside it is cut off.
+    """Parse a WebVTT file and move its cues to a title's timeline.
 
     Args:
-        text: what :func:`extract` gives.
-        first_video_pts: presentation time of the title's first frame in the source, seconds.
-        duration: of the title, seconds.
+        text: What :func:`extract` returned.
+        first_video_pts: Presentation time of the title's first frame in the source, seconds.
+        duration: Duration of the title, seconds; cues are cut off outside it.
+
+    Returns:
+        Cues sorted by their start.
 
     Raises:
         ValueError: the text is not WebVTT.
@@ -106,47 +112,47 @@ def cues(text: str, first_video_pts: Fraction, duration: Fraction) -> tuple[Cue,
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\N{REPLACEMENT CHARACTER}")
     if not text.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}").startswith("WEBVTT"):
         raise ValueError(f"not WebVTT: begins with {text[:20]!r}")
-    found = []
+    parsed = []
     for block in re.split(r"\n{2,}", text):
         lines = block.strip("\n").split("\n")
         for number, line in enumerate(lines[:2]):
             match = _ARROW.match(line)
-            said = [part for part in lines[number + 1 :] if part.strip()]
-            if match is None or not said:
+            shown = [part for part in lines[number + 1 :] if part.strip()]
+            if match is None or not shown:
                 continue
             start = max(_seconds(match[1]) - first_video_pts, Fraction(0))
             end = min(_seconds(match[2]) - first_video_pts, duration)
             if start < end:
                 settings = " ".join(s for s in match[3].split() if _SETTING.match(s))
-                # A cue's text must hold no arrow: a reader would take it for another cue.
-                shown = _escaped("\n".join(said)).replace("-->", "--\N{RIGHTWARDS ARROW}")
-                found.append(Cue(start, end, shown, settings))
+                # A cue's text must hold no arrow: a parser would take it for another cue.
+                cue_text = _escaped("\n".join(shown)).replace("-->", "--\N{RIGHTWARDS ARROW}")
+                parsed.append(Cue(start, end, cue_text, settings))
             break
-    return tuple(sorted(found, key=lambda cue: (cue.start, cue.end)))
+    return tuple(sorted(parsed, key=lambda cue: (cue.start, cue.end)))
 
 
 def subtitle_track(
-    found: Sequence[Cue],
+    cues: Sequence[Cue],
     boundaries: Sequence[Fraction],
     *,
     language: str | None = None,
     forced: bool = False,
     hearing_impaired: bool = False,
 ) -> SubtitleTrack:
-    """A track of one segment per shot, and the whole.
+    """Build a track with one segment per shot, and the whole file.
 
     Args:
-        found: cues by start.
-        boundaries: ends of the shots, seconds, increasing, shape (shots,).
-        language: BCP 47, when known.
-        forced: whether it is shown without being asked for.
-        hearing_impaired: whether it also describes sounds.
+        cues: Cues sorted by their start.
+        boundaries: Ends of the shots in seconds, increasing, shape (shots,).
+        language: BCP 47 tag, when known.
+        forced: Whether players show the track without being asked.
+        hearing_impaired: Whether the track also describes sounds.
     """
     starts = (Fraction(0), *boundaries[:-1])
     return SubtitleTrack(
-        whole=document(found),
+        whole=document(cues),
         segments=tuple(
-            document([cue for cue in found if cue.start < end and cue.end > start], mapped=True)
+            document([cue for cue in cues if cue.start < end and cue.end > start], mapped=True)
             for start, end in zip(starts, boundaries, strict=True)
         ),
         boundaries=tuple(boundaries),
@@ -156,21 +162,21 @@ def subtitle_track(
     )
 
 
-def document(found: Sequence[Cue], *, mapped: bool = False) -> str:
-    """WebVTT of some cues; ``mapped`` says on which clock, as segments of HLS have to."""
+def document(cues: Sequence[Cue], *, mapped: bool = False) -> str:
+    """Write cues as WebVTT; ``mapped`` adds the clock that segments of HLS must state."""
     head = "WEBVTT\n"
     if mapped:
         head += "X-TIMESTAMP-MAP=MPEGTS:0,LOCAL:00:00:00.000\n"
     blocks = [
         f"{_written(cue.start)} --> {_written(cue.end)}{' ' * bool(cue.settings)}{cue.settings}\n"
         f"{cue.text}\n"
-        for cue in found
+        for cue in cues
     ]
     return "\n".join([head, *blocks])
 
 
 def _escaped(text: str) -> str:
-    """Cue text whose ``<`` and ``&`` that mean themselves say so: a player would swallow them."""
+    """Escape each ``<`` and ``&`` that begins no tag or entity: players would drop the text."""
     return _STRAY_BRACKET.sub("&lt;", _STRAY_AMPERSAND.sub("&amp;", text))
 
 

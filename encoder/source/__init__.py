@@ -1,1 +1,1 @@
-"""What a source file is, and how its frames are read exactly."""
+"""Sources: what a file holds, and how its frames are read exactly."""

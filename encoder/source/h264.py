@@ -1,7 +1,7 @@
-"""What the headers of an H.264 picture say that demuxers do not: intra or not, frame or field.
+"""Headers of H.264 pictures, for facts that demuxers do not report: intra or not, frame or field.
 
-Pure. Only the first slice of a packet is looked at, up to what is wanted. Numbers in brackets are
-clauses of ITU-T H.264.
+Pure. Only the first slice header of a packet is parsed. Numbers in brackets are clauses of ITU-T
+H.264.
 """
 
 from __future__ import annotations
@@ -11,38 +11,40 @@ from dataclasses import dataclass
 
 _SLICES = (1, 2, 5)
 _SEQUENCE = 7
-_INTRA = (2, 4)
-"""Values of ``slice_type``, modulo 5: I and SI."""
-_HEADER_BYTES = 32
-"""More than a slice header takes up to its parity."""
-_SEQUENCE_BYTES = 1024
-"""More than a parameter set takes, matrices included."""
+_INTRA = (2, 4)  # values of slice_type, modulo 5: I and SI
+_HEADER_BYTES = 32  # more than a slice header takes up to its field parity
+_SEQUENCE_BYTES = 1024  # more than a parameter set takes, matrices included
 _PROFILES_WITH_CHROMA = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)
 
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """What is needed of a sequence parameter set (7.3.2.1.1)."""
+    """The fields of a sequence parameter set (7.3.2.1.1) that slice headers depend on."""
 
     frame_num_bits: int
+    """Bits of ``frame_num`` in slice headers."""
     separate_planes: bool
+    """True where slice headers name their colour plane."""
     fields: bool
-    """Whether pictures may be fields, or frames of two fields."""
+    """True where pictures may be single fields."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """What is needed of a slice header (7.3.3)."""
+    """The fields of a slice header (7.3.3) that tell frames and keyframes apart."""
 
     intra: bool
+    """True for an I or SI slice."""
     idr: bool
+    """True for a slice of an IDR picture."""
     frame_num: int
+    """``frame_num``, equal in both fields of a frame; 0 when unknown."""
     field: int | None
-    """0 of a top field, 1 of a bottom field, None of a frame."""
+    """0 for a top field, 1 for a bottom field, None for a frame."""
 
 
 class _Bits:
-    """Reads a raw byte sequence payload; past its end everything is 0."""
+    """Reads a raw byte sequence payload; bits past its end are 0."""
 
     def __init__(self, data: bytes) -> None:
         self._bits = "".join(f"{byte:08b}" for byte in data.replace(b"\0\0\3", b"\0\0"))
@@ -54,7 +56,7 @@ class _Bits:
         return int(taken.ljust(width, "0") or "0", 2)
 
     def golomb(self) -> int:
-        """An unsigned Exp-Golomb code (9.1)."""
+        """Read an unsigned Exp-Golomb code (9.1)."""
         end = self._bits.find("1", self._at)
         if end < 0:
             self._at = len(self._bits)
@@ -69,27 +71,27 @@ class _Bits:
 
 
 def length_size(extradata: bytes | None) -> int:
-    """Bytes of the length before each unit; 0 where start codes part them."""
+    """Return the size of the length before each unit; 0 where start codes separate units."""
     if not extradata or len(extradata) < 7 or extradata[0] != 1:
         return 0
     return (extradata[4] & 3) + 1
 
 
 def sequence_of(extradata: bytes | None) -> Sequence | None:
-    """The sequence parameter set that a stream begins with, where it is told.
+    """Return the first sequence parameter set in a stream's extradata, None without one.
 
     Args:
-        extradata: an ``avcC`` record, or units after start codes.
+        extradata: An ``avcC`` record, or units after start codes.
     """
     if not extradata:
         return None
     if length_size(extradata):
-        # After six bytes of the record comes the set with its length.
+        # The first set follows six bytes of the record, after its length.
         size = int.from_bytes(extradata[6:8], "big")
-        found = [extradata[8 : 8 + size]] if extradata[5] & 0x1F else []
+        candidates = [extradata[8 : 8 + size]] if extradata[5] & 0x1F else []
     else:
-        found = list(units(extradata, 0))
-    sets = (unit for unit in found if len(unit) > 4 and unit[0] & 0x1F == _SEQUENCE)
+        candidates = list(units(extradata, 0))
+    sets = (unit for unit in candidates if len(unit) > 4 and unit[0] & 0x1F == _SEQUENCE)
     data = next(sets, None)
     return None if data is None else _sequence(_Bits(data[1:_SEQUENCE_BYTES]))
 
@@ -136,11 +138,11 @@ def _skip_scaling_list(bits: _Bits, size: int) -> None:
 
 
 def units(packet: bytes, length_bytes: int) -> Iterator[bytes]:
-    """The units of a packet, from their headers on.
+    """Yield the NAL units of a packet, each from its header on.
 
     Args:
-        packet: or extradata.
-        length_bytes: as :func:`length_size` gives it.
+        packet: A packet, or extradata.
+        length_bytes: Size of the length before each unit, by :func:`length_size`.
     """
     position = 0
     while position + 4 < len(packet):
@@ -160,9 +162,9 @@ def units(packet: bytes, length_bytes: int) -> Iterator[bytes]:
 
 
 def first_slice(packet: bytes, length_bytes: int, sequence: Sequence | None) -> Slice | None:
-    """The header of a packet's first slice.
+    """Return the header of a packet's first slice, None without one.
 
-    Without a ``sequence`` only :attr:`Slice.intra` and :attr:`Slice.idr` can be told.
+    Without a ``sequence`` only :attr:`Slice.intra` and :attr:`Slice.idr` are known.
     """
     for unit in units(packet, length_bytes):
         if not unit or unit[0] & 0x1F not in _SLICES:
@@ -183,10 +185,10 @@ def first_slice(packet: bytes, length_bytes: int, sequence: Sequence | None) -> 
 
 
 def completes(first: Slice | None, second: Slice | None) -> bool:
-    """Whether ``second`` is the second field of the frame that ``first``, alone so far, began.
+    """Return True where ``second`` is the other field of the frame that ``first`` began.
 
-    Each may come in a packet of its own; a decoder makes one frame of both, with the time of the
-    first.
+    Each field may come in a packet of its own; a decoder makes one frame of both, shown at the
+    time of the first.
     """
     return (
         first is not None

@@ -1,10 +1,13 @@
-"""What a title of high dynamic range says of itself for displays, and how encodes carry it on.
+"""Static HDR metadata of a title, and how encodes carry it on.
 
-Mastering display (SMPTE ST 2086) and content light level (CTA-861.3). Encoders are told by
-parameters of their own and write it into the stream; the sample entry gets the boxes ``mdcv`` and
-``clli``.
-ffmpeg could pass it on as side data of frames, but a filter graph hands that to one of several
-outputs only, and decoders give it with the frames after a keyframe that repeats it.
+The metadata is the mastering display (SMPTE ST 2086) and the content light level (CTA-861.3).
+Encoders take it as parameters of their own and write it into the stream; the sample entry gets the
+boxes ``mdcv`` and ``clli``. ffmpeg could pass it on as side data of frames, but a filter graph with
+several outputs gives side data to only one of them, and decoders attach it only to the frames after
+a keyframe that repeats it.
+
+Store keys contain the ``repr`` of these classes: renaming a class or a field changes the key of
+every HDR encode.
 """
 
 from __future__ import annotations
@@ -15,32 +18,41 @@ from fractions import Fraction
 
 from encoder import mp4
 
-_CHROMATICITY, _LUMINANCE = 50_000, 10_000
-"""Units in one: of x and y, of cd/m2."""
+_CHROMATICITY, _LUMINANCE = 50_000, 10_000  # units in 1 (x and y), units in 1 cd/m2
 
 
 @dataclass(frozen=True, slots=True)
 class MasteringDisplay:
-    """Chromaticities (x, y) in units of 0.00002, luminances in units of 0.0001 cd/m2."""
+    """The display that a title was mastered on.
+
+    Chromaticities (x, y) are in units of 0.00002, luminances in units of 0.0001 cd/m2.
+    """
 
     red: tuple[int, int]
+    """Chromaticity of the red primary."""
     green: tuple[int, int]
+    """Chromaticity of the green primary."""
     blue: tuple[int, int]
+    """Chromaticity of the blue primary."""
     white: tuple[int, int]
+    """Chromaticity of the white point."""
     most: int
+    """Largest luminance."""
     least: int
+    """Smallest luminance."""
 
     def __post_init__(self) -> None:
         places = (*self.red, *self.green, *self.blue, *self.white)
         if min(places) < 0 or max(places) > 0xFFFF or not 0 <= self.least < self.most < 1 << 32:
-            raise ValueError(f"no display has such colours: {self}")
+            raise ValueError(f"no display has such colours or luminances: {self}")
 
     @classmethod
     def of(cls, data: bytes) -> MasteringDisplay | None:
-        """From libavutil's ``AVMasteringDisplayMetadata``; None where that is not complete.
+        """Parse libavutil's ``AVMasteringDisplayMetadata``; None where it is not complete.
 
-        Red, green, blue and white as x and y, then the least and the most luminance, all rationals
-        of two 32-bit integers; two flags that say whether chromaticities and luminances are set.
+        It holds red, green, blue and white as x and y, then the smallest and the largest luminance,
+        all as rationals of two 32-bit integers; then two flags, whether chromaticities and
+        luminances are set.
         """
         numbers = struct.unpack("=22i", data[:88])
         if not (numbers[20] and numbers[21]) or 0 in numbers[1:20:2]:
@@ -56,20 +68,21 @@ class MasteringDisplay:
 
 @dataclass(frozen=True, slots=True)
 class StaticMetadata:
-    """What is known of a title; either may be missing."""
+    """HDR metadata that a title states."""
 
     display: MasteringDisplay | None = None
+    """Mastering display, None when unstated."""
     light: tuple[int, int] | None = None
-    """MaxCLL and MaxFALL, cd/m2."""
+    """MaxCLL and MaxFALL in cd/m2, None when unstated."""
 
     def __bool__(self) -> bool:
         return self.display is not None or self.light is not None
 
     def parameters(self, codec: str) -> str:
-        """What is added to the encoder's own parameters; "" where nothing is known.
+        """Return what to add to the encoder's parameters; empty where nothing is stated.
 
         Raises:
-            ValueError: the codec has no way to carry it here.
+            ValueError: there is metadata, and encodes of the codec cannot carry it.
         """
         names = {
             "x265": ("master-display", "max-cll"),
@@ -78,7 +91,7 @@ class StaticMetadata:
         if not self:
             return ""
         if codec not in names:
-            raise ValueError(f"{codec} carries no metadata of high dynamic range here")
+            raise ValueError(f"{codec} carries no HDR metadata; encode with {' or '.join(names)}")
         display, light = names[codec]
         parts = []
         if self.display is not None:
@@ -88,10 +101,10 @@ class StaticMetadata:
         return ":".join(parts)
 
     def boxes(self) -> bytes:
-        """``mdcv`` and ``clli`` (ISO/IEC 14496-12), for a visual sample entry."""
+        """Return ``mdcv`` and ``clli`` (ISO/IEC 14496-12) for a visual sample entry."""
         parts = b""
         if (display := self.display) is not None:
-            # As in SEI messages: green, blue, red.
+            # The order is that of SEI messages: green, blue, red.
             places = (*display.green, *display.blue, *display.red, *display.white)
             parts += mp4.box("mdcv", struct.pack(">8H2I", *places, display.most, display.least))
         if self.light is not None:
@@ -101,6 +114,7 @@ class StaticMetadata:
 
 
 NO_METADATA = StaticMetadata()
+"""Metadata of a title that states none."""
 
 
 def _written(display: MasteringDisplay, *, fractions: bool) -> str:

@@ -1,26 +1,27 @@
-"""Where every frame of a source is: its place in time, and where decoding has to start.
+"""The frame index of a source: when each frame is shown, and where decoding has to start.
 
 Seeking by time lands on wrong frames in common files (half a frame early in open-GOP HEVC, on
-the next keyframe in MPEG-TS). So one demux pass, which decodes nothing, lists the presentation
-timestamp (PTS) of every frame in order, and every keyframe with PTS and DTS; readers look a
-frame's number up here and never guess. :mod:`encoder.source.timeline` then lays those frames on the
-title's canonical constant frame rate.
+the next keyframe in MPEG-TS). One demux pass, which decodes nothing, therefore lists the
+presentation timestamp (PTS) of every frame in order, and the PTS and DTS of every keyframe. Readers
+look up a frame's number here and never guess. :mod:`encoder.source.timeline` then places those
+frames on the title's canonical constant frame rate.
 
-What counts as a frame: everything that is shown. Packets that an edit list discards, VP8's
-invisible references, second fields in packets of their own, pictures that come before the first
-keyframe, and a torn packet at the end of a truncated file (with all that would be shown after it)
-are not frames. A packet in the middle that does not decode is found by the analysis pass
-(:mod:`encoder.analysis.frames`), which compares what it decodes with this index and refuses the
-source.
+Everything that is shown is a frame. Not frames are: packets that an edit list discards, VP8's
+invisible references, second fields in packets of their own, pictures before the first keyframe,
+and a torn packet at the end of a truncated file with all that would be shown after it. A packet in
+the middle that does not decode is reported by the analysis pass (:mod:`encoder.analysis.frames`),
+which compares the decoded frames with this index and refuses the source.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
+from operator import itemgetter
 
 import av
 import av.container
@@ -32,21 +33,19 @@ from encoder.errors import SourceUnusable
 from encoder.source import h264
 from encoder.source.probe import opened, video_stream
 
-Ticks = Int64
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameIndex:
-    """The frames of one video stream in presentation order, and its keyframes."""
+    """Frames of one video stream in presentation order, and its keyframes."""
 
     time_base: Fraction
-    """Seconds per tick of all timestamps here."""
-    pts: Ticks
+    """Seconds per tick of all timestamps in the index."""
+    pts: Int64
     """(frames,) presentation timestamps in ticks, ascending."""
-    keyframe_pts: Ticks
-    """(keyframes,) ascending."""
-    keyframe_dts: Ticks
-    """(keyframes,) decoding timestamps of the same keyframes, in ticks."""
+    keyframe_pts: Int64
+    """(keyframes,) presentation timestamps of the keyframes in ticks, ascending."""
+    keyframe_dts: Int64
+    """(keyframes,) decoding timestamps of the same keyframes in ticks."""
     last_duration: int
     """Ticks for which the last frame is shown."""
     packet_bytes: int
@@ -54,12 +53,12 @@ class FrameIndex:
 
     @property
     def frames(self) -> int:
-        """Number of frames that are shown."""
+        """Number of frames."""
         return len(self.pts)
 
     @property
     def duration_seconds(self) -> Fraction:
-        """From the first frame's start to the last one's end."""
+        """Seconds from the start of the first frame to the end of the last one."""
         return (int(self.pts[-1] - self.pts[0]) + self.last_duration) * self.time_base
 
     @property
@@ -69,21 +68,21 @@ class FrameIndex:
 
     @property
     def bitrate(self) -> int:
-        """Bit/s of the coded video, from its packets."""
+        """Bitrate of the coded video in bit/s, from its packets."""
         return round(8 * self.packet_bytes / self.duration_seconds)
 
     @property
     def steady_rate(self) -> Fraction | None:
-        """Frames per second where every frame follows after the same time, to a tick."""
+        """Frames per second where frames are evenly spaced to a tick, else None."""
         steps = np.diff(self.pts)
         if len(steps) == 0 or steps.min() < 1 or np.ptp(steps) > 1:
             return None
         return len(steps) / (int(steps.sum()) * self.time_base)
 
     def keyframe_for(self, frame: int) -> int:
-        """Position in ``keyframe_pts`` of the last keyframe shown not after ``frame``."""
-        found = np.searchsorted(self.keyframe_pts, self.pts[frame], side="right") - 1
-        return max(0, int(found))
+        """Return the number of the last keyframe that is shown not after ``frame``."""
+        position = np.searchsorted(self.keyframe_pts, self.pts[frame], side="right") - 1
+        return max(0, int(position))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +100,7 @@ def index_frames(path: str | os.PathLike[str]) -> FrameIndex:
     """List the frames of the video stream of ``path`` in one demux pass.
 
     Raises:
-        SourceUnusable: it cannot be read, has no frames, no keyframe, or frames without
+        SourceUnusable: the source cannot be read, has no frames, no keyframe, or frames without
             timestamps (see :mod:`encoder.source.timestamps`).
     """
     time_base, packets = _packets(path)
@@ -114,12 +113,12 @@ def index_frames(path: str | os.PathLike[str]) -> FrameIndex:
     return _index(path, time_base, packets)
 
 
-# Containers that do not say how long a packet is: a torn last one looks like a short one.
+# Containers that do not state the size of a packet: a torn last packet looks like a short one.
 _UNSIZED_DEMUXERS = ("mpegts", "mpeg")
 
 
 def _last_is_torn(path: str | os.PathLike[str], packets: list[_Packet]) -> bool:
-    """Whether the last packet fails a decoder that forgives nothing, from the keyframe before."""
+    """Return True where a strict decoder, started at a keyframe, fails on the last packet."""
     keys = [p.dts for p in packets if p.key and p.dts is not None]
     last = packets[-1]
     if not keys or last.pts is None:
@@ -144,17 +143,18 @@ def _last_is_torn(path: str | os.PathLike[str], packets: list[_Packet]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Demuxed:
-    """A packet of a video stream, and what only its own headers say."""
+    """A packet of a video stream, with facts that only its coded headers state."""
 
     packet: av.Packet[av.VideoStream]
+    """The packet."""
     key: bool
-    """Whether decoding can start here."""
+    """True where decoding can start at the packet."""
     completes: bool
-    """Whether it is the second field of the frame that the packet before began: not a frame."""
+    """True for the second field of the frame that the packet before began: not a frame."""
 
 
 def demuxed(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[Demuxed]:
-    """The packets of a video stream that hold something, in the order of the file."""
+    """Yield the packets of a video stream that are not empty, in the order of the file."""
     context = stream.codec_context
     plain = context.codec.canonical_name != "h264"
     length, sequence = h264.length_size(context.extradata), h264.sequence_of(context.extradata)
@@ -167,9 +167,9 @@ def demuxed(container: av.container.InputContainer, stream: av.VideoStream) -> I
         if plain or not (key or fields):
             yield Demuxed(packet, key, completes=False)
             continue
-        # Streams with periodic intra refresh have no other pictures that demuxers mark as keyframes
-        # but P pictures with a recovery point, which are whole only a second later: decoding from
-        # one gives wrong pixels and the right count.
+        # In streams with periodic intra refresh, demuxers mark P pictures with a recovery point as
+        # keyframes. Those are complete only a second later: decoding from one gives the right
+        # number of frames with wrong pixels.
         head = h264.first_slice(bytes(packet), length, sequence)
         key = key and head is not None and head.intra
         completes = h264.completes(alone, head)
@@ -208,8 +208,8 @@ def _packets(path: str | os.PathLike[str]) -> tuple[Fraction, list[_Packet]]:
                     )
                 )
         except av.error.FFmpegError:
-            # A file cut short ends like this. What came before is whole; the analysis pass
-            # decodes every frame of it.
+            # A truncated file ends like this. All packets before are complete, and the analysis
+            # pass decodes every frame of them.
             pass
         return Fraction(stream.time_base or 0), packets
 
@@ -217,47 +217,64 @@ def _packets(path: str | os.PathLike[str]) -> tuple[Fraction, list[_Packet]]:
 def _check_clock(
     path: str | os.PathLike[str], time_base: Fraction, keyframes: Sequence[int]
 ) -> None:
-    """See that time goes on from keyframe to keyframe, in the order of the file.
+    """Check that time advances from keyframe to keyframe, in the order of the file.
 
     Raises:
-        SourceUnusable: it jumps back, as where recordings were joined byte by byte.
+        SourceUnusable: time jumps back, for example where recordings were joined byte by byte.
     """
     for before, now in pairwise(keyframes):
         if now < before:
             raise SourceUnusable(
                 f"cannot use {path}: its clock jumps back from {float(before * time_base):.3f} s "
-                f"to {float(now * time_base):.3f} s, as where recordings were joined; give it one "
-                "clock first, for example with ffmpeg -i IN -map 0 -c copy OUT.ts"
+                f"to {float(now * time_base):.3f} s, as where recordings were joined; remux it to "
+                "one clock first, for example with ffmpeg -i IN -map 0 -c copy OUT.ts"
             )
 
 
-def _index(path: str | os.PathLike[str], time_base: Fraction, packets: list[_Packet]) -> FrameIndex:
-    limit = None
+def _drop_torn(packets: list[_Packet]) -> float:
+    """Remove torn packets from the end of the list.
+
+    Returns:
+        PTS in ticks from which nothing is shown: the smallest of a torn packet, infinite for none.
+    """
+    torn_from = math.inf
     while packets and packets[-1].corrupt:
-        torn = packets.pop().pts
-        limit = torn if limit is None or (torn is not None and torn < limit) else limit
-    keys = [p for p in packets if p.key and p.pts is not None]
-    if not keys:
-        raise SourceUnusable(f"cannot index {path}: no keyframe in {len(packets)} packets")
-    _check_clock(path, time_base, [p.pts or 0 for p in keys])
-    first = keys[0].pts
-    assert first is not None
-    shown = [
+        pts = packets.pop().pts
+        torn_from = torn_from if pts is None else min(torn_from, pts)
+    return torn_from
+
+
+def _index(path: str | os.PathLike[str], time_base: Fraction, packets: list[_Packet]) -> FrameIndex:
+    """Index the frames among ``packets``; torn packets at the end are removed from the list."""
+    torn_from = _drop_torn(packets)
+    keyframes = [
+        (p.pts, p.pts if p.dts is None else p.dts) for p in packets if p.key and p.pts is not None
+    ]
+    if not keyframes:
+        raise SourceUnusable(
+            f"cannot index {path}: no keyframe in {len(packets)} packets; the file is damaged, "
+            "copy it again or transcode it"
+        )
+    _check_clock(path, time_base, [pts for pts, _ in keyframes])
+    first = keyframes[0][0]
+    shown = sorted(
         (p.pts, p.duration)
         for p in packets
-        if p.shown and p.pts is not None and p.pts >= first and (limit is None or p.pts < limit)
-    ]
+        if p.shown and p.pts is not None and p.pts >= first and p.pts < torn_from
+    )
     if not shown:
-        raise SourceUnusable(f"cannot index {path}: none of its {len(packets)} packets is shown")
-    shown.sort()
+        raise SourceUnusable(
+            f"cannot index {path}: none of its {len(packets)} packets is shown; the file is "
+            "damaged, copy it again or transcode it"
+        )
     pts = np.array([time for time, _ in shown], dtype=np.int64)
-    keys.sort(key=lambda p: p.pts or 0)
+    keyframes.sort(key=itemgetter(0))
     usual = int(np.median(np.diff(pts))) if len(pts) > 1 else 0
     return FrameIndex(
         time_base=time_base,
         pts=pts,
-        keyframe_pts=np.array([p.pts for p in keys], dtype=np.int64),
-        keyframe_dts=np.array([p.pts if p.dts is None else p.dts for p in keys], dtype=np.int64),
+        keyframe_pts=np.array([time for time, _ in keyframes], dtype=np.int64),
+        keyframe_dts=np.array([dts for _, dts in keyframes], dtype=np.int64),
         last_duration=max(1, shown[-1][1] or usual),
         packet_bytes=sum(p.size for p in packets),
     )

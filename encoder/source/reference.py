@@ -31,10 +31,10 @@ from encoder.ffmpeg import SOURCE_OPTIONS
 from encoder.source.hdr_metadata import NO_METADATA, StaticMetadata
 from encoder.source.index import FrameIndex, index_frames
 from encoder.source.probe import SourceInfo, probe
-from encoder.source.scan import looked_at
+from encoder.source.scan import correct_scan
 from encoder.source.timeline import Timeline, plan_timeline
 from encoder.source.timestamps import ensure_timestamps
-from encoder.source.tonemap import Transfer, filters, seen, tags
+from encoder.source.tonemap import Transfer, filters, tags, tone_mapped
 
 GLOBAL_ARGUMENTS = ("-hide_banner", "-copyts", "-max_error_rate", "1")
 """Arguments that every command with a reference in it must have, before its inputs.
@@ -121,7 +121,7 @@ class ReferenceSource:
     @property
     def hdr(self) -> Transfer | None:
         """The transfer of a high dynamic range title. Encodes carry it; whoever looks at pictures
-        looks at :func:`open_seen`."""
+        looks at :func:`open_sdr`."""
         return None if self.tone_mapped else self.info.hdr
 
     @property
@@ -150,8 +150,8 @@ class ReferenceSource:
         return self.info.static_metadata if self.hdr else NO_METADATA
 
     @property
-    def seen_matrix(self) -> str | None:
-        """Matrix of the pictures that are looked at: :func:`open_seen`, small frames."""
+    def sdr_matrix(self) -> str | None:
+        """Matrix of the pictures that are looked at: :func:`open_sdr`, small frames."""
         return "bt709" if self.hdr else self.color_matrix
 
     @property
@@ -190,7 +190,7 @@ def plan_source(path: str | os.PathLike[str], workdir: str | os.PathLike[str]) -
     timeline = plan_timeline(index, claims)
     return ReferenceSource(
         path=str(Path(timed).resolve()),
-        info=looked_at(info, index, timeline.frame_rate),
+        info=correct_scan(info, index, timeline.frame_rate),
         index=index,
         timeline=timeline,
         given=asked.path,
@@ -234,9 +234,9 @@ def open_reference(source: ReferenceSource, start: int, end: int) -> Any:
     )
 
 
-def open_seen(source: ReferenceSource, start: int, end: int) -> Any:
+def open_sdr(source: ReferenceSource, start: int, end: int) -> Any:
     """As :func:`open_reference`, as it looks on a display of standard range."""
-    return seen(open_reference(source, start, end), source.hdr)
+    return tone_mapped(open_reference(source, start, end), source.hdr)
 
 
 def _input(source: ReferenceSource, frame: int) -> Any:

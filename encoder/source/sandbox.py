@@ -80,7 +80,7 @@ def plan_guarded(path: Path, workdir: Path) -> ReferenceSource:
         ) from error
     except ToolFailed as error:
         raise SourceUnusable(
-            f"cannot use {path}: the probe process failed on it ({error.message}); it is damaged "
+            f"cannot use {path}: probing it failed ({error.message}); it is damaged "
             "or malicious, give another copy",
             **error.context,
         ) from error

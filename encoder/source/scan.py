@@ -1,12 +1,11 @@
-"""How a source was really scanned, by its pictures: flags in streams are often wrong.
+"""How a source was really scanned, judged by its pictures: flags in streams are often wrong.
 
-Progressive film travels in streams that are marked interlaced, interlaced video in streams that
-are marked progressive, and film with repeated fields (3:2 pulldown, telecine) looks like neither.
+Progressive film comes in streams that are marked interlaced, interlaced video in streams that are
+marked progressive, and film with repeated fields (3:2 pulldown, telecine) looks like neither.
 ffmpeg's ``idet`` compares the fields of some hundred frames. Measured over natural and drawn
-titles: pulldown repeats 20 % of the top and 20 % of the bottom fields, everything else at most 2 %;
-drawn patterns that move by lines are taken for interlaced, so against its flags a source only
-counts as interlaced when nearly every picture says so and its height is one that video was
-interlaced in.
+titles, pulldown repeats 20 % of the top and 20 % of the bottom fields, anything else at most 2 %.
+Drawn patterns that move by whole lines look interlaced, so against its flags a source only counts
+as interlaced when nearly every picture looks so and its height is one of interlaced video.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from encoder.source.index import FrameIndex
 from encoder.source.probe import FieldOrder, SourceInfo
 
 WINDOW_FRAMES = 60
+"""Frames that are examined at each place of a title."""
 _PLACES = (0.15, 0.45, 0.75)
 _WHOLE_FRAMES = WINDOW_FRAMES * len(_PLACES)
 _TELECINE_RATES = (Fraction(299, 10), Fraction(301, 10))
@@ -33,15 +33,20 @@ _SINGLE = re.compile(r"Single frame detection: TFF: *(\d+) BFF: *(\d+) Progressi
 
 @dataclass(frozen=True, slots=True)
 class ScanCounts:
-    """What ``idet`` counted over some pictures."""
+    """Counts of ``idet`` over some pictures; undecided ones are in none of the first three."""
 
     top_first: int = 0
+    """Interlaced pictures with the top field first."""
     bottom_first: int = 0
+    """Interlaced pictures with the bottom field first."""
     progressive: int = 0
-    """Pictures of which it can say nothing are in none of the three."""
+    """Progressive pictures."""
     unrepeated: int = 0
+    """Pictures that repeat neither field of the picture before."""
     repeated_top: int = 0
+    """Pictures that repeat the top field of the picture before."""
     repeated_bottom: int = 0
+    """Pictures that repeat the bottom field of the picture before."""
 
     def __add__(self, other: ScanCounts) -> ScanCounts:
         return ScanCounts(
@@ -55,25 +60,25 @@ class ScanCounts:
 
     @property
     def telecine(self) -> bool:
-        """Whether fields repeat as in 3:2 pulldown: every fifth one at the top and below."""
+        """True where fields repeat as in 3:2 pulldown: one in five top and one in five bottom."""
         pictures = self.unrepeated + self.repeated_top + self.repeated_bottom
         least = min(self.repeated_top, self.repeated_bottom)
         return pictures >= 20 and least > 0.12 * pictures
 
     @property
     def combed(self) -> float:
-        """Share of interlaced pictures among those of which it can say something."""
+        """Share of interlaced pictures among the decided ones."""
         fields = self.top_first + self.bottom_first
         return fields / max(1, fields + self.progressive)
 
     @property
     def decided(self) -> int:
-        """Pictures of which it can say something."""
+        """Pictures that count as either interlaced or progressive."""
         return self.top_first + self.bottom_first + self.progressive
 
 
 def parse(stderr: str) -> ScanCounts:
-    """The counts at the end of what ffmpeg said; none where it said none."""
+    """Return the last counts in ffmpeg's output, zeros where it has none."""
     repeated, single = _REPEATED.findall(stderr), _SINGLE.findall(stderr)
     if not repeated or not single:
         return ScanCounts()
@@ -83,7 +88,7 @@ def parse(stderr: str) -> ScanCounts:
 
 
 def suspicious(info: SourceInfo, frame_rate: Fraction) -> bool:
-    """Whether a source may be something else than its flags say, and is worth a look."""
+    """Return True where the flags of a source may be wrong, so that its pictures are examined."""
     low, high = _TELECINE_RATES
     return (
         info.interlaced
@@ -92,11 +97,11 @@ def suspicious(info: SourceInfo, frame_rate: Fraction) -> bool:
     )
 
 
-def looked_at(info: SourceInfo, index: FrameIndex, frame_rate: Fraction) -> SourceInfo:
-    """``info`` with the scan that its pictures show, where that differs from its flags.
+def correct_scan(info: SourceInfo, index: FrameIndex, frame_rate: Fraction) -> SourceInfo:
+    """Return ``info`` with the scan that the pictures show, where that differs from its flags.
 
     Raises:
-        SourceUnusable: it is film with repeated fields, which nothing here turns back into film.
+        SourceUnusable: the source is film with repeated fields, and no filter here undoes pulldown.
     """
     if not suspicious(info, frame_rate):
         return info
@@ -105,15 +110,15 @@ def looked_at(info: SourceInfo, index: FrameIndex, frame_rate: Fraction) -> Sour
     if counts.telecine and low <= frame_rate <= high:
         raise SourceUnusable(
             f"cannot use {info.path}: it is film at {float(frame_rate):.2f} fps with repeated "
-            "fields (telecine, 3:2 pulldown), of which deinterlacing would make juddering video; "
-            "turn it back into 23.976 fps first, for example with "
-            "ffmpeg -vf fieldmatch,yadif=deint=interlaced,decimate"
+            "fields (telecine, 3:2 pulldown), and deinterlacing it would make it judder; turn it "
+            "back into 23.976 fps first, for example with "
+            "ffmpeg -i IN -vf fieldmatch,yadif=deint=interlaced,decimate OUT"
         )
-    return judged(info, counts, frame_rate)
+    return corrected(info, counts, frame_rate)
 
 
-def judged(info: SourceInfo, counts: ScanCounts, frame_rate: Fraction) -> SourceInfo:
-    """``info`` as ``counts`` correct it. Flags are believed unless nearly every picture objects."""
+def corrected(info: SourceInfo, counts: ScanCounts, frame_rate: Fraction) -> SourceInfo:
+    """Return ``info`` as ``counts`` correct it: flags hold unless nearly every picture differs."""
     if info.interlaced:
         if counts.progressive >= WINDOW_FRAMES and counts.combed < 0.02:
             return replace(
@@ -131,9 +136,9 @@ def judged(info: SourceInfo, counts: ScanCounts, frame_rate: Fraction) -> Source
 
 
 def count(info: SourceInfo, index: FrameIndex) -> ScanCounts:
-    """Count over up to 180 frames, in three places of a longer title.
+    """Run ``idet`` over up to 180 frames, at three places of a longer title.
 
-    A place that does not decode says nothing here; the analysis pass will find it.
+    A place that does not decode adds nothing to the counts; the analysis pass will report it.
     """
     frames = index.frames
     places: Sequence[int] = [0]

@@ -1,12 +1,12 @@
-"""What a file is that the demuxers we allow do not take: by its first bytes, for one clear line.
+"""Name a file that no allowed demuxer accepts, from its first bytes, for a clear error.
 
-Pure. Only names what is common or meant to deceive; anything else is ``None``.
+Pure. Only common kinds, and those that could deceive a reader, have a name; the rest is ``None``.
 """
 
 from __future__ import annotations
 
 HEAD_BYTES = 65_536
-"""How much of a file is looked at; MXF may have a run-in of 64 kB before its key."""
+"""Bytes of a file that are examined: MXF may have a run-in of 64 kB before its key."""
 
 _MXF_KEY = bytes.fromhex("060e2b34020501010d010201")
 _MAGIC: tuple[tuple[bytes, str], ...] = (
@@ -36,10 +36,10 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
 
 
 def kind(head: bytes) -> str | None:
-    """What a file with this beginning is, in words, if it is one of those we refuse.
+    """Return in words what a refused file is, None when its kind has no name here.
 
     Args:
-        head: the first :data:`HEAD_BYTES` bytes.
+        head: First :data:`HEAD_BYTES` bytes of the file.
     """
     if _MXF_KEY in head:
         return "MXF"

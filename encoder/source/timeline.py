@@ -1,4 +1,4 @@
-"""The title's canonical timeline: every source frame laid on a constant frame rate. Pure."""
+"""The canonical timeline of a title: its source frames at a constant frame rate. Pure."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from fractions import Fraction
 
 import numpy as np
 
-from encoder.source.index import FrameIndex, Ticks
+from encoder.arrays import Int64
+from encoder.source.index import FrameIndex
 
 DEFAULT_RATE = Fraction(25)
-"""Frames per second of a title of one frame, and of a raw stream that states no rate."""
+"""Frames per second of a title with one frame, and of a raw stream that states no rate."""
 
 # fmt: off
 STANDARD_RATES = tuple(map(Fraction, (
@@ -18,54 +19,60 @@ STANDARD_RATES = tuple(map(Fraction, (
     "30000/1001", "30", "48", "50", "60000/1001", "60", "100", "120000/1001", "120",
 )))
 # fmt: on
-"""Rates that an unclear timeline is read as, where it fits one of them."""
+"""Rates that an unclear timeline is matched with, frames per second."""
 
 MAX_RATE = Fraction(120)
+"""Highest canonical rate, frames per second."""
 MIN_RATE = Fraction(5)
-"""A source of fewer frames (a slide show, a screen that is still most of the time) is shown at
-this rate: shots of a second, seeking and players need some frames."""
+"""Lowest canonical rate, frames per second. A source of fewer frames (a slide show, a screen that
+is still most of the time) repeats them: shots of a second, seeking and players need some frames."""
 
-# Distinct steps between frames that a variable rate is judged on: 9 of 10 frames get a place of
-# their own on the canonical timeline, bursts of a few closer frames do not set its rate.
+# Quantile of the steps between frames that sets a variable rate: 9 of 10 frames get a place of
+# their own on the canonical timeline, and bursts of a few closer frames do not set its rate.
 _STEP_QUANTILE = 0.1
 _MAX_DENOMINATOR = 10_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Timeline:
-    """The title's canonical timeline: ``frames`` frames at a constant rate from time 0."""
+    """A canonical timeline: frames at a constant rate from time 0."""
 
     frame_rate: Fraction
+    """Frames per second."""
     frames: int
-    source_of: Ticks | None
-    """(frames,) for each canonical frame the number of the source frame that it shows; None when
-    they are the same, frame by frame."""
+    """Number of canonical frames."""
+    source_of: Int64 | None
+    """(frames,) number of the source frame that each canonical frame shows; None where canonical
+    and source frames have the same numbers."""
 
     def source_frame(self, frame: int) -> int:
-        """The source frame shown as canonical ``frame``."""
+        """Return the number of the source frame that canonical ``frame`` shows."""
         return frame if self.source_of is None else int(self.source_of[frame])
 
     @property
     def constant(self) -> bool:
-        """Whether the source already is at the constant rate."""
+        """True where the source already has the constant rate."""
         return self.source_of is None
 
     @property
     def duration_seconds(self) -> Fraction:
-        """Length of the title."""
+        """Duration of the title."""
         return self.frames / self.frame_rate
 
 
 def plan_timeline(index: FrameIndex, likely: tuple[Fraction | None, ...] = ()) -> Timeline:
-    """Lay the frames of ``index`` on a constant frame rate.
+    """Place the frames of a source on a timeline of constant rate.
 
     Timestamps are rounded to ticks (to milliseconds in Matroska and FLV), so a rate fits when no
-    frame is further than one tick from its place; of several the nearest wins, ``likely`` ones
-    (that headers claim) first, and only where no known rate fits the measured one. Frames that
-    jitter but keep one place each are still constant. Otherwise the rate is that of the closest
-    frames (1 in 10 may be closer), a standard one where it fits, and canonical frame ``n`` shows
-    the last source frame with
-    ``round((pts - pts[0]) * rate) <= n``, as ffmpeg's ``fps`` filter does it.
+    frame is further than one tick from its place. Of several fitting rates the nearest wins, likely
+    ones first; the measured rate is used only where no known rate fits. Frames that jitter but keep
+    one place each still count as constant. Otherwise the rate is that of the closest frames (1 in
+    10 may be closer), a standard rate where one fits, and canonical frame ``n`` shows the last
+    source frame with ``round((pts - pts[0]) * rate) <= n``, as ffmpeg's ``fps`` filter does.
+
+    Args:
+        index: Frames of the source.
+        likely: Rates that headers claim.
     """
     ticks = index.pts - index.pts[0]
     claims = tuple(Fraction(rate) for rate in likely if rate and _in_limits(rate))
@@ -81,8 +88,8 @@ def plan_timeline(index: FrameIndex, likely: tuple[Fraction | None, ...] = ()) -
     return Timeline(rate, frames, source_of.astype(np.int64))
 
 
-def _places(ticks: Ticks, rate_per_tick: Fraction) -> Ticks:
-    """Canonical frame number of each time: rounded to nearest, halves up."""
+def _places(ticks: Int64, rate_per_tick: Fraction) -> Int64:
+    """Return the canonical frame number of each time: rounded to nearest, halves up."""
     over, under = rate_per_tick.numerator, rate_per_tick.denominator
     if len(ticks) and int(ticks[-1]) * over * 2 + under >= 2**63:
         exact = [(2 * int(t) * over + under) // (2 * under) for t in ticks]
@@ -91,7 +98,7 @@ def _places(ticks: Ticks, rate_per_tick: Fraction) -> Ticks:
 
 
 def _fitting_rate(
-    ticks: Ticks, time_base: Fraction, claims: tuple[Fraction, ...]
+    ticks: Int64, time_base: Fraction, claims: tuple[Fraction, ...]
 ) -> Fraction | None:
     if len(ticks) < 2 or ticks[-1] <= 0:
         return claims[0] if claims else DEFAULT_RATE
@@ -105,13 +112,14 @@ def _fitting_rate(
     off = {rate: ticks - numbers * float(1 / (rate * time_base)) for rate in near}
     worst = {rate: round(float(np.abs(errors).max()), 3) for rate, errors in off.items()}
     drift = {rate: round(float(np.ptp(errors)), 3) for rate, errors in off.items()}
-    # Sorting is stable: of equals claims come first. The measured rate comes last, because over a
-    # second rounded ticks fit 598618/9987 better than the 60000/1001 that they are.
+    # Sorting is stable: of equals, claims come first. The measured rate comes last, because the
+    # rounded ticks of a second of 60000/1001 fit 598618/9987 better.
     listed = sorted((rate for rate in near if rate in known), key=worst.__getitem__)
     for rate in (*listed, *(rate for rate in near if rate not in known)):
         if worst[rate] <= 1:
             return rate
-    # Frames that jitter by a pattern (3:2 pulldown) are all as far off: what drifts is the rate.
+    # Frames that jitter in a pattern (3:2 pulldown) are equally far off at every rate: the rate
+    # with the least drift is right.
     for rate in sorted(listed, key=drift.__getitem__):
         if np.array_equal(_places(ticks, time_base * rate), numbers):
             return rate
@@ -122,7 +130,7 @@ def _in_limits(rate: Fraction) -> bool:
     return MIN_RATE <= rate <= MAX_RATE
 
 
-def _closest_rate(ticks: Ticks, index: FrameIndex, claims: tuple[Fraction, ...]) -> Fraction:
+def _closest_rate(ticks: Int64, index: FrameIndex, claims: tuple[Fraction, ...]) -> Fraction:
     steps = np.diff(ticks)
     steps = steps[steps > 0]
     if len(steps) == 0:
@@ -130,7 +138,7 @@ def _closest_rate(ticks: Ticks, index: FrameIndex, claims: tuple[Fraction, ...])
     step = float(np.quantile(steps, _STEP_QUANTILE)) * float(index.time_base)
     typical = float(np.mean(steps[steps <= 1.5 * np.quantile(steps, _STEP_QUANTILE)]))
     rate = min(max(1 / (typical * float(index.time_base)), float(MIN_RATE)), float(MAX_RATE))
-    # How far the mean step can be off for its ticks, plus a little for a clock that drifts.
+    # Error of the mean step from rounding to ticks, plus a little for a clock that drifts.
     tolerance = 0.005 + 0.5 * float(index.time_base) / step
     near = [
         (abs(float(known) / rate - 1), order, known)

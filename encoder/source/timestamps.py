@@ -1,7 +1,7 @@
 """Timestamps for sources that have none, or none that can be trusted.
 
-Raw streams, and AVI or ASF with B-frames, are copied (not encoded) into a container that says when
-each picture is shown, because everything else here finds frames by their time.
+Raw streams, and AVI or ASF with B-frames, are copied (not encoded) into a container that states
+when each picture is shown, because all other modules find frames by their time.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ from encoder.source.index import demuxed
 from encoder.source.probe import is_decodable, opened, video_stream
 from encoder.source.timeline import DEFAULT_RATE
 
-_TELLING_PACKETS = 500
+_EXAMINED_PACKETS = 500
 _RAW_DEMUXERS = ("h264", "hevc", "mpegvideo", "m4v", "obu", "av1", "mjpeg")
 
 
 def needs_timestamps(path: str | os.PathLike[str]) -> bool:
-    """Whether frames of the source lack presentation timestamps that can be trusted.
+    """Return True where frames of the source lack trustworthy presentation timestamps.
 
-    Raw streams have none: libavformat makes some up, and cannot seek by them. AVI and ASF hold
-    decoding times, which come out as presentation times of H.264 with B-frames.
+    Raw streams have none: libavformat invents some, and cannot seek by them. AVI and ASF hold
+    decoding times, which libavformat returns as presentation times even with B-frames.
     """
     with opened(path) as container:
         stream = video_stream(container, path)
         form = container.format.name
         if form in _RAW_DEMUXERS or (form in ("avi", "asf") and stream.codec_context.has_b_frames):
             return True
-        packets = islice(demuxed(container, stream), _TELLING_PACKETS)
+        packets = islice(demuxed(container, stream), _EXAMINED_PACKETS)
         return any(each.packet.pts is None and not each.completes for each in packets)
 
 
 def ensure_timestamps(source: str | os.PathLike[str], workdir: str | os.PathLike[str]) -> Path:
-    """``source`` itself, or a copy of it in ``workdir`` that has timestamps.
+    """Return ``source`` itself, or a copy of it in ``workdir`` that has timestamps.
 
-    Coded pictures and sounds are copied, not encoded. Which picture is shown when is learnt by
-    decoding once: the decoder is the only one that knows for every codec (libavcodec's
-    ``dts2pts`` lost pictures of open-GOP HEVC). Streams with decoding times only (AVI, ASF) show
-    their pictures at those times, in order; others run at the rate that their bitstream states,
-    or at :data:`~encoder.source.timeline.DEFAULT_RATE`.
+    Coded video and audio are copied, not encoded. The order of the pictures is found by decoding
+    them once: only the decoder knows it for every codec (libavcodec's ``dts2pts`` lost pictures of
+    open-GOP HEVC). Streams with decoding times only (AVI, ASF) show their pictures at those times,
+    in order; others run at the rate that their bitstream states, or at
+    :data:`~encoder.source.timeline.DEFAULT_RATE`.
 
     Raises:
-        SourceUnusable: it cannot be read, or pictures in its middle do not decode.
+        SourceUnusable: the source cannot be read, or pictures in its middle do not decode.
         StoreUnusable: the copy cannot be written.
     """
     source = Path(source)
@@ -82,65 +82,96 @@ _MP4_CODECS = ("h264", "hevc", "mpeg4", "mpeg2video", "av1")
 
 @dataclass(frozen=True, slots=True)
 class _Presentation:
+    """When every packet of a source's video stream is shown and decoded."""
+
     codec: str
+    """ffmpeg's canonical name of the codec."""
     sound: bool
-    """Whether there are audio streams, which come along."""
+    """True where the source has audio streams, which are copied along."""
     start_seconds: Fraction
-    """When the first picture is shown on the source's clock; on the copy's it is 0."""
+    """Time of the first picture on the source's clock; it is 0 on the copy's."""
     time_base: Fraction
+    """Seconds per tick of :attr:`pts` and :attr:`dts`."""
     pts: dict[int, int]
     """Presentation time by number of the packet."""
     dts: dict[int, int]
+    """Decoding time by number of the packet."""
 
 
 def _presentation(source: Path) -> _Presentation:
     with opened(source) as container:
         stream = video_stream(container, source)
         codec = stream.codec_context.codec.canonical_name
-        # A decoder of our own: libavformat's states 25 fps for every raw stream.
-        decoder = av.CodecContext.create(stream.codec_context.codec.name, "r")
-        assert isinstance(decoder, av.VideoCodecContext)
-        decoder.extradata = stream.codec_context.extradata
-        decoder.thread_count = 1
-        times: list[int | None] = []
-        order: list[int] = []
-        halves: set[int] = set()
-        for each in demuxed(container, stream):
-            times.append(each.packet.dts)
-            number = len(times) - 1
-            if each.completes:
-                halves.add(number)
-            each.packet.pts = each.packet.dts = number
-            order.extend(f.pts for f in decoder.decode(each.packet) if f.pts is not None)
-        order.extend(f.pts for f in decoder.decode(None) if f.pts is not None)
+        decoded = _decode(container, stream)
         # Pictures before the first one that decodes are leading pictures of an open GOP.
-        missing = set(range(min(order, default=0), len(times))) - set(order) - halves
-        if not order or missing:
+        expected = range(min(decoded.order, default=0), len(decoded.dts))
+        missing = set(expected) - set(decoded.order) - decoded.second_fields
+        if not decoded.order or missing:
+            packets = len(decoded.dts)
             raise SourceUnusable(
-                f"cannot place the frames of {source}: {len(missing) or len(times)} of its "
-                f"{len(times)} pictures do not decode; remux it into MP4 or Matroska"
+                f"cannot place the frames of {source} in time: {len(missing) or packets} of its "
+                f"{packets} pictures do not decode; remux it into MP4 or Matroska"
             )
-        shown = set(order)
-        known = [time for packet, time in enumerate(times) if packet in shown and time is not None]
-        start = Fraction(0)
-        if len(known) == len(order) and stream.time_base:
-            time_base = Fraction(stream.time_base)
-            clock = sorted(time - min(known) for time in known)
-            start = min(known) * time_base
-        else:
-            time_base = 1 / Fraction(decoder.framerate or DEFAULT_RATE)
-            clock = list(range(len(order)))
-        pts = {packet: clock[place] for place, packet in enumerate(order)}
-        decoded = dict(zip(sorted(order), clock, strict=True))
+        start, time_base, clock = _clock(decoded, stream.time_base)
+        pts = {packet: clock[place] for place, packet in enumerate(decoded.order)}
+        dts = dict(zip(sorted(decoded.order), clock, strict=True))
         # Decoding runs ahead of showing by the largest displacement of a picture.
-        delay = max(decoded[packet] - pts[packet] for packet in order)
-        dts = {packet: time - delay for packet, time in decoded.items()}
-        if halves:  # a second field comes half a frame after the first
+        delay = max(dts[packet] - pts[packet] for packet in decoded.order)
+        dts = {packet: time - delay for packet, time in dts.items()}
+        if decoded.second_fields:  # a second field comes half a frame after the first
             time_base /= 2
             pts, dts = ({number: 2 * time for number, time in t.items()} for t in (pts, dts))
-            for number in halves & {number + 1 for number in pts}:
+            for number in decoded.second_fields & {number + 1 for number in pts}:
                 pts[number], dts[number] = pts[number - 1] + 1, dts[number - 1] + 1
         return _Presentation(codec, bool(container.streams.audio), start, time_base, pts, dts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """What decoding a stream once shows about its packets."""
+
+    dts: list[int | None]
+    """Decoding time of each packet, in ticks of the stream."""
+    order: list[int]
+    """Number of the packet that each picture came from, in order of presentation."""
+    second_fields: set[int]
+    """Numbers of the packets that complete the frame of the packet before."""
+    rate: Fraction | None
+    """Frames per second that the bitstream states."""
+
+
+def _decode(container: av.container.InputContainer, stream: av.VideoStream) -> _Decoded:
+    # A separate decoder: libavformat's own states 25 fps for every raw stream.
+    decoder = av.CodecContext.create(stream.codec_context.codec.name, "r")
+    assert isinstance(decoder, av.VideoCodecContext)
+    decoder.extradata = stream.codec_context.extradata
+    decoder.thread_count = 1
+    dts: list[int | None] = []
+    order: list[int] = []
+    second_fields: set[int] = set()
+    for number, each in enumerate(demuxed(container, stream)):
+        dts.append(each.packet.dts)
+        if each.completes:
+            second_fields.add(number)
+        # The decoder passes the number on to the picture that it makes of the packet.
+        each.packet.pts = each.packet.dts = number
+        order.extend(f.pts for f in decoder.decode(each.packet) if f.pts is not None)
+    order.extend(f.pts for f in decoder.decode(None) if f.pts is not None)
+    return _Decoded(dts, order, second_fields, decoder.framerate)
+
+
+def _clock(
+    decoded: _Decoded, stream_time_base: Fraction | None
+) -> tuple[Fraction, Fraction, list[int]]:
+    """Return the start in seconds, seconds per tick, and a time for each picture in order."""
+    shown = set(decoded.order)
+    times = [dts for number, dts in enumerate(decoded.dts) if number in shown and dts is not None]
+    if len(times) == len(decoded.order) and stream_time_base:
+        time_base = Fraction(stream_time_base)
+        first = min(times)
+        return first * time_base, time_base, sorted(time - first for time in times)
+    time_base = 1 / Fraction(decoded.rate or DEFAULT_RATE)
+    return Fraction(0), time_base, list(range(len(decoded.order)))
 
 
 def _remux(source: Path, made: Path, plan: _Presentation) -> None:
@@ -179,4 +210,6 @@ def _written(made: Path) -> Iterator[av.container.OutputContainer]:
         with av.open(str(made), "w") as output:
             yield output
     except OSError as error:
-        raise StoreUnusable(f"cannot write {made}: {error.strerror}") from error
+        raise StoreUnusable(
+            f"cannot write {made}: {error.strerror}; free disk space or check its permissions"
+        ) from error

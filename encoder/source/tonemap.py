@@ -1,21 +1,21 @@
-"""High dynamic range as a standard display shows it: one stated mapping for everything that looks.
+"""Tone mapping: high dynamic range as a standard display shows it, by one fixed mapping.
 
-Quality models, detectors and stills know pictures of standard range. PQ or HLG codes given to them
-would be numbers without a meaning, so they are given this, and scores carry its name
-(:data:`NAME`):
+Quality models, detectors and stills expect pictures of standard range, and PQ or HLG codes mean
+nothing to them. All of them therefore see tone-mapped pictures, and scores carry the name of the
+mapping (:data:`NAME`):
 
-1. linear light (ITU-R BT.2100; HLG as on a display with a peak of 1,000 cd/m2, its system gamma of
-   1.2 on each of R, G and B, as zimg has it) in units of the reference white of 203 cd/m2 (ITU-R
-   BT.2408), which becomes 1;
+1. linear light (ITU-R BT.2100; HLG as on a display with a peak of 1,000 cd/m2, with its system
+   gamma of 1.2 on each of R, G and B, as zimg does it) in units of the reference white of 203 cd/m2
+   (ITU-R BT.2408), which becomes 1;
 2. BT.709 primaries, by the matrix in linear light;
-3. ffmpeg's ``tonemap=mobius``: the largest of R, G and B is left as it is up to 0.3 and then bent
-   towards 1 for 1,000 cd/m2, the other two go with it, so that hues stay. What is brighter lands
-   above white, where it still counts;
+3. ffmpeg's ``tonemap=mobius``: the largest of R, G and B stays as it is up to 0.3 and then bends
+   towards 1 at 1,000 cd/m2; the other two keep their proportion to it, so that hues stay. Brighter
+   light lands above white, where it still counts;
 4. BT.1886 (gamma 2.4) codes, BT.709 matrix, limited range.
 
-Nothing in it depends on the picture or on its metadata: what is compared is mapped alike, titles
-alike as well. :func:`seen` is the mapping as filters, :func:`small_seen` the same in numpy for the
-small frames of the analysis pass.
+The mapping depends neither on the picture nor on its metadata, so scores of different titles can be
+compared. :func:`tone_mapped` is the mapping as filters, :func:`tone_map_small` the same mapping in
+numpy for the small frames of the analysis pass.
 """
 
 from __future__ import annotations
@@ -30,32 +30,33 @@ from encoder.arrays import AnyArray, Float32, UInt8
 Transfer = Literal["pq", "hlg"]
 
 NAME: Final = "mobius1000"
-"""Of the mapping; raise or change it when any pixel of it changes."""
+"""Name of the mapping; change it when any of its pixels changes."""
 FILTERS: Final = ("zscale", "tonemap")
-"""That ffmpeg has to have for it."""
+"""Filters that ffmpeg needs for the mapping."""
 
 PEAK_NITS: Final = 1000.0
+"""Luminance that is mapped to 1, cd/m2."""
 WHITE_NITS: Final = 203.0
+"""Luminance of the reference white, cd/m2."""
 _PEAK = PEAK_NITS / WHITE_NITS
 _KNEE = 0.3
 _STEPS = 4096
 
 CICP: Final[dict[Transfer, tuple[int, int, int]]] = {"pq": (9, 16, 9), "hlg": (9, 18, 9)}
-"""Code points of ITU-T H.273: primaries, transfer, matrix. Nothing else is taken."""
+"""Code points of ITU-T H.273: primaries, transfer, matrix. No others are accepted."""
 TAGS: Final[dict[Transfer, str]] = {"pq": "smpte2084", "hlg": "arib-std-b67"}
-"""Of the transfer, as ffmpeg names it."""
+"""ffmpeg's name of the transfer."""
 
 
-def seen(node: Any, transfer: Transfer | None) -> Any:
-    """``node`` (limited range, 4:2:0) of ``ffmpeg-python`` as :data:`NAME` maps it; one of standard
-    range as it is."""
+def tone_mapped(node: Any, transfer: Transfer | None) -> Any:
+    """Tone-map an ``ffmpeg-python`` node (limited range, 4:2:0); without a transfer, return it."""
     for name, arguments in filters(transfer) if transfer else ():
         node = node.filter(name, **arguments)
     return node
 
 
 def filters(transfer: Transfer) -> list[tuple[str, dict[str, Any]]]:
-    """The mapping of pictures in limited range and 4:2:0, in order."""
+    """Return the filters that tone-map pictures in limited range and 4:2:0, in order."""
     return [
         ("format", {"pix_fmts": "yuv420p10le"}),
         ("setparams", tags(transfer)),
@@ -72,7 +73,7 @@ def filters(transfer: Transfer) -> list[tuple[str, dict[str, Any]]]:
 
 
 def tags(transfer: Transfer) -> dict[str, str]:
-    """Arguments of ``setparams`` for the only colours that are taken with ``transfer``."""
+    """Return the arguments of ``setparams`` for the only colours accepted with ``transfer``."""
     return {
         "range": "limited",
         "color_primaries": "bt2020",
@@ -81,16 +82,15 @@ def tags(transfer: Transfer) -> dict[str, str]:
     }
 
 
-def small_seen(yuv: AnyArray, transfer: Transfer) -> UInt8:
-    """The mapping of a picture without chroma subsampling.
+def tone_map_small(yuv: AnyArray, transfer: Transfer) -> UInt8:
+    """Tone-map a picture without chroma subsampling.
 
     Args:
-        yuv: (height, width, 3) BT.2020 codes, limited range, of 16 bit: ``yuv444p16le`` as PyAV
-            gives it.
-        transfer: what they are codes of.
+        yuv: (height, width, 3) BT.2020 codes, limited range, 16 bit: PyAV's ``yuv444p16le``.
+        transfer: Transfer of the codes.
 
     Returns:
-        (3, height, width) BT.709 codes, limited range, of 8 bit.
+        (3, height, width) BT.709 codes, limited range, 8 bit.
     """
     levels = np.moveaxis(yuv, -1, 0).astype(np.float32) / 256
     luma = (levels[0] - 16) / 219
@@ -119,7 +119,7 @@ _TO_BT709: Final[Float32] = np.array(
     ],
     np.float32,
 )
-"""Linear light, BT.2020 primaries to those of BT.709 (ITU-R BT.2087)."""
+"""Linear light from BT.2020 to BT.709 primaries (ITU-R BT.2087)."""
 
 _RGB_TO_YUV: Final[Float32] = np.array(
     [
@@ -129,11 +129,11 @@ _RGB_TO_YUV: Final[Float32] = np.array(
     ],
     np.float32,
 )
-"""BT.709, R'G'B' of 0 to 1 to codes of 8 bit without their offsets."""
+"""BT.709 R'G'B' of 0 to 1 to 8-bit codes without their offsets."""
 
 
 def _linear(coded: Float32, transfer: Transfer) -> Float32:
-    """Light of the display, 1 at the reference white."""
+    """Return the light of the display, 1 at the reference white."""
     table = _light(transfer)
     places = np.clip(np.rint(coded * _STEPS), 0, len(table) - 1).astype(np.int32)
     light: Float32 = table[places]
@@ -142,7 +142,10 @@ def _linear(coded: Float32, transfer: Transfer) -> Float32:
 
 @cache
 def _light(transfer: Transfer) -> Float32:
-    """By code from 0 in :data:`_STEPS`; saturated colours have codes above 1."""
+    """Return the light for codes from 0 in steps of 1 / :data:`_STEPS`.
+
+    Saturated colours have codes above 1.
+    """
     code = np.arange(3 * _STEPS // 2) / _STEPS
     if transfer == "pq":
         power = code ** (32 / 2523)
@@ -154,7 +157,7 @@ def _light(transfer: Transfer) -> Float32:
 
 
 def _mobius(light: Float32) -> Float32:
-    """ffmpeg's ``mobius``: itself up to the knee, 1 at the peak, smooth between."""
+    """Apply ffmpeg's ``mobius``: identity up to the knee, 1 at the peak, smooth between."""
     knee, peak = _KNEE, _PEAK
     a = -(knee**2) * (peak - 1) / (knee**2 - 2 * knee + peak)
     b = (knee**2 - 2 * knee * peak + peak) / (peak - 1)

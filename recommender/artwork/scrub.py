@@ -98,9 +98,7 @@ class ScrubSampler:
     @classmethod
     def of(cls, source: ReferenceSource) -> Self:
         """For the frames of a planned source."""
-        return cls(
-            source.frame_rate, source.frames, source.width, source.height, source.seen_matrix
-        )
+        return cls(source.frame_rate, source.frames, source.width, source.height, source.sdr_matrix)
 
     def push(self, frame: SmallFrame) -> None:
         """Take the next frame."""
