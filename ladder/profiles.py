@@ -1,46 +1,83 @@
-"""Named profiles of a ladder (``profiles.toml``) and the sizes that its rungs can have."""
+"""Profiles, the numbers behind a ladder, and the sizes that its rungs can have.
+
+The built-in profiles are in ``profiles.toml``, which says what each number is for.
+"""
 
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
+import math
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from encoder.errors import BadInput
 from encoder.media import Size
+from encoder.recipes import CODECS
 
 NATIVE_MARGIN = 1.1
-"""A listed height this close under the source's own gives way to it: same cost, no scaling."""
+"""Ratio of the source's own height to a listed one under which the source's own is taken instead:
+it costs the same and needs no scaling."""
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """The numbers behind a ladder; ``profiles.toml`` says what each is for."""
+    """The numbers that decide where a ladder's rungs lie and what they must keep.
+
+    Equal profiles compare equal whatever they were made from: lists become ascending tuples,
+    numbers become floats, and limits of 0 become None, which is off.
+
+    Raises:
+        BadInput: a value has a wrong type or makes no sense.
+    """
 
     name: str
     heights: tuple[int, ...]
-    """Candidate sizes, as lengths of the smaller side."""
+    """Lengths in pixels of the smaller side of the sizes that rungs may have."""
     crf_grid: Mapping[str, tuple[float, ...]]
-    """By codec: the CRFs that the exhaustive search measures."""
+    """CRFs that the exhaustive search measures, by codec."""
     jnd: float
+    """Points of quality by which neighbouring rungs differ at most: one just noticeable
+    difference."""
     max_rate_ratio: float
+    """Ratio of the rates of neighbouring rungs at most; over 1."""
     min_quality: float
+    """Quality at which the lowest rung lies, within the rates of ``first_rate``."""
     first_rate: tuple[float, float]
-    """bit/s."""
+    """Lowest and highest rate in bit/s that the lowest rung may have."""
     saturation: float
-    """Quality per doubling of the rate."""
+    """Points of quality that doubling the rate must add for another rung to be worth it."""
     max_quality: float
+    """Quality above which no rung lies."""
     peak_ratio: float | None
+    """Peak rate over windows of 0.5 to 1.5 target durations, as a multiple of the rung's rate;
+    None for no limit."""
     vbv_seconds: float | None
+    """Decoder buffer in seconds of the peak rate; None for no limit."""
     floor: float | None
+    """Quality that every shot of every rung must reach; None for no limit."""
     source_cap: bool
+    """True where no rung may take more than the rate of the source's own video."""
     rates: tuple[float, ...] = ()
-    """bit/s at which rungs lie, ascending, instead of evenly spaced ones; () is spaced."""
+    """Rates in bit/s at which rungs lie up to saturation; empty where rungs are spaced by
+    ``jnd`` and ``max_rate_ratio``."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise BadInput(f"a profile's name is {self.name!r}; it has to be text")
+        for key, (read, expected) in _READERS.items():
+            value = getattr(self, key)
+            try:
+                object.__setattr__(self, key, read(value))
+            except (TypeError, ValueError):
+                raise BadInput(
+                    f"profile {self.name}: {key} is {value!r:.60}; it has to be {expected}"
+                ) from None
         positive = (
             *(self.jnd, self.max_rate_ratio - 1),
             *(*self.heights, *self.first_rate, *self.rates),
@@ -54,6 +91,77 @@ class Profile:
             raise BadInput(f"profile {self.name}: peak_ratio {self.peak_ratio:g} is under 1")
         if self.vbv_seconds is not None and self.peak_ratio is None:
             raise BadInput(f"profile {self.name}: vbv_seconds needs a peak_ratio")
+        for codec, grid in self.crf_grid.items():
+            if codec not in CODECS:
+                raise BadInput(
+                    f"profile {self.name}: crf_grid has the unknown codec {codec!r}; "
+                    f"choose one of {', '.join(CODECS)}"
+                )
+            step = CODECS[codec]().crf_step
+            if not grid or any(crf % step for crf in grid):
+                raise BadInput(
+                    f"profile {self.name}: crf_grid of {codec} needs CRFs in steps of {step:g}"
+                )
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise TypeError
+    return float(value)
+
+
+def _limit(value: Any) -> float | None:
+    return None if value is None else _number(value) or None
+
+
+def _numbers(value: Any) -> tuple[float, ...]:
+    if not isinstance(value, list | tuple):
+        raise TypeError
+    return tuple(sorted(map(_number, value)))
+
+
+def _heights(value: Any) -> tuple[int, ...]:
+    heights = _numbers(value)
+    if not all(height.is_integer() for height in heights):
+        raise ValueError
+    return tuple(map(int, heights))
+
+
+def _first_rate(value: Any) -> tuple[float, float]:
+    if not isinstance(value, list | tuple):
+        raise TypeError
+    low, high = map(_number, value)
+    return low, high
+
+
+def _grids(value: Any) -> dict[str, tuple[float, ...]]:
+    if not isinstance(value, Mapping) or not value:
+        raise TypeError
+    return {codec: _numbers(grid) for codec, grid in value.items()}
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+_READERS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
+    "heights": (_heights, "a list of whole numbers"),
+    "crf_grid": (_grids, "a table with a list of CRFs for each codec"),
+    "jnd": (_number, "a number"),
+    "max_rate_ratio": (_number, "a number"),
+    "min_quality": (_number, "a number"),
+    "first_rate": (_first_rate, "two numbers, the lowest and the highest rate in bit/s"),
+    "saturation": (_number, "a number"),
+    "max_quality": (_number, "a number"),
+    "peak_ratio": (_limit, "a number, 0 for no limit"),
+    "vbv_seconds": (_limit, "a number, 0 for no limit"),
+    "floor": (_limit, "a number, 0 for no limit"),
+    "source_cap": (_flag, "true or false"),
+    "rates": (_numbers, "a list of rates in bit/s"),
+}
+"""How the value of each key is read, and what it has to be, in words."""
 
 
 @functools.cache
@@ -62,15 +170,15 @@ def _tables() -> dict[str, dict[str, Any]]:
 
 
 def profile_names() -> tuple[str, ...]:
-    """The profiles there are."""
+    """Return the names of the built-in profiles."""
     return tuple(_tables())
 
 
 def load_profile(name: str = "default") -> Profile:
-    """The profile called ``name``.
+    """Return the built-in profile called ``name``.
 
     Raises:
-        BadInput: there is none of that name.
+        BadInput: no built-in profile has that name.
     """
     tables = _tables()
     if name not in tables:
@@ -78,44 +186,89 @@ def load_profile(name: str = "default") -> Profile:
     return profile_from(name, {**tables["default"], **tables[name]})
 
 
-def profile_from(name: str, table: Mapping[str, Any]) -> Profile:
-    """A profile from a table as in ``profiles.toml``, with every key given.
+def profile_from_file(path: Path) -> Profile:
+    """Return the profile of a TOML file, named after the file.
+
+    The file has the keys of a table of ``profiles.toml``. Keys that it leaves out are those of
+    the built-in profile that its key ``based_on`` names, ``default`` unless given.
 
     Raises:
-        BadInput: a key is missing or unknown, or a number makes no sense.
+        BadInput: the file cannot be read, is not TOML, has the name of a built-in profile, or
+            has an unknown key or a wrong value.
     """
-    known = {field.name for field in fields(Profile)} - {"name"}
-    if set(table) != known:
-        raise BadInput(f"profile {name}: keys {sorted(set(table) ^ known)} are missing or unknown")
-    low, high = table["first_rate"]
-    return Profile(
-        name=name,
-        heights=tuple(sorted(table["heights"])),
-        crf_grid={
-            codec: tuple(sorted(float(crf) for crf in grid))
-            for codec, grid in table["crf_grid"].items()
-        },
-        jnd=float(table["jnd"]),
-        max_rate_ratio=float(table["max_rate_ratio"]),
-        min_quality=float(table["min_quality"]),
-        first_rate=(float(low), float(high)),
-        saturation=float(table["saturation"]),
-        max_quality=float(table["max_quality"]),
-        peak_ratio=float(table["peak_ratio"]) or None,
-        vbv_seconds=float(table["vbv_seconds"]) or None,
-        floor=float(table["floor"]) or None,
-        source_cap=bool(table["source_cap"]),
-        rates=tuple(sorted(float(rate) for rate in table["rates"])),
-    )
+    tables = _tables()
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise BadInput(f"the profile file {path} cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise BadInput(f"the profile file {path} is not valid TOML ({reason})") from error
+    if path.stem in tables:
+        raise BadInput(
+            f"the profile file {path} has the name of the built-in profile {path.stem}; rename it"
+        )
+    base = table.pop("based_on", "default")
+    if not isinstance(base, str) or base not in tables:
+        raise BadInput(
+            f"the profile file {path}: based_on is {base!r}; choose one of {', '.join(tables)}"
+        )
+    try:
+        return profile_from(path.stem, {**tables["default"], **tables[base], **table})
+    except BadInput as error:
+        raise BadInput(f"the profile file {path}: {error.message}") from error
+
+
+def profile_from(name: str, table: Mapping[str, Any]) -> Profile:
+    """Return a profile from a table as in ``profiles.toml``, with every key given.
+
+    Raises:
+        BadInput: a key is missing or unknown, or a value is wrong.
+    """
+    if unknown := sorted(set(table) - set(_READERS)):
+        raise BadInput(
+            f"profile {name}: unknown key {unknown[0]!r}; the keys are {', '.join(_READERS)}"
+        )
+    if missing := [key for key in _READERS if key not in table]:
+        raise BadInput(f"profile {name}: the key {missing[0]!r} is missing")
+    return Profile(name=name, **table)
+
+
+def profile_document(profile: Profile) -> dict[str, Any]:
+    """Return the profile as JSON values; :func:`profile_from_document` reads them back."""
+    return {
+        **{field.name: getattr(profile, field.name) for field in fields(profile)},
+        "heights": list(profile.heights),
+        "crf_grid": {codec: list(grid) for codec, grid in profile.crf_grid.items()},
+        "first_rate": list(profile.first_rate),
+        "rates": list(profile.rates),
+    }
+
+
+def profile_from_document(document: Mapping[str, Any]) -> Profile:
+    """Return the profile that :func:`profile_document` made ``document`` from.
+
+    Raises:
+        BadInput: the document is not that of a profile.
+    """
+    if not isinstance(document, Mapping) or not isinstance(document.get("name"), str):
+        raise BadInput("a profile's document is an object with a name and a profile's keys")
+    return profile_from(document["name"], {k: v for k, v in document.items() if k != "name"})
+
+
+def profile_sha256(profile: Profile) -> str:
+    """Return the SHA-256 of the profile's canonical JSON: equal profiles have equal digests."""
+    canonical = json.dumps(profile_document(profile), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def rung_sizes(display_width: int, display_height: int, heights: Sequence[int]) -> tuple[Size, ...]:
-    """Sizes for a title of this display size, smallest first, the title's own last.
+    """Return the sizes for a title of this display size, smallest first, the title's own last.
 
-    ``heights`` are lengths of the smaller side, so portrait titles work alike. Listed heights
-    over the title's are dropped; the title's own is always there, and takes the place of a
-    listed one that it exceeds by less than 10 %. Sides are even, the other side is the even
-    number nearest to the title's shape (:func:`aspect_error` says how near).
+    ``heights`` are lengths of the smaller side, so portrait titles need no heights of their own.
+    Heights over the title's own are dropped. The title's own height is always included and
+    replaces a listed one that it exceeds by less than 10 %. Both sides are even; the larger one
+    is the even number nearest to the title's shape (:func:`aspect_error` gives the difference).
     """
     own = min(display_width, display_height)
     if own < 2:
@@ -131,10 +284,11 @@ def _sized(display_width: int, display_height: int, shorter: int) -> Size:
 
 
 def size_within(display_width: int, display_height: int, height: int) -> tuple[Size, float]:
-    """Size of a title that fits a 16:9 frame of ``height`` lines (upright for portrait).
+    """Fit a title into a 16:9 frame of ``height`` lines, turned upright for a portrait title.
 
-    Returns the size, never over the title's own, and by how much filling the frame would scale
-    the title (over 1: enlarge it).
+    Returns:
+        The size, never over the title's own, and the factor by which filling the frame would
+        scale the title; over 1 would enlarge it.
     """
     short, long = sorted((display_width, display_height))
     box_long = height * 16 / 9
@@ -153,5 +307,6 @@ def _even(length: float) -> int:
 
 
 def aspect_error(size: Size, display_width: int, display_height: int) -> float:
-    """How much wider (positive) or narrower a size makes the picture, as a share of its shape."""
+    """Return how much wider (positive) or narrower ``size`` makes the picture, as a share of its
+    aspect ratio."""
     return size.width / size.height / (display_width / display_height) - 1

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,8 +16,12 @@ from ladder.profiles import (
     Size,
     aspect_error,
     load_profile,
+    profile_document,
     profile_from,
+    profile_from_document,
+    profile_from_file,
     profile_names,
+    profile_sha256,
     rung_sizes,
 )
 
@@ -54,7 +61,7 @@ def test_a_profile_with_wrong_keys_or_numbers_is_refused() -> None:
         if field.name != "name"
     }
     assert dataclasses.replace(load_profile(), name="x") == profile_from("x", good)
-    with pytest.raises(BadInput, match=r"\['bogus'\]"):
+    with pytest.raises(BadInput, match="unknown key 'bogus'; the keys are heights, crf_grid"):
         profile_from("x", {**good, "bogus": 1})
     with pytest.raises(BadInput, match="first_rate ascends"):
         profile_from("x", {**good, "first_rate": [2, 1]})
@@ -64,6 +71,127 @@ def test_a_profile_with_wrong_keys_or_numbers_is_refused() -> None:
         profile_from("x", {**good, "peak_ratio": 0.5})
     with pytest.raises(BadInput, match="needs a peak_ratio"):
         profile_from("x", {**good, "peak_ratio": 0, "vbv_seconds": 1})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"jnd": "six"}, "jnd is 'six'; it has to be a number"),
+        ({"jnd": True}, "jnd is True; it has to be a number"),
+        ({"jnd": float("nan")}, "jnd is nan; it has to be a number"),
+        ({"peak_ratio": "off"}, "peak_ratio is 'off'; it has to be a number, 0 for no limit"),
+        ({"source_cap": 1}, "source_cap is 1; it has to be true or false"),
+        ({"heights": 720}, "heights is 720; it has to be a list of whole numbers"),
+        ({"heights": [720.5]}, r"heights is \[720.5\]; it has to be a list of whole numbers"),
+        ({"first_rate": [1, 2, 3]}, "first_rate .* two numbers"),
+        ({"rates": ["1M"]}, "rates .* a list of rates in bit/s"),
+        ({"crf_grid": [14, 46]}, "crf_grid .* a table with a list of CRFs for each codec"),
+        ({"crf_grid": {"h264": [14]}}, "crf_grid has the unknown codec 'h264'; choose one of x264"),
+        ({"crf_grid": {"x264": [14.2]}}, "crf_grid of x264 needs CRFs in steps of 0.5"),
+        ({"crf_grid": {"vp9": [15.5]}}, "crf_grid of vp9 needs CRFs in steps of 1"),
+        ({"crf_grid": {"x264": []}}, "crf_grid of x264 needs CRFs"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_it_has_to_be(
+    change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BadInput, match=f"^profile default: {message}") as caught:
+        dataclasses.replace(load_profile(), **change)
+    assert "\n" not in str(caught.value)
+
+
+def test_equal_profiles_compare_equal_whatever_they_were_made_from() -> None:
+    made = dataclasses.replace(
+        load_profile(), heights=[720, 360], jnd=6, floor=0, first_rate=[145_000, 300_000]
+    )
+    assert (made.heights, made.floor) == ((360, 720), None)
+    assert made == dataclasses.replace(load_profile(), heights=(360, 720))
+    assert profile_sha256(made) == profile_sha256(
+        dataclasses.replace(load_profile(), heights=(360, 720))
+    )
+
+
+def written(folder: Path, text: str, name: str = "sports.toml") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_profile_file_changes_what_it_names(tmp_path: Path) -> None:
+    profile = profile_from_file(written(tmp_path, "jnd = 4\nheights = [720, 360]\n"))
+    assert profile == dataclasses.replace(
+        load_profile(), name="sports", jnd=4.0, heights=(360, 720)
+    )
+
+
+def test_a_profile_file_may_be_based_on_another_profile(tmp_path: Path) -> None:
+    profile = profile_from_file(written(tmp_path, 'based_on = "archive"\nfloor = 50\n'))
+    assert profile == dataclasses.replace(load_profile("archive"), name="sports", floor=50.0)
+
+
+def test_an_empty_profile_file_is_the_default_by_another_name(tmp_path: Path) -> None:
+    assert profile_from_file(written(tmp_path, "")) == dataclasses.replace(
+        load_profile(), name="sports"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("jnd = six", "is not valid TOML"),
+        ("bogus = 1", "sports.toml: profile sports: unknown key 'bogus'; the keys are heights"),
+        ('jnd = "six"', "sports.toml: profile sports: jnd is 'six'; it has to be a number"),
+        ('based_on = "nope"', "based_on is 'nope'; choose one of default, constrained"),
+        ("based_on = [1]", r"based_on is \[1\]; choose one of default, constrained"),
+        ("peak_ratio = 0.5", "peak_ratio 0.5 is under 1"),
+    ],
+)
+def test_a_wrong_profile_file_is_refused_in_one_line(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    with pytest.raises(BadInput, match=message) as caught:
+        profile_from_file(written(tmp_path, text))
+    assert str(tmp_path / "sports.toml") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_profile_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"gone.toml cannot be read \(No such file"):
+        profile_from_file(tmp_path / "gone.toml")
+    (tmp_path / "latin.toml").write_bytes(b'based_on = "\xe4"')
+    with pytest.raises(BadInput, match="is not valid TOML"):
+        profile_from_file(tmp_path / "latin.toml")
+
+
+def test_a_profile_file_does_not_take_the_name_of_a_built_in_profile(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="name of the built-in profile archive; rename it"):
+        profile_from_file(written(tmp_path, "jnd = 4", "archive.toml"))
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_a_document_gives_the_same_profile_back(name: str) -> None:
+    profile = dataclasses.replace(load_profile(name), jnd=1 / 3, rates=(0.1 + 0.2, 1e6))
+    document = json.loads(json.dumps(profile_document(profile)))
+    assert document == profile_document(profile)
+    assert profile_from_document(document) == profile
+    assert profile_sha256(profile_from_document(document)) == profile_sha256(profile)
+
+
+def test_digests_tell_profiles_apart() -> None:
+    profiles = [load_profile(name) for name in profile_names()]
+    profiles += [dataclasses.replace(profiles[0], name="other")]
+    profiles += [dataclasses.replace(profiles[0], jnd=profiles[0].jnd + 1e-12)]
+    digests = {profile_sha256(profile) for profile in profiles}
+    assert len(digests) == len(profiles)
+    assert all(len(digest) == 64 for digest in digests)
+
+
+@pytest.mark.parametrize("document", [[], {}, {"name": 1}, {"name": ""}, {"name": "x"}])
+def test_a_document_that_is_no_profile_is_refused(document: Any) -> None:
+    with pytest.raises(BadInput):
+        profile_from_document(document)
+    with pytest.raises(BadInput, match="unknown key 'more'"):
+        profile_from_document({**profile_document(load_profile()), "more": 1})
 
 
 @pytest.mark.parametrize(
