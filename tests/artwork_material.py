@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from encoder.analysis.frames import SmallFrame
 from recommender.artwork.descriptors import EMBEDDING_SIZE
-from recommender.artwork.sampling import MEASURES, Stills
+from recommender.artwork.stills import MEASURES, Stills
 from tests.artwork_measures import Picture, encode
 
 RATE = Fraction(12)

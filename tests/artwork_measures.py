@@ -29,7 +29,8 @@ from encoder.source.reference import ReferenceSource, plan_source
 from recommender.artwork.descriptors import hash_distance
 from recommender.artwork.diversity import DUPLICATE_BITS
 from recommender.artwork.pool import Pool, make_pool
-from recommender.artwork.sampling import Stills, StillSampler
+from recommender.artwork.sampling import StillSampler
+from recommender.artwork.stills import Stills
 
 Picture = npt.NDArray[np.uint8]
 
@@ -49,7 +50,7 @@ class Analysed:
 
     @property
     def frames(self) -> list[int]:
-        return [choice.frame for choice in self.pool.choices]
+        return [choice.frame for choice in self.pool.chosen]
 
 
 def analyse(path: Path, workdir: Path) -> Analysed:
@@ -214,9 +215,9 @@ def overlap(one: Analysed, other: Analysed) -> Overlap:
 
 
 def _matched(one: Analysed, other: Analysed, near: float, bits: int, first: int = 999) -> int:
-    left = list(other.pool.choices)
+    left = list(other.pool.chosen)
     found = 0
-    for choice in one.pool.choices[:first]:
+    for choice in one.pool.chosen[:first]:
         alike = [
             (abs(choice.frame - it.frame), it.frame, it)
             for it in left
@@ -243,14 +244,14 @@ def planted_row(name: str, planted: Planted, found: Analysed) -> str:
     counts = [len(chosen(kind)) for kind in kinds]
     pairs = sum(
         hash_distance(*(int(found.stills.hashes[c.row]) for c in (one, two))) <= DUPLICATE_BITS
-        for one in found.pool.choices
+        for one in found.pool.chosen
         if one.frame in chosen("duplicate of")
-        for two in found.pool.choices
+        for two in found.pool.chosen
         if two.frame in chosen("duplicate")
     )
     share = sum(b - a for k in kinds for a, b in planted.ranges[k]) / planted.frames
-    covered = len({choice.cluster for choice in found.pool.choices})
-    flagged = sum(bool(choice.flags) for choice in found.pool.choices)
+    covered = len({choice.cluster for choice in found.pool.chosen})
+    flagged = sum(bool(choice.flags) for choice in found.pool.chosen)
     return (
         f"| {name} | {share:.0%} | {len(found.frames)} | "
         + " | ".join(map(str, [*counts, pairs]))

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from encoder.media import Shot
 from recommender.artwork.descriptors import distances, hash_distance
 from recommender.artwork.diversity import DUPLICATE_BITS, choose, cluster
-from recommender.artwork.filters import FILTERS, QUOTA, Shown, apply_filters
-from recommender.artwork.pool import MOST_SIZE, make_pool, pool_size
+from recommender.artwork.filters import FILTERS, QUOTA, TitleStills, apply_filters
+from recommender.artwork.pool import MAX_SIZE, make_pool, pool_size
 from recommender.artwork.quality import all_percentiles, percentiles, quality
-from recommender.artwork.sampling import MEASURES
+from recommender.artwork.stills import MEASURES
 from tests.artwork_material import GOOD, make_title, stills
 from tests.artwork_measures import Planted, analyse, overlap, plant, planted_row
 
@@ -48,7 +48,7 @@ rows = st.lists(
 def filtered(made: list[dict[str, float]]):  # type: ignore[no-untyped-def]
     found = stills(made)
     worth = quality(found, all_percentiles(found))
-    return found, worth, apply_filters(Shown(found, 3 * len(made), RATE), worth)
+    return found, worth, apply_filters(TitleStills(found, 3 * len(made), RATE), worth)
 
 
 @given(rows)
@@ -58,12 +58,12 @@ def test_no_filter_drops_more_than_its_quota_and_one_still_stays(
 ) -> None:
     found, _, result = filtered(made)
     for name in FILTERS:
-        assert result.reasons.count(name) <= QUOTA * len(made)
+        assert result.dropped_by.count(name) <= QUOTA * len(made)
         flagged = sum(name in flags for flags in result.flags)
-        assert result.reasons.count(name) + flagged <= max(1, result.found[name])
+        assert result.dropped_by.count(name) + flagged <= max(1, result.found[name])
     assert result.kept.any()
     assert not (result.kept & ~result.kept).any()
-    assert len(result.reasons) == len(result.flags) == len(found)
+    assert len(result.dropped_by) == len(result.flags) == len(found)
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -72,7 +72,7 @@ def test_each_filter_finds_what_it_is_for(name: str) -> None:
     for at in (10, 20, 30):
         made[at] = BAD[name]
     _, _, result = filtered(made)
-    dropped = [at for at, reason in enumerate(result.reasons) if reason]
+    dropped = [at for at, reason in enumerate(result.dropped_by) if reason]
     if name == "transition":  # what is beside one may be its beginning
         assert {10, 20, 30} <= set(dropped)
         assert all(min(abs(at - bad) for bad in (10, 20, 30)) <= 2 for at in dropped)
@@ -86,7 +86,7 @@ def test_the_worst_are_dropped_and_the_others_flagged() -> None:
     for at, blend in enumerate((0.95, 0.6, 0.9, 0.5, 0.85)):
         made[4 * at] = {"blend": blend}
     _, _, result = filtered(made)
-    transitions = [at for at, reason in enumerate(result.reasons) if reason == "transition"]
+    transitions = [at for at, reason in enumerate(result.dropped_by) if reason == "transition"]
     assert transitions == [0, 8, 16]
     assert result.flags[4] == result.flags[12] == ("transition",)
     assert sum(map(bool, result.flags)) > 2  # their neighbours, too
@@ -97,7 +97,7 @@ def test_letters_and_logos_count_more_at_head_and_tail() -> None:
     for at in (1, 50, 97):
         made[at] = {"text": 0.3, "uniform": 0.5}
     _, _, result = filtered(made)
-    assert [result.reasons[at] for at in (1, 50, 97)] == ["credits", None, "credits"]
+    assert [result.dropped_by[at] for at in (1, 50, 97)] == ["credits", None, "credits"]
 
 
 def test_a_title_that_is_all_bad_still_has_its_best_picture() -> None:
@@ -105,9 +105,9 @@ def test_a_title_that_is_all_bad_still_has_its_best_picture() -> None:
     made[1]["sharpness"] = 40.0
     found = stills(made)
     pool = make_pool(found, [Shot(0, 9)], 9, RATE)
-    assert len(pool.choices) >= 1
+    assert len(pool.chosen) >= 1
     one = make_pool(stills([BAD["black"]]), [Shot(0, 1)], 1, RATE)
-    assert [choice.frame for choice in one.choices] == [0]
+    assert [still.frame for still in one.chosen] == [0]
 
 
 def test_percentiles_are_shares_of_the_others() -> None:
@@ -207,7 +207,7 @@ def test_what_is_held_back_comes_last() -> None:
 def test_pool_sizes() -> None:
     assert pool_size(1, 0.1) == 4
     assert pool_size(3, 30) == 12
-    assert pool_size(2000, 7200) == MOST_SIZE
+    assert pool_size(2000, 7200) == MAX_SIZE
     assert all(a <= b for a, b in pairwise(pool_size(n, n * 3.0) for n in range(1, 60)))
 
 

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from encoder.errors import BadInput
 from recommender.artwork import crops, metrics
-from recommender.artwork.crops import ASPECTS, WIDTHS, Box, Point
+from recommender.artwork.colour import dominant_colours
+from recommender.artwork.crops import ASPECTS, Box, Point
 from recommender.artwork.faces import Face, FaceFinder
+from recommender.artwork.renditions import WIDTHS, rendition_sizes
 from tests.artwork_material import natural, small
 from tests.face_model import write_red_finder
 
@@ -82,7 +84,7 @@ def test_a_face_is_not_cut() -> None:
 @settings(max_examples=80, deadline=None)
 def test_renditions_are_never_enlarged(aspect: str, width: int) -> None:
     box = Box(0, 0, width, max(2, round(width / ASPECTS[aspect])))
-    sizes = crops.rendition_sizes(aspect, box)
+    sizes = rendition_sizes(aspect, box)
     assert sizes[0][0] == min(width, WIDTHS[aspect][0])
     assert all(w <= box.width and h <= box.height for w, h in sizes)
     assert sorted(sizes, reverse=True) == sizes
@@ -136,14 +138,14 @@ def test_dominant_colours_are_those_of_the_picture() -> None:
     picture[:, :80] = (200, 60, 20)
     picture[:, 80:128] = (20, 30, 220)
     picture[:, 128:] = (240, 240, 240)
-    found = crops.dominant_colours(picture)
-    assert found == crops.dominant_colours(picture)
+    found = dominant_colours(picture)
+    assert found == dominant_colours(picture)
     assert [round(colour.share, 1) for colour in found[:3]] == [0.5, 0.3, 0.2]
     for colour, bgr in zip(found, ((200, 60, 20), (20, 30, 220), (240, 240, 240)), strict=False):
         rgb = [int(colour.hex[at : at + 2], 16) for at in (1, 3, 5)]
         assert np.abs(np.array(rgb[::-1]) - bgr).max() < 14
     assert sum(colour.share for colour in found) == pytest.approx(1, abs=1e-3)
-    assert len(crops.dominant_colours(np.full((20, 20, 3), 90, np.uint8))) == 1
+    assert len(dominant_colours(np.full((20, 20, 3), 90, np.uint8))) == 1
 
 
 def test_a_model_that_finds_no_faces_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ from recommender.artwork.document import (
     pool_id,
 )
 from recommender.artwork.lineage import follow
-from recommender.artwork.sampling import MEASURES
 from recommender.artwork.select import answer, select
+from recommender.artwork.stills import MEASURES
 from tests.test_docs import check
 
 ROOT = Path(__file__).parent.parent
@@ -156,8 +156,8 @@ def test_an_answer_has_what_is_shown_and_logged_and_no_more() -> None:
 
 
 @pytest.mark.parametrize(("aspect", "k"), [("4:3", 1), ("16:9", 0), ("16:9", -2)])
-def test_what_cannot_be_selected_is_said(aspect: str, k: int) -> None:
-    with pytest.raises(BadInput, match=r"choose one of|at least 1"):
+def test_a_bad_aspect_or_count_is_an_error(aspect: str, k: int) -> None:
+    with pytest.raises(BadInput, match=r"choose one of|give 1 or more"):
         select(artwork([candidate(0)]), aspect, k)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from encoder.analysis.frames import feed, small_frames
 from encoder.source.reference import plan_source
-from recommender.artwork import metrics
+from recommender.artwork import letters, metrics, saliency
 from recommender.artwork.descriptors import (
     EMBEDDING_SIZE,
     distances,
@@ -20,8 +20,9 @@ from recommender.artwork.descriptors import (
     hash_distance,
     perceptual_hash,
 )
-from recommender.artwork.sampling import MEASURES, MOST_STILLS, Stills, StillSampler
-from recommender.artwork.scrub import COLUMNS, MOST_PICTURES, ROWS, ScrubSampler
+from recommender.artwork.sampling import MAX_STILLS, StillSampler
+from recommender.artwork.scrub import COLUMNS, MAX_THUMBNAILS, ROWS, ScrubSampler
+from recommender.artwork.stills import MEASURES, Stills
 from tests.artwork_material import RATE, SIZE, make_title, natural, scene, small
 from tests.artwork_measures import Picture, card, mix
 
@@ -65,7 +66,7 @@ def test_letters_are_text(ink: tuple[int, int]) -> None:
     for number, line in enumerate(("Directed by", "SOMEBODY ELSE", "with a cast of thousands")):
         place = (200, 150 + 90 * number)
         cv2.putText(page, line, place, cv2.FONT_HERSHEY_DUPLEX, 1.6, ink[0], 2, cv2.LINE_AA)
-    assert metrics.text_likelihood(page) > 0.45
+    assert letters.text_likelihood(page) > 0.45
 
 
 def test_pictures_tiles_and_noise_are_not_text() -> None:
@@ -76,7 +77,7 @@ def test_pictures_tiles_and_noise_are_not_text() -> None:
     grass = cv2.GaussianBlur(noise, (0, 0), 1.5, sigmaY=6)
     grass = cv2.normalize(grass, None, 16, 235, cv2.NORM_MINMAX).astype(np.uint8)
     for picture in (tiles, noise, grass, *(luma(natural(seed, (960, 540))) for seed in range(4))):
-        assert metrics.text_likelihood(picture) < 0.15
+        assert letters.text_likelihood(picture) < 0.15
 
 
 def test_levels_have_known_values() -> None:
@@ -97,10 +98,10 @@ def test_saliency_and_focal_point_find_the_thing() -> None:
         picture = np.full((180, 320, 3), (120, 110, 100), np.uint8)
         picture = cv2.add(picture, np.asarray(natural(4) // 16, np.uint8))
         cv2.circle(picture, (int(320 * x), int(180 * y)), 18, (30, 40, 220), -1, cv2.LINE_AA)
-        attention = metrics.saliency(small(0, np.asarray(picture, np.uint8)).yuv)
+        attention = saliency.saliency_map(small(0, np.asarray(picture, np.uint8)).yuv)
         assert attention.min() >= 0
         assert attention.max() <= 1
-        found = metrics.focal_point(attention)
+        found = saliency.focal_point(attention)
         assert np.hypot(found[0] - x, found[1] - y) < 0.1
 
 
@@ -226,12 +227,12 @@ def test_what_is_kept_does_not_grow_with_the_title() -> None:
     """A title of a day has no more stills than one of three hours."""
     day = 24 * 3600 * int(RATE)
     sampler = StillSampler(RATE, day)
-    assert day / sampler._run <= MOST_STILLS
-    assert StillSampler(RATE, 7200)._run == 4
+    assert day / sampler.frames_per_still <= MAX_STILLS
+    assert StillSampler(RATE, 7200).frames_per_still == 4
     for number, picture in enumerate(scene(1, 120)):
         sampler.push(small(number, picture))
-        assert len(sampler._seen) <= 2 * sampler._look + 1
-        assert len(sampler._waiting) <= 4
+        assert len(sampler.recent) <= 2 * sampler.look_frames + 1
+        assert len(sampler.pending) <= 4
 
 
 def test_letters_and_cuts_of_a_real_file_are_measured(tmp_path: Path) -> None:
@@ -243,7 +244,7 @@ def test_letters_and_cuts_of_a_real_file_are_measured(tmp_path: Path) -> None:
     assert len(found) == 12
     assert found.measure("cut_distance").min() <= 3
     assert found.measure("text").max() < 0.3
-    assert metrics.text_likelihood(luma(card(*SIZE, ["A FILM BY", "SOMEBODY"]))) > 0.2
+    assert letters.text_likelihood(luma(card(*SIZE, ["A FILM BY", "SOMEBODY"]))) > 0.2
 
 
 # -- the scrub track ---------------------------------------------------------------------------
@@ -277,5 +278,5 @@ def test_scrub_pictures_cover_the_title(frames: int, count: int) -> None:
 def test_scrub_tracks_of_long_titles_have_wider_steps() -> None:
     frames = 3 * 3600 * 12
     scrub = ScrubSampler(RATE, frames, *SIZE, None)
-    assert frames / scrub._step <= MOST_PICTURES
-    assert COLUMNS * ROWS * 6 == MOST_PICTURES
+    assert frames / scrub.step <= MAX_THUMBNAILS
+    assert COLUMNS * ROWS * 6 == MAX_THUMBNAILS

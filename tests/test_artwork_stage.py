@@ -17,23 +17,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.execution.executor import InlineExecutor
+from cluster.package.artwork_files import previous_artwork, write_artwork
 from cluster.package.contact_sheet import write_sheet
 from cluster.stages import title as title_module
-from cluster.stages.artwork import (
-    ACTIONS,
-    artwork_before,
-    artwork_key,
-    find_artwork,
-    make_artwork,
-    write_artwork,
-)
+from cluster.stages.artwork import ArtworkWork, artwork_key, find_artwork, make_artwork
 from cluster.stages.title import Title, find_title, open_title
 from cluster.store import Store
 from encoder import ffmpeg
 from encoder.errors import BadInput
 from recommender.artwork.crops import ASPECTS, Box
-from recommender.artwork.document import Artwork, Candidate
-from recommender.artwork.sampling import MEASURES
+from recommender.artwork.document import ACTIONS_URI, Artwork, Candidate
+from recommender.artwork.stills import MEASURES
 from tests.artwork_material import make_title, scene
 from tests.artwork_measures import encode, encode_again
 from tests.cli_material import shell
@@ -54,9 +48,9 @@ def deliver(source: Path, out: Path, store: Path, face_model: Path | None = None
         opened = open_title(source, workdir)
         title = find_title(source, opened, kept, InlineExecutor(), lambda event: None)
         record = find_artwork(title, kept, InlineExecutor(), lambda event: None, face_model)
-        before = artwork_before(out)
+        previous = previous_artwork(out)
         out.mkdir(exist_ok=True)
-        return write_artwork(record, kept, out, before)
+        return write_artwork(record, kept, out, previous)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +121,7 @@ def test_renditions_show_the_frame_that_is_named(made: Made) -> None:
 
 
 def test_the_table_of_actions_has_the_documents_numbers(made: Made) -> None:
-    table = pq.read_table(io.BytesIO((made.out / ACTIONS).read_bytes()))
+    table = pq.read_table(io.BytesIO((made.out / ACTIONS_URI).read_bytes()))
     rows = table.to_pylist()
     facts = json.loads(table.schema.metadata[b"shotladder"])
     assert facts["embedding_model"] == made.artwork.embedding_model
@@ -185,8 +179,6 @@ def test_again_nothing_is_made_and_damage_is_repaired(made: Made, tmp_path: Path
     with kept.scratch() as workdir:
         opened = open_title(made.source, workdir)
         found = find_title(made.source, opened, kept, InlineExecutor(), lambda event: None)
-        from cluster.stages.artwork import ArtworkWork
-
         work = ArtworkWork(Title(made.source.name, opened, found.shots), str(made.store))
         record = kept.get(artwork_key(work))
         assert record is not None

@@ -14,7 +14,7 @@ from cluster.service.documents import ASPECTS, MOST_STILLS
 from cluster.service.library.bundle import Bundle, forms_of, list_name, write_bundle
 from cluster.service.library.cutting import CLOSE, RECORD_BYTES, cut_at, cuttable
 from recommender.artwork.crops import ASPECTS as CROPS
-from recommender.artwork.pool import MOST_SIZE
+from recommender.artwork.pool import MAX_SIZE
 from recommender.artwork.select import answer
 from tests.service_material import write_package, written_artwork, written_package
 
@@ -63,4 +63,4 @@ def test_a_bundle_answers_what_the_pure_function_does(tmp_path: Path) -> None:
 
 def test_the_service_knows_the_shapes_that_crops_have() -> None:
     assert tuple(CROPS) == ASPECTS
-    assert MOST_SIZE <= MOST_STILLS
+    assert MAX_SIZE <= MOST_STILLS

@@ -31,6 +31,7 @@ from cluster.jobs.setup import (
     set_up,
 )
 from cluster.package import report as report_page
+from cluster.package.artwork_files import previous_artwork, write_artwork
 from cluster.package.assemble import (
     ChosenRung,
     document_rungs,
@@ -42,7 +43,7 @@ from cluster.package.assemble import (
 )
 from cluster.package.inspect import read_measurements
 from cluster.package.publish import check_output, publishing
-from cluster.stages.artwork import artwork_before, check_face_model, find_artwork, write_artwork
+from cluster.stages.artwork import check_face_model, find_artwork
 from cluster.stages.measurer import Costs, Measurer
 from cluster.stages.title import Title, features_key, find_title, open_title, shots_key
 from cluster.stages.tracks import audio_tracks, subtitle_tracks
@@ -342,7 +343,7 @@ def _deliver(
         on_event(events.StageProgress("verify", len(rungs), len(rungs)))
         (directory / "ladder.json").write_text(ladder.to_json())
         reasons = {request: why for one in found for request, why in one.reasons.items()}
-        write_artwork(artwork, store, directory, artwork_before(options.out))
+        write_artwork(artwork, store, directory, previous_artwork(options.out))
         (directory / "measurements.json").write_text(
             measurements(title, grid, [one.setup for one in found], reasons).to_json()
         )

@@ -32,8 +32,9 @@ from encoder.source import tonemap
 from encoder.source.reference import ReferenceSource
 from encoder.source.sandbox import plan_guarded
 from ladder.document import TitleFacts
-from recommender.artwork.sampling import SAMPLING_VERSION, Stills, StillSampler
+from recommender.artwork.sampling import SAMPLING_VERSION, StillSampler
 from recommender.artwork.scrub import SCRUB_VERSION, ScrubSampler, ScrubTrack
+from recommender.artwork.stills import Stills
 
 SHOTS_VERSION = 2
 """Part of the key of a title's shots: raise it when detection or planning changes."""

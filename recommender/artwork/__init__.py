@@ -1,8 +1,10 @@
-"""Artwork candidates: which stills of a title are worth showing, and the evidence to choose.
+"""Artwork candidates: which stills of a title are worth showing, with the evidence to choose.
 
-The data goes one way: :mod:`~recommender.artwork.sampling` measures stills in the one decode of
-the title, :mod:`~recommender.artwork.filters` drops the unusable, :mod:`~recommender.artwork.
-diversity` groups the rest and picks from every group, :mod:`~recommender.artwork.crops` frames
-them, :mod:`~recommender.artwork.document` is what goes out and
-:mod:`~recommender.artwork.select` what a service answers from it.
+Data flows in one direction. :mod:`~recommender.artwork.sampling` measures stills during the one
+decode of the title, :mod:`~recommender.artwork.filters` drops the unusable ones,
+:mod:`~recommender.artwork.diversity` groups the rest and picks from every group
+(:mod:`~recommender.artwork.pool` runs these steps), :mod:`~recommender.artwork.crops` frames the
+chosen ones, :mod:`~recommender.artwork.build` makes the files and
+:mod:`~recommender.artwork.document`, and :mod:`~recommender.artwork.select` is what a service
+answers from that document.
 """

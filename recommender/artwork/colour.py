@@ -1,6 +1,8 @@
-"""From the title's limited-range YCbCr to the full-range sRGB that pictures are stored in."""
+"""Colours of stills: limited-range YCbCr to full-range sRGB, and the dominant colours."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -8,7 +10,7 @@ import numpy as np
 from encoder.analysis.frames import Plane
 from encoder.arrays import Float32
 
-# Kr, Kb of ITU-T H.273.
+# Kr and Kb as in ITU-T H.273.
 _LUMA_WEIGHTS = {
     "bt709": (0.2126, 0.0722),
     "smpte170m": (0.299, 0.114),
@@ -18,17 +20,19 @@ _LUMA_WEIGHTS = {
     "bt2020nc": (0.2627, 0.0593),
 }
 _HD_LINES = 720
+# Centres nearer than this in Lab are one colour.
+_SAME_COLOUR = 12
 
 
 def matrix_of(named: str | None, height: int) -> str:
-    """The matrix that players use: the one named, else that of pictures of this height."""
+    """Return the matrix that players use: the named one, or else that for this height."""
     if named in _LUMA_WEIGHTS:
         return str(named)
     return "bt709" if height >= _HD_LINES else "smpte170m"
 
 
 def yuv_to_bgr(matrix: str) -> Float32:
-    """(3, 4) gains and offsets from limited-range (Y, Cb, Cr) to full-range (B, G, R)."""
+    """Return (3, 4) gains and offsets from limited-range (Y, Cb, Cr) to full-range (B, G, R)."""
     red, blue = _LUMA_WEIGHTS[matrix]
     green = 1 - red - blue
     chroma = 255 / 112
@@ -48,6 +52,50 @@ def yuv_to_bgr(matrix: str) -> Float32:
 
 
 def bgr_of_small(yuv: Plane, matrix: str | None, height: int) -> Plane:
-    """(h, w, 3) of a small frame (3, h, w) of a title of ``height`` lines."""
+    """Convert a small frame (3, h, w) of a title of ``height`` lines to BGR (h, w, 3)."""
     gains = yuv_to_bgr(matrix_of(matrix, height))
     return np.asarray(cv2.transform(cv2.merge(list(yuv)), gains), np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Colour:
+    """A colour that covers much of a still."""
+
+    hex: str
+    """The colour as ``#rrggbb``."""
+    share: float
+    """Share of the pixels that have it, 0 to 1."""
+
+
+def dominant_colours(picture: Plane, count: int = 5) -> tuple[Colour, ...]:
+    """Return up to ``count`` colours of BGR (h, w, 3), the most frequent first."""
+    small = cv2.resize(picture, (48, 27), interpolation=cv2.INTER_AREA)
+    points = cv2.cvtColor(small, cv2.COLOR_BGR2LAB).reshape(-1, 3).astype(np.float32)
+    # k-means starts at quantiles instead of random points: the same picture has the same colours.
+    order = points[np.argsort(points @ np.array([1.0, 0.3, 0.3]), kind="stable")]
+    centres = order[np.linspace(0, len(order) - 1, 2 * count + 1).astype(int)[1::2]].copy()
+    for _ in range(12):
+        labels = np.square(points[:, None] - centres).sum(axis=2).argmin(axis=1)
+        for number in range(count):
+            if (labels == number).any():
+                centres[number] = points[labels == number].mean(axis=0)
+    labels = np.square(points[:, None] - centres).sum(axis=2).argmin(axis=1)
+    shares = np.bincount(labels, minlength=count) / len(points)
+    merged: list[tuple[float, Float32]] = []
+    for number in np.argsort(-shares, kind="stable"):
+        share, centre = float(shares[number]), centres[number]
+        if share <= 0:
+            continue
+        for at, (other_share, other) in enumerate(merged):
+            if np.linalg.norm(other - centre) < _SAME_COLOUR:
+                merged[at] = (other_share + share, other)
+                break
+        else:
+            merged.append((share, centre))
+    merged.sort(key=lambda colour: -colour[0])
+    lab = np.array([[centre for _, centre in merged]]).round().clip(0, 255).astype(np.uint8)
+    colours = cv2.cvtColor(lab, cv2.COLOR_LAB2BGR)[0]
+    return tuple(
+        Colour(f"#{int(r):02x}{int(g):02x}{int(b):02x}", round(share, 4))
+        for (share, _), (b, g, r) in zip(merged, colours, strict=True)
+    )

@@ -1,7 +1,7 @@
-"""Crops of a still for the shapes in which artwork is shown, and the sizes they are kept in.
+"""Crops of a still for the aspect ratios in which artwork is shown.
 
-A crop is the largest window of its shape in the picture without bars; it slides to where one
-looks. Nothing is ever enlarged.
+A crop is the largest window of its aspect ratio in the picture without black bars. The window
+slides to where people look.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-import cv2
 import numpy as np
 
 from encoder.analysis.frames import Plane
 from encoder.arrays import Float32
-from recommender.artwork import metrics
+from recommender.artwork import saliency
 from recommender.artwork.faces import Face
 
 CROPS_VERSION: Final = 1
+"""Part of the store keys. Raise it when any crop or rendition changes."""
 
 ASPECTS: Final[dict[str, Fraction]] = {
     "16:9": Fraction(16, 9),
@@ -27,17 +27,8 @@ ASPECTS: Final[dict[str, Fraction]] = {
     "1:1": Fraction(1),
     "21:9": Fraction(21, 9),
 }
-"""Width over height, by the name that documents and the service use."""
+"""Width over height by the name that documents and the service use."""
 
-WIDTHS: Final[dict[str, tuple[int, ...]]] = {
-    "16:9": (1280, 480),
-    "2:3": (600, 240),
-    "1:1": (600, 240),
-    "21:9": (1280, 480),
-}
-"""Pixels that renditions are wide, where the crop has them."""
-
-_CLEARLY_SMALLER = 0.75
 _FACE_MARGIN = 0.35
 _EDGE = 0.06
 _BAR_AGREE = 0.8
@@ -46,7 +37,7 @@ _PLAIN_LEVEL = 40
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A window of a picture, pixels."""
+    """A window of a picture, in pixels."""
 
     x: int
     y: int
@@ -54,13 +45,13 @@ class Box:
     height: int
 
     def of(self, picture: Plane) -> Plane:
-        """The pixels inside: a view."""
+        """Return a view of the pixels inside the window."""
         return picture[self.y : self.y + self.height, self.x : self.x + self.width]
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A place in a picture: shares of its width and height, 0 to 1."""
+    """A place in a picture, as shares of its width and height, 0 to 1."""
 
     x: float
     y: float
@@ -69,42 +60,43 @@ class Point:
 def picture_area(
     width: int, height: int, bars: Float32, bright: Float32, pictures: Sequence[Plane] = ()
 ) -> Box:
-    """The part of a title's frames that is not black bars.
+    """Return the part of a title's frames that is not black bars.
 
-    A bar is there when nearly all of the stills that are bright enough to tell have it. Its edge
-    is then found to the pixel in full-size pictures; it is the smallest that any of them has.
+    A title has a bar if nearly all of its stills that are bright enough to tell have it. The edge
+    of the bar is then measured to the pixel in full-size pictures: it is the narrowest bar that any
+    of them has.
 
     Args:
-        width: of the title's frames, pixels.
-        height: of them.
-        bars: (n, 4) top, bottom, left, right as shares, of each still.
-        bright: (n,) upper end of the levels of each still, 0 to 1.
-        pictures: (h, w, 3) full-size stills, full range.
+        width: width of the title's frames in pixels.
+        height: height of the title's frames in pixels.
+        bars: bars of each still at top, bottom, left and right as shares, (n, 4).
+        bright: upper end of the levels of each still, 0 to 1, (n,).
+        pictures: full-size stills in full range, (h, w, 3) each.
     """
-    telling = bars[bright > 0.25]
-    if len(telling) < 3:
+    bars_of_bright = bars[bright > 0.25]
+    if len(bars_of_bright) < 3:
         return Box(0, 0, width, height)
-    usual = np.quantile(telling, 1 - _BAR_AGREE, axis=0)
-    exact = []
+    usual = np.quantile(bars_of_bright, 1 - _BAR_AGREE, axis=0)
+    lines = []
     for side in range(4):
         across = height if side < 2 else width
         rough = float(usual[side]) * across
         if rough < max(2.0, 0.01 * across):
-            exact.append(0)
+            lines.append(0)
             continue
         edges = [edge for picture in pictures if (edge := _bar(picture, side)) > 0]
         limit = int(rough) + across // 160 + 1
-        exact.append(min([*edges, limit]) if edges else int(rough))
-    top, bottom, left, right = exact
-    # Chroma has half the lines: an odd edge would mix bar and picture. Two more lines, because
-    # scaling and coding have softened it.
+        lines.append(min([*edges, limit]) if edges else int(rough))
+    top, bottom, left, right = lines
+    # Edges are even, because chroma has half the lines and an odd edge would mix bar and picture.
+    # Two more lines go, because scaling and coding have softened the edge.
     top, left = (edge + 2 + edge % 2 if edge else 0 for edge in (top, left))
     bottom, right = (edge + 2 + edge % 2 if edge else 0 for edge in (bottom, right))
     return Box(left, top, width - left - right, height - top - bottom)
 
 
 def _bar(picture: Plane, side: int) -> int:
-    """Lines of a full-range picture that are black on one side; 0 if it is too dark to tell."""
+    """Count the black lines on one side of a full-range picture; 0 if it is too dark to tell."""
     grey = picture.max(axis=2)
     if float(np.quantile(grey, 0.95)) < _PLAIN_LEVEL * 2:
         return 0
@@ -114,11 +106,11 @@ def _bar(picture: Plane, side: int) -> int:
 
 
 def focal_point(attention: Float32, faces: Sequence[Face] | None) -> Point:
-    """Where one looks: at the faces, weighted by their size, else where saliency is highest.
+    """Return where people look: at the faces, weighted by size, or else at the salient part.
 
     Args:
-        attention: saliency of the picture.
-        faces: in pixels of the same picture scaled to 0 to 1; None when nobody looked for any.
+        attention: saliency map of the picture.
+        faces: faces in the picture; None if face detection is off.
     """
     if faces:
         weights = np.array([face.width * face.height for face in faces])
@@ -127,7 +119,7 @@ def focal_point(attention: Float32, faces: Sequence[Face] | None) -> Point:
         return Point(
             float((x * weights).sum() / weights.sum()), float((y * weights).sum() / weights.sum())
         )
-    return Point(*metrics.focal_point(attention))
+    return Point(*saliency.focal_point(attention))
 
 
 def crop(
@@ -137,17 +129,17 @@ def crop(
     focus: Point,
     faces: Sequence[Face] | None = None,
 ) -> Box:
-    """The largest window of ``aspect`` in ``area``, slid to keep what one looks at.
+    """Return the largest window of ``aspect`` in ``area`` that keeps what people look at.
 
-    It takes the most attention, prefers the focal point near its middle, and does not cut
-    through what stands out (or through a face) where it can help it. Sides are even.
+    The window takes in as much saliency as possible, prefers the focal point near its middle, and
+    avoids cutting through salient things and faces. Its sides are even.
 
     Args:
-        area: of the picture.
+        area: part of the picture to crop.
         aspect: width over height.
-        attention: saliency of ``area``.
-        focus: in ``area``.
-        faces: in shares of ``area``.
+        attention: saliency map of ``area``.
+        focus: focal point in ``area``.
+        faces: faces in ``area``.
     """
     if Fraction(area.width, area.height) > aspect:
         height = area.height - area.height % 2
@@ -161,7 +153,10 @@ def crop(
     window = (width if along else height) / side
     profile = np.square(attention).sum(axis=1 - along)
     place = focus.x if along else focus.y
-    spans = [((f.x, f.x + f.width) if along else (f.y, f.y + f.height)) for f in faces or ()]
+    spans = [
+        (face.x, face.x + face.width) if along else (face.y, face.y + face.height)
+        for face in faces or ()
+    ]
     offset = _slide(profile, window, place, spans) * side
     start = min(free, max(0, round(offset)))
     start -= start % 2
@@ -175,7 +170,14 @@ def crop(
 def _slide(
     profile: Float32, window: float, place: float, spans: Sequence[tuple[float, float]]
 ) -> float:
-    """Best start of a window (shares of the side) over a profile of attention."""
+    """Return the best start of a window over a profile of saliency, as a share of the side.
+
+    Args:
+        profile: saliency along the side.
+        window: length of the window as a share of the side.
+        place: focal point along the side, 0 to 1.
+        spans: start and end of each face along the side, 0 to 1.
+    """
     if window >= 1:
         return 0.0
     cumulative = np.concatenate([[0.0], np.cumsum(profile / max(1e-9, float(profile.sum())))])
@@ -197,10 +199,10 @@ def _slide(
             weight = (high - low) / sizes
             margin = _FACE_MARGIN * (high - low)
             seen = min(end, high + margin) - max(start, low - margin)
-            # More than all the rest together: a face beats whatever else stands out.
+            # Faces weigh more than everything else together.
             value += 3 * weight * max(0.0, seen) / (high - low + 2 * margin)
             if max(start, low) < min(end, high) and not (start <= low and high <= end):
-                value -= weight  # it would cut through a face
+                value -= weight  # the window cuts through a face
         if value > best_value + 1e-9:
             best, best_value = float(start), value
     return best
@@ -208,62 +210,3 @@ def _slide(
 
 def _even(size: Fraction) -> int:
     return max(2, 2 * round(size / 2))
-
-
-def rendition_sizes(name: str, box: Box) -> list[tuple[int, int]]:
-    """(width, height) of each size kept of a crop, largest first; never larger than the crop."""
-    largest = min(WIDTHS[name][0], box.width)
-    others = [width for width in WIDTHS[name][1:] if width <= _CLEARLY_SMALLER * largest]
-    return [(width, max(2, round(width * box.height / box.width))) for width in (largest, *others)]
-
-
-def scaled(picture: Plane, width: int, height: int) -> Plane:
-    """A picture made smaller by averaging; never larger."""
-    if (width, height) == (picture.shape[1], picture.shape[0]):
-        return picture
-    return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-
-
-@dataclass(frozen=True, slots=True)
-class Colour:
-    """A colour that a still has much of."""
-
-    hex: str
-    """``#rrggbb``."""
-    share: float
-    """Of the pixels."""
-
-
-def dominant_colours(picture: Plane, count: int = 5) -> tuple[Colour, ...]:
-    """Up to ``count`` colours of (h, w, 3) BGR, most frequent first; always the same ones."""
-    small = cv2.resize(picture, (48, 27), interpolation=cv2.INTER_AREA)
-    points = cv2.cvtColor(small, cv2.COLOR_BGR2LAB).reshape(-1, 3).astype(np.float32)
-    # Started at the levels' own quantiles: no random numbers, so no random answers.
-    order = points[np.argsort(points @ np.array([1.0, 0.3, 0.3]), kind="stable")]
-    centres = order[np.linspace(0, len(order) - 1, 2 * count + 1).astype(int)[1::2]].copy()
-    for _ in range(12):
-        labels = np.square(points[:, None] - centres).sum(axis=2).argmin(axis=1)
-        for number in range(count):
-            if (labels == number).any():
-                centres[number] = points[labels == number].mean(axis=0)
-    labels = np.square(points[:, None] - centres).sum(axis=2).argmin(axis=1)
-    shares = np.bincount(labels, minlength=count) / len(points)
-    found: list[tuple[float, Float32]] = []
-    for number in np.argsort(-shares, kind="stable"):
-        same = next(
-            (at for at, (_, c) in enumerate(found) if np.linalg.norm(c - centres[number]) < 12),
-            None,
-        )
-        if shares[number] <= 0:
-            continue
-        if same is None:
-            found.append((float(shares[number]), centres[number]))
-        else:
-            found[same] = (found[same][0] + float(shares[number]), found[same][1])
-    found.sort(key=lambda item: -item[0])
-    lab = np.array([[centre for _, centre in found]]).round().clip(0, 255).astype(np.uint8)
-    colours = cv2.cvtColor(lab, cv2.COLOR_LAB2BGR)[0]
-    return tuple(
-        Colour(f"#{int(r):02x}{int(g):02x}{int(b):02x}", round(share, 4))
-        for (share, _), (b, g, r) in zip(found, colours, strict=True)
-    )

@@ -1,13 +1,14 @@
-"""Two short descriptions of a still: one that finds duplicates, one that says what is like what.
+"""Descriptors of a still: a hash to find duplicates, and an embedding to measure similarity.
 
-The perceptual hash is that of "pHash": the signs of the low frequencies of a cosine transform, so
-that coding, scaling and small changes of light flip few of its bits. The embedding is classical
-(colours of a grid, directions of edges, a histogram of chroma) and carries the id of what made
-it: a network's pooled features can take its place, or stand beside it, under another id.
+The perceptual hash is that of "pHash": the signs of the low frequencies of a cosine transform.
+Coding, scaling and small changes of light flip few of its bits. The embedding is classical (colours
+of a grid, directions of edges, a histogram of chroma). Its id names what made it, so that the
+pooled features of a network can replace it or join it under another id.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import Final
 
 import cv2
@@ -17,7 +18,7 @@ from encoder.analysis.frames import Plane
 from encoder.arrays import AnyArray, Float32
 
 EMBEDDING_ID: Final = "shotladder-classical/1"
-"""Embeddings of different ids must never be compared."""
+"""Id of the embedding. Never compare embeddings with different ids."""
 
 _GRID = 4
 _DIRECTIONS = 8
@@ -28,31 +29,31 @@ _CHROMA_HALF = 48
 _CHROMA_BIN = np.clip(
     (np.arange(256) - 128 + _CHROMA_HALF) * _CHROMA_BINS // (2 * _CHROMA_HALF), 0, _CHROMA_BINS - 1
 ).astype(np.uint8)
-"""Of each level of chroma, its bin."""
+"""Bin of each level of chroma."""
 
 # How much each part counts in the distance of two embeddings.
 _COLOURS, _EDGES, _CHROMA = 0.5, 0.25, 0.25
 
 
 def perceptual_hash(luma: Plane) -> int:
-    """64 bits of a luma plane; :func:`hash_distance` says how unlike two are."""
+    """Return a hash of 64 bits of a luma plane, to be compared by :func:`hash_distance`."""
     small = cv2.resize(luma, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
     low = cv2.dct(small)[:8, :8].ravel()
-    # The mean of the picture is no content; its bit is that of the others' median.
+    # Element 0 is the mean of the picture, which says nothing about its content.
     signs = low > np.median(low[1:])
     signs[0] = False
     return int.from_bytes(np.packbits(signs).tobytes(), "big")
 
 
 def hash_distance(one: int, other: int) -> int:
-    """How many of the 64 bits differ. Unrelated pictures differ in about 32."""
+    """Count the bits that differ. Unrelated pictures differ in about 32 of 64."""
     return (one ^ other).bit_count()
 
 
 def embedding(yuv: Plane) -> Float32:
-    """(:data:`EMBEDDING_SIZE`,) of a small picture (3, height, width), of length 1 at most.
+    """Return the embedding of a small picture (3, height, width), of length 1 at most.
 
-    The Euclidean distance of two is 0 for equal pictures and near 1 for unlike ones.
+    The Euclidean distance of two embeddings is 0 for equal pictures and near 1 for unlike ones.
     """
     grid = np.stack(
         [cv2.resize(plane, (_GRID, _GRID), interpolation=cv2.INTER_AREA) for plane in yuv]
@@ -67,28 +68,28 @@ def embedding(yuv: Plane) -> Float32:
     return np.concatenate(parts).astype(np.float32)
 
 
-def distances(one: Float32, others: Float32) -> Float32:
-    """Euclidean distance of one embedding (size,) to each of (n, size)."""
-    return np.asarray(np.sqrt(np.square(others - one).sum(axis=-1)), np.float32)
+def distances(embedding: Float32, others: Float32) -> Float32:
+    """Return the Euclidean distance of an embedding (size,) to each of ``others`` (n, size)."""
+    return np.asarray(np.sqrt(np.square(others - embedding).sum(axis=-1)), np.float32)
 
 
 def _directions(luma: Plane) -> Float32:
-    """Histogram of the directions of edges in each quarter of the picture."""
+    """Return the histogram of the directions of edges in each quarter of the picture."""
     small = cv2.resize(luma, (80, 48), interpolation=cv2.INTER_AREA).astype(np.float32)
     across, down = cv2.Sobel(small, cv2.CV_32F, 1, 0), cv2.Sobel(small, cv2.CV_32F, 0, 1)
     strength, angle = cv2.cartToPolar(across, down)
-    at = (angle * (2 * _DIRECTIONS / (2 * np.pi))).astype(np.int64) % _DIRECTIONS
-    found: list[AnyArray] = []
-    for rows in (slice(0, 24), slice(24, 48)):
-        for columns in (slice(0, 40), slice(40, 80)):
-            found.append(
-                np.bincount(at[rows, columns].ravel(), strength[rows, columns].ravel(), _DIRECTIONS)
-            )
-    return np.asarray(np.sqrt(np.concatenate(found)), np.float32)
+    bins = (angle * (2 * _DIRECTIONS / (2 * np.pi))).astype(np.int64) % _DIRECTIONS
+    histograms = [
+        np.bincount(bins[quarter].ravel(), strength[quarter].ravel(), _DIRECTIONS)
+        for quarter in itertools.product(
+            (slice(0, 24), slice(24, 48)), (slice(0, 40), slice(40, 80))
+        )
+    ]
+    return np.asarray(np.sqrt(np.concatenate(histograms)), np.float32)
 
 
 def _chroma(yuv: Plane) -> Float32:
-    """Histogram of chroma around grey."""
+    """Return the histogram of chroma around grey."""
     u, v = (np.asarray(cv2.LUT(plane, _CHROMA_BIN), np.uint8) for plane in yuv[1:])
     bins = u * np.uint8(_CHROMA_BINS) + v
     counts = np.bincount(bins.ravel(), minlength=_CHROMA_BINS**2)

@@ -1,7 +1,7 @@
 """``artwork.json`` as types: the pool of a title's stills, with the evidence to choose among them.
 
-A pool never changes: another choice is another pool with another id. What is not known is null
-and not a guess: ``faces`` when no model was given, ``maturity`` and ``rights`` always.
+A pool never changes: another choice is another pool with another id. Unknown values are null
+instead of a guess: ``faces`` if face detection is off, ``maturity`` and ``rights`` always.
 """
 
 from __future__ import annotations
@@ -16,11 +16,16 @@ from ladder.document import Document, Rational
 ARTWORK_SCHEMA: Final = "shotladder/artwork/1"
 SELECTION_SCHEMA: Final = "shotladder/artwork-selection/1"
 
+ARTWORK_URI: Final = "artwork.json"
+FOLDER: Final = "artwork"
+ACTIONS_URI: Final = f"{FOLDER}/actions.parquet"
+SCRUB_URI: Final = f"{FOLDER}/scrub.vtt"
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class ArtworkTitle(Document):
-    """What the pool is of."""
+    """The title that the pool shows."""
 
     id: str
     """First 16 hexadecimal digits of the source's SHA-256."""
@@ -29,13 +34,13 @@ class ArtworkTitle(Document):
     sha256: str
     width: int
     height: int
-    """Display size in square pixels: that of frames, crops are windows of it."""
+    """Display height in square pixels. Crops are windows of frames of this display size."""
     frame_rate: Rational
     frames: int
 
 
 class Area(Document):
-    """A window of the frame, pixels."""
+    """A window of the frame, in pixels."""
 
     x: int
     y: int
@@ -44,39 +49,39 @@ class Area(Document):
 
 
 class Place(Document):
-    """A point of the frame: shares of its width and height."""
+    """A point, in shares of the width and height."""
 
     x: float
     y: float
 
 
 class Measure(Document):
-    """A measure of a still, of which `docs/artwork.md` says what it is."""
+    """A measure of a still; `docs/artwork.md` explains each measure."""
 
     raw: float
-    """As measured, in its own unit."""
+    """Measured value in the measure's own unit."""
     percentile: Share
-    """Share of the title's other stills that have less of it; ties count half."""
+    """Share of the title's other stills with a lower value; ties count half."""
 
 
 class DominantColour(Document):
-    """A colour that a still has much of."""
+    """A colour that covers much of a still."""
 
     hex: str
-    """``#rrggbb``."""
+    """The colour as ``#rrggbb``."""
     share: Share
-    """Of the pixels."""
+    """Share of the pixels that have it."""
 
 
 class FoundFace(Document):
-    """A face: shares of the frame's width and height."""
+    """A face, in shares of the frame's width and height."""
 
     x: float
     y: float
     width: float
     height: float
     score: float
-    """Of the detector, 0 to 1."""
+    """Confidence of the detector, 0 to 1."""
 
 
 class Rendition(Document):
@@ -88,61 +93,63 @@ class Rendition(Document):
     bytes: int
     sha256: str
     uri: str
-    """Relative to the package's folder."""
+    """Path relative to the package's folder."""
 
 
 class Crop(Document):
-    """The still in one shape."""
+    """The still in one aspect ratio."""
 
     aspect: Literal["16:9", "2:3", "1:1", "21:9"]
     area: Area
-    """Of the frame; bars are never in it."""
+    """Window of the frame that the crop shows, without black bars."""
     focal_point: Place
-    """Within the crop."""
+    """Point within the crop at which people look."""
     renditions: list[Rendition]
-    """Largest first; none is larger than ``area``."""
+    """Files of the crop, the largest first; none is larger than ``area``."""
 
 
 class Candidate(Document):
     """A still that may be shown."""
 
     id: str
-    """16 hexadecimal digits of the SHA-256 of the frame's pixels: other pixels, another id."""
+    """First 16 hexadecimal digits of the SHA-256 of the frame's pixels."""
     action_id: str
-    """What a bandit logs and learns by: the id under which this picture was first in a pool, kept
-    when the title is delivered again (see ``replaces``)."""
+    """Id by which a bandit logs and learns: the ``id`` that this picture had when it first was in a
+    pool, kept when the title is delivered again (see ``replaces``)."""
     rank: int
-    """From 0: the order of quality and of difference from those before."""
+    """Position from 0 in the order of quality and of difference from the candidates before."""
     frame: int
     time_seconds: float
     shot: int
-    """Number of the shot in ``ladder.json``."""
+    """Index of the shot in ``ladder.json``."""
     cluster: int
-    """Stills of one cluster show alike things. Every cluster has a candidate before any has two."""
+    """Number of the candidate's cluster. Stills of one cluster show similar things, and every
+    cluster has a candidate before any has two."""
     quality: Share
-    """0 to 1 within the title; not comparable between titles."""
+    """Quality within the title; not comparable between titles."""
     flags: list[str]
-    """Filters that found it bad but had used up their quota."""
+    """Filters that found the still bad but had used up their quota."""
     focal_point: Place
-    """Within the frame: where one looks."""
+    """Point within the frame at which people look."""
     title_side: Literal["left", "right", "top", "bottom"]
-    """Where there is most room for the title's name."""
+    """Side with most room for the title's name."""
     crops: list[Crop]
     metrics: dict[str, Measure]
     colours: list[DominantColour]
-    """Most frequent first."""
+    """Dominant colours, the most frequent first."""
     perceptual_hash: str
-    """64 bits as 16 hexadecimal digits; 10 or fewer different bits are the same picture."""
+    """64 bits as 16 hexadecimal digits; hashes that differ in 10 bits or fewer mean the same
+    picture."""
     embedding: list[float]
-    """By ``embedding_model`` of the document."""
+    """Embedding by the document's ``embedding_model``."""
     faces: list[FoundFace] | None
-    """Largest first; null when nobody looked for faces."""
+    """Faces, the largest first; null if face detection is off."""
     spoiler_zone: bool
-    """In the last fifth of the title, by time alone."""
+    """True in the last fifth of the title, by time alone."""
     maturity: None
-    """Nobody knows."""
+    """Always null: unknown."""
     rights: None
-    """Nobody knows."""
+    """Always null: unknown."""
 
 
 class Filter(Document):
@@ -150,57 +157,60 @@ class Filter(Document):
 
     name: str
     found: int
-    """Stills that are bad in its way."""
+    """Number of stills that the filter found."""
     dropped: int
-    """Those that it dropped."""
+    """Number of stills that the filter dropped."""
 
 
 class Selection(Document):
-    """How the candidates came to be chosen."""
+    """How the candidates were chosen."""
 
     stills: int
-    """Stills that were measured."""
+    """Number of stills that were measured."""
     quota: Share
-    """Largest share of them that one filter may drop."""
+    """Largest share of the stills that one filter may drop."""
     filters: list[Filter]
-    """In the order in which they drop."""
+    """Filters in the order in which they drop."""
     clusters: int
+    """Number of clusters."""
     uncovered_clusters: list[int]
-    """Clusters without a candidate: all of their stills look like another cluster's."""
+    """Clusters without a candidate, because all of their stills duplicate another cluster's."""
 
 
 class ScrubFacts(Document):
-    """Small pictures at even steps, for the bar of a player."""
+    """Thumbnails at even steps, for the seek bar of a player."""
 
     uri: str
-    """WebVTT; its cues name parts of the sheets."""
+    """Path of a WebVTT file whose cues name parts of the sheets."""
     sheets: list[str]
+    """Paths of the sheets."""
     step_seconds: float
     width: int
+    """Width of a thumbnail in pixels."""
     height: int
-    """Of one picture."""
+    """Height of a thumbnail in pixels."""
 
 
 class Kept(Document):
-    """A picture that was in the pool before and is in this one."""
+    """A picture that was in the previous pool and is in this one."""
 
     action_id: str
     old_id: str
     new_id: str
     hash_distance: int
-    """Bits of the perceptual hash."""
+    """Number of differing bits of the perceptual hashes; -1 for the same pixels."""
 
 
 class Lineage(Document):
-    """How this pool follows the one that it replaces."""
+    """How this pool relates to the pool that it replaces."""
 
     pool: str
-    """Id of the pool before."""
+    """Id of the previous pool."""
     title_id: str
-    """Of the source before."""
+    """Id of the previous source."""
     kept: list[Kept]
     retired: list[str]
-    """Action ids that are no more in the pool."""
+    """Action ids that are no longer in the pool."""
 
 
 class Artwork(Document):
@@ -211,27 +221,28 @@ class Artwork(Document):
     """Id of the pool: 16 hexadecimal digits of a digest of its candidates and renditions."""
     title: ArtworkTitle
     embedding_model: str
-    """Only embeddings by the same model can be compared."""
+    """Id of what made the embeddings. Only embeddings of the same id can be compared."""
     face_model: str | None
-    """First 16 hexadecimal digits of the SHA-256 of the model; null: none was given."""
+    """First 16 hexadecimal digits of the SHA-256 of the model for face detection; null if face
+    detection is off."""
     picture: Area
     """The frame without black bars."""
     selection: Selection
     candidates: list[Candidate]
-    """By rank; one at least."""
+    """Candidates by rank, at least one."""
     actions_uri: str
-    """Parquet table of the candidates: ids and features for a bandit."""
+    """Path of a Parquet table of the candidates, with ids and features for a bandit."""
     scrub: ScrubFacts
     replaces: Lineage | None
-    """The pool that lay in the package's folder before, where that was another one."""
+    """Relation to the previous pool in the package's folder; null if there was none."""
 
     def to_json(self) -> str:
-        """The document's text, ending in a newline."""
+        """Return the document's text, which ends in a newline."""
         return self.model_dump_json(indent=1) + "\n"
 
 
 class SelectedStill(Document):
-    """A candidate in the shape that was asked for: what is needed to show it and to log it."""
+    """A candidate in the requested aspect ratio, with what is needed to show and to log it."""
 
     action_id: str
     id: str
@@ -244,13 +255,13 @@ class SelectedStill(Document):
     cluster: int
     spoiler_zone: bool
     faces: int | None
-    """How many; null when nobody looked for faces."""
+    """Number of faces; null if face detection is off."""
     title_side: Literal["left", "right", "top", "bottom"]
     focal_point: Place
-    """Within the crop."""
+    """Point within the crop at which people look."""
     colours: list[DominantColour]
     renditions: list[Rendition]
-    """Largest first."""
+    """Files of the crop, the largest first."""
 
 
 class SelectedArtwork(Document):
@@ -260,19 +271,19 @@ class SelectedArtwork(Document):
         default=SELECTION_SCHEMA, alias="schema"
     )
     pool: str
-    """The whole pool is in ``artwork.json``."""
+    """Id of the pool; all of it is in ``artwork.json``."""
     title_id: str
     aspect: Literal["16:9", "2:3", "1:1", "21:9"]
     diverse: bool
-    """Chosen by quality and difference, not by quality alone."""
+    """True if chosen by quality and difference, false if by quality alone."""
     of: int
-    """Candidates that the pool has."""
+    """Number of candidates in the pool."""
     candidates: list[SelectedStill]
-    """Best first."""
+    """Selected candidates, the best first."""
 
 
 def pool_id(candidates: list[Candidate]) -> str:
-    """Id of a pool: of what is in it, whatever their actions are called."""
+    """Return the id of a pool: a digest of its candidates without their action ids."""
     digest = hashlib.sha256()
     for candidate in candidates:
         content = candidate.model_dump_json(exclude={"action_id"})

@@ -1,9 +1,9 @@
-"""What must not be shown, and how much of a title may be dropped for it.
+"""Filters that drop unusable stills, each up to a quota.
 
-Each filter finds stills that are bad in one way and how bad they are. It drops the worst of them,
-but at most :data:`QUOTA` of the title's stills: a filter that finds half of a title unusable has
-misunderstood the title (a night film is dark, a screen capture is text). What a filter finds and
-may not drop is *flagged*: it stays, but behind everything else.
+A filter measures how bad stills are in one way, and drops the worst of them. It drops at most
+:data:`QUOTA` of the title's stills, because a filter that finds half of a title unusable has
+misunderstood the title (a night film is dark, a screen capture is text). Stills that it finds
+beyond its quota are *flagged*: they stay, but rank behind all others.
 """
 
 from __future__ import annotations
@@ -16,26 +16,27 @@ from typing import Final
 import numpy as np
 
 from encoder.arrays import Float32, Mask
-from recommender.artwork.sampling import Stills
+from recommender.artwork.stills import Stills
 
 QUOTA: Final = 0.15
-"""Largest share of a title's stills that one filter drops."""
+"""Largest share of a title's stills that one filter may drop."""
 
 FILTERS_VERSION: Final = 1
+"""Part of the store keys. Raise it when any filter changes."""
 
 NEAR_CUT_SECONDS: Final = Fraction(1, 8)
 BESIDE_SECONDS: Final = Fraction(1, 2)
 HEAD_SHARE, TAIL_SHARE = 0.06, 0.10
-"""Where studio logos and credits are: shares of the title's length."""
+"""Beginning and end of a title with studio logos and credits, as shares of its length."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Shown:
-    """A title's stills with what filters need to know of the title."""
+class TitleStills:
+    """The stills of a title with the facts about the title that filters need."""
 
     stills: Stills
     frames: int
-    """Of the title."""
+    """Number of frames in the title."""
     frame_rate: Fraction
 
     def __getitem__(self, name: str) -> Float32:
@@ -44,92 +45,95 @@ class Shown:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Filtered:
-    """What became of each still."""
+    """Which stills are dropped or flagged, and by which filters."""
 
-    reasons: tuple[str | None, ...]
-    """Which filter dropped it; None: it stays."""
+    dropped_by: tuple[str | None, ...]
+    """Name of the filter that drops each still; None if the still is kept."""
     flags: tuple[tuple[str, ...], ...]
-    """Filters that would have dropped it, had their quota allowed."""
+    """Names of the filters that found each still but had used up their quota."""
     found: Mapping[str, int]
-    """By filter: how many stills are bad in its way, dropped or not."""
+    """Number of stills that each filter found, dropped or not."""
 
     @property
     def kept(self) -> Mask:
-        """(n,)"""
-        return np.array([reason is None for reason in self.reasons], bool)
+        """True for the stills that are kept, (n,)."""
+        return np.array([name is None for name in self.dropped_by], bool)
 
     @property
     def flagged(self) -> Mask:
-        """(n,)"""
+        """True for the stills that have flags, (n,)."""
         return np.array([bool(flags) for flags in self.flags], bool)
 
 
-def black(shown: Shown) -> Float32:
-    """Hardly anything is bright: the upper end of the levels is low."""
-    return _over(0.16 - shown["bright"], 0.0)
+def black(title: TitleStills) -> Float32:
+    """Find stills with hardly anything bright: the upper end of their levels is low."""
+    return _over(0.16 - title["bright"], 0.0)
 
 
-def uniform(shown: Shown) -> Float32:
-    """One tone: nothing to see in nearly all blocks, or next to no contrast."""
-    flat = _over(shown["uniform"], 0.93)
-    return np.maximum(flat, _over(0.05 - shown["contrast"], 0.0))
+def uniform(title: TitleStills) -> Float32:
+    """Find stills of one tone: nearly all blocks are flat, or there is next to no contrast."""
+    flat = _over(title["uniform"], 0.93)
+    return np.maximum(flat, _over(0.05 - title["contrast"], 0.0))
 
 
-def blurred(shown: Shown) -> Float32:
-    """Even the sharpest parts lose little by blurring, and less than the title's own usually do."""
-    blur, sharpness = shown["blur"], shown["sharpness"]
+def blurred(title: TitleStills) -> Float32:
+    """Find stills whose sharpest parts lose unusually little when they are blurred again."""
+    blur, sharpness = title["blur"], title["sharpness"]
     usual = float(np.median(blur))
     soft = _over(blur, max(0.5, usual + 0.12))
-    # Far less detail than the title usually has is a loss of focus in a title of any softness.
+    # Far less detail than usual means lost focus, however soft the title is.
     faint = _over(0.3 - sharpness / max(1e-3, float(np.median(sharpness))), 0.0)
     return np.maximum(soft, np.where(blur > usual + 0.05, faint, 0)).astype(np.float32)
 
 
-def transition(shown: Shown) -> Float32:
-    """In a dissolve or a fade: the mean of what is before and after; or right beside such a
-    still, where the other picture only begins to show."""
-    found = _over(shown["blend"], 0.45)
-    frames, beside = shown.stills.frames, float(BESIDE_SECONDS * shown.frame_rate)
-    around = found.copy()
-    for at in np.flatnonzero(found):
+def transition(title: TitleStills) -> Float32:
+    """Find stills in a dissolve or a fade, and those beside them.
+
+    A still in a transition is the mean of the pictures before and after it. Right beside it, the
+    other picture only begins to show.
+    """
+    blend = _over(title["blend"], 0.45)
+    frames, beside = title.stills.frames, float(BESIDE_SECONDS * title.frame_rate)
+    badness = blend.copy()
+    for at in np.flatnonzero(blend):
         first, end = np.searchsorted(frames, (frames[at] - beside, frames[at] + beside + 1))
-        around[first:end] = np.maximum(around[first:end], 0.1 * found[at])
-    return around
+        badness[first:end] = np.maximum(badness[first:end], 0.1 * blend[at])
+    return badness
 
 
-def near_cut(shown: Shown) -> Float32:
-    """Next to a hard change: half of what is there may be of another scene, or still in motion."""
-    near = max(1, round(NEAR_CUT_SECONDS * shown.frame_rate))
-    distance = shown["cut_distance"]
+def near_cut(title: TitleStills) -> Float32:
+    """Find stills next to a hard cut: they may mix two scenes, or still be in motion."""
+    near = max(1, round(NEAR_CUT_SECONDS * title.frame_rate))
+    distance = title["cut_distance"]
     return np.where(distance < near, near - distance, 0).astype(np.float32)
 
 
-def moving(shown: Shown) -> Float32:
-    """Smeared by motion: much has moved, and blur has a direction or is more than usual."""
-    change, blur = shown["change"], shown["blur"]
-    smear = _over(shown["motion_blur"], 0.18) + _over(blur, float(np.median(blur)) + 0.04)
+def moving(title: TitleStills) -> Float32:
+    """Find stills smeared by motion: much has moved, and blur has a direction or is unusual."""
+    change, blur = title["change"], title["blur"]
+    smear = _over(title["motion_blur"], 0.18) + _over(blur, float(np.median(blur)) + 0.04)
     fast = change > max(45.0, 1.5 * float(np.median(change)))
     return np.where(fast, change * smear, 0).astype(np.float32)
 
 
-def text(shown: Shown) -> Float32:
-    """A card or a caption: more letters than the title shows all the time."""
-    letters = shown["text"] * np.where(shown["uniform"] > 0.6, 3, 1)
-    # A watermark is read in some scenes and not in others: what a quarter has is the title's own.
+def text(title: TitleStills) -> Float32:
+    """Find cards and captions: more letters than the title shows all the time."""
+    letters = title["text"] * np.where(title["uniform"] > 0.6, 3, 1)
+    # A watermark is legible in some scenes only: what a quarter of the stills has is no caption.
     return _over(letters, max(0.4, float(np.quantile(letters, 0.75)) + 0.2))
 
 
-def credits(shown: Shown) -> Float32:
-    """Logos and credits at head and tail: letters, or one thing on an even ground."""
-    place = shown.stills.frames / max(1, shown.frames)
+def credits(title: TitleStills) -> Float32:
+    """Find logos and credits at head and tail: letters, or one thing on an even ground."""
+    place = title.stills.frames / max(1, title.frames)
     outer = (place < HEAD_SHARE) | (place > 1 - TAIL_SHARE)
-    letters, even = shown["text"], shown["uniform"]
+    letters, even = title["text"], title["uniform"]
     sparse = _over(even, max(0.72, float(np.median(even)) + 0.2))
     some = _over(letters, max(0.15, float(np.median(letters)) + 0.1))
     return np.where(outer, some + sparse, 0).astype(np.float32)
 
 
-FILTERS: Final[Mapping[str, Callable[[Shown], Float32]]] = {
+FILTERS: Final[Mapping[str, Callable[[TitleStills], Float32]]] = {
     "black": black,
     "uniform": uniform,
     "blurred": blurred,
@@ -139,40 +143,38 @@ FILTERS: Final[Mapping[str, Callable[[Shown], Float32]]] = {
     "near_cut": near_cut,
     "moving": moving,
 }
-"""In the order in which they drop; what one has dropped does not count for the next."""
+"""Filters in the order in which they drop; dropped stills do not count for the next filter."""
 
 
-def apply_filters(shown: Shown, quality: Float32) -> Filtered:
-    """Drop what must not be shown, each filter within its quota; one still always stays.
+def apply_filters(title: TitleStills, quality: Float32) -> Filtered:
+    """Drop the worst stills that each filter finds, within its quota. One still always stays.
 
     Args:
-        shown: the stills; at least one.
-        quality: (n,) of each still, to say which one stays if all are bad.
+        title: the stills, at least one.
+        quality: quality of each still, (n,); the best one stays if all are bad.
     """
-    count = len(shown.stills)
-    most = int(QUOTA * count)
-    reasons: list[str | None] = [None] * count
+    count = len(title.stills)
+    dropped_by: list[str | None] = [None] * count
     flags: list[tuple[str, ...]] = [()] * count
     found = {}
-    for name, badness in FILTERS.items():
-        bad = badness(shown)
-        found[name] = int(np.count_nonzero(bad > 0))
-        order = [at for at in np.argsort(-bad, kind="stable") if bad[at] > 0]
-        left = most
-        for at in order:
-            if reasons[at] is not None:
+    for name, measure_badness in FILTERS.items():
+        badness = measure_badness(title)
+        found[name] = int(np.count_nonzero(badness > 0))
+        quota = int(QUOTA * count)
+        for at in np.argsort(-badness, kind="stable")[: found[name]]:
+            if dropped_by[at] is not None:
                 continue
-            if left > 0:
-                reasons[at] = name
-                left -= 1
+            if quota > 0:
+                dropped_by[at] = name
+                quota -= 1
             else:
                 flags[at] = (*flags[at], name)
-    if count and all(reason is not None for reason in reasons):
+    if count and all(dropped_by):
         best = int(np.argmax(quality))
-        flags[best], reasons[best] = (*flags[best], str(reasons[best])), None
-    return Filtered(tuple(reasons), tuple(flags), found)
+        flags[best], dropped_by[best] = (*flags[best], str(dropped_by[best])), None
+    return Filtered(tuple(dropped_by), tuple(flags), found)
 
 
 def _over(values: Float32, limit: float) -> Float32:
-    """How far over ``limit`` each value is; 0 where it is not."""
+    """Return by how much each value exceeds ``limit``, 0 if it does not."""
     return np.asarray(np.maximum(values - limit, 0), np.float32)

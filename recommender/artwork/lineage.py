@@ -1,7 +1,11 @@
-"""Which old candidate a new one is: action ids survive when a title is delivered again."""
+"""Matches the candidates of a new pool with those of the old one, so that action ids survive.
+
+Action ids are what a bandit has learned by. They must not change when a title is delivered again.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from recommender.artwork.descriptors import hash_distance
@@ -9,67 +13,80 @@ from recommender.artwork.diversity import DUPLICATE_BITS
 from recommender.artwork.document import Artwork, Candidate, Kept, Lineage
 
 NEAR_SECONDS: Final = 2.0
-"""A new cut of a title may be shorter at its head; pictures further apart in time must be nearer
-in content."""
+"""Distance in time up to which pictures match by :data:`DUPLICATE_BITS`."""
 FAR_BITS: Final = 4
+"""Differing bits up to which pictures match at any distance in time, as a new cut of a title may be
+shorter at its head."""
 
 
 def follow(new: Artwork, old: Artwork) -> Artwork:
-    """``new`` with the action ids of ``old`` where it has the same pictures.
+    """Return ``new`` with the action ids of ``old`` for the pictures that are in both.
 
-    The same pixels are the same picture; else hashes decide, nearest pairs first, each old
-    candidate once. The same pool keeps the lineage that it had, so that a run repeated gives the
-    same bytes.
+    The same pixels are the same picture. Otherwise hashes decide: the nearest pairs match first,
+    and each old candidate matches once. If both are the same pool, it keeps its lineage, so that a
+    repeated run gives the same bytes.
     """
     if new.pool == old.pool:
-        names = {one.id: one.action_id for one in old.candidates}
-        same = [one.model_copy(update={"action_id": names[one.id]}) for one in new.candidates]
-        return new.model_copy(update={"candidates": same, "replaces": old.replaces})
-    pairs = sorted(
-        (pair for one in new.candidates for other in old.candidates if (pair := _pair(one, other))),
-        key=lambda pair: pair[:2],
-    )
-    match: dict[str, tuple[Candidate, int]] = {}
-    used: set[str] = set()
-    for bits, _, one, other in pairs:
-        if one.id not in match and other.id not in used:
-            match[one.id] = other, bits
-            used.add(other.id)
-    taken = {other.action_id for other, _ in match.values()}
-    candidates = [
-        one.model_copy(
-            update={
-                "action_id": match[one.id][0].action_id
-                if one.id in match
-                # The name of an action that another picture goes on with cannot be used again.
-                else (one.id if one.id not in taken else f"{one.id}-{new.pool[:8]}")
-            }
-        )
-        for one in new.candidates
-    ]
+        action_ids = {candidate.id: candidate.action_id for candidate in old.candidates}
+        candidates = [
+            candidate.model_copy(update={"action_id": action_ids[candidate.id]})
+            for candidate in new.candidates
+        ]
+        return new.model_copy(update={"candidates": candidates, "replaces": old.replaces})
+    match = _matches(new.candidates, old.candidates)
+    continued = {predecessor.action_id for predecessor, _ in match.values()}
+    candidates = []
+    for candidate in new.candidates:
+        if candidate.id in match:
+            action_id = match[candidate.id][0].action_id
+        elif candidate.id in continued:  # the id of an action that another picture continues
+            action_id = f"{candidate.id}-{new.pool[:8]}"
+        else:
+            action_id = candidate.id
+        candidates.append(candidate.model_copy(update={"action_id": action_id}))
     lineage = Lineage(
         pool=old.pool,
         title_id=old.title.id,
         kept=[
             Kept(
-                action_id=one.action_id,
-                old_id=match[one.id][0].id,
-                new_id=one.id,
-                hash_distance=match[one.id][1],
+                action_id=candidate.action_id,
+                old_id=match[candidate.id][0].id,
+                new_id=candidate.id,
+                hash_distance=match[candidate.id][1],
             )
-            for one in candidates
-            if one.id in match
+            for candidate in candidates
+            if candidate.id in match
         ],
-        retired=sorted(other.action_id for other in old.candidates if other.action_id not in taken),
+        retired=sorted({candidate.action_id for candidate in old.candidates} - continued),
     )
     return new.model_copy(update={"candidates": candidates, "replaces": lineage})
 
 
-def _pair(new: Candidate, old: Candidate) -> tuple[int, float, Candidate, Candidate] | None:
+def _matches(
+    new: Sequence[Candidate], old: Sequence[Candidate]
+) -> dict[str, tuple[Candidate, int]]:
+    """Return the old candidate and its distance in bits by the ids of matching new candidates."""
+    pairs = [
+        (*distance, candidate, other)
+        for candidate in new
+        for other in old
+        if (distance := _distance(candidate, other))
+    ]
+    match: dict[str, tuple[Candidate, int]] = {}
+    matched: set[str] = set()
+    for bits, _, candidate, other in sorted(pairs, key=lambda pair: pair[:2]):
+        if candidate.id not in match and other.id not in matched:
+            match[candidate.id] = other, bits
+            matched.add(other.id)
+    return match
+
+
+def _distance(new: Candidate, old: Candidate) -> tuple[int, float] | None:
+    """Return differing bits (-1 for the same pixels) and seconds; None for another picture."""
     if new.id == old.id:
-        return -1, 0.0, new, old
+        return -1, 0.0
     bits = hash_distance(int(new.perceptual_hash, 16), int(old.perceptual_hash, 16))
-    apart = abs(new.time_seconds - old.time_seconds)
-    if bits <= FAR_BITS or (bits <= DUPLICATE_BITS and apart <= NEAR_SECONDS):
-        return bits, apart, new, old
+    seconds = abs(new.time_seconds - old.time_seconds)
+    if bits <= FAR_BITS or (bits <= DUPLICATE_BITS and seconds <= NEAR_SECONDS):
+        return bits, seconds
     return None

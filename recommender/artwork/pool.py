@@ -1,4 +1,4 @@
-"""From measured stills to the pool: which are candidates, in which order, and why."""
+"""Chooses the artwork pool from measured stills: which are candidates, in which order, and why."""
 
 from __future__ import annotations
 
@@ -12,90 +12,92 @@ import numpy as np
 from encoder.arrays import Float32, Int64
 from encoder.media import Shot
 from recommender.artwork.diversity import DIVERSITY_VERSION, choose, cluster
-from recommender.artwork.filters import FILTERS_VERSION, Filtered, Shown, apply_filters
+from recommender.artwork.filters import FILTERS_VERSION, Filtered, TitleStills, apply_filters
 from recommender.artwork.quality import QUALITY_VERSION, all_percentiles, quality
-from recommender.artwork.sampling import Stills
+from recommender.artwork.stills import Stills
 
 POOL_VERSION: Final = (1, FILTERS_VERSION, DIVERSITY_VERSION, QUALITY_VERSION)
-"""Part of the store's keys: raise one when another pool comes of the same stills."""
+"""Part of the store keys. Raise one of them when the same stills give another pool."""
 
-MOST_SIZE: Final = 48
+MAX_SIZE: Final = 48
 PER_SHOT, PER_SECOND = 1.25, 0.5
-LEAST_SIZE, LEAST_SIZE_OF_LONG = 4, 12
-SPOILER_PLACE: Final = 0.8
-"""From here on a title is told to its end: a rule by time alone, not a judgement of content."""
+MIN_SIZE, MIN_SIZE_OF_LONG = 4, 12
 
+# Factor on the quality of flagged stills.
 _FLAGGED = 0.3
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """A candidate: a row of the stills."""
+class ChosenStill:
+    """A still that is a candidate."""
 
     row: int
+    """Index of the still among the title's stills."""
     frame: int
     shot: int
     cluster: int
     quality: float
     flags: tuple[str, ...]
-    """Filters that would have dropped it, had their quota allowed."""
+    """Names of the filters that found the still but had used up their quota."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pool:
     """The candidates of a title, best first, and how they came to be."""
 
-    choices: tuple[Choice, ...]
+    chosen: tuple[ChosenStill, ...]
     percentiles: Float32
-    """(n stills, MEASURES)"""
+    """Percentiles of all measures, (number of stills, len(MEASURES))."""
     filtered: Filtered
     clusters: int
-    """Of all stills that were not dropped; each has a candidate unless that is a duplicate of
-    another's."""
+    """Number of clusters of the stills that were not dropped. Each of them has a candidate, unless
+    all of its stills are duplicates of another cluster's."""
     labels: Int64
-    """(n stills,) cluster, -1 where dropped."""
+    """Cluster of each still, -1 if it was dropped, (number of stills,)."""
 
 
 def pool_size(shots: int, seconds: float) -> int:
-    """How many candidates a title gets at most: by its shots, but a dozen from 24 s on. Each costs
-    as much as encoding a few seconds, so a very short title gets few."""
-    least = min(LEAST_SIZE_OF_LONG, max(LEAST_SIZE, round(PER_SECOND * seconds)))
-    return min(MOST_SIZE, max(least, round(PER_SHOT * shots)))
+    """Return how many candidates a title gets at most.
+
+    The number grows with the shots and is at least 12 from 24 s on. A very short title gets fewer,
+    because each candidate costs as much as encoding a few seconds.
+    """
+    min_size = min(MIN_SIZE_OF_LONG, max(MIN_SIZE, round(PER_SECOND * seconds)))
+    return min(MAX_SIZE, max(min_size, round(PER_SHOT * shots)))
 
 
 def make_pool(stills: Stills, shots: Sequence[Shot], frames: int, frame_rate: Fraction) -> Pool:
-    """Choose the candidates.
+    """Choose the candidates of a title.
 
     Args:
-        stills: of the title, at least one.
-        shots: of the title, in order.
-        frames: of the title.
+        stills: the title's stills, at least one.
+        shots: the title's shots, in order.
+        frames: number of frames in the title.
         frame_rate: frames per second.
     """
     ranks = all_percentiles(stills)
     starts = np.array([shot.start for shot in shots])
     shot_of = np.searchsorted(starts, stills.frames, side="right") - 1
-    worth = quality(stills, ranks, shot_of)
-    filtered = apply_filters(Shown(stills, frames, frame_rate), worth)
+    qualities = quality(stills, ranks, shot_of)
+    filtered = apply_filters(TitleStills(stills, frames, frame_rate), qualities)
     kept = np.flatnonzero(filtered.kept)
     size = pool_size(len(shots), float(frames / frame_rate))
     flagged = filtered.flagged[kept]
-    found = cluster(stills.embeddings[kept], size)
+    clusters = cluster(stills.embeddings[kept], size)
     hashes = [int(value) for value in stills.hashes[kept]]
-    rated = np.where(flagged, _FLAGGED * worth[kept], worth[kept]).astype(np.float32)
-    of_shot = shot_of[kept]
-    order = choose(rated, found, hashes, stills.embeddings[kept], size, flagged, of_shot)
+    rated = np.where(flagged, _FLAGGED * qualities[kept], qualities[kept]).astype(np.float32)
+    order = choose(rated, clusters, hashes, stills.embeddings[kept], size, flagged, shot_of[kept])
     labels = np.full(len(stills), -1, np.int64)
-    labels[kept] = found
-    choices = tuple(
-        Choice(
+    labels[kept] = clusters
+    chosen = tuple(
+        ChosenStill(
             row=int(kept[at]),
             frame=int(stills.frames[kept[at]]),
-            shot=int(of_shot[at]),
-            cluster=int(found[at]),
+            shot=int(shot_of[kept[at]]),
+            cluster=int(clusters[at]),
             quality=round(float(rated[at]), 4),
             flags=filtered.flags[kept[at]],
         )
         for at in order
     )
-    return Pool(choices, ranks, filtered, int(found.max()) + 1, labels)
+    return Pool(chosen, ranks, filtered, int(clusters.max()) + 1, labels)

@@ -1,10 +1,10 @@
-"""Stills, measured in the one decode of a title.
+"""Measures stills during the one decode of a title.
 
-:class:`StillSampler` is an analyser of :mod:`encoder.analysis.frames`. Of every third of a second
-it keeps the frame that is sharpest and stillest, and of that one a row of numbers: measures, a
-perceptual hash, an embedding. No picture is kept longer than half a second. What is kept is about
-0.3 kB a still, and there are at most :data:`MOST_STILLS` of them: of a title longer than that
-allows the runs get longer. Memory does not grow with the title.
+:class:`StillSampler` is an analyser of :mod:`encoder.analysis.frames`. From every third of a second
+it takes the frame that is sharpest and moves least, and keeps a row of numbers of it: measures, a
+perceptual hash and an embedding. It holds no picture longer than half a second. A row takes about
+0.3 kB and a title has at most :data:`MAX_STILLS` rows (in longer titles a still stands for more
+frames), so memory does not grow with the title.
 """
 
 from __future__ import annotations
@@ -12,114 +12,48 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from encoder.analysis.feature_maths import StoredLuma, noise
 from encoder.analysis.frames import Plane, SmallFrame
-from encoder.arrays import AnyArray, Float32, Int64
+from encoder.arrays import Float32
 from encoder.source.reference import ReferenceSource
-from recommender.artwork import metrics
+from recommender.artwork import letters, metrics, saliency
 from recommender.artwork.descriptors import EMBEDDING_SIZE, embedding, perceptual_hash
+from recommender.artwork.stills import MEASURES, Stills
 
 SAMPLING_VERSION: Final = 2
-"""Raise it when any number of any still changes: it is part of the store's keys."""
+"""Part of the store keys. Raise it when any number of any still changes."""
 
 STILLS_PER_SECOND: Final = 3
-MOST_STILLS: Final = 40_000
-
-MEASURES: Final = (
-    "sharpness",
-    "blur",
-    "motion_blur",
-    "exposure",
-    "contrast",
-    "bright",
-    "clipped",
-    "entropy",
-    "colourfulness",
-    "noise",
-    "thirds",
-    "subject",
-    "symmetry",
-    "title_space",
-    "change",
-    "unrest",
-    "text",
-    "uniform",
-    "blend",
-    "cut_distance",
-)
-"""In the order of every row. ``docs/artwork.md`` says what each is."""
+MAX_STILLS: Final = 40_000
 
 _TINY = (64, 36)
 _LOOK_SECONDS = Fraction(1, 2)
-# A blink is a fifth to a third of a second: so far from any moment of it the eyes look otherwise.
+# A blink takes a fifth to a third of a second. This far from any moment of it the eyes look
+# different.
 _MOMENT_SECONDS = Fraction(1, 8)
-# A hard change: this many levels from one frame to the next, and this many times its neighbours.
+# A hard cut: this many levels from one frame to the next, and this many times its neighbours.
 _JUMP, _JUMP_RATIO = 6.0, 3.0
-# Of the tiny frames half a second apart: under this much change there is no transition.
-_LEAST_CHANGE = 5.0
-# Sharper by less than this is not sharper: coding must not decide which frame is taken.
+# Tiny frames half a second apart that differ by less than this have no transition between them.
+_MIN_CHANGE = 5.0
+# A smaller gain in sharpness does not count, so that coding noise does not decide which frame is
+# taken.
 _CLEARLY_BETTER = 1.06
 _STILL_LEVELS = 12.0
-# A shift that leaves less than this of the change is what happened.
+# A shift that leaves less than this share of the change explains the change.
 _EXPLAINED = 0.7
-# Two tiny frames that are this much alike but for their light are one picture; unless one of them
+# Two tiny frames that correlate this much are one picture in different light, unless one of them
 # has less than this share of the other's contrast, as in a fade.
-_ALIKE, _LEAST_LIGHT = 0.97, 0.7
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Stills:
-    """Everything that is known of a title's stills, one row each, in order of time."""
-
-    frames: Int64
-    """(n,) canonical frame numbers."""
-    measures: Float32
-    """(n, :data:`MEASURES`)."""
-    hashes: npt.NDArray[np.uint64]
-    """(n,)"""
-    embeddings: Float32
-    """(n, EMBEDDING_SIZE)"""
-    bars: Float32
-    """(n, 4): black bars at top, bottom, left, right, as shares of the height or width."""
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def measure(self, name: str) -> Float32:
-        """(n,) one measure."""
-        return self.measures[:, MEASURES.index(name)]
-
-    def arrays(self) -> dict[str, AnyArray]:
-        """By name, to be kept in a file and given to :meth:`of_arrays`."""
-        return {
-            "frames": self.frames,
-            "measures": self.measures,
-            "hashes": self.hashes,
-            "embeddings": self.embeddings.astype(np.float16),
-            "bars": self.bars.astype(np.float16),
-        }
-
-    @classmethod
-    def of_arrays(cls, arrays: Any) -> Self:
-        """From what :meth:`arrays` gave."""
-        return cls(
-            frames=np.asarray(arrays["frames"], np.int64),
-            measures=np.asarray(arrays["measures"], np.float32),
-            hashes=np.asarray(arrays["hashes"], np.uint64),
-            embeddings=np.asarray(arrays["embeddings"], np.float32),
-            bars=np.asarray(arrays["bars"], np.float32),
-        )
+_ALIKE, _MIN_LIGHT = 0.97, 0.7
 
 
 @dataclass(slots=True, eq=False)
-class _Candidate:
-    """The best frame so far of the run that is being read, or one that waits for what follows."""
+class _SampledFrame:
+    """The best frame of a run of frames, with what is needed to measure it later."""
 
     number: int
     score: float
@@ -130,12 +64,10 @@ class _Candidate:
 
 
 @dataclass(slots=True, eq=False)
-class _Seen:
+class _RecentFrame:
     number: int
     step: float
-    """Mean absolute difference to the frame before."""
-    local: float
-    """The same of the blocks that changed most."""
+    """Mean absolute difference to the frame before, in levels."""
     tiny: Float32
     luma: Plane
 
@@ -150,7 +82,7 @@ class _Rows:
 
 
 class StillSampler:
-    """Analyser: eats small frames, gives :class:`Stills`. Not thread-safe."""
+    """Analyser that turns small frames into :class:`Stills`. Not thread-safe."""
 
     def __init__(
         self,
@@ -160,23 +92,33 @@ class StillSampler:
         full_range: bool = False,
         interlaced: bool = False,
     ) -> None:
-        """Of a title of ``frames`` frames, whose decoded pictures may use the full range of
-        levels, and may hold two fields."""
+        """Create a sampler for a title.
+
+        Args:
+            frame_rate: frames per second.
+            frames: length of the title.
+            full_range: whether decoded pictures use the full range of levels.
+            interlaced: whether decoded pictures may hold two fields.
+        """
         shortest = max(1, round(frame_rate / STILLS_PER_SECOND))
-        self._run = max(shortest, -(-frames // MOST_STILLS))
-        self._look = max(2, round(frame_rate * _LOOK_SECONDS))
+        self.frames_per_still = max(shortest, -(-frames // MAX_STILLS))
+        """Length of the runs of frames of which each gives a still."""
+        self.look_frames = max(2, round(frame_rate * _LOOK_SECONDS))
+        """Frames before and after a still that its measures may depend on."""
+        self._moment_frames = max(1, round(frame_rate * _MOMENT_SECONDS))
         self._full_range = full_range
         self._interlaced = interlaced
-        self._moment = max(1, round(frame_rate * _MOMENT_SECONDS))
-        self._seen: deque[_Seen] = deque(maxlen=2 * self._look + 1)
+        self.recent: deque[_RecentFrame] = deque(maxlen=2 * self.look_frames + 1)
+        """The last frames; a still is measured when it is in their middle."""
+        self.pending: deque[_SampledFrame] = deque()
+        """Stills that are waiting for the frames after them."""
         self._previous: Plane | None = None
-        self._best: _Candidate | None = None
-        self._waiting: deque[_Candidate] = deque()
+        self._best: _SampledFrame | None = None
         self._rows = _Rows()
 
     @classmethod
     def of(cls, source: ReferenceSource) -> Self:
-        """For the frames of a planned source."""
+        """Create a sampler for the frames of a planned source."""
         info = source.info
         return cls(
             source.frame_rate,
@@ -191,39 +133,39 @@ class StillSampler:
         step, local = self._changes(luma)
         self._previous = luma
         tiny = cv2.resize(luma, _TINY, interpolation=cv2.INTER_AREA).astype(np.float32)
-        self._seen.append(_Seen(frame.number, step, local, tiny, luma.copy()))
+        self.recent.append(_RecentFrame(frame.number, step, tiny, luma.copy()))
         if self._best is not None:
             if frame.number == self._best.number + 1:
                 self._best.change = max(self._best.change, local)
-            if frame.number // self._run != self._best.number // self._run:
-                self._waiting.append(self._best)
+            if frame.number // self.frames_per_still != self._best.number // self.frames_per_still:
+                self.pending.append(self._best)
                 self._best = None
-        if self._waiting and self._waiting[-1].number == frame.number - 1:
-            self._waiting[-1].change = max(self._waiting[-1].change, local)
-        score = _liveliness(luma) / (1.0 + local / _STILL_LEVELS)
+        if self.pending and self.pending[-1].number == frame.number - 1:
+            self.pending[-1].change = max(self.pending[-1].change, local)
+        score = _mean_gradient(luma) / (1.0 + local / _STILL_LEVELS)
         if self._best is None or score > self._best.score * _CLEARLY_BETTER:
             stored = StoredLuma.of(frame.picture, self._full_range, self._interlaced)
             detail = metrics.detail_plane(stored.plane, stored.scale, stored.offset)
             windows = stored.fine_windows()
-            self._best = _Candidate(frame.number, score, frame.yuv, detail, windows, local)
-        while self._waiting and self._waiting[0].number + self._look <= frame.number:
-            self._finish(self._waiting.popleft())
+            self._best = _SampledFrame(frame.number, score, frame.yuv, detail, windows, local)
+        while self.pending and self.pending[0].number + self.look_frames <= frame.number:
+            self._measure(self.pending.popleft())
 
     def stills(self) -> Stills:
-        """All stills, when all frames have been pushed."""
+        """Return all stills, after all frames have been pushed."""
         if self._best is not None:
-            self._waiting.append(self._best)
+            self.pending.append(self._best)
             self._best = None
-        while self._waiting:
-            self._finish(self._waiting.popleft())
+        while self.pending:
+            self._measure(self.pending.popleft())
         rows = self._rows
         count = len(rows.frames)
         return Stills(
             frames=np.array(rows.frames, np.int64),
             measures=np.array(rows.measures, np.float32).reshape(count, len(MEASURES)),
             hashes=np.array(rows.hashes, np.uint64),
-            # Through half precision, as the store keeps them: what was kept and what was just
-            # made must be the same numbers.
+            # Rounded to half precision, in which the store keeps them: fresh and stored stills
+            # must be the same numbers.
             embeddings=np.array(rows.embeddings, np.float16)
             .reshape(count, EMBEDDING_SIZE)
             .astype(np.float32),
@@ -231,22 +173,23 @@ class StillSampler:
         )
 
     def _changes(self, luma: Plane) -> tuple[float, float]:
+        """Return the mean difference to the previous frame, and that of the most changed blocks."""
         if self._previous is None:
             return 0.0, 0.0
         difference = np.asarray(cv2.absdiff(luma, self._previous), np.uint8)
-        return cv2.mean(difference)[0], _largest(difference, 0.98)
+        return cv2.mean(difference)[0], _block_quantile(difference, 0.98)
 
-    def _finish(self, still: _Candidate) -> None:
+    def _measure(self, still: _SampledFrame) -> None:
         yuv, luma = still.yuv, still.yuv[0]
         focus = metrics.focus(still.detail)
-        attention = metrics.saliency(yuv)
+        attention = saliency.saliency_map(yuv)
         gradients = metrics.gradient_map(luma)
         values = {
             "sharpness": focus.sharpness,
             "blur": focus.blur,
             "motion_blur": focus.motion_blur,
             "noise": noise(still.windows),
-            "text": metrics.text_likelihood(still.detail),
+            "text": letters.text_likelihood(still.detail),
             "colourfulness": metrics.colourfulness(yuv),
             "title_space": metrics.title_space(gradients)[0],
             "uniform": metrics.uniform_share(gradients),
@@ -255,7 +198,7 @@ class StillSampler:
             "blend": self._blend(still.number),
             "cut_distance": self._cut_distance(still.number),
             **metrics.levels(luma),
-            **metrics.composition(luma, attention),
+            **saliency.composition(luma, attention),
         }
         rows = self._rows
         rows.frames.append(still.number)
@@ -267,51 +210,49 @@ class StillSampler:
         rows.bars.append((top / height, bottom / height, left / width, right / width))
 
     def _unrest(self, number: int, luma: Plane) -> float:
-        """Levels by which the places that change most differ from how they look a moment before
-        or after: eyes that are closing, hands that move. In the middle of a blink it is high on
-        either side, whoever else is at rest."""
-        first = self._seen[0].number
-        places = (number - self._moment - first, number + self._moment - first)
-        around = [self._seen[at].luma for at in places if 0 <= at < len(self._seen)]
+        """Return by how many levels the most changed places differ a moment before or after.
+
+        Eyes that are closing and hands that are moving show here. In the middle of a blink the
+        value is high on both sides, even if everything else is at rest.
+        """
+        first = self.recent[0].number
+        places = (number - self._moment_frames - first, number + self._moment_frames - first)
+        around = [self.recent[at].luma for at in places if 0 <= at < len(self.recent)]
         differences = (np.asarray(cv2.absdiff(luma, other), np.uint8) for other in around)
-        return max((_largest(each, 0.995) for each in differences), default=0.0)
+        return max((_block_quantile(each, 0.995) for each in differences), default=0.0)
 
     def _blend(self, number: int) -> float:
-        """How much a still is the mean of what is before and after it, 0 to 1.
+        """Return how much a still is the mean of the pictures before and after it, 0 to 1.
 
-        In a dissolve or a fade it is exactly that. In anything that moves it is not, because edges
-        do not move by fading: for pictures whose spectrum falls as that of nature does, the mean
-        is as far off as the still itself. A slow camera over a soft picture does look so; there,
-        what is before and after are one picture, shifted. So does a camera that adapts to the
-        light; there they are one picture, brighter or darker.
+        In a dissolve or a fade it is exactly that mean. In a moving picture it is not, because
+        edges move instead of fading: for pictures with a natural spectrum the mean is as far off
+        as the still itself. Two kinds of pictures look like a blend and are none: a slow camera
+        move over a soft picture (before and after are one picture, shifted), and a camera that
+        adapts to the light (they are one picture, brighter or darker).
         """
-        first = self._seen[0].number
-        found = 0.0
-        for distance in (self._look, self._look // 2, max(1, self._look // 4)):
-            before, at, after = (
-                number - distance - first,
-                number - first,
-                number + distance - first,
-            )
-            if before < 0 or after >= len(self._seen):
+        first = self.recent[0].number
+        strongest = 0.0
+        for distance in (self.look_frames, self.look_frames // 2, max(1, self.look_frames // 4)):
+            at = number - first
+            if at - distance < 0 or at + distance >= len(self.recent):
                 continue
-            tinies = (self._seen[place].tiny for place in (before, at, after))
-            # Without their light: a camera that adapts to something bright looks like a fade.
-            one, still, other = (tiny - tiny.mean() for tiny in tinies)
-            change = float(np.abs(one - other).mean())
-            if change < _LEAST_CHANGE:
+            tinies = (self.recent[place].tiny for place in (at - distance, at, at + distance))
+            # Without their mean: a camera that adapts to something bright looks like a fade.
+            before, still, after = (tiny - tiny.mean() for tiny in tinies)
+            change = float(np.abs(before - after).mean())
+            if change < _MIN_CHANGE:
                 continue
-            rest = float(np.abs(still - (one + other) / 2).mean())
+            rest = float(np.abs(still - (before + after) / 2).mean())
             blend = 1.0 - 2.0 * rest / change
-            if blend > found and not _relit(one, other) and not _moved(one, other):
-                found = blend
-        return found
+            if blend > strongest and not _relit(before, after) and not _moved(before, after):
+                strongest = blend
+        return strongest
 
     def _cut_distance(self, number: int) -> float:
-        """Frames to the nearest hard change, at most the frames looked at."""
-        steps = [seen.step for seen in self._seen]
-        first = self._seen[0].number
-        nearest = self._look
+        """Return the number of frames to the nearest hard cut, at most :attr:`look_frames`."""
+        steps = [frame.step for frame in self.recent]
+        first = self.recent[0].number
+        nearest = self.look_frames
         for place in range(1, len(steps)):
             if steps[place] < _JUMP:
                 continue
@@ -324,40 +265,40 @@ class StillSampler:
         return float(nearest)
 
 
-def _largest(difference: Plane, share: float) -> float:
-    """The quantile at ``share`` of the means of 8x8 blocks."""
+def _block_quantile(difference: Plane, share: float) -> float:
+    """Return the quantile at ``share`` of the means of 8x8 blocks."""
     height, width = (max(1, side // 8) for side in difference.shape)
     blocks = cv2.resize(difference, (width, height), interpolation=cv2.INTER_AREA).ravel()
     at = int(share * (len(blocks) - 1))
     return float(np.partition(blocks, at)[at])
 
 
-def _relit(one: Float32, other: Float32) -> bool:
-    """Whether two tiny frames, of mean 0, are one picture in other light."""
-    size, other_size = float(np.linalg.norm(one)), float(np.linalg.norm(other))
-    if min(size, other_size) < _LEAST_LIGHT * max(size, other_size):
+def _relit(before: Float32, after: Float32) -> bool:
+    """Tell whether two tiny frames of mean 0 are one picture in different light."""
+    size, other_size = float(np.linalg.norm(before)), float(np.linalg.norm(after))
+    if min(size, other_size) < _MIN_LIGHT * max(size, other_size):
         return False
-    return float((one * other).sum()) > _ALIKE * size * other_size
+    return float((before * after).sum()) > _ALIKE * size * other_size
 
 
-def _moved(one: Float32, other: Float32) -> bool:
-    """Whether a shift explains most of the change between two tiny frames."""
-    height, width = one.shape
+def _moved(before: Float32, after: Float32) -> bool:
+    """Tell whether a shift explains most of the change between two tiny frames."""
+    height, width = before.shape
     window = cv2.createHanningWindow((width, height), cv2.CV_32F)
-    # Copies: where it need not pad its input, it multiplies it by the window in place.
-    (x, y), _ = cv2.phaseCorrelate(one.copy(), other.copy(), window)
+    # Copies, because phaseCorrelate multiplies unpadded input by the window in place.
+    (x, y), _ = cv2.phaseCorrelate(before.copy(), after.copy(), window)
     if abs(x) > width / 4 or abs(y) > height / 4 or max(abs(x), abs(y)) < 0.1:
         return False
     shift = np.array([[1, 0, x], [0, 1, y]], np.float32)
-    shifted = cv2.warpAffine(one, shift, (width, height), flags=cv2.INTER_LINEAR)
+    shifted = cv2.warpAffine(before, shift, (width, height), flags=cv2.INTER_LINEAR)
     edge_x, edge_y = int(abs(x)) + 1, int(abs(y)) + 1
     inner = (slice(edge_y, height - edge_y), slice(edge_x, width - edge_x))
-    before, after = (float(np.abs(each - other)[inner].mean()) for each in (one, shifted))
-    return after < _EXPLAINED * before
+    change, rest = (float(np.abs(each - after)[inner].mean()) for each in (before, shifted))
+    return rest < _EXPLAINED * change
 
 
-def _liveliness(luma: Plane) -> float:
-    """How much detail a small frame has."""
+def _mean_gradient(luma: Plane) -> float:
+    """Return the mean gradient in levels per pixel, plus 0.1 so that no frame scores zero."""
     across = cv2.norm(luma[:, 1:], luma[:, :-1], cv2.NORM_L1)
     down = cv2.norm(luma[1:], luma[:-1], cv2.NORM_L1)
     return (across + down) / luma.size + 0.1

@@ -1,8 +1,8 @@
-"""The scrub track: small pictures at even steps, in sheets, for the bar of a player.
+"""The scrub track: thumbnails at even steps, in sheets, for the seek bar of a player.
 
-They are the frames of the analysis pass, which exist anyway: no frame is decoded or scored for
-it. How many there are is planned before the first frame comes, so memory does not grow with the
-title: one sheet of raw pixels, and the sheets that are full as JPEG.
+Thumbnails are made from the frames of the analysis pass; no frame is decoded or scored for them.
+Their number is fixed before the first frame, so memory does not grow with the title: one sheet of
+raw pixels, and the finished sheets as JPEG.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from encoder.source.reference import ReferenceSource
 from recommender.artwork.colour import bgr_of_small
 
 SCRUB_VERSION: Final = 1
-"""Part of the store's keys: raise it when any picture or time changes."""
+"""Part of the store keys. Raise it when any thumbnail or time changes."""
 
-MOST_PICTURES: Final = 600
-LEAST_SECONDS: Final = Fraction(1)
+MAX_THUMBNAILS: Final = 600
+MIN_STEP_SECONDS: Final = Fraction(1)
 TILE_SIDE: Final = 160
 COLUMNS: Final = 10
 ROWS: Final = 10
@@ -32,21 +32,22 @@ _JPEG_QUALITY = 80
 
 @dataclass(frozen=True, slots=True)
 class ScrubTrack:
-    """Sheets of small pictures and where each is."""
+    """Sheets of thumbnails and how they are arranged."""
 
     step: int
-    """Frames from one picture to the next."""
+    """Frames from one thumbnail to the next."""
     count: int
-    """Pictures; picture n stands for frames ``[n * step, (n + 1) * step)``."""
+    """Number of thumbnails; thumbnail n stands for frames ``[n * step, (n + 1) * step)``."""
     width: int
-    """Of one picture, pixels."""
+    """Width of a thumbnail in pixels."""
     height: int
+    """Height of a thumbnail in pixels."""
     sheets: tuple[bytes, ...]
-    """JPEG, each of :data:`COLUMNS` times :data:`ROWS` pictures; the last one as high as it must
-    be."""
+    """JPEG files of :data:`COLUMNS` times :data:`ROWS` thumbnails; the last one may have fewer
+    rows."""
 
     def facts(self) -> dict[str, int]:
-        """All but the sheets, as JSON."""
+        """Return all fields but the sheets, for JSON."""
         return {
             "step": self.step,
             "count": self.count,
@@ -56,16 +57,16 @@ class ScrubTrack:
 
     @classmethod
     def of(cls, facts: Mapping[str, Any], sheets: tuple[bytes, ...]) -> Self:
-        """From what :meth:`facts` gave."""
+        """Restore a track from what :meth:`facts` returned and its sheets."""
         return cls(sheets=sheets, **facts)
 
     def webvtt(self, frame_rate: Fraction, frames: int, names: tuple[str, ...]) -> str:
-        """The track as WebVTT whose cues name a part of a sheet, as players' thumbnails have it.
+        """Return the track as WebVTT whose cues name parts of the sheets, as players expect.
 
         Args:
             frame_rate: frames per second of the title.
-            frames: its length.
-            names: of the sheets, relative to the track.
+            frames: number of frames in the title.
+            names: file names of the sheets, relative to the track.
         """
         parts = ["WEBVTT"]
         for number in range(self.count):
@@ -79,14 +80,15 @@ class ScrubTrack:
 
 
 class ScrubSampler:
-    """Analyser: eats small frames, gives a :class:`ScrubTrack`."""
+    """Analyser that turns small frames into a :class:`ScrubTrack`."""
 
     def __init__(
         self, frame_rate: Fraction, frames: int, width: int, height: int, matrix: str | None
     ) -> None:
-        """Of a title of ``frames`` frames, shown at ``width`` by ``height``."""
-        seconds = max(LEAST_SECONDS, Fraction(frames, MOST_PICTURES) / frame_rate)
-        self._step = max(1, -(-(seconds * frame_rate) // 1))
+        """Create a sampler for a title of ``frames`` frames of this display size and matrix."""
+        seconds = max(MIN_STEP_SECONDS, Fraction(frames, MAX_THUMBNAILS) / frame_rate)
+        self.step = max(1, -(-(seconds * frame_rate) // 1))
+        """Frames from one thumbnail to the next."""
         self._frames = frames
         self._matrix, self._display_height = matrix, height
         scale = Fraction(TILE_SIDE, max(width, height))
@@ -97,13 +99,13 @@ class ScrubSampler:
 
     @classmethod
     def of(cls, source: ReferenceSource) -> Self:
-        """For the frames of a planned source."""
+        """Create a sampler for the frames of a planned source."""
         return cls(source.frame_rate, source.frames, source.width, source.height, source.sdr_matrix)
 
     def push(self, frame: SmallFrame) -> None:
         """Take the next frame."""
-        start = self._count * self._step
-        middle = min(start + self._step // 2, self._frames - 1)
+        start = self._count * self.step
+        middle = min(start + self.step // 2, self._frames - 1)
         if start >= self._frames or frame.number != middle:
             return
         picture = bgr_of_small(frame.yuv, self._matrix, self._display_height)
@@ -120,19 +122,19 @@ class ScrubSampler:
             self._close(ROWS)
 
     def track(self) -> ScrubTrack:
-        """The track, when all frames have been pushed."""
-        left = self._count % (COLUMNS * ROWS)
-        if left:
-            self._close(-(-left // COLUMNS))
-        return ScrubTrack(self._step, self._count, self._width, self._height, tuple(self._sheets))
+        """Return the track, after all frames have been pushed."""
+        in_last_sheet = self._count % (COLUMNS * ROWS)
+        if in_last_sheet:
+            self._close(-(-in_last_sheet // COLUMNS))
+        return ScrubTrack(self.step, self._count, self._width, self._height, tuple(self._sheets))
 
     def _close(self, rows: int) -> None:
         if self._sheet is None:
             return
         options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-        made, coded = cv2.imencode(".jpg", self._sheet[: rows * self._height], options)
-        assert made
-        self._sheets.append(coded.tobytes())
+        coded, content = cv2.imencode(".jpg", self._sheet[: rows * self._height], options)
+        assert coded
+        self._sheets.append(content.tobytes())
         self._sheet = None
 
 

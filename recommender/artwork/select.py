@@ -1,7 +1,8 @@
-"""What a service answers from a pool: the best renditions of one shape, without looking alike."""
+"""Selects a few candidates of a pool, as a service answers them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,53 +24,48 @@ _SAME_CLUSTER = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """A candidate and its crop in the shape that was asked for."""
+    """A candidate with its crop of the requested aspect."""
 
     candidate: Candidate
     crop: Crop
 
 
 def select(artwork: Artwork, aspect: str, k: int, diverse: bool = False) -> list[Selected]:
-    """Up to ``k`` candidates of a pool, best first.
+    """Return up to ``k`` candidates of a pool, best first.
 
-    Those for a smaller ``k`` are the first of those for a larger one, so that a service can keep
-    one list of each aspect and cut it.
+    The result for a smaller ``k`` is the beginning of that for a larger one, so that a service can
+    keep one list per aspect and cut it.
 
     Args:
         artwork: the pool.
         aspect: ``16:9``, ``2:3``, ``1:1`` or ``21:9``.
-        k: how many at most.
-        diverse: choose by quality and by distance to those already chosen, so that the few that
-            are shown together differ; otherwise in the order of quality.
+        k: how many candidates to return at most.
+        diverse: choose by quality and by distance to the candidates chosen before, so that
+            candidates shown together differ; otherwise by quality alone.
 
     Raises:
         BadInput: there is no such aspect, or ``k`` is not positive.
     """
     if aspect not in ASPECTS:
-        raise BadInput(f"no aspect {aspect!r}; choose one of {', '.join(ASPECTS)}")
+        raise BadInput(f"unknown aspect {aspect!r}; choose one of {', '.join(ASPECTS)}")
     if k < 1:
-        raise BadInput(f"k is how many to choose, at least 1; got {k}")
-    pool = artwork.candidates
-    order = _diverse(pool, k) if diverse else sorted(pool, key=lambda one: (-one.quality, one.rank))
+        raise BadInput(f"k, the number of candidates, is {k}; give 1 or more")
+    if diverse:
+        order = _diverse(artwork.candidates, k)
+    else:
+        order = sorted(artwork.candidates, key=lambda still: (-still.quality, still.rank))
     return [
-        Selected(one, next(crop for crop in one.crops if crop.aspect == aspect))
-        for one in order[:k]
+        Selected(still, next(crop for crop in still.crops if crop.aspect == aspect))
+        for still in order[:k]
     ]
 
 
 def answer(artwork: Artwork, aspect: str, k: int, diverse: bool = False) -> SelectedArtwork:
-    """What a service answers to ``/artwork?aspect=&k=&diverse=``.
+    """Return what a service answers to ``/artwork?aspect=&k=&diverse=``.
 
-    Args:
-        artwork: the pool.
-        aspect: as in :func:`select`.
-        k: as in :func:`select`.
-        diverse: as in :func:`select`.
-
-    Raises:
-        BadInput: as :func:`select` does.
+    Arguments and errors are those of :func:`select`.
     """
-    chosen = select(artwork, aspect, k, diverse)
+    selected = select(artwork, aspect, k, diverse)
     return SelectedArtwork.model_validate(
         {
             "pool": artwork.pool,
@@ -77,44 +73,45 @@ def answer(artwork: Artwork, aspect: str, k: int, diverse: bool = False) -> Sele
             "aspect": aspect,
             "diverse": diverse,
             "of": len(artwork.candidates),
-            "candidates": [_still(one.candidate, one.crop) for one in chosen],
+            "candidates": [_still(still.candidate, still.crop) for still in selected],
         }
     )
 
 
-def _still(one: Candidate, crop: Crop) -> SelectedStill:
+def _still(candidate: Candidate, crop: Crop) -> SelectedStill:
     return SelectedStill(
-        action_id=one.action_id,
-        id=one.id,
-        rank=one.rank,
-        quality=one.quality,
-        flags=one.flags,
-        frame=one.frame,
-        time_seconds=one.time_seconds,
-        shot=one.shot,
-        cluster=one.cluster,
-        spoiler_zone=one.spoiler_zone,
-        faces=None if one.faces is None else len(one.faces),
-        title_side=one.title_side,
+        action_id=candidate.action_id,
+        id=candidate.id,
+        rank=candidate.rank,
+        quality=candidate.quality,
+        flags=candidate.flags,
+        frame=candidate.frame,
+        time_seconds=candidate.time_seconds,
+        shot=candidate.shot,
+        cluster=candidate.cluster,
+        spoiler_zone=candidate.spoiler_zone,
+        faces=None if candidate.faces is None else len(candidate.faces),
+        title_side=candidate.title_side,
         focal_point=crop.focal_point,
-        colours=one.colours,
+        colours=candidate.colours,
         renditions=crop.renditions,
     )
 
 
-def _diverse(pool: list[Candidate], k: int) -> list[Candidate]:
-    vectors = np.array([one.embedding for one in pool], np.float32)
-    quality = np.array([one.quality for one in pool], np.float32)
-    clusters = np.array([one.cluster for one in pool])
-    nearest = np.ones(len(pool), np.float32)
-    penalty = np.zeros(len(pool), np.float32)
-    free = np.ones(len(pool), bool)
+def _diverse(candidates: Sequence[Candidate], k: int) -> list[Candidate]:
+    """Choose greedily by quality and by distance to the candidates chosen before."""
+    embeddings = np.array([candidate.embedding for candidate in candidates], np.float32)
+    quality = np.array([candidate.quality for candidate in candidates], np.float32)
+    clusters = np.array([candidate.cluster for candidate in candidates])
+    nearest = np.ones(len(candidates), np.float32)
+    penalty = np.zeros(len(candidates), np.float32)
+    free = np.ones(len(candidates), bool)
     chosen: list[Candidate] = []
-    while len(chosen) < min(k, len(pool)):
+    while len(chosen) < min(k, len(candidates)):
         value = quality + _DISTANCE_WEIGHT * nearest - penalty
         best = int(np.argmax(np.where(free, value, -np.inf)))
         free[best] = False
-        chosen.append(pool[best])
-        nearest = np.minimum(nearest, distances(vectors[best], vectors))
+        chosen.append(candidates[best])
+        nearest = np.minimum(nearest, distances(embeddings[best], embeddings))
         penalty += np.where(clusters == clusters[best], _SAME_CLUSTER, 0).astype(np.float32)
     return chosen

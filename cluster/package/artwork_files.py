@@ -1,0 +1,90 @@
+"""Writes a title's artwork pool into a package's folder: pictures, ``artwork.json``, actions table.
+
+Pictures that the replaced package already showed keep their action ids.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cluster.package.inspect import read_artwork
+from cluster.store import Record, Store
+from encoder.errors import BadInput
+from recommender.artwork.document import ACTIONS_URI, ARTWORK_URI, Artwork
+from recommender.artwork.lineage import follow
+from recommender.artwork.stills import MEASURES
+
+ACTIONS_SCHEMA: Final = "shotladder/actions/1"
+
+
+def write_artwork(
+    record: Record, store: Store, directory: Path, previous: Artwork | None
+) -> Artwork:
+    """Write a pool into a package's folder.
+
+    Args:
+        record: result of :func:`cluster.stages.artwork.find_artwork`.
+        store: store that holds the record.
+        directory: folder of the package.
+        previous: pool of the package that this one replaces, if there is one. Pictures that were
+            in it keep their action ids.
+    """
+    artwork = Artwork.model_validate(record.value)
+    if previous is not None:
+        artwork = follow(artwork, previous)
+    for uri, blob in record.blobs.items():
+        target = directory / uri
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(store.path(blob).read_bytes())
+    (directory / ACTIONS_URI).write_bytes(actions_table(artwork))
+    (directory / ARTWORK_URI).write_text(artwork.to_json(), encoding="utf-8")
+    return artwork
+
+
+def previous_artwork(out: Path) -> Artwork | None:
+    """Return the pool of the package in ``out``; None if there is none or it is unreadable."""
+    try:
+        return read_artwork(out)
+    except BadInput:
+        return None
+
+
+def actions_table(artwork: Artwork) -> bytes:
+    """Return the candidates as a Parquet file, one row each, by rank: a bandit's features."""
+    rows = artwork.candidates
+    columns: dict[str, Any] = {
+        "action_id": pa.array([row.action_id for row in rows], pa.string()),
+        "candidate_id": pa.array([row.id for row in rows], pa.string()),
+        "pool": pa.array([artwork.pool] * len(rows), pa.string()),
+        "title_id": pa.array([artwork.title.id] * len(rows), pa.string()),
+        "rank": pa.array([row.rank for row in rows], pa.int32()),
+        "frame": pa.array([row.frame for row in rows], pa.int64()),
+        "time_seconds": pa.array([row.time_seconds for row in rows], pa.float64()),
+        "place": pa.array([row.frame / artwork.title.frames for row in rows], pa.float32()),
+        "shot": pa.array([row.shot for row in rows], pa.int32()),
+        "cluster": pa.array([row.cluster for row in rows], pa.int32()),
+        "quality": pa.array([row.quality for row in rows], pa.float32()),
+        "spoiler_zone": pa.array([row.spoiler_zone for row in rows], pa.bool_()),
+        "faces": pa.array(
+            [None if row.faces is None else len(row.faces) for row in rows], pa.int32()
+        ),
+        "perceptual_hash": pa.array([row.perceptual_hash for row in rows], pa.string()),
+        "embedding": pa.array([row.embedding for row in rows], pa.list_(pa.float32())),
+    }
+    for name in MEASURES:
+        measures = [row.metrics[name] for row in rows]
+        columns[f"raw_{name}"] = pa.array([measure.raw for measure in measures], pa.float32())
+        columns[f"percentile_{name}"] = pa.array(
+            [measure.percentile for measure in measures], pa.float32()
+        )
+    facts = {"schema": ACTIONS_SCHEMA, "embedding_model": artwork.embedding_model}
+    table = pa.table(columns).replace_schema_metadata({"shotladder": json.dumps(facts)})
+    file = io.BytesIO()
+    pq.write_table(table, file)
+    return file.getvalue()

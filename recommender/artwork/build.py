@@ -1,0 +1,256 @@
+"""Builds ``artwork.json`` and its files from chosen stills and their full-size pictures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from fractions import Fraction
+from hashlib import sha256
+from typing import Final
+
+import cv2
+import numpy as np
+
+from encoder.analysis.frames import Plane
+from encoder.arrays import Float32
+from recommender.artwork import crops, metrics, renditions
+from recommender.artwork.colour import dominant_colours
+from recommender.artwork.crops import Box, Point
+from recommender.artwork.descriptors import EMBEDDING_ID
+from recommender.artwork.document import (
+    ACTIONS_URI,
+    FOLDER,
+    SCRUB_URI,
+    Area,
+    Artwork,
+    ArtworkTitle,
+    Candidate,
+    Crop,
+    DominantColour,
+    Filter,
+    FoundFace,
+    Measure,
+    Place,
+    Rendition,
+    ScrubFacts,
+    Selection,
+    pool_id,
+)
+from recommender.artwork.faces import Face, FaceFinder
+from recommender.artwork.filters import FILTERS, QUOTA
+from recommender.artwork.pool import Pool
+from recommender.artwork.saliency import saliency_map
+from recommender.artwork.scrub import ScrubTrack
+from recommender.artwork.stills import MEASURES, Stills
+
+SPOILER_PLACE: Final = 0.8
+"""Share of the title after which stills may show its end: by time alone, whatever they show."""
+
+_SMALL_SIDE = 320
+
+Files = dict[str, bytes]
+"""Contents of files by their URIs."""
+
+
+def build_artwork(
+    title: ArtworkTitle,
+    stills: Stills,
+    pool: Pool,
+    area: Box,
+    candidates: Sequence[Candidate],
+    scrub: ScrubFacts,
+    face_model_sha256: str | None,
+) -> Artwork:
+    """Build the document.
+
+    Args:
+        title: title that the pool shows.
+        stills: the title's stills.
+        pool: choice among the stills.
+        area: the frame without black bars.
+        candidates: one for each chosen still, in any order.
+        scrub: scrub track of the title.
+        face_model_sha256: digest of the model for face detection; None if face detection is off.
+    """
+    by_rank = sorted(candidates, key=lambda candidate: candidate.rank)
+    dropped = Counter(pool.filtered.dropped_by)
+    covered = {still.cluster for still in pool.chosen}
+    return Artwork(
+        pool=pool_id(by_rank),
+        title=title,
+        embedding_model=EMBEDDING_ID,
+        face_model=face_model_sha256[:16] if face_model_sha256 else None,
+        picture=_area(area),
+        selection=Selection(
+            stills=len(stills),
+            quota=QUOTA,
+            filters=[
+                Filter(name=name, found=pool.filtered.found[name], dropped=dropped[name])
+                for name in FILTERS
+            ],
+            clusters=pool.clusters,
+            uncovered_clusters=sorted(set(range(pool.clusters)) - covered),
+        ),
+        candidates=by_rank,
+        actions_uri=ACTIONS_URI,
+        scrub=scrub,
+        replaces=None,
+    )
+
+
+def build_candidate(
+    title: ArtworkTitle,
+    stills: Stills,
+    pool: Pool,
+    rank: int,
+    picture: Plane,
+    area: Box,
+    finder: FaceFinder | None,
+) -> tuple[Candidate, Files]:
+    """Build the candidate of one chosen still, with the files of its crops.
+
+    Args:
+        title: title that the pool shows.
+        stills: the title's stills.
+        pool: choice among the stills.
+        rank: index of the still in ``pool.chosen``.
+        picture: the still at full size, BGR in full range, (height, width, 3).
+        area: the part of ``picture`` without black bars.
+        finder: face detector; None if face detection is off.
+    """
+    chosen = pool.chosen[rank]
+    identity = sha256(picture.tobytes()).hexdigest()[:16]
+    inner = area.of(picture)
+    small = _small_yuv(inner)
+    attention = saliency_map(small)
+    faces = finder.find(inner) if finder else None
+    focus = crops.focal_point(attention, faces)
+    built_crops: list[Crop] = []
+    files: Files = {}
+    for aspect in crops.ASPECTS:
+        crop, crop_files = _build_crop(identity, aspect, picture, area, attention, focus, faces)
+        built_crops.append(crop)
+        files |= crop_files
+    candidate = Candidate(
+        id=identity,
+        action_id=identity,
+        rank=rank,
+        frame=chosen.frame,
+        time_seconds=round(float(chosen.frame / Fraction(title.frame_rate)), 6),
+        shot=chosen.shot,
+        cluster=chosen.cluster,
+        quality=chosen.quality,
+        flags=list(chosen.flags),
+        focal_point=_in_frame(focus, area, picture),
+        title_side=metrics.title_space(metrics.gradient_map(small[0]))[1],
+        crops=built_crops,
+        metrics={
+            name: Measure(
+                raw=round(float(stills.measures[chosen.row, column]), 5),
+                percentile=round(float(pool.percentiles[chosen.row, column]), 4),
+            )
+            for column, name in enumerate(MEASURES)
+        },
+        colours=[
+            DominantColour(hex=colour.hex, share=colour.share) for colour in dominant_colours(inner)
+        ],
+        perceptual_hash=f"{int(stills.hashes[chosen.row]):016x}",
+        embedding=[round(float(value), 5) for value in stills.embeddings[chosen.row]],
+        faces=None if faces is None else [_face_in_frame(face, area, picture) for face in faces],
+        spoiler_zone=chosen.frame >= SPOILER_PLACE * title.frames,
+        maturity=None,
+        rights=None,
+    )
+    return candidate, files
+
+
+def build_scrub(track: ScrubTrack, title: ArtworkTitle) -> tuple[ScrubFacts, Files]:
+    """Build the facts and the files of a title's scrub track."""
+    frame_rate = Fraction(title.frame_rate)
+    names = tuple(f"scrub-{number:03d}.jpg" for number in range(len(track.sheets)))
+    sheets = {f"{FOLDER}/{name}": sheet for name, sheet in zip(names, track.sheets, strict=True)}
+    facts = ScrubFacts(
+        uri=SCRUB_URI,
+        sheets=list(sheets),
+        step_seconds=round(float(track.step / frame_rate), 6),
+        width=track.width,
+        height=track.height,
+    )
+    return facts, {**sheets, SCRUB_URI: track.webvtt(frame_rate, title.frames, names).encode()}
+
+
+def _build_crop(
+    identity: str,
+    aspect: str,
+    picture: Plane,
+    area: Box,
+    attention: Float32,
+    focus: Point,
+    faces: Sequence[Face] | None,
+) -> tuple[Crop, Files]:
+    box = crops.crop(area, crops.ASPECTS[aspect], attention, focus, faces)
+    window = box.of(picture)
+    listed: list[Rendition] = []
+    files: Files = {}
+    for width, height in renditions.rendition_sizes(aspect, box):
+        scaled = renditions.scaled(window, width, height)
+        for kind, (suffix, code) in renditions.FORMATS.items():
+            content = code(scaled)
+            uri = f"{FOLDER}/{identity}/{aspect.replace(':', 'x')}-{width}{suffix}"
+            files[uri] = content
+            listed.append(
+                Rendition(
+                    format=kind,
+                    width=width,
+                    height=height,
+                    bytes=len(content),
+                    sha256=sha256(content).hexdigest(),
+                    uri=uri,
+                )
+            )
+    crop = Crop(
+        aspect=aspect,
+        area=_area(box),
+        focal_point=Place(
+            x=_share((area.x + focus.x * area.width - box.x) / box.width),
+            y=_share((area.y + focus.y * area.height - box.y) / box.height),
+        ),
+        renditions=listed,
+    )
+    return crop, files
+
+
+def _small_yuv(bgr: Plane) -> Plane:
+    """Return a picture scaled down for saliency, as (3, height, width)."""
+    scale = min(1.0, _SMALL_SIDE / max(bgr.shape[:2]))
+    small = cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(cv2.cvtColor(small, cv2.COLOR_BGR2YCrCb).transpose(2, 0, 1))
+
+
+def _area(box: Box) -> Area:
+    return Area(x=box.x, y=box.y, width=box.width, height=box.height)
+
+
+def _share(value: float) -> float:
+    return round(min(1.0, max(0.0, value)), 4)
+
+
+def _in_frame(point: Point, area: Box, picture: Plane) -> Place:
+    """Convert a point of ``area`` to shares of the whole frame."""
+    height, width = picture.shape[:2]
+    return Place(
+        x=_share((area.x + point.x * area.width) / width),
+        y=_share((area.y + point.y * area.height) / height),
+    )
+
+
+def _face_in_frame(face: Face, area: Box, picture: Plane) -> FoundFace:
+    """Convert a face in ``area`` to shares of the whole frame."""
+    height, width = picture.shape[:2]
+    return FoundFace(
+        x=round((area.x + face.x * area.width) / width, 4),
+        y=round((area.y + face.y * area.height) / height, 4),
+        width=round(face.width * area.width / width, 4),
+        height=round(face.height * area.height / height, 4),
+        score=face.score,
+    )

@@ -1,0 +1,79 @@
+"""The measured stills of a title: one row of numbers each, no pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from encoder.arrays import AnyArray, Float32, Int64
+
+MEASURES: Final = (
+    "sharpness",
+    "blur",
+    "motion_blur",
+    "exposure",
+    "contrast",
+    "bright",
+    "clipped",
+    "entropy",
+    "colourfulness",
+    "noise",
+    "thirds",
+    "subject",
+    "symmetry",
+    "title_space",
+    "change",
+    "unrest",
+    "text",
+    "uniform",
+    "blend",
+    "cut_distance",
+)
+"""Names of the measures in the order of their columns; ``docs/artwork.md`` explains each."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stills:
+    """Everything that is known of a title's stills, one row each, in order of time."""
+
+    frames: Int64
+    """Canonical frame numbers, (n,)."""
+    measures: Float32
+    """Measures, (n, len(MEASURES))."""
+    hashes: npt.NDArray[np.uint64]
+    """Perceptual hashes, (n,)."""
+    embeddings: Float32
+    """Embeddings, (n, EMBEDDING_SIZE)."""
+    bars: Float32
+    """Black bars at top, bottom, left and right as shares of the height or width, (n, 4)."""
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def measure(self, name: str) -> Float32:
+        """Return the column of one measure, (n,)."""
+        return self.measures[:, MEASURES.index(name)]
+
+    def arrays(self) -> dict[str, AnyArray]:
+        """Return the arrays by name, to be written to a file and read by :meth:`of_arrays`."""
+        return {
+            "frames": self.frames,
+            "measures": self.measures,
+            "hashes": self.hashes,
+            "embeddings": self.embeddings.astype(np.float16),
+            "bars": self.bars.astype(np.float16),
+        }
+
+    @classmethod
+    def of_arrays(cls, arrays: Any) -> Self:
+        """Restore stills from what :meth:`arrays` returned."""
+        return cls(
+            frames=np.asarray(arrays["frames"], np.int64),
+            measures=np.asarray(arrays["measures"], np.float32),
+            hashes=np.asarray(arrays["hashes"], np.uint64),
+            embeddings=np.asarray(arrays["embeddings"], np.float32),
+            bars=np.asarray(arrays["bars"], np.float32),
+        )
