@@ -28,7 +28,7 @@ import psutil
 import uvloop
 
 from cluster.service.database import Database
-from cluster.service.library.bundle import forms_of, list_name, write_bundle
+from cluster.service.library.bundle import package_entries, stills_name, write_bundle
 from recommender.prefetch.build import build_prefetch
 from tests.service_material import ServiceProcess, written_artwork, written_package
 
@@ -85,12 +85,12 @@ def _template(data: Path, seed: str, shots: int) -> Path:
         (there / "prefetch.json").write_text(prefetch.to_json())
         pool = written_artwork(seed, ladder, stills=POOL)
         (there / "artwork.json").write_text(pool.to_json())
-        forms, _ = forms_of(there, "0" * 32, f"/v1/packages/{'0' * 32}/")
+        entries, _ = package_entries(there, "0" * 32, f"/v1/packages/{'0' * 32}/")
     path = data / "templates" / seed
     # What nobody reads here would be most of the library's size.
-    read = (list_name(ASPECT, DIVERSE), "prefetch", "start/")
-    forms = {name: body for name, body in forms.items() if name.startswith(read)}
-    write_bundle(path, forms, [entry.throughput for entry in prefetch.startup])
+    read = (stills_name(ASPECT, DIVERSE), "prefetch", "start/")
+    entries = {name: content for name, content in entries.items() if name.startswith(read)}
+    write_bundle(path, entries, [rung.throughput for rung in prefetch.startup])
     return path
 
 

@@ -212,7 +212,7 @@ def write_package(
 
 
 def perform_stub(
-    work: Work, source: Path, store: Path, report: events.Listener
+    work: Work, source: Path, store: Path, on_event: events.Listener
 ) -> Mapping[str, Any]:
     """In place of the main job: does what the source says, in JSON. A video is for the real one.
 
@@ -223,7 +223,7 @@ def perform_stub(
     with (work.stores.parent / "ledger").open("a") as ledger:
         ledger.write(f"{source.name}\n")
     if source.suffix == ".mp4":
-        return perform(work, source, store, report)
+        return perform(work, source, store, on_event)
     asked = json.loads(source.read_text())
     store.mkdir(parents=True, exist_ok=True)
     (store / "made").write_text("something that was made of the source")
@@ -231,10 +231,10 @@ def perform_stub(
     if marks < asked.get("die", 0):
         (store / f"died-{marks}").touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    report(events.StagePlanned("encode 1", 10, unit="encodes"))
+    on_event(events.StagePlanned("encode 1", 10, unit="encodes"))
     for step in range(10):
         time.sleep(asked.get("seconds", 0.0) / 10)
-        report(events.StageProgress("encode 1", step + 1, 10))
+        on_event(events.StageProgress("encode 1", step + 1, 10))
     if "fail" in asked:
         raise ToolFailed(asked["fail"], returncode=1)
     before = None

@@ -31,7 +31,9 @@ from cluster.execution.tasks import Task
 from cluster.service.database import Database
 from cluster.service.documents import Submission
 from cluster.service.queue.jobs import Jobs
-from cluster.service.sources import Found
+from cluster.service.queue.leases import Leases
+from cluster.service.queue.table import JobTable
+from cluster.service.sources import SourceFile
 from cluster.stages.units import UNIT_CPU_SECONDS
 from cluster.store import Store
 from cluster.store.keys import key
@@ -79,11 +81,12 @@ def simulate(site: Site, folder: Path, titles: int, shots: int, at_once: int, li
     Store(place)
     table = folder / f"jobs-{titles}" / "jobs.db"
     database = Database(table)
-    jobs = Jobs(database, lease_seconds=2 * limit)
+    job_table = JobTable(database)
+    jobs, leases = Jobs(job_table), Leases(job_table, lease_seconds=2 * limit)
     began = time.monotonic()
     for number in range(titles):
         asked = Submission(source=f"file:///titles/{number}.mp4", external_id=f"title-{number}")
-        jobs.submit(asked, Found(asked.source, 1, str(number)), "simulation")
+        jobs.submit(asked, SourceFile(asked.source, 1, str(number)), "simulation")
     submitting = time.monotonic() - began
     scheduler = psutil.Process(site.scheduler.pid)
     own = psutil.Process()
@@ -99,7 +102,7 @@ def simulate(site: Site, folder: Path, titles: int, shots: int, at_once: int, li
         def run(runner: int) -> int:
             nonlocal done
             ended = 0
-            while (job := jobs.claim(f"runner-{runner}")) is not None:
+            while (job := leases.claim(f"runner-{runner}")) is not None:
                 tasks = units_of(f"{job.number:016x}", shots, place)
                 dispatch = Dispatch(client, tasks, 2, SharedWorkers(client), warn=print)
                 told = time.monotonic()
@@ -110,11 +113,12 @@ def simulate(site: Site, folder: Path, titles: int, shots: int, at_once: int, li
                     if (now := time.monotonic()) - told > BEAT_SECONDS:
                         told = now
                         progress = {"type": "stage_progress", "stage": "encode", "done": at}
-                        jobs.beat(job, [progress | {"total": len(tasks), "share": at / len(tasks)}])
+                        progress |= {"total": len(tasks), "share": at / len(tasks)}
+                        leases.heartbeat(job, [progress])
                     if now - began > limit:
                         dispatch.abandon()
                         return ended
-                jobs.succeed(job, lambda session, row, units=at: {"units": units})
+                leases.succeed(job, lambda session, row, units=at: {"units": units})
                 ended += 1
             return ended
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import hypothesis.strategies as st
 from hypothesis import given, settings
 
-from cluster.service.documents import ASPECTS, MOST_STILLS
-from cluster.service.library.bundle import Bundle, forms_of, list_name, write_bundle
-from cluster.service.library.cutting import CLOSE, RECORD_BYTES, cut_at, cuttable
+from cluster.service.documents import ASPECTS, MAX_STILLS
+from cluster.service.library.bundle import Bundle, package_entries, stills_name, write_bundle
+from cluster.service.library.cutting import CLOSING, RECORD_BYTES, cut_at, cuttable_list
 from recommender.artwork.crops import ASPECTS as CROPS
 from recommender.artwork.pool import MAX_SIZE
 from recommender.artwork.select import answer
@@ -24,14 +24,14 @@ ENTRIES = st.lists(st.binary(max_size=200), min_size=1, max_size=12)
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=100), ENTRIES)
 def test_a_cut_is_the_list_of_its_first_entries(head: bytes, entries: list[bytes]) -> None:
-    whole = cuttable(head, entries)
-    assert whole.plain == head + b",".join(entries) + CLOSE
+    whole = cuttable_list(head, entries)
+    assert whole.plain == head + b",".join(entries) + CLOSING
     assert len(whole.table) == RECORD_BYTES * len(entries)
     for k in range(1, len(entries) + 1):
         cut = cut_at(whole.table[RECORD_BYTES * (k - 1) : RECORD_BYTES * k])
-        right = head + b",".join(entries[:k]) + CLOSE
-        assert whole.plain[: cut.plain] + CLOSE == right
-        packed = whole.gzip[: cut.gzip] + cut.gzip_close
+        right = head + b",".join(entries[:k]) + CLOSING
+        assert whole.plain[: cut.plain_bytes] + CLOSING == right
+        packed = whole.gzip[: cut.gzip_bytes] + cut.gzip_suffix
         assert gzip.decompress(packed) == right
         reader = zlib.decompressobj(zlib.MAX_WBITS | 16)  # as HTTP clients do: one member only
         assert reader.decompress(packed) == right
@@ -45,22 +45,22 @@ def test_a_bundle_answers_what_the_pure_function_does(tmp_path: Path) -> None:
     pool = written_artwork("pool", ladder, stills=20)
     write_package(tmp_path / "p", "a")
     (tmp_path / "p" / "artwork.json").write_text(pool.to_json())
-    forms, prefetch = forms_of(tmp_path / "p", "0" * 32, "/")
-    write_bundle(tmp_path / "b", forms, [one.throughput for one in prefetch.startup])
+    entries, prefetch = package_entries(tmp_path / "p", "0" * 32, "/")
+    write_bundle(tmp_path / "b", entries, [rung.throughput for rung in prefetch.startup])
     bundle = Bundle(tmp_path / "b")
     for aspect in ASPECTS:
         for diverse in (False, True):
-            whole = bundle.form(list_name(aspect, diverse))
-            assert bundle.artwork(aspect, None, diverse) == whole
-            assert bundle.artwork(aspect, MOST_STILLS, diverse) == whole
+            whole = bundle.entry(stills_name(aspect, diverse))
+            assert bundle.stills(aspect, None, diverse) == whole
+            assert bundle.stills(aspect, MAX_STILLS, diverse) == whole
             for k in range(1, 21):
-                form = bundle.artwork(aspect, k, diverse)
-                assert form is not None
+                entry = bundle.stills(aspect, k, diverse)
+                assert entry is not None
                 right = answer(pool, aspect, k, diverse)
-                assert json.loads(bundle.body(form)) == json.loads(right.model_dump_json())
-                assert gzip.decompress(bundle.body(form, packed=True)) == bundle.body(form)
+                assert json.loads(bundle.body(entry)) == json.loads(right.model_dump_json())
+                assert gzip.decompress(bundle.body(entry, packed=True)) == bundle.body(entry)
 
 
 def test_the_service_knows_the_shapes_that_crops_have() -> None:
     assert tuple(CROPS) == ASPECTS
-    assert MAX_SIZE <= MOST_STILLS
+    assert MAX_SIZE <= MAX_STILLS

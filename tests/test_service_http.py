@@ -70,7 +70,7 @@ def test_a_job_from_submission_to_reading(running: ServiceProcess, client: Clien
     assert job.state in ("queued", "running")
     assert not job.merged
     told = []
-    done = client.wait(job.id, report=told.append)
+    done = client.wait(job.id, on_event=told.append)
     kinds = [body["type"] for body in told]
     assert kinds[0] == "queued" or kinds[0] == "running"
     assert kinds[-1] == "succeeded"

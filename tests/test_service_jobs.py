@@ -1,4 +1,4 @@
-"""The table of jobs: leases, turns, and what may never happen, under a clock of our own."""
+"""The job table: leases, the order of jobs, and invariants, under a clock of the test."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from cluster.service.database import Base, Database
 from cluster.service.documents import Failure, Submission
-from cluster.service.queue.jobs import MOST_WEBHOOKS, Jobs
-from cluster.service.queue.leases import Claimed
-from cluster.service.sources import Found
+from cluster.service.queue.jobs import MAX_WEBHOOKS, Jobs
+from cluster.service.queue.leases import LeasedJob, Leases
+from cluster.service.queue.table import JobTable
+from cluster.service.sources import SourceFile
 from encoder.errors import Busy, Conflict, LeaseLost, StoreUnusable
 
 
@@ -30,8 +31,8 @@ class Clock:
         return self.now
 
 
-def found(name: str, stamp: str = "1") -> Found:
-    return Found(f"file:///m/{name}", 10, stamp)
+def source(name: str, stamp: str = "1") -> SourceFile:
+    return SourceFile(f"file:///m/{name}", 10, stamp)
 
 
 def asked(name: str, **more: Any) -> Submission:
@@ -44,38 +45,48 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def jobs(tmp_path: Path, clock: Clock) -> Jobs:
-    return Jobs(Database(tmp_path / "jobs.db"), clock=clock, lease_seconds=10, most_queued=50)
+def table(tmp_path: Path, clock: Clock) -> JobTable:
+    return JobTable(Database(tmp_path / "jobs.db"), clock=clock)
 
 
-def claimed(jobs: Jobs, owner: str = "me") -> Claimed:
-    job = jobs.claim(owner)
+@pytest.fixture
+def jobs(table: JobTable) -> Jobs:
+    return Jobs(table, max_queued=50)
+
+
+@pytest.fixture
+def leases(table: JobTable) -> Leases:
+    return Leases(table, lease_seconds=10)
+
+
+def claimed(leases: Leases, owner: str = "me") -> LeasedJob:
+    job = leases.claim(owner)
     assert job is not None
     return job
 
 
-def test_turns_go_by_priority_then_deadline_then_age(jobs: Jobs) -> None:
+def test_turns_go_by_priority_then_deadline_then_age(jobs: Jobs, leases: Leases) -> None:
     soon, later = "2030-01-01T00:00:00Z", "2031-01-01T00:00:00Z"
     for name, more in (
         ("old", {}), ("low", {"priority": -1}), ("later", {"deadline": later}),
         ("soon", {"deadline": soon}), ("high", {"priority": 5}), ("young", {}),
     ):  # fmt: skip
-        jobs.submit(asked(name, **more), found(name), "me")
-    turns = [claimed(jobs).title for _ in range(6)]
+        jobs.submit(asked(name, **more), source(name), "me")
+    turns = [claimed(leases).title for _ in range(6)]
     assert turns == ["high", "soon", "later", "old", "young", "low"]
-    assert jobs.claim("me") is None
+    assert leases.claim("me") is None
 
 
-def test_who_lost_the_lease_is_not_heard(jobs: Jobs, clock: Clock) -> None:
-    jobs.submit(asked("a"), found("a"), "me")
-    first = claimed(jobs)
+def test_calls_under_a_lost_lease_change_nothing(jobs: Jobs, leases: Leases, clock: Clock) -> None:
+    jobs.submit(asked("a"), source("a"), "me")
+    first = claimed(leases)
     clock.now += 9
-    assert not jobs.beat(first)
+    assert not leases.heartbeat(first)
     clock.now += 9
-    assert jobs.reap(lambda owner: True) == 0  # the heartbeat moved it on
+    assert leases.requeue_lost(lambda owner: True) == 0  # the heartbeat extended the lease
     clock.now += 2
-    assert jobs.reap(lambda owner: True) == 1
-    second = claimed(jobs, "other")
+    assert leases.requeue_lost(lambda owner: True) == 1
+    second = claimed(leases, "other")
     assert second.lease != first.lease
     published = []
 
@@ -84,133 +95,137 @@ def test_who_lost_the_lease_is_not_heard(jobs: Jobs, clock: Clock) -> None:
         return {"version": 1, "package": "p"}
 
     for late in (
-        lambda: jobs.beat(first),
-        lambda: jobs.succeed(first, publish),
-        lambda: jobs.fail(first, Failure(error="E", message="m")),
-        lambda: jobs.release(first, "r"),
-        lambda: jobs.crashed(first, "h"),
-        lambda: jobs.learn_content(first, "0" * 64),
+        lambda: leases.heartbeat(first),
+        lambda: leases.succeed(first, publish),
+        lambda: leases.fail(first, Failure(error="E", message="m")),
+        lambda: leases.release(first, "r"),
+        lambda: leases.record_crash(first, "h"),
+        lambda: leases.record_content(first, "0" * 64),
     ):
         with pytest.raises(LeaseLost):
             late()
     assert published == []
-    assert jobs.succeed(second, publish).state == "succeeded"
+    assert leases.succeed(second, publish).state == "succeeded"
     assert published == [second.id]
 
 
-def test_a_dead_runners_jobs_are_free_at_once(jobs: Jobs) -> None:
-    jobs.submit(asked("a"), found("a"), "me")
-    claimed(jobs, "dead")
-    assert jobs.reap(lambda owner: owner != "dead") == 1
-    assert claimed(jobs, "living").title == "a"
+def test_a_dead_runners_jobs_are_free_at_once(jobs: Jobs, leases: Leases) -> None:
+    jobs.submit(asked("a"), source("a"), "me")
+    claimed(leases, "dead")
+    assert leases.requeue_lost(lambda owner: owner != "dead") == 1
+    assert claimed(leases, "living").title == "a"
 
 
-def test_a_job_that_kills_its_runners_is_given_up(jobs: Jobs) -> None:
-    job, _ = jobs.submit(asked("a"), found("a"), "me")
+def test_a_job_that_kills_its_runners_is_given_up(jobs: Jobs, leases: Leases) -> None:
+    job, _ = jobs.submit(asked("a"), source("a"), "me")
     for _ in range(40):
-        if jobs.claim("x") is None:
+        if leases.claim("x") is None:
             break
-        jobs.reap(lambda owner: False)
+        leases.requeue_lost(lambda owner: False)
     ended = jobs.get(job.id)
     assert ended.state == "failed"
     assert ended.failure is not None
     assert "retry" in ended.failure.message
 
 
-def test_equal_content_waits_for_who_makes_it(jobs: Jobs) -> None:
+def test_equal_content_waits_for_the_job_that_makes_it(jobs: Jobs, leases: Leases) -> None:
     for name in ("a", "b", "c"):
-        jobs.submit(asked(name), found(name), "me")
-    a, b = claimed(jobs), claimed(jobs)
-    assert jobs.learn_content(a, "1" * 64) == (None, None)
-    assert jobs.learn_content(b, "1" * 64) == (None, a.id)
-    c = claimed(jobs)  # b waits, c does not
+        jobs.submit(asked(name), source(name), "me")
+    a, b = claimed(leases), claimed(leases)
+    assert leases.record_content(a, "1" * 64) == (None, None)
+    assert leases.record_content(b, "1" * 64) == (None, a.id)
+    c = claimed(leases)  # b waits, c does not
     assert c.title == "c"
-    assert jobs.claim("me") is None
-    jobs.succeed(a, lambda session, row: {"version": 1, "package": "pp"})
-    again = claimed(jobs)
+    assert leases.claim("me") is None
+    leases.succeed(a, lambda session, row: {"version": 1, "package": "pp"})
+    again = claimed(leases)
     assert again.title == "b"
-    assert jobs.learn_content(again, "1" * 64) == ("pp", a.id)
-    assert jobs.learn_content(c, "2" * 64) == (None, None)
+    assert leases.record_content(again, "1" * 64) == ("pp", a.id)
+    assert leases.record_content(c, "2" * 64) == (None, None)
 
 
-def test_who_waits_for_a_failure_runs_itself(jobs: Jobs) -> None:
+def test_a_job_that_waited_for_a_failed_one_runs_itself(jobs: Jobs, leases: Leases) -> None:
     for name in ("a", "b"):
-        jobs.submit(asked(name), found(name), "me")
-    a, b = claimed(jobs), claimed(jobs)
-    jobs.learn_content(a, "1" * 64)
-    jobs.learn_content(b, "1" * 64)
-    jobs.fail(a, Failure(error="E", message="m"))
-    again = claimed(jobs)
-    assert jobs.learn_content(again, "1" * 64) == (None, None)
+        jobs.submit(asked(name), source(name), "me")
+    a, b = claimed(leases), claimed(leases)
+    leases.record_content(a, "1" * 64)
+    leases.record_content(b, "1" * 64)
+    leases.fail(a, Failure(error="E", message="m"))
+    again = claimed(leases)
+    assert leases.record_content(again, "1" * 64) == (None, None)
 
 
-def test_who_waits_lends_its_priority(jobs: Jobs) -> None:
-    jobs.submit(asked("a", priority=-5), found("a"), "me")
-    a = claimed(jobs)
-    jobs.learn_content(a, "1" * 64)
-    jobs.submit(asked("b", priority=9), found("b"), "me")
-    assert jobs.learn_content(claimed(jobs), "1" * 64) == (None, a.id)
-    jobs.submit(asked("c", priority=3), found("c"), "me")
-    jobs.release(a, "preempted")
-    assert [claimed(jobs).title for _ in range(2)] == ["a", "c"]
+def test_a_waiting_job_lends_its_priority(jobs: Jobs, leases: Leases) -> None:
+    jobs.submit(asked("a", priority=-5), source("a"), "me")
+    a = claimed(leases)
+    leases.record_content(a, "1" * 64)
+    jobs.submit(asked("b", priority=9), source("b"), "me")
+    assert leases.record_content(claimed(leases), "1" * 64) == (None, a.id)
+    jobs.submit(asked("c", priority=3), source("c"), "me")
+    leases.release(a, "preempted")
+    assert [claimed(leases).title for _ in range(2)] == ["a", "c"]
 
 
-def test_who_asks_again_is_heard(jobs: Jobs) -> None:
+def test_a_merged_submission_adds_its_urgency_and_its_webhook(
+    table: JobTable, jobs: Jobs, leases: Leases
+) -> None:
     hooks = [f"https://hooks.example/{number}" for number in range(20)]
     later, soon = "2031-01-01T00:00:00Z", "2030-01-01T00:00:00Z"
-    jobs.submit(asked("a", webhook=hooks[0], deadline=later), found("a"), "me")
+    jobs.submit(asked("a", webhook=hooks[0], deadline=later), source("a"), "me")
     again, merged = jobs.submit(
-        asked("a", webhook=hooks[1], deadline=soon, priority=4), found("a"), "you"
+        asked("a", webhook=hooks[1], deadline=soon, priority=4), source("a"), "you"
     )
     assert merged
     assert again.webhooks == hooks[:2]
     assert (again.priority, again.deadline) == (4, datetime(2030, 1, 1, tzinfo=UTC))
-    jobs.submit(asked("a", webhook=hooks[1], deadline=later), found("a"), "you")
-    job = claimed(jobs)
-    jobs.succeed(job, lambda session, row: {"version": 1, "package": "p"})
-    assert owed(jobs) == hooks[:2]
-    jobs.submit(asked("a", webhook=hooks[2]), found("a"), "they")  # which has ended by now
-    assert owed(jobs) == hooks[:3]
-    for hook in hooks[:MOST_WEBHOOKS]:
-        jobs.submit(asked("a", webhook=hook), found("a"), "me")
+    jobs.submit(asked("a", webhook=hooks[1], deadline=later), source("a"), "you")
+    job = claimed(leases)
+    leases.succeed(job, lambda session, row: {"version": 1, "package": "p"})
+    assert enqueued_webhooks(table) == hooks[:2]
+    jobs.submit(asked("a", webhook=hooks[2]), source("a"), "they")  # which has ended by now
+    assert enqueued_webhooks(table) == hooks[:3]
+    for hook in hooks[:MAX_WEBHOOKS]:
+        jobs.submit(asked("a", webhook=hook), source("a"), "me")
     with pytest.raises(Conflict, match="webhooks"):
-        jobs.submit(asked("a", webhook=hooks[-1]), found("a"), "me")
+        jobs.submit(asked("a", webhook=hooks[-1]), source("a"), "me")
 
 
-def owed(jobs: Jobs) -> list[str]:
-    with sqlite3.connect(jobs.database.path) as tables:
+def enqueued_webhooks(table: JobTable) -> list[str]:
+    with sqlite3.connect(table.database.path) as tables:
         return [row[0] for row in tables.execute("select url from deliveries order by id")]
 
 
-def test_tables_that_cannot_be_used_are_said_so(tmp_path: Path) -> None:
+def test_unusable_tables_are_an_error_with_a_remedy(tmp_path: Path) -> None:
     database = Database(tmp_path / "jobs.db")
     with sqlite3.connect(tmp_path / "jobs.db") as tables:
         tables.execute("drop table deliveries")
         tables.execute("drop table jobs")
     with pytest.raises(StoreUnusable, match="cannot be used now"):
-        Jobs(database).submit(asked("a"), found("a"), "me")
+        Jobs(JobTable(database)).submit(asked("a"), source("a"), "me")
     database.close()
 
 
-def test_a_full_queue_says_so(jobs: Jobs) -> None:
+def test_a_full_queue_refuses_new_jobs(jobs: Jobs) -> None:
     for number in range(50):
-        jobs.submit(asked(f"t{number}"), found(f"t{number}"), "me")
+        jobs.submit(asked(f"t{number}"), source(f"t{number}"), "me")
     with pytest.raises(Busy, match="later"):
-        jobs.submit(asked("more"), found("more"), "me")
-    assert jobs.submit(asked("t3"), found("t3"), "me")[1]  # what is there can be asked for
+        jobs.submit(asked("more"), source("more"), "me")
+    assert jobs.submit(asked("t3"), source("t3"), "me")[1]  # which is queued already
 
 
-def test_keys_belong_to_who_used_them(jobs: Jobs, clock: Clock) -> None:
-    one, _ = jobs.submit(asked("a"), found("a"), "ann", "k")
-    two, _ = jobs.submit(asked("b"), found("b"), "bob", "k")
+def test_keys_belong_to_the_client_that_used_them(
+    table: JobTable, jobs: Jobs, clock: Clock
+) -> None:
+    one, _ = jobs.submit(asked("a"), source("a"), "ann", "k")
+    two, _ = jobs.submit(asked("b"), source("b"), "bob", "k")
     assert one.id != two.id
     with pytest.raises(Conflict):
-        jobs.submit(asked("b"), found("b"), "ann", "k")
+        jobs.submit(asked("b"), source("b"), "ann", "k")
     clock.now += 8 * 86400
-    jobs.submit(asked("b"), found("b"), "ann", "k")
-    jobs.forget_keys()
-    assert jobs.submitted(asked("b"), "ann", "k") is not None
-    with sqlite3.connect(jobs.database.path) as tables:
+    jobs.submit(asked("b"), source("b"), "ann", "k")
+    jobs.drop_expired_keys()
+    assert jobs.find_submitted(asked("b"), "ann", "k") is not None
+    with sqlite3.connect(table.database.path) as tables:
         assert tables.execute("select key from idempotency").fetchall() == [("ann:k",)]
 
 
@@ -219,7 +234,7 @@ def test_the_tables_are_those_of_the_migrations(tmp_path: Path) -> None:
     from alembic.migration import MigrationContext
 
     database = Database(tmp_path / "new.db")
-    with database._engine.connect() as connection:
+    with database.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
         mode = connection.exec_driver_sql("pragma journal_mode").scalar()
     assert mode == "wal"
@@ -229,7 +244,7 @@ def test_the_tables_are_those_of_the_migrations(tmp_path: Path) -> None:
 
 
 class Life(RuleBasedStateMachine):
-    """Anything in any order: what was promised holds."""
+    """Any calls in any order: the invariants hold."""
 
     @initialize(folder=st.uuids())
     def begin(self, folder: object) -> None:
@@ -237,25 +252,25 @@ class Life(RuleBasedStateMachine):
 
         self.folder = tempfile.TemporaryDirectory()
         self.clock = Clock()
-        self.jobs = Jobs(
-            Database(Path(self.folder.name) / "jobs.db"), clock=self.clock, lease_seconds=10
-        )
-        self.held: list[Claimed] = []
+        self.database = Database(Path(self.folder.name) / "jobs.db")
+        table = JobTable(self.database, clock=self.clock)
+        self.jobs, self.leases = Jobs(table), Leases(table, lease_seconds=10)
+        self.held: list[LeasedJob] = []
         self.promised: set[str] = set()
         self.succeeded: dict[str, int] = {}
 
     def teardown(self) -> None:
-        self.jobs.database.close()
+        self.database.close()
         self.folder.cleanup()
 
     @rule(name=st.sampled_from("abcd"), stamp=st.sampled_from("12"), priority=st.integers(-1, 1))
     def submit(self, name: str, stamp: str, priority: int) -> None:
-        job, _ = self.jobs.submit(asked(name, priority=priority), found(name, stamp), "me")
+        job, _ = self.jobs.submit(asked(name, priority=priority), source(name, stamp), "me")
         self.promised.add(job.id)
 
     @rule(owner=st.sampled_from(["x", "y"]))
     def claim(self, owner: str) -> None:
-        job = self.jobs.claim(owner)
+        job = self.leases.claim(owner)
         if job is not None:
             self.held.append(job)
 
@@ -266,19 +281,19 @@ class Life(RuleBasedStateMachine):
         job = data.draw(st.sampled_from(self.held))
         try:
             if what == "succeed":
-                self.jobs.succeed(job, lambda session, row: {"version": 1, "package": row.title})
+                self.leases.succeed(job, lambda session, row: {"version": 1, "package": row.title})
                 self.succeeded[job.id] = self.succeeded.get(job.id, 0) + 1
             elif what == "fail":
-                self.jobs.fail(job, Failure(error="E", message="m"))
+                self.leases.fail(job, Failure(error="E", message="m"))
             elif what == "release":
-                self.jobs.release(job, "r")
+                self.leases.release(job, "r")
             elif what == "crash":
-                self.jobs.crashed(job, "h")
+                self.leases.record_crash(job, "h")
             elif what == "learn":
-                self.jobs.learn_content(job, job.title * 64)
+                self.leases.record_content(job, job.title * 64)
             else:
-                self.jobs.beat(job, [{"type": "stage_progress", "stage": "s", "done": 1, "total": 2,
-                                      "cached": 0}])  # fmt: skip
+                progress = {"type": "stage_progress", "stage": "s", "done": 1, "total": 2}
+                self.leases.heartbeat(job, [progress | {"cached": 0}])
         except LeaseLost:
             pass
 
@@ -292,13 +307,13 @@ class Life(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1, 11]), dead=st.sampled_from(["", "x", "xy"]))
     def time_passes(self, seconds: int, dead: str) -> None:
         self.clock.now += seconds
-        self.jobs.reap(lambda owner: owner not in dead)
+        self.leases.requeue_lost(lambda owner: owner not in dead)
 
     @invariant()
     def nothing_is_lost_or_doubled(self) -> None:
         if not hasattr(self, "jobs"):
             return
-        with sqlite3.connect(self.jobs.database.path) as tables:
+        with sqlite3.connect(self.database.path) as tables:
             rows = tables.execute(
                 "select id, state, owner, lease, identity, title, source_stamp from jobs"
             ).fetchall()

@@ -13,7 +13,9 @@ from cluster.service.database import Database
 from cluster.service.documents import Submission
 from cluster.service.library.library import Library
 from cluster.service.queue.jobs import Jobs
-from cluster.service.sources import Found
+from cluster.service.queue.leases import Leases
+from cluster.service.queue.table import JobTable
+from cluster.service.sources import SourceFile
 from encoder.errors import NotThere
 from tests.service_material import write_package
 
@@ -26,30 +28,31 @@ class Shelf:
     def __init__(self, folder: Path) -> None:
         self.now = 1_000_000.0
         self.database = Database(folder / "service.db")
-        self.jobs = Jobs(self.database, clock=lambda: self.now)
+        table = JobTable(self.database, clock=lambda: self.now)
+        self.jobs, self.leases = Jobs(table), Leases(table)
         self.library = Library(self.database, folder, grace_seconds=GRACE, clock=lambda: self.now)
         self.folder = folder
         self._count = 0
 
     def begin(self, title: str, seed: str) -> tuple[str, object]:
         self._count += 1
-        found = Found(f"file:///m/{seed}", 1, str(self._count))
-        self.jobs.submit(Submission(source="/m", external_id=title), found, "ann")
-        job = self.jobs.claim("me")
+        source = SourceFile(f"file:///m/{seed}", 1, str(self._count))
+        self.jobs.submit(Submission(source="/m", external_id=title), source, "ann")
+        job = self.leases.claim("me")
         assert job is not None
         return seed, job
 
     def finish(self, begun: tuple[str, object], **more: Any) -> str:
         seed, job = begun
         sha = hashlib.sha256(seed.encode()).hexdigest()
-        self.jobs.learn_content(job, sha)  # type: ignore[arg-type]
+        self.leases.record_content(job, sha)  # type: ignore[arg-type]
         (self.folder / "stores" / sha).mkdir(exist_ok=True)
         out = self.folder / "work" / "out"
         shutil.rmtree(out, ignore_errors=True)
         write_package(out, seed, **more)
         with self.library.files.locked():
             package, documents = self.library.files.admit(out)
-            self.jobs.succeed(
+            self.leases.succeed(
                 job,  # type: ignore[arg-type]
                 lambda session, row: self.library.publish(session, row, package, documents),
             )
@@ -98,10 +101,10 @@ def test_bytes_that_two_titles_share_stay_for_the_other(shelf: Shelf) -> None:
     package = shelf.publish("one", "same")
     assert shelf.publish("two", "same") == package
     before = shelf.files()
-    shelf.library.withdraw("one", "ann", shelf.jobs)
+    shelf.library.withdraw("one", "ann", shelf.jobs.request_cancel)
     assert shelf.files() == before
     assert shelf.library.current("two") is not None
-    shelf.library.withdraw("two", "ann", shelf.jobs)
+    shelf.library.withdraw("two", "ann", shelf.jobs.request_cancel)
     assert shelf.files() == set()
 
 
@@ -114,12 +117,12 @@ def test_a_segment_that_two_packages_share_is_one_file(shelf: Shelf) -> None:
     first, second = (shelf.library.files.folder(package) / segment for package in (one, two))
     assert first.samefile(second)
     digest = hashlib.sha256(first.read_bytes()).hexdigest()
-    shelf.library.withdraw("one", "ann", shelf.jobs)
+    shelf.library.withdraw("one", "ann", shelf.jobs.request_cancel)
     assert not first.exists()
     path = shelf.library.files.media(digest)
     assert path is not None
     assert path.read_bytes() == second.read_bytes()
-    shelf.library.withdraw("two", "ann", shelf.jobs)
+    shelf.library.withdraw("two", "ann", shelf.jobs.request_cancel)
     assert shelf.library.files.media(digest) is None
 
 
@@ -150,9 +153,9 @@ def test_another_process_sees_what_is_published_and_withdrawn(shelf: Shelf) -> N
     other.refresh()
     current = other.current("film")
     assert current is not None
-    assert other.files.bundles.get(package).form("ladder") is not None
-    assert other.files.bundles.get(package).form("report") is None
-    shelf.library.withdraw("film", "ann", shelf.jobs)
+    assert other.files.bundles.get(package).entry("ladder") is not None
+    assert other.files.bundles.get(package).entry("report") is None
+    shelf.library.withdraw("film", "ann", shelf.jobs.request_cancel)
     other.refresh()
     current = other.current("film")
     assert current is not None
@@ -174,7 +177,7 @@ def test_a_takedown_that_was_cut_off_is_finished_by_the_next_sweep(
     with monkeypatch.context() as patch:
         patch.setattr(shelf.library, "sweep", killed)
         with pytest.raises(KeyboardInterrupt):
-            shelf.library.withdraw("film", "ann", shelf.jobs)
+            shelf.library.withdraw("film", "ann", shelf.jobs.request_cancel)
     again = Library(shelf.database, shelf.folder, grace_seconds=GRACE, clock=lambda: shelf.now)
     assert again.sweep() == 1
     assert shelf.files() == set()
@@ -201,4 +204,4 @@ def test_a_package_without_its_row_is_taken_in_again(shelf: Shelf) -> None:
     package, _ = shelf.library.files.admit(out)
     shelf.library.files.bundles.path(package).unlink()
     assert shelf.finish(begun) == package
-    assert shelf.library.files.bundles.get(package).form("start/4/0") is not None
+    assert shelf.library.files.bundles.get(package).entry("start/4/0") is not None

@@ -24,8 +24,9 @@ from cluster.service.http.reading import Reader
 from cluster.service.library.library import Library
 from cluster.service.metrics import Metrics
 from cluster.service.queue.jobs import Jobs
+from cluster.service.queue.table import JobTable
 from cluster.service.queue.webhooks import WebhookPolicy
-from cluster.service.sources import Allowed
+from cluster.service.sources import SourcePolicy
 
 START, ARTWORK = "prefetch/start", "artwork"
 NUMBERS = ["1", "0", "-1", "16", "16.1", "1e9", "1e10", "100", "101", "5.0", "+5", "1_0", "007",
@@ -52,7 +53,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("service")
     database = Database(folder / "service.db")
     library, tokens = Library(database, folder), Tokens((token("ann", "0123456789abcdef"),))
-    jobs = Jobs(database)
+    jobs = Jobs(JobTable(database))
     yield Service(
         jobs=jobs,
         library=library,
@@ -60,7 +61,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         reader=Reader(library, tokens),
         metrics=Metrics(jobs, library),
         webhooks=WebhookPolicy(),
-        sources=Allowed(),
+        sources=SourcePolicy(),
     )
     database.close()
 

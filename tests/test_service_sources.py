@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cluster.service import web
-from cluster.service.sources import Allowed, find_source, path_of
+from cluster.service.sources import SourcePolicy, find_source, local_path
 from encoder.errors import BadInput, SourceUnusable
 from tests.service_material import service
 
@@ -107,7 +107,7 @@ def test_only_what_lies_below_is_read(url: str, fine: bool) -> None:
     assert web.is_below(url, "https://media.example/masters/") == fine
     if not fine:
         with pytest.raises(BadInput, match="not under a folder or URL"):
-            find_source(url, Allowed((), ("https://media.example/masters/",)))
+            find_source(url, SourcePolicy((), ("https://media.example/masters/",)))
 
 
 @pytest.mark.parametrize(
@@ -115,17 +115,17 @@ def test_only_what_lies_below_is_read(url: str, fine: bool) -> None:
     ["https://media.example", "https://media.example/a", "/a/", "ftp://media.example/",
      "https:///a/", "https://[x/", "https://u@media.example/", "https://media.example/?a=/"],
 )  # fmt: skip
-def test_what_is_no_folder_of_a_server(url: str) -> None:
+def test_what_is_not_a_folder_of_a_server(url: str) -> None:
     with pytest.raises(BadInput, match="--source-url"):
-        web.check_beginning(url)
+        web.check_url_prefix(url)
 
 
 def test_a_delivery_is_told_from_the_next(origin: Origin) -> None:
-    allowed = Allowed((), (f"{origin.url}/masters/",))
+    allowed = SourcePolicy((), (f"{origin.url}/masters/",))
     url = f"{origin.url}/masters/film.mp4"
     found = find_source(url, allowed)
     assert (found.uri, found.size, found.stamp) == (url, len(origin.content), '"one"')
-    assert path_of(url) is None
+    assert local_path(url) is None
     assert [method for method, _ in origin.asked] == ["HEAD"]  # nothing is read
     origin.etag, origin.modified = None, "Mon, 23 Nov 2026 10:00:00 GMT"
     assert find_source(url, allowed).stamp == origin.modified
@@ -138,8 +138,8 @@ def test_a_delivery_is_told_from_the_next(origin: Origin) -> None:
     origin.redirect = "http://169.254.169.254/latest"
     with pytest.raises(SourceUnusable, match="answers 302"):
         find_source(url, allowed)
-    with pytest.raises(SourceUnusable, match="submit it when it is there"):
-        find_source("http://127.0.0.1:1/a", Allowed((), ("http://127.0.0.1:1/",)))
+    with pytest.raises(SourceUnusable, match="submit it once it is there"):
+        find_source("http://127.0.0.1:1/a", SourcePolicy((), ("http://127.0.0.1:1/",)))
 
 
 def test_a_lost_connection_goes_on_where_it_was(origin: Origin, tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ from cluster.service.database import Database, DeliveryRow
 from cluster.service.documents import Submission
 from cluster.service.queue import webhooks
 from cluster.service.queue.jobs import Jobs
+from cluster.service.queue.table import JobTable
 from cluster.service.queue.webhooks import WebhookPolicy, sign, verify
-from cluster.service.sources import Found
+from cluster.service.sources import SourceFile
 from encoder.errors import BadInput
 from tests.service_material import SECRET, service
 
@@ -73,7 +74,7 @@ def test_a_job_that_ended_is_told_signed_and_again_after_an_error(
         until = time.monotonic() + 20
         while len(receiver.told) < 3 and time.monotonic() < until:
             time.sleep(0.1)
-        with pytest.raises(BadInput, match="not one that this service tells"):
+        with pytest.raises(BadInput, match="not on the allow-list"):
             client.submit(one.source("c.json"), webhook="http://127.0.0.1:1/x")
     assert len(receiver.told) == 3
     assert all(path.startswith("/hook") for path, _, _ in receiver.told)  # no redirect followed
@@ -145,7 +146,7 @@ def test_a_receiver_that_does_not_end_holds_up_nobody(
 ) -> None:
     monkeypatch.setattr(webhooks, "TIMEOUT_SECONDS", 1.0)
     database = Database(tmp_path / "jobs.db")
-    jobs = Jobs(database)
+    jobs = Jobs(JobTable(database))
 
     class Dribbler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
@@ -161,7 +162,7 @@ def test_a_receiver_that_does_not_end_holds_up_nobody(
         threading.Thread(target=server.serve_forever).start()
         host = f"127.0.0.1:{server.server_address[1]}"
         asked = Submission(source="/m/a", external_id="a", webhook=f"http://{host}/")
-        job, _ = jobs.submit(asked, Found("file:///m/a", 1, "1"), "me")
+        job, _ = jobs.submit(asked, SourceFile("file:///m/a", 1, "1"), "me")
         jobs.cancel(job.id)
         policy = WebhookPolicy((host,), private=True, secret=SECRET)
         began = time.monotonic()
@@ -170,7 +171,7 @@ def test_a_receiver_that_does_not_end_holds_up_nobody(
         server.shutdown()
     with database.reading() as session:
         (row,) = session.scalars(select(DeliveryRow))
-        assert row.said == note
+        assert row.answer == note
         assert row.state == ("delivered" if note.startswith("2") else "waiting")
     database.close()
 

@@ -303,7 +303,7 @@ def submit(
         )
         if wait or plan:
             say(f"{job.id} is {job.state}")
-            job = client.wait(job.id, report=lambda body: _draw(body, on_event))
+            job = client.wait(job.id, on_event=lambda body: _draw(body, on_event))
             if job.state != "succeeded":
                 raise _ended_badly(job)
 

@@ -1,16 +1,22 @@
-"""The HTTP service: jobs in, ladders and prefetch manifests out.
+"""The HTTP service: clients submit titles, and read ladders, prefetch manifests and artwork.
 
 ::
 
-    api, routes_jobs, routes_titles   what is asked over HTTP, as values; documents, problems
-    reading, bundle                   the reading path: stored forms, sent as they are stored
-    jobs, leases, transitions         the table of jobs: what happens to a job, and when
-    library, files                    published titles, their versions, changes and takedowns
-    runner, work                      takes jobs from the table and runs them in processes
-    database, migrations              SQLite through SQLAlchemy
-    auth, sources, web, webhooks      who may ask, what may be read, who is told
-    serving                           puts it together; client is its other end
+    serving                       assembles the service from the parts below
+    http/     api, routes_*       the FastAPI application and its OpenAPI document
+              middleware, reading the reading path: stored responses, sent as they are stored
+              queries             query parameters of documents, declared once
+              problems, auth, context
+    queue/    table, jobs, leases the job table, as clients and as runners use it
+              runner, work        take jobs from the table and run them in processes
+              webhooks            signed notifications that a job has ended
+    library/  library, files      published titles, their versions, changes and takedowns
+              bundle, cutting     all responses about one package in one file
+    database, migrations          SQLite through SQLAlchemy
+    sources, web                  which sources may be read, and how they are fetched
+    documents                     requests and answers as types
+    client                        a Python client
 
-The table and the library are the truth. Any process may be killed at any moment: what is not in
-the table has not happened, and what is half done is done again from the store.
+The tables and the files of the library are the only state: any process may be killed at any moment.
+What is not in the tables has not happened, and a job that was cut off resumes from the store.
 """

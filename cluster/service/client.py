@@ -1,7 +1,7 @@
 """A typed client of the service, for ingest jobs and recommender services.
 
-A service that is away for a while (restarted, say) is asked again; a submission is sent with an
-``Idempotency-Key``, so that asking again never makes two jobs::
+Requests are repeated while the service does not answer, for example during a restart. Submissions
+carry an ``Idempotency-Key``, so that a repeated submission never makes two jobs::
 
     with Client("http://ladders:8480", token) as client:
         job = client.submit("/media/film.mp4", external_id="film-1")
@@ -56,10 +56,10 @@ URL_VARIABLE = "SHOTLADDER_URL"
 TOKEN_VARIABLE = "SHOTLADDER_TOKEN"
 DEFAULT_URL = "http://127.0.0.1:8480"
 PATIENCE_SECONDS = 60.0
-"""For how long a service that does not answer is asked again."""
-_AWAY = frozenset({502, 503, 504})
-_KEPT = 4096
-"""Documents that are asked for by their ETag."""
+"""Time for which requests are repeated while the service does not answer."""
+_UNAVAILABLE = frozenset({502, 503, 504})
+_MAX_CACHED = 4096
+"""Limit of documents that are kept for conditional requests."""
 
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -68,10 +68,10 @@ class Client:
     """A connection to a service. May be used from several threads.
 
     Every method raises:
-        BadInput: what was asked cannot be (the message is the service's own), or no token fits.
+        BadInput: the request is invalid (the message is the service's), or the token is not valid.
         NotThere: there is no such job or title.
-        Conflict: not in the state that things are in.
-        ServiceUnusable: it does not answer, or has a defect.
+        Conflict: the state of the job or title does not allow the request.
+        ServiceUnusable: the service does not answer, or has a defect.
     """
 
     def __init__(
@@ -82,11 +82,11 @@ class Client:
         patience_seconds: float = PATIENCE_SECONDS,
         timeout_seconds: float = 30.0,
     ) -> None:
-        """By default ``SHOTLADDER_URL`` and ``SHOTLADDER_TOKEN``."""
+        """Take URL and token from ``SHOTLADDER_URL`` and ``SHOTLADDER_TOKEN`` by default."""
         self.url = (url or os.environ.get(URL_VARIABLE) or DEFAULT_URL).rstrip("/")
         token = token or os.environ.get(TOKEN_VARIABLE)
         self._patience = patience_seconds
-        self._known: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
+        self._cache: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
         try:
             self._http = httpx.Client(
                 base_url=self.url,
@@ -96,7 +96,7 @@ class Client:
                 headers={"Authorization": f"Bearer {token}"} if token else {},
             )
         except (httpx.InvalidURL, UnicodeEncodeError) as error:
-            raise BadInput(f"{self.url} is no URL of a service ({error})") from error
+            raise self._invalid_url(error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -110,7 +110,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close connections."""
+        """Close all connections."""
         self._http.close()
 
     # -- jobs ----------------------------------------------------------------------------------
@@ -127,9 +127,9 @@ class Client:
         webhook: str | None = None,
         idempotency_key: str | None = None,
     ) -> Submitted:
-        """Submit a title; the job for it, which may have been there already (``merged``)."""
+        """Submit a title and return its job, which may have existed already (``merged``)."""
         try:
-            asked = Submission(
+            submission = Submission(
                 source=os.fspath(source),
                 external_id=external_id,
                 options=options or JobOptions(),
@@ -140,10 +140,10 @@ class Client:
             )
         except ValidationError as error:
             raise invalid(error) from error
-        answer = self._ask(
+        answer = self._request(
             "POST",
             "/v1/jobs",
-            content=asked.model_dump_json().encode(),
+            content=submission.model_dump_json().encode(),
             headers={
                 "Content-Type": "application/json",
                 "Idempotency-Key": idempotency_key or uuid.uuid4().hex,
@@ -152,8 +152,8 @@ class Client:
         return Submitted.model_validate_json(answer.content)
 
     def job(self, job_id: str) -> Job:
-        """A job as it is now."""
-        return self._get(Job, f"/v1/jobs/{_part(job_id)}")
+        """Return a job and its present state."""
+        return self._get(Job, f"/v1/jobs/{_path_part(job_id)}")
 
     def jobs(
         self,
@@ -163,9 +163,9 @@ class Client:
         external_id: str | None = None,
         limit: int | None = None,
     ) -> Iterator[Job]:
-        """Jobs, newest first; all of them unless ``limit`` says how many."""
-        asked = {"state": state, "title": title, "external_id": external_id}
-        params: dict[str, Any] = {name: value for name, value in asked.items() if value}
+        """Yield jobs, newest first: all of them, or at most ``limit``."""
+        filters = {"state": state, "title": title, "external_id": external_id}
+        params: dict[str, Any] = {name: value for name, value in filters.items() if value}
         left = limit
         while left is None or left > 0:
             params["limit"] = min(left or 200, 200)
@@ -177,19 +177,19 @@ class Client:
             left = None if left is None else left - len(page.jobs)
 
     def cancel(self, job_id: str) -> Job:
-        """Stop a job; it may take a moment until it is ``cancelled``."""
-        answer = self._ask("POST", f"/v1/jobs/{_part(job_id)}/cancel")
+        """Cancel a job; a running job is ``cancelled`` only some seconds later."""
+        answer = self._request("POST", f"/v1/jobs/{_path_part(job_id)}/cancel")
         return Job.model_validate_json(answer.content)
 
     def retry(self, job_id: str) -> Job:
-        """Queue a job that failed or was cancelled again."""
-        answer = self._ask("POST", f"/v1/jobs/{_part(job_id)}/retry")
+        """Queue a failed or cancelled job again."""
+        answer = self._request("POST", f"/v1/jobs/{_path_part(job_id)}/retry")
         return Job.model_validate_json(answer.content)
 
     def events(self, job_id: str, after: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
-        """What a job reports, with numbers, until it has ended; across restarts of the service."""
-        path = f"/v1/jobs/{_part(job_id)}/events"
-        given_up = time.monotonic() + self._patience
+        """Yield numbered events of a job until it has ended, across restarts of the service."""
+        path = f"/v1/jobs/{_path_part(job_id)}/events"
+        give_up_at = time.monotonic() + self._patience
         while True:
             try:
                 headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
@@ -199,17 +199,17 @@ class Client:
                         raise problem(stream)
                     for number, body in _events(stream.iter_lines()):
                         after = number
-                        given_up = time.monotonic() + self._patience
+                        give_up_at = time.monotonic() + self._patience
                         yield number, body
                 if self.job(job_id).state in TERMINAL:
                     return
             except Busy:
-                if time.monotonic() > given_up:
+                if time.monotonic() > give_up_at:
                     raise
                 time.sleep(1.0)
             except httpx.HTTPError as error:
-                if time.monotonic() > given_up:
-                    raise self._silent(error) from error
+                if time.monotonic() > give_up_at:
+                    raise self._no_answer(error) from error
                 time.sleep(0.3)
 
     def wait(
@@ -217,19 +217,24 @@ class Client:
         job_id: str,
         *,
         timeout_seconds: float | None = None,
-        report: Callable[[dict[str, Any]], None] | None = None,
+        on_event: Callable[[dict[str, Any]], None] | None = None,
     ) -> Job:
-        """A job when it has ended, however it has.
+        """Wait until a job has ended, in whatever state.
+
+        Args:
+            job_id: id of the job.
+            timeout_seconds: limit of the wait; with a limit, ``on_event`` is not called.
+            on_event: called with each event of the job.
 
         Raises:
-            TimeoutError: it has not within ``timeout_seconds``.
+            TimeoutError: the job has not ended within ``timeout_seconds``.
         """
-        until = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        if until is None:
+        if timeout_seconds is None:
             for _, body in self.events(job_id):
-                if report is not None:
-                    report(body)
+                if on_event is not None:
+                    on_event(body)
             return self.job(job_id)
+        until = time.monotonic() + timeout_seconds
         while (job := self.job(job_id)).state not in TERMINAL:
             if time.monotonic() > until:
                 raise TimeoutError(f"{job_id} is {job.state} after {timeout_seconds:g} s")
@@ -239,7 +244,7 @@ class Client:
     # -- titles --------------------------------------------------------------------------------
 
     def titles(self) -> Iterator[Title]:
-        """All published titles, by name."""
+        """Yield all published titles, by name."""
         params: dict[str, Any] = {"limit": 200}
         while True:
             page = self._get(TitlePage, "/v1/titles", params)
@@ -249,35 +254,37 @@ class Client:
             params["cursor"] = page.next
 
     def title(self, name: str) -> TitleDetail:
-        """A published title with its versions."""
-        return self._get(TitleDetail, f"/v1/titles/{_part(name)}")
+        """Return a published title with its versions."""
+        return self._get(TitleDetail, f"/v1/titles/{_path_part(name)}")
 
     def withdraw(self, name: str) -> AuditLine:
         """Take a title down."""
-        answer = self._ask("DELETE", f"/v1/titles/{_part(name)}")
+        answer = self._request("DELETE", f"/v1/titles/{_path_part(name)}")
         return AuditLine.model_validate_json(answer.content)
 
     def audit(self, name: str) -> list[AuditLine]:
-        """Who did what to a title."""
-        answer = self._ask("GET", "/v1/audit", params={"title": name})
+        """Return the audit log of a title, oldest first."""
+        answer = self._request("GET", "/v1/audit", params={"title": name})
         return [AuditLine.model_validate(line) for line in answer.json()]
 
     def ladder(self, name: str) -> Ladder:
-        """A title's ``ladder.json``."""
-        return Ladder.model_validate_json(self._document(f"/v1/titles/{_part(name)}/ladder"))
+        """Return a title's ``ladder.json``."""
+        return Ladder.model_validate_json(self._document(f"/v1/titles/{_path_part(name)}/ladder"))
 
     def prefetch(self, name: str) -> Prefetch:
-        """A title's ``prefetch.json``."""
-        return Prefetch.model_validate_json(self._document(f"/v1/titles/{_part(name)}/prefetch"))
+        """Return a title's ``prefetch.json``."""
+        return Prefetch.model_validate_json(
+            self._document(f"/v1/titles/{_path_part(name)}/prefetch")
+        )
 
     def start(self, name: str, *, kbps: float, seconds: float = 4) -> StartDocument:
-        """What to pull first of a title."""
-        path = f"/v1/titles/{_part(name)}/prefetch/start?seconds={seconds:g}&kbps={kbps:g}"
+        """Return the files of a title to prefetch first, for a throughput in kbit/s."""
+        path = f"/v1/titles/{_path_part(name)}/prefetch/start?seconds={seconds:g}&kbps={kbps:g}"
         return StartDocument.model_validate_json(self._document(path))
 
     def artwork(self, name: str) -> Artwork:
-        """A title's ``artwork.json``: its whole pool."""
-        return Artwork.model_validate_json(self._document(f"/v1/titles/{_part(name)}/artwork"))
+        """Return a title's ``artwork.json``: its whole pool of stills."""
+        return Artwork.model_validate_json(self._document(f"/v1/titles/{_path_part(name)}/artwork"))
 
     def stills(
         self,
@@ -287,20 +294,20 @@ class Client:
         k: int | None = None,
         diverse: bool = False,
     ) -> SelectedArtwork:
-        """The best stills of a title in one shape, all of them unless ``k`` says how many."""
-        asked = f"aspect={quote(aspect, safe=':')}&diverse={'true' if diverse else 'false'}"
+        """Return a title's best stills in one shape: all of them, or at most ``k``."""
+        query = f"aspect={quote(aspect, safe=':')}&diverse={'true' if diverse else 'false'}"
         if k is not None:
-            asked += f"&k={k}"
-        path = f"/v1/titles/{_part(name)}/artwork?{asked}"
+            query += f"&k={k}"
+        path = f"/v1/titles/{_path_part(name)}/artwork?{query}"
         return SelectedArtwork.model_validate_json(self._document(path))
 
     def starts(self, names: Sequence[str], *, kbps: float, seconds: float = 4) -> Batch:
-        """What to pull first of up to 100 titles."""
+        """Return the files to prefetch first of up to 100 titles."""
         try:
-            asked = StartBatch(titles=list(names), kbps=kbps, seconds=seconds)
+            batch = StartBatch(titles=list(names), kbps=kbps, seconds=seconds)
         except ValidationError as error:
             raise invalid(error) from error
-        return self._post(Batch, "/v1/prefetch:batch", asked)
+        return self._post(Batch, "/v1/prefetch:batch", batch)
 
     def artworks(
         self,
@@ -310,75 +317,80 @@ class Client:
         k: int = 8,
         diverse: bool = False,
     ) -> ArtworkRow:
-        """The best stills of up to 100 titles, as :meth:`stills`."""
+        """Return the best stills of up to 100 titles, as :meth:`stills` does."""
         try:
-            asked = ArtworkBatch(titles=list(names), aspect=aspect, k=k, diverse=diverse)
+            batch = ArtworkBatch(titles=list(names), aspect=aspect, k=k, diverse=diverse)
         except ValidationError as error:
             raise invalid(error) from error
-        return self._post(ArtworkRow, "/v1/artwork:batch", asked)
+        return self._post(ArtworkRow, "/v1/artwork:batch", batch)
 
     def changes(self, since: int = 0) -> Changes:
-        """What has happened after a sequence number; ask again with ``next``."""
+        """Return the changes after a sequence number; pass ``next`` to get those that follow."""
         return self._get(Changes, "/v1/changes", {"since": since})
 
-    # -- below ---------------------------------------------------------------------------------
+    # -- requests ------------------------------------------------------------------------------
 
     def _get(self, kind: type[_M], path: str, params: dict[str, Any] | None = None) -> _M:
-        return kind.model_validate_json(self._ask("GET", path, params=params or {}).content)
+        return kind.model_validate_json(self._request("GET", path, params=params or {}).content)
 
-    def _post(self, kind: type[_M], path: str, asked: BaseModel) -> _M:
+    def _post(self, kind: type[_M], path: str, request: BaseModel) -> _M:
         headers = {"Content-Type": "application/json"}
-        content = asked.model_dump_json().encode()
+        content = request.model_dump_json().encode()
         return kind.model_validate_json(
-            self._ask("POST", path, content=content, headers=headers).content
+            self._request("POST", path, content=content, headers=headers).content
         )
 
     def _document(self, path: str) -> bytes:
-        """A document, not sent again while it is the same."""
-        known = self._known.get(path)
-        headers = {"If-None-Match": known[0]} if known else {}
-        answer = self._ask("GET", path, headers=headers)
-        if answer.status_code == 304 and known:
-            return known[1]
-        self._known[path] = answer.headers["ETag"], answer.content
-        self._known.move_to_end(path)
-        while len(self._known) > _KEPT:
-            self._known.popitem(last=False)
+        """Get a document; a cached one is sent again only if it has changed."""
+        cached = self._cache.get(path)
+        headers = {"If-None-Match": cached[0]} if cached else {}
+        answer = self._request("GET", path, headers=headers)
+        if answer.status_code == 304 and cached:
+            return cached[1]
+        self._cache[path] = answer.headers["ETag"], answer.content
+        self._cache.move_to_end(path)
+        while len(self._cache) > _MAX_CACHED:
+            self._cache.popitem(last=False)
         return answer.content
 
-    def _ask(self, method: str, path: str, **more: Any) -> httpx.Response:
-        given_up = time.monotonic() + self._patience
+    def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        give_up_at = time.monotonic() + self._patience
         delay = 0.1
         while True:
             try:
-                answer = self._http.request(method, path, **more)
+                answer = self._http.request(method, path, **options)
             except httpx.TransportError as error:
-                if time.monotonic() + delay > given_up:
-                    raise self._silent(error) from error
+                if time.monotonic() + delay > give_up_at:
+                    raise self._no_answer(error) from error
             except httpx.InvalidURL as error:
-                raise BadInput(f"{self.url} is no URL of a service ({error})") from error
+                raise self._invalid_url(error) from error
             else:
                 if answer.status_code in (200, 202, 304):
                     return answer
-                if answer.status_code not in _AWAY or time.monotonic() + delay > given_up:
+                if answer.status_code not in _UNAVAILABLE or time.monotonic() + delay > give_up_at:
                     raise problem(answer)
             time.sleep(delay)
             delay = min(delay * 2, 2.0)
 
-    def _silent(self, error: Exception) -> ServiceUnusable:
+    def _no_answer(self, error: Exception) -> ServiceUnusable:
         return ServiceUnusable(
             f"no service answers at {self.url} ({type(error).__name__}: {error}); start it with "
-            f"`shotladder serve`, or say where it is with {URL_VARIABLE}"
+            f"`shotladder serve`, or set {URL_VARIABLE} to its URL"
+        )
+
+    def _invalid_url(self, error: Exception) -> BadInput:
+        return BadInput(
+            f"{self.url!r} is not the URL of a service ({error}); set {URL_VARIABLE} to its URL"
         )
 
 
 def problem(answer: httpx.Response) -> Exception:
-    """The error that an answer of the service means."""
+    """Return the error that a response of the service stands for."""
     detail, reason = f"the service answered {answer.status_code}", None
     try:
-        said = answer.json()
-        detail = str(said["detail"])
-        reason = str(said["type"]).rpartition(":")[2].replace("-", "_")
+        document = answer.json()
+        detail = str(document["detail"])
+        reason = str(document["type"]).rpartition(":")[2].replace("-", "_")
     except (ValueError, KeyError, TypeError):
         pass
     match answer.status_code:
@@ -396,19 +408,20 @@ def problem(answer: httpx.Response) -> Exception:
 
 
 def invalid(error: ValidationError) -> BadInput:
-    """A mistake found before anything was sent."""
+    """Return the error for a request that is invalid before it is sent."""
     first = error.errors(include_url=False)[0]
     return BadInput(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
 
 
-def _part(name: str) -> str:
-    """A name as one part of a path."""
+def _path_part(name: str) -> str:
+    """Quote a name as one part of a path."""
     if not name or name in (".", ".."):
-        raise BadInput(f"{name!r} is no name of a job or title")
+        raise BadInput(f"{name!r} cannot be the id of a job or the name of a title; check it")
     return quote(name, safe="")
 
 
 def _events(lines: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Parse server-sent events."""
     number, data = 0, ""
     for line in lines:
         field, _, value = line.partition(": ")

@@ -1,8 +1,8 @@
-"""The tables, and the one way to read and write them: SQLite in WAL mode through SQLAlchemy.
+"""Tables of the service and transactions on them: SQLite in WAL mode through SQLAlchemy.
 
-Times are seconds since the epoch. Writing transactions take the write lock when they begin, so
-that what they have read is still so when they write. They are on disk (``synchronous=FULL``) when
-they return: a 202 is a promise.
+Times are seconds since the epoch. A writing transaction takes the write lock when it begins, so
+that nothing that it has read can change before it writes. It is on disk (``synchronous=FULL``) when
+it returns: a client that got a 202 can rely on its job.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,17 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from encoder.errors import StoreUnusable
 
 BUSY_SECONDS = 30.0
-"""How long a transaction waits for another's write lock."""
+"""Time for which a transaction waits for the write lock."""
 
 
 class Base(DeclarativeBase):
-    """All tables."""
+    """Base of all tables."""
 
     type_annotation_map = {dict[str, Any]: JSON, list[str]: JSON}  # noqa: RUF012 - SQLAlchemy's way to say it
 
 
 class JobRow(Base):
-    """A job. Its states are those of :mod:`cluster.service.queue.jobs`."""
+    """A job. :mod:`cluster.service.queue.jobs` draws its states."""
 
     __tablename__ = "jobs"
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
@@ -42,34 +43,35 @@ class JobRow(Base):
     source: Mapped[str]
     source_size: Mapped[int]
     source_stamp: Mapped[str]
-    """Modification time or ETag."""
+    """Modification time in nanoseconds, ETag or ``Last-Modified``."""
     options: Mapped[dict[str, Any]]
     priority: Mapped[int]
     deadline: Mapped[float | None]
     webhooks: Mapped[list[str]]
-    """Told when it has ended."""
+    """URLs to notify when the job has ended."""
     submitted_by: Mapped[str]
     created: Mapped[float]
     started: Mapped[float | None]
     finished: Mapped[float | None]
     attempts: Mapped[int] = mapped_column(default=0)
     crashes: Mapped[int] = mapped_column(default=0)
-    """Times that its own process died."""
+    """Number of times that the job's own process died."""
     lost: Mapped[int] = mapped_column(default=0)
-    """Times that its lease ran out or its runner died."""
+    """Number of times that the lease ran out or the runner died."""
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     owner: Mapped[str | None]
-    """Runner that has it."""
+    """Name of the runner that has leased the job; None unless it runs."""
     lease: Mapped[str | None]
-    """Token of the attempt: only who bears it may write about the job."""
+    """Token of the running attempt, which every write by its runner must present."""
     lease_until: Mapped[float | None]
     identity: Mapped[str | None] = mapped_column(unique=True)
-    """Of what was asked; None once it no longer stands for it (failed, cancelled, withdrawn)."""
+    """Digest of the submission (:meth:`.queue.jobs.Jobs.submit`), by which equal submissions are
+    merged. None once the job failed, was cancelled or its title was withdrawn."""
     content_sha256: Mapped[str | None]
     content: Mapped[str | None] = mapped_column(index=True)
-    """Identity of the source's bytes and the options, known after the first stage."""
+    """Digest of kind, source bytes and options, known after the first stage."""
     follows: Mapped[int | None]
-    """A job that makes the same package now."""
+    """Number of a running job that makes the same package, for whose end this one waits."""
     progress: Mapped[dict[str, Any] | None]
     result: Mapped[dict[str, Any] | None]
     failure: Mapped[dict[str, Any] | None]
@@ -79,7 +81,7 @@ Index("jobs_by_turn", JobRow.state, JobRow.priority.desc(), JobRow.deadline, Job
 
 
 class EventRow(Base):
-    """Something that a job reported."""
+    """An event of a job."""
 
     __tablename__ = "events"
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
@@ -91,11 +93,11 @@ class EventRow(Base):
 
 
 class IdempotencyRow(Base):
-    """What an ``Idempotency-Key`` was used for."""
+    """Submission for which an ``Idempotency-Key`` was used."""
 
     __tablename__ = "idempotency"
     key: Mapped[str] = mapped_column(primary_key=True)
-    """With the name of who used it."""
+    """``ACTOR:KEY``: keys of different clients are independent."""
     request: Mapped[str]
     """Digest of the submission."""
     job: Mapped[int] = mapped_column(ForeignKey("jobs.number"))
@@ -103,16 +105,16 @@ class IdempotencyRow(Base):
 
 
 class TitleRow(Base):
-    """A title that was published at some time."""
+    """A title that has been published, and its current version."""
 
     __tablename__ = "titles"
     name: Mapped[str] = mapped_column(primary_key=True)
     version: Mapped[int | None]
-    """The current one; None when withdrawn."""
+    """Number of the current version; None once the title was withdrawn."""
     package: Mapped[str | None]
     updated: Mapped[float]
     documents: Mapped[str]
-    """Names, with commas between."""
+    """Names of the title's documents, joined by commas."""
 
 
 class VersionRow(Base):
@@ -131,7 +133,7 @@ class VersionRow(Base):
 
 
 class ChangeRow(Base):
-    """A line of the change feed."""
+    """An entry of the change feed."""
 
     __tablename__ = "changes"
     sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
@@ -144,7 +146,7 @@ class ChangeRow(Base):
 
 
 class AuditRow(Base):
-    """Who did what to a title. Nothing removes these."""
+    """An entry of the audit log. Entries are never removed."""
 
     __tablename__ = "audit"
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
@@ -156,7 +158,7 @@ class AuditRow(Base):
 
 
 class DeliveryRow(Base):
-    """A webhook to be told."""
+    """A webhook notification of a job that has ended."""
 
     __tablename__ = "deliveries"
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
@@ -166,57 +168,62 @@ class DeliveryRow(Base):
     """``waiting``, ``delivered`` or ``given_up``."""
     attempts: Mapped[int] = mapped_column(default=0)
     next_at: Mapped[float]
-    said: Mapped[str | None]
-    """What the last attempt came to."""
+    answer: Mapped[str | None] = mapped_column("said")
+    """Status line of the last answer, or why there was none."""
 
 
 class Database:
-    """The tables in the file at ``path``, brought to the present form when opened."""
+    """Tables in the file ``path``, created or migrated to the present schema when opened."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._engine = _engine(path)
-        self._writing = self._engine.execution_options(begin="BEGIN IMMEDIATE")
-        migrate(path, self._engine)
+        self.engine = _engine(path)
+        self._writing = self.engine.execution_options(begin="BEGIN IMMEDIATE")
+        migrate(path, self.engine)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Session]:
-        """A consistent view.
+        """Open a session that sees one consistent state of the tables.
 
         Raises:
             StoreUnusable: the tables cannot be read.
         """
-        with self._reached(), Session(self._engine) as session:
+        with self._usable(), Session(self.engine) as session:
             yield session
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Session]:
-        """A transaction that has the write lock; committed at the end, undone by an error.
+        """Open a transaction that holds the write lock; commit at the end, roll back on an error.
 
         Raises:
             StoreUnusable: the tables cannot be written.
         """
         with (
-            self._reached(),
+            self._usable(),
             Session(self._writing, expire_on_commit=False) as session,
             session.begin(),
         ):
             yield session
 
     def close(self) -> None:
-        """Close connections."""
-        self._engine.dispose()
+        """Close all connections."""
+        self.engine.dispose()
 
     @contextlib.contextmanager
-    def _reached(self) -> Iterator[None]:
+    def _usable(self) -> Iterator[None]:
         try:
             yield
         except OperationalError as error:  # locked for too long, disk full, no permission
             raise StoreUnusable(
                 f"the tables in {self.path} cannot be used now ({error.orig}); "
-                "see that the disk has room and that nothing else holds them"
+                "check that the disk has room and that no other program has locked them"
             ) from error
+
+
+def moment(seconds: float) -> datetime:
+    """Convert seconds since the epoch to a time in UTC."""
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _engine(path: Path) -> Engine:
@@ -230,7 +237,7 @@ def _engine(path: Path) -> Engine:
 
     @event.listens_for(engine, "connect")
     def connect(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # we say BEGIN ourselves, below
+        connection.isolation_level = None  # BEGIN is sent below
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
@@ -242,7 +249,7 @@ def _engine(path: Path) -> Engine:
 
 
 def migrate(path: Path, engine: Engine) -> None:
-    """Bring the tables to the present form; one process at a time."""
+    """Migrate the tables to the present schema, in one process at a time."""
     from alembic import command
     from alembic.config import Config
 

@@ -1,4 +1,6 @@
-"""What goes over HTTP as types: shared by the service, its OpenAPI document and the client."""
+"""Requests and answers of the HTTP interface, shared by the service, its OpenAPI document and the
+client.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,14 @@ Kind = Literal["run", "plan"]
 ChangeKind = Literal["published", "replaced", "withdrawn"]
 
 TITLE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
-"""Of a title's name: fit for a URL's path without escapes."""
-MOST_IN_BATCH = 100
-MOST_IN_PAGE = 500
+"""Pattern of a title's name, which needs no escapes in a URL's path."""
+MAX_BATCH_TITLES = 100
+MAX_PAGE_SIZE = 500
 Aspect = Literal["16:9", "2:3", "1:1", "21:9"]
 ASPECTS: Final[tuple[Aspect, ...]] = get_args(Aspect)
 DEFAULT_ASPECT: Final[Aspect] = "16:9"
-MOST_STILLS = 100
-"""More than any title has."""
+MAX_STILLS = 100
+"""Limit of ``k``, above the size of any pool."""
 MAX_START_SECONDS = START_SECONDS[-1]
 
 _TEXT = r"^[^\x00-\x1f\x7f]+$"
@@ -33,103 +35,106 @@ Kbps = Annotated[float, Field(gt=0, le=1e9)]
 """Throughput of a client in kbit/s."""
 StartSeconds = Annotated[float, Field(gt=0, le=MAX_START_SECONDS)]
 """Seconds of playback to pull first."""
-StillCount = Annotated[int, Field(ge=1, le=MOST_STILLS)]
+StillCount = Annotated[int, Field(ge=1, le=MAX_STILLS)]
 
 
-class Model(BaseModel):
-    """Common behaviour: frozen, nothing unknown accepted."""
+class RequestModel(BaseModel):
+    """Base of requests: unknown fields are an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Answer(BaseModel):
-    """Common behaviour of what the service answers: a newer service may say more."""
+class AnswerModel(BaseModel):
+    """Base of answers: unknown fields are ignored, since a newer service may send more."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class JobOptions(Model):
-    """What is asked of the run; as the options of ``shotladder run``."""
+class JobOptions(RequestModel):
+    """Options of the run, with the meanings that they have for ``shotladder run``."""
 
     profile: Name = "default"
     codec: Name = "x264"
     preset: Name = "medium"
     search: Name | None = None
-    """None: the service's default."""
+    """Search strategy; None for the service's default."""
     heights: list[Annotated[int, Field(ge=2, le=16384)]] | None = Field(
         default=None, min_length=1, max_length=20
     )
     also: list[Name] = Field(default=[], max_length=8)
     tone_map: bool = False
-    """Make a ladder of standard range of a source of high dynamic range."""
+    """Tone-map an HDR source and make an SDR ladder."""
 
 
-class Submission(Model):
-    """``POST /v1/jobs``."""
+class Submission(RequestModel):
+    """Request for a job: ``POST /v1/jobs``."""
 
     source: str = Field(min_length=1, max_length=4096, pattern=_TEXT, examples=["file:///m/a.mp4"])
-    """``file:///...`` or an absolute path on the service's side, under one of its roots."""
+    """``file:///`` URI or absolute path on the service's machine, below one of its source folders,
+    or a URL below one of its source URLs."""
     external_id: TitleName | None = None
-    """The title's name in your catalogue, by which it is read. A later job with the same name
-    makes a new version of the title. None: a name derived from the source's place."""
+    """Name of the title in your catalogue, under which clients read it. A later job with the same
+    name makes a new version of the title. None for a name derived from the source's URI."""
     options: JobOptions = JobOptions()
     kind: Kind = "run"
-    """``plan`` only estimates what a run would cost."""
+    """``run``, or ``plan`` to estimate what a run would cost."""
     priority: int = Field(default=0, ge=-100, le=100)
-    """Higher goes first, and takes the place of a running job of lower priority, which goes on
-    later from where it was."""
+    """Jobs of higher priority run first. They also preempt a running job of lower priority, which
+    later resumes from the store."""
     deadline: AwareDatetime | None = None
-    """Among equal priorities the earliest goes first; a job that misses it is marked late."""
+    """Among equal priorities the earliest deadline runs first. A job that misses its deadline is
+    marked ``late`` and goes on."""
     webhook: str | None = Field(
         default=None, max_length=2048, pattern=r"^https?://[^\x00-\x20\x7f]+$"
     )
-    """Told, signed, when the job has ended."""
+    """URL to which the service posts a signed notification when the job has ended."""
 
 
-class Progress(Answer):
-    """How far a running job is."""
+class Progress(AnswerModel):
+    """Progress of a running job's present stage."""
 
     stage: str
     done: int
     total: int
     share: float
-    """Of the stage's work, 0 to 1."""
+    """Part of the stage's work that is done, 0 to 1."""
     at: datetime
 
 
-class Failure(Answer):
+class Failure(AnswerModel):
     """Why a job failed."""
 
     error: str
-    """Class of the error."""
+    """Name of the error's class."""
     message: str
-    """One line: what was asked, what was found, what to do."""
+    """One line with the object, the cause and the remedy."""
     context: dict[str, Any] = {}
 
 
-class Outcome(Answer):
-    """What a job came to."""
+class Outcome(AnswerModel):
+    """Result of a job that succeeded."""
 
     version: int | None = None
-    """Of the title; None for a plan."""
+    """Number of the title's new version; None for a plan."""
     package: str | None = None
-    """Digest that names the package, in ``/v1/packages/{package}/``."""
+    """Digest that names the package in ``/v1/packages/{package}/``."""
     superseded: bool = False
-    """A later delivery of this title was published first; this version never became current."""
+    """True where a later delivery of the title was published first, so that this version never
+    became current."""
     merged_with: str | None = None
-    """A job that had made the same package of the same bytes."""
+    """Id of the job that had already made this package from equal source bytes."""
     plan: dict[str, Any] | None = None
-    """What a run would cost, for a job of kind ``plan``."""
+    """Estimated cost of a run, for a job of kind ``plan``."""
     run: dict[str, Any] | None = None
-    """What the run cost."""
+    """Cost of the run, as in ``run.json``."""
 
 
-class Job(Answer):
-    """A job."""
+class Job(AnswerModel):
+    """A job and its state."""
 
     id: str
     title: str
-    """Name under which the title is read when the job has succeeded."""
+    """Name under which clients read the title once the job has succeeded."""
     kind: Kind
     state: State
     source: str
@@ -138,15 +143,15 @@ class Job(Answer):
     priority: int
     deadline: datetime | None
     late: bool
-    """The deadline passed before the job had succeeded."""
+    """True where the deadline passed before the job had succeeded."""
     webhooks: list[str]
-    """Told when it has ended: of all who asked for this job."""
+    """URLs notified when the job has ended, of every submission that was merged into it."""
     submitted_by: str
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
     attempts: int
-    """How often it was started."""
+    """Number of times that the job was started."""
     cancel_requested: bool
     progress: Progress | None
     result: Outcome | None
@@ -154,21 +159,21 @@ class Job(Answer):
 
 
 class Submitted(Job):
-    """A job as it was submitted."""
+    """Answer to a submission: its job."""
 
     merged: bool
-    """There was a job for the same source and options already; this is it."""
+    """True where a job for the same source and options existed already; this is that job."""
 
 
-class JobPage(Answer):
-    """Some jobs, newest first."""
+class JobPage(AnswerModel):
+    """A page of jobs, newest first."""
 
     jobs: list[Job]
     next: str | None
-    """``cursor`` of the next page; None on the last."""
+    """``cursor`` of the next page; None on the last page."""
 
 
-class Version(Answer):
+class Version(AnswerModel):
     """One version of a title."""
 
     version: int
@@ -176,39 +181,39 @@ class Version(Answer):
     job: str
     published_at: datetime
     retired_at: datetime | None
-    """When another version took its place."""
+    """When another version became current."""
     removed_at: datetime | None
-    """When its files will be, or were, removed."""
+    """When the version's files were or will be removed."""
 
 
-class Title(Answer):
+class Title(AnswerModel):
     """A published title."""
 
     title: str
     version: int
     package: str
     base: str
-    """Where the package's relative URIs begin; a player opens ``{base}master.m3u8``."""
+    """Prefix of the package's relative URIs; a player opens ``{base}master.m3u8``."""
     published_at: datetime
     documents: list[str]
-    """What can be read: ``ladder``, ``prefetch``, ``artwork``, ``report``."""
+    """Documents that the title has, of ``ladder``, ``prefetch``, ``artwork`` and ``report``."""
 
 
 class TitleDetail(Title):
-    """A title with its history."""
+    """A published title with all its versions."""
 
     versions: list[Version]
 
 
-class TitlePage(Answer):
-    """Some titles, by name."""
+class TitlePage(AnswerModel):
+    """A page of titles, sorted by name."""
 
     titles: list[Title]
     next: str | None
 
 
-class Change(Answer):
-    """Something that consumers should follow."""
+class Change(AnswerModel):
+    """Publication, replacement or withdrawal of a title."""
 
     sequence: int
     kind: ChangeKind
@@ -218,77 +223,77 @@ class Change(Answer):
     at: datetime
 
 
-class Changes(Answer):
-    """What has changed since a sequence number, oldest first."""
+class Changes(AnswerModel):
+    """Changes after a sequence number, oldest first."""
 
     changes: list[Change]
     next: int
-    """``since`` of the next request; the same number when nothing has happened."""
+    """``since`` of the next request; unchanged when there are no changes."""
     more: bool
-    """Ask again at once: there is more already."""
+    """True where further changes exist already, so that the next request need not wait."""
 
 
-class StartFile(Answer):
-    """A file to pull."""
+class StartFile(AnswerModel):
+    """A file to prefetch."""
 
     uri: str
     bytes: int
     sha256: str
 
 
-class StartDocument(Answer):
-    """``/v1/titles/{id}/prefetch/start``: what to pull first."""
+class StartDocument(AnswerModel):
+    """Files to prefetch so that playback can start: ``/v1/titles/{title}/prefetch/start``."""
 
     version_of: str
-    """Digest of the package."""
+    """Digest that names the package."""
     base: str
-    """Where the relative URIs below begin."""
+    """Prefix of the relative URIs in ``files``."""
     rung: str
     seconds: int
-    """Asked for, rounded up to 2, 4, 8 or 16."""
+    """Requested seconds, rounded up to 2, 4, 8 or 16."""
     covers_seconds: float
-    """Played by these files."""
+    """Seconds that the files play, since segments are whole shots."""
     bytes: int
     files: list[StartFile]
 
 
-class StartBatch(Model):
-    """``POST /v1/prefetch:batch``."""
+class StartBatch(RequestModel):
+    """Request for the start documents of several titles: ``POST /v1/prefetch:batch``."""
 
-    titles: list[TitleName] = Field(min_length=1, max_length=MOST_IN_BATCH)
+    titles: list[TitleName] = Field(min_length=1, max_length=MAX_BATCH_TITLES)
     kbps: Kbps
     seconds: StartSeconds = 4
 
 
-class ArtworkBatch(Model):
-    """``POST /v1/artwork:batch``."""
+class ArtworkBatch(RequestModel):
+    """Request for the best stills of several titles: ``POST /v1/artwork:batch``."""
 
-    titles: list[TitleName] = Field(min_length=1, max_length=MOST_IN_BATCH)
+    titles: list[TitleName] = Field(min_length=1, max_length=MAX_BATCH_TITLES)
     aspect: Aspect = DEFAULT_ASPECT
     k: StillCount = 8
-    """So many stills of each title, or all it has."""
+    """Maximum number of stills of each title."""
     diverse: bool = False
-    """Chosen by quality and difference, not by quality alone."""
+    """True to choose stills by quality and difference, false by quality alone."""
 
 
-class Batch(Answer):
-    """Documents of several titles, as they are stored."""
+class Batch(AnswerModel):
+    """Start documents of several titles, by title."""
 
     titles: dict[str, Any]
     missing: list[str]
-    """Not published, withdrawn, or without this document."""
+    """Titles that are not published, were withdrawn, or lack this document."""
 
 
-class ArtworkRow(Answer):
-    """The stills of several titles."""
+class ArtworkRow(AnswerModel):
+    """Best stills of several titles, by title."""
 
     titles: dict[str, SelectedArtwork]
     missing: list[str]
-    """Not published, withdrawn, or without artwork."""
+    """Titles that are not published, were withdrawn, or have no artwork."""
 
 
-class AuditLine(Answer):
-    """Who did what to a title."""
+class AuditLine(AnswerModel):
+    """Entry of the audit log: who did what to a title, and when."""
 
     at: datetime
     actor: str
@@ -297,26 +302,28 @@ class AuditLine(Answer):
     detail: dict[str, Any]
 
 
-class Health(Answer):
-    """Whether the process works."""
+class Health(AnswerModel):
+    """Liveness of the service."""
 
     status: Literal["ok"]
 
 
 class Readiness(Health):
-    """Whether the service can take work, and how much it has."""
+    """Readiness of the service, and its load."""
 
     queued: int
+    """Number of queued jobs."""
     running: int
+    """Number of running jobs."""
 
 
-class Problem(Answer):
-    """RFC 9457: what went wrong and what to do."""
+class Problem(AnswerModel):
+    """Error document as of RFC 9457."""
 
     type: str
     title: str
     status: int
     detail: str
-    """What was asked, what was found, what to do."""
+    """One line with the object, the cause and the remedy."""
     errors: list[dict[str, Any]] | None = None
-    """Of fields that cannot be, where there are several."""
+    """Invalid fields of the request, each with its message."""

@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line on stderr, our own and those of libraries alike."""
+"""Logs of the service and its libraries: one JSON object per line, on stderr."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import structlog
 
 
 def log_as_json(level: int = logging.INFO) -> None:
-    """Have this process log so."""
+    """Configure this process to log JSON."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,

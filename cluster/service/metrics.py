@@ -1,4 +1,4 @@
-"""Numbers for Prometheus."""
+"""Metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.
 
 
 class Metrics:
-    """The numbers of one service."""
+    """The metrics of one service."""
 
     def __init__(self, jobs: Jobs, library: Library) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call] # twice the lines, for nobody
+        disable_created_metrics()  # type: ignore[no-untyped-call] # they double the output
         self.registry = CollectorRegistry()
         requests = Counter(
             "shotladder_requests",
-            "HTTP requests, by what was asked for and the status answered.",
+            "HTTP requests by route and status.",
             ("route", "status"),
             registry=self.registry,
         )
         seconds = Histogram(
             "shotladder_request_seconds",
-            "Time from a request to its answer handed to the network, by what was asked for.",
+            "Seconds from a request until its response was handed to the network, by route.",
             ("route",),
             buckets=_BUCKETS,
             registry=self.registry,
@@ -42,10 +42,10 @@ class Metrics:
         self._requests = requests
         self._seconds = seconds
         self._bound: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
-        self.registry.register(_Tables(jobs, library))
+        self.registry.register(_TableCollector(jobs, library))
 
     def observe(self, route: str, status: int, seconds: float) -> None:
-        """A request was answered."""
+        """Count a request that was answered."""
         bound = self._bound.get((route, status))
         if bound is None:
             bound = self._requests.labels(route, str(status)), self._seconds.labels(route)
@@ -54,12 +54,12 @@ class Metrics:
         bound[1].observe(seconds)
 
     def text(self) -> bytes:
-        """In Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
 
-class _Tables(Collector):
-    """What the tables say when they are asked."""
+class _TableCollector(Collector):
+    """Collects the metrics that are read from the tables."""
 
     def __init__(self, jobs: Jobs, library: Library) -> None:
         self._jobs = jobs

@@ -1,4 +1,4 @@
-"""The service, put together and running until it is told to stop."""
+"""Assemble the service and run it until it is told to stop."""
 
 from __future__ import annotations
 
@@ -13,69 +13,77 @@ from pathlib import Path
 
 from cluster.service.database import Database
 from cluster.service.http.api import build
-from cluster.service.http.auth import Tokens, own_tokens, read_tokens
+from cluster.service.http.auth import Tokens, read_or_create_tokens, read_tokens
 from cluster.service.http.context import Service
 from cluster.service.http.reading import Reader
-from cluster.service.library.library import DAY, Library
+from cluster.service.library.library import DAY_SECONDS, Library
 from cluster.service.metrics import Metrics
 from cluster.service.queue.jobs import Jobs
+from cluster.service.queue.leases import Leases
 from cluster.service.queue.runner import Runner, RunnerOptions
+from cluster.service.queue.table import JobTable
 from cluster.service.queue.webhooks import WebhookPolicy, Webhooks
 from cluster.service.queue.work import Perform, perform
-from cluster.service.sources import Allowed
-from cluster.service.web import check_beginning
+from cluster.service.sources import SourcePolicy
+from cluster.service.web import check_url_prefix
 from encoder.errors import BadInput
 
 REFRESH_SECONDS = 0.25
-"""After which readers see what another process has published or withdrawn."""
+"""Time within which readers see what another process has published or withdrawn."""
 DRAIN_SECONDS = 5
+"""Time for open requests to end when the service stops."""
 OPEN_FILES = 16_384
-CONNECTIONS = 4_000
+MAX_CONNECTIONS = 4_000
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceOptions:
-    """How a service runs."""
+    """Options of a service."""
 
     data: Path
-    """Folder of the service: tables, packages, stores."""
+    """Folder for tables, packages and stores."""
     roots: tuple[Path, ...] = ()
-    """Folders that sources may lie in."""
+    """Folders below which sources may lie."""
     source_urls: tuple[str, ...] = ()
-    """Beginnings of URLs that sources may have."""
+    """URL prefixes that sources may have."""
     host: str = "127.0.0.1"
     port: int = 8480
-    """0: any that is free."""
+    """TCP port; 0 for any free port."""
     tokens: Path | None = None
-    """File with tokens of those who may write; one is made in ``data`` where there is none."""
+    """File with tokens that may write; None for ``data/tokens``, which is created if missing."""
     read_tokens: Path | None = None
-    """File with tokens of those who may read; everybody may where there is none."""
+    """File with tokens that may read; None to let everybody read."""
     slots: int = 1
-    """Jobs at once; 0: another process runs them."""
+    """Number of jobs that run at the same time; 0 if another process runs them."""
     workers: int | None = None
+    """Worker processes of one job on this machine; None for one per core."""
     scheduler: str | None = None
+    """Address of a Dask scheduler, to run jobs on its workers instead."""
     face_model: Path | None = None
     """YuNet model (ONNX) that finds faces in artwork."""
-    grace_seconds: float = 7 * DAY
-    """For how long the files of a version that was replaced can still be read."""
+    grace_seconds: float = 7 * DAY_SECONDS
+    """Time for which the files of a replaced version can still be read."""
     media_url: str = ""
-    """Where packages are read from, if not from this service: a CDN before it."""
+    """Prefix of the URLs of media, for a CDN in front of the service."""
     webhook_hosts: tuple[str, ...] = ()
+    """Hosts that webhooks may have; see :class:`.queue.webhooks.WebhookPolicy`."""
     webhook_private: bool = False
+    """True to allow webhooks at private addresses."""
     webhook_secret: Path | None = None
+    """File with the secret that signs webhooks."""
     performing: Perform = perform
+    """Function that runs a job."""
 
 
 def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
-    """Serve until a signal says otherwise.
+    """Serve until SIGINT or SIGTERM.
 
     Args:
-        options: how.
-        ready: told the URL and the file with tokens when requests are taken.
+        options: options of the service.
+        ready: called with the URL and the file of tokens once requests are accepted.
 
     Raises:
-        BadInput: the address is taken, a file with tokens, a folder or the model for faces is not
-            there.
+        BadInput: the address is in use, or a file or folder of the options cannot be used.
     """
     import uvicorn
 
@@ -85,10 +93,11 @@ def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
         database = Database(options.data / "service.db")
         stack.callback(database.close)
         token_file = options.tokens or options.data / "tokens"
-        jobs = Jobs(database)
+        table = JobTable(database)
+        jobs = Jobs(table)
         library = _library(options, database)
         tokens = Tokens(
-            read_tokens(token_file) if options.tokens else own_tokens(token_file),
+            read_tokens(token_file) if options.tokens else read_or_create_tokens(token_file),
             read_tokens(options.read_tokens) if options.read_tokens else (),
         )
         service = Service(
@@ -97,8 +106,8 @@ def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
             tokens=tokens,
             reader=Reader(library, tokens),
             metrics=Metrics(jobs, library),
-            webhooks=_policy(options),
-            sources=Allowed(options.roots, options.source_urls),
+            webhooks=_webhook_policy(options),
+            sources=SourcePolicy(options.roots, options.source_urls),
         )
         _, front = build(service)
         server = uvicorn.Server(
@@ -112,13 +121,13 @@ def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
                 server_header=False,
                 timeout_keep_alive=30,
                 timeout_graceful_shutdown=DRAIN_SECONDS,
-                limit_concurrency=CONNECTIONS,
+                limit_concurrency=MAX_CONNECTIONS,
                 backlog=2048,
             )
         )
         if options.slots:
-            runner = Runner(jobs, library, _runner_options(options))
-            jobs.on_queued = runner.wake
+            runner = _runner(table, library, options)
+            table.on_queued = runner.wake
             runner.start()
             stack.callback(runner.stop)
         webhooks = Webhooks(database, service.webhooks)
@@ -127,22 +136,26 @@ def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
         stack.enter_context(_refreshing(library))
         host, port = listening.getsockname()[:2]
         ready(f"http://{f'[{host}]' if ':' in host else host}:{port}", token_file)
-        with _asked_to_stop():
+        with _signals_caught():
             server.run(sockets=[listening])
 
 
 def work(options: ServiceOptions, ready: Callable[[str], None]) -> None:
     """Run jobs of a service's folder in this process, without HTTP, until interrupted.
 
+    Args:
+        options: options of the service.
+        ready: called with the runner's name once jobs are accepted.
+
     Raises:
-        BadInput: the folder is not there, or the model for faces cannot be used.
+        BadInput: a file or folder of the options cannot be used.
     """
     _check(options)
     database = Database(options.data / "service.db")
-    runner = Runner(Jobs(database), _library(options, database), _runner_options(options))
+    runner = _runner(JobTable(database), _library(options, database), options)
     runner.start()
     try:
-        ready(runner.owner)
+        ready(runner.name)
         with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait()
     finally:
@@ -159,17 +172,18 @@ def _library(options: ServiceOptions, database: Database) -> Library:
     )
 
 
-def _runner_options(options: ServiceOptions) -> RunnerOptions:
-    return RunnerOptions(
+def _runner(table: JobTable, library: Library, options: ServiceOptions) -> Runner:
+    runner_options = RunnerOptions(
         slots=options.slots,
         workers=options.workers,
         scheduler=options.scheduler,
         face_model=options.face_model,
         performing=options.performing,
     )
+    return Runner(Jobs(table), Leases(table), library, runner_options)
 
 
-def _policy(options: ServiceOptions) -> WebhookPolicy:
+def _webhook_policy(options: ServiceOptions) -> WebhookPolicy:
     secret = b""
     if options.webhook_secret is not None:
         try:
@@ -177,53 +191,54 @@ def _policy(options: ServiceOptions) -> WebhookPolicy:
         except OSError as error:
             raise BadInput(
                 f"{options.webhook_secret} cannot be read ({error.strerror}); give a file with the "
-                "secret that receivers share"
+                "secret that the receivers know"
             ) from error
         if len(secret) < 16:
-            raise BadInput(f"{options.webhook_secret} holds less than 16 bytes; give a longer one")
+            raise BadInput(f"{options.webhook_secret} has fewer than 16 bytes; use a longer secret")
     elif options.webhook_hosts:
-        raise BadInput("webhooks are signed: give --webhook-secret FILE beside --webhook-host")
+        raise BadInput("--webhook-host needs a secret to sign with; give --webhook-secret FILE too")
     return WebhookPolicy(options.webhook_hosts, options.webhook_private, secret)
 
 
 def _check(options: ServiceOptions) -> None:
     for root in options.roots:
         if not root.is_dir():
-            raise BadInput(f"--sources {root} is no folder; name a folder that holds sources")
+            raise BadInput(f"--sources {root} is not a folder; give the folder of the sources")
     for url in options.source_urls:
-        check_beginning(url)
+        check_url_prefix(url)
     if options.face_model is not None:
-        from cluster.stages.artwork import check_face_model  # takes long, and few need it
+        from cluster.stages.artwork import check_face_model  # slow to import, and rarely needed
 
         check_face_model(options.face_model)
     try:
         options.data.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(
-            f"--data {options.data} cannot be made ({error.strerror}); name a folder that can"
+            f"--data {options.data} cannot be created ({error.strerror}); give another folder"
         ) from error
 
 
 def _allow_open_files() -> None:
-    """As many as this process may have: connections, and the bundles that are kept open."""
+    """Raise the limit of open files, for connections and for bundles that are kept open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    limit = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 @contextlib.contextmanager
-def _asked_to_stop() -> Iterator[None]:
-    """uvicorn stops at a signal and then raises it again, for whom it may concern: nobody, as
-    what is left to do is in the callers of this.
+def _signals_caught() -> Iterator[None]:
+    """Ignore SIGINT and SIGTERM, since uvicorn stops at a signal and then raises it again.
+
+    That would end the process before the callers have stopped the runner and the webhooks.
     """
-    ours = (signal.SIGINT, signal.SIGTERM)
-    before = {one: signal.signal(one, lambda number, frame: None) for one in ours}
+    signals = (signal.SIGINT, signal.SIGTERM)
+    handlers = {number: signal.signal(number, lambda number, frame: None) for number in signals}
     try:
         yield
     finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -235,19 +250,19 @@ def _bound(options: ServiceOptions) -> Iterator[socket.socket]:
             listening.bind((options.host, options.port))
         except (OSError, OverflowError) as error:
             raise BadInput(
-                f"cannot listen at {options.host}:{options.port} ({error}); name another --port"
+                f"cannot listen at {options.host}:{options.port} ({error}); give another --port"
             ) from error
         yield listening
 
 
 @contextlib.contextmanager
 def _refreshing(library: Library) -> Iterator[None]:
-    """Readers see what other processes do."""
+    """Keep the library in step with what other processes publish and withdraw."""
     stopping = threading.Event()
 
     def loop() -> None:
         while not stopping.wait(REFRESH_SECONDS):
-            with contextlib.suppress(Exception):  # the table is busy: next time
+            with contextlib.suppress(Exception):  # the tables are busy: try again next time
                 library.refresh()
 
     thread = threading.Thread(target=loop, name="refresh", daemon=True)

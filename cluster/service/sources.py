@@ -1,7 +1,8 @@
-"""What may be read: sources under configured folders and URLs only, told apart without being read.
+"""Which sources may be read, and how one delivery of a source is told from the next.
 
-A file is told from its next delivery by size and modification time, what lies on a web server by
-size and ETag (or modification time, where it has no ETag).
+Sources lie below configured folders and URLs. Submission reads no content: a file is identified by
+its size and modification time, a file on a web server by its size and ETag, or by its modification
+time where it has no ETag.
 """
 
 from __future__ import annotations
@@ -17,102 +18,105 @@ from encoder.errors import BadInput, SourceUnusable
 
 
 @dataclass(frozen=True, slots=True)
-class Allowed:
+class SourcePolicy:
     """Where sources may lie."""
 
     roots: tuple[Path, ...] = ()
-    """Folders; links that lead out of them lead nowhere."""
+    """Folders. A link inside a root to a file outside all roots is refused."""
     urls: tuple[str, ...] = ()
-    """Beginnings of URLs: scheme, host, and a folder on it."""
+    """URL prefixes: scheme, host and a folder on that host."""
 
-    def listed(self) -> str:
-        """For who has to choose another place."""
+    def describe(self) -> str:
+        """List the allowed places, for an error message."""
         return " or ".join([*map(str, self.roots), *self.urls]) or "a root (none is configured)"
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A source that may be read, as it was when it was looked at."""
+class SourceFile:
+    """A source that may be read, and the identity of its present delivery."""
 
     uri: str
-    """``file://`` and its real path, or its URL."""
+    """``file://`` URI of the real path, or the URL."""
     size: int
+    """Size in bytes."""
     stamp: str
     """Modification time of a file in nanoseconds; ETag or modification time of a URL."""
 
 
-def find_source(source: str, allowed: Allowed) -> Found:
-    """Look at a source, without reading it.
+def find_source(source: str, policy: SourcePolicy) -> SourceFile:
+    """Look a source up without reading its content.
 
     Args:
-        source: ``file:///...``, an absolute path, or a URL.
-        allowed: where it may lie.
+        source: ``file:///`` URI, absolute path or URL.
+        policy: where sources may lie.
 
     Raises:
-        BadInput: it is of another scheme, or not where sources may lie. What lies elsewhere is not
-            told.
+        BadInput: the source has another scheme or lies elsewhere; the error does not tell whether
+            a file exists there.
         SourceUnusable: there is no such file.
     """
     if web.is_url(source):
-        if not any(web.is_below(source, url) for url in allowed.urls):
-            raise _outside(source, allowed)
-        return Found(source, *web.look(source))
-    path = _path(source)
-    roots = [root.resolve() for root in allowed.roots]
+        if not any(web.is_below(source, prefix) for prefix in policy.urls):
+            raise _not_allowed(source, policy)
+        return SourceFile(source, *web.size_and_stamp(source))
+    path = _parse_path(source)
+    roots = [root.resolve() for root in policy.roots]
     try:
-        real = path.resolve()
+        real_path = path.resolve()
     except (OSError, RuntimeError, ValueError) as error:
-        raise BadInput(f"{source!r} is not a path; name a file under {allowed.listed()}") from error
-    if not any(real.is_relative_to(root) for root in roots):
-        raise _outside(source, allowed)
+        raise BadInput(
+            f"{source!r} is not a path; name a file under {policy.describe()}"
+        ) from error
+    if not any(real_path.is_relative_to(root) for root in roots):
+        raise _not_allowed(source, policy)
     try:
-        status = real.stat()
+        status = real_path.stat()
     except OSError as error:
         raise SourceUnusable(
-            f"{source} cannot be read ({os.strerror(error.errno or 0)}); submit it when it is there"
+            f"{source} cannot be read ({os.strerror(error.errno or 0)}); submit it once it is there"
         ) from error
     if not stat.S_ISREG(status.st_mode):
         raise SourceUnusable(f"{source} is not a file; name a video file")
     if status.st_size == 0:
-        raise SourceUnusable(f"{source} is empty; submit it when it has been written")
-    return Found(real.as_uri(), status.st_size, str(status.st_mtime_ns))
+        raise SourceUnusable(f"{source} is empty; submit it once it has been written")
+    return SourceFile(real_path.as_uri(), status.st_size, str(status.st_mtime_ns))
 
 
-def path_of(uri: str) -> Path | None:
-    """The path in a ``file://`` URI of ours; None of a URL."""
+def local_path(uri: str) -> Path | None:
+    """Return the path in a ``file://`` URI of a :class:`SourceFile`, or None for a URL."""
     return None if web.is_url(uri) else Path(unquote(urlsplit(uri).path))
 
 
-def check_unchanged(found: Found) -> None:
-    """See that a file is the one that was found. A URL is looked at when it is fetched.
+def check_unchanged(source: SourceFile) -> None:
+    """Check that a file is still the submitted delivery. URLs are checked while they are fetched.
 
     Raises:
-        SourceUnusable: it is not.
+        SourceUnusable: the file has changed or cannot be read.
     """
-    path = path_of(found.uri)
+    path = local_path(source.uri)
     if path is None:
         return
-    if path.resolve() != path:  # a folder on the way is a link by now
-        raise SourceUnusable(f"{path} leads elsewhere by now; submit it again")
+    if path.resolve() != path:  # a folder on the way has become a link
+        raise SourceUnusable(f"{path} now leads to another file; submit it again")
     try:
         status = path.stat()
     except OSError as error:
         raise SourceUnusable(
-            f"{path} cannot be read any more ({error.strerror}); put it back and retry the job"
+            f"{path} can no longer be read ({error.strerror}); put it back and retry the job"
         ) from error
-    if (status.st_size, str(status.st_mtime_ns)) != (found.size, found.stamp):
-        raise web.changed(str(path))
+    if (status.st_size, str(status.st_mtime_ns)) != (source.size, source.stamp):
+        raise web.source_changed(str(path))
 
 
-def _outside(source: str, allowed: Allowed) -> BadInput:
+def _not_allowed(source: str, policy: SourcePolicy) -> BadInput:
     return BadInput(
         f"{source} is not under a folder or URL that this service reads; "
-        f"put the source under {allowed.listed()}",
+        f"put the source under {policy.describe()}",
         reason="source_not_allowed",
     )
 
 
-def _path(source: str) -> Path:
+def _parse_path(source: str) -> Path:
     if source.startswith("/"):
         return Path(source)
     try:

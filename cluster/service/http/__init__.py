@@ -1,1 +1,1 @@
-"""The HTTP interface of the service."""
+"""The HTTP interface: application, reading path and authentication."""

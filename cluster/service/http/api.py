@@ -1,4 +1,4 @@
-"""The application: routes, problems, health and numbers; :class:`Front` before it."""
+"""The FastAPI application, its OpenAPI document, and health and metrics."""
 
 from __future__ import annotations
 
@@ -10,79 +10,82 @@ from fastapi import APIRouter, FastAPI, Response
 from cluster.jobs.options import choices
 from cluster.service.documents import Health, Problem, Readiness
 from cluster.service.http import routes_jobs, routes_titles
-from cluster.service.http.context import READING, Parts, Service
+from cluster.service.http.context import READING, CurrentService, Service
+from cluster.service.http.middleware import FrontMiddleware
 from cluster.service.http.problems import answer_errors, documented
-from cluster.service.http.reading import Front
 
 _ABOUT = """Per-shot encoding ladders: submit titles, read ladders, prefetch manifests and artwork.
 
-Errors are `application/problem+json`; `detail` says what to do. Documents have an `ETag`: ask again
-with `If-None-Match`. Tokens go into `Authorization: Bearer TOKEN`."""
+Errors are `application/problem+json`; their `detail` names the remedy. Documents have an `ETag` for
+`If-None-Match`. Send tokens as `Authorization: Bearer TOKEN`."""
 
-watching = APIRouter(tags=["operation"])
+router = APIRouter(tags=["operation"])
 
 
-@watching.get("/healthz", response_model=Health, summary="Does the process work?")
+@router.get("/healthz", response_model=Health, summary="Liveness")
 async def healthy() -> Health:
-    """That it answers."""
+    """Answers as long as the process works."""
     return Health(status="ok")
 
 
-@watching.get(
-    "/readyz", response_model=Readiness, responses=documented(503), summary="Can it take work?"
-)
-def ready(service: Parts) -> Readiness:
-    """That its tables can be read; how much it has to do."""
+@router.get("/readyz", response_model=Readiness, responses=documented(503), summary="Readiness")
+def ready(service: CurrentService) -> Readiness:
+    """Answers while the tables can be read, with the number of queued and running jobs."""
     counts = service.jobs.counts()
     return Readiness(status="ok", queued=counts.get("queued", 0), running=counts.get("running", 0))
 
 
-@watching.get(
+@router.get(
     "/metrics",
     response_class=Response,
-    responses={200: {"description": "Prometheus' text format.", "content": {"text/plain": {}}}},
-    summary="Numbers for Prometheus",
+    responses={
+        200: {"description": "Metrics in Prometheus' text format.", "content": {"text/plain": {}}}
+    },
+    summary="Metrics for Prometheus",
 )
-def metrics(service: Parts) -> Response:
-    """Requests by route, jobs by state, titles."""
+def metrics(service: CurrentService) -> Response:
+    """Requests by route and status, jobs by state, and the number of titles."""
     return Response(service.metrics.text(), media_type="text/plain; version=1.0.0; charset=utf-8")
 
 
-def build(service: Service) -> tuple[FastAPI, Front]:
-    """The application, and what serves it."""
+def build(service: Service) -> tuple[FastAPI, FrontMiddleware]:
+    """Return the application, and the ASGI application in front of it, which is to be served."""
     app = FastAPI(
         title="shotladder",
         version=version("shotladder"),
         description=_ABOUT,
-        docs_url=None,  # its page would load scripts from elsewhere
+        docs_url=None,  # that page would load scripts from other hosts
         redoc_url=None,
         redirect_slashes=False,
     )
     app.state.service = service
     answer_errors(app)
-    for router in (routes_jobs.router, routes_titles.router, watching):
-        app.include_router(router)
-    document = _openapi(app, bool(service.tokens.readers))  # now: it takes long
-    app.openapi = lambda: document  # type: ignore[method-assign] # FastAPI's way to extend it
-    return app, Front(app, service.reader, service.metrics)
+    for included in (routes_jobs.router, routes_titles.router, router):
+        app.include_router(included)
+    document = _openapi(app, bool(service.tokens.readers))  # built once: it takes long
+    app.openapi = lambda: document  # type: ignore[method-assign] # FastAPI documents this way
+    return app, FrontMiddleware(app, service.reader, service.metrics)
 
 
 def _openapi(app: FastAPI, reads_need_tokens: bool) -> dict[str, Any]:
-    """With the problem's schema, which no route returns as its own, and what options may be."""
-    made = app.openapi()
-    schemas = made.setdefault("components", {}).setdefault("schemas", {})
+    """Return the OpenAPI document, with the problem's schema and the values that options may have.
+
+    Options are enumerated here only, since a client may be of another release than its service.
+    """
+    document = app.openapi()
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-    asked = schemas["JobOptions"]["properties"]
-    for name, known in choices().items():  # which this release takes; a client may be of another
-        part = asked[name].get("items") or asked[name].get("anyOf", [asked[name]])[0]
-        part["enum"] = list(known)
-    for path in made["paths"].values():
+    options = schemas["JobOptions"]["properties"]
+    for name, values in choices().items():
+        schema = options[name].get("items") or options[name].get("anyOf", [options[name]])[0]
+        schema["enum"] = list(values)
+    for path in document["paths"].values():
         for operation in path.values():
-            problem = operation.get("responses", {}).get("422", {}).get("content", {})
-            problem.pop("application/json", None)  # FastAPI's own, which we do not send
+            invalid = operation.get("responses", {}).get("422", {}).get("content", {})
+            invalid.pop("application/json", None)  # FastAPI's own format, which is never sent
             if not reads_need_tokens and operation.get("security") == [{READING: []}]:
                 del operation["security"]
                 operation["responses"].pop("401", None)
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)
-    return made
+    return document

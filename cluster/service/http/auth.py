@@ -1,4 +1,4 @@
-"""Who may ask: bearer tokens, compared in constant time."""
+"""Authentication by bearer tokens, which are compared in constant time."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from pathlib import Path
 from encoder.errors import BadInput
 
 ANYBODY = "anybody"
-_LEAST_LENGTH = 16
+"""Name of every client where reads need no token."""
+_MIN_LENGTH = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token and whose it is. Only its digest is kept."""
+    """Digest of a token, and the name of the client that has the token."""
 
     name: str
     digest: bytes
@@ -26,54 +27,56 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Who may do what."""
+    """Tokens of a service, by what they allow."""
 
     writers: tuple[Token, ...]
     readers: tuple[Token, ...] = ()
-    """Where there are none, everybody may read."""
+    """Tokens that may only read. Where there are none, reads need no token."""
 
     def writer(self, authorization: bytes | None) -> str | None:
-        """Name of who may write with this ``Authorization`` header; None: nobody."""
+        """Return the client's name if this ``Authorization`` header allows writing, else None."""
         return _bearer(authorization, self.writers)
 
     def reader(self, authorization: bytes | None) -> str | None:
-        """Name of who may read with it; None: nobody."""
+        """Return the client's name if this ``Authorization`` header allows reading, else None."""
         if not self.readers:
             return ANYBODY
         return _bearer(authorization, (*self.readers, *self.writers))
 
 
 def read_tokens(path: Path) -> tuple[Token, ...]:
-    """Tokens from a file: lines of a name and a token; lines that begin with # do not count.
+    """Read tokens from a file of lines ``NAME TOKEN``; lines that begin with # are comments.
 
     Raises:
-        BadInput: it cannot be read, or holds something else.
+        BadInput: the file cannot be read, or has a line that is not a name and a token.
     """
     try:
         lines = path.read_text().splitlines()
     except OSError as error:
         raise BadInput(
-            f"{path} cannot be read ({error.strerror}); give a file with lines NAME TOKEN"
+            f"{path} cannot be read ({error.strerror}); give a file with lines `NAME TOKEN`"
         ) from error
     tokens = []
     for number, line in enumerate(lines, 1):
         parts = line.split()
         if not parts or parts[0].startswith("#"):
             continue
-        if len(parts) != 2 or len(parts[1]) < _LEAST_LENGTH:
+        if len(parts) != 2 or len(parts[1]) < _MIN_LENGTH:
             raise BadInput(
-                f"{path}, line {number} is not a name and a token of {_LEAST_LENGTH} or more "
-                "characters; `openssl rand -hex 24` makes one"
+                f"{path}, line {number} is not a name and a token of {_MIN_LENGTH} or more "
+                "characters; make a token with `openssl rand -hex 24`"
             )
         tokens.append(token(*parts))
     if not tokens:
-        raise BadInput(f"{path} holds no token; put a line NAME TOKEN into it")
+        raise BadInput(f"{path} holds no token; add a line `NAME TOKEN`")
     return tuple(tokens)
 
 
-def own_tokens(path: Path) -> tuple[Token, ...]:
-    """As :func:`read_tokens`, of a file that is made with one token, for its owner's eyes, if it
-    is not there yet.
+def read_or_create_tokens(path: Path) -> tuple[Token, ...]:
+    """Read tokens from a file. A missing file is created with one token, readable by its owner.
+
+    Raises:
+        BadInput: as :func:`read_tokens`.
     """
     if not path.exists():
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -83,18 +86,18 @@ def own_tokens(path: Path) -> tuple[Token, ...]:
 
 
 def token(name: str, text: str) -> Token:
-    """A token as it is kept."""
+    """Return a token as the service keeps it: only its digest."""
     return Token(name, _digest(text.encode()))
 
 
 def _bearer(authorization: bytes | None, tokens: Sequence[Token]) -> str | None:
     scheme, _, text = (authorization or b"").partition(b" ")
-    given = _digest(text.strip())
-    found = None
-    for one in tokens:  # all of them, always: time tells nothing
-        if hmac.compare_digest(one.digest, given):
-            found = one.name
-    return found if scheme.lower() == b"bearer" else None
+    digest = _digest(text.strip())
+    name = None
+    for candidate in tokens:  # always all of them, so that the time taken reveals nothing
+        if hmac.compare_digest(candidate.digest, digest):
+            name = candidate.name
+    return name if scheme.lower() == b"bearer" else None
 
 
 def _digest(text: bytes) -> bytes:

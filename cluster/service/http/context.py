@@ -1,21 +1,23 @@
-"""What the routes share, and who asks."""
+"""Dependencies that the routes share: the service, and who sent the request."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 
 from cluster.service.http.auth import Tokens
+from cluster.service.http.problems import TOKEN_NEEDED
 from cluster.service.http.reading import Reader
 from cluster.service.library.library import Library
 from cluster.service.metrics import Metrics
 from cluster.service.queue.jobs import Jobs
 from cluster.service.queue.webhooks import WebhookPolicy
-from cluster.service.sources import Allowed
+from cluster.service.sources import SourcePolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,51 +30,47 @@ class Service:
     reader: Reader
     metrics: Metrics
     webhooks: WebhookPolicy
-    sources: Allowed
+    sources: SourcePolicy
     streams: dict[str, int] = field(default_factory=lambda: {"open": 0})
-    """How many clients follow events."""
+    """Number of open event streams, under ``open``."""
 
 
 READING = "reading"
-"""Name of the security scheme of reads; whether they need one is the owner's choice."""
+"""Name of the security scheme of reads; the owner decides whether reads need a token."""
 _writing = HTTPBearer(
-    scheme_name="writing", auto_error=False, description="A token of those who may write."
+    scheme_name="writing", auto_error=False, description="A token that may write."
 )
 _reading = HTTPBearer(
-    scheme_name=READING, auto_error=False, description="A token of those who may read or write."
+    scheme_name=READING, auto_error=False, description="A token that may read or write."
 )
 _WriteCredentials = Annotated[HTTPAuthorizationCredentials | None, Security(_writing)]
 _ReadCredentials = Annotated[HTTPAuthorizationCredentials | None, Security(_reading)]
 
 
-def parts(request: Request) -> Service:
-    """The service that a request came to."""
+def service_of(request: Request) -> Service:
+    """Return the service that got a request."""
     service: Service = request.app.state.service
     return service
 
 
 def writer(request: Request, _: _WriteCredentials = None) -> str:
-    """Name of who writes."""
-    return _known(request, parts(request).tokens.writer)
+    """Return the name of the client, which must have a token that may write."""
+    return _authenticate(request, service_of(request).tokens.writer)
 
 
 def reader(request: Request, _: _ReadCredentials = None) -> str:
-    """Name of who reads."""
-    return _known(request, parts(request).tokens.reader)
+    """Return the name of the client, which must have a token that may read, if reads need one."""
+    return _authenticate(request, service_of(request).tokens.reader)
 
 
-def _known(request: Request, who: Any) -> str:
-    given = request.headers.get("authorization")
-    name: str | None = who(given.encode("latin-1") if given is not None else None)
+def _authenticate(request: Request, name_of: Callable[[bytes | None], str | None]) -> str:
+    header = request.headers.get("authorization")
+    name = name_of(header.encode("latin-1") if header is not None else None)
     if name is None:
-        raise HTTPException(
-            401,
-            "a token is needed: send it as `Authorization: Bearer TOKEN`",
-            {"WWW-Authenticate": "Bearer"},
-        )
+        raise HTTPException(401, TOKEN_NEEDED, {"WWW-Authenticate": "Bearer"})
     return name
 
 
-Parts = Annotated[Service, Depends(parts)]
-Writer = Annotated[str, Depends(writer)]
+CurrentService = Annotated[Service, Depends(service_of)]
+WriterName = Annotated[str, Depends(writer)]
 ReaderName = Annotated[str, Depends(reader)]

@@ -1,4 +1,4 @@
-"""What is answered when something cannot be done: ``application/problem+json`` (RFC 9457)."""
+"""Error responses: ``application/problem+json`` (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -15,33 +15,37 @@ from cluster.service.documents import Problem
 from encoder.errors import BadInput, Busy, Conflict, NotThere, ShotladderError, StoreUnusable
 
 MEDIA_TYPE = "application/problem+json"
-_TITLES = {
-    400: "Bad request",
-    401: "Who are you?",
-    403: "Not allowed",
-    404: "Not there",
-    405: "Method not allowed",
-    408: "Too slow",
-    409: "Conflict",
-    410: "Gone",
-    413: "Too large",
-    416: "No such range",
-    422: "Cannot be done as asked",
-    500: "A defect of the service",
-    503: "Not now",
+TOKEN_NEEDED = "a token is needed: send it as `Authorization: Bearer TOKEN`"
+_PROBLEMS = {
+    400: ("bad-request", "Bad request"),
+    401: ("who-are-you", "Authentication required"),
+    403: ("not-allowed", "Not allowed"),
+    404: ("not-there", "Not found"),
+    405: ("method-not-allowed", "Method not allowed"),
+    408: ("too-slow", "Request took too long"),
+    409: ("conflict", "Conflict"),
+    410: ("gone", "Gone"),
+    413: ("too-large", "Request too large"),
+    416: ("no-such-range", "Range not satisfiable"),
+    422: ("cannot-be-done-as-asked", "Invalid request"),
+    500: ("a-defect-of-the-service", "Defect of the service"),
+    503: ("not-now", "Temporarily unavailable"),
 }
+"""Kind and title of the problem for each status. Clients compare kinds, so they never change."""
 
 
 def problem(status: int, detail: str, reason: str | None = None, **more: Any) -> bytes:
-    """The document, as bytes.
+    """Return a problem document as bytes.
 
     Args:
-        status: of HTTP.
-        detail: what was asked, what was found, what to do.
-        reason: names the kind of problem for programs; by default that of the status.
+        status: HTTP status.
+        detail: one line with the object, the cause and the remedy.
+        reason: kind of problem, for programs; by default the kind of the status.
+        more: further fields of the document.
     """
-    title = _TITLES.get(status, "Problem")
-    kind = (reason or title.lower().rstrip("?")).replace(" ", "-").replace("_", "-")
+    kind, title = _PROBLEMS.get(status, ("problem", "Problem"))
+    if reason is not None:
+        kind = reason.replace(" ", "-").replace("_", "-")
     return (
         Problem(
             type=f"urn:shotladder:problem:{kind}", title=title, status=status, detail=detail, **more
@@ -58,14 +62,14 @@ def response(
     headers: Mapping[str, str] | None = None,
     **more: Any,
 ) -> Response:
-    """The document, as a response."""
+    """Return a problem document as a response; see :func:`problem`."""
     return Response(
         problem(status, detail, reason, **more), status, dict(headers or {}), MEDIA_TYPE
     )
 
 
 def status_of(error: ShotladderError) -> int:
-    """Status that says what kind of error it is."""
+    """Return the HTTP status for an error."""
     reason = error.context.get("reason")
     match error:
         case NotThere():
@@ -80,22 +84,22 @@ def status_of(error: ShotladderError) -> int:
 
 
 DOCUMENTED: dict[int | str, dict[str, Any]] = {
-    status: {"description": _TITLES[status], "content": {MEDIA_TYPE: {"schema": {
+    status: {"description": title, "content": {MEDIA_TYPE: {"schema": {
         "$ref": "#/components/schemas/Problem"}}}}
-    for status in _TITLES
+    for status, (_, title) in _PROBLEMS.items()
 }  # fmt: skip
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Problems that an operation answers with, for its OpenAPI document."""
+    """Return the problem responses of an operation, for its OpenAPI document."""
     return {status: DOCUMENTED[status] for status in statuses}
 
 
 def answer_errors(app: FastAPI) -> None:
-    """Have every error answered as a problem."""
+    """Answer every error of the application with a problem document."""
 
     @app.exception_handler(ShotladderError)
-    async def ours(request: Request, error: ShotladderError) -> Response:
+    async def known_error(request: Request, error: ShotladderError) -> Response:
         status = status_of(error)
         headers = {"Retry-After": "30"} if status == 503 else {}
         return response(status, error.message, error.context.get("reason"), headers)
@@ -103,36 +107,37 @@ def answer_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         errors = [
-            {"field": ".".join(str(part) for part in one["loc"]), "message": one["msg"]}
-            for one in error.errors()
+            {"field": ".".join(str(part) for part in field["loc"]), "message": field["msg"]}
+            for field in error.errors()
         ]
         first = errors[0]
-        detail = f"{first['field']}: {first['message']}; /openapi.json says what is taken"
+        detail = f"{first['field']}: {first['message']}; see /openapi.json for what is accepted"
         return response(422, detail, errors=errors)
 
     @app.exception_handler(HTTPException)
-    async def plain(request: Request, error: HTTPException) -> Response:
+    async def http_error(request: Request, error: HTTPException) -> Response:
+        path = request.url.path
         details = {
-            404: f"there is nothing at {request.url.path}; /openapi.json says what there is",
-            405: f"{request.method} is not for {request.url.path}; see the Allow header",
-            400: "the body is not JSON; send what /openapi.json describes",
+            404: f"there is nothing at {path}; see /openapi.json for all paths",
+            405: f"{path} does not support {request.method}; see the Allow header",
+            400: "the body is not JSON; send a body as described in /openapi.json",
         }
         detail = details.get(error.status_code, str(error.detail))
         headers = dict(error.headers or {})
-        if error.status_code == 405:  # Starlette names those of the first route alone
+        if error.status_code == 405:  # Starlette lists only the methods of the first route
             headers["Allow"] = ", ".join(sorted(_methods(request)))
         return response(error.status_code, detail, headers=headers)
 
     @app.exception_handler(Exception)
     async def defect(request: Request, error: Exception) -> Response:
-        return response(500, "this is a defect of the service, please report it; its log says more")
+        return response(500, "this is a defect of the service; please report it, with its log")
 
 
 def _methods(request: Request) -> set[str]:
-    """Methods that the path of a request takes, by the OpenAPI document."""
-    found: set[str] = set()
+    """Return the methods that the path of a request supports, by the OpenAPI document."""
+    methods: set[str] = set()
     for path, operations in request.app.openapi()["paths"].items():
         pattern, _, _ = compile_path(path.replace("{path}", "{path:path}"))
         if pattern.match(request.url.path):
-            found |= {method.upper() for method in operations}
-    return found
+            methods |= {method.upper() for method in operations}
+    return methods

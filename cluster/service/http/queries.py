@@ -16,7 +16,7 @@ from cluster.service.documents import (
     ASPECTS,
     DEFAULT_ASPECT,
     MAX_START_SECONDS,
-    MOST_STILLS,
+    MAX_STILLS,
     Aspect,
     Kbps,
     StartSeconds,
@@ -43,20 +43,21 @@ class DocumentQuery(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
     usage: ClassVar[str]
-    """One sentence for a client whose query is invalid."""
+    """How to ask, for a client whose query is invalid."""
 
     @classmethod
     def parse(cls, query: bytes) -> Self:
         """Parse a query string. Of a parameter given twice the last value counts.
 
         Raises:
-            ValueError: a parameter is missing or invalid; the message is :attr:`usage`.
+            ValueError: a parameter is missing or invalid; the message ends with :attr:`usage`.
         """
         given = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {}
         try:
             return cls.model_validate(given)
         except ValidationError as error:
-            raise ValueError(cls.usage) from error
+            parameter = error.errors(include_url=False)[0]["loc"][0]
+            raise ValueError(f"`{parameter}` is missing or invalid; {cls.usage}") from error
 
 
 class StartQuery(DocumentQuery):
@@ -74,7 +75,7 @@ class ArtworkQuery(DocumentQuery):
     """Query of ``/v1/titles/{title}/artwork``; without any parameter it asks for the whole pool."""
 
     usage = (
-        f"ask for an `aspect` of {', '.join(ASPECTS)}, for `k` stills, 1 to {MOST_STILLS}, and "
+        f"ask for an `aspect` of {', '.join(ASPECTS)}, for `k` stills, 1 to {MAX_STILLS}, and "
         "for `diverse`, true or false, for example ?aspect=16:9&k=5&diverse=true"
     )
     aspect: Aspect | None = Field(default=None, description=f"{DEFAULT_ASPECT} unless it is given.")

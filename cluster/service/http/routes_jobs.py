@@ -1,4 +1,4 @@
-"""Jobs over HTTP."""
+"""Routes of jobs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from cluster.service.documents import (
-    MOST_IN_PAGE,
+    MAX_PAGE_SIZE,
     TERMINAL,
     Job,
     JobPage,
@@ -21,7 +21,7 @@ from cluster.service.documents import (
     Submitted,
     TitleName,
 )
-from cluster.service.http.context import Parts, ReaderName, Service, Writer
+from cluster.service.http.context import CurrentService, ReaderName, Service, WriterName
 from cluster.service.http.problems import documented
 from cluster.service.queue.jobs import Filters
 from cluster.service.queue.work import check_asked
@@ -35,12 +35,13 @@ JobId = Annotated[str, Path(pattern=r"^job-[0-9a-f]{20}$", examples=["job-012345
 IdempotencyKey = Annotated[
     str | None,
     Header(
-        description="Names this submission: sent again with the same key it gives the same job.",
+        description="Names this submission: requests with the same key return the same job.",
         pattern=r"^[\x21-\x7e]{1,128}$",
     ),
 ]
-FOLLOW_SECONDS = 0.3
-MOST_STREAMS = 500
+POLL_SECONDS = 0.3
+"""Interval at which a stream looks for new events."""
+MAX_STREAMS = 500
 KEEP_ALIVE_SECONDS = 15.0
 
 
@@ -52,25 +53,25 @@ KEEP_ALIVE_SECONDS = 15.0
     summary="Submit a title",
 )
 def submit(
-    asked: Submission,
-    service: Parts,
-    actor: Writer,
+    submission: Submission,
+    service: CurrentService,
+    actor: WriterName,
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> Submitted:
-    """A job for a source, before the source is read. The same source (by place, size and
-    modification time) with the same title and options is the same job.
+    """Return a job for a source, before the source is read. Submissions of the same source (by URI,
+    size and modification time or ETag) with the same title and options are merged into one job.
     """
     if idempotency_key is not None:
-        before = service.jobs.submitted(asked, actor, idempotency_key)
-        if before is not None:
-            response.headers["Location"] = f"/v1/jobs/{before.id}"
-            return Submitted(**before.model_dump(), merged=True)
-    if asked.webhook is not None:
-        service.webhooks.check(asked.webhook)
-    source = find_source(asked.source, service.sources)
-    check_asked(asked.options)
-    job, merged = service.jobs.submit(asked, source, actor, idempotency_key)
+        earlier = service.jobs.find_submitted(submission, actor, idempotency_key)
+        if earlier is not None:
+            response.headers["Location"] = f"/v1/jobs/{earlier.id}"
+            return Submitted(**earlier.model_dump(), merged=True)
+    if submission.webhook is not None:
+        service.webhooks.check(submission.webhook)
+    source = find_source(submission.source, service.sources)
+    check_asked(submission.options)
+    job, merged = service.jobs.submit(submission, source, actor, idempotency_key)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     log.info("submitted", job=job.id, title=job.title, actor=actor, merged=merged)
     return Submitted(**job.model_dump(), merged=merged)
@@ -80,22 +81,24 @@ def submit(
     "", response_model=JobPage, responses=documented(401, 422), summary="List jobs, newest first"
 )
 def page(
-    service: Parts,
+    service: CurrentService,
     _: ReaderName,
     state: State | None = None,
     title: TitleName | None = None,
     external_id: TitleName | None = None,
-    limit: Annotated[int, Query(ge=1, le=MOST_IN_PAGE)] = 50,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE)] = 50,
     cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$")] = None,
 ) -> JobPage:
-    """Jobs by state, title or external id. ``next`` is the cursor of the page that follows."""
+    """Jobs by state, title or external id. Pass ``next`` as ``cursor`` to get the next page."""
     jobs, following = service.jobs.page(Filters(state, title, external_id), limit, cursor)
     return JobPage(jobs=jobs, next=following)
 
 
-@router.get("/{job_id}", response_model=Job, responses=documented(401, 404, 422), summary="One job")
-def get(job_id: JobId, service: Parts, _: ReaderName) -> Job:
-    """A job as it is now."""
+@router.get(
+    "/{job_id}", response_model=Job, responses=documented(401, 404, 422), summary="Get a job"
+)
+def get(job_id: JobId, service: CurrentService, _: ReaderName) -> Job:
+    """The job and its present state."""
     return service.jobs.get(job_id)
 
 
@@ -106,8 +109,8 @@ def get(job_id: JobId, service: Parts, _: ReaderName) -> Job:
     responses=documented(400, 401, 404, 409, 413, 422),
     summary="Cancel a job",
 )
-def cancel(job_id: JobId, service: Parts, actor: Writer) -> Job:
-    """Stop a job: at once when it is queued, within seconds when it runs."""
+def cancel(job_id: JobId, service: CurrentService, actor: WriterName) -> Job:
+    """Cancel a job: at once if it is queued, within seconds if it runs."""
     job = service.jobs.cancel(job_id)
     log.info("cancel", job=job.id, actor=actor)
     return job
@@ -120,8 +123,8 @@ def cancel(job_id: JobId, service: Parts, actor: Writer) -> Job:
     responses=documented(400, 401, 404, 409, 413, 422),
     summary="Retry a job",
 )
-def retry(job_id: JobId, service: Parts, actor: Writer) -> Job:
-    """Queue a job that failed or was cancelled again. It goes on from what it had finished."""
+def retry(job_id: JobId, service: CurrentService, actor: WriterName) -> Job:
+    """Queue a failed or cancelled job again. It resumes from what was finished before."""
     job = service.jobs.retry(job_id)
     log.info("retry", job=job.id, actor=actor)
     return job
@@ -132,7 +135,7 @@ def retry(job_id: JobId, service: Parts, actor: Writer) -> Job:
     response_class=StreamingResponse,
     responses={
         200: {
-            "description": "Server-sent events; `docs/service.md` lists them.",
+            "description": "Server-sent events, as listed in `docs/service.md`.",
             "content": {"text/event-stream": {}},
         },
         **documented(401, 404, 422, 503),
@@ -142,17 +145,21 @@ def retry(job_id: JobId, service: Parts, actor: Writer) -> Job:
 async def follow(
     request: Request,
     job_id: JobId,
-    service: Parts,
+    service: CurrentService,
     _: ReaderName,
-    last_event_id: Annotated[str, Header(description="The last event that was seen.")] = "",
+    last_event_id: Annotated[
+        str, Header(description="Id of the last event that the client has got.")
+    ] = "",
 ) -> StreamingResponse:
-    """What the job has reported and reports, until it has ended. A client that was cut off sends
-    the last id that it saw.
+    """All events of the job, past and future, until it has ended. A client that reconnects sends
+    the last id that it has got.
     """
-    if service.streams["open"] >= MOST_STREAMS:
-        raise Busy(f"{MOST_STREAMS} clients follow events already; poll GET /v1/jobs/ID instead")
-    seen = last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) < 19
-    after = int(last_event_id) if seen else 0
+    if service.streams["open"] >= MAX_STREAMS:
+        raise Busy(
+            f"all {MAX_STREAMS} event streams are in use; poll GET /v1/jobs/{job_id} instead"
+        )
+    valid = last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) < 19
+    after = int(last_event_id) if valid else 0
     first = await anyio.to_thread.run_sync(service.jobs.events_after, job_id, after)
     return StreamingResponse(
         _stream(request, service, job_id, after, first),
@@ -166,25 +173,25 @@ async def _stream(
     service: Service,
     job_id: str,
     after: int,
-    found: tuple[list[tuple[int, dict[str, Any]]], Job],
+    update: tuple[list[tuple[int, dict[str, Any]]], Job],
 ) -> AsyncIterator[bytes]:
     service.streams["open"] += 1
     try:
-        silent = 0.0
+        silent_seconds = 0.0
         while True:
-            events, job = found
+            events, job = update
             for after, body in events:
                 text = json.dumps(body, ensure_ascii=False)
                 yield f"id: {after}\nevent: {body['type']}\ndata: {text}\n\n".encode()
             if job.state in TERMINAL:
                 return
-            silent = 0.0 if events else silent + FOLLOW_SECONDS
-            if silent > KEEP_ALIVE_SECONDS:
-                silent = 0.0
+            silent_seconds = 0.0 if events else silent_seconds + POLL_SECONDS
+            if silent_seconds > KEEP_ALIVE_SECONDS:
+                silent_seconds = 0.0
                 yield b": still here\n\n"
-            await anyio.sleep(FOLLOW_SECONDS)
+            await anyio.sleep(POLL_SECONDS)
             if await request.is_disconnected():
                 return
-            found = await anyio.to_thread.run_sync(service.jobs.events_after, job_id, after)
+            update = await anyio.to_thread.run_sync(service.jobs.events_after, job_id, after)
     finally:
         service.streams["open"] -= 1

@@ -1,11 +1,14 @@
-"""Published titles over HTTP. Reads of documents are answered by
-:mod:`cluster.service.http.reading` before they come here; these routes say the same of themselves,
-for the OpenAPI document.
+"""Routes of published titles.
+
+Reads of documents never come here: :class:`.middleware.FrontMiddleware` answers them. Their routes
+declare them for the OpenAPI document, and give the same answers by the same code.
 """
 
 from __future__ import annotations
 
+import json
 from importlib import resources
+from pathlib import Path as FilePath
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
@@ -14,7 +17,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import FileResponse
 
 from cluster.service.documents import (
-    MOST_IN_PAGE,
+    MAX_PAGE_SIZE,
     TITLE_PATTERN,
     ArtworkBatch,
     ArtworkRow,
@@ -27,17 +30,17 @@ from cluster.service.documents import (
     TitleName,
     TitlePage,
 )
-from cluster.service.http.context import Parts, ReaderName, Service, Writer
+from cluster.service.http.context import CurrentService, ReaderName, Service, WriterName
 from cluster.service.http.problems import documented
 from cluster.service.http.queries import ArtworkQuery, StartQuery
 from cluster.service.http.reading import (
     FRESH_SECONDS,
     HTML_POLICY,
-    matches,
+    etag_matches,
     start_choice,
     stills_choice,
 )
-from cluster.service.library.library import unknown
+from cluster.service.library.library import not_published
 from encoder.errors import NotThere
 from ladder.document import Ladder
 from recommender.artwork.document import Artwork, SelectedArtwork
@@ -49,12 +52,12 @@ log = structlog.stdlib.get_logger(__name__)
 Name = Annotated[str, Path(pattern=TITLE_PATTERN, examples=["film-1"])]
 IMMUTABLE = "max-age=31536000, immutable"
 _READ = documented(401, 404, 410, 422)
-_NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "It is what you have."}}
-# What a package's folder shows: not run.json, which tells paths of this machine.
-_SHOWN = ("ladder.json", "prefetch.json", "artwork.json", "report.html", "master.m3u8",
-          "manifest.mpd", "measurements.json")  # fmt: skip
-_FOLDERS = ("video", "audio", "subtitles", "artwork")
-# The player asks nobody but this service for anything.
+_NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "Not modified."}}
+# Files of a package that clients may read: not run.json, which contains local paths.
+_READABLE_FILES = ("ladder.json", "prefetch.json", "artwork.json", "report.html", "master.m3u8",
+                   "manifest.mpd", "measurements.json")  # fmt: skip
+_READABLE_FOLDERS = ("video", "audio", "subtitles", "artwork")
+# The player page loads from this service only.
 _PLAYER_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self';"
     " media-src blob:; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
@@ -82,19 +85,19 @@ _TYPES = {
     summary="List published titles",
 )
 def titles(
-    service: Parts,
+    service: CurrentService,
     _: ReaderName,
-    limit: Annotated[int, Query(ge=1, le=MOST_IN_PAGE)] = 50,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE)] = 50,
     cursor: TitleName | None = None,
 ) -> TitlePage:
-    """Published titles by name. ``next`` is the cursor of the page that follows."""
-    found, following = service.library.titles(limit, cursor)
-    return TitlePage(titles=found, next=following)
+    """Published titles by name. Pass ``next`` as ``cursor`` to get the next page."""
+    page, following = service.library.titles(limit, cursor)
+    return TitlePage(titles=page, next=following)
 
 
-@router.get("/titles/{title}", response_model=TitleDetail, responses=_READ, summary="One title")
-def title(title: Name, service: Parts, _: ReaderName) -> TitleDetail:
-    """A published title with its versions."""
+@router.get("/titles/{title}", response_model=TitleDetail, responses=_READ, summary="Get a title")
+def title(title: Name, service: CurrentService, _: ReaderName) -> TitleDetail:
+    """The published title and its versions."""
     return service.library.title(title)
 
 
@@ -104,9 +107,9 @@ def title(title: Name, service: Parts, _: ReaderName) -> TitleDetail:
     responses=documented(400, 401, 404, 410, 413, 422),
     summary="Take a title down",
 )
-def withdraw(title: Name, service: Parts, actor: Writer) -> AuditLine:
-    """Package, artwork, prefetch and caches are gone when this answers; the audit line stays."""
-    line = service.library.withdraw(title, actor, service.jobs)
+def withdraw(title: Name, service: CurrentService, actor: WriterName) -> AuditLine:
+    """Take a title down. When this answers, its files are gone. Its audit log stays."""
+    line = service.library.withdraw(title, actor, service.jobs.request_cancel)
     log.warning("withdrawn", title=title, actor=actor)
     return line
 
@@ -115,21 +118,21 @@ def withdraw(title: Name, service: Parts, actor: Writer) -> AuditLine:
     "/audit",
     response_model=list[AuditLine],
     responses=documented(401, 422),
-    summary="Who did what to a title",
+    summary="Audit log of a title",
 )
 def audit(
-    service: Parts, _: Writer, title: Annotated[TitleName, Query(examples=["film-1"])]
+    service: CurrentService, _: WriterName, title: Annotated[TitleName, Query(examples=["film-1"])]
 ) -> list[AuditLine]:
-    """Publications and takedowns, oldest first; also of a title that was withdrawn."""
+    """Publications and takedowns of the title, oldest first, also after it was withdrawn."""
     return service.library.audit(title)
 
 
 def _document(request: Request, service: Service) -> Response:
-    """As the reading path answers it."""
+    """Answer as the reading path does."""
     scope = request.scope
     reply = service.reader.answer(scope["path"], scope["query_string"], scope["headers"])
     if reply is None:
-        raise NotThere(f"there is nothing at {scope['path']}")
+        raise NotThere(f"there is nothing at {scope['path']}; see /openapi.json for all paths")
     response = Response(reply.body, reply.status)
     response.raw_headers = reply.headers
     return response
@@ -141,8 +144,8 @@ def _document(request: Request, service: Service) -> Response:
     responses={**_NOT_MODIFIED, **_READ},
     summary="ladder.json",
 )
-async def ladder(title: Name, request: Request, service: Parts, _: ReaderName) -> Response:
-    """What was chosen for every shot of every rung, and what it measured."""
+async def ladder(title: Name, request: Request, service: CurrentService, _: ReaderName) -> Response:
+    """The operating point of every shot of every rung, with its measured quality and size."""
     return _document(request, service)
 
 
@@ -152,8 +155,10 @@ async def ladder(title: Name, request: Request, service: Parts, _: ReaderName) -
     responses={**_NOT_MODIFIED, **_READ},
     summary="prefetch.json",
 )
-async def prefetch(title: Name, request: Request, service: Parts, _: ReaderName) -> Response:
-    """The whole manifest: every file with its bytes, start-up rungs, the cache plan."""
+async def prefetch(
+    title: Name, request: Request, service: CurrentService, _: ReaderName
+) -> Response:
+    """The whole prefetch manifest: every file and its size, the start-up rungs, the cache plan."""
     return _document(request, service)
 
 
@@ -161,16 +166,16 @@ async def prefetch(title: Name, request: Request, service: Parts, _: ReaderName)
     "/titles/{title}/prefetch/start",
     response_model=StartDocument,
     responses={**_NOT_MODIFIED, **_READ},
-    summary="What to pull first",
+    summary="Files to prefetch first",
 )
 async def start(
     title: Name,
     request: Request,
-    service: Parts,
+    service: CurrentService,
     _: ReaderName,
     query: Annotated[StartQuery, Query()],
 ) -> Response:
-    """Init and media segments for the first seconds at a throughput."""
+    """Init segments and media segments of the first seconds, for a client's throughput."""
     return _document(request, service)
 
 
@@ -178,12 +183,12 @@ async def start(
     "/titles/{title}/artwork",
     response_model=Artwork | SelectedArtwork,
     responses={**_NOT_MODIFIED, **_READ},
-    summary="artwork.json, or a few stills of one shape",
+    summary="artwork.json, or the best stills of one shape",
 )
 async def artwork(
     title: Name,
     request: Request,
-    service: Parts,
+    service: CurrentService,
     _: ReaderName,
     query: Annotated[ArtworkQuery, Query()],
 ) -> Response:
@@ -196,7 +201,7 @@ async def artwork(
     response_class=Response,
     responses={
         200: {
-            "description": "For people.",
+            "description": "A page for people.",
             "content": {"text/html": {"schema": {"type": "string"}}},
         },
         **_NOT_MODIFIED,
@@ -204,8 +209,8 @@ async def artwork(
     },
     summary="report.html",
 )
-async def report(title: Name, request: Request, service: Parts, _: ReaderName) -> Response:
-    """The report on the ladder."""
+async def report(title: Name, request: Request, service: CurrentService, _: ReaderName) -> Response:
+    """The report on the title's ladder."""
     return _document(request, service)
 
 
@@ -214,21 +219,21 @@ async def report(title: Name, request: Request, service: Parts, _: ReaderName) -
     response_class=Response,
     responses={
         200: {
-            "description": "For people.",
+            "description": "A page for people.",
             "content": {"text/html": {"schema": {"type": "string"}}},
         },
         **documented(404, 410, 422),
     },
-    summary="A page that plays the title",
+    summary="Player page",
 )
-def player(title: Name, service: Parts) -> Response:
-    """Plays the title and shows the rung, its bits and its quality along the time. Where reading
-    needs a token, the page is open and asks for one: by itself it tells nothing.
+def player(title: Name, service: CurrentService) -> Response:
+    """A page that plays the title and shows rung, bitrate and quality along its timeline. The page
+    needs no token. Where reads need one, the page asks its user for the token.
     """
     if not service.tokens.readers:
         current = service.library.current(title)
         if current is None or current.version is None:
-            raise unknown(title, withdrawn=current is not None)
+            raise not_published(title, withdrawn=current is not None)
     page = resources.files("cluster.service.library").joinpath("player.html").read_bytes()
     headers = {
         "Cache-Control": f"{_scope(service)}, max-age={FRESH_SECONDS}",
@@ -242,44 +247,46 @@ def player(title: Name, service: Parts) -> Response:
     "/prefetch:batch",
     response_model=Batch,
     responses=documented(400, 401, 413, 422),
-    summary="What to pull first, of a home row",
+    summary="Files to prefetch first, of several titles",
 )
-def start_batch(asked: StartBatch, service: Parts, _: ReaderName) -> Response:
-    """The start documents of up to 100 titles."""
-    return _joined(*service.reader.batch(asked.titles, start_choice(asked)))
+def start_batch(batch: StartBatch, service: CurrentService, _: ReaderName) -> Response:
+    """Start documents of up to 100 titles."""
+    return _joined(*service.reader.batch(batch.titles, start_choice(batch)))
 
 
 @router.post(
     "/artwork:batch",
     response_model=ArtworkRow,
     responses=documented(400, 401, 413, 422),
-    summary="Artwork of a home row",
+    summary="Best stills of several titles",
 )
-def artwork_batch(asked: ArtworkBatch, service: Parts, _: ReaderName) -> Response:
-    """The best stills of up to 100 titles, in one shape."""
-    return _joined(*service.reader.batch(asked.titles, stills_choice(asked)))
+def artwork_batch(batch: ArtworkBatch, service: CurrentService, _: ReaderName) -> Response:
+    """Best stills of up to 100 titles, in one shape."""
+    return _joined(*service.reader.batch(batch.titles, stills_choice(batch)))
 
 
 @router.get(
     "/changes",
     response_model=Changes,
     responses=documented(401, 422),
-    summary="What was published, replaced, withdrawn",
+    summary="Change feed",
 )
 def changes(
-    service: Parts,
+    service: CurrentService,
     _: ReaderName,
     since: Annotated[int, Query(ge=0, le=2**62)] = 0,
-    limit: Annotated[int, Query(ge=1, le=MOST_IN_PAGE)] = 200,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE)] = 200,
 ) -> Changes:
-    """Changes after a sequence number, oldest first. Ask again with ``next``."""
+    """Publications, replacements and withdrawals after a sequence number, oldest first. Pass
+    ``next`` as ``since`` to get the changes that follow.
+    """
     return service.library.changes(since, limit)
 
 
 _BINARY = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
 _BYTES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The bytes.", "content": _BINARY},
-    206: {"description": "A range of them.", "content": _BINARY},
+    200: {"description": "The whole file.", "content": _BINARY},
+    206: {"description": "A range of the file.", "content": _BINARY},
     **_NOT_MODIFIED,
     **documented(400, 401, 404, 410, 416, 422),
 }
@@ -287,18 +294,23 @@ _BYTES: dict[int | str, dict[str, Any]] = {
 
 @router.head("/media/{sha256}", include_in_schema=False)
 @router.get(
-    "/media/{sha256}", response_class=Response, responses=_BYTES, summary="Media or an image"
+    "/media/{sha256}",
+    response_class=Response,
+    responses=_BYTES,
+    summary="Get a media file or image",
 )
 def media(
     sha256: Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")],
     request: Request,
-    service: Parts,
+    service: CurrentService,
     _: ReaderName,
 ) -> Response:
-    """A segment, init segment or image by its SHA-256."""
+    """The segment, init segment or image with this SHA-256."""
     path = service.library.files.media(sha256)
     if path is None:
-        raise NotThere(f"there are no bytes {sha256}; the manifests list what there is")
+        raise NotThere(
+            f"no file has the SHA-256 {sha256}; prefetch.json and artwork.json list the files"
+        )
     return _file(request, service, path, sha256)
 
 
@@ -307,54 +319,55 @@ def media(
     "/packages/{package}/{path:path}",
     response_class=Response,
     responses=_BYTES,
-    summary="A file of a package",
+    summary="Get a file of a package",
 )
 def package_file(
     package: Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")],
     path: str,
     request: Request,
-    service: Parts,
+    service: CurrentService,
     _: ReaderName,
 ) -> Response:
-    """What players open: the package's files under the names that its playlists use."""
-    pure = PurePosixPath(path)
-    shown = path in _SHOWN or (len(pure.parts) > 1 and pure.parts[0] in _FOLDERS)
-    if not shown or ".." in pure.parts or "\0" in path or len(path) > 200:
-        raise NotThere(f"packages have no {path!r}; a player begins with master.m3u8")
-    file = service.library.files.folder(package) / pure
-    if not file.is_file():
-        if service.library.files.folder(package).exists():
+    """A file under the name by which the package's playlists refer to it."""
+    relative = PurePosixPath(path)
+    parts = relative.parts
+    readable = path in _READABLE_FILES or (len(parts) > 1 and parts[0] in _READABLE_FOLDERS)
+    if not readable or ".." in parts or "\0" in path or len(path) > 200:
+        raise NotThere(f"packages have no {path!r}; a player opens master.m3u8")
+    folder = service.library.files.folder(package)
+    if not (folder / relative).is_file():
+        if folder.exists():
             raise NotThere(f"package {package} has no {path!r}; prefetch.json lists its files")
         if service.library.was_published(package):
-            raise NotThere(f"package {package} was removed", reason="withdrawn")
-        raise NotThere(f"there is no package {package}; GET /v1/titles lists them")
-    return _file(request, service, file, f"{package}-{pure.as_posix().replace('/', '-')}")
+            raise NotThere(
+                f"package {package} was removed; GET /v1/changes tells when", reason="withdrawn"
+            )
+        raise NotThere(f"there is no package {package}; GET /v1/titles lists the packages")
+    etag = f"{package}-{relative.as_posix().replace('/', '-')}"
+    return _file(request, service, folder / relative, etag)
 
 
 def _scope(service: Service) -> str:
-    """Which caches may keep what is read."""
+    """Return which caches may keep what is read."""
     return "private" if service.tokens.readers else "public"
 
 
-def _file(request: Request, service: Service, path: Any, etag: str) -> Response:
+def _file(request: Request, service: Service, path: FilePath, etag: str) -> Response:
     headers = {
         "ETag": f'"{etag}"',
         "Cache-Control": f"{_scope(service)}, {IMMUTABLE}",
         "X-Content-Type-Options": "nosniff",
     }
     none_match = request.headers.get("if-none-match")
-    if none_match is not None and matches(none_match.encode("latin-1"), etag.encode()):
+    if none_match is not None and etag_matches(none_match.encode("latin-1"), etag.encode()):
         return Response(status_code=304, headers=headers)
     if path.suffix == ".html":
         headers["Content-Security-Policy"] = HTML_POLICY.decode()
-    kind = _TYPES.get(path.suffix)
-    return FileResponse(path, media_type=kind, headers=headers)
+    return FileResponse(path, media_type=_TYPES.get(path.suffix), headers=headers)
 
 
-def _joined(found: list[tuple[str, bytes]], missing: list[str]) -> Response:
-    """Stored documents in one, byte by byte as they are stored."""
-    import json
-
-    body = b",".join(b'"%s":%s' % (name.encode(), text.rstrip()) for name, text in found)
+def _joined(documents: list[tuple[str, bytes]], missing: list[str]) -> Response:
+    """Join stored documents into one, without parsing them."""
+    body = b",".join(b'"%s":%s' % (title.encode(), text.rstrip()) for title, text in documents)
     text = b'{"titles":{%s},"missing":%s}' % (body, json.dumps(missing).encode())
     return Response(text, media_type="application/json", headers={"Cache-Control": "no-store"})

@@ -1,1 +1,1 @@
-"""Published titles: what readers get, and how it lies on disk."""
+"""Published titles: their versions, and their files on disk."""

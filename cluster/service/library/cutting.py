@@ -1,11 +1,11 @@
-"""A list of which the first ``k`` entries can be sent without making them anew, in either coding.
+"""JSON lists whose first ``k`` entries can be sent without encoding them anew, plain or as gzip.
 
-Its text is ``head``, the entries with commas between them, ``]}``: what ends after entry ``k``
-needs ``]}`` behind it. Its gzip form ends every entry on a byte (a sync flush), so that what ends
-there needs one more block, which holds ``]}`` as it is, and gzip's check of the whole, which is
-kept::
+The text of a list is a head, the entries joined by commas, and ``]}``: a list that is cut after
+entry ``k`` needs only ``]}`` after it. In the gzip body every entry ends on a byte boundary (a sync
+flush), so that a list cut there needs one more deflate block, which stores ``]}``, and the gzip
+trailer. What the trailer needs is kept in a table::
 
-    table    per entry, 12 bytes: end in the text, end in the gzip form, CRC-32 of text and ``]}``
+    per entry, 12 bytes: its end in the text, its end in the gzip body, CRC-32 of text and ``]}``
 """
 
 from __future__ import annotations
@@ -15,55 +15,57 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-CLOSE = b"]}"
+CLOSING = b"]}"
 RECORD_BYTES = 12
 _RECORD = struct.Struct("<III")
-_CHECK = struct.Struct("<II")
-_GZIP_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
-_LAST_BLOCK = struct.pack("<BHH", 1, len(CLOSE), 0xFFFF ^ len(CLOSE)) + CLOSE
-"""Deflate's last block, stored, after a byte's end."""
+_GZIP_TRAILER = struct.Struct("<II")
+_GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+_LAST_BLOCK = struct.pack("<BHH", 1, len(CLOSING), 0xFFFF ^ len(CLOSING)) + CLOSING
+"""Last block of a deflate stream, stored, for a stream that ends on a byte boundary."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cuttable:
-    """The whole list in both codings, and where it can be cut."""
+class CuttableList:
+    """A whole list in both codings, and its cut table."""
 
     plain: bytes
     gzip: bytes
     table: bytes
-    """Of one entry or more, one record each."""
+    """Records of :data:`RECORD_BYTES`, one per entry."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Where a list ends, and what is sent behind it."""
+    """Where a list is cut, and what has to be sent after the cut."""
 
-    plain: int
-    """Bytes of the text."""
-    gzip: int
-    """Bytes of the gzip form."""
-    gzip_close: bytes
+    plain_bytes: int
+    """Length of the text up to the cut; :data:`CLOSING` follows."""
+    gzip_bytes: int
+    """Length of the gzip body up to the cut."""
+    gzip_suffix: bytes
+    """Bytes to send after the gzip body."""
 
 
-def cuttable(head: bytes, entries: Sequence[bytes]) -> Cuttable:
-    """A list that ends in ``]}``.
+def cuttable_list(head: bytes, entries: Sequence[bytes]) -> CuttableList:
+    """Encode a list.
 
     Args:
-        head: what is before the first entry.
-        entries: one at least.
+        head: text before the first entry.
+        entries: texts of the entries, at least one.
     """
     packer = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
-    plain, packed, table = bytearray(head), bytearray(_GZIP_HEAD + packer.compress(head)), b""
+    plain, packed, table = bytearray(head), bytearray(_GZIP_HEADER + packer.compress(head)), b""
     for number, entry in enumerate(entries):
         part = b"," + entry if number else entry
         plain += part
         packed += packer.compress(part) + packer.flush(zlib.Z_SYNC_FLUSH)
-        table += _RECORD.pack(len(plain), len(packed), zlib.crc32(plain + CLOSE))
-    whole = cut_at(table[-RECORD_BYTES:])
-    return Cuttable(bytes(plain) + CLOSE, bytes(packed) + whole.gzip_close, table)
+        table += _RECORD.pack(len(plain), len(packed), zlib.crc32(plain + CLOSING))
+    last = cut_at(table[-RECORD_BYTES:])
+    return CuttableList(bytes(plain) + CLOSING, bytes(packed) + last.gzip_suffix, table)
 
 
 def cut_at(record: bytes) -> Cut:
-    """The cut that a record of the table says."""
-    plain, packed, check = _RECORD.unpack(record)
-    return Cut(plain, packed, _LAST_BLOCK + _CHECK.pack(check, plain + len(CLOSE)))
+    """Return the cut that a record of the table describes."""
+    plain_bytes, gzip_bytes, crc32 = _RECORD.unpack(record)
+    trailer = _GZIP_TRAILER.pack(crc32, plain_bytes + len(CLOSING))
+    return Cut(plain_bytes, gzip_bytes, _LAST_BLOCK + trailer)

@@ -1,10 +1,10 @@
-"""The files of published titles, without knowing what is published.
+"""Files of published titles. What is published is known to :mod:`cluster.service.library.library`.
 
 ::
 
-    packages/ab/abcd...      a package as the main job wrote it, named by a digest of its documents
-    bundles/ab/abcd....bundle  what readers are sent of it
-    media/ab/abcd....m4s     its media and images by their SHA-256: links to the package's files
+    packages/ab/abcd...        a package as the run wrote it, named by a digest of its documents
+    bundles/ab/abcd....bundle  its responses, ready to be sent
+    media/ab/abcd....m4s       its media and images by SHA-256: hard links to the package's files
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from cluster.service.library.bundle import Bundles, forms_of, settle, write_bundle
-from cluster.store.files import file_sha256
+from cluster.service.library.bundle import Bundles, package_entries, write_bundle
+from cluster.store.files import file_sha256, fsync_file
 from recommender.prefetch.document import Prefetch
 
 DOCUMENTS = ("ladder", "prefetch", "artwork", "report")
-"""What readers are sent of a package, by name, where it has them."""
-_OF_A_RUN = ("run.json", "report.html")
-"""They tell what a run cost, and are not what a package is."""
-_SHARED = (".m4s", ".mp4", ".webp", ".jpg", ".jpeg", ".png", ".avif", ".vtt", ".parquet")
+"""Documents that a package may have and clients can read, by name."""
+_NOT_IN_NAME = ("run.json", "report.html")
+"""Files that differ between runs that make the same package."""
+_MEDIA_SUFFIXES = (".m4s", ".mp4", ".webp", ".jpg", ".jpeg", ".png", ".avif", ".vtt", ".parquet")
 
 
-class Files:
-    """Packages in the folder ``root``, and what is made of them for readers."""
+class PackageFiles:
+    """Packages, their bundles and their media in the folder ``root``."""
 
     def __init__(self, root: Path, media_url: str = "") -> None:
         self._root = root
@@ -39,58 +39,60 @@ class Files:
         for name in ("packages", "bundles", "media"):
             (root / name).mkdir(parents=True, exist_ok=True)
 
-    def base(self, package: str) -> str:
-        """Where a package's relative URIs begin for readers."""
+    def base_url(self, package: str) -> str:
+        """Return the prefix of a package's relative URIs."""
         return f"{self._media_url}/v1/packages/{package}/"
 
     def folder(self, package: str) -> Path:
-        """Where a package lies."""
+        """Return the folder of a package."""
         return self._root / "packages" / package[:2] / package
 
     def media(self, sha256: str) -> Path | None:
-        """A file by its digest."""
+        """Return the path of a media file or image; None if no package has it."""
         folder = self._root / "media" / sha256[:2]
-        for suffix in _SHARED:
+        for suffix in _MEDIA_SUFFIXES:
             path = folder / f"{sha256}{suffix}"
             if path.exists():
                 return path
         return None
 
     def packages(self) -> list[str]:
-        """Names of all that are there."""
+        """Return the names of all packages, published or not."""
         return [path.name for path in (self._root / "packages").glob("*/*")]
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Nobody else adds or removes packages, in any process. Hold it from :meth:`admit` until
-        the transaction that publishes has ended."""
+        """Keep all other processes and threads from adding and removing packages.
+
+        Hold it from :meth:`admit` until the transaction that publishes has ended.
+        """
         with (self._root / "packages.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def admit(self, folder: Path) -> tuple[str, tuple[str, ...]]:
-        """Take a finished package in; its folder is moved. No reader sees it yet.
+        """Move a finished package into the library, where clients cannot read it yet.
 
         Returns:
-            Its name, and the documents it has.
+            Name of the package, and names of its documents.
         """
         package = package_name(folder)
         target = self.folder(package)
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             folder.rename(target)
-            settle(target.parent)
-        forms, prefetch = forms_of(target, package, self.base(package))
+            fsync_file(target.parent)
+        entries, prefetch = package_entries(target, package, self.base_url(package))
         for digest, path in _files_of(target, prefetch):
-            _share(path, self._root / "media" / digest[:2] / f"{digest}{path.suffix}")
+            _link(path, self._root / "media" / digest[:2] / f"{digest}{path.suffix}")
         if not self.bundles.path(package).exists():
             write_bundle(
-                self.bundles.path(package), forms, [entry.throughput for entry in prefetch.startup]
+                self.bundles.path(package), entries, [rung.throughput for rung in prefetch.startup]
             )
-        return package, tuple(name for name in DOCUMENTS if name in forms)
+        return package, tuple(name for name in DOCUMENTS if name in entries)
 
     def remove(self, package: str) -> None:
-        """Remove a package; bytes that others have too stay for them."""
+        """Remove a package, except for media that other packages share."""
         folder = self.folder(package)
         self.bundles.path(package).unlink(missing_ok=True)
         links = []
@@ -108,36 +110,36 @@ class Files:
 
 
 def package_name(folder: Path) -> str:
-    """Name of a package: a digest of its documents, which hold the digests of its media."""
+    """Return the name of a package: a digest of its documents, which hold those of its media."""
     digests: Mapping[str, str] = {
         path.name: file_sha256(path)
         for path in sorted(folder.iterdir())
-        if path.is_file() and path.name not in _OF_A_RUN
+        if path.is_file() and path.name not in _NOT_IN_NAME
     }
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _share(path: Path, link: Path) -> None:
-    """Make ``path`` and ``link`` one file, so that its count of links says who still needs it."""
+def _link(path: Path, link: Path) -> None:
+    """Make ``path`` and ``link`` one file, whose number of links tells when it can be removed."""
     link.parent.mkdir(exist_ok=True)
     with contextlib.suppress(FileExistsError):
         link.hardlink_to(path)
         return
     if path.samefile(link):
         return
-    aside = path.with_name(path.name + ".same")
+    partial = path.with_name(path.name + ".same")
     try:
-        aside.unlink(missing_ok=True)
-        aside.hardlink_to(link)
+        partial.unlink(missing_ok=True)
+        partial.hardlink_to(link)
     except OSError as error:
-        if error.errno != errno.EMLINK:  # as many links as a file can have: keep a copy
+        if error.errno != errno.EMLINK:  # more links than the file system allows: keep a copy
             raise
         return
-    aside.replace(path)
+    partial.replace(path)
 
 
 def _files_of(folder: Path, prefetch: Prefetch) -> Iterator[tuple[str, Path]]:
-    """Digest and place of a package's media and images."""
+    """Yield digest and path of each media file and image of a package."""
     tracks = [(rung.init, *rung.segments) for rung in prefetch.rungs]
     if prefetch.audio is not None:
         tracks.append((prefetch.audio.init, *prefetch.audio.segments))

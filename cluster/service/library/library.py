@@ -1,14 +1,14 @@
-"""Published titles: their versions, the change feed, takedowns, and the files behind them.
+"""Published titles: versions, the change feed, the audit log and takedowns.
 
 ::
 
-    packages, bundles, media what readers get: see :mod:`cluster.service.library.files`
-    stores/abcd...           what was made of the source with this SHA-256: one store per content
-    work/JOB-LEASE           where a job's process writes
+    packages, bundles, media   what clients read: see :mod:`cluster.service.library.files`
+    stores/abcd...             store of the source with this SHA-256
+    work/JOB-LEASE             where the process of a running job writes
 
 A version becomes current in the transaction that ends its job, when all its files are in place:
-readers see the old one or the new one. The old one's files stay for the grace period. Files
-without a row in the tables are never read and are swept.
+clients read either the old version or the new one. Files of the old version stay for the grace
+period. Files without a row in the tables are never served, and are swept.
 """
 
 from __future__ import annotations
@@ -31,34 +31,28 @@ from cluster.service.database import (
     JobRow,
     TitleRow,
     VersionRow,
+    moment,
 )
-from cluster.service.documents import (
-    AuditLine,
-    Change,
-    Changes,
-    Title,
-    TitleDetail,
-    Version,
-)
-from cluster.service.library.files import Files
-from cluster.service.queue.jobs import Jobs
-from cluster.service.queue.transitions import moment
+from cluster.service.documents import AuditLine, Change, Changes, Title, TitleDetail, Version
+from cluster.service.library.files import PackageFiles
 from encoder.errors import NotThere
 
-DAY = 86400.0
+DAY_SECONDS = 86400.0
+Cancel = Callable[[Session, JobRow], None]
+"""Cancels a queued or running job as a step of a transaction."""
 
 
 @dataclass(frozen=True, slots=True)
-class Current:
-    """What readers of a title get now."""
+class CurrentVersion:
+    """The version of a title that clients read now."""
 
     version: int | None
-    """None: withdrawn."""
+    """Number of the version; None once the title was withdrawn."""
     package: str
 
 
 class Library:
-    """The library in the folder ``root``."""
+    """The published titles in the folder ``root``."""
 
     def __init__(
         self,
@@ -66,15 +60,15 @@ class Library:
         root: Path,
         *,
         media_url: str = "",
-        grace_seconds: float = 7 * DAY,
+        grace_seconds: float = 7 * DAY_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.database = database
         self.root = root
-        self.files = Files(root, media_url)
+        self.files = PackageFiles(root, media_url)
         self.grace_seconds = grace_seconds
         self._clock = clock
-        self._current: dict[str, Current] = {}
+        self._current: dict[str, CurrentVersion] = {}
         self._seen = 0
         self._refreshing = threading.Lock()
         for name in ("stores", "work"):
@@ -83,15 +77,15 @@ class Library:
 
     # -- reading -------------------------------------------------------------------------------
 
-    def current(self, title: str) -> Current | None:
-        """What readers of a title get; from memory."""
+    def current(self, title: str) -> CurrentVersion | None:
+        """Return the current version of a title, from memory; None if it was never published."""
         return self._current.get(title)
 
     def __len__(self) -> int:
-        return sum(1 for one in list(self._current.values()) if one.version is not None)
+        return sum(current.version is not None for current in list(self._current.values()))
 
     def refresh(self) -> None:
-        """Take note of what was published or withdrawn, by whatever process."""
+        """Load what any process has published or withdrawn since the last call."""
         with self._refreshing, self.database.reading() as session:
             last = session.scalar(select(func.max(ChangeRow.sequence))) or 0
             if last == self._seen:
@@ -102,20 +96,20 @@ class Library:
                 query = query.where(TitleRow.name.in_(changed))
             withdrawn = False
             for name, version, package in session.execute(query):
-                self._current[name] = Current(version, package or "")
+                self._current[name] = CurrentVersion(version, package or "")
                 withdrawn |= version is None
             if withdrawn:
                 self.files.bundles.forget()
             self._seen = last
 
     def was_published(self, package: str) -> bool:
-        """Whether there was such a package at any time."""
+        """Return whether a version has ever had this package."""
         with self.database.reading() as session:
-            found = select(VersionRow.version).where(VersionRow.package == package).limit(1)
-            return session.scalar(found) is not None
+            version = select(VersionRow.version).where(VersionRow.package == package).limit(1)
+            return session.scalar(version) is not None
 
     def titles(self, limit: int, after: str | None = None) -> tuple[list[Title], str | None]:
-        """Published titles by name, and the cursor of the next page."""
+        """Return a page of published titles, by name, and the cursor of the next page."""
         query = (
             select(TitleRow, VersionRow.published)
             .join(
@@ -129,19 +123,19 @@ class Library:
             query = query.where(TitleRow.name > after)
         with self.database.reading() as session:
             rows = list(session.execute(query))
-            found = [self._title(row, published) for row, published in rows[:limit]]
-            return found, found[-1].title if len(rows) > limit else None
+            page = [self._title(row, published) for row, published in rows[:limit]]
+            return page, page[-1].title if len(rows) > limit else None
 
     def title(self, name: str) -> TitleDetail:
-        """A published title with its versions.
+        """Return a published title with its versions.
 
         Raises:
-            NotThere: it is not published.
+            NotThere: the title is not published.
         """
         with self.database.reading() as session:
             row = session.get(TitleRow, name)
             if row is None or row.version is None:
-                raise unknown(name, withdrawn=row is not None)
+                raise not_published(name, withdrawn=row is not None)
             versions = list(
                 session.scalars(
                     select(VersionRow)
@@ -149,28 +143,29 @@ class Library:
                     .order_by(VersionRow.version.desc())
                 )
             )
-            published = next(one.published for one in versions if one.version == row.version)
-            made_by = select(JobRow.number, JobRow.id).where(
-                JobRow.number.in_([one.job for one in versions])
+            published = next(v.published for v in versions if v.version == row.version)
+            job_numbers = [version.job for version in versions]
+            jobs = session.execute(
+                select(JobRow.number, JobRow.id).where(JobRow.number.in_(job_numbers))
             )
-            ids = {row[0]: row[1] for row in session.execute(made_by)}
+            job_ids = {row[0]: row[1] for row in jobs}
             return TitleDetail(
                 **self._title(row, published).model_dump(),
                 versions=[
                     Version(
-                        version=one.version,
-                        package=one.package,
-                        job=ids.get(one.job or 0, ""),
-                        published_at=moment(one.published),
-                        retired_at=None if one.retired is None else moment(one.retired),
-                        removed_at=None if one.remove_at is None else moment(one.remove_at),
+                        version=version.version,
+                        package=version.package,
+                        job=job_ids.get(version.job or 0, ""),
+                        published_at=moment(version.published),
+                        retired_at=None if version.retired is None else moment(version.retired),
+                        removed_at=None if version.remove_at is None else moment(version.remove_at),
                     )
-                    for one in versions
+                    for version in versions
                 ],
             )
 
     def changes(self, since: int, limit: int) -> Changes:
-        """What has happened after the sequence number ``since``, oldest first."""
+        """Return the changes after the sequence number ``since``, oldest first."""
         with self.database.reading() as session:
             rows = list(
                 session.scalars(
@@ -198,7 +193,7 @@ class Library:
         )
 
     def audit(self, title: str) -> list[AuditLine]:
-        """Who did what to a title, oldest first."""
+        """Return the audit log of a title, oldest first."""
         with self.database.reading() as session:
             rows = session.scalars(
                 select(AuditRow).where(AuditRow.title == title).order_by(AuditRow.id)
@@ -219,10 +214,11 @@ class Library:
     def publish(
         self, session: Session, job: JobRow, package: str, documents: Iterable[str]
     ) -> dict[str, Any]:
-        """Part of the transaction that ends a job: make its package the title's current version.
+        """Make a job's package the current version of its title, in the transaction that ends it.
 
         Returns:
-            ``version``, ``package`` and, where a later delivery came first, ``superseded``.
+            ``version`` and ``package``, and ``superseded``: whether a later delivery was published
+            first, so that this version does not become current.
         """
         now = self._clock()
         title = session.get(TitleRow, job.title)
@@ -240,7 +236,7 @@ class Library:
                 return {"version": current.version, "package": package}
         superseded = current is not None and (current.job or 0) > job.number
         number = (last or 0) + 1
-        made = VersionRow(
+        version = VersionRow(
             title=job.title,
             version=number,
             package=package,
@@ -251,7 +247,7 @@ class Library:
             remove_at=now + self.grace_seconds if superseded else None,
             removed=False,
         )
-        session.add(made)
+        session.add(version)
         if not superseded:
             if current is not None:
                 current.retired, current.remove_at = now, now + self.grace_seconds
@@ -274,19 +270,19 @@ class Library:
 
     # -- taking down ---------------------------------------------------------------------------
 
-    def withdraw(self, name: str, actor: str, jobs: Jobs) -> AuditLine:
-        """Take a title down: nothing of it can be read when this returns, and its files are gone.
+    def withdraw(self, name: str, actor: str, cancel: Cancel) -> AuditLine:
+        """Take a title down: when this returns it cannot be read and its files are removed.
 
-        Its queued and running jobs are cancelled. The audit line stays.
+        Its queued and running jobs are cancelled by ``cancel``. Its audit log stays.
 
         Raises:
-            NotThere: it is not published.
+            NotThere: the title is not published.
         """
         now = self._clock()
         with self.database.writing() as session:
             title = session.get(TitleRow, name)
             if title is None or title.version is None:
-                raise unknown(name, withdrawn=title is not None)
+                raise not_published(name, withdrawn=title is not None)
             detail = {"version": title.version, "package": title.package}
             contents = set()
             for version in session.scalars(select(VersionRow).where(VersionRow.title == name)):
@@ -295,7 +291,7 @@ class Library:
                 contents.add(version.content_sha256)
             for job in session.scalars(select(JobRow).where(JobRow.title == name)):
                 if job.state in ("queued", "running"):
-                    jobs.request_cancel(session, job)
+                    cancel(session, job)
                 job.identity = job.content = None
                 contents.add(job.content_sha256 or "")
             line = AuditRow(at=now, actor=actor, action="withdrawn", title=name, detail=detail)
@@ -317,7 +313,7 @@ class Library:
         return AuditLine(at=moment(now), actor=actor, action="withdrawn", title=name, detail=detail)
 
     def sweep(self) -> int:
-        """Remove the files of versions whose grace period has ended; how many versions."""
+        """Remove the files of versions whose grace period has ended; return how many versions."""
         now = self._clock()
         with self.database.reading() as session:
             due = list(
@@ -348,14 +344,15 @@ class Library:
         return len(due)
 
     def drop_unpublished(self, packages: Iterable[str] | None = None) -> int:
-        """Remove packages that no version has: whoever admitted them was killed or cancelled
-        before they were published. Call it with its files locked held.
+        """Remove packages without a version, left by jobs that died or were cancelled in between.
+
+        Call it while :meth:`.files.PackageFiles.locked` is held.
 
         Args:
-            packages: to look at; all by default.
+            packages: names of the packages to check; all by default.
 
         Returns:
-            How many were removed.
+            Number of packages removed.
         """
         if packages is None:
             packages = self.files.packages()
@@ -371,7 +368,7 @@ class Library:
         return len(dropped)
 
     def sweep_stores(self, contents: Iterable[str]) -> None:
-        """Remove what was made of sources that no version and no unfinished job has use for."""
+        """Remove the stores of sources that no version and no unfinished job needs."""
         for sha256 in set(contents) - {""}:
             with self.database.reading() as session:
                 version = session.scalar(
@@ -388,7 +385,7 @@ class Library:
                     )
                     .limit(1)
                 )
-                # A cancelled one may be at its last write; its runner sweeps when it has ended.
+                # The process of a cancelled job may still write; its runner sweeps once it ended.
                 running = session.scalar(
                     select(JobRow.number)
                     .where(JobRow.content_sha256 == sha256, JobRow.state == "running")
@@ -402,18 +399,20 @@ class Library:
             title=row.name,
             version=row.version or 0,
             package=row.package or "",
-            base=self.files.base(row.package or ""),
+            base=self.files.base_url(row.package or ""),
             published_at=moment(published),
             documents=row.documents.split(","),
         )
 
 
-def unknown(name: str, withdrawn: bool) -> NotThere:
-    """What to say of a title that cannot be read."""
+def not_published(name: str, withdrawn: bool) -> NotThere:
+    """Return the error for a title that cannot be read."""
     if withdrawn:
         return NotThere(
-            f"{name} was withdrawn; GET /v1/changes says when", reason="withdrawn", title=name
+            f"{name} was withdrawn; GET /v1/changes tells when", reason="withdrawn", title=name
         )
     return NotThere(
-        f"there is no title {name!r}; GET /v1/titles lists them", reason="no_such_title", title=name
+        f"there is no title {name!r}; GET /v1/titles lists them",
+        reason="no_such_title",
+        title=name,
     )

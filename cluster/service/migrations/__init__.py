@@ -1,1 +1,1 @@
-"""How the tables came to their present form, step by step (alembic)."""
+"""Migrations of the tables (Alembic)."""

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the steps on the connection that :func:`..database.migrate` hands over."""
+"""Entry point of Alembic: migrate over the connection that :func:`..database.migrate` passes."""
 
 from __future__ import annotations
 

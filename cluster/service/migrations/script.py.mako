@@ -12,10 +12,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """To this form."""
+    """Upgrade to this schema."""
     ${upgrades if upgrades else "pass"}
 
 
 def downgrade() -> None:
-    """Back."""
+    """Downgrade to the schema before."""
     ${downgrades if downgrades else "pass"}

@@ -1,1 +1,1 @@
-"""The table of jobs, and those who work on it."""
+"""The job table, the runners that take jobs from it, and the webhooks that tell of their end."""

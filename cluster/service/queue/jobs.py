@@ -1,4 +1,4 @@
-"""The table of jobs: what happens to a job, and when.
+"""The clients' side of the job table: submit, list, follow, cancel and retry jobs.
 
 ::
 
@@ -10,10 +10,8 @@
                  v  |                                              v
               cancelled <------------------------------------------+
 
-Here is the side of those who ask; :mod:`cluster.service.queue.leases` is that of those who run.
-
-A job is told from others by its **identity** (title, source place, size, modification time,
-options): asking for the same twice gives the same job.
+:mod:`cluster.service.queue.leases` is the runners' side. Submissions of equal **identity** (title,
+source URI, size, modification time and options) are one job.
 """
 
 from __future__ import annotations
@@ -21,24 +19,23 @@ from __future__ import annotations
 import hashlib
 import math
 import secrets
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from cluster.service.database import Database, EventRow, IdempotencyRow, JobRow
+from cluster.service.database import EventRow, IdempotencyRow, JobRow
 from cluster.service.documents import Job, State, Submission
-from cluster.service.queue.leases import LEASE_SECONDS, Leases
-from cluster.service.queue.transitions import digest, document, end, owe, tell
-from cluster.service.sources import Found
+from cluster.service.queue.table import JobTable, digest
+from cluster.service.sources import SourceFile
 from encoder.errors import BadInput, Busy, Conflict, NotThere
 
 IDEMPOTENCY_SECONDS = 7 * 86400.0
-MOST_WEBHOOKS = 16
-"""Of one job, which several may have asked for."""
+"""Time for which an ``Idempotency-Key`` is remembered."""
+MAX_QUEUED = 100_000
+MAX_WEBHOOKS = 16
+"""Limit of webhooks of one job, into which several submissions may have been merged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,69 +47,61 @@ class Filters:
     external_id: str | None = None
 
 
-class Jobs(Leases):
-    """The jobs of a service, for those who ask for them too. Every method is one transaction."""
+class Jobs:
+    """The job table as clients use it. Every method is one transaction."""
 
-    def __init__(
-        self,
-        database: Database,
-        *,
-        clock: Callable[[], float] = time.time,
-        most_queued: int = 100_000,
-        lease_seconds: float = LEASE_SECONDS,
-    ) -> None:
-        super().__init__(database, clock=clock, lease_seconds=lease_seconds)
-        self._most_queued = most_queued
-
-    # -- asking --------------------------------------------------------------------------------
+    def __init__(self, table: JobTable, *, max_queued: int = MAX_QUEUED) -> None:
+        self._table = table
+        self._max_queued = max_queued
 
     def submit(
-        self, asked: Submission, source: Found, actor: str, key: str | None = None
+        self, submission: Submission, source: SourceFile, actor: str, key: str | None = None
     ) -> tuple[Job, bool]:
-        """A job for what is asked: a new one, or the one that was asked for before.
+        """Queue a job, or merge the submission into the job of equal identity.
+
+        Args:
+            submission: what the client asked for.
+            source: the submitted source.
+            actor: name of the client.
+            key: ``Idempotency-Key`` of the request.
 
         Returns:
-            The job, and whether it was there already.
+            The job, and whether it existed already.
 
         Raises:
-            Conflict: ``key`` was used for something else.
-            Busy: too many jobs are queued.
+            Conflict: ``key`` was used for another submission.
+            Busy: the queue is full.
         """
-        title = asked.external_id or derived_name(source.uri)
-        options = asked.options.model_dump(mode="json")
-        if not asked.options.tone_map:
-            # What was submitted before there was this option is the same job still.
+        title = submission.external_id or derived_name(source.uri)
+        options = submission.options.model_dump(mode="json")
+        if not submission.options.tone_map:
+            # Keeps the identity of submissions from before there was this option.
             del options["tone_map"]
-        identity = digest([asked.kind, title, source.uri, source.size, source.stamp, options])
-        now = self.clock()
-        with self.database.writing() as session:
+        identity = digest([submission.kind, title, source.uri, source.size, source.stamp, options])
+        with self._table.database.writing() as session:
             if key is not None:
-                before = _used_before(session, asked, actor, key, now)
-                if before is not None:  # by a request that was under way with this one
-                    return document(before, now), True
+                earlier = self._job_of_key(session, submission, actor, key)
+                if earlier is not None:  # of a concurrent request
+                    return self._table.document(earlier), True
             row = session.scalar(select(JobRow).where(JobRow.identity == identity))
             merged = row is not None
             if row is None:
-                queued = session.scalar(
-                    select(func.count()).select_from(JobRow).where(JobRow.state == "queued")
-                )
-                if queued is not None and queued >= self._most_queued:
-                    raise Busy(f"{queued} jobs are queued, which is all that fit; submit it later")
+                self._check_room(session)
                 row = JobRow(
                     id=f"job-{secrets.token_hex(10)}",
                     title=title,
-                    external_id=asked.external_id,
-                    kind=asked.kind,
+                    external_id=submission.external_id,
+                    kind=submission.kind,
                     state="queued",
                     source=source.uri,
                     source_size=source.size,
                     source_stamp=source.stamp,
                     options=options,
-                    priority=asked.priority,
-                    deadline=asked.deadline.timestamp() if asked.deadline else None,
-                    webhooks=[asked.webhook] if asked.webhook else [],
+                    priority=submission.priority,
+                    deadline=submission.deadline.timestamp() if submission.deadline else None,
+                    webhooks=[submission.webhook] if submission.webhook else [],
                     submitted_by=actor,
-                    created=now,
+                    created=self._table.clock(),
                     attempts=0,
                     crashes=0,
                     lost=0,
@@ -122,124 +111,122 @@ class Jobs(Leases):
                 session.add(row)
                 session.flush()
             else:
-                _ask_again(session, row, asked, now)
+                self._merge(session, row, submission)
             if key is not None:
                 session.merge(
                     IdempotencyRow(
-                        key=f"{actor}:{key}", request=_request(asked), job=row.number, at=now
+                        key=f"{actor}:{key}",
+                        request=_request_digest(submission),
+                        job=row.number,
+                        at=self._table.clock(),
                     )
                 )
-            made = document(row, now)
-        self.on_queued()
-        return made, merged
+            job = self._table.document(row)
+        self._table.on_queued()
+        return job, merged
 
-    def submitted(self, asked: Submission, actor: str, key: str) -> Job | None:
-        """The job that this submission gave when it was sent with ``key`` before, if it was: also
-        when its source is no longer there.
+    def find_submitted(self, submission: Submission, actor: str, key: str) -> Job | None:
+        """Return the job of an earlier submission with the same key, even if its source is gone.
 
         Raises:
-            Conflict: ``key`` was used for something else.
+            Conflict: ``key`` was used for another submission.
         """
-        now = self.clock()
-        with self.database.reading() as session:
-            row = _used_before(session, asked, actor, key, now)
-            return None if row is None else document(row, now)
+        with self._table.database.reading() as session:
+            row = self._job_of_key(session, submission, actor, key)
+            return None if row is None else self._table.document(row)
 
-    def forget_keys(self) -> None:
-        """Forget keys that are no longer good."""
-        with self.database.writing() as session:
-            gone = IdempotencyRow.at <= self.clock() - IDEMPOTENCY_SECONDS
-            session.execute(delete(IdempotencyRow).where(gone))
+    def drop_expired_keys(self) -> None:
+        """Drop idempotency keys that are older than :data:`IDEMPOTENCY_SECONDS`."""
+        with self._table.database.writing() as session:
+            expired = IdempotencyRow.at <= self._table.clock() - IDEMPOTENCY_SECONDS
+            session.execute(delete(IdempotencyRow).where(expired))
 
     def get(self, job_id: str) -> Job:
-        """A job.
-
-        Raises:
-            NotThere: there is none.
-        """
-        with self.database.reading() as session:
-            return document(_found(session, job_id), self.clock())
-
-    def page(
-        self, filters: Filters, limit: int, cursor: str | None = None
-    ) -> tuple[list[Job], str | None]:
-        """Jobs, newest first, and the cursor of the next page."""
-        query = select(JobRow).order_by(JobRow.number.desc()).limit(limit + 1)
-        for column, wanted in (
-            (JobRow.state, filters.state),
-            (JobRow.title, filters.title),
-            (JobRow.external_id, filters.external_id),
-            (JobRow.title, filters.external_id),  # the same, and it has an index
-        ):
-            if wanted is not None:
-                query = query.where(column == wanted)
-        if cursor is not None:
-            query = query.where(JobRow.number < _position(cursor))
-        with self.database.reading() as session:
-            rows = list(session.scalars(query))
-            now = self.clock()
-            more = str(rows[limit - 1].number) if len(rows) > limit else None
-            return [document(row, now) for row in rows[:limit]], more
-
-    def counts(self) -> dict[str, int]:
-        """How many jobs are in each state."""
-        with self.database.reading() as session:
-            rows = session.execute(select(JobRow.state, func.count()).group_by(JobRow.state))
-            return {row[0]: row[1] for row in rows}
-
-    def events_after(self, job_id: str, after: int) -> tuple[list[tuple[int, dict[str, Any]]], Job]:
-        """Events of a job with numbers above ``after``, in order; and the job as it is then.
+        """Return a job.
 
         Raises:
             NotThere: there is no such job.
         """
-        with self.database.reading() as session:
-            row = _found(session, job_id)
+        with self._table.database.reading() as session:
+            return self._table.document(_row_of(session, job_id))
+
+    def page(
+        self, filters: Filters, limit: int, cursor: str | None = None
+    ) -> tuple[list[Job], str | None]:
+        """Return a page of jobs, newest first, and the cursor of the next page."""
+        query = select(JobRow).order_by(JobRow.number.desc()).limit(limit + 1)
+        for column, value in (
+            (JobRow.state, filters.state),
+            (JobRow.title, filters.title),
+            (JobRow.external_id, filters.external_id),
+            (JobRow.title, filters.external_id),  # equal where set, and only titles have an index
+        ):
+            if value is not None:
+                query = query.where(column == value)
+        if cursor is not None:
+            query = query.where(JobRow.number < _cursor_number(cursor))
+        with self._table.database.reading() as session:
+            rows = list(session.scalars(query))
+            following = str(rows[limit - 1].number) if len(rows) > limit else None
+            return [self._table.document(row) for row in rows[:limit]], following
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of jobs in each state."""
+        with self._table.database.reading() as session:
+            rows = session.execute(select(JobRow.state, func.count()).group_by(JobRow.state))
+            return {row[0]: row[1] for row in rows}
+
+    def events_after(self, job_id: str, after: int) -> tuple[list[tuple[int, dict[str, Any]]], Job]:
+        """Return the events of a job with numbers above ``after``, in order, and the job.
+
+        Raises:
+            NotThere: there is no such job.
+        """
+        with self._table.database.reading() as session:
+            row = _row_of(session, job_id)
             events = session.scalars(
                 select(EventRow)
                 .where(EventRow.job == row.number, EventRow.id > after)
                 .order_by(EventRow.id)
             )
-            return [(one.id, one.body) for one in events], document(row, self.clock())
-
-    # -- changing ------------------------------------------------------------------------------
+            return [(event.id, event.body) for event in events], self._table.document(row)
 
     def cancel(self, job_id: str) -> Job:
-        """Stop a job: at once when it waits, soon when it runs. What it has finished is kept.
+        """Cancel a job: at once if it is queued, within seconds if it runs. Results are kept.
 
         Raises:
-            NotThere: there is none.
-            Conflict: it has ended already, otherwise than by being cancelled.
+            NotThere: there is no such job.
+            Conflict: the job has succeeded or failed.
         """
-        with self.database.writing() as session:
-            row = _found(session, job_id)
+        with self._table.database.writing() as session:
+            row = _row_of(session, job_id)
             if row.state in ("succeeded", "failed"):
                 raise Conflict(
                     f"{job_id} has {row.state} already; there is nothing to cancel",
                     reason="job_ended",
                 )
             self.request_cancel(session, row)
-            return document(row, self.clock())
+            return self._table.document(row)
 
     def request_cancel(self, session: Session, row: JobRow) -> None:
-        """Part of a transaction: as :meth:`cancel`, of a job that has not ended."""
+        """Cancel a job that has not ended, as a step of the caller's transaction."""
         if row.state == "queued":
-            end(session, row, "cancelled", self.clock())
+            self._table.finish(session, row, "cancelled")
         elif row.state == "running":
             row.cancel_requested = True
 
     def retry(self, job_id: str) -> Job:
-        """Queue a job that failed or was cancelled again; it goes on from what it has finished.
+        """Queue a failed or cancelled job again; it resumes from the store.
 
         Raises:
-            NotThere: there is none.
-            Conflict: it has not ended, has succeeded, or another job does the same by now.
+            NotThere: there is no such job.
+            Conflict: the job has not ended, has succeeded, or another job of equal identity exists.
         """
-        with self.database.writing() as session:
-            row = _found(session, job_id)
+        with self._table.database.writing() as session:
+            row = _row_of(session, job_id)
             if row.state not in ("failed", "cancelled"):
                 raise Conflict(
-                    f"{job_id} is {row.state}; only jobs that failed or were cancelled are retried",
+                    f"{job_id} is {row.state}; only failed and cancelled jobs can be retried",
                     reason="job_not_ended",
                 )
             identity = digest(
@@ -248,68 +235,74 @@ class Jobs(Leases):
             other = session.scalar(select(JobRow).where(JobRow.identity == identity))
             if other is not None:
                 raise Conflict(
-                    f"{other.id} does the same and is {other.state}; follow that one",
+                    f"{job_id} need not be retried, since {other.id} does the same and is "
+                    f"{other.state}; follow {other.id}",
                     reason="job_exists",
                     job=other.id,
                 )
             row.state, row.identity, row.cancel_requested = "queued", identity, False
             row.crashes = row.lost = 0
             row.finished = row.failure = row.result = row.progress = row.follows = None
-            tell(session, row, {"type": "queued", "reason": "retry"}, self.clock())
-            made = document(row, self.clock())
-        self.on_queued()
-        return made
+            self._table.record_event(session, row, {"type": "queued", "reason": "retry"})
+            job = self._table.document(row)
+        self._table.on_queued()
+        return job
+
+    def _check_room(self, session: Session) -> None:
+        queued = session.scalar(
+            select(func.count()).select_from(JobRow).where(JobRow.state == "queued")
+        )
+        if queued is not None and queued >= self._max_queued:
+            raise Busy(f"the queue is full with {queued} jobs; submit the title later")
+
+    def _merge(self, session: Session, row: JobRow, submission: Submission) -> None:
+        """Merge a submission into its job: keep the greater urgency, add the webhook."""
+        if row.state == "queued":
+            row.priority = max(row.priority, submission.priority)
+            if submission.deadline is not None:
+                row.deadline = min(row.deadline or math.inf, submission.deadline.timestamp())
+        if submission.webhook is not None and submission.webhook not in row.webhooks:
+            if len(row.webhooks) >= MAX_WEBHOOKS:
+                raise Conflict(
+                    f"{row.id} has {MAX_WEBHOOKS} webhooks already; submit without a webhook",
+                    reason="too_many_webhooks",
+                )
+            row.webhooks = [*row.webhooks, submission.webhook]
+            if row.state == "succeeded":
+                self._table.enqueue_webhook(session, row, submission.webhook)
+
+    def _job_of_key(
+        self, session: Session, submission: Submission, actor: str, key: str
+    ) -> JobRow | None:
+        used = session.get(IdempotencyRow, f"{actor}:{key}")
+        if used is None or self._table.clock() - used.at >= IDEMPOTENCY_SECONDS:
+            return None
+        if used.request != _request_digest(submission):
+            raise Conflict(
+                f"Idempotency-Key {key!r} was used for another submission; "
+                "use a new key for each submission",
+                reason="idempotency_key_reused",
+            )
+        return session.get_one(JobRow, used.job)
 
 
 def derived_name(uri: str) -> str:
-    """Name of a title whose submission gave none: of its source's place."""
+    """Return the title's name for a submission without one, derived from the source's URI."""
     return "t-" + hashlib.sha256(uri.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def _found(session: Session, job_id: str) -> JobRow:
+def _row_of(session: Session, job_id: str) -> JobRow:
     row = session.scalar(select(JobRow).where(JobRow.id == job_id))
     if row is None:
         raise NotThere(f"there is no job {job_id!r}; GET /v1/jobs lists them", reason="no_such_job")
     return row
 
 
-def _ask_again(session: Session, row: JobRow, asked: Submission, now: float) -> None:
-    """Who asks for a job that is there is heard: how urgent it is, and who is to be told."""
-    if row.state == "queued":
-        row.priority = max(row.priority, asked.priority)
-        if asked.deadline is not None:
-            row.deadline = min(row.deadline or math.inf, asked.deadline.timestamp())
-    if asked.webhook is not None and asked.webhook not in row.webhooks:
-        if len(row.webhooks) >= MOST_WEBHOOKS:
-            raise Conflict(
-                f"{row.id} tells {MOST_WEBHOOKS} webhooks already; follow it without one",
-                reason="too_many_webhooks",
-            )
-        row.webhooks = [*row.webhooks, asked.webhook]
-        if row.state == "succeeded":
-            owe(session, row, asked.webhook, now)
+def _request_digest(submission: Submission) -> str:
+    return digest(submission.model_dump(mode="json"))
 
 
-def _used_before(
-    session: Session, asked: Submission, actor: str, key: str, now: float
-) -> JobRow | None:
-    used = session.get(IdempotencyRow, f"{actor}:{key}")
-    if used is None or now - used.at >= IDEMPOTENCY_SECONDS:
-        return None
-    if used.request != _request(asked):
-        raise Conflict(
-            f"Idempotency-Key {key!r} was used for another submission; "
-            "use a new key for a new submission",
-            reason="idempotency_key_reused",
-        )
-    return session.get_one(JobRow, used.job)
-
-
-def _request(asked: Submission) -> str:
-    return digest(asked.model_dump(mode="json"))
-
-
-def _position(cursor: str) -> int:
+def _cursor_number(cursor: str) -> int:
     if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 18:
-        raise BadInput(f"{cursor!r} is no cursor; take `next` of the page before")
+        raise BadInput(f"{cursor!r} is not a cursor; take `next` of the page before")
     return int(cursor)

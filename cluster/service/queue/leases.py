@@ -1,18 +1,18 @@
-"""How those who run jobs speak about them.
+"""The runners' side of the job table: claim, heartbeat, finish.
 
-Whoever runs a job holds a **lease** on it: a token that every later word about the job must bear,
-and a time until which it is good, which heartbeats move on. A runner that died (the kernel has let
-go of its lock) or fell silent loses its leases; the job is queued again and goes on from the
-store. What the loser still says is not heard.
+A runner holds a **lease** on the job that it runs: a token that every later call about the job must
+present, and an expiry that heartbeats move on. A runner that has died (the kernel has released its
+lock) or has fallen silent loses its leases: its jobs are queued again and resume from the store.
+Later calls under a lost lease change nothing and raise :class:`~encoder.errors.LeaseLost`.
 
-Equal bytes under another name are found in the first stage, by **content**: the later job waits
-for the earlier and takes its package.
+The first stage of a job computes the digest of its source. If another job has made a package of
+equal bytes and options, the later job takes that package; if another job is making it, the later
+job waits for the earlier.
 """
 
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,149 +20,141 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
 
-from cluster.service.database import Database, JobRow
+from cluster.service.database import JobRow
 from cluster.service.documents import Failure, Job, JobOptions
-from cluster.service.queue.transitions import digest, document, end, requeue, tell
-from cluster.service.sources import Found
+from cluster.service.queue.table import JobTable, digest
+from cluster.service.sources import SourceFile
 from encoder.errors import LeaseLost
 
 LEASE_SECONDS = 20.0
-MOST_CRASHES = 3
-"""Of a job's own process: then it is the job that is ill."""
-MOST_LOST = 20
-"""Leases of one job that ran out: then it may be what kills its runners."""
-_ACTIVE = ("queued", "running")
+MAX_CRASHES = 3
+"""Deaths of a job's own process after which the job itself counts as faulty."""
+MAX_LOST = 20
+"""Lost leases of one job after which the job may be what kills its runners."""
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
-    """A job that is ours to run until the lease ends."""
+class LeasedJob:
+    """A job that this runner may run until the lease ends."""
 
     number: int
     id: str
     title: str
     kind: str
-    source: Found
-    """As it was when it was submitted."""
+    source: SourceFile
+    """The source as it was submitted."""
     options: JobOptions
     content_sha256: str | None
+    """Digest of the source, where an earlier attempt has computed it."""
     lease: str
+    """Token of this attempt."""
     priority: int
 
 
 class Leases:
-    """The jobs of a service, for those who run them. Every method is one transaction."""
+    """The job table as runners use it. Every method is one transaction.
 
-    def __init__(
-        self,
-        database: Database,
-        *,
-        clock: Callable[[], float] = time.time,
-        lease_seconds: float = LEASE_SECONDS,
-    ) -> None:
-        self.database = database
-        self.clock = clock
-        self.lease_seconds = lease_seconds
-        self.on_queued: Callable[[], None] = lambda: None
-        """Called after a job was queued: a runner in this process need not wait for its turn."""
+    Methods that take a :class:`LeasedJob` raise :class:`~encoder.errors.LeaseLost`, and change
+    nothing, where its lease is lost.
+    """
 
-    def claim(self, owner: str) -> Claimed | None:
-        """The next job in turn, now leased to ``owner``: by priority, deadline and age."""
-        other = aliased(JobRow)
-        waits = (
-            select(other.number)
-            .where(other.number == JobRow.follows, other.state.in_(_ACTIVE))
+    def __init__(self, table: JobTable, *, lease_seconds: float = LEASE_SECONDS) -> None:
+        self._table = table
+        self._lease_seconds = lease_seconds
+
+    def claim(self, owner: str) -> LeasedJob | None:
+        """Lease the next job to ``owner``, by priority, deadline and age; None if none waits."""
+        followed = aliased(JobRow)
+        waits_for_another = (
+            select(followed.number)
+            .where(followed.number == JobRow.follows, followed.state.in_(("queued", "running")))
             .exists()
         )
-        turn = (
+        next_job = (
             select(JobRow)
-            .where(JobRow.state == "queued", ~waits)
+            .where(JobRow.state == "queued", ~waits_for_another)
             .order_by(
                 JobRow.priority.desc(), JobRow.deadline.asc().nulls_last(), JobRow.number.asc()
             )
             .limit(1)
         )
-        with self.database.reading() as session:  # most often there is nothing to write
-            if session.scalar(turn) is None:
+        with self._table.database.reading() as session:  # most often no job waits
+            if session.scalar(next_job) is None:
                 return None
-        now = self.clock()
-        with self.database.writing() as session:
-            row = session.scalar(turn)
+        now = self._table.clock()
+        with self._table.database.writing() as session:
+            row = session.scalar(next_job)
             if row is None:
                 return None
             row.state, row.owner, row.lease = "running", owner, secrets.token_hex(16)
-            row.lease_until = now + self.lease_seconds
+            row.lease_until = now + self._lease_seconds
             row.attempts += 1
             row.started = row.started or now
             row.follows = None
-            tell(session, row, {"type": "running", "attempt": row.attempts}, self.clock())
-            return Claimed(
+            self._table.record_event(session, row, {"type": "running", "attempt": row.attempts})
+            return LeasedJob(
                 number=row.number,
                 id=row.id,
                 title=row.title,
                 kind=row.kind,
-                source=Found(row.source, row.source_size, row.source_stamp),
+                source=SourceFile(row.source, row.source_size, row.source_stamp),
                 options=JobOptions.model_validate(row.options),
                 content_sha256=row.content_sha256,
                 lease=row.lease,
                 priority=row.priority,
             )
 
-    def beat(self, job: Claimed, events: Sequence[Mapping[str, Any]] = ()) -> bool:
-        """Move the lease on and keep what was reported. True if the job should be stopped.
-
-        Raises:
-            LeaseLost: it is not ours any more.
-        """
-        with self.database.writing() as session:
-            row = self.leased(session, job)
-            row.lease_until = self.clock() + self.lease_seconds
-            for body in _last_of_each_stage(events):
-                tell(session, row, dict(body), self.clock())
+    def heartbeat(self, job: LeasedJob, events: Sequence[Mapping[str, Any]] = ()) -> bool:
+        """Extend the lease and record events; return whether the job should be cancelled."""
+        with self._table.database.writing() as session:
+            row = self._leased_row(session, job)
+            row.lease_until = self._table.clock() + self._lease_seconds
+            for body in _last_progress_of_each_stage(events):
+                self._table.record_event(session, row, dict(body))
                 if body["type"] == "stage_progress":
-                    row.progress = {**body, "at": self.clock()}
+                    row.progress = {**body, "at": self._table.clock()}
             return row.cancel_requested
 
-    def content_of(self, job: Claimed) -> str | None:
-        """Digest of the job's source, once it is known."""
-        with self.database.reading() as session:
+    def content_sha256(self, job: LeasedJob) -> str | None:
+        """Return the digest of the job's source, if it has been recorded. Needs no lease."""
+        with self._table.database.reading() as session:
             return session.get_one(JobRow, job.number).content_sha256
 
-    def leases(self) -> list[tuple[str, str]]:
-        """Ids and leases of the jobs that run."""
-        with self.database.reading() as session:
+    def active(self) -> list[tuple[str, str]]:
+        """Return id and lease of each running job."""
+        with self._table.database.reading() as session:
             running = select(JobRow.id, JobRow.lease).where(JobRow.state == "running")
             return [(row[0], row[1] or "") for row in session.execute(running)]
 
-    def most_urgent(self) -> int | None:
-        """Priority of the job whose turn is next; None when none waits."""
-        with self.database.reading() as session:
+    def highest_queued_priority(self) -> int | None:
+        """Return the highest priority of the queued jobs; None if none waits for a runner."""
+        with self._table.database.reading() as session:
             return session.scalar(
                 select(func.max(JobRow.priority)).where(
                     JobRow.state == "queued", JobRow.follows.is_(None)
                 )
             )
 
-    def learn_content(self, job: Claimed, sha256: str) -> tuple[str | None, str | None]:
-        """Note what the source's bytes are; look who has, or makes, the same package.
+    def record_content(self, job: LeasedJob, sha256: str) -> tuple[str | None, str | None]:
+        """Record the digest of the job's source, and look for another job of equal content.
 
         Returns:
-            The package of a job that succeeded with equal bytes and options, and its id; or no
-            package and the id of one that runs: this job is then queued to follow it, and no
-            longer ours; or nothing: run it.
+            Package and id of a job that has succeeded with equal bytes and options; or None and the
+            id of a running one, in which case this job was queued to follow it and its lease ended;
+            or None and None, in which case this job has to run.
 
         Raises:
-            LeaseLost: it is not ours any more.
+            LeaseLost: as always, or the job was cancelled.
         """
-        with self.database.writing() as session:
-            row = self.leased(session, job)
+        with self._table.database.writing() as session:
+            row = self._leased_row(session, job)
             if row.cancel_requested:
                 raise LeaseLost(f"{job.id} was cancelled")
             row.content_sha256 = sha256
             row.content = digest([row.kind, sha256, row.options])
             if row.kind != "run":
                 return None, None
-            same = list(
+            others = list(
                 session.scalars(
                     select(JobRow)
                     .where(
@@ -174,89 +166,77 @@ class Leases:
                     .order_by(JobRow.number)
                 )
             )
-            for one in same:
-                if one.state == "succeeded" and one.result and one.result.get("package"):
-                    return str(one.result["package"]), one.id
-            for one in same:
-                # The one that learnt it first has no other to wait for: no two wait for each other.
-                if one.state == "running":
-                    requeue(session, row, "follows", self.clock())
-                    row.follows = one.number
-                    one.priority = max(one.priority, row.priority)  # it works for both now
-                    return None, one.id
+            for other in others:
+                if other.state == "succeeded" and other.result and other.result.get("package"):
+                    return str(other.result["package"]), other.id
+            for other in others:
+                # A job follows only jobs that recorded the content before it: there is no circle.
+                if other.state == "running":
+                    self._table.requeue(session, row, "follows")
+                    row.follows = other.number
+                    other.priority = max(other.priority, row.priority)  # it now works for both
+                    return None, other.id
             return None, None
 
-    def succeed(self, job: Claimed, publish: Callable[[Session, JobRow], Mapping[str, Any]]) -> Job:
-        """End a job with what ``publish`` does and returns, in one transaction.
+    def succeed(
+        self, job: LeasedJob, publish: Callable[[Session, JobRow], Mapping[str, Any]]
+    ) -> Job:
+        """End a job with the result of ``publish``, in one transaction.
 
         Raises:
-            LeaseLost: it is not ours any more, or was cancelled; nothing was published.
+            LeaseLost: as always, or the job was cancelled; nothing was published.
         """
-        with self.database.writing() as session:
-            row = self.leased(session, job)
+        with self._table.database.writing() as session:
+            row = self._leased_row(session, job)
             if row.cancel_requested:
                 raise LeaseLost(f"{job.id} was cancelled")
             row.result = dict(publish(session, row))
-            end(session, row, "succeeded", self.clock())
-            return document(row, self.clock())
+            self._table.finish(session, row, "succeeded")
+            return self._table.document(row)
 
-    def fail(self, job: Claimed, failure: Failure) -> Job:
-        """End a job with an error.
+    def fail(self, job: LeasedJob, failure: Failure) -> Job:
+        """End a job with an error."""
+        with self._table.database.writing() as session:
+            row = self._leased_row(session, job)
+            self._table.fail(session, row, failure)
+            return self._table.document(row)
 
-        Raises:
-            LeaseLost: it is not ours any more.
-        """
-        with self.database.writing() as session:
-            row = self.leased(session, job)
-            row.failure = failure.model_dump(mode="json")
-            end(session, row, "failed", self.clock())
-            return document(row, self.clock())
-
-    def crashed(self, job: Claimed, how: str) -> None:
-        """The job's own process died: queue it again, or fail it when that happens every time.
-
-        Raises:
-            LeaseLost: it is not ours any more.
-        """
-        with self.database.writing() as session:
-            row = self.leased(session, job)
+    def record_crash(self, job: LeasedJob, cause: str) -> None:
+        """Queue a job again whose own process died, or fail it after :data:`MAX_CRASHES`."""
+        with self._table.database.writing() as session:
+            row = self._leased_row(session, job)
             row.crashes += 1
             if row.cancel_requested:
-                end(session, row, "cancelled", self.clock())
-            elif row.crashes >= MOST_CRASHES:
-                row.failure = Failure(
-                    error="WorkerDied",
-                    message=f"the process that ran it died {row.crashes} times ({how}); "
-                    "look for lack of memory, then retry the job",
-                ).model_dump(mode="json")
-                end(session, row, "failed", self.clock())
+                self._table.finish(session, row, "cancelled")
+            elif row.crashes >= MAX_CRASHES:
+                message = (
+                    f"the job's process died {row.crashes} times ({cause}); "
+                    "check that the machine has enough memory, then retry the job"
+                )
+                self._table.fail(session, row, Failure(error="WorkerDied", message=message))
             else:
-                requeue(session, row, how, self.clock())
+                self._table.requeue(session, row, cause)
 
-    def release(self, job: Claimed, reason: str) -> None:
-        """Give a job back: to the queue, or to its end if it was cancelled.
-
-        Raises:
-            LeaseLost: it is not ours any more.
-        """
-        with self.database.writing() as session:
-            row = self.leased(session, job)
+    def release(self, job: LeasedJob, reason: str) -> None:
+        """Give a job up: queue it again, or end it if it was cancelled."""
+        with self._table.database.writing() as session:
+            row = self._leased_row(session, job)
             if row.cancel_requested:
-                end(session, row, "cancelled", self.clock())
+                self._table.finish(session, row, "cancelled")
             else:
-                requeue(session, row, reason, self.clock())
-        self.on_queued()
+                self._table.requeue(session, row, reason)
+        self._table.on_queued()
 
-    def reap(self, is_alive: Callable[[str], bool]) -> int:
-        """Queue again what runners have left: those that are dead, and those that are silent.
+    def requeue_lost(self, is_alive: Callable[[str], bool]) -> int:
+        """Queue the jobs again whose runner is dead or silent.
 
         Args:
-            is_alive: of a runner, by its name.
+            is_alive: tells from a runner's name whether its process lives.
 
         Returns:
-            How many jobs.
+            Number of jobs whose lease was lost.
         """
-        with self.database.reading() as session:
+        with self._table.database.reading() as session:
             running = list(
                 session.execute(
                     select(JobRow.number, JobRow.owner, JobRow.lease, JobRow.lease_until).where(
@@ -264,53 +244,50 @@ class Leases:
                     )
                 )
             )
-        now = self.clock()
-        left = [
+        now = self._table.clock()
+        lost = [
             (number, lease)
             for number, owner, lease, until in running
             if owner is None or until is None or until < now or not is_alive(owner)
         ]
-        reaped = 0
-        for number, lease in left:
-            with self.database.writing() as session:
-                row = session.get_one(JobRow, number)
-                if row.state != "running" or row.lease != lease:
-                    continue
-                reaped += 1
-                row.lost += 1
-                if row.cancel_requested:
-                    end(session, row, "cancelled", self.clock())
-                elif row.lost >= MOST_LOST:
-                    row.failure = Failure(
-                        error="RunnerLost",
-                        message=f"its runner was lost {row.lost} times; "
-                        "look what it does to the machine, then retry the job",
-                    ).model_dump(mode="json")
-                    end(session, row, "failed", self.clock())
-                else:
-                    requeue(session, row, "runner lost", self.clock())
-        return reaped
+        return sum(self._requeue_if_leased(number, lease) for number, lease in lost)
 
-    def leased(self, session: Session, job: Claimed) -> JobRow:
-        """Part of a transaction: the job's row, if it is still ours.
+    def _requeue_if_leased(self, number: int, lease: str | None) -> bool:
+        """Queue a job again, or fail it after :data:`MAX_LOST`, unless its lease has changed."""
+        with self._table.database.writing() as session:
+            row = session.get_one(JobRow, number)
+            if row.state != "running" or row.lease != lease:
+                return False
+            row.lost += 1
+            if row.cancel_requested:
+                self._table.finish(session, row, "cancelled")
+            elif row.lost >= MAX_LOST:
+                message = (
+                    f"the job lost its runner {row.lost} times; "
+                    "check what the job does to the machine, then retry the job"
+                )
+                self._table.fail(session, row, Failure(error="RunnerLost", message=message))
+            else:
+                self._table.requeue(session, row, "runner lost")
+            return True
 
-        Raises:
-            LeaseLost: it is not.
-        """
+    def _leased_row(self, session: Session, job: LeasedJob) -> JobRow:
         row = session.get_one(JobRow, job.number)
         if row.state != "running" or row.lease != job.lease:
-            raise LeaseLost(f"{job.id} is {row.state} by another lease")
+            raise LeaseLost(f"{job.id} is {row.state} under another lease")
         return row
 
 
-def _last_of_each_stage(events: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Events without progress that later progress of the same stage replaces."""
-    seen: set[str] = set()
+def _last_progress_of_each_stage(
+    events: Sequence[Mapping[str, Any]],
+) -> Iterator[Mapping[str, Any]]:
+    """Yield events in order, without progress that later progress of the same stage replaces."""
+    stages: set[str] = set()
     kept = []
     for body in reversed(events):
         if body["type"] == "stage_progress":
-            if body["stage"] in seen:
+            if body["stage"] in stages:
                 continue
-            seen.add(body["stage"])
+            stages.add(body["stage"])
         kept.append(body)
     yield from reversed(kept)

@@ -1,9 +1,9 @@
-"""Takes jobs from the table and runs each in a process of its own.
+"""A runner takes jobs from the table and runs each in a process of its own.
 
-A runner has a name, and a lock under that name that the kernel lets go of when it dies: so others
-know at once that its jobs are free. A slot is a thread with a process that outlives its jobs, as
-starting Python and loading its libraries takes longer than a small job; it is replaced when it
-died, when a job had to be stopped, and now and then.
+A runner holds a file lock under its name, which the kernel releases when it dies: other runners see
+at once that its jobs are free. A slot of a runner is a thread with a process that runs many jobs,
+since starting Python and loading the libraries takes longer than a small job. The process is
+replaced when it has died, when a job had to be stopped, and after some number of jobs.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
@@ -31,18 +31,18 @@ from cluster.service.documents import Failure, Outcome
 from cluster.service.library.files import DOCUMENTS
 from cluster.service.library.library import Library
 from cluster.service.queue.jobs import Jobs
-from cluster.service.queue.leases import Claimed
-from cluster.service.queue.work import Content, Ended, Perform, Work, perform, serve
+from cluster.service.queue.leases import LeasedJob, Leases
+from cluster.service.queue.work import ContentKnown, Ended, Perform, Work, perform, serve
 from encoder.errors import LeaseLost
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 log = structlog.stdlib.get_logger(__name__)
 
 IDLE_SECONDS = 0.5
-"""Between looks for work of other processes; work of this one wakes the runner."""
-BEAT_SECONDS = 1.0
+"""Interval of polling for jobs of other processes; jobs of this process wake the runner."""
+HEARTBEAT_SECONDS = 1.0
 STOP_SECONDS = 10.0
-"""For a process to unwind when it is asked to; then it is killed."""
+"""Time for a terminated process to unwind before it is killed."""
 JOBS_PER_PROCESS = 200
 SWEEP_SECONDS = 60.0
 
@@ -52,122 +52,131 @@ class RunnerOptions:
     """How jobs are run."""
 
     slots: int = 1
-    """Jobs at once."""
+    """Number of jobs that run at the same time."""
     workers: int | None = None
-    """Processes of one job on this machine; its cores by default."""
+    """Worker processes of one job on this machine; None for one per core."""
     scheduler: str | None = None
-    """Address of a Dask scheduler instead."""
+    """Address of a Dask scheduler, to run jobs on its workers instead."""
     face_model: Path | None = None
     """YuNet model (ONNX) that finds faces in artwork."""
     performing: Perform = perform
+    """Function that runs a job."""
 
 
 @dataclass(slots=True)
 class _Slot:
     number: int
-    wanted: threading.Event = field(default_factory=threading.Event)
-    job: Claimed | None = None
+    job: LeasedJob | None = None
     preempted: bool = False
+    """True once a job of higher priority needs this slot."""
     process: multiprocessing.process.BaseProcess | None = None
     pipe: connection.Connection | None = None
-    done: int = 0
+    jobs_run: int = 0
+    """Number of jobs that the present process has run."""
 
 
 class Runner:
     """Runs jobs from :meth:`start` to :meth:`stop`."""
 
-    def __init__(self, jobs: Jobs, library: Library, options: RunnerOptions) -> None:
-        self.jobs = jobs
-        self.library = library
-        self.options = options
-        self.owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    def __init__(
+        self, jobs: Jobs, leases: Leases, library: Library, options: RunnerOptions
+    ) -> None:
+        self._jobs = jobs
+        self._leases = leases
+        self._library = library
+        self._options = options
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._stopping = threading.Event()
-        self._wake = threading.Event()
+        self._woken = threading.Event()
         self._slots = [_Slot(number) for number in range(options.slots)]
         self._threads: list[threading.Thread] = []
         self._locks = contextlib.ExitStack()
 
     def start(self) -> None:
-        """Begin to take jobs."""
-        self._locks.enter_context(alive(self.library.root, self.owner))
+        """Start taking jobs."""
+        self._locks.enter_context(runner_lock(self._library.root, self.name))
         for slot in self._slots:
             self._threads.append(
-                threading.Thread(target=self._serve, args=(slot,), name=f"slot-{slot.number}")
+                threading.Thread(target=self._run_jobs, args=(slot,), name=f"slot-{slot.number}")
             )
-        self._threads.append(threading.Thread(target=self._tend, name="tend"))
+        self._threads.append(threading.Thread(target=self._maintain, name="maintain"))
         for thread in self._threads:
             thread.start()
 
     def wake(self) -> None:
-        """There may be work."""
-        self._wake.set()
+        """Look for queued jobs now."""
+        self._woken.set()
 
     def stop(self) -> None:
-        """Give running jobs back to the queue and end."""
+        """Give running jobs back to the queue and end the threads."""
         self._stopping.set()
-        self._wake.set()
+        self._woken.set()
         for thread in self._threads:
             thread.join()
         self._locks.close()
 
     # -- threads -------------------------------------------------------------------------------
 
-    def _tend(self) -> None:
-        """Frees what others left, makes way for what is urgent, sweeps what has expired."""
+    def _maintain(self) -> None:
+        """Requeue lost jobs, preempt, and remove expired files, until the runner stops."""
         swept = 0.0
-        with _logged("sweeping"), self.library.files.locked():
-            self.library.drop_unpublished()
+        with _errors_logged("sweeping"), self._library.files.locked():
+            self._library.drop_unpublished()
         while True:
-            with _logged("tending"):
-                if self.jobs.reap(self._is_alive):
-                    self._wake.set()
+            with _errors_logged("maintaining"):
+                if self._leases.requeue_lost(self._is_alive):
+                    self._woken.set()
                 self._preempt()
                 if not swept or time.monotonic() - swept > SWEEP_SECONDS:
                     swept = time.monotonic()
-                    self._sweep_work()
-                    self.library.sweep()
-                    self.jobs.forget_keys()
+                    self._sweep_work_folders()
+                    self._library.sweep()
+                    self._jobs.drop_expired_keys()
             if self._stopping.wait(IDLE_SECONDS):
                 return
 
-    def _serve(self, slot: _Slot) -> None:
+    def _run_jobs(self, slot: _Slot) -> None:
+        """Claim and run jobs in a slot, until the runner stops."""
         while not self._stopping.is_set():
-            with _logged("claiming"):
-                slot.job = self.jobs.claim(self.owner)
+            with _errors_logged("claiming"):
+                slot.job = self._leases.claim(self.name)
             if slot.job is None:
-                self._wake.wait(IDLE_SECONDS)
-                self._wake.clear()
+                self._woken.wait(IDLE_SECONDS)
+                self._woken.clear()
                 continue
             try:
-                with _logged("running", job=slot.job.id), contextlib.suppress(LeaseLost):
+                with (
+                    _errors_logged("running", job=slot.job.id),
+                    contextlib.suppress(LeaseLost),
+                ):
                     self._run(slot, slot.job)
             finally:
                 slot.job, slot.preempted = None, False
-        self._discard(slot)
+        self._discard_process(slot)
 
     def _preempt(self) -> None:
-        """A running job of lower priority gives its place to one that waits."""
+        """Preempt the running job of lowest priority if all slots are busy and a higher waits."""
         running = [(slot.job.priority, slot) for slot in self._slots if slot.job is not None]
         if len(running) < len(self._slots) or any(slot.preempted for slot in self._slots):
             return
-        urgent = self.jobs.most_urgent()
-        if urgent is None:
+        waiting = self._leases.highest_queued_priority()
+        if waiting is None:
             return
         lowest, slot = min(running, key=lambda entry: entry[0])
-        if urgent > lowest:
+        if waiting > lowest:
             slot.preempted = True
 
-    def _is_alive(self, owner: str) -> bool:
-        return owner == self.owner or is_alive(self.library.root, owner)
+    def _is_alive(self, name: str) -> bool:
+        return name == self.name or runner_is_alive(self._library.root, name)
 
     # -- one job -------------------------------------------------------------------------------
 
-    def _run(self, slot: _Slot, job: Claimed) -> None:
+    def _run(self, slot: _Slot, job: LeasedJob) -> None:
         log.info("job started", job=job.id, title=job.title, kind=job.kind)
-        folder = self.library.root / "work" / _folder_name(job.id, job.lease)
+        folder = self._library.root / "work" / _folder_name(job.id, job.lease)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        self._lay_out_before(job, folder / "out")
+        self._copy_replaced_artwork(job, folder / "out")
         work = Work(
             kind=job.kind,
             source=job.source,
@@ -175,87 +184,88 @@ class Runner:
             options=job.options,
             out=folder / "out",
             inbox=folder / "source",
-            stores=self.library.root / "stores",
-            workers=self.options.workers,
-            scheduler=self.options.scheduler,
-            face_model=self.options.face_model,
+            stores=self._library.root / "stores",
+            workers=self._options.workers,
+            scheduler=self._options.scheduler,
+            face_model=self._options.face_model,
         )
         try:
             self._follow(slot, job, work)
-        except LeaseLost as lost:  # or cancelled an instant ago: then it is ours to end
-            self._discard(slot)
-            log.info("job not ended here", job=job.id, detail=lost.message)
-            self._cancelled(slot, job)
+        except LeaseLost as lost:  # or cancelled just now, in which case the lease still holds
+            self._discard_process(slot)
+            log.info("job not finished by this runner", job=job.id, detail=lost.message)
+            self._end_cancelled(slot, job)
         except BaseException:
-            self._discard(slot)
+            self._discard_process(slot)
             raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _lay_out_before(self, job: Claimed, out: Path) -> None:
-        """Put what the run replaces where it looks for it: artwork keeps its names from one
-        delivery of a title to the next."""
-        current = self.library.current(job.title)
+    def _copy_replaced_artwork(self, job: LeasedJob, out: Path) -> None:
+        """Copy the artwork documents that the run replaces to where it looks for them: stills keep
+        their names from one delivery of a title to the next."""
+        current = self._library.current(job.title)
         if job.kind != "run" or current is None or current.version is None:
             return
-        before = self.library.files.folder(current.package)
-        if (before / "artwork.json").exists():
+        replaced = self._library.files.folder(current.package)
+        if (replaced / "artwork.json").exists():
             out.mkdir()
             for name in ("ladder.json", "artwork.json"):
-                shutil.copyfile(before / name, out / name)
+                shutil.copyfile(replaced / name, out / name)
 
-    def _follow(self, slot: _Slot, job: Claimed, work: Work) -> None:
-        pipe = self._process(slot)
-        heard: list[dict[str, Any]] = []
+    def _follow(self, slot: _Slot, job: LeasedJob, work: Work) -> None:
+        """Have the slot's process run a job, and act on its answers until the job ends."""
+        pipe = self._live_process(slot)
+        unrecorded: list[dict[str, Any]] = []
         try:
             pipe.send(work)
         except OSError:
-            self._died(slot, job)
+            self._process_died(slot, job)
             return
-        beaten = time.monotonic()
+        last_heartbeat = time.monotonic()
         while True:
             try:
-                said = pipe.recv() if pipe.poll(0.2) else None
+                message = pipe.recv() if pipe.poll(0.2) else None
             except (EOFError, OSError):
-                self._died(slot, job)
+                self._process_died(slot, job)
                 return
-            match said:
-                case Content(sha256):
-                    if not self._go_on(slot, job, sha256, pipe):
+            match message:
+                case ContentKnown(sha256):
+                    if not self._go_on(job, sha256, pipe):
                         return
                 case Ended():
-                    self.jobs.beat(job, heard)
-                    slot.done += 1
-                    self._end(job, work, said)
+                    self._leases.heartbeat(job, unrecorded)
+                    slot.jobs_run += 1
+                    self._end(job, work, message)
                     return
                 case None:
                     pass
                 case _:
-                    heard.append(events.document(said))
+                    unrecorded.append(events.document(message))
             if self._stopping.is_set() or slot.preempted:
-                self._discard(slot)
-                self.jobs.release(job, "preempted" if slot.preempted else "service stopped")
+                self._discard_process(slot)
+                self._leases.release(job, "preempted" if slot.preempted else "service stopped")
                 log.info("job given back", job=job.id)
                 return
-            if time.monotonic() - beaten > BEAT_SECONDS:
-                beaten = time.monotonic()
-                told, heard = heard, []
-                if self.jobs.beat(job, told):
-                    self._cancelled(slot, job)
+            if time.monotonic() - last_heartbeat > HEARTBEAT_SECONDS:
+                last_heartbeat = time.monotonic()
+                recorded, unrecorded = unrecorded, []
+                if self._leases.heartbeat(job, recorded):
+                    self._end_cancelled(slot, job)
                     return
 
-    def _cancelled(self, slot: _Slot, job: Claimed) -> None:
-        self._discard(slot)
-        self.jobs.release(job, "cancelled")
-        self.library.sweep_stores([self.jobs.content_of(job) or ""])
+    def _end_cancelled(self, slot: _Slot, job: LeasedJob) -> None:
+        self._discard_process(slot)
+        self._leases.release(job, "cancelled")
+        self._library.sweep_stores([self._leases.content_sha256(job) or ""])
         log.info("job cancelled", job=job.id)
 
-    def _go_on(self, slot: _Slot, job: Claimed, sha256: str, pipe: connection.Connection) -> bool:
-        """Tell the process whether to run the job; not if somebody has the package already."""
-        package, other = self.jobs.learn_content(job, sha256)
+    def _go_on(self, job: LeasedJob, sha256: str, pipe: connection.Connection) -> bool:
+        """Tell the process whether to run the job: not if another job has or makes its package."""
+        package, other = self._leases.record_content(job, sha256)
         if package is not None:
-            with self.library.files.locked():
-                if self.library.files.bundles.path(package).exists():
+            with self._library.files.locked():
+                if self._library.files.bundles.path(package).exists():
                     pipe.send(False)
                     pipe.recv()
                     self._publish(job, package, {"merged_with": other})
@@ -263,87 +273,95 @@ class Runner:
         elif other is not None:
             pipe.send(False)
             pipe.recv()
-            log.info("job follows another with equal content", job=job.id)
+            log.info("job waits for another job of equal content", job=job.id, other=other)
             return False
         pipe.send(True)
         return True
 
-    def _end(self, job: Claimed, work: Work, ended: Ended) -> None:
+    def _end(self, job: LeasedJob, work: Work, ended: Ended) -> None:
         if ended.failure is not None:
-            failed = ended.failure
-            self.jobs.fail(
-                job,
-                Failure(
-                    error=failed.error,
-                    message=failed.message,
-                    context=events.document(failed)["context"],
-                ),
-            )
-            log.warning("job failed", job=job.id, error=failed.error, message=failed.message)
+            self._fail(job, ended.failure)
             return
         result = dict(ended.result or {})
         if job.kind == "plan":
-            self.jobs.succeed(job, lambda session, row: result)
+            self._leases.succeed(job, lambda session, row: result)
             return
-        with self.library.files.locked():
-            package, documents = self.library.files.admit(work.out)
+        with self._library.files.locked():
+            package, documents = self._library.files.admit(work.out)
             try:
                 self._publish(job, package, result, documents)
-            except BaseException:  # cancelled by a takedown, say: then nothing may stay
-                self.library.drop_unpublished([package])
+            except BaseException:  # for example, a takedown has cancelled the job
+                self._library.drop_unpublished([package])
                 raise
+
+    def _fail(self, job: LeasedJob, failed: events.Failed) -> None:
+        failure = Failure(
+            error=failed.error,
+            message=failed.message,
+            context=events.document(failed)["context"],
+        )
+        self._leases.fail(job, failure)
+        log.warning("job failed", job=job.id, error=failed.error, message=failed.message)
 
     def _publish(
         self,
-        job: Claimed,
+        job: LeasedJob,
         package: str,
         result: Mapping[str, Any],
         documents: tuple[str, ...] | None = None,
     ) -> None:
-        shown = documents
-        if shown is None:
-            shown = tuple(self.library.files.bundles.get(package).names())
-        kept = [name for name in DOCUMENTS if name in shown]
+        """End a job by making its package the title's current version.
+
+        Args:
+            job: the job.
+            package: name of the package.
+            result: what the run reported.
+            documents: names of the package's documents; None to read them from its bundle.
+        """
+        if documents is None:
+            names = self._library.files.bundles.get(package).names()
+            documents = tuple(name for name in DOCUMENTS if name in names)
 
         def publish(session: Any, row: Any) -> Mapping[str, Any]:
-            facts = self.library.publish(session, row, package, kept)
-            return Outcome.model_validate({**result, **facts}).model_dump(mode="json")
+            version = self._library.publish(session, row, package, documents)
+            return Outcome.model_validate({**result, **version}).model_dump(mode="json")
 
-        self.jobs.succeed(job, publish)
-        self.library.refresh()
+        self._leases.succeed(job, publish)
+        self._library.refresh()
         log.info("job succeeded", job=job.id, title=job.title, package=package)
 
-    def _died(self, slot: _Slot, job: Claimed) -> None:
+    def _process_died(self, slot: _Slot, job: LeasedJob) -> None:
         process = slot.process
         if process is not None:
             process.join(STOP_SECONDS)
-        how = f"exit status {process.exitcode}" if process is not None else "no process"
-        self._discard(slot)
-        log.warning("job's process died", job=job.id, how=how)
-        self.jobs.crashed(job, how)
+        cause = f"exit status {process.exitcode}" if process is not None else "no process"
+        self._discard_process(slot)
+        log.warning("process of the job died", job=job.id, cause=cause)
+        self._leases.record_crash(job, cause)
 
     # -- processes -----------------------------------------------------------------------------
 
-    def _process(self, slot: _Slot) -> connection.Connection:
-        if slot.done >= JOBS_PER_PROCESS:
-            self._discard(slot)
+    def _live_process(self, slot: _Slot) -> connection.Connection:
+        """Return the pipe to the slot's process; start one if there is none or it is worn out."""
+        if slot.jobs_run >= JOBS_PER_PROCESS:
+            self._discard_process(slot)
         if slot.pipe is None or slot.process is None or not slot.process.is_alive():
-            self._discard(slot)
-            # Not forked: this process has threads.
+            self._discard_process(slot)
+            # Spawned, since forking a process with threads is unsafe.
             context = multiprocessing.get_context("spawn")
             slot.pipe, theirs = context.Pipe()
             slot.process = context.Process(
-                target=serve, args=(theirs, self.options.performing), name=f"job-{slot.number}"
+                target=serve, args=(theirs, self._options.performing), name=f"job-{slot.number}"
             )
             slot.process.start()
             theirs.close()
         return slot.pipe
 
-    def _discard(self, slot: _Slot) -> None:
-        """End a slot's process, whatever it does."""
+    def _discard_process(self, slot: _Slot) -> None:
+        """End a slot's process, whatever it is doing."""
         process, pipe = slot.process, slot.pipe
         slot.process = slot.pipe = None
-        slot.done = 0
+        slot.jobs_run = 0
         if process is not None:
             process.terminate()
             if pipe is not None:
@@ -354,13 +372,13 @@ class Runner:
                 process.join()
             process.close()
 
-    def _sweep_work(self) -> None:
-        """Remove what attempts left that are nobody's any more."""
-        there = list((self.library.root / "work").iterdir())
-        ours = {_folder_name(job_id, lease) for job_id, lease in self.jobs.leases()}
-        for left in there:
-            if left.name not in ours:
-                shutil.rmtree(left, ignore_errors=True)
+    def _sweep_work_folders(self) -> None:
+        """Remove the folders of attempts that have ended."""
+        folders = list((self._library.root / "work").iterdir())  # before asking which are active
+        active = {_folder_name(job_id, lease) for job_id, lease in self._leases.active()}
+        for folder in folders:
+            if folder.name not in active:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _folder_name(job_id: str, lease: str) -> str:
@@ -368,9 +386,9 @@ def _folder_name(job_id: str, lease: str) -> str:
 
 
 @contextlib.contextmanager
-def alive(root: Path, owner: str) -> Any:
-    """Be known as alive by others while the block lasts."""
-    path = root / "runners" / f"{owner}.lock"
+def runner_lock(root: Path, name: str) -> Iterator[None]:
+    """Hold the lock that shows other runners that this one is alive."""
+    path = root / "runners" / f"{name}.lock"
     path.parent.mkdir(exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -380,9 +398,9 @@ def alive(root: Path, owner: str) -> Any:
             path.unlink(missing_ok=True)
 
 
-def is_alive(root: Path, owner: str) -> bool:
-    """Whether a runner still holds its lock."""
-    path = root / "runners" / f"{owner}.lock"
+def runner_is_alive(root: Path, name: str) -> bool:
+    """Return whether the runner ``name`` still holds its lock."""
+    path = root / "runners" / f"{name}.lock"
     try:
         with path.open("r") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -395,12 +413,12 @@ def is_alive(root: Path, owner: str) -> bool:
 
 
 @contextlib.contextmanager
-def _logged(doing: str, **facts: Any) -> Any:
-    """An error is told in the log and ends what was done, not the thread."""
+def _errors_logged(activity: str, **facts: Any) -> Iterator[None]:
+    """Log an error in the block, so that it ends the block but not the thread."""
     try:
         yield
     except LeaseLost as error:
-        log.warning("lease lost", doing=doing, detail=error.message, **facts)
+        log.warning("lease lost", doing=activity, detail=error.message, **facts)
     except Exception:
-        log.exception("error", doing=doing, **facts)
+        log.exception("error", doing=activity, **facts)
         time.sleep(1.0)

@@ -1,12 +1,13 @@
-"""Telling others that a job has ended: signed, at least once, and only whom the owner allows.
+"""Webhooks: signed notifications that a job has ended, at least once, to allowed hosts only.
 
-A target's host is on the allow-list, its addresses are public ones (unless private ones are
-allowed), and the connection goes to the address that was looked at, so that a name cannot point
-elsewhere the second time it is asked. Redirects are not followed.
+The host of a webhook must be on the allow-list and all its addresses must be public, unless private
+ones are allowed. The connection goes to the address that was checked, so that a second DNS answer
+cannot redirect it. HTTP redirects are not followed.
 
-The signature is ``Shotladder-Signature: t=SECONDS,v1=HEX``: HMAC-SHA256 by the shared secret over
-``SECONDS.BODY``. A receiver answers 2xx within ten seconds or is asked again, later and later, for
-a day. A delivery has an id that stays the same: a receiver that sees it again has seen it before.
+The header ``Shotladder-Signature: t=SECONDS,v1=HEX`` holds the HMAC-SHA256 of ``SECONDS.BODY``
+under the shared secret. A receiver that does not answer 2xx within ten seconds gets the
+notification again, at growing intervals, for a day. ``delivery`` in the body stays the same in all
+attempts, so that a receiver can drop duplicates.
 """
 
 from __future__ import annotations
@@ -31,40 +32,42 @@ import structlog
 from sqlalchemy import select
 
 from cluster.service.database import Database, DeliveryRow, JobRow
-from cluster.service.queue.transitions import document
+from cluster.service.queue.table import job_document
 from encoder.errors import BadInput
 
 ATTEMPTS = 10
 FIRST_DELAY_SECONDS = 2.0
-MOST_DELAY_SECONDS = 4 * 3600.0
+MAX_DELAY_SECONDS = 4 * 3600.0
 TIMEOUT_SECONDS = 10.0
-"""For all of a delivery; a receiver that dribbles gets no more."""
-AT_ONCE = 50
-"""Deliveries under way at the same time: a slow receiver holds up few others."""
+"""Limit of a whole delivery, also for a receiver that sends its answer byte by byte."""
+CONCURRENT_DELIVERIES = 50
+"""So many that a slow receiver delays few others."""
 IDLE_SECONDS = 0.5
 SIGNATURE = "Shotladder-Signature"
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _TUNNELS = tuple(map(ipaddress.ip_network, ("2002::/16", "2001::/32", "64:ff9b:1::/48")))
-"""IPv6 networks whose addresses stand for IPv4 ones that nobody looks at."""
+"""IPv6 networks whose addresses lead to IPv4 addresses that would go unchecked."""
 
 log = structlog.stdlib.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookPolicy:
-    """Who may be told."""
+    """Which webhooks the owner of the service allows."""
 
     hosts: tuple[str, ...] = ()
-    """Names, with ``:PORT`` where it is not the scheme's. ``*.example.com`` is any name below."""
+    """Allowed host names, with ``:PORT`` unless it is the scheme's default port. ``*.example.com``
+    allows every name below that domain."""
     private: bool = False
-    """Whether private and local addresses are allowed."""
+    """True to allow private and local addresses."""
     secret: bytes = b""
+    """Secret shared with the receivers, for signatures."""
 
     def check(self, url: str) -> None:
-        """See that a target may be told.
+        """Check that ``url`` is allowed.
 
         Raises:
-            BadInput: it may not.
+            BadInput: it is not.
         """
         try:
             parts = urlsplit(url)
@@ -73,52 +76,59 @@ class WebhookPolicy:
             parts, host, port = urlsplit(""), None, None
         if parts.scheme not in ("http", "https") or not host or parts.username is not None:
             raise BadInput(
-                f"webhook {url!r} is not an http(s) URL without a user name",
+                f"webhook {url!r} is not an http(s) URL, or has a user name; "
+                "give it as https://host/path",
                 reason="webhook_not_allowed",
             )
         named = host if port is None else f"{host}:{port}"
-        if not any(_is(named, allowed) for allowed in self.hosts):
+        if not any(_matches(named, allowed) for allowed in self.hosts):
             raise BadInput(
-                f"webhook host {named} is not one that this service tells; "
-                "have its owner add --webhook-host",
+                f"webhook host {named} is not on the allow-list of this service; "
+                "ask its owner to add --webhook-host",
                 reason="webhook_not_allowed",
             )
         if not self.secret:
             raise BadInput(
-                "this service has no webhook secret; have its owner give one",
+                "webhooks are off, since this service has no webhook secret; "
+                "ask its owner to give --webhook-secret",
                 reason="webhook_not_allowed",
             )
 
     def addresses(self, host: str, port: int) -> list[str]:
-        """Addresses of ``host``, all of which may be connected to.
+        """Resolve ``host`` to addresses, all of which are allowed.
 
         Raises:
-            BadInput: it has none, or a private one.
+            BadInput: the host has no address, or one that is not public.
         """
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError as error:
-            raise BadInput(f"webhook host {host} has no address ({error})") from error
-        addresses = [str(entry[4][0]) for entry in found]
-        for one in addresses:
-            if not self.private and not _public(one):
-                raise BadInput(f"webhook host {host} is at {one}, which is not a public address")
+            raise BadInput(
+                f"webhook host {host} has no address ({error}); check its name"
+            ) from error
+        addresses = [str(answer[4][0]) for answer in answers]
+        for address in addresses:
+            if not self.private and not _public(address):
+                raise BadInput(
+                    f"webhook host {host} is at {address}, which is not a public address; "
+                    "ask the owner of the service for --webhook-private"
+                )
         return addresses
 
 
 @dataclass(frozen=True, slots=True)
-class _Due:
-    """A delivery to try."""
+class _Delivery:
+    """A notification that is due."""
 
     number: int
     url: str
     attempts: int
-    """Before this one."""
+    """Number of earlier attempts."""
     job: dict[str, Any]
 
 
 class Webhooks:
-    """Delivers what is due, from a thread of its own."""
+    """Delivers notifications when they are due, from a thread of its own."""
 
     def __init__(
         self,
@@ -136,45 +146,45 @@ class Webhooks:
         self._thread = threading.Thread(target=self._loop, name="webhooks", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start delivering."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End; what is due is delivered by the next service."""
+        """Stop delivering. What is still due is delivered by the next service."""
         self._stopping.set()
         self._thread.join(TIMEOUT_SECONDS + 1)
 
     def deliver_due(self) -> int:
-        """Try everything that is due, once; how many were tried."""
+        """Try every due delivery once; return how many were tried."""
         with self._database.reading() as session:
             rows = session.execute(
                 select(DeliveryRow, JobRow)
                 .join(JobRow, JobRow.number == DeliveryRow.job)
                 .where(DeliveryRow.state == "waiting", DeliveryRow.next_at <= self._clock())
                 .order_by(DeliveryRow.next_at)
-                .limit(AT_ONCE)
+                .limit(CONCURRENT_DELIVERIES)
             )
             due = [
-                _Due(
+                _Delivery(
                     row.id,
                     row.url,
                     row.attempts,
-                    document(job, self._clock()).model_dump(mode="json"),
+                    job_document(job, self._clock()).model_dump(mode="json"),
                 )
                 for row, job in rows
             ]
         if due:
-            for one, said in zip(due, asyncio.run(self._tell_all(due)), strict=True):
-                self._note(one, said)
+            for delivery, answer in zip(due, asyncio.run(self._deliver_all(due)), strict=True):
+                self._record(delivery, answer)
         return len(due)
 
-    def _note(self, one: _Due, said: str) -> None:
-        delivered = said.startswith("2")
+    def _record(self, delivery: _Delivery, answer: str) -> None:
+        delivered = answer.startswith("2")
         with self._database.writing() as session:
-            row = session.get_one(DeliveryRow, one.number)
-            row.attempts, row.said = one.attempts + 1, said
+            row = session.get_one(DeliveryRow, delivery.number)
+            row.attempts, row.answer = delivery.attempts + 1, answer
             row.next_at = self._clock() + min(
-                self._first_delay * 4**one.attempts, MOST_DELAY_SECONDS
+                self._first_delay * 4**delivery.attempts, MAX_DELAY_SECONDS
             )
             if delivered:
                 row.state = "delivered"
@@ -183,32 +193,32 @@ class Webhooks:
         level = log.info if delivered else log.warning
         level(
             "webhook",
-            job=one.job["id"],
-            delivery=one.number,
-            attempt=one.attempts + 1,
-            said=said,
+            job=delivery.job["id"],
+            delivery=delivery.number,
+            attempt=delivery.attempts + 1,
+            answer=answer,
         )
 
     @functools.cached_property
     def _tls(self) -> ssl.SSLContext:
         return ssl.create_default_context()
 
-    async def _tell_all(self, due: Sequence[_Due]) -> list[str]:
+    async def _deliver_all(self, due: Sequence[_Delivery]) -> list[str]:
         async with httpx.AsyncClient(
             verify=self._tls,
             timeout=TIMEOUT_SECONDS,
             follow_redirects=False,
             trust_env=False,
-            # A connection is for one name: it was looked up, and shown to TLS, for this delivery.
+            # Each connection belongs to the host name that was checked, and sent to TLS, for it.
             limits=httpx.Limits(max_keepalive_connections=0),
         ) as http:
-            return await asyncio.gather(*(self._tell(http, one) for one in due))
+            return await asyncio.gather(*(self._deliver(http, delivery) for delivery in due))
 
-    async def _tell(self, http: httpx.AsyncClient, one: _Due) -> str:
-        """Deliver; the status answered, or why there is none."""
+    async def _deliver(self, http: httpx.AsyncClient, delivery: _Delivery) -> str:
+        """Deliver; return the status line of the answer, or why there is none."""
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                return await self._post(http, one)
+                return await self._post(http, delivery)
         except TimeoutError:
             return f"no answer within {TIMEOUT_SECONDS:g} s"
         except BadInput as error:
@@ -216,12 +226,13 @@ class Webhooks:
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             return f"{type(error).__name__}: {error}"
 
-    async def _post(self, http: httpx.AsyncClient, one: _Due) -> str:
-        self._policy.check(one.url)  # the owner may have changed the list since
-        parts = urlsplit(one.url)
+    async def _post(self, http: httpx.AsyncClient, delivery: _Delivery) -> str:
+        self._policy.check(delivery.url)  # the allow-list may have changed since submission
+        parts = urlsplit(delivery.url)
         host = parts.hostname or ""
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        body = json.dumps({"delivery": one.number, "job": one.job}, separators=(",", ":")).encode()
+        message = {"delivery": delivery.number, "job": delivery.job}
+        body = json.dumps(message, separators=(",", ":")).encode()
         headers = {
             "Host": parts.netloc,
             "Content-Type": "application/json",
@@ -230,7 +241,7 @@ class Webhooks:
         failed: httpx.ConnectError | None = None
         for address in await asyncio.to_thread(self._policy.addresses, host, port):
             bracketed = f"[{address}]" if ":" in address else address
-            target = httpx.URL(one.url).copy_with(host=bracketed, port=port)
+            target = httpx.URL(delivery.url).copy_with(host=bracketed, port=port)
             try:
                 async with http.stream(
                     "POST",
@@ -238,7 +249,7 @@ class Webhooks:
                     content=body,
                     headers=headers,
                     extensions={"sni_hostname": host},
-                ) as answer:  # whose body nobody reads, however long it is
+                ) as answer:  # its body is not read, however long it is
                     return f"{answer.status_code} {answer.reason_phrase}"
             except httpx.ConnectError as error:
                 failed = error
@@ -250,12 +261,12 @@ class Webhooks:
                 while self.deliver_due() and not self._stopping.is_set():
                     pass
             except Exception:
-                log.exception("webhooks")
+                log.exception("webhook delivery failed")
                 self._stopping.wait(5.0)
 
 
 def sign(secret: bytes, seconds: int, body: bytes) -> str:
-    """The signature of a delivery made at ``seconds`` since the epoch."""
+    """Return the signature of a delivery made at ``seconds`` since the epoch."""
     digest = hmac.new(secret, b"%d." % seconds + body, hashlib.sha256).hexdigest()
     return f"t={seconds},v1={digest}"
 
@@ -263,7 +274,7 @@ def sign(secret: bytes, seconds: int, body: bytes) -> str:
 def verify(
     secret: bytes, signature: str, body: bytes, *, now: float, tolerance: float = 300
 ) -> bool:
-    """For receivers: whether a delivery is ours and was sent less than ``tolerance`` s ago."""
+    """Return whether a delivery is genuine and at most ``tolerance`` seconds old, for receivers."""
     fields = dict(part.split("=", 1) for part in signature.split(",") if "=" in part)
     stamp = fields.get("t", "")
     if not stamp.isdigit() or abs(now - int(stamp)) > tolerance:
@@ -271,7 +282,7 @@ def verify(
     return hmac.compare_digest(sign(secret, int(stamp), body), signature)
 
 
-def _is(host: str, allowed: str) -> bool:
+def _matches(host: str, allowed: str) -> bool:
     host, allowed = host.lower(), allowed.lower()
     if allowed.startswith("*."):
         return host.endswith(allowed[1:])
@@ -283,6 +294,6 @@ def _public(address: str) -> bool:
     if isinstance(ip, ipaddress.IPv6Address):
         if any(ip in network for network in _TUNNELS):
             return False
-        inside = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else ip.ipv4_mapped
-        ip = inside or ip
+        mapped = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else ip.ipv4_mapped
+        ip = mapped or ip
     return ip.is_global and not ip.is_multicast

@@ -1,7 +1,7 @@
-"""What a job's own process does: one job after another, told and telling through a pipe.
+"""The process that runs jobs, one after another: orders and answers go through a pipe.
 
-The process dies with its runner, however that dies, and takes its Dask workers and their ffmpegs
-along. What it has finished is in the store, from which the job goes on elsewhere.
+The process dies with its runner, however the runner dies, and takes its Dask workers and their
+ffmpegs along. Finished encodes are in the store, from which the job resumes elsewhere.
 """
 
 from __future__ import annotations
@@ -22,59 +22,60 @@ from cluster import events
 from cluster.jobs.options import RunOptions, check_options
 from cluster.service import web
 from cluster.service.documents import JobOptions
-from cluster.service.sources import Found, check_unchanged, path_of
+from cluster.service.sources import SourceFile, check_unchanged, local_path
+from cluster.store.files import fsync_tree
 from encoder.errors import BadInput
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A job, as its process is told."""
+    """A job, as the process that runs it gets it."""
 
     kind: str
-    source: Found
+    source: SourceFile
     content_sha256: str | None
-    """Where it is known from an earlier attempt."""
+    """Digest of the source, where an earlier attempt has computed it."""
     options: JobOptions
     out: Path
-    """Folder for the package: new, or with the documents of the package that it replaces."""
+    """Folder for the package: missing, or with documents of the package that it will replace."""
     inbox: Path
     """Folder for a source that has to be fetched."""
     stores: Path
-    """Folder with one store per content."""
+    """Folder with one store per source digest."""
     workers: int | None
     scheduler: str | None
     face_model: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
-    """The source's bytes are known. The process waits to be told whether to go on."""
+class ContentKnown:
+    """Answer: the digest of the source is known. The process waits for True to go on."""
 
     sha256: str
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The job has ended: with a result, with a failure, or because it was told not to go on."""
+    """Answer: the job has ended, with a result, with a failure, or because it was not to go on."""
 
     result: Mapping[str, Any] | None = None
     failure: events.Failed | None = None
 
 
 class Perform(Protocol):
-    """What runs a job. A function of a module, as it goes to another process by name."""
+    """What runs a job: a function of a module, since it goes to another process by its name."""
 
     def __call__(
         self, work: Work, source: Path, store: Path, on_event: events.Listener
     ) -> Mapping[str, Any]:
-        """Fill ``work.out`` (for a run), or estimate; what ``run.json`` or the plan says."""
+        """Fill ``work.out``, or estimate; return ``run`` (``run.json``) or ``plan``."""
 
 
 def perform(work: Work, source: Path, store: Path, on_event: events.Listener) -> Mapping[str, Any]:
-    """The real thing: :func:`cluster.jobs.run.run_title` or :func:`cluster.jobs.estimate.plan_run`.
+    """Run the job: :func:`cluster.jobs.run.run_title` or :func:`cluster.jobs.estimate.plan_run`.
 
     Raises:
-        ShotladderError: as they do.
+        ShotladderError: as those functions do.
     """
     options = replace(
         run_options(work.options, source, work.out),
@@ -93,7 +94,7 @@ def perform(work: Work, source: Path, store: Path, on_event: events.Listener) ->
 
 
 def run_options(asked: JobOptions, source: Path, out: Path) -> RunOptions:
-    """What is asked of a job, as it is asked of a run."""
+    """Convert the options of a job to those of a run."""
     options = RunOptions(
         source=source,
         out=out,
@@ -108,104 +109,92 @@ def run_options(asked: JobOptions, source: Path, out: Path) -> RunOptions:
 
 
 def check_asked(asked: JobOptions) -> None:
-    """See that what is asked for exists, before there is a job for it.
+    """Check that the codec, preset, profile, search and models of a job exist.
 
     Raises:
-        BadInput: something does not.
+        BadInput: one of them does not.
     """
     check_options(run_options(asked, Path(), Path()))
 
 
 def serve(pipe: connection.Connection, performing: Perform) -> None:
-    """Main function of the process: do what comes through ``pipe`` until it closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the service's to answer
-    signal.signal(signal.SIGTERM, _unwind)
+    """Run what comes through ``pipe`` until it closes; the main function of the process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service, which then ends us
+    signal.signal(signal.SIGTERM, _raise_interrupt)
     threading.Thread(target=_die_with_parent, name="die-with-parent", daemon=True).start()
-    os.nice(5)  # reading comes first on a shared machine
+    os.nice(5)  # on a shared machine reads come first
     try:
         while True:
-            pipe.send(_do(pipe.recv(), pipe, performing))
+            pipe.send(_run(pipe.recv(), pipe, performing))
     except (EOFError, OSError, KeyboardInterrupt):
         return
 
 
-def _do(work: Work, pipe: connection.Connection, performing: Perform) -> Ended:
+def _run(work: Work, pipe: connection.Connection, performing: Perform) -> Ended:
     def on_event(event: events.Event) -> None:
         pipe.send(event)
 
     try:
         check_unchanged(work.source)
-        sha256, source = work.content_sha256, path_of(work.source.uri)
+        sha256, source = work.content_sha256, local_path(work.source.uri)
         if sha256 is None:
             source = source or _fetch(work, on_event)
             sha256 = _digest(source, work.source.size, on_event)
-        pipe.send(Content(sha256))
+        pipe.send(ContentKnown(sha256))
         if not pipe.recv():
             return Ended()
         result = performing(work, source or _fetch(work, on_event), work.stores / sha256, on_event)
         check_unchanged(work.source)
-        _settle(work.out)
+        if work.out.exists():  # a plan makes none
+            fsync_tree(work.out)
         return Ended(result=result)
     except OSError as error:
-        return Ended(failure=events.Failed.of(_as_ours(error)))
+        return Ended(failure=events.Failed.of(_as_bad_input(error)))
     except Exception as error:
         return Ended(failure=events.Failed.of(error))
 
 
 def _fetch(work: Work, on_event: events.Listener) -> Path:
-    found = work.source
-    counted = _Megabytes("fetch", found.size, on_event)
-    return web.fetch(found.uri, found.size, found.stamp, work.inbox, counted)
+    source = work.source
+    progress = _ByteProgress("fetch", source.size, on_event)
+    return web.fetch(source.uri, source.size, source.stamp, work.inbox, progress)
 
 
 def _digest(path: Path, size: int, on_event: events.Listener) -> str:
     digest, done = hashlib.sha256(), 0
-    counted = _Megabytes("digest", size, on_event)
+    progress = _ByteProgress("digest", size, on_event)
     with path.open("rb") as file:
         while chunk := file.read(1 << 22):
             digest.update(chunk)
             done += len(chunk)
-            counted(done)
-    counted(size)
+            progress(done)
+    progress(size)
     return digest.hexdigest()
 
 
-class _Megabytes:
-    """A stage that goes through a source's bytes, told twice a second."""
+class _ByteProgress:
+    """Reports a stage over a source's bytes, in megabytes, at most twice a second."""
 
     def __init__(self, stage: str, size: int, on_event: events.Listener) -> None:
-        self._stage, self._size, self._report = stage, size, on_event
-        self._told = time.monotonic()
+        self._stage, self._size, self._on_event = stage, size, on_event
+        self._reported = time.monotonic()
         on_event(events.StagePlanned(stage, size // 1_000_000, unit="MB"))
 
     def __call__(self, done: int) -> None:
-        if done >= self._size or time.monotonic() - self._told > 0.5:
-            self._told = time.monotonic()
-            self._report(
+        if done >= self._size or time.monotonic() - self._reported > 0.5:
+            self._reported = time.monotonic()
+            self._on_event(
                 events.StageProgress(self._stage, done // 1_000_000, self._size // 1_000_000)
             )
 
 
-def _settle(folder: Path) -> None:
-    """Have a package on the disk, not only in the system's memory: what is published stays, also
-    through a loss of power.
-    """
-    for place, _, files in os.walk(folder):
-        for name in [*files, "."]:
-            descriptor = os.open(os.path.join(place, name), os.O_RDONLY)  # noqa: PTH118 - of many
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-
-
-def _as_ours(error: OSError) -> Exception:
+def _as_bad_input(error: OSError) -> Exception:
     if error.filename is not None:
-        return BadInput(f"{error.filename}: {error.strerror}; put it right and retry the job")
+        return BadInput(f"{error.filename}: {error.strerror}; correct this and retry the job")
     return error
 
 
-def _unwind(signum: int, frame: FrameType | None) -> None:
+def _raise_interrupt(signum: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 

@@ -1,1 +1,1 @@
-"""The steps, oldest first by their names. One that was released is never changed."""
+"""Migrations, named in order. A released migration is never changed."""

@@ -1,0 +1,128 @@
+"""ASGI middleware in front of the application: reads, limits on request bodies, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import structlog
+
+from cluster.service.http.reading import Reader, Reply, failure
+from cluster.service.metrics import Metrics
+
+log = structlog.stdlib.get_logger(__name__)
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+MAX_BODY_BYTES = 65_536
+BODY_SECONDS = 15.0
+"""Time within which a request's body must have arrived."""
+
+
+class FrontMiddleware:
+    """Answers reads of documents, limits request bodies, counts and times all requests."""
+
+    def __init__(self, app: Application, reader: Reader, metrics: Metrics) -> None:
+        self._app = app
+        self._reader = reader
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request (ASGI)."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        method = scope["method"]
+        if method in ("GET", "HEAD"):
+            reply = self._read(scope)
+            if reply is not None:
+                await _send_reply(send, reply, with_body=method == "GET")
+                self._metrics.observe(reply.route, reply.status, time.perf_counter() - started)
+                return
+        else:
+            buffered = await self._buffer_body(receive, send)
+            if buffered is None:
+                return
+            receive = buffered
+        await self._run_app(scope, receive, send, started)
+
+    def _read(self, scope: Scope) -> Reply | None:
+        try:
+            return self._reader.answer(scope["path"], scope["query_string"], scope["headers"])
+        except Exception:
+            log.exception("a read failed", path=scope["path"])
+            return failure(
+                "failed",
+                500,
+                "the service failed to answer because of a defect or of its disk; "
+                "see the log of the service",
+            )
+
+    async def _buffer_body(self, receive: Receive, send: Send) -> Receive | None:
+        """Receive a body of limited size in limited time; None if the request was refused."""
+        body = b""
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return None
+                    body += message.get("body", b"")
+                    if len(body) > MAX_BODY_BYTES:
+                        detail = f"the request's body is over {MAX_BODY_BYTES} bytes; send less"
+                        await self._refuse(send, 413, detail)
+                        return None
+                    if not message.get("more_body", False):
+                        break
+        except TimeoutError:
+            detail = f"the request's body took over {BODY_SECONDS:g} s to arrive; send it faster"
+            await self._refuse(send, 408, detail)
+            return None
+        replayed = False
+
+        async def replay() -> Message:
+            nonlocal replayed
+            if not replayed:
+                replayed = True
+                return {"type": "http.request", "body": body, "more_body": False}
+            return await receive()
+
+        return replay
+
+    async def _refuse(self, send: Send, status: int, detail: str) -> None:
+        reply = failure("refused", status, detail)
+        reply.headers.append((b"connection", b"close"))
+        await _send_reply(send, reply)
+        self._metrics.observe("refused", status, 0.0)
+
+    async def _run_app(self, scope: Scope, receive: Receive, send: Send, started: float) -> None:
+        status = 500
+
+        async def send_noting_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noting_status)
+        finally:
+            route = getattr(scope.get("route"), "path", "other")
+            self._metrics.observe(route, status, time.perf_counter() - started)
+
+
+async def _send_reply(send: Send, reply: Reply, *, with_body: bool = True) -> None:
+    start = {
+        "type": "http.response.start",
+        "status": reply.status,
+        "headers": reply.headers,
+    }
+    await send(start)
+    await send({"type": "http.response.body", "body": reply.body if with_body else b""})

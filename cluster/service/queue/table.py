@@ -1,0 +1,122 @@
+"""The job table: the transitions of a job's row, and the row as clients see it."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import delete
+from sqlalchemy.orm import Session
+
+from cluster.service.database import Database, DeliveryRow, EventRow, JobRow, moment
+from cluster.service.documents import Failure, Job, JobOptions, Outcome, Progress, State
+from cluster.store.keys import canonical_json
+
+
+class JobTable:
+    """The job table and its clock, shared by :class:`.jobs.Jobs` and :class:`.leases.Leases`.
+
+    Methods that take a session are steps of the caller's transaction.
+    """
+
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+        self.database = database
+        self.clock = clock
+        self.on_queued: Callable[[], None] = lambda: None
+        """Called after a job was queued, to wake a runner in this process."""
+
+    def requeue(self, session: Session, row: JobRow, reason: str) -> None:
+        """Take a job from its runner and queue it again."""
+        row.state = "queued"
+        row.owner = row.lease = row.lease_until = None
+        self.record_event(session, row, {"type": "queued", "reason": reason})
+
+    def finish(self, session: Session, row: JobRow, state: State) -> None:
+        """End a job in one of the terminal states and enqueue its webhooks."""
+        row.state, row.finished = state, self.clock()
+        row.owner = row.lease = row.lease_until = row.follows = None
+        if state != "succeeded":
+            row.identity = None
+        body: dict[str, Any] = {"type": state}
+        if row.failure is not None and state == "failed":
+            body |= {"error": row.failure["error"], "message": row.failure["message"]}
+        self.record_event(session, row, body)
+        for url in row.webhooks:
+            self.enqueue_webhook(session, row, url)
+
+    def fail(self, session: Session, row: JobRow, failure: Failure) -> None:
+        """End a job with an error."""
+        row.failure = failure.model_dump(mode="json")
+        self.finish(session, row, "failed")
+
+    def enqueue_webhook(self, session: Session, row: JobRow, url: str) -> None:
+        """Enqueue the notification of one webhook about a job that has ended."""
+        session.add(
+            DeliveryRow(job=row.number, url=url, state="waiting", attempts=0, next_at=self.clock())
+        )
+
+    def record_event(self, session: Session, row: JobRow, body: dict[str, Any]) -> None:
+        """Record an event of a job; progress replaces earlier progress of the same stage."""
+        stage = body.get("stage") if body["type"] == "stage_progress" else None
+        if stage is not None:
+            session.execute(
+                delete(EventRow).where(EventRow.job == row.number, EventRow.stage == stage)
+            )
+        session.add(
+            EventRow(job=row.number, type=body["type"], stage=stage, at=self.clock(), body=body)
+        )
+
+    def document(self, row: JobRow) -> Job:
+        """Return a job as clients see it now."""
+        return job_document(row, self.clock())
+
+
+def job_document(row: JobRow, now: float) -> Job:
+    """Return a job as clients see it at the time ``now``."""
+    ended = row.finished if row.state == "succeeded" and row.finished is not None else now
+    return Job(
+        id=row.id,
+        title=row.title,
+        kind=row.kind,
+        state=row.state,
+        source=row.source,
+        external_id=row.external_id,
+        options=JobOptions.model_validate(row.options),
+        priority=row.priority,
+        deadline=None if row.deadline is None else moment(row.deadline),
+        late=row.deadline is not None and ended > row.deadline,
+        webhooks=row.webhooks,
+        submitted_by=row.submitted_by,
+        created_at=moment(row.created),
+        started_at=None if row.started is None else moment(row.started),
+        finished_at=None if row.finished is None else moment(row.finished),
+        attempts=row.attempts,
+        cancel_requested=row.cancel_requested,
+        progress=_progress(row),
+        result=None if row.result is None else Outcome.model_validate(row.result),
+        failure=None if row.failure is None else Failure.model_validate(row.failure),
+    )
+
+
+def _progress(row: JobRow) -> Progress | None:
+    if row.progress is None or row.state != "running":
+        return None
+    body = row.progress
+    share = body.get("share")
+    if share is None:
+        to_do = body["total"] - body["cached"]
+        share = (body["done"] - body["cached"]) / to_do if to_do > 0 else 1.0
+    return Progress(
+        stage=body["stage"],
+        done=body["done"],
+        total=body["total"],
+        share=min(max(share, 0.0), 1.0),
+        at=moment(body["at"]),
+    )
+
+
+def digest(value: Any) -> str:
+    """Return the SHA-256 of a JSON value in canonical form."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
