@@ -7,6 +7,7 @@ seconds, wall time, hosts) is in ``run.json``, which stands beside the package.
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -168,6 +169,27 @@ class Ladder(Document):
     """In words: what bounded which rung."""
     rungs: list[Rung]
     """Codec by codec, from the lowest rate to the highest."""
+
+    @property
+    def frame_rate(self) -> Fraction:
+        """Frames per second of the title."""
+        return Fraction(self.title.frame_rate)
+
+    @property
+    def quality_models(self) -> tuple[str, ...]:
+        """Quality models that measured every rung, the ladder's own first."""
+        shared = set.intersection(*(set(rung.quality) for rung in self.rungs))
+        own = self.quality_model
+        return (own, *sorted(shared - {own})) if own in shared else tuple(sorted(shared))
+
+    def marginal_quality(self, rung: Rung, bitrate: float = 100_000) -> float | None:
+        """Return the mean quality that ``bitrate`` bit/s more would add to a rung, to first order:
+        its slope in units that people know. None where the rung has no slope.
+        """
+        if rung.slope is None:
+            return None
+        # The slope is in quality x frames per bit; a bit/s more is a bit per frame rate frames.
+        return rung.slope * bitrate / float(self.frame_rate)
 
     def to_json(self) -> str:
         """The document's text, ending in a newline."""

@@ -8,7 +8,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from cluster.jobs.compare import ComparedRung, Comparison
+from cluster.package.comparison import ComparedRung, Comparison
+from cluster.package.package import Package
 from fixtures.clips import TINY, make
 from ladder.bdrate import RatePoint
 from ladder.claims import state_claims
@@ -204,3 +205,8 @@ def hand_made_comparison() -> Comparison:
 
 def off(ladder: str, model: int) -> float:
     return 45.0 if (ladder, model) == ("per_title", 1) else 0.0
+
+
+def hand_made_package() -> Package:
+    """A package without a folder."""
+    return Package.of(Path(), hand_made(), hand_made_measurements())

@@ -239,7 +239,7 @@ def perform_stub(
         raise ToolFailed(asked["fail"], returncode=1)
     before = None
     if work.out.exists():  # as the main job sees what it replaces
-        from cluster.package.inspect import read_artwork
+        from cluster.package.documents import read_artwork
 
         before = read_artwork(work.out)
         shutil.rmtree(work.out)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cluster.cli import main
-from cluster.package import inspect
+from cluster.package import package
 from encoder.errors import ToolFailed
 from encoder.ffmpeg import Command, run
 from tests import cli_material
@@ -193,7 +193,7 @@ def test_a_failed_tool_is_no_mistake_of_the_users(
     def fail(_: Path) -> None:
         raise ToolFailed("ffmpeg failed: oh", command="ffmpeg -x", returncode=1, stderr="a\noh")
 
-    monkeypatch.setattr(inspect, "read_ladder", fail)
+    monkeypatch.setattr(package, "read_ladder", fail)
     assert main(["ladder", "show", "."]) == 1
     assert capsys.readouterr().err.splitlines() == [
         "error: ffmpeg failed: oh", "  command: ffmpeg -x", "  | a", "  | oh",
@@ -206,7 +206,7 @@ def test_a_defect_asks_to_be_reported(
     def fail(_: Path) -> None:
         raise ZeroDivisionError("nobody thought of this")
 
-    monkeypatch.setattr(inspect, "read_ladder", fail)
+    monkeypatch.setattr(package, "read_ladder", fail)
     assert main(["ladder", "show", "."]) == 1
     first, *_ = capsys.readouterr().err.splitlines()
     assert first.startswith("error: this is a defect")

@@ -11,8 +11,7 @@ import pytest
 
 from cluster.cli import main
 from cluster.jobs import compare
-from cluster.jobs.compare import CodecComparison
-from cluster.package.comparison import read_comparison
+from cluster.package.comparison import CodecComparison, read_comparison
 from tests.cli_material import hand_made, hand_made_comparison, hand_made_measurements
 
 GOLDEN = Path(__file__).parent / "golden"

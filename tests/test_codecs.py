@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.jobs.compare import compare_codecs
 from cluster.jobs.options import RunOptions, check_options
 from cluster.jobs.setup import check_encoders
-from cluster.package.inspect import read_ladder
+from cluster.package.comparison import compare_codecs
+from cluster.package.package import Package
 from encoder import framehash, mp4
 from encoder.baseline import FixedRung, encode_at_bitrate, encode_at_crf
 from encoder.encode import Encode, encode_shot
@@ -232,14 +232,14 @@ def test_a_ladder_of_two_codecs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     # Two packages of the same title, and one of several codecs: the same comparison.
     other = tmp_path / "av1"
     run_inline(title, other, tmp_path / "store", codec="svtav1", **asked)
-    alone = read_ladder(tmp_path / "one")
-    (between,) = compare_codecs(alone, [(other, read_ladder(other))])
-    (within,) = compare_codecs(both, [])
+    alone, several = Package.open(tmp_path / "one"), Package.open(tmp_path / "both")
+    assert several.ladder == both
+    (between,) = compare_codecs(alone, [Package.open(other)])
+    (within,) = compare_codecs(several)
     assert (between.anchor, between.test) == ("x264-ultrafast", "svtav1-ultrafast")
     assert (within.anchor, within.test, within.percent) == (between.anchor, between.test, percent)
     assert between.percent == pytest.approx(percent, abs=0.01)
-    stranger = alone.model_copy(
-        update={"title": alone.title.model_copy(update={"sha256": "0" * 64})}
-    )
+    foreign = one.title.model_copy(update={"sha256": "0" * 64})
+    stranger = one.model_copy(update={"title": foreign})
     with pytest.raises(BadInput, match="another title"):
-        compare_codecs(both, [(other, stranger)])
+        compare_codecs(several, [Package.of(other, stranger, alone.measurements)])

@@ -16,8 +16,9 @@ from rich.console import Console
 from cluster import events
 from cluster.cli.views.comparison import comparison_lines, comparison_view
 from cluster.execution.executor import InlineExecutor
-from cluster.jobs.compare import CompareOptions, Comparison, compare_ladder, source_of
+from cluster.jobs.compare import CompareOptions, Comparison, compare_ladder
 from cluster.jobs.run import RunResult
+from cluster.package.package import Package
 from cluster.store import Store
 from encoder import ffmpeg, mp4
 from encoder.errors import BadInput, FrameMismatch
@@ -185,7 +186,7 @@ def test_what_cannot_be_compared(compared: Compared, tmp_path: Path) -> None:
     refused(BadInput, "is not the source that", compared.out, other)
     refused(BadInput, r"gone\.mp4", compared.out, tmp_path / "gone.mp4")
     refused(BadInput, r"has no ladder\.json", tmp_path)
-    assert source_of(compared.out) == compared.source.resolve()
+    assert Package(compared.out).source_path == compared.source.resolve()
 
 
 def test_a_package_of_another_encoder(compared: Compared, tmp_path: Path) -> None:

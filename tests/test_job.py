@@ -22,7 +22,7 @@ from cluster.execution.executor import InlineExecutor
 from cluster.jobs.estimate import plan_run
 from cluster.jobs.options import RunOptions
 from cluster.jobs.run import RunResult, run_title
-from cluster.package.inspect import read_artwork
+from cluster.package.documents import read_artwork
 from cluster.package.publish import ENTRIES
 from cluster.stages import title as title_module
 from cluster.stages.encodes import collect

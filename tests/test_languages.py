@@ -108,11 +108,10 @@ def test_a_package_in_two_languages(title: Path, tmp_path: Path, monkeypatch: py
     assert (out / "manifest.mpd").read_text().count('value="alternate"') == 2
     # What verification reads, it reads whole.
     (out / "subtitles" / "subtitles-2" / "00000.vtt").unlink()
-    from cluster.package.analysis import verify_package
-    from cluster.package.inspect import read_ladder
+    from cluster.package.package import Package
 
     with pytest.raises(VerificationFailed, match=r"subtitles-2.*missing"):
-        verify_package(out, read_ladder(out), lambda event: None)
+        Package.open(out).verify()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.cli import main
-from cluster.package.inspect import read_ladder, read_prefetch
+from cluster.package.documents import read_ladder, read_prefetch
 from encoder.errors import BadInput
 from fixtures.clips import make
 from ladder.bdrate import RatePoint

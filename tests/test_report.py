@@ -11,10 +11,9 @@ import pytest
 
 from cluster import events
 from cluster.cli import main
-from cluster.jobs.compare import CodecComparison, compare_codecs
 from cluster.package import report
-from cluster.package.comparison import save_comparison
-from cluster.package.inspect import read_ladder
+from cluster.package.comparison import CodecComparison, compare_codecs, save_comparison
+from cluster.package.package import Package
 from encoder import review
 from encoder.errors import FrameMismatch
 from encoder.pictures import fitted, jpeg, segment_picture, sheet
@@ -64,9 +63,8 @@ def test_a_saved_comparison_is_on_the_page(package: Path) -> None:
     claims = [{"quality_model": MODEL, "against_fixed": {"percent": -12.5}}]
     save_comparison(package, hand_made_comparison(), claims, "0123456789abcdef")
     seen: list[events.Event] = []
-    ladder, known = hand_made(), hand_made_measurements()
     options = report.ReportOptions(package, frames=False)
-    data = report.collect(options, ladder, known, seen.append)
+    data = report.collect(options, Package.open(package), seen.append)
     assert data["comparison"]["claims"] == claims
     assert data["comparison"]["ladders"]["fixed"][0][:2] == ["360p 145k", 145_000]
 
@@ -76,8 +74,7 @@ def test_codecs_are_compared_on_the_page(package: Path) -> None:
 
     def shown() -> object:
         options = report.ReportOptions(package, frames=False)
-        known = hand_made_measurements()
-        return report.collect(options, read_ladder(package), known, lambda event: None)["codecs"]
+        return report.collect(options, Package.open(package), lambda event: None)["codecs"]
 
     assert shown() == []
     ladder = of_three_codecs(hand_made())
@@ -88,7 +85,7 @@ def test_codecs_are_compared_on_the_page(package: Path) -> None:
     ]
     assert shown() == of_the_run
     more = CodecComparison(ladder.recipe, "x265-slow", -20.0)
-    found = (*compare_codecs(ladder, []), more)
+    found = (*compare_codecs(Package.open(package)), more)
     compared = replace(hand_made_comparison(), codecs=found)
     assert save_comparison(package, compared, [], ladder.title.id)
     assert shown() == [*of_the_run, asdict(more)]

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from cluster.package.inspect import read_prefetch
+from cluster.package.documents import read_prefetch
 from cluster.service.documents import JobOptions
 from fixtures.clips import make
 from tests.cli_material import shell

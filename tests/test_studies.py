@@ -9,11 +9,18 @@ import pytest
 
 from cluster.cli import main
 from cluster.jobs import whatif
-from cluster.package import diff, explain, inspect
+from cluster.package import diff, explain
 from cluster.package.comparison import bits_against, read_comparison, save_comparison
+from cluster.package.package import Package
 from encoder.errors import BadInput, Infeasible
 from ladder.document import Ladder, Measurements
-from tests.cli_material import MODEL, hand_made, hand_made_comparison, hand_made_measurements
+from tests.cli_material import (
+    MODEL,
+    hand_made,
+    hand_made_comparison,
+    hand_made_measurements,
+    hand_made_package,
+)
 
 
 def written(folder: Path, ladder: Ladder, measurements: Measurements | None = None) -> Path:
@@ -52,7 +59,7 @@ def predicted() -> Measurements:
 
 def test_a_segment_says_what_was_expected_of_it_and_why() -> None:
     ladder = hand_made()
-    row = explain.segment_facts(ladder, predicted(), ladder.rungs[1])[1]
+    row = explain.segment_facts(Package.of(Path(), ladder, predicted()), ladder.rungs[1])[1]
     assert (row.predicted_bytes, row.predicted_quality) == (120_000, 77.0)
     assert row.bytes_error == pytest.approx(0.25)
     assert row.quality_error == pytest.approx(-1.5)
@@ -62,18 +69,18 @@ def test_a_segment_says_what_was_expected_of_it_and_why() -> None:
 
 
 def test_shares_are_of_the_rung_and_of_the_ladder() -> None:
-    ladder, measurements = hand_made(), hand_made_measurements()
-    shots = explain.shot_facts(ladder, measurements)
+    package = hand_made_package()
+    shots = explain.shot_facts(package)
     assert sum(one.share for one in shots) == pytest.approx(1)
     assert sum(one.time_share for one in shots) == pytest.approx(1)
     assert shots[1].bytes == 45_500 + 150_000 + 401_000
-    rows = explain.segment_facts(ladder, measurements, ladder.rungs[0])
+    rows = explain.segment_facts(package, package.ladder.rungs[0])
     assert sum(row.share for row in rows) == pytest.approx(1)
 
 
 def test_rows_are_sorted_filtered_and_cut() -> None:
-    ladder, measurements = hand_made(), hand_made_measurements()
-    rows = explain.segment_facts(ladder, measurements, ladder.rungs[0])
+    package = hand_made_package()
+    rows = explain.segment_facts(package, package.ladder.rungs[0])
 
     def chosen(**wanted: object) -> list[int]:
         return [row.shot for row in explain.chosen_segments(rows, explain.Wanted(**wanted))]  # type: ignore[arg-type]
@@ -104,13 +111,13 @@ def test_a_rung_is_found_by_name_or_by_the_nearest_rate() -> None:
 
 def test_a_shot_at_the_peak_limit_is_known() -> None:
     """Peak 2 x 353 kbit/s over 2 to 6 s; shot 1 alone (2.5 s) would have to pass 220 kB."""
-    ladder = hand_made()
-    rung = ladder.rungs[1]
-    assert explain.capped_shots(ladder, rung) == frozenset()
+    package = hand_made_package()
+    rung = package.ladder.rungs[1]
+    assert explain.capped_shots(package, rung) == frozenset()
     segments = [
         s.model_copy(update={"bytes": 220_000}) if s.shot == 1 else s for s in rung.segments
     ]
-    assert 1 in explain.capped_shots(ladder, rung.model_copy(update={"segments": segments}))
+    assert 1 in explain.capped_shots(package, rung.model_copy(update={"segments": segments}))
 
 
 # -- saved comparisons -------------------------------------------------------------------------
@@ -241,7 +248,7 @@ def test_a_cap_that_does_nothing_says_so(package: Path, capsys: pytest.CaptureFi
 
 def test_what_is_not_measured_is_not_called_so(package: Path) -> None:
     found = ask(package)
-    known = {(cell.shot, cell.width, cell.crf) for cell in inspect.read_measurements(package).cells}
+    known = {(cell.shot, cell.width, cell.crf) for cell in Package(package).measurements.cells}
     assert found.new_encodes > 0
     for rung in found.rungs:
         assert (rung.basis == "measured") == (rung.existing == len(known) // 6)
@@ -259,22 +266,15 @@ def test_a_floor_out_of_reach_says_so(package: Path) -> None:
         ask(package, floor=99.0)
 
 
-def test_heights_that_were_not_measured_are_named(package: Path) -> None:
+def test_heights_that_were_not_measured_are_named(tmp_path: Path) -> None:
+    larger = hand_made().title.model_copy(update={"height": 720, "width": 1280})
+    package = written(tmp_path / "p", hand_made().model_copy(update={"title": larger}))
     with pytest.raises(BadInput, match="416x234, 640x360"):
-        whatif._measured(
-            whatif.WhatIfOptions(package, heights=(100,)),
-            hand_made().model_copy(
-                update={
-                    "title": hand_made().title.model_copy(update={"height": 720, "width": 1280})
-                }
-            ),
-            hand_made_measurements(),
-            whatif.load_profile(),
-        )
+        ask(package, heights=(100,))
 
 
 def test_without_its_source_a_predicted_ladder_answers_from_measurements(tmp_path: Path) -> None:
     package = written(tmp_path / "p", hand_made(), predicted())
     found = ask(package)
     assert found.basis == "measured"
-    assert any("the prediction is not to be had" in note for note in found.notes)
+    assert any("no prediction available" in note for note in found.notes)

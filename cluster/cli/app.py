@@ -255,14 +255,12 @@ def shots(
 ) -> None:
     """List the shots of a video, or those of a finished ladder."""
     from cluster.cli.views import ladder as views
-    from cluster.package import inspect
+    from cluster.jobs.shots import shots_of_package, shots_of_source
 
     on_event: Listener = context.obj
     if title.is_dir():
-        listed = inspect.shots_of_package(title)
+        listed = shots_of_package(title)
     else:
-        from cluster.package.analysis import shots_of_source
-
         on_event = announced(on_event, "shots", title)
         listed = shots_of_source(title, store, on_event)
     finish(
@@ -325,26 +323,27 @@ def show_ladder(
     """
     from cluster.cli.views import ladder as views
     from cluster.cli.views import shots as shot_views
-    from cluster.package import explain, inspect
+    from cluster.package import explain
     from cluster.package.comparison import read_comparison
+    from cluster.package.package import Package
 
     wanted = explain.Wanted(
         explain.parse_sort(sort), reverse, limit, explain.parse_shots(shot or ()), below
     )
-    ladder = inspect.read_ladder(directory)
+    package = Package.open(directory)
+    ladder = package.ladder
     compared = read_comparison(directory)
     listing = shots or rung is not None or wanted != explain.Wanted()
     rows: list[explain.SegmentFacts] | None = None
     parts = views.ladder_view(ladder, compared) if rung is None else [views.ladder_facts(ladder)]
     if listing:
-        measurements = inspect.read_measurements(directory)
         looked_at = explain.find_rung(ladder, rung) if rung is not None else None
         per_shot: tuple[explain.ShotFacts, ...] = ()
         if looked_at is not None:
-            found = explain.segment_facts(ladder, measurements, looked_at)
+            found = explain.segment_facts(package, looked_at)
             rows = [*explain.chosen_segments(found, wanted)]
         else:
-            per_shot = explain.chosen_shots(explain.shot_facts(ladder, measurements), wanted)
+            per_shot = explain.chosen_shots(explain.shot_facts(package), wanted)
             rows = [segment for one in per_shot for segment in one.segments]
         parts += ["", *shot_views.shots_parts(ladder, looked_at, per_shot, rows)]
     finish(
@@ -374,15 +373,11 @@ def plot_ladder(
     """Draw rate against quality: the title's hulls and its rungs, or those of one shot."""
     from cluster.cli.views import ladder as views
     from cluster.cli.views.plot import render
-    from cluster.package import inspect
+    from cluster.package.package import Package
+    from cluster.package.plots import shot_plot, title_plot
 
-    ladder = inspect.read_ladder(directory)
-    measurements = inspect.read_measurements(directory)
-    plot = (
-        inspect.title_plot(ladder, measurements)
-        if shot is None
-        else inspect.shot_plot(ladder, measurements, shot)
-    )
+    package = Package.open(directory)
+    plot = title_plot(package) if shot is None else shot_plot(package, shot)
     finish(
         context.obj,
         as_json=json,
@@ -453,12 +448,10 @@ def verify(context: typer.Context, directory: Directory, json: Json = False) -> 
     Also checked: playlists, sizes, times, keyframes and sound. `run` has done so before it
     published the package; this finds what happened to the files since.
     """
-    from cluster.package import inspect
-    from cluster.package.analysis import verify_package
+    from cluster.package.package import Package
 
     on_event = announced(context.obj, "verify", directory)
-    ladder = inspect.read_ladder(directory)
-    done = verify_package(directory, ladder, on_event)
+    done = Package.open(directory).verify(on_event)
     finish(
         on_event,
         as_json=json,

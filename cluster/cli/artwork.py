@@ -52,10 +52,10 @@ def list_artwork(
 
     With `--aspect`, `--k` or `--diverse` it answers as a service does that chooses from the pool.
     """
-    from cluster.package import inspect
+    from cluster.package.documents import read_artwork
     from recommender.artwork.select import select
 
-    artwork = inspect.read_artwork(directory)
+    artwork = read_artwork(directory)
     chosen: list[Candidate] = artwork.candidates
     if aspect is not None or most is not None or diverse:
         picked = select(artwork, aspect or "16:9", most or len(chosen), diverse)

@@ -26,9 +26,9 @@ def show_prefetch(
 ) -> None:
     """Show with which rung to start at which throughput, and the bytes of the first seconds."""
     from cluster.cli.views import ladder as views
-    from cluster.package import inspect
+    from cluster.package.documents import read_prefetch
 
-    prefetch = inspect.read_prefetch(directory)
+    prefetch = read_prefetch(directory)
     finish(
         context.obj,
         as_json=json,
@@ -72,10 +72,10 @@ def plan(
 ) -> None:
     """List which files to keep in a cache, those with most expected quality per byte first."""
     from cluster.cli.views import ladder as views
-    from cluster.package import inspect
+    from cluster.package.documents import read_prefetch
     from recommender.caching import plan_cache
 
-    titles = {str(directory): inspect.read_prefetch(directory) for directory in directories}
+    titles = {str(directory): read_prefetch(directory) for directory in directories}
     plays = dict.fromkeys(titles, 1.0) | dict(_plays(text) for text in popularity or ())
     planned = list(plan_cache(titles, plays, None if size is None else _size(size)))
     finish(

@@ -8,28 +8,26 @@ their bits are counted as a package's are: media fragments, without init segment
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 from cluster import events
 from cluster.execution.executor import DaskExecutor, Executor, Task
-from cluster.package.inspect import read_ladder, read_measurements
+from cluster.package.comparison import ComparedRung, Comparison, compare_codecs
+from cluster.package.package import Package
 from cluster.stages.baselines import MeasuredRung, RungWork, collect_rung, measure_rung
 from cluster.stages.measurer import Measurer
-from cluster.stages.title import Title, open_title
+from cluster.stages.title import Title
 from cluster.store import Store, open_store
 from encoder.baseline import FixedRung
-from encoder.errors import BadInput, FrameMismatch, ShotladderError
-from encoder.media import OperatingPoint, Request, Shot, Size
-from encoder.recipes import by_name
+from encoder.errors import FrameMismatch, ShotladderError
+from encoder.media import OperatingPoint, Size
 from ladder.baselines import fixed_rungs, per_title_crf_rungs
-from ladder.bdrate import BdRate, RatePoint
-from ladder.claims import Claims, bd_claim, state_claims
-from ladder.curves import MeasuredCurve, Measurement
-from ladder.document import Ladder, Measurements, Quality
+from ladder.bdrate import RatePoint
+from ladder.claims import state_claims
+from ladder.document import Quality
 from ladder.rungs import TitleCurves
 from vmaf.models import PUBLISHED, name_for
 from vmaf.pool import pool_scores
@@ -50,58 +48,6 @@ class CompareOptions:
     """Packages of the same title, for instance with other codecs, to be compared with this one."""
 
 
-@dataclass(frozen=True, slots=True)
-class ComparedRung:
-    """A rung of one of the ladders, measured."""
-
-    name: str
-    width: int
-    height: int
-    bitrate: float
-    """Bit/s."""
-    quality: Mapping[str, Quality]
-    """By model."""
-
-
-@dataclass(frozen=True, slots=True)
-class CodecComparison:
-    """One codec's whole ladder against another's, on the same title and measured rungs."""
-
-    anchor: str
-    """Recipe."""
-    test: str
-    """Recipe."""
-    percent: float | None
-    """BD-rate; negative: the test needs fewer bits. None: no common range of quality."""
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """The claims, with what they are made of."""
-
-    title: str
-    quality_model: str
-    ours: tuple[ComparedRung, ...]
-    fixed: tuple[ComparedRung, ...]
-    per_title: tuple[ComparedRung, ...]
-    claims: Mapping[str, Claims]
-    """By model."""
-    search: str
-    """That ours was found by: ``predict``, ``sparse`` or ``exhaustive``."""
-    bounds: tuple[str, ...] = ()
-    """In words: what keeps a baseline from being the best of its kind, so that a claim against it
-    may say too much for ours. The fixed ladder is never bounded."""
-
-    codecs: tuple[CodecComparison, ...] = ()
-    """By the ladder's own quality model: of a ladder of several codecs each against the first,
-    and of other packages that were named."""
-
-    @property
-    def exhaustive(self) -> bool:
-        """Whether the ladder is itself what the exhaustive search reaches: the limit."""
-        return self.search == "exhaustive"
-
-
 def compare_ladder(
     options: CompareOptions, on_event: events.Listener, executor: Executor | None = None
 ) -> Comparison:
@@ -111,50 +57,34 @@ def compare_ladder(
         BadInput: the folder holds no package, or the source is missing or another one.
         ToolFailed, StoreUnusable: a measurement failed; what was finished is kept.
     """
-    ladder = read_ladder(options.directory)
-    known = read_measurements(options.directory)
-    codecs = compare_codecs(ladder, [(other, read_ladder(other)) for other in options.others])
-    path = options.source or source_of(options.directory)
+    package = Package.open(options.directory)
+    ladder, recipe = package.ladder, package.recipe
+    codecs = compare_codecs(package, [Package.open(other) for other in options.others])
     published = [name_for(model, hdr=ladder.title.hdr is not None) for model in PUBLISHED]
     models = tuple(dict.fromkeys((ladder.quality_model, *published)))
     with (
         contextlib.closing(open_store(options.store)) as store,
         store.scratch() as workdir,
     ):
-        source = open_title(path, workdir, tone_map=ladder.title.tone_mapped is not None)
-        if source.sha256 != ladder.title.sha256:
-            raise BadInput(
-                f"{path} is not the source that {options.directory} was made from "
-                "(its content differs); name the right one with --source"
-            )
-        title = Title(
-            name=ladder.title.source,
-            source=source,
-            shots=tuple(
-                Shot(row.start_frame, row.end_frame, tuple(row.cuts)) for row in known.shots
-            ),
-        )
+        title = package.open_as_title(workdir, options.source)
         owned = executor is None
         running = executor or DaskExecutor(workers=options.workers, scheduler=options.scheduler)
         try:
-            ours = _ours(ladder, Measurer(title, models, store, running, on_event))
+            ours = _ours(package, Measurer(title, models, store, running, on_event))
             fixed = [
-                FixedRung(by_name(ladder.recipe), rung.size.width, rung.size.height, rung.rate)
+                FixedRung(recipe, rung.size.width, rung.size.height, rung.rate)
                 for rung in fixed_rungs(ladder.title.width, ladder.title.height)
             ]
-            curves = _curves(ladder, known)
+            curves = package.curves()
             per_title = [
-                OperatingPoint(by_name(ladder.recipe), rung.size.width, rung.size.height, rung.crf)
-                for rung in per_title_crf_rungs(
-                    curves, [rung.bitrate for rung in ladder.rungs if rung.codec == ladder.codec]
-                )
+                OperatingPoint(recipe, *rung.size, rung.crf)
+                for rung in per_title_crf_rungs(curves, [rung.bitrate for rung in package.rungs()])
             ]
             measured = _measure([*fixed, *per_title], title, models, store, running, on_event)
         finally:
             if owned:
                 running.close()
-    seconds = ladder.title.frames / Fraction(ladder.title.frame_rate)
-    rows = [_row(rung, seconds) for rung in measured]
+    rows = [_row(rung, package.seconds) for rung in measured]
     others = rows[: len(fixed)], rows[len(fixed) :]
     return Comparison(
         title=ladder.title.source,
@@ -169,72 +99,15 @@ def compare_ladder(
             for model in models
         },
         search=ladder.search.mode,
-        bounds=_bounds(ladder, known, curves),
+        bounds=_bounds(package, curves),
         codecs=codecs,
     )
 
 
-def compare_codecs(
-    ladder: Ladder, others: Sequence[tuple[Path, Ladder]]
-) -> tuple[CodecComparison, ...]:
-    """BD-rate of each other codec's ladder, by the quality model of ``ladder``. Reads no media.
-
-    Raises:
-        BadInput: another package is of another title, or was measured by another model.
-    """
-    model = ladder.quality_model
-    found = [
-        CodecComparison(ladder.recipe, one.recipe, one.bd_rate_percent[model])
-        for one in ladder.codecs[1:]
-    ]
-    anchor = _rungs_of(ladder, model)
-    for path, other in others:
-        if other.title.sha256 != ladder.title.sha256 or other.title.frames != ladder.title.frames:
-            raise BadInput(f"{path} is a package of {other.title.source}, another title")
-        if any(model not in rung.quality for rung in other.rungs):
-            raise BadInput(f"{path} was not measured by {model}; run it again with --also {model}")
-        claim = bd_claim(anchor, _rungs_of(other, model))
-        percent = claim.percent if isinstance(claim, BdRate) else None
-        found.append(CodecComparison(ladder.recipe, other.recipe, percent))
-    return tuple(found)
-
-
-def _rungs_of(ladder: Ladder, model: str) -> list[RatePoint]:
-    """Rungs of a ladder's first codec."""
-    return [
-        RatePoint(rung.bitrate, rung.quality[model].mean)
-        for rung in ladder.rungs
-        if rung.codec == ladder.codec
-    ]
-
-
-def source_of(directory: Path) -> Path:
-    """Where the run that made a package found its source.
-
-    Raises:
-        BadInput: ``run.json`` does not say.
-    """
-    try:
-        return Path(json.loads((directory / "run.json").read_bytes())["source"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise BadInput(
-            f"{directory / 'run.json'} does not say where the source is; name it with --source"
-        ) from None
-
-
-def _ours(ladder: Ladder, measurer: Measurer) -> list[ComparedRung]:
+def _ours(package: Package, measurer: Measurer) -> list[ComparedRung]:
     # The baselines are made with the first codec, and are compared with what is made with it.
-    own = [rung for rung in ladder.rungs if rung.codec == ladder.codec]
-    rungs: list[list[Request]] = [
-        [
-            (
-                s.shot,
-                OperatingPoint(by_name(rung.recipe or ladder.recipe), s.width, s.height, s.crf),
-            )
-            for s in rung.segments
-        ]
-        for rung in own
-    ]
+    own = package.rungs()
+    rungs = [package.requests(rung) for rung in own]
     measurer.measure(sorted({request for rung in rungs for request in rung}), "ours")
     compared = []
     for rung, requests in zip(own, rungs, strict=True):
@@ -263,36 +136,12 @@ def _ours(ladder: Ladder, measurer: Measurer) -> list[ComparedRung]:
     return compared
 
 
-def _curves(ladder: Ladder, known: Measurements) -> TitleCurves:
-    """The curves through what was measured, at the sizes where every shot was."""
-    cells: dict[Size, dict[int, dict[float, Measurement]]] = {}
-    for cell in known.cells:
-        if cell.recipe not in (None, ladder.recipe):
-            continue
-        by_shot = cells.setdefault(cell.size, {})
-        by_shot.setdefault(cell.shot, {})[cell.crf] = Measurement(8 * cell.bytes, cell.quality)
-    shots = tuple(Shot(row.start_frame, row.end_frame, tuple(row.cuts)) for row in known.shots)
-    return TitleCurves(
-        frame_rate=Fraction(ladder.title.frame_rate),
-        recipe=by_name(ladder.recipe),
-        shots=shots,
-        curves={
-            size: tuple(
-                MeasuredCurve(shot.frames, by_shot[number]) for number, shot in enumerate(shots)
-            )
-            for size, by_shot in cells.items()
-            if len(by_shot) == len(shots)
-        },
-    )
-
-
-def _bounds(ladder: Ladder, known: Measurements, curves: TitleCurves) -> tuple[str, ...]:
+def _bounds(package: Package, curves: TitleCurves) -> tuple[str, ...]:
     """What the per-title ladder could not be chosen from, because nobody measured it."""
-    search = ladder.search
+    search = package.ladder.search
     if search.mode == "exhaustive":
         return ()
-    own = [cell for cell in known.cells if cell.recipe in (None, ladder.recipe)]
-    every = {cell.size for cell in own}
+    every = {cell.size for cell in package.cells(package.recipe).values()}
     spans: dict[Size, tuple[float, float]] = {}
     for size, of_shots in curves.curves.items():
         ends = [[point.crf for point in curve.points()] for curve in of_shots]

@@ -41,7 +41,7 @@ from cluster.package.assemble import (
     verify_directory,
     write_media,
 )
-from cluster.package.inspect import read_measurements
+from cluster.package.package import Package
 from cluster.package.publish import check_output, publishing
 from cluster.stages.artwork import check_face_model, find_artwork
 from cluster.stages.measurer import Costs, Measurer
@@ -339,7 +339,7 @@ def _deliver(
         )
         on_event(events.StageProgress("package", len(rungs), len(rungs)))
         on_event(events.StagePlanned("verify", len(rungs), unit="rungs"))
-        verified = _here(verify_directory, directory, ladder.rungs, ladder.title.frame_rate)
+        verified = _here(verify_directory, directory, ladder.rungs, ladder.frame_rate)
         on_event(events.StageProgress("verify", len(rungs), len(rungs)))
         (directory / "ladder.json").write_text(ladder.to_json())
         reasons = {request: why for one in found for request, why in one.reasons.items()}
@@ -348,7 +348,7 @@ def _deliver(
             measurements(title, grid, [one.setup for one in found], reasons).to_json()
         )
         (directory / "prefetch.json").write_text(build_prefetch(ladder, written).to_json())
-        page = _report(directory, ladder, measurer)
+        page = _report(directory, measurer)
         run = _run_document(options, ladder, measurer, missed, verified.cpu_seconds, clock)
         if several:
             run["codecs"] = {
@@ -365,12 +365,12 @@ def _deliver(
     return RunResult(ladder=ladder, out=options.out, run=run)
 
 
-def _report(directory: Path, ladder: Ladder, measurer: Measurer) -> dict[str, Any] | None:
+def _report(directory: Path, measurer: Measurer) -> dict[str, Any] | None:
     """What the title's page shows; a package is whole without one."""
     options = report_page.ReportOptions(directory)
     try:
         return report_page.collect(
-            *(options, ladder, read_measurements(directory), measurer.on_event),
+            *(options, Package.open(directory), measurer.on_event),
             measurer.title.reference,
         )
     except ShotladderError as error:

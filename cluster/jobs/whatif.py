@@ -9,28 +9,23 @@ encodes exist.
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
 from cluster.execution.executor import InlineExecutor
-from cluster.jobs.compare import source_of
-from cluster.package.inspect import frame_rate, read_ladder, read_measurements
+from cluster.package.package import Package
 from cluster.stages.prediction import packaged_weights, predict_title
-from cluster.stages.title import find_title, open_title
+from cluster.stages.title import find_title
 from cluster.store import open_store
 from encoder.errors import BadInput, Infeasible, ShotladderError
-from encoder.media import OperatingPoint, Shot, Size
-from encoder.recipes import by_name
+from encoder.media import Request, Size
 from ladder.bdrate import BdRate, NoOverlap, RatePoint, bd_rate, monotone
 from ladder.claims import MEDIANS, ViewersClaim, viewers_claim
 from ladder.complexity.prediction import correct
 from ladder.constraints import InfeasibleResult
-from ladder.curves import MeasuredCurve, Measurement
-from ladder.document import Ladder, Measurements, Rung
+from ladder.document import Rung
 from ladder.profiles import Profile, load_profile, rung_sizes
 from ladder.rungs import (
     CostOfLocked,
@@ -128,38 +123,32 @@ def what_if(options: WhatIfOptions) -> WhatIf:
         BadInput: something asked for does not exist, or the package is none.
         Infeasible: no ladder keeps the constraints.
     """
-    ladder = read_ladder(options.directory)
-    known = read_measurements(options.directory)
-    profile, asked = _profile(options, ladder)
-    title, basis, notes = _curves(options, ladder, known, profile)
+    package = Package.open(options.directory)
+    ladder = package.ladder
+    profile, asked = _profile(options, package)
+    title, basis, notes = _curves(options, package, profile)
     policy = options.policy or ladder.policy
-    plan = _solve(options, ladder, profile, title, policy)
+    plan = _solve(options, package, profile, title, policy)
     if isinstance(plan, InfeasibleResult):
         raise Infeasible(
             f"no ladder keeps the constraint {plan.constraint!r}: {_own(plan.detail, options)}",
             shortfall=plan.shortfall,
             shots=plan.shots,
         )
-    exists = {
-        (cell.shot, OperatingPoint(by_name(ladder.recipe), cell.width, cell.height, cell.crf))
-        for cell in known.of_recipe(ladder.recipe)
-    }
-    own = [rung for rung in ladder.rungs if rung.codec == ladder.codec]
-    delivered = tuple(
-        RatePoint(rung.bitrate, rung.quality[ladder.quality_model].mean) for rung in own
-    )
+    exists = package.points(package.recipe).keys()
+    delivered = tuple(package.rate_points(package.quality_model))
     rungs = tuple(_rung(rung, exists, basis, options) for rung in plan.rungs)
     points = [RatePoint(rung.rate, rung.quality) for rung in rungs]
-    before = _unchanged(options, ladder, known, title, basis) if asked else None
+    before = _unchanged(options, package, title, basis) if asked else None
     unchanged = tuple(before.rate_points) if before is not None else ()
     against = unchanged or delivered
     curves = monotone(against), monotone(points)
-    cost = _cost_of_sizes(title, own) if policy == "mixed" else None
+    cost = _cost_of_sizes(title, package.rungs()) if policy == "mixed" else None
     return WhatIf(
         title=ladder.title.source,
         quality_model=ladder.quality_model,
         basis=basis,
-        predictor=known.weights if basis == "predicted" else None,
+        predictor=package.measurements.weights if basis == "predicted" else None,
         asked=asked,
         policy=policy,
         unchanged=unchanged,
@@ -167,7 +156,7 @@ def what_if(options: WhatIfOptions) -> WhatIf:
         shots=len(title.shots),
         rungs=rungs,
         delivered=delivered,
-        delivered_names=tuple(rung.name for rung in own),
+        delivered_names=tuple(rung.name for rung in package.rungs()),
         new_encodes=len(plan.points - exists),
         bd_rate=bd_rate(curves[0], curves[1]) if min(map(len, curves)) > 1 else None,
         viewers=tuple(viewers_claim(points, against, median) for median in MEDIANS),
@@ -178,16 +167,16 @@ def what_if(options: WhatIfOptions) -> WhatIf:
 
 
 def _solve(
-    options: WhatIfOptions, ladder: Ladder, profile: Profile, title: TitleCurves, policy: Policy
+    options: WhatIfOptions, package: Package, profile: Profile, title: TitleCurves, policy: Policy
 ) -> LadderPlan | InfeasibleResult:
-    bits = _source_bits(options, ladder, profile)
+    bits = _source_bits(options, package, profile)
     if options.max_rate is not None:
         profile = replace(profile, source_cap=True)
     return solve(replace(title, source_bits=bits), profile, policy)
 
 
 def _unchanged(
-    options: WhatIfOptions, ladder: Ladder, known: Measurements, title: TitleCurves, basis: Basis
+    options: WhatIfOptions, package: Package, title: TitleCurves, basis: Basis
 ) -> LadderPlan | None:
     """The ladder with nothing changed, on curves of the same kind; None where there are none."""
     plain = WhatIfOptions(
@@ -196,17 +185,17 @@ def _unchanged(
         store=options.store,
         measured_only=options.measured_only,
     )
-    profile, _ = _profile(plain, ladder)
+    profile, _ = _profile(plain, package)
     if options.heights or options.profile:
-        title, kind, _ = _curves(plain, ladder, known, profile)
+        title, kind, _ = _curves(plain, package, profile)
         if kind != basis:
             return None
-    plan = _solve(plain, ladder, profile, title, ladder.policy)
-    return plan if isinstance(plan, LadderPlan) else None
+    solved = _solve(plain, package, profile, title, package.ladder.policy)
+    return solved if isinstance(solved, LadderPlan) else None
 
 
-def _profile(options: WhatIfOptions, ladder: Ladder) -> tuple[Profile, dict[str, Any]]:
-    profile = load_profile(options.profile or ladder.profile)
+def _profile(options: WhatIfOptions, package: Package) -> tuple[Profile, dict[str, Any]]:
+    profile = load_profile(options.profile) if options.profile else package.profile
     changes: dict[str, Any] = {}
     if options.rates:
         changes["rates"] = tuple(sorted(options.rates))
@@ -224,9 +213,9 @@ def _profile(options: WhatIfOptions, ladder: Ladder) -> tuple[Profile, dict[str,
     return replace(profile, **changes), asked
 
 
-def _source_bits(options: WhatIfOptions, ladder: Ladder, profile: Profile) -> int | None:
-    seconds = ladder.title.frames / frame_rate(ladder)
-    own = round(ladder.title.source_bitrate * seconds) if profile.source_cap else None
+def _source_bits(options: WhatIfOptions, package: Package, profile: Profile) -> int | None:
+    seconds = package.seconds
+    own = round(package.ladder.title.source_bitrate * seconds) if profile.source_cap else None
     if options.max_rate is None:
         return own
     capped = int(options.max_rate * seconds)
@@ -242,7 +231,7 @@ def _own(note: str, options: WhatIfOptions) -> str:
 
 def _rung(
     rung: RungPlan,
-    exists: set[tuple[int, OperatingPoint]],
+    exists: Set[Request],
     basis: Basis,
     options: WhatIfOptions,
 ) -> WhatIfRung:
@@ -278,121 +267,96 @@ def _cost_of_sizes(title: TitleCurves, rungs: Sequence[Rung]) -> CostOfLocked | 
 
 
 def _curves(
-    options: WhatIfOptions, ladder: Ladder, known: Measurements, profile: Profile
+    options: WhatIfOptions, package: Package, profile: Profile
 ) -> tuple[TitleCurves, Basis, tuple[str, ...]]:
-    if known.weights is None or options.measured_only:
-        title, notes = _measured(options, ladder, known, profile)
+    if package.measurements.weights is None or options.measured_only:
+        title, notes = _measured(options, package, profile)
         return title, "measured", notes
     try:
-        return _predicted(options, ladder, known, profile), "predicted", ()
+        return _predicted(options, package, profile), "predicted", ()
     except ShotladderError as error:
         if isinstance(error, BadInput) and options.source is not None:
             raise
-        title, notes = _measured(options, ladder, known, profile)
+        title, notes = _measured(options, package, profile)
         why = (
-            f"the prediction is not to be had ({error.message}): answered from the measured points "
-            "alone, which lie near what was delivered"
+            f"no prediction available ({error.message}); answered from measured points only, "
+            "which cluster around the delivered rungs"
         )
         return title, "measured", (why, *notes)
 
 
-def _shots(known: Measurements) -> tuple[Shot, ...]:
-    return tuple(Shot(row.start_frame, row.end_frame, tuple(row.cuts)) for row in known.shots)
-
-
 def _measured(
-    options: WhatIfOptions, ladder: Ladder, known: Measurements, profile: Profile
+    options: WhatIfOptions, package: Package, profile: Profile
 ) -> tuple[TitleCurves, tuple[str, ...]]:
-    """Curves through what was measured, at the sizes where every shot was."""
-    shots = _shots(known)
-    cells: dict[Size, dict[int, dict[float, Measurement]]] = {}
-    for cell in known.of_recipe(ladder.recipe):
-        by_shot = cells.setdefault(cell.size, {})
-        by_shot.setdefault(cell.shot, {})[cell.crf] = Measurement(8 * cell.bytes, cell.quality)
-    whole = {size for size, by_shot in cells.items() if len(by_shot) == len(shots)}
-    wanted = set(_sizes(options, ladder, profile)) if options.heights else whole
+    """Return the curves through measured points at the sizes asked for, and what they lack."""
+    curves = package.curves()
+    measured = set(curves.sizes)
+    wanted = set(_sizes(options, package, profile)) if options.heights else measured
     notes = []
-    if missing := sorted(wanted - whole):
-        said = ", ".join(f"{size.width}x{size.height}" for size in missing)
-        notes.append(f"left out, as not every shot was measured there: {said}")
-    sizes = wanted & whole
+    if missing := sorted(wanted - measured):
+        notes.append(f"left out, as not every shot was measured there: {_listed(missing)}")
+    sizes = wanted & measured
     if not sizes:
-        said = ", ".join(f"{size.width}x{size.height}" for size in sorted(whole)) or "none"
-        raise BadInput(f"no size asked for was measured in every shot; there are {said}")
-    title = TitleCurves(
-        frame_rate=frame_rate(ladder),
-        recipe=by_name(ladder.recipe),
-        shots=shots,
-        curves={
-            size: tuple(
-                MeasuredCurve(shot.frames, cells[size][number]) for number, shot in enumerate(shots)
-            )
-            for size in sizes
-        },
-    )
-    return title, tuple(notes)
+        raise BadInput(
+            f"no size asked for was measured in every shot of {package.directory}; "
+            f"measured sizes: {_listed(sorted(measured)) or 'none'}"
+        )
+    kept = {size: of for size, of in curves.curves.items() if size in sizes}
+    return replace(curves, curves=kept), tuple(notes)
 
 
-def _predicted(
-    options: WhatIfOptions, ladder: Ladder, known: Measurements, profile: Profile
-) -> TitleCurves:
-    """The prediction that the run started from, corrected by all that was measured.
+def _listed(sizes: Sequence[Size]) -> str:
+    return ", ".join(f"{size.width}x{size.height}" for size in sizes)
+
+
+def _predicted(options: WhatIfOptions, package: Package, profile: Profile) -> TitleCurves:
+    """Return the prediction that the run started from, corrected by all that was measured.
 
     Raises:
         BadInput: the source or the weights are not those of the run.
     """
-    path = options.source or source_of(options.directory)
-    sizes = _sizes(options, ladder, profile)
-    grid = profile.crf_grid[ladder.codec]
+    recipe, measurements = package.recipe, package.measurements
+    grid = profile.crf_grid[recipe.codec]
     quiet = InlineExecutor()
     with (
         contextlib.closing(open_store(options.store)) as store,
         store.scratch() as workdir,
     ):
-        source = open_title(path, workdir, tone_map=ladder.title.tone_mapped is not None)
-        if source.sha256 != ladder.title.sha256:
-            raise BadInput(f"{path} is not the source that {options.directory} was made from")
-        title = find_title(path, source, store, quiet, lambda event: None)
-        if title.shots != _shots(known):
-            raise BadInput("the title's shots are found otherwise by this version")
+        source = package.open_source(workdir, options.source)
+        title = find_title(Path(source.reference.named), source, store, quiet, lambda event: None)
+        if title.shots != package.shots:
+            raise BadInput(
+                f"this version detects different shots in {source.reference.named}; "
+                "run the title again"
+            )
         prediction = predict_title(
-            *(title, sizes, by_name(ladder.recipe), ladder.quality_model, (grid[0], grid[-1])),
-            *(_weights(options, ladder.codec), store, quiet),
+            title,
+            _sizes(options, package, profile),
+            recipe,
+            package.quality_model,
+            (grid[0], grid[-1]),
+            _weights(package),
+            store,
+            quiet,
         )
-    if prediction.model != known.weights:
+    if prediction.model != measurements.weights:
         raise BadInput(
-            f"the weights here ({prediction.model}) are not those of the run ({known.weights})"
+            f"the weights here ({prediction.model}) are not those of the run "
+            f"({measurements.weights}); run the title again"
         )
-    measured = {
-        (
-            cell.shot,
-            OperatingPoint(by_name(ladder.recipe), cell.width, cell.height, cell.crf),
-        ): Measurement(8 * cell.bytes, cell.quality)
-        for cell in known.of_recipe(ladder.recipe)
-    }
     return TitleCurves(
-        frame_rate=Fraction(ladder.title.frame_rate),
-        recipe=by_name(ladder.recipe),
+        frame_rate=package.frame_rate,
+        recipe=recipe,
         shots=title.shots,
-        curves=correct(prediction, title.shots, measured).curves(),
+        curves=correct(prediction, title.shots, package.points(recipe)).curves(),
     )
 
 
-def _sizes(options: WhatIfOptions, ladder: Ladder, profile: Profile) -> tuple[Size, ...]:
-    heights = options.heights or _asked_heights(options.directory) or profile.heights
-    return rung_sizes(ladder.title.width, ladder.title.height, heights)
+def _sizes(options: WhatIfOptions, package: Package, profile: Profile) -> tuple[Size, ...]:
+    heights = options.heights or tuple(package.options.get("heights") or ()) or profile.heights
+    return rung_sizes(package.ladder.title.width, package.ladder.title.height, heights)
 
 
-def _asked_heights(directory: Path) -> tuple[int, ...] | None:
-    return tuple(_options(directory).get("heights") or ()) or None
-
-
-def _weights(options: WhatIfOptions, codec: str) -> Path:
-    named = _options(options.directory).get("weights")
-    return Path(named) if named else packaged_weights(codec)
-
-
-def _options(directory: Path) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        return dict(json.loads((directory / "run.json").read_bytes())["options"])
-    return {}
+def _weights(package: Package) -> Path:
+    named = package.options.get("weights")
+    return Path(named) if named else packaged_weights(package.ladder.codec)

@@ -13,7 +13,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.package.inspect import read_artwork
+from cluster.package.documents import read_artwork
 from cluster.store import Record, Store
 from encoder.errors import BadInput
 from recommender.artwork.document import ACTIONS_URI, ARTWORK_URI, Artwork

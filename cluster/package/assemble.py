@@ -88,7 +88,7 @@ def write_media(
         return written
 
 
-def verify_directory(directory: Path, rungs: Sequence[Rung], frame_rate: str) -> VerifyReport:
+def verify_directory(directory: Path, rungs: Sequence[Rung], frame_rate: Fraction) -> VerifyReport:
     """Decode a package and compare every frame with those that were scored.
 
     Raises:
@@ -100,7 +100,7 @@ def verify_directory(directory: Path, rungs: Sequence[Rung], frame_rate: str) ->
         rung.name: by_name(rung.recipe).pixel_format for rung in rungs if rung.recipe is not None
     }
     try:
-        return verify_package(directory, Fraction(frame_rate), expected, pixel_formats=formats)
+        return verify_package(directory, frame_rate, expected, pixel_formats=formats)
     except VerificationFailed as error:
         if error.context.get("returncode", 0) < 0:
             raise ToolFailed(f"not verified: {error.message}", **error.context) from error

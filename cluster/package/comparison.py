@@ -9,19 +9,103 @@ import hashlib
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
 from pydantic import Field, ValidationError
 
-from cluster.jobs.compare import ComparedRung, Comparison
-from ladder.bdrate import RatePoint, monotone
+from cluster.package.package import Package
+from encoder.errors import BadInput
+from ladder.bdrate import BdRate, RatePoint, monotone
+from ladder.claims import Claims, bd_claim
 from ladder.document import Document, Quality
 
 COMPARISON_SCHEMA: Final = "shotladder/comparison/1"
 NAME: Final = "comparison.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedRung:
+    """A measured rung of one of the compared ladders."""
+
+    name: str
+    width: int
+    height: int
+    bitrate: float
+    """Bit/s of the video, without init segments."""
+    quality: Mapping[str, Quality]
+    """Pooled quality by model."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodecComparison:
+    """The whole ladder of one codec against that of another, on the same title."""
+
+    anchor: str
+    """Name of the anchor's recipe."""
+    test: str
+    """Name of the test's recipe."""
+    percent: float | None
+    """BD-rate in per cent, negative where the test needs fewer bits; None where the two ladders
+    share no range of quality."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The three claims about a ladder, and the measured ladders they are made from."""
+
+    title: str
+    quality_model: str
+    ours: tuple[ComparedRung, ...]
+    fixed: tuple[ComparedRung, ...]
+    per_title: tuple[ComparedRung, ...]
+    claims: Mapping[str, Claims]
+    """Claims by quality model."""
+    search: str
+    """Search that found our ladder: ``predict``, ``sparse`` or ``exhaustive``."""
+    bounds: tuple[str, ...] = ()
+    """Sentences on why the per-title baseline may not be the best of its kind, in which case the
+    claim against it is too favourable. The fixed ladder has no such limit."""
+    codecs: tuple[CodecComparison, ...] = ()
+    """Each further codec of the ladder, and each further package that was named, against the first
+    codec, by the ladder's own quality model."""
+
+    @property
+    def exhaustive(self) -> bool:
+        """True where the exhaustive search found the ladder: no search reaches a better one."""
+        return self.search == "exhaustive"
+
+
+def compare_codecs(package: Package, others: Sequence[Package] = ()) -> tuple[CodecComparison, ...]:
+    """Return the BD-rate of each other codec's ladder, by the package's own quality model.
+
+    Reads no media.
+
+    Raises:
+        BadInput: another package is of another title, or was not measured by the same model.
+    """
+    ladder, model = package.ladder, package.quality_model
+    compared = [
+        CodecComparison(ladder.recipe, one.recipe, one.bd_rate_percent[model])
+        for one in ladder.codecs[1:]
+    ]
+    for other in others:
+        title = other.ladder.title
+        if title.sha256 != ladder.title.sha256 or title.frames != ladder.title.frames:
+            raise BadInput(
+                f"{other.directory} is a package of {title.source}, another title than "
+                f"{ladder.title.source}; name packages of one title"
+            )
+        if any(model not in rung.quality for rung in other.ladder.rungs):
+            raise BadInput(
+                f"{other.directory} was not measured by {model}; run it again with --also {model}"
+            )
+        claim = bd_claim(package.rate_points(model), other.rate_points(model))
+        percent = claim.percent if isinstance(claim, BdRate) else None
+        compared.append(CodecComparison(ladder.recipe, other.ladder.recipe, percent))
+    return tuple(compared)
 
 
 class ComparedRow(Document):

@@ -8,7 +8,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from cluster.package.inspect import read_artwork
+from cluster.package.documents import read_artwork
 from encoder.analysis.frames import Plane
 from encoder.errors import BadInput, OutputUnwritable
 from recommender.artwork.document import Candidate

@@ -5,15 +5,14 @@ Everything compared is measured on delivered segments, by a quality model that b
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.package.inspect import models_measured, read_ladder
+from cluster.package.documents import read_ladder
+from cluster.package.package import Package
 from encoder.errors import BadInput
 from ladder.bdrate import BdRate, NoOverlap, RatePoint, bd_rate, monotone
 from ladder.document import Ladder, Rung
@@ -79,17 +78,18 @@ def diff_ladders(old: Path, new: Path) -> LadderDifference:
         BadInput: one is no package, they are of different titles, or no quality model measured
             both.
     """
-    before, after = read_ladder(old), read_ladder(new)
+    packages = Package.open(old), Package.open(new)
+    before, after = (package.ladder for package in packages)
     if before.title.sha256 != after.title.sha256:
         raise BadInput(
             f"{old} is of {before.title.source} and {new} of {after.title.source} (their content "
             "differs); name two ladders of one title"
         )
-    common = [m for m in models_measured(after) if m in models_measured(before)]
+    common = [m for m in after.quality_models if m in before.quality_models]
     if not common:
         raise BadInput(
-            f"{old} was measured by {', '.join(models_measured(before))} and {new} by "
-            f"{', '.join(models_measured(after))}; run one again with --also MODEL of the other"
+            f"{old} was measured by {', '.join(before.quality_models)} and {new} by "
+            f"{', '.join(after.quality_models)}; run one again with --also MODEL of the other"
         )
     model = common[0]
     pairs = paired_rungs(before.rungs, after.rungs)
@@ -101,11 +101,11 @@ def diff_ladders(old: Path, new: Path) -> LadderDifference:
     return LadderDifference(
         title=after.title.source,
         quality_model=model,
-        facts=_facts(before, after, _run(old), _run(new)),
+        facts=_facts(*packages),
         bd_rate=bd_rate(curves[0], curves[1]) if rated else None,
         rungs=tuple(_change(a, b, model) for a, b in pairs),
         shots=_shots(before, after, pairs, model),
-        cpu_seconds=(_cpu(_run(old), before), _cpu(_run(new), after)),
+        cpu_seconds=(_cpu(packages[0]), _cpu(packages[1])),
         encodes=(before.search.encodes, after.search.encodes),
     )
 
@@ -177,12 +177,11 @@ def _shots(
     return tuple(sorted(changes, key=lambda c: -(c.bd_rate if c.bd_rate is not None else 0.0)))
 
 
-def _facts(
-    old: Ladder, new: Ladder, old_run: Mapping[str, Any], new_run: Mapping[str, Any]
-) -> dict[str, tuple[Any, Any]]:
-    def told(ladder: Ladder, run: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(old: Package, new: Package) -> dict[str, tuple[Any, Any]]:
+    def told(package: Package) -> dict[str, Any]:
+        ladder = package.ladder
         return {
-            "version": run.get("versions", {}).get("shotladder"),
+            "version": package.run.get("versions", {}).get("shotladder"),
             "tool": ladder.tool,
             "recipe": ladder.recipe,
             "quality model": ladder.quality_model,
@@ -200,21 +199,14 @@ def _facts(
             ),
         }
 
-    before, after = told(old, old_run), told(new, new_run)
+    before, after = told(old), told(new)
     return {name: (before[name], after[name]) for name in before if before[name] != after[name]}
 
 
-def _run(directory: Path) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError):
-        found = json.loads((directory / "run.json").read_bytes())
-        if isinstance(found, dict):
-            return found
-    return {}
-
-
-def _cpu(run: Mapping[str, Any], ladder: Ladder) -> float | None:
-    """CPU seconds of a run that made all its encodes itself."""
-    whole = run.get("encoded_now") == run.get("scored_now") == ladder.search.encodes
+def _cpu(package: Package) -> float | None:
+    """Return the CPU seconds of a run; None unless it made all of its encodes itself."""
+    run = package.run
+    whole = run.get("encoded_now") == run.get("scored_now") == package.ladder.search.encodes
     seconds = run.get("cpu_seconds")
     return sum(seconds.values()) if whole and isinstance(seconds, dict) else None
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal, TypeVar, get_args
 
-from cluster.package.inspect import frame_rate
+from cluster.package.package import Package
 from encoder.errors import BadInput
+from encoder.media import Size
 from ladder.constraints import peak_rate_caps
-from ladder.document import Cell, Ladder, Measurements, Rung, Segment
+from ladder.document import Cell, Ladder, Rung, Segment
 from ladder.hull import slopes, upper_hull
-from ladder.profiles import load_profile
 
 _T = TypeVar("_T")
 
@@ -109,9 +109,9 @@ class Wanted:
     """Only shots of less quality: in the rung looked at, or in every rung."""
 
 
-def shot_facts(ladder: Ladder, measurements: Measurements) -> tuple[ShotFacts, ...]:
-    """Every shot in every rung, in order of shots."""
-    rungs = [segment_facts(ladder, measurements, rung) for rung in ladder.rungs]
+def shot_facts(package: Package) -> tuple[ShotFacts, ...]:
+    """Return the facts of every shot in every rung, in order of shots."""
+    rungs = [segment_facts(package, rung) for rung in package.ladder.rungs]
     sizes = [sum(one.segment.bytes for one in of) for of in zip(*rungs, strict=True)]
     total = sum(sizes)
     return tuple(
@@ -120,25 +120,24 @@ def shot_facts(ladder: Ladder, measurements: Measurements) -> tuple[ShotFacts, .
             segments=of,
             bytes=num_bytes,
             share=num_bytes / total,
-            time_share=(of[0].segment.end_frame - of[0].segment.start_frame) / ladder.title.frames,
+            time_share=(of[0].segment.end_frame - of[0].segment.start_frame)
+            / package.ladder.title.frames,
         )
         for of, num_bytes in zip(zip(*rungs, strict=True), sizes, strict=True)
     )
 
 
-def segment_facts(
-    ladder: Ladder, measurements: Measurements, rung: Rung
-) -> tuple[SegmentFacts, ...]:
-    """Every shot of one rung, in order."""
-    rate = frame_rate(ladder)
-    cells: dict[tuple[int, int, int], list[Cell]] = {}
-    for cell in measurements.of_recipe(rung.recipe):
-        cells.setdefault((cell.shot, cell.width, cell.height), []).append(cell)
+def segment_facts(package: Package, rung: Rung) -> tuple[SegmentFacts, ...]:
+    """Return the facts of every shot of one rung, in order."""
+    ladder, rate = package.ladder, package.frame_rate
+    cells: dict[tuple[int, Size], list[Cell]] = {}
+    for cell in package.cells(package.recipe_of(rung)).values():
+        cells.setdefault((cell.shot, cell.size), []).append(cell)
     total = sum(segment.bytes for segment in rung.segments)
-    capped = capped_shots(ladder, rung)
+    capped = capped_shots(package, rung)
     found = []
     for segment in rung.segments:
-        near = cells.get((segment.shot, segment.width, segment.height), [])
+        near = cells.get((segment.shot, segment.size), [])
         own = next((cell for cell in near if cell.crf == segment.crf), None)
         seconds = float((segment.end_frame - segment.start_frame) / rate)
         facts = SegmentFacts(
@@ -159,15 +158,15 @@ def segment_facts(
     return tuple(found)
 
 
-def capped_shots(ladder: Ladder, rung: Rung) -> frozenset[int]:
-    """Shots in a window that reaches the peak rate of the ladder's profile."""
+def capped_shots(package: Package, rung: Rung) -> frozenset[int]:
+    """Return the shots in a window that reaches the peak rate of the ladder's profile."""
     try:
-        ratio = load_profile(ladder.profile).peak_ratio
+        ratio = package.profile.peak_ratio
     except BadInput:  # a profile of another version
         return frozenset()
     if ratio is None:
         return frozenset()
-    rate = frame_rate(ladder)
+    rate = package.frame_rate
     durations = [Fraction(s.end_frame - s.start_frame) / rate for s in rung.segments]
     caps = peak_rate_caps(durations, math.ceil(max(durations)), ratio * rung.bitrate)
     bits = [8 * segment.bytes for segment in rung.segments]

@@ -18,23 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from cluster import events
-from cluster.jobs.compare import compare_codecs, source_of
 from cluster.package.comparison import NAME as COMPARISON
-from cluster.package.comparison import SavedComparison, read_comparison
+from cluster.package.comparison import SavedComparison, compare_codecs, read_comparison
 from cluster.package.explain import SegmentFacts, shot_facts
-from cluster.package.inspect import (
-    frame_rate,
-    marginal_quality,
-    models_measured,
-    read_ladder,
-    read_measurements,
-    title_plot,
-)
-from cluster.stages.title import open_title
+from cluster.package.package import Package
+from cluster.package.plots import title_plot
 from encoder import pictures, review
-from encoder.errors import OutputUnwritable, ShotladderError, SourceUnusable
+from encoder.errors import OutputUnwritable, ShotladderError
 from encoder.source.reference import ReferenceSource
-from ladder.document import Ladder, Measurements, Rung
+from ladder.document import Ladder, Rung
 from ladder.hull import upper_hull
 
 NAME = "report.html"
@@ -70,11 +62,10 @@ def write_report(options: ReportOptions, on_event: events.Listener) -> Path:
         BadInput: the folder holds no package.
         OutputUnwritable: the page cannot be written.
     """
-    ladder, known = read_ladder(options.directory), read_measurements(options.directory)
-    with _reference(options, ladder, on_event) as (reference, lacking):
-        data = collect(options, ladder, known, on_event, reference, lacking)
-    run = _json(options.directory / "run.json")
-    page = render({**data, "run": shown_run(run) if isinstance(run, dict) else None})
+    package = Package.open(options.directory)
+    with _reference(options, package, on_event) as (reference, lacking):
+        data = collect(options, package, on_event, reference, lacking)
+    page = render({**data, "run": shown_run(package.run) if package.run else None})
     out = options.out or options.directory / NAME
     try:
         out.write_text(page, encoding="utf-8")
@@ -85,7 +76,7 @@ def write_report(options: ReportOptions, on_event: events.Listener) -> Path:
 
 @contextlib.contextmanager
 def _reference(
-    options: ReportOptions, ladder: Ladder, on_event: events.Listener
+    options: ReportOptions, package: Package, on_event: events.Listener
 ) -> Iterator[tuple[ReferenceSource | None, str | None]]:
     """The source, for frames of it; or why it is not to be had."""
     if not options.frames:
@@ -93,10 +84,7 @@ def _reference(
         return
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            path = options.source or source_of(options.directory)
-            source = open_title(path, Path(scratch), tone_map=ladder.title.tone_mapped is not None)
-            if source.sha256 != ladder.title.sha256:
-                raise SourceUnusable(f"{path} is another file than the source of this ladder")
+            source = package.open_source(Path(scratch), options.source)
         except ShotladderError as error:
             on_event(events.Warned(f"no frames of the source in the report: {error.message}"))
             yield None, "it was not found, or is another file now"
@@ -124,8 +112,7 @@ def render(data: Mapping[str, Any]) -> str:
 
 def collect(
     options: ReportOptions,
-    ladder: Ladder,
-    known: Measurements,
+    package: Package,
     on_event: events.Listener,
     reference: ReferenceSource | None = None,
     lacking: str | None = None,
@@ -133,15 +120,14 @@ def collect(
     """Everything on the page but the run, as JSON.
 
     Args:
-        options: what is asked.
-        ladder: of the package.
-        known: what was measured on the way.
-        report: told how far it is.
-        reference: the source, for frames of it.
-        lacking: why there is none.
+        options: Whether there are pictures, above all.
+        package: Package to report on.
+        on_event: Called with the progress.
+        reference: The source, for frames of it; None where there is none.
+        lacking: Why there is no source.
     """
-    folder = options.directory
-    shots = shot_facts(ladder, known)
+    folder, ladder, known = package.directory, package.ladder, package.measurements
+    shots = shot_facts(package)
     compared = read_comparison(folder)
     stages = 3
     on_event(events.StagePlanned("report", stages, unit="parts"))
@@ -154,10 +140,10 @@ def collect(
     on_event(events.StageProgress("report", 2, stages))
     data = {
         "schema": SCHEMA,
-        "title": {**ladder.title.model_dump(), "fps": float(frame_rate(ladder))},
+        "title": {**ladder.title.model_dump(), "fps": float(package.frame_rate)},
         "facts": {
             **ladder.model_dump(exclude={"title", "rungs", "schema_"}, mode="json"),
-            "models": models_measured(ladder),
+            "models": ladder.quality_models,
             "weights": known.weights,
         },
         "shots": [[row.start_frame, row.end_frame, row.cuts] for row in known.shots],
@@ -176,10 +162,10 @@ def collect(
             ]
             for of in zip(*(one.segments for one in shots), strict=True)
         ],
-        "cells": _cells(known),
-        "plot": _plot(ladder, known),
+        "cells": _cells(package),
+        "plot": _plot(package),
         "comparison": _comparison(compared),
-        "codecs": _codecs(ladder, compared),
+        "codecs": _codecs(package, compared),
         "stale_comparison": compared is None and (folder / COMPARISON).exists(),
         "start": _start(folder, ladder),
         "artwork": _artwork(folder),
@@ -203,26 +189,31 @@ def _json(path: Path) -> Any:
 def _rung(ladder: Ladder, rung: Rung) -> dict[str, Any]:
     return {
         **rung.model_dump(exclude={"segments", "slope"}, mode="json"),
-        "gain": _rounded(marginal_quality(ladder, rung)),
+        "gain": _rounded(ladder.marginal_quality(rung)),
     }
 
 
-def _cells(known: Measurements) -> dict[str, Any]:
-    """Measured points by shot: [size's number, CRF, bytes, quality]; and each shot's hull."""
-    kinds = {(c.recipe or known.recipe, c.width, c.height) for c in known.cells}
-    sizes = sorted(kinds, key=lambda kind: (kind[0] != known.recipe, kind[0], kind[1] * kind[2]))
-    several = len({recipe for recipe, _, _ in sizes}) > 1
-    places = {kind: place for place, kind in enumerate(sizes)}
-    by_shot: list[list[list[float]]] = [[] for _ in known.shots]
-    for c in known.cells:
-        place = places[c.recipe or known.recipe, c.width, c.height]
-        by_shot[c.shot].append([place, c.crf, c.bytes, round(c.quality, 2)])
+def _cells(package: Package) -> dict[str, Any]:
+    """Return the measured points by shot, each as [position of the size, CRF, bytes, quality], and
+    the hull of each shot.
+    """
+    cells = [(package.recipe_of(cell), cell) for cell in package.measurements.cells]
+    kinds = sorted(
+        {(recipe, cell.size) for recipe, cell in cells},
+        key=lambda kind: (kind[0] != package.recipe, kind[0], kind[1].width * kind[1].height),
+    )
+    several = len({recipe for recipe, _ in kinds}) > 1
+    position = {kind: number for number, kind in enumerate(kinds)}
+    by_shot: list[list[list[float]]] = [[] for _ in package.shots]
+    for recipe, cell in cells:
+        row = [position[recipe, cell.size], cell.crf, cell.bytes, round(cell.quality, 2)]
+        by_shot[cell.shot].append(row)
     hulls = [upper_hull([p[2] for p in of], [p[3] for p in of]) for of in by_shot]
-    names = [f"{recipe} {w}\u00d7{h}" if several else f"{w}\u00d7{h}" for recipe, w, h in sizes]
+    names = [f"{recipe} {w}\u00d7{h}" if several else f"{w}\u00d7{h}" for recipe, (w, h) in kinds]
     return {"sizes": names, "shots": by_shot, "hulls": hulls}
 
 
-def _plot(ladder: Ladder, known: Measurements) -> list[dict[str, Any]]:
+def _plot(package: Package) -> list[dict[str, Any]]:
     """The title's hulls; a long one is thinned to what a screen shows."""
     return [
         {
@@ -231,7 +222,7 @@ def _plot(ladder: Ladder, known: Measurements) -> list[dict[str, Any]]:
             "basis": one.basis,
             "points": [[round(p.bitrate), round(p.quality, 3)] for p in _thin(one.points)],
         }
-        for one in title_plot(ladder, known).series
+        for one in title_plot(package).series
     ]
 
 
@@ -258,16 +249,16 @@ def _comparison(compared: SavedComparison | None) -> dict[str, Any] | None:
     }
 
 
-def _codecs(ladder: Ladder, compared: SavedComparison | None) -> list[dict[str, Any]]:
+def _codecs(package: Package, compared: SavedComparison | None) -> list[dict[str, Any]]:
     """BD-rate of codecs on this title: what was compared last, otherwise what the run measured."""
     if compared is not None and compared.codecs:
         return [one.model_dump() for one in compared.codecs]
-    return [asdict(one) for one in compare_codecs(ladder, [])]
+    return [asdict(one) for one in compare_codecs(package)]
 
 
 def _start(folder: Path, ladder: Ladder) -> dict[str, Any]:
     """Bytes of init and first segments per rung until so many seconds can be played."""
-    rate = frame_rate(ladder)
+    rate = ladder.frame_rate
     audio = _audio_files(folder)
     table = []
     for rung in ladder.rungs:
@@ -409,7 +400,7 @@ def _artwork(folder: Path) -> dict[str, Any] | None:
 def _scan(folder: Path, ladder: Ladder, on_event: events.Listener) -> dict[str, Any]:
     found: dict[str, Any] = {"loudness": None, "stretches": None}
     rung = ladder.rungs[_small_rung(ladder)]
-    seconds = float(ladder.title.frames / frame_rate(ladder))
+    seconds = float(ladder.title.frames / ladder.frame_rate)
     with tempfile.TemporaryDirectory() as scratch:
         joined = Path(scratch) / "joined.mp4"
         try:

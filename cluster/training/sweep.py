@@ -19,8 +19,7 @@ from pathlib import Path
 
 from cluster import events
 from cluster.execution.executor import DaskExecutor, Executor, InlineExecutor, Task
-from cluster.jobs.compare import source_of
-from cluster.package.inspect import read_ladder, read_measurements
+from cluster.package.package import Package
 from cluster.stages.augment import make_augmented
 from cluster.stages.encodes import ShotWork, TitleSource, collect, encode_key
 from cluster.stages.measurer import Measurer
@@ -30,9 +29,8 @@ from cluster.training.table import Row, add_rows, read_table
 from encoder import augment, ffmpeg
 from encoder.analysis.features import ShotFeatures
 from encoder.errors import BadInput, ShotladderError, StoreUnusable
-from encoder.media import OperatingPoint, Request, Shot
-from encoder.recipes import by_name, recipe
-from ladder.document import Ladder
+from encoder.media import Request, Shot
+from encoder.recipes import recipe
 from ladder.profiles import load_profile, rung_sizes
 from ladder.sampling import sparse_sample
 from ladder.search.steps import TitleShape, full_grid
@@ -233,7 +231,7 @@ def add_packages(
     rows = 0
     on_event(events.StagePlanned("packages", len(directories), unit="packages"))
     for number, directory in enumerate(directories, 1):
-        path = source or source_of(directory)
+        path = source or Package(directory).source_path
         with opened.scratch() as workdir:
             found = package_rows(directory, path, groups.get(path.name, path.stem), opened, workdir)
         rows = add_rows(table, found)
@@ -248,41 +246,27 @@ def package_rows(directory: Path, path: Path, group: str, store: Store, workdir:
     Raises:
         BadInput: as :func:`add_packages`.
     """
-    ladder, measurements = read_ladder(directory), read_measurements(directory)
-    source = open_title(path, workdir, tone_map=ladder.title.tone_mapped is not None)
+    package = Package.open(directory)
+    source = package.open_source(workdir, path)
     _check_standard(path, source)
-    if source.sha256 != ladder.title.sha256:
-        raise BadInput(
-            f"{path} is not the source that {directory} was made from (its content differs)"
-        )
-    shots = tuple(
-        Shot(row.start_frame, row.end_frame, tuple(row.cuts)) for row in measurements.shots
-    )
+    shots = package.shots
     if shots == find_shots(source, store.place):
         features = find_features(source, store.place)
     else:  # cut by another version
         features = measure_shots(source, shots)
     prepared = _Prepared(source, shots, features)
-    also = _delivered_quality(ladder)
+    delivered = _delivered_quality(package)
     return [
         _row(
             _Wanted(path, "", group),
             prepared,
-            (cell.shot, point),
+            request,
             bits=8 * cell.bytes,
-            quality={
-                **also.get((cell.shot, point), {}),
-                measurements.quality_model: cell.quality,
-            },
+            quality={**delivered.get(request, {}), package.quality_model: cell.quality},
             encode_cpu_seconds=None,
-            tool=ladder.tool,
+            tool=package.ladder.tool,
         )
-        for cell in measurements.cells
-        for point in [
-            OperatingPoint(
-                by_name(cell.recipe or measurements.recipe), cell.width, cell.height, cell.crf
-            )
-        ]
+        for request, cell in package.cells().items()
     ]
 
 
@@ -534,15 +518,10 @@ def _row(
     )
 
 
-def _delivered_quality(ladder: Ladder) -> dict[Request, dict[str, float]]:
-    """Quality of delivered segments by every model that measured them."""
+def _delivered_quality(package: Package) -> dict[Request, dict[str, float]]:
+    """Return the quality of the delivered segments by every model that measured them."""
     return {
-        (
-            segment.shot,
-            OperatingPoint(
-                by_name(rung.recipe or ladder.recipe), segment.width, segment.height, segment.crf
-            ),
-        ): dict(segment.quality)
-        for rung in ladder.rungs
-        for segment in rung.segments
+        request: dict(segment.quality)
+        for rung in package.ladder.rungs
+        for request, segment in zip(package.requests(rung), rung.segments, strict=True)
     }

@@ -14,9 +14,8 @@ from rich.text import Text
 from cluster.cli.output import Line
 from cluster.cli.views.ladder import kbits, plain_table
 from cluster.events import Listener, Warned
-from cluster.jobs.compare import ComparedRung, Comparison
-from cluster.package.comparison import save_comparison
-from cluster.package.inspect import read_ladder
+from cluster.package.comparison import ComparedRung, Comparison, save_comparison
+from cluster.package.documents import read_ladder
 from cluster.package.report import NAME, ReportOptions, write_report
 from encoder.errors import OutputUnwritable
 from ladder.bdrate import BdRate, NoOverlap

@@ -17,8 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.cli.progress import duration
+from cluster.jobs.shots import ListedShots
 from cluster.package.comparison import SavedComparison, bits_against
-from cluster.package.inspect import ListedShots, Plot, frame_rate, marginal_quality, models_measured
+from cluster.package.plots import Plot
 from ladder.document import Ladder, Quality, Rung
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def ladder_view(ladder: Ladder, compared: SavedComparison | None = None) -> list
         *(ladder_facts(ladder), Text(), _rungs(ladder, compared)),
         *(Text(), _notes(ladder, compared)),
     ]
-    others = models_measured(ladder)[1:]
+    others = ladder.quality_models[1:]
     for model in others:
         parts += [Text(), _other_model(ladder, model)]
     return parts
@@ -74,7 +75,7 @@ def ladder_view(ladder: Ladder, compared: SavedComparison | None = None) -> list
 
 def ladder_facts(ladder: Ladder) -> Text:
     """What title, made how."""
-    title, rate = ladder.title, frame_rate(ladder)
+    title, rate = ladder.title, ladder.frame_rate
     search = ladder.search
     shots = len(ladder.rungs[0].segments)
     return Text(
@@ -98,7 +99,7 @@ def _rungs(ladder: Ladder, compared: SavedComparison | None) -> Table:
     table.collapse_padding = True  # all of it has to fit into 80 columns
     for rung in ladder.rungs:
         quality = rung.quality[ladder.quality_model]
-        slope = marginal_quality(ladder, rung)
+        slope = ladder.marginal_quality(rung)
         expected = rung.predicted_quality
         table.add_row(
             *(rung.name, f"{rung.width}x{rung.height}"),

@@ -8,7 +8,7 @@ import string
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cluster.package.inspect import Plot, RateQuality, Series
+from cluster.package.plots import Plot, RateQuality, Series
 
 LETTERS = string.ascii_lowercase
 LINE, CHOSEN, PREDICTED = "·", "O", "?"

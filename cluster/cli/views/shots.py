@@ -12,7 +12,6 @@ from rich.text import Text
 from cluster.cli.views.ladder import against_fixed, clock, kbits, plain_table, predictors, size
 from cluster.package.comparison import SavedComparison
 from cluster.package.explain import SegmentFacts, ShotFacts
-from cluster.package.inspect import frame_rate
 from ladder.document import Ladder, Rung, Segment
 
 WIDE = 120
@@ -40,7 +39,7 @@ class ShotTables:
             yield self._part(first, min(first + per_table, len(ladder.rungs)), several)
 
     def _part(self, first: int, end: int, several: bool) -> Table:
-        ladder, rate = self._ladder, frame_rate(self._ladder)
+        ladder, rate = self._ladder, self._ladder.frame_rate
         table = plain_table(
             *(("shot", "r"), ("start", "r"), ("frames", "r"), ("bytes", "r")),
             *(("share", "r"), ("time", "r")),
@@ -84,7 +83,7 @@ class RungTable:
         )
         yield Text()
         wide = options.max_width >= WIDE
-        rate = frame_rate(ladder)
+        rate = ladder.frame_rate
         known = any(row.predicted_bytes is not None for row in self._rows)
         predicted = known and wide
         table = plain_table(

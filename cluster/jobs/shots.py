@@ -1,0 +1,58 @@
+"""The shots of a source or of a finished package, without making a ladder."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from cluster import events
+from cluster.package.package import Package
+from cluster.stages.title import find_shots, open_title
+from cluster.store.place import default_store, open_store
+from encoder.media import Shot
+
+
+@dataclass(frozen=True, slots=True)
+class ListedShots:
+    """The shots of a title."""
+
+    title: str
+    """File name of the source."""
+    frame_rate: Fraction
+    """Frames per second."""
+    shots: tuple[Shot, ...]
+
+    @property
+    def frames(self) -> int:
+        """Number of frames of the title."""
+        return sum(shot.frames for shot in self.shots)
+
+
+def shots_of_source(path: Path, store: Path | str | None, on_event: events.Listener) -> ListedShots:
+    """Find the shots of a video, in the store or by the analysis pass, which a later run reuses.
+
+    Raises:
+        SourceUnusable: the file cannot be read.
+    """
+    with (
+        contextlib.closing(open_store(store or default_store())) as opened,
+        opened.scratch() as workdir,
+    ):
+        source = open_title(path, workdir)
+        frames = source.reference.frames
+        on_event(events.StagePlanned("shots", total=frames, unit="frames"))
+        shots = find_shots(source, opened.place)
+        on_event(events.StageProgress("shots", done=frames, total=frames))
+    return ListedShots(path.name, source.reference.frame_rate, shots)
+
+
+def shots_of_package(directory: Path) -> ListedShots:
+    """List the shots of a finished package.
+
+    Raises:
+        BadInput: the folder holds no package.
+    """
+    package = Package.open(directory)
+    return ListedShots(package.ladder.title.source, package.frame_rate, package.shots)

@@ -1,0 +1,265 @@
+"""A finished package as a value: its documents, shots, measured points, source and verification.
+
+Everything that reads a package (``ladder show``, ``compare``, ``what-if``, ``sweep --package``,
+the report) stands on :class:`Package`. A document is read when it is first needed. Points and
+curves are asked for by recipe, because a package may hold rungs of several codecs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cluster import events
+from cluster.package.assemble import verify_directory
+from cluster.package.documents import (
+    read_artwork,
+    read_ladder,
+    read_measurements,
+    read_prefetch,
+    read_run,
+)
+from cluster.stages.encodes import TitleSource
+from cluster.stages.title import Title, open_title
+from encoder.errors import BadInput
+from encoder.media import OperatingPoint, Request, Shot, Size
+from encoder.package.verify import VerifyReport
+from encoder.recipes import Recipe, by_name
+from ladder.bdrate import RatePoint
+from ladder.curves import MeasuredCurve, Measurement
+from ladder.document import Cell, Ladder, Measurements, Rung
+from ladder.profiles import Profile, load_profile
+from ladder.rungs import TitleCurves
+from recommender.artwork.document import Artwork
+from recommender.prefetch.document import Prefetch
+
+
+class Package:
+    """A folder that ``shotladder run`` wrote."""
+
+    def __init__(self, directory: Path | str) -> None:
+        self.directory = Path(directory)
+
+    @classmethod
+    def open(cls, directory: Path | str) -> Package:
+        """Return the package in a folder, after reading its ``ladder.json``.
+
+        Raises:
+            BadInput: the folder holds no package, or one that this version cannot read.
+        """
+        package = cls(directory)
+        _ = package.ladder
+        return package
+
+    @classmethod
+    def of(cls, directory: Path, ladder: Ladder, measurements: Measurements) -> Package:
+        """Return a package whose documents are at hand already."""
+        package = cls(directory)
+        package.ladder, package.measurements = ladder, measurements
+        return package
+
+    def __repr__(self) -> str:
+        return f"Package({str(self.directory)!r})"
+
+    # -- documents -----------------------------------------------------------------------------
+
+    @cached_property
+    def ladder(self) -> Ladder:
+        """Content of ``ladder.json``."""
+        return read_ladder(self.directory)
+
+    @cached_property
+    def measurements(self) -> Measurements:
+        """Content of ``measurements.json``."""
+        return read_measurements(self.directory)
+
+    @cached_property
+    def artwork(self) -> Artwork:
+        """Content of ``artwork.json``."""
+        return read_artwork(self.directory)
+
+    @cached_property
+    def prefetch(self) -> Prefetch:
+        """Content of ``prefetch.json``."""
+        return read_prefetch(self.directory)
+
+    @cached_property
+    def run(self) -> Mapping[str, Any]:
+        """Content of ``run.json``; empty where the file is missing or damaged."""
+        return read_run(self.directory) or {}
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Options of the run, as ``run.json`` has them; empty where they are not known."""
+        options = self.run.get("options")
+        return options if isinstance(options, dict) else {}
+
+    @cached_property
+    def profile(self) -> Profile:
+        """Profile that the ladder was made by.
+
+        Raises:
+            BadInput: this version knows no profile of that name.
+        """
+        return load_profile(self.ladder.profile)
+
+    # -- the title -----------------------------------------------------------------------------
+
+    @property
+    def frame_rate(self) -> Fraction:
+        """Frames per second of the title."""
+        return self.ladder.frame_rate
+
+    @property
+    def seconds(self) -> Fraction:
+        """Duration of the title in seconds."""
+        return self.ladder.title.frames / self.frame_rate
+
+    @cached_property
+    def shots(self) -> tuple[Shot, ...]:
+        """Shots of the title, in order."""
+        return tuple(
+            Shot(row.start_frame, row.end_frame, tuple(row.cuts)) for row in self.measurements.shots
+        )
+
+    @property
+    def source_path(self) -> Path:
+        """Path at which the run found the source.
+
+        Raises:
+            BadInput: ``run.json`` does not name it.
+        """
+        try:
+            return Path(self.run["source"])
+        except (KeyError, TypeError):
+            raise BadInput(
+                f"{self.directory / 'run.json'} does not say where the source is; "
+                "name it with --source"
+            ) from None
+
+    def open_source(self, workdir: Path, path: Path | None = None) -> TitleSource:
+        """Open the source that the package was made from.
+
+        Args:
+            workdir: Folder for a copy of the source with timestamps, where it has none.
+            path: Path of the source; where the run found it by default.
+
+        Raises:
+            BadInput: ``run.json`` does not name the source, or the file has other content.
+            SourceUnusable: the file cannot be read.
+        """
+        path = path or self.source_path
+        title = self.ladder.title
+        source = open_title(path, workdir, tone_map=title.tone_mapped is not None)
+        if source.sha256 != title.sha256:
+            raise BadInput(
+                f"{path} is not the source that {self.directory} was made from "
+                "(its content differs); name the right one with --source"
+            )
+        return source
+
+    def open_as_title(self, workdir: Path, path: Path | None = None) -> Title:
+        """Open the source, cut at the package's own shots.
+
+        Raises:
+            BadInput, SourceUnusable: see :meth:`open_source`.
+        """
+        return Title(self.ladder.title.source, self.open_source(workdir, path), self.shots)
+
+    # -- what was measured ---------------------------------------------------------------------
+
+    @property
+    def quality_model(self) -> str:
+        """Name of the quality model that the ladder was made by."""
+        return self.ladder.quality_model
+
+    @property
+    def recipe(self) -> Recipe:
+        """Recipe of the first codec."""
+        return by_name(self.ladder.recipe)
+
+    @cached_property
+    def recipes(self) -> tuple[Recipe, ...]:
+        """Recipes of all codecs, the first codec's first."""
+        names = [self.ladder.recipe, *(codec.recipe for codec in self.ladder.codecs)]
+        return tuple(by_name(name) for name in dict.fromkeys(names))
+
+    def recipe_of(self, part: Rung | Cell) -> Recipe:
+        """Return the recipe of a rung or of a measured cell."""
+        return by_name(part.recipe or self.ladder.recipe)
+
+    def request_of(self, cell: Cell) -> Request:
+        """Return the shot and the operating point that a cell measures."""
+        return cell.shot, OperatingPoint(self.recipe_of(cell), *cell.size, cell.crf)
+
+    def cells(self, recipe: Recipe | None = None) -> dict[Request, Cell]:
+        """Return the measured cells of one recipe, or of all where none is named."""
+        return {
+            self.request_of(cell): cell
+            for cell in self.measurements.cells
+            if recipe is None or self.recipe_of(cell) == recipe
+        }
+
+    def points(self, recipe: Recipe | None = None) -> dict[Request, Measurement]:
+        """Return bits and quality of the measured cells of one recipe, or of all."""
+        return {
+            request: Measurement(8 * cell.bytes, cell.quality)
+            for request, cell in self.cells(recipe).items()
+        }
+
+    def rungs(self, recipe: Recipe | None = None) -> list[Rung]:
+        """Return the rungs of one recipe (the first codec's where none is named)."""
+        wanted = recipe or self.recipe
+        return [rung for rung in self.ladder.rungs if self.recipe_of(rung) == wanted]
+
+    def requests(self, rung: Rung) -> list[Request]:
+        """Return the encodes of a rung, in order of shots."""
+        recipe = self.recipe_of(rung)
+        return [
+            (segment.shot, OperatingPoint(recipe, *segment.size, segment.crf))
+            for segment in rung.segments
+        ]
+
+    def rate_points(self, model: str, recipe: Recipe | None = None) -> list[RatePoint]:
+        """Return rate (bit/s) and mean quality by ``model`` of each rung of one recipe."""
+        return [RatePoint(rung.bitrate, rung.quality[model].mean) for rung in self.rungs(recipe)]
+
+    def curves(self, recipe: Recipe | None = None) -> TitleCurves:
+        """Return the curves through all measured points of one recipe (the first codec's where
+        none is named), at the sizes at which every shot was measured.
+        """
+        recipe = recipe or self.recipe
+        cells: dict[Size, dict[int, dict[float, Measurement]]] = {}
+        for (shot, point), measured in self.points(recipe).items():
+            cells.setdefault(point.size, {}).setdefault(shot, {})[point.crf] = measured
+        return TitleCurves(
+            frame_rate=self.frame_rate,
+            recipe=recipe,
+            shots=self.shots,
+            curves={
+                size: tuple(
+                    MeasuredCurve(shot.frames, by_shot[number])
+                    for number, shot in enumerate(self.shots)
+                )
+                for size, by_shot in cells.items()
+                if len(by_shot) == len(self.shots)
+            },
+        )
+
+    # -- checks --------------------------------------------------------------------------------
+
+    def verify(self, on_event: events.Listener = lambda event: None) -> VerifyReport:
+        """Decode every rung and compare each frame with the one that was scored.
+
+        Raises:
+            VerificationFailed: the package is not what was measured.
+            ToolFailed: ffmpeg was killed, so that nothing can be said.
+        """
+        count = len(self.ladder.rungs)
+        on_event(events.StagePlanned("verify", total=count, unit="rungs"))
+        report = verify_directory(self.directory, self.ladder.rungs, self.frame_rate)
+        on_event(events.StageProgress("verify", done=count, total=count))
+        return report
