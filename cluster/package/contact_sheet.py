@@ -1,4 +1,4 @@
-"""A contact sheet: a package's artwork candidates in one picture, to be looked at by people."""
+"""Draws a contact sheet: a package's artwork candidates in one picture, for people to look at."""
 
 from __future__ import annotations
 
@@ -24,65 +24,71 @@ def write_sheet(directory: Path, out: Path, aspect: str) -> int:
     """Draw the candidates of a package, by rank, and return how many there are.
 
     Args:
-        directory: of the package.
-        out: ``.png`` or ``.jpg``; not inside ``directory``, which is replaced as a whole.
+        directory: folder of the package.
+        out: file to write, ``.png`` or ``.jpg``, outside ``directory``.
         aspect: ``16:9``, ``2:3``, ``1:1`` or ``21:9``.
 
     Raises:
-        BadInput: there is no such package, aspect or file format.
+        BadInput: the package, the aspect or the file format does not exist, or ``out`` lies inside
+            the package.
         OutputUnwritable: the sheet cannot be written.
     """
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise BadInput(f"--out {out} is neither .png nor .jpg; name one of these")
+        raise BadInput(f"--out {out} is neither .png nor .jpg; give it one of these suffixes")
     if out.resolve().is_relative_to(directory.resolve()):
         raise BadInput(
-            f"{out} lies in {directory}, which is replaced as a whole; name another file"
+            f"--out {out} lies in the package {directory}, which the next run replaces; "
+            "name a file outside of it"
         )
     artwork = read_artwork(directory)
-    chosen = sorted(
-        select(artwork, aspect, len(artwork.candidates)), key=lambda s: s.candidate.rank
-    )
+    stills = select(artwork, aspect, len(artwork.candidates))
     tiles = []
-    for one in chosen:
+    for still in sorted(stills, key=lambda still: still.candidate.rank):
         smallest = min(
-            (r for r in one.crop.renditions if r.format == "jpeg" and r.width >= TILE_WIDTH),
+            (r for r in still.crop.renditions if r.format == "jpeg" and r.width >= TILE_WIDTH),
             key=lambda r: r.width,
-            default=one.crop.renditions[-1],
+            default=still.crop.renditions[-1],
         )
-        picture = cv2.imread(str(directory / smallest.uri), cv2.IMREAD_COLOR)
+        path = directory / smallest.uri
+        picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if picture is None:
-            raise BadInput(f"{directory / smallest.uri} cannot be read; make the package again")
-        tiles.append(_tile(np.asarray(picture, np.uint8), one.candidate))
+            raise BadInput(f"{path} cannot be read as a picture; make the package again")
+        tiles.append(_tile(np.asarray(picture, np.uint8), still.candidate))
     coded, content = cv2.imencode(out.suffix.lower(), arrange(tiles))
     assert coded
     try:
         out.write_bytes(content.tobytes())
     except OSError as error:
         raise OutputUnwritable(
-            f"{out} cannot be written ({error.strerror}); name a file that can"
+            f"--out {out} cannot be written ({error.strerror}); name another file"
         ) from error
     return len(tiles)
 
 
 def arrange(tiles: list[Plane], columns: int = COLUMNS) -> Plane:
-    """Pictures of one size in rows, with a gap between."""
+    """Arrange tiles of one size in rows, with a gap between them."""
     height, width = tiles[0].shape[:2]
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
     sheet = np.zeros((rows * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP, 3), np.uint8)
     for number, tile in enumerate(tiles):
-        top, left = ((height + _GAP) * (number // columns), (width + _GAP) * (number % columns))
+        row, column = divmod(number, columns)
+        top, left = (height + _GAP) * row, (width + _GAP) * column
         sheet[top : top + height, left : left + width] = tile
     return sheet
 
 
-def _tile(picture: Plane, one: Candidate) -> Plane:
+def _tile(picture: Plane, candidate: Candidate) -> Plane:
+    """Draw a picture at the sheet's width, with a line of text under it."""
     height = max(1, round(picture.shape[0] * TILE_WIDTH / picture.shape[1]))
     small = cv2.resize(picture, (TILE_WIDTH, height), interpolation=cv2.INTER_AREA)
     tile = np.zeros((height + _LABEL_HEIGHT, TILE_WIDTH, 3), np.uint8)
     tile[:height] = small
-    flags = " !" + ",".join(one.flags) if one.flags else ""
-    label = f"#{one.rank} {one.time_seconds:.1f}s s{one.shot} c{one.cluster} q{one.quality:.2f}"
+    flags = " !" + ",".join(candidate.flags) if candidate.flags else ""
+    label = (
+        f"#{candidate.rank} {candidate.time_seconds:.1f}s s{candidate.shot} "
+        f"c{candidate.cluster} q{candidate.quality:.2f}"
+    )
     cv2.putText(
         tile,
         label + flags,

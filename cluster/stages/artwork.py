@@ -17,12 +17,12 @@ from typing import Final
 
 from cluster import events
 from cluster.execution.executor import Executor, InlineExecutor, Task
+from cluster.stages.stage import Made, find_or_make, require
 from cluster.stages.title import Title, find_stills, shots_key, stills_key
 from cluster.store import Blob, Record, Store, open_store
 from cluster.store.files import file_sha256
 from cluster.store.keys import key
 from encoder import ffmpeg
-from encoder.errors import StoreUnusable
 from encoder.source.reference import ReferenceSource
 from encoder.stills import FullFrame, fetch_frames
 from recommender.artwork.build import Files, build_artwork, build_candidate, build_scrub
@@ -102,9 +102,7 @@ def find_artwork(
         (outcome,) = running.run([task])
         if outcome.error is not None:
             raise outcome.error
-        record = store.get(artwork_key(work))
-        if record is None:
-            raise StoreUnusable(f"the store at {store.place} lost a pool while it was in use")
+        record = require(store, artwork_key(work), "an artwork pool")
     on_event(events.StageProgress("artwork", 1, 1))
     return record
 
@@ -117,21 +115,21 @@ def make_artwork(work: ArtworkWork) -> None:
     """
     store = open_store(work.store)
     stills, track = find_stills(work.title.source, work.store)
-    identity = artwork_key(work)
-    with store.claim(identity):
-        if store.get(identity) is not None:
-            return
-        before = time.process_time() + ffmpeg.children_cpu_seconds()
+
+    def make(_: Path) -> Made:
+        start = time.process_time() + ffmpeg.children_cpu_seconds()
         artwork, blobs = _make_pool(work, stills, track, store)
-        store.publish(
-            identity,
-            value=json.loads(artwork.to_json()),
-            blobs=blobs,
-            cpu_seconds={"other": time.process_time() + ffmpeg.children_cpu_seconds() - before},
-            stage="artwork",
-            version=ARTWORK_VERSION,
-            title=work.title.id,
-        )
+        seconds = time.process_time() + ffmpeg.children_cpu_seconds() - start
+        return Made(json.loads(artwork.to_json()), blobs, {"other": seconds})
+
+    find_or_make(
+        store,
+        artwork_key(work),
+        make,
+        stage="artwork",
+        version=ARTWORK_VERSION,
+        title=work.title.id,
+    )
 
 
 def _make_pool(
