@@ -39,7 +39,7 @@ RUNGS = 7
 POOL = 38
 """Stills of a title of 30 shots."""
 ASPECT, DIVERSE, STILLS = "16:9", True, 28
-"""What a reader asks for: 30 kB."""
+"""Number of stills that a request asks for, about 30 kB."""
 
 
 def build_library(data: Path, titles: int, films: int) -> list[str]:
@@ -87,7 +87,7 @@ def _template(data: Path, seed: str, shots: int) -> Path:
         (there / "artwork.json").write_text(pool.to_json())
         entries, _ = package_entries(there, "0" * 32, f"/v1/packages/{'0' * 32}/")
     path = data / "templates" / seed
-    # What nobody reads here would be most of the library's size.
+    # Entries that no request of this test reads would be most of the library's size.
     read = (stills_name(ASPECT, DIVERSE), "prefetch", "start/")
     entries = {name: content for name, content in entries.items() if name.startswith(read)}
     write_bundle(path, entries, [rung.throughput for rung in prefetch.startup])
@@ -96,7 +96,7 @@ def _template(data: Path, seed: str, shots: int) -> Path:
 
 @dataclass(slots=True)
 class Result:
-    """Of one kind of request."""
+    """Measurements of one kind of request."""
 
     seconds: list[float] = field(default_factory=list)
     errors: int = 0

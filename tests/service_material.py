@@ -1,4 +1,4 @@
-"""For the tests of the service: packages made by hand, a stub in place of the main job, and the
+"""Material for tests of the service: synthetic packages, a stub in place of the run, and the
 service in a process of its own that can be killed.
 
 ``python -m tests.service_material DATA SOURCES [SLOTS [GRACE_SECONDS]]`` serves with the stub.
@@ -214,11 +214,11 @@ def write_package(
 def perform_stub(
     work: Work, source: Path, store: Path, on_event: events.Listener
 ) -> Mapping[str, Any]:
-    """In place of the main job: does what the source says, in JSON. A video is for the real one.
+    """Stand in for the run: do what the source says, in JSON; a video goes to the real run.
 
-    ``seconds`` it takes; ``fail`` is an error's message; ``die`` so many times, leaving a mark;
-    ``package`` is a folder that is the result.
-    Every start is a line in ``ledger`` beside the stores.
+    ``seconds``: duration; ``fail``: message of the error to raise; ``die``: how often to kill the
+    process first; ``package``: folder to return as the result. Every start adds a line to the file
+    ``ledger`` beside the stores.
     """
     with (work.stores.parent / "ledger").open("a") as ledger:
         ledger.write(f"{source.name}\n")
@@ -290,7 +290,7 @@ class ServiceProcess:
         self.token = (self.data / "tokens").read_text().split()[1]
 
     def kill(self) -> None:
-        """As `kill -9` of the service alone: its job processes have to notice."""
+        """Kill the service with `kill -9`, but not its job processes, which have to notice."""
         assert self.process is not None
         self.process.kill()
         self._gone()

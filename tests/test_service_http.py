@@ -37,15 +37,14 @@ def client(running: ServiceProcess) -> Iterator[Client]:
         yield one
 
 
+http = httpx.Client(verify=False)
+"""One client for all tests: every httpx.get() would load all certificates of the machine."""
+
+
 @pytest.fixture(scope="module", autouse=True)
-def plain() -> Iterator[None]:
-    """A client of one's own, as each of httpx.get() loads all certificates of the machine."""
-    global http
-    with httpx.Client(verify=False) as http:
+def closing() -> Iterator[None]:
+    with http:
         yield
-
-
-http: httpx.Client
 
 
 def get(running: ServiceProcess, path: str, **headers: str) -> httpx.Response:
@@ -53,7 +52,7 @@ def get(running: ServiceProcess, path: str, **headers: str) -> httpx.Response:
 
 
 def published(running: ServiceProcess, client: Client, name: str, **asked: object) -> str:
-    """A title's package, made now."""
+    """Submit a title, wait until it is published, and return the name of its package."""
     job = client.submit(running.source(f"{name}.json", **asked), external_id=name)
     done = client.wait(job.id, timeout_seconds=30)
     assert done.state == "succeeded", done
@@ -101,9 +100,9 @@ def test_the_same_submission_is_the_same_job(running: ServiceProcess, client: Cl
 def test_an_idempotency_key_is_for_one_submission(running: ServiceProcess, client: Client) -> None:
     source = running.source("keyed.json")
     first = client.submit(source, idempotency_key="monday-1")
-    os.utime(source, (5, 5))  # another source by now, but the same delivery of ours
+    os.utime(source, (5, 5))  # the source has changed since, but the key names the same submission
     assert client.submit(source, idempotency_key="monday-1").id == first.id
-    source.rename(source.with_suffix(".moved"))  # or none any more
+    source.rename(source.with_suffix(".moved"))  # or is gone
     assert client.submit(source, idempotency_key="monday-1").id == first.id
     source.with_suffix(".moved").rename(source)
     with pytest.raises(Conflict, match="another submission"):
@@ -273,7 +272,7 @@ def test_documents_are_the_packages_bytes(running: ServiceProcess, client: Clien
     assert client.title("read").documents == ["ladder", "prefetch", "artwork"]
 
 
-def test_start_is_the_manifests_word(running: ServiceProcess, client: Client) -> None:
+def test_a_start_is_what_the_manifest_says(running: ServiceProcess, client: Client) -> None:
     published(running, client, "start")
     prefetch = client.prefetch("start")
     assert isinstance(prefetch, Prefetch)
@@ -303,7 +302,9 @@ def test_start_is_the_manifests_word(running: ServiceProcess, client: Client) ->
 
 @pytest.mark.parametrize("query", ["", "?kbps=x", "?kbps=0", "?kbps=nan", "?kbps=1&seconds=17",
                                    "?kbps=1&seconds=0", "?kbps=1&seconds="])  # fmt: skip
-def test_a_start_that_cannot_be(running: ServiceProcess, client: Client, query: str) -> None:
+def test_queries_of_a_start_that_are_invalid(
+    running: ServiceProcess, client: Client, query: str
+) -> None:
     published(running, client, "start")
     answer = get(running, f"/v1/titles/start/prefetch/start{query}")
     assert answer.status_code == 422
@@ -352,7 +353,9 @@ def test_stills_are_the_pure_answer_in_either_coding(
 
 @pytest.mark.parametrize("query", ["aspect=4:3", "aspect=", "k=0", "k=101", "k=-1", "k=x", "k=",
                                    "k=1.5", "k=2&aspect=9:16", "diverse=maybe"])  # fmt: skip
-def test_stills_that_cannot_be(running: ServiceProcess, client: Client, query: str) -> None:
+def test_queries_of_stills_that_are_invalid(
+    running: ServiceProcess, client: Client, query: str
+) -> None:
     published(running, client, "stills", artwork="stills")
     found = get(running, f"/v1/titles/stills/artwork?{query}")
     assert found.status_code == 422
@@ -538,7 +541,7 @@ def test_sources_that_are_not_read(
     assert says in problem(answer, status)
 
 
-def test_requests_that_are_none(running: ServiceProcess) -> None:
+def test_requests_that_are_invalid(running: ServiceProcess) -> None:
     headers = {"Authorization": f"Bearer {running.token}", "Content-Type": "application/json"}
 
     def post(content: bytes) -> httpx.Response:
@@ -552,7 +555,7 @@ def test_requests_that_are_none(running: ServiceProcess) -> None:
                        ("search", "predict"), ("also", "vmaf")):  # fmt: skip
         options = {name: ["nonsense"] if name == "also" else "nonsense"}
         asked = json.dumps({"source": source, "options": options}).encode()
-        detail = problem(post(asked), 422)  # said before there is a job
+        detail = problem(post(asked), 422)  # refused before there is a job
         assert "nonsense" in detail
         assert says in detail
     assert "65536" in problem(post(b" " * 70_000), 413)
@@ -612,7 +615,7 @@ def test_reading_needs_a_token_where_one_is_set(tmp_path: Path) -> None:
             answer = http.get(one.url + path, headers=bearer)
             assert answer.status_code == 200
         assert "private" in http.get(url, headers=bearer).headers["cache-control"]
-        for name in ("secret", "nobody"):  # it tells nothing, not even what there is
+        for name in ("secret", "nobody"):  # the page reveals nothing, not even which titles exist
             page = get(one, f"/v1/titles/{name}/player")
             assert page.status_code == 200
             assert "secret" not in page.text

@@ -1,4 +1,4 @@
-"""Webhooks: who is told, how it is signed, and who is not told whatever is asked."""
+"""Webhooks: which hosts are allowed, how deliveries are signed and repeated."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.service_material import SECRET, service
 
 
 class Receiver(http.server.ThreadingHTTPServer):
-    """Keeps what it is told; answers with the statuses it is given, then 204."""
+    """Keeps the deliveries that it gets; answers with the given statuses, then with 204."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)

@@ -196,7 +196,7 @@ class Client:
                 with self._http.stream("GET", path, headers=headers) as stream:
                     if stream.status_code != 200:
                         stream.read()
-                        raise problem(stream)
+                        raise error_of(stream)
                     for number, body in _events(stream.iter_lines()):
                         after = number
                         give_up_at = time.monotonic() + self._patience
@@ -368,7 +368,7 @@ class Client:
                 if answer.status_code in (200, 202, 304):
                     return answer
                 if answer.status_code not in _UNAVAILABLE or time.monotonic() + delay > give_up_at:
-                    raise problem(answer)
+                    raise error_of(answer)
             time.sleep(delay)
             delay = min(delay * 2, 2.0)
 
@@ -384,7 +384,7 @@ class Client:
         )
 
 
-def problem(answer: httpx.Response) -> Exception:
+def error_of(answer: httpx.Response) -> Exception:
     """Return the error that a response of the service stands for."""
     detail, reason = f"the service answered {answer.status_code}", None
     try:

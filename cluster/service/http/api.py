@@ -49,7 +49,7 @@ def metrics(service: CurrentService) -> Response:
 
 
 def build(service: Service) -> tuple[FastAPI, FrontMiddleware]:
-    """Return the application, and the ASGI application in front of it, which is to be served."""
+    """Return the application, and the middleware in front of it, which is what to serve."""
     app = FastAPI(
         title="shotladder",
         version=version("shotladder"),
