@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 import re
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from tests.service_material import written_package
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
+PAGES = (*DOCS.glob("*.md"), ROOT / "README.md")
+FOLDERS = "encoder|vmaf|ladder|recommender|cluster|tests|fixtures|data|docs"
 
 
 @pytest.mark.parametrize("path", generate.generated(), ids=str)
@@ -79,7 +82,37 @@ def check(value: object, schema: dict[str, object], definitions: dict[str, objec
             assert kind == "string"
 
 
+def anchors(page: Path) -> set[str]:
+    """Names by which GitHub links to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.M)
+    return {re.sub(r"[^\w\s-]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
 def test_links_lead_somewhere() -> None:
-    for page in (*DOCS.glob("*.md"), ROOT / "README.md"):
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+    for page in PAGES:
+        for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", page.read_text("utf-8")):
+            path = page.parent / target if target else page
+            assert path.exists(), f"{page.name}: {target}"
+            assert not anchor or anchor in anchors(path), f"{page.name}: {target}#{anchor}"
+
+
+def spans(pattern: str) -> list[tuple[str, str]]:
+    """Pages with the spans of code in them that a pattern matches."""
+    return [
+        (page.name, span)
+        for page in PAGES
+        for span in re.findall(rf"`({pattern})`", page.read_text("utf-8"))
+    ]
+
+
+def test_files_that_pages_name_exist() -> None:
+    paths = spans(rf"(?:{FOLDERS})/[\w./-]+")
+    assert len(paths) > 20
+    assert [(page, path) for page, path in paths if not (ROOT / path).exists()] == []
+
+
+def test_names_of_the_code_that_pages_use_exist() -> None:
+    names = spans(r"(?!ladder\.json)(?:encoder|vmaf|ladder|recommender|cluster)\.\w[\w.]*")
+    assert len(names) > 3
+    for page, name in names:
+        assert pkgutil.resolve_name(name) is not None, page
