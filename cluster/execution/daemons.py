@@ -1,7 +1,7 @@
-"""A scheduler and workers for several machines, started as commands that stay.
+"""The commands `shotladder scheduler` and `shotladder worker`, for clusters of several machines.
 
-Any Dask cluster will do; these come with our settings (see :mod:`cluster.execution.executor`). A
-worker outlives its scheduler: it looks for one at the same address until it is told to end.
+Any Dask cluster will do; these have shotladder's settings (see :mod:`cluster.execution.executor`).
+A worker outlives its scheduler: it looks for another at the same address until it is told to end.
 """
 
 from __future__ import annotations
@@ -20,34 +20,37 @@ from cluster.execution.fingerprint import own_fingerprint
 from encoder.errors import BadInput
 
 LOOK_SECONDS = 1.0
-"""Between looks for a scheduler that is not there."""
+"""Interval at which a worker looks for a scheduler."""
 
 Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class SchedulerOptions:
-    """How `shotladder scheduler` listens."""
+    """Options of `shotladder scheduler`."""
 
     host: str = "127.0.0.1"
+    """Address to listen on."""
     port: int = 8786
+    """Port to listen on."""
     dashboard: str | None = None
-    """``host:port`` of Dask's dashboard and of its numbers for Prometheus; None for neither."""
+    """``host:port`` for Dask's dashboard and its Prometheus metrics; None for neither."""
     worker_ttl: float = WORKER_TTL_SECONDS
-    """Seconds after which a worker that says nothing counts as dead."""
+    """Seconds after which a silent worker counts as dead."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """What `shotladder worker` offers."""
+    """Options of `shotladder worker`."""
 
     scheduler: str
+    """Address of the scheduler, ``tcp://host:port``."""
     cores: int | None = None
-    """Encodes at once, each in a process of its own; the machine's cores by default."""
+    """Number of encodes at once, each in its own process; by default one for each core."""
     scratch: str | None = None
-    """Folder for Dask's own files."""
+    """Folder for Dask's own files; by default a temporary one."""
     host: str | None = None
-    """Address of this machine that others can reach, where it has several."""
+    """Address of this machine that others can reach, for machines with several addresses."""
 
 
 def serve_scheduler(options: SchedulerOptions, tell: Tell) -> None:
@@ -64,7 +67,7 @@ def serve_workers(options: WorkerOptions, tell: Tell) -> None:
     """Run workers until SIGINT or SIGTERM, through any number of schedulers at the address.
 
     Raises:
-        BadInput: ``cores`` is not positive, or the address is none.
+        BadInput: ``cores`` is not positive, or the scheduler's address is malformed.
         ToolFailed: there is no ffmpeg.
     """
     cores = options.cores or usable_cores()
@@ -119,21 +122,21 @@ async def _workers(
 
 
 async def _keep(options: WorkerOptions, ticket: str, scratch: str, tell: Tell) -> None:
-    """One worker process after another, each as long as its scheduler lives."""
+    """Run one worker process after another, each for as long as its scheduler lives."""
     from distributed import Nanny
 
     kind: Any = Nanny
-    found = True
+    answered = True
     while True:
         if not await _answers(options.scheduler):
-            if found:
-                tell(f"no scheduler answers at {options.scheduler}; looking again and again")
-            found = False
+            if answered:
+                tell(f"no scheduler answers at {options.scheduler}; looking again every second")
+            answered = False
             await asyncio.sleep(LOOK_SECONDS)
             continue
-        if not found:
+        if not answered:
             tell(f"found the scheduler at {options.scheduler}")
-        found = True
+        answered = True
         nanny = kind(
             options.scheduler,
             host=options.host,

@@ -1,25 +1,25 @@
-"""How tasks are run: here, one after another, or on Dask, many at once.
+"""Executors run tasks: in this process, one after another, or on Dask, many at once.
 
-An executor takes tasks and yields their outcomes as they come. It decides where and when, never
-what: a failed task is an outcome like any other, and the others go on. Tasks are functions of
-values, can be run again, keep what they make in the store and return little.
+An executor takes tasks and yields their outcomes as they come. It decides where and when tasks run,
+never what they do: a failed task is an outcome like any other, and the other tasks go on. Tasks are
+functions of values, can be run again, put their results in the store and return little.
 
 Timeouts and limits of :class:`DaskExecutor`, all in seconds:
 
 ======================================  ====  ==================================================
-a scheduler answers (``--scheduler``)     10  else :class:`~encoder.errors.BadInput`
-a scheduler that was lost comes back      60  else :class:`~encoder.errors.ShotladderError`
-no worker at all                         300  else :class:`~encoder.errors.ShotladderError`
-only workers that are refused             10  else :class:`~encoder.errors.BadInput`
-a worker is silent                        60  its task is given to another (Dask's worker-ttl)
-a connection is silent                    30  it counts as lost (Dask's tcp timeout)
-idle workers end when closed               5  then they are killed; busy ones are killed at once
+a scheduler answers (``--scheduler``)     10  then :class:`~encoder.errors.BadInput`
+a lost scheduler comes back               60  then :class:`~encoder.errors.ShotladderError`
+the cluster has no worker                300  then :class:`~encoder.errors.ShotladderError`
+the cluster refuses all its workers       10  then :class:`~encoder.errors.BadInput`
+a worker is silent                        60  then its task goes to another (Dask's worker-ttl)
+a connection is silent                    30  then it counts as lost (Dask's tcp timeout)
+idle workers end at ``close()``            5  then they are killed; busy ones are killed at once
 ======================================  ====  ==================================================
 
-Workers say that they live every half second, up to 5 s where they are many (Dask's heartbeat).
-A scheduler of ours allows no failures of its own: a task whose worker died comes back at once, and
-:mod:`cluster.execution.dispatch` decides. There is no limit on a task: what can hang is a process,
-and :func:`encoder.ffmpeg.run` limits it. Dask's own network protocol is not encrypted or
+Workers send a heartbeat every half second, or up to every 5 s where there are many of them. The
+schedulers started here retry nothing themselves: a task whose worker died comes back at once, and
+:mod:`cluster.execution.ledger` decides. Tasks have no time limit: only processes can hang, and
+:func:`encoder.ffmpeg.run` limits those. Dask's network protocol is neither encrypted nor
 authenticated here. The local cluster listens on 127.0.0.1 only; a shared machine whose users do not
 trust one another needs Dask's TLS settings.
 """
@@ -35,14 +35,16 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Protocol, Self
 
+from typing_extensions import override
+
 from cluster.execution.dispatch import Dispatch, SchedulerLost
 from cluster.execution.fingerprint import own_fingerprint
 from cluster.execution.pool import OwnWorkers, SharedWorkers, WorkerPool
 from cluster.execution.tasks import RETRIES, Outcome, Task, perform, worth_retrying
 from encoder.errors import BadInput, ShotladderError
 
-# Dask is imported where it is used (it takes half a second), and most of it has no types: its
-# objects are Any here.
+# Dask is imported where it is used, which takes half a second. Most of it has no types: its objects
+# are Any here.
 
 SCHEDULER_SECONDS = 10.0
 SCHEDULER_BACK_SECONDS = 60.0
@@ -68,16 +70,21 @@ class Executor(Protocol):
 
     @property
     def slots(self) -> int:
-        """How many tasks run at once."""
+        """Number of tasks that run at once."""
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
-        """Yield the outcome of each task as it ends. Closing the iterator abandons the rest."""
+        """Yield the outcome of each task as it ends. Closing the iterator abandons the rest.
+
+        Raises:
+            BadInput: no scheduler answers, or it only has workers with another fingerprint.
+            ShotladderError: the cluster was lost, or has had no worker for minutes.
+        """
 
     def close(self) -> None:
-        """End what the executor started. Tasks still running are killed, not waited for."""
+        """End what the executor started. Running tasks are killed, not waited for."""
 
 
-class InlineExecutor:
+class InlineExecutor(Executor):
     """Runs tasks in this process, one after another, in their order."""
 
     slots = 1
@@ -91,8 +98,8 @@ class InlineExecutor:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @override
     def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
-        """As :meth:`Executor.run`."""
         for task in tasks:
             attempts = 1 + task.tried
             outcome = perform(task)
@@ -101,21 +108,22 @@ class InlineExecutor:
                 outcome = perform(task)
             yield replace(outcome, attempts=attempts)
 
+    @override
     def close(self) -> None:
-        """Nothing to end."""
+        pass
 
 
-class DaskExecutor:
+class DaskExecutor(Executor):
     """Runs tasks on a Dask cluster: one of this machine's own, or the one at ``scheduler``.
 
-    The local cluster has one process with one thread per core, so that a task has a core and a
-    crash takes one task. It starts with the first task, takes about a second, and stays until
-    :meth:`close`. Its workers and what they started die with this process, however it dies.
+    The local cluster has one process with one thread for each core, so that a task has a core and a
+    crash loses one task. It starts with the first task, takes about a second, and stays until
+    :meth:`close`. Its workers and their children die with this process, however it dies.
 
-    Exactly as many tasks are handed to Dask as it has threads: each goes to an idle worker, the
-    longest first, and a worker that dies has only its own task to be blamed on. A task whose
-    worker died is run again on another one; when ``retries`` more have died, it fails and the
-    error names it.
+    Exactly as many tasks are handed to the local cluster as it has threads: each goes to an idle
+    worker, the longest first, and a worker that dies had only one task, which is to blame. A task
+    whose worker died is run again on another one; when ``retries`` more workers have died, the task
+    fails and the error names it.
     """
 
     def __init__(
@@ -129,13 +137,20 @@ class DaskExecutor:
         warn: Callable[[str], None] = lambda message: None,
         tell: Callable[[str], None] = lambda message: None,
     ) -> None:
-        """``workers`` processes on this machine (default: its cores), or those of ``scheduler``.
+        """Prepare the executor; nothing starts before the first task.
 
-        Of several executors on one scheduler, that of higher ``priority`` is served first; those
-        of equal priority take turns. ``warn`` is told what the user should know of the cluster.
+        Args:
+            workers: processes to start on this machine, by default one for each core.
+            scheduler: address of a running scheduler whose workers to use instead.
+            retries: how often a task is run again after a failure that may not come again.
+            dashboard: whether a local cluster serves Dask's dashboard.
+            priority: among executors on one scheduler, the higher is served first; those of equal
+                priority take turns.
+            warn: called with what the user should know about the cluster.
+            tell: called with what may interest the user.
 
         Raises:
-            BadInput: both are given, or ``workers`` is not positive.
+            BadInput: both ``workers`` and ``scheduler`` are given, or ``workers`` is not positive.
         """
         if workers is not None and scheduler is not None:
             raise BadInput(
@@ -165,8 +180,9 @@ class DaskExecutor:
         self.close()
 
     @property
+    @override
     def slots(self) -> int:
-        """How many tasks run at once: the cluster's cores now, at least 1. Joins a scheduler."""
+        # The cluster's cores now, at least 1. Joins the scheduler, if there is one.
         if self._scheduler is not None:
             self.start()
         if self._pool is not None:
@@ -175,7 +191,7 @@ class DaskExecutor:
 
     @property
     def dashboard_link(self) -> str | None:
-        """Where Dask's dashboard is, if the cluster runs and has one."""
+        """URL of Dask's dashboard; None if the cluster has none or is not running."""
         if self._client is None:
             return None
         if self._scheduler is not None:
@@ -235,13 +251,8 @@ class DaskExecutor:
                 cause=str(error),
             ) from error
 
+    @override
     def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
-        """As :meth:`Executor.run`.
-
-        Raises:
-            BadInput: no scheduler answers.
-            ShotladderError: the cluster was lost, or has had no worker for a minute.
-        """
         waiting = sorted(tasks, key=lambda task: -task.cost)
         while waiting:
             self.start()
@@ -266,7 +277,7 @@ class DaskExecutor:
                 self._abandoned |= dispatch.abandon()
 
     def _rejoin(self, lost: SchedulerLost) -> None:
-        """Wait for a scheduler that may be started again at its address."""
+        """Wait until a scheduler is started again at the same address."""
         self._warn(
             f"the Dask scheduler at {self._scheduler} was lost; waiting "
             f"{SCHEDULER_BACK_SECONDS:g} s for it to come back"
@@ -281,8 +292,8 @@ class DaskExecutor:
                     raise lost from None
                 time.sleep(1)
 
+    @override
     def close(self) -> None:
-        """As :meth:`Executor.close`."""
         if self._dispatch is not None:  # its iterator may not have been closed
             self._abandoned |= self._dispatch.abandon()
             self._dispatch = None
@@ -296,7 +307,7 @@ class DaskExecutor:
         if cluster is not None:
             try:
                 cluster.close(timeout=CLOSE_SECONDS)
-            except TimeoutError:  # on a busy machine; what was made stands all the same
+            except TimeoutError:  # on a busy machine; the outcomes stand all the same
                 _kill_workers(cluster)
         self._abandoned = False
         self._stack.close()
@@ -327,22 +338,22 @@ def connect(
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: affinity and container limits count."""
+    """Return how many cores this process may use; affinity and container limits count."""
     from dask.system import CPU_COUNT
 
     return int(CPU_COUNT)
 
 
 def dask_setup(worker: object) -> None:
-    """Dask calls this in each local worker as it starts (the worker's ``preload``)."""
-    # Ctrl-C in a terminal goes to every process of the group; the command decides for its
-    # workers, which would otherwise print a traceback each.
+    """Make a local worker ignore Ctrl-C. Dask calls this as the worker's ``preload``."""
+    # Ctrl-C in a terminal goes to every process of the group. The command ends its workers itself;
+    # each of them would otherwise print a traceback.
     with contextlib.suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _joined(cluster: Any) -> Any:
-    """A client of a local cluster or of the scheduler at an address."""
+    """Return a client of a local cluster or of the scheduler at an address."""
     from distributed import Client
 
     kind: Any = Client
@@ -350,8 +361,8 @@ def _joined(cluster: Any) -> Any:
     try:
         client.__init__(cluster, timeout=SCHEDULER_SECONDS, set_as_default=False)
     except BaseException:
-        # Left to the garbage collector, a client that could not connect closes itself at any
-        # moment. In the middle of another one's start both would wait for one lock, for ever.
+        # The garbage collector would close a client that could not connect at any moment. If that
+        # were during the start of another client, both would wait for one lock for ever.
         with contextlib.suppress(Exception):
             client.close(timeout=CLOSE_SECONDS)
         raise
@@ -359,25 +370,26 @@ def _joined(cluster: Any) -> Any:
 
 
 def settings(*, worker_ttl: float = WORKER_TTL_SECONDS) -> Any:
-    """Dask's configuration for the schedulers and workers that we start; workers inherit it."""
+    """Return a context with Dask's configuration for the schedulers and workers started in it."""
     import dask
 
     return dask.config.set(
         {
-            # A task whose worker died comes back to its dispatch, which knows whom to blame.
+            # A task whose worker died comes back at once; the ledger knows which task to blame.
             "distributed.scheduler.allowed-failures": 0,
             "distributed.scheduler.worker-ttl": f"{worker_ttl:g}s",
-            # A local cluster gives a worker up whose next process is not there in this time, and
-            # has one less for good. On a busy machine, or where one dies after another, it is not.
+            # A local cluster loses a worker for good if its next process does not start within
+            # this time, as happens on a busy machine and when one process after another dies.
             "distributed.deploy.lost-worker-timeout": "1 day",
             "distributed.comm.timeouts.tcp": f"{SILENCE_SECONDS:g}s",
             "distributed.worker.profile.enabled": False,
             "distributed.diagnostics.nvml": False,
-            # Every process looked at itself 50 times a second: 7 % of a core with two workers.
+            # By default every process measures itself 50 times a second, which took 7 % of a core
+            # with two workers.
             "distributed.admin.tick.interval": "1s",
             "distributed.admin.system-monitor.interval": "10s",
             "distributed.admin.system-monitor.gil.enabled": False,
-            # A task has one core: libraries that start threads by themselves start none.
+            # A task has one core, so libraries must not start threads of their own.
             "distributed.nanny.pre-spawn-environ": {
                 "MALLOC_TRIM_THRESHOLD_": 65536,
                 "OMP_NUM_THREADS": 1,
@@ -390,10 +402,10 @@ def settings(*, worker_ttl: float = WORKER_TTL_SECONDS) -> Any:
 
 
 def _kill_workers(cluster: Any) -> None:
-    """Kill the worker processes now; their children go with them, their tasks are abandoned."""
+    """Kill the worker processes now; their children die with them, their tasks are abandoned."""
     for nanny in cluster.workers.values():
         process = nanny.pid
-        nanny.close_gracefully()  # it says so to the nanny only: start no other worker
+        nanny.close_gracefully()  # tells only the nanny, which then starts no other worker
         if process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)

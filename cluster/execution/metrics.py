@@ -1,7 +1,7 @@
-"""Numbers of a run for Prometheus, counted in the process that runs it.
+"""Prometheus metrics of a run, counted in the process that runs it.
 
-All that workers did comes back to that process with their outcomes, so its numbers are those of
-the whole run, whatever machines took part. `run --metrics-port N` serves them on the loopback.
+Outcomes tell that process what the workers did, so its metrics cover the whole run, whatever
+machines took part. `run --metrics-port N` serves them on the loopback.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ BUSY = Counter(
 
 
 def text() -> bytes:
-    """In Prometheus' text format."""
+    """Return the metrics in Prometheus' text format."""
     return generate_latest(REGISTRY)
 
 
 @contextlib.contextmanager
 def served(port: int | None) -> Iterator[None]:
-    """Serve the numbers at ``http://127.0.0.1:PORT/metrics``, if a port is given.
+    """Serve the metrics at ``http://127.0.0.1:PORT/metrics``, if a port is given.
 
     Raises:
         BadInput: the port is taken.

@@ -1,4 +1,4 @@
-"""Tasks and their outcomes: what executors run, where ever that is."""
+"""Tasks, their outcomes, and which failures are worth a retry."""
 
 from __future__ import annotations
 
@@ -14,55 +14,56 @@ from typing import Any
 from encoder.errors import ShotladderError, StoreUnusable, ToolFailed, ToolTimedOut
 
 RETRIES = 2
-"""How often a task is run again after a failure that may not come again."""
+"""Number of times that a task is run again after a failure that may not come again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One piece of work."""
+    """A function call for an executor to run."""
 
     id: str
-    """Unique within a call of :meth:`Executor.run`."""
+    """Name of the task, unique within a call of :meth:`Executor.run`."""
     function: Callable[..., Any]
-    """A function of a module (it is pickled by name), safe to run more than once."""
+    """Function of a module (it is pickled by name) that is safe to run more than once."""
     arguments: tuple[Any, ...] = ()
-    """Small values; files go by their place in the store."""
+    """Arguments of the function: small values, with files as places in the store."""
     cost: float = 1.0
-    """How long it will take compared with the others, in any unit: the longest go first."""
+    """Expected duration compared with other tasks, in any unit; the longest go first."""
     label: str = ""
-    """What it is, for people: named in errors."""
+    """Description for people, used in errors."""
     tried: int = 0
-    """How often it was started before, which counts against its retries."""
+    """Number of earlier attempts, which count against the retries."""
     divisible: bool = False
-    """Whether the caller can make smaller ones of it: then the first death of a worker is told."""
+    """Whether the caller can split the task; if so, it is told of the first death of a worker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a task ended: exactly one of a result or an error."""
+    """The end of a task: exactly one of a result or an error."""
 
     task_id: str
+    """Name of the task."""
     result: Any = None
+    """Return value of the function."""
     error: Exception | None = None
-    """One of :mod:`encoder.errors`; anything else is a defect, with its traceback as a note."""
+    """Error from :mod:`encoder.errors`; any other is a defect and has its traceback as a note."""
     seconds: float = 0.0
-    """Wall time of the last attempt, where it ran; 0 if its worker died."""
+    """Wall time of the last attempt, measured by its worker; 0 if the worker died."""
     worker: str = ""
-    """``host:process`` that ran it last; empty if its worker died."""
+    """``host:process`` of the last attempt; empty if the worker died."""
     attempts: int = 1
-    """How often it was started, as far as this executor knows."""
+    """Number of attempts that count against the retries, with the last one."""
 
 
 def worth_retrying(error: Exception | None, attempt: int = 1) -> bool:
-    """Whether a task that failed with ``error`` may succeed if it is run again.
+    """Return whether a task that failed with ``error`` may succeed if it is run again.
 
-    A process can be killed and a network can fail; the same input, a full disk and a defect stay
-    what they are. What hung is tried a second time, but a limit of an hour is not waited for three
-    times.
+    A killed process and a failed network may not come again; bad input, a full disk and a defect
+    will. A process that hung is tried a second time, but not a third: its limit may be an hour.
     """
     if isinstance(error, ToolTimedOut):
         return attempt < 2
-    if isinstance(error, StoreUnusable):  # a network comes back
+    if isinstance(error, StoreUnusable):  # true for a network error
         return bool(error.context.get("passing"))
     if isinstance(error, ShotladderError):
         return isinstance(error, ToolFailed)
@@ -70,7 +71,7 @@ def worth_retrying(error: Exception | None, attempt: int = 1) -> bool:
 
 
 def perform(task: Task) -> Outcome:
-    """Run a task, here and now; its error is part of what is returned."""
+    """Run a task in this process and return its outcome; an error is part of the outcome."""
     started = time.perf_counter()
     result, failure = None, None
     try:
@@ -87,12 +88,12 @@ def perform(task: Task) -> Outcome:
 
 
 def here() -> str:
-    """``host:process`` of this process."""
+    """Return ``host:process`` of this process."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def portable(error: Exception) -> Exception:
-    """``error`` as it can cross a process boundary, with its traceback if it is a defect."""
+    """Return ``error`` in a form that pickles, with its traceback as a note if it is a defect."""
     if not isinstance(error, ShotladderError):
         error.add_note("".join(traceback.format_exception(error)).rstrip())
     try:
