@@ -26,9 +26,10 @@ import psutil
 from cluster.execution.executor import DaskExecutor
 from cluster.jobs.options import RunOptions
 from cluster.jobs.setup import known_to_search, set_up
+from cluster.stages.analysis import find_shots
 from cluster.stages.encodes import ShotWork, encode_key
 from cluster.stages.measurer import Measurer
-from cluster.stages.title import Title, find_shots, open_title
+from cluster.stages.title import Title, open_title
 from cluster.store import Store
 from cluster.store.files import file_sha256
 from encoder import ffmpeg

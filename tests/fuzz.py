@@ -31,7 +31,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cluster.stages.title import check_range
+from cluster.stages.title import check_hdr
 from encoder.analysis.frames import small_frames
 from encoder.encode import encode_shot
 from encoder.errors import ShotladderError
@@ -212,7 +212,7 @@ def cases(count: int, seed: int, clips: dict[str, bytes]) -> Iterator[tuple[str,
 def use(path: Path, workdir: Path, *, encode: bool) -> None:
     """What a run does with a source, but for the scores."""
     source = plan_source(path, workdir)
-    check_range(path, source)
+    check_hdr(path, source)
     if source.frames > MOST_FRAMES:
         return
     for _ in small_frames(source, threads=1):

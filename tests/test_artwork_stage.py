@@ -19,9 +19,10 @@ import pytest
 from cluster.execution.executor import InlineExecutor
 from cluster.package.artwork_files import previous_artwork, write_artwork
 from cluster.package.contact_sheet import write_sheet
-from cluster.stages import title as title_module
+from cluster.stages import analysis
+from cluster.stages.analysis import find_title
 from cluster.stages.artwork import ArtworkWork, artwork_key, find_artwork, make_artwork
-from cluster.stages.title import Title, find_title, open_title
+from cluster.stages.title import Title, open_title
 from cluster.store import Store
 from encoder import ffmpeg
 from encoder.errors import BadInput
@@ -155,23 +156,23 @@ def test_a_title_is_decoded_once_for_shots_features_and_stills(
 ) -> None:
     source = make_title(tmp_path / "title.mp4", range(2))
     decodes = []
-    decode = title_module.small_frames
+    decode = analysis.small_frames
     monkeypatch.setattr(
-        title_module, "small_frames", lambda *given: decodes.append(given) or decode(*given)
+        analysis, "small_frames", lambda *given: decodes.append(given) or decode(*given)
     )
     store = tmp_path / "store"
     deliver(source, tmp_path / "out", store)
     kept = Store(store)
     with kept.scratch() as workdir:
         opened = open_title(source, workdir)
-        title_module.find_features(opened, str(store))
+        analysis.find_features(opened, str(store))
         assert len(decodes) == 1
         # Shots of an older release: stills are found by a decode of their own, and all agree.
-        before = kept.get(title_module.shots_key(opened))
-        next((store / "records").rglob(f"{title_module.stills_key(opened)}*")).unlink()
-        title_module.find_stills(opened, str(store))
+        before = kept.get(analysis.shots_key(opened))
+        next((store / "records").rglob(f"{analysis.stills_key(opened)}*")).unlink()
+        analysis.find_stills(opened, str(store))
         assert len(decodes) == 2
-        assert kept.get(title_module.shots_key(opened)) == before
+        assert kept.get(analysis.shots_key(opened)) == before
 
 
 def test_again_nothing_is_made_and_damage_is_repaired(made: Made, tmp_path: Path) -> None:

@@ -23,10 +23,10 @@ from cluster.jobs.compare import CompareOptions, compare_ladder
 from cluster.jobs.estimate import plan_run
 from cluster.jobs.options import RunOptions
 from cluster.jobs.run import run_title
+from cluster.stages.analysis import find_shots, find_title
 from cluster.stages.augment import make_augmented
-from cluster.stages.encodes import TitleSource
 from cluster.stages.pieces import bring
-from cluster.stages.title import find_shots, find_title, open_title
+from cluster.stages.title import TitleSource, open_title
 from cluster.stages.title_record import describe
 from cluster.store import keys, open_store
 from encoder import ffmpeg
@@ -39,7 +39,7 @@ from fixtures.clips import TINY, make
 from tests.matrix import quick_profile
 
 GOLDEN = Path(__file__).with_name("golden_keys.json")
-VERSIONS = ("cluster.stages.title.version", "cluster.stages.artwork.version")
+VERSIONS = ("cluster.stages.analysis.version", "cluster.stages.artwork.version")
 
 
 GRID = {"x264": [24, 40], "x265": [24, 40], "svtav1": [30, 55]}

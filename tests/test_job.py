@@ -24,7 +24,8 @@ from cluster.jobs.options import RunOptions
 from cluster.jobs.run import RunResult, run_title
 from cluster.package.documents import read_artwork
 from cluster.package.publish import ENTRIES
-from cluster.stages import title as title_module
+from cluster.stages import analysis
+from cluster.stages import measurer as measuring
 from cluster.stages.encodes import collect
 from cluster.stages.measurer import Measurer
 from cluster.stages.title import Title, open_title
@@ -407,11 +408,11 @@ def test_what_one_process_holds_is_bounded(
         return found
 
     assert sizes() == {90: [9], 180: [9]}
-    monkeypatch.setattr(measurer, "MAX_GROUP_PIXELS", 3 * 320 * 180 - 1)
+    monkeypatch.setattr(measuring, "MAX_GROUP_PIXELS", 3 * 320 * 180 - 1)
     assert sizes() == {90: [9], 180: [2, 2, 2, 2, 1]}
-    monkeypatch.setattr(measurer, "MAX_SCORED_PIXELS", 5 * 320 * 180)
+    monkeypatch.setattr(measuring, "MAX_SCORED_PIXELS", 5 * 320 * 180)
     assert sizes() == {90: [5, 4], 180: [2, 2, 2, 2, 1]}
-    monkeypatch.setattr(measurer, "MAX_SCORED_PIXELS", 1)
+    monkeypatch.setattr(measuring, "MAX_SCORED_PIXELS", 1)
     assert sizes() == {90: [1] * 9, 180: [1] * 9}
 
 
@@ -419,10 +420,10 @@ def test_keys_of_shots_change_with_the_tools_that_find_them(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = open_title(finished.source, tmp_path)
-    before = title_module.shots_key(source)
-    assert title_module.shots_key(open_title(finished.source, tmp_path)) == before
-    monkeypatch.setattr(title_module, "version", lambda name: "0")
-    assert title_module.shots_key(source) != before
+    before = analysis.shots_key(source)
+    assert analysis.shots_key(open_title(finished.source, tmp_path)) == before
+    monkeypatch.setattr(analysis, "version", lambda name: "0")
+    assert analysis.shots_key(source) != before
 
 
 # -- what it would cost ------------------------------------------------------------------------

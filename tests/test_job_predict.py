@@ -28,8 +28,9 @@ from cluster.jobs.run import MOST_REASONS, run_title
 from cluster.jobs.setup import Setup, known_to_search, set_up
 from cluster.jobs.whatif import WhatIfOptions, what_if
 from cluster.stages import prediction
+from cluster.stages.analysis import find_title
 from cluster.stages.measurer import Measurer
-from cluster.stages.title import find_title, open_title
+from cluster.stages.title import open_title
 from cluster.store import Store
 from encoder import ffmpeg
 from encoder.errors import BadInput

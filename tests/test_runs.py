@@ -13,7 +13,7 @@ from cluster.cli import main
 from cluster.jobs import history
 from cluster.jobs.history import recorded
 from cluster.jobs.options import RunOptions
-from cluster.stages.encodes import TitleSource
+from cluster.stages.title import TitleSource
 from cluster.store import Store, manifests
 from cluster.store.garbage import check_store, collect_garbage, title_sizes
 from cluster.store.keys import key

@@ -14,8 +14,9 @@ from cluster import events
 from cluster.cli.progress import reporter
 from cluster.cli.sweep import sweep as sweep_command
 from cluster.execution.executor import InlineExecutor, Outcome, Task
+from cluster.stages.analysis import find_features, find_shots
 from cluster.stages.encodes import encode_key
-from cluster.stages.title import find_features, find_shots, open_title
+from cluster.stages.title import open_title
 from cluster.store import Store
 from cluster.training.sweep import (
     SweepOptions,

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cluster.stages.encodes import ShotWork, TitleSource, encode_key
+from cluster.stages.encodes import ShotWork, encode_key
 from cluster.stages.pieces import PIECE_SECONDS, StoredPiece, number_of, planned
-from cluster.stages.title import Title
+from cluster.stages.title import Title, TitleSource
 from cluster.stages.title_record import describe, described, from_bytes, to_bytes
 from cluster.stages.units import MAX_UNITS, UNITS_PER_SLOT, Unit, collated
 from cluster.store import Blob, Store

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from cluster.execution.executor import usable_cores
-from cluster.stages.title import check_range
+from cluster.stages.title import check_hdr
 from cluster.store.objects import Objects
 from cluster.store.place import store_place
 from cluster.store.remote import cache_folder
@@ -206,7 +206,7 @@ def _range(source: ReferenceSource) -> Finding:
     named = " ".join(sorted(map(str, colours))) or "colours not named"
     if info.hdr is not None:
         try:
-            check_range(Path(info.path).name, source)
+            check_hdr(Path(info.path).name, source)
         except BadInput as error:
             return Finding(
                 "colour", f"high dynamic range ({info.hdr}), {named}", error.message, "bad"

@@ -16,8 +16,9 @@ from cluster.jobs.setup import (
     known_to_search,
     set_up,
 )
+from cluster.stages.analysis import find_title
 from cluster.stages.encodes import collect
-from cluster.stages.title import find_title, open_title
+from cluster.stages.title import open_title
 from cluster.store import open_store
 from encoder.media import OperatingPoint, Request, Size
 from encoder.recipes import typical_cpu_seconds

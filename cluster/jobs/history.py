@@ -9,7 +9,7 @@ from typing import Any
 
 from cluster.execution.fingerprint import own_fingerprint
 from cluster.jobs.options import RunOptions
-from cluster.stages.encodes import TitleSource
+from cluster.stages.title import TitleSource
 from cluster.store import Store, file_sha256, manifests
 from cluster.store.manifests import Manifest, Recorder
 from encoder.errors import BadInput, VerificationFailed

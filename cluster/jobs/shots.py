@@ -9,7 +9,8 @@ from pathlib import Path
 
 from cluster import events
 from cluster.package.package import Package
-from cluster.stages.title import find_shots, open_title
+from cluster.stages.analysis import find_shots
+from cluster.stages.title import open_title
 from cluster.store.place import default_store, open_store
 from encoder.media import Shot
 

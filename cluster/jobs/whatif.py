@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 from cluster.execution.executor import InlineExecutor
 from cluster.package.package import Package
+from cluster.stages.analysis import find_title
 from cluster.stages.prediction import packaged_weights, predict_title
-from cluster.stages.title import find_title
 from cluster.store import open_store
 from encoder.errors import BadInput, Infeasible, ShotladderError
 from encoder.media import Request, Size

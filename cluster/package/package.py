@@ -22,8 +22,7 @@ from cluster.package.documents import (
     read_prefetch,
     read_run,
 )
-from cluster.stages.encodes import TitleSource
-from cluster.stages.title import Title, open_title
+from cluster.stages.title import Title, TitleSource, open_title
 from encoder.errors import BadInput
 from encoder.media import OperatingPoint, Request, Shot, Size
 from encoder.package.verify import VerifyReport

@@ -17,8 +17,9 @@ from typing import Final
 
 from cluster import events
 from cluster.execution.executor import Executor, InlineExecutor, Task
+from cluster.stages.analysis import find_stills, shots_key, stills_key
 from cluster.stages.stage import Made, find_or_make, require
-from cluster.stages.title import Title, find_stills, shots_key, stills_key
+from cluster.stages.title import Title
 from cluster.store import Blob, Record, Store, open_store
 from cluster.store.files import file_sha256
 from cluster.store.keys import key

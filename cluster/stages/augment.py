@@ -7,8 +7,8 @@ import math
 import random
 from pathlib import Path
 
-from cluster.stages.encodes import TitleSource
 from cluster.stages.stage import Made, find_or_make
+from cluster.stages.title import TitleSource
 from cluster.store import Store
 from cluster.store.keys import key
 from encoder import augment, ffmpeg

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.stages.encodes import TitleSource
 from cluster.stages.stage import Made, find_or_make, publish
+from cluster.stages.title import TitleSource
 from cluster.store import Record, Store, open_store
 from cluster.store.keys import key
 from encoder import baseline, ffmpeg

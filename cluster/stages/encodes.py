@@ -16,35 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.stages.stage import Made, publish, require
+from cluster.stages.title import TitleSource
 from cluster.store import Blob, Store, open_store
 from cluster.store.keys import key
 from encoder import encode, ffmpeg
 from encoder.media import OperatingPoint, Shot
 from encoder.recipes import typical_cpu_seconds
-from encoder.source.reference import ReferenceSource
 from vmaf import measure, models
 from vmaf.graph import Context, Distorted
-
-
-@dataclass(frozen=True, slots=True)
-class TitleSource:
-    """A title as stages know it: where its bytes are and what they are."""
-
-    reference: ReferenceSource
-    sha256: str
-    """Of the source's bytes: what keys hold instead of its path."""
-    piece: ReferenceSource | None = None
-    """Where frames are read instead, on a worker that has a piece of the source."""
-
-    @property
-    def id(self) -> str:
-        """First 16 hexadecimal digits of the source's digest."""
-        return self.sha256[:16]
-
-    @property
-    def readable(self) -> ReferenceSource:
-        """What frames are read from here. Keys are made of :attr:`reference`."""
-        return self.piece or self.reference
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from cluster import events
-from cluster.stages.encodes import TitleSource
 from cluster.stages.stage import Made, find_or_make
-from cluster.stages.title import Title
+from cluster.stages.title import Title, TitleSource
 from cluster.store import Blob, Store
 from cluster.store.keys import key
 from encoder.media import Shot

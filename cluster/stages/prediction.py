@@ -16,9 +16,9 @@ import numpy as np
 from safetensors import numpy as tensors
 
 from cluster.execution.executor import Executor, InlineExecutor, Task
-from cluster.stages.encodes import TitleSource
+from cluster.stages.analysis import features_key, find_features
 from cluster.stages.stage import Made, find_or_make
-from cluster.stages.title import Title, features_key, find_features
+from cluster.stages.title import Title, TitleSource
 from cluster.store import Store, open_store
 from cluster.store.keys import key
 from encoder.errors import BadInput

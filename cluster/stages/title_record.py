@@ -11,8 +11,8 @@ import hashlib
 
 from pydantic import BaseModel
 
-from cluster.stages.encodes import TitleSource
 from cluster.stages.stage import Made, find_or_make, require
+from cluster.stages.title import TitleSource
 from cluster.store import Store, open_store
 from cluster.store.keys import key
 from encoder.source import reference_bytes

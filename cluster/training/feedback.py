@@ -14,8 +14,8 @@ from typing import Any
 
 from cluster import events
 from cluster.jobs.setup import Setup, known_to_search
+from cluster.stages.analysis import find_features
 from cluster.stages.measurer import Measurer
-from cluster.stages.title import find_features
 from cluster.store import Record, Store
 from cluster.store.keys import key
 from cluster.training.sweep import rows_of_title

@@ -20,10 +20,11 @@ from pathlib import Path
 from cluster import events
 from cluster.execution.executor import DaskExecutor, Executor, InlineExecutor, Task
 from cluster.package.package import Package
+from cluster.stages.analysis import extract_features, find_features, find_shots
 from cluster.stages.augment import make_augmented
-from cluster.stages.encodes import ShotWork, TitleSource, collect, encode_key
+from cluster.stages.encodes import ShotWork, collect, encode_key
 from cluster.stages.measurer import Measurer
-from cluster.stages.title import Title, find_features, find_shots, measure_shots, open_title
+from cluster.stages.title import Title, TitleSource, open_title
 from cluster.store import Store, open_store
 from cluster.training.table import Row, add_rows, read_table
 from encoder import augment, ffmpeg
@@ -253,7 +254,7 @@ def package_rows(directory: Path, path: Path, group: str, store: Store, workdir:
     if shots == find_shots(source, store.place):
         features = find_features(source, store.place)
     else:  # cut by another version
-        features = measure_shots(source, shots)
+        features = extract_features(source, shots)
     prepared = _Prepared(source, shots, features)
     delivered = _delivered_quality(package)
     return [

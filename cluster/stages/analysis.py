@@ -1,0 +1,217 @@
+"""The analysis pass: one decode of a title gives its shots, their features and its stills.
+
+Each of the three results has a record of its own. A pass makes those that the store lacks.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from cluster import events
+from cluster.execution.executor import Executor, InlineExecutor, Task
+from cluster.stages.stage import Made, publish, require
+from cluster.stages.title import Title, TitleSource
+from cluster.store import Record, Store, open_store
+from cluster.store.keys import key
+from encoder.analysis.features import (
+    FEATURE_NAMES,
+    FEATURES_VERSION,
+    FeatureExtractor,
+    ShotFeatures,
+)
+from encoder.analysis.frames import Analyser, feed, small_frames
+from encoder.analysis.shots import CutDetector, plan_shots
+from encoder.media import Shot
+from recommender.artwork.sampling import SAMPLING_VERSION, StillSampler
+from recommender.artwork.scrub import SCRUB_VERSION, ScrubSampler, ScrubTrack
+from recommender.artwork.stills import Stills
+
+SHOTS_VERSION = 2
+"""Version of shot detection and planning in the key of a title's shots."""
+
+FEATURES_DTYPE = np.dtype("<f4")
+"""Type of the features in the store, where the vectors of the shots follow one another."""
+
+# Distributions whose versions can change what the analysis finds.
+_ANALYSERS = ("av", "numpy", "opencv-python", "scenedetect")
+
+
+def shots_key(source: TitleSource) -> str:
+    """Return the store key of a title's shots."""
+    return key(
+        "shots",
+        SHOTS_VERSION,
+        source=source.sha256,
+        reference=source.reference.graph_id,
+        tools={name: version(name) for name in _ANALYSERS},
+    )
+
+
+def features_key(source: TitleSource) -> str:
+    """Return the store key of the features of the shots that :func:`find_shots` finds."""
+    return key("features", FEATURES_VERSION, shots=shots_key(source))
+
+
+def stills_key(source: TitleSource) -> str:
+    """Return the store key of a title's measured stills and scrub track."""
+    return key(
+        "stills",
+        SAMPLING_VERSION,
+        source=source.sha256,
+        reference=source.reference.graph_id,
+        tools={name: version(name) for name in _ANALYSERS},
+        scrub=SCRUB_VERSION,
+    )
+
+
+def find_title(
+    path: Path, source: TitleSource, store: Store, executor: Executor, on_event: events.Listener
+) -> Title:
+    """Return an opened source with its shots, which are detected on ``executor`` if need be.
+
+    Raises:
+        SourceUnusable: a frame does not decode.
+    """
+    frames = source.reference.frames
+    on_event(events.StagePlanned("shots", frames, unit="frames"))
+    task = Task(id="shots", function=find_shots, arguments=(source, store.place), label="shots")
+    # With a store behind a URL, workers do not see the source: it is cut at its shots for them.
+    running = InlineExecutor() if store.remote else executor
+    (outcome,) = running.run([task])
+    if outcome.error is not None:
+        raise outcome.error
+    on_event(events.StageProgress("shots", frames, frames))
+    return Title(name=path.name, source=source, shots=outcome.result)
+
+
+def find_shots(source: TitleSource, place: str) -> tuple[Shot, ...]:
+    """Return the title's shots, from the store at ``place`` or by a pass. Runs on any worker.
+
+    Raises:
+        SourceUnusable: a frame does not decode.
+    """
+    return _shots(_find_or_analyse(source, open_store(place), shots_key(source)))
+
+
+def find_features(source: TitleSource, place: str) -> tuple[ShotFeatures, ...]:
+    """Return the features of the title's shots, in order. Runs on any worker.
+
+    A second decode happens only where the store has shots without features, or with features of
+    another version.
+
+    Raises:
+        SourceUnusable: a frame does not decode.
+    """
+    store = open_store(place)
+    record = _find_or_analyse(source, store, features_key(source))
+    vectors = np.frombuffer(store.path(record.blobs["vectors"]).read_bytes(), FEATURES_DTYPE)
+    return tuple(
+        ShotFeatures(tuple(row.tolist())) for row in vectors.reshape(record.value["shape"])
+    )
+
+
+def find_stills(source: TitleSource, place: str) -> tuple[Stills, ScrubTrack]:
+    """Return the title's measured stills and its scrub track. Runs on any worker.
+
+    Raises:
+        SourceUnusable: a frame does not decode.
+    """
+    store = open_store(place)
+    record = _find_or_analyse(source, store, stills_key(source))
+    with np.load(store.path(record.blobs["stills"]), allow_pickle=False) as arrays:
+        stills = Stills.of_arrays(arrays)
+    sheets = tuple(store.path(record.blobs[name]).read_bytes() for name in record.value["sheets"])
+    return stills, ScrubTrack.of(record.value["scrub"], sheets)
+
+
+def extract_features(source: TitleSource, shots: Sequence[Shot]) -> tuple[ShotFeatures, ...]:
+    """Return the features of any shots of a title, by a decode whose result is not stored.
+
+    Raises:
+        SourceUnusable: a frame does not decode.
+    """
+    extractor = FeatureExtractor.of(source.reference)
+    feed(small_frames(source.reference), extractor)
+    return extractor.shots(shots)
+
+
+def _find_or_analyse(source: TitleSource, store: Store, identity: str) -> Record:
+    record = store.get(identity)
+    if record is None:
+        _analyse(source, store)
+        record = require(store, identity, "an analysis")
+    return record
+
+
+def _analyse(source: TitleSource, store: Store) -> None:
+    """Decode the title once for all results that the store lacks, and publish them."""
+    reference = source.reference
+    keys = (shots_key(source), features_key(source), stills_key(source))
+    with store.claim(*keys):
+        shots, features, stills = (store.get(each) for each in keys)
+        if shots is not None and features is not None and stills is not None:
+            return
+        before = time.process_time()
+        detector = CutDetector(reference.frame_rate)
+        extractor = FeatureExtractor.of(reference)
+        sampler, scrub = StillSampler.of(reference), ScrubSampler.of(reference)
+        analysers: list[Analyser] = [] if shots else [detector]
+        analysers += [] if features else [extractor]
+        analysers += [] if stills else [sampler, scrub]
+        feed(small_frames(reference), *analysers)
+        if shots is None:
+            planned = plan_shots(detector.cuts(), reference.frames, reference.frame_rate)
+            shots = publish(
+                store,
+                shots_key(source),
+                Made([[shot.start, shot.end, list(shot.cuts)] for shot in planned]),
+                stage="shots",
+                version=SHOTS_VERSION,
+                title=source.id,
+            )
+        if stills is None:
+            publish(
+                store,
+                stills_key(source),
+                _made_stills(sampler.stills(), scrub.track()),
+                stage="stills",
+                version=SAMPLING_VERSION,
+                title=source.id,
+            )
+        if features is None:
+            publish(
+                store,
+                features_key(source),
+                _made_features(extractor.shots(_shots(shots)), time.process_time() - before),
+                stage="features",
+                version=FEATURES_VERSION,
+                title=source.id,
+            )
+
+
+def _made_stills(stills: Stills, track: ScrubTrack) -> Made:
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, **stills.arrays())
+    sheets = {f"sheet{number:03d}": sheet for number, sheet in enumerate(track.sheets)}
+    return Made(
+        {"scrub": track.facts(), "sheets": list(sheets)}, {"stills": file.getvalue(), **sheets}
+    )
+
+
+def _made_features(features: Sequence[ShotFeatures], cpu_seconds: float) -> Made:
+    vectors = np.array([shot.values for shot in features], FEATURES_DTYPE)
+    return Made(
+        {"names": list(FEATURE_NAMES), "shape": list(vectors.shape)},
+        {"vectors": vectors.tobytes()},
+        {"other": cpu_seconds},
+    )
+
+
+def _shots(record: Record) -> tuple[Shot, ...]:
+    return tuple(Shot(start, end, tuple(cuts)) for start, end, cuts in record.value)
