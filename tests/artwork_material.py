@@ -9,9 +9,9 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from encoder.analysis.frames import SmallFrame
+from encoder.arrays import UInt8
 from recommender.artwork.descriptors import EMBEDDING_SIZE
 from recommender.artwork.stills import MEASURES, Stills
 from tests.artwork_measures import Picture, encode
@@ -19,7 +19,7 @@ from tests.artwork_measures import Picture, encode
 RATE = Fraction(12)
 SIZE = (320, 180)
 
-# A still that no filter minds.
+# Measures of a still that no filter finds.
 GOOD: Mapping[str, float] = {
     "sharpness": 20.0,
     "blur": 0.3,
@@ -45,7 +45,7 @@ GOOD: Mapping[str, float] = {
 
 
 def stills(rows: list[dict[str, float]], step: int = 3, seed: int = 1) -> Stills:
-    """One still for each of ``rows``, which say what differs from :data:`GOOD`; all unlike."""
+    """One still for each of ``rows``, which override :data:`GOOD`; no two stills are alike."""
     rng = np.random.default_rng(seed)
     table = [[{**GOOD, **row}[name] for name in MEASURES] for row in rows]
     vectors = rng.normal(size=(len(rows), EMBEDDING_SIZE))
@@ -109,5 +109,5 @@ def small(number: int, picture: Picture) -> SmallFrame:
     """A frame as the analysis pass gives it, with the picture itself as the decoded one."""
     yuv = cv2.cvtColor(picture, cv2.COLOR_BGR2YUV).astype(np.float32)
     limited = np.stack([16 + yuv[..., 0] * 219 / 255, *(yuv[..., n] for n in (1, 2))])
-    planes: npt.NDArray[np.uint8] = np.clip(np.rint(limited), 0, 255).astype(np.uint8)
+    planes: UInt8 = np.clip(np.rint(limited), 0, 255).astype(np.uint8)
     return SmallFrame(number, planes, av.VideoFrame.from_ndarray(planes, format="yuv444p"))

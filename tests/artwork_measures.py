@@ -19,11 +19,11 @@ from typing import Any
 import av
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from encoder import ffmpeg
 from encoder.analysis.frames import feed, small_frames
 from encoder.analysis.shots import CutDetector, plan_shots
+from encoder.arrays import UInt8
 from encoder.media import Shot
 from encoder.source.reference import ReferenceSource, plan_source
 from recommender.artwork.descriptors import hash_distance
@@ -32,7 +32,7 @@ from recommender.artwork.pool import Pool, make_pool
 from recommender.artwork.sampling import StillSampler
 from recommender.artwork.stills import Stills
 
-Picture = npt.NDArray[np.uint8]
+Picture = UInt8
 
 SIDE = 640
 MOST_SECONDS = 40
@@ -46,7 +46,7 @@ class Analysed:
     stills: Stills
     pool: Pool
     cpu_seconds: float
-    """Of measuring stills and choosing, without the decode."""
+    """CPU seconds for measuring stills and choosing among them, without the decode."""
 
     @property
     def frames(self) -> list[int]:
@@ -85,9 +85,9 @@ class Planted:
 
 
 def plant(path: Path, out: Path) -> Planted:
-    """Cut bad frames into the first seconds of a title, at a tenth, two tenths, ... of it.
+    """Insert bad frames into the first seconds of a title, at one tenth, two tenths and so on.
 
-    A fade or dissolve is what has a tenth of the other picture at least: less nobody sees.
+    Frames of a fade or dissolve count from a tenth of the other picture on; nobody sees less.
     """
     pictures, rate = _pictures(path)
     count = len(pictures)
@@ -136,7 +136,7 @@ _LINES = ["Written by Jane Doe", "Music by John Smith", "Edited by Mary Jones", 
 
 
 def _moved(planted: Planted, number: int, count: int) -> tuple[int, int]:
-    """Where frames of the title are in what was made of it: after what was put before them."""
+    """Return where frames of the title are after bad frames were inserted before them."""
     start = number
     for first, end in sorted(r for ranges in planted.ranges.values() for r in ranges):
         if first <= start:
@@ -196,11 +196,11 @@ def encode_again(path: Path, out: Path, crf: int = 18) -> None:
 @dataclass(frozen=True)
 class Overlap:
     same_frame: float
-    """Share of the larger pool that is in both, to two frames."""
+    """Share of the larger pool that is in both pools, to two frames."""
     same_still: float
-    """The same picture half a second away counts."""
+    """The same share, where the same picture half a second away counts as well."""
     same_cluster_top: float
-    """Of the first six of one, the share that the other has anywhere."""
+    """Share of the first six stills of one pool that are anywhere in the other."""
 
 
 def overlap(one: Analysed, other: Analysed) -> Overlap:

@@ -51,7 +51,7 @@ def _value(name: str, shape: tuple[int, ...]) -> bytes:
 
 
 def write_red_finder(path: Path, size: int = 320) -> Path:
-    """Write the model; ``size`` is what it says of its input, any other is taken as well."""
+    """Write the model. It declares inputs of ``size`` and accepts any other."""
     nodes, constants, outputs = b"", b"", b""
 
     def convolve(source: str, output: str, weights: list[float], bias: list[float]) -> bytes:

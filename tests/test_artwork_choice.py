@@ -134,7 +134,7 @@ def test_rest_counts_within_a_shot_and_an_empty_shot_is_not_the_best() -> None:
 
 
 def grouped(sizes: list[int], seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings around as many centres as there are sizes, and which is of which."""
+    """Embeddings around as many centres as there are sizes, and the centre of each."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(len(sizes), 24))
     centres /= np.linalg.norm(centres, axis=1, keepdims=True)

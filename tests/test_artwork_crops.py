@@ -159,7 +159,7 @@ def test_a_model_that_finds_no_faces_is_refused_in_one_line(tmp_path: Path) -> N
 
 
 def test_faces_are_found_where_they_are(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """By OpenCV's own detector, with a model that takes red things for faces."""
+    """OpenCV's own detector, with a model that takes red things for faces."""
     finder = FaceFinder(write_red_finder(tmp_path / "red.onnx"))
     for width, height, x, y in ((640, 360, 480, 120), (320, 180, 60, 100), (1920, 1080, 500, 700)):
         radius = width // 16

@@ -215,7 +215,7 @@ def test_one_old_action_goes_on_as_one_new_action() -> None:
 
 
 def test_no_name_is_given_twice() -> None:
-    """The old picture is back, but its name went on with another one."""
+    """The old picture is back, but another picture continues its action id."""
     old = artwork([candidate(1).model_copy(update={"action_id": candidate(2).id})])
     new = artwork([candidate(1), candidate(2)])
     names = [one.action_id for one in follow(new, old).candidates]

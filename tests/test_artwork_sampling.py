@@ -173,7 +173,7 @@ def test_dissolves_and_fades_are_blends_and_pans_are_not() -> None:
 
 
 def test_a_camera_that_adapts_to_the_light_makes_no_transition() -> None:
-    """A third less light over a second and a half: one picture all the time. A fade goes on."""
+    """A third less light over a second and a half, but one picture all the time; a fade differs."""
     light = np.concatenate([np.ones(9), np.linspace(1, 0.68, 18), np.full(9, 0.68)])
     picture = natural(4)
     shown = [np.asarray(cv2.convertScaleAbs(picture, alpha=float(a)), np.uint8) for a in light]

@@ -30,7 +30,7 @@ from tests.service_material import write_package, written_package
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a run of the main job leaves: three shots of 1 s, with sound."""
+    """A package as the main job writes it: three shots of 1 s, with audio."""
     folder = tmp_path_factory.mktemp("prefetch")
     with pytest.MonkeyPatch.context() as patch:
         profile = quick_profile(patch)
@@ -99,7 +99,7 @@ def test_true_seconds_where_shots_are_long() -> None:
 
 
 def plays_without_stall(prefetch: Prefetch, rung: str, throughput: float) -> bool:
-    """By watching: segment after segment arrives, each before it is due."""
+    """Simulate playback: each segment has to arrive before it is due."""
     (one,) = [r for r in prefetch.rungs if r.name == rung]
     sound = prefetch.audio.bitrate if prefetch.audio else 0
     if one.bitrate + sound > AFFORDABLE * throughput:
@@ -107,14 +107,12 @@ def plays_without_stall(prefetch: Prefetch, rung: str, throughput: float) -> boo
     bits = 8 * one.init.bytes
     if prefetch.audio:
         bits += 8 * prefetch.audio.init.bytes
-    heard = 0
     for number, shot in enumerate(prefetch.boundaries):
         if shot.start_seconds >= STALL_FREE_SECONDS:
             break
         bits += 8 * one.segments[number].bytes
         if prefetch.audio:
             bits += 8 * prefetch.audio.segments[number].bytes
-            heard += 1
         if bits / throughput > INITIAL_DELAY_SECONDS + shot.start_seconds + 1e-9:
             return False
     return True
@@ -181,7 +179,7 @@ def test_the_order_keeps_needs_first_and_densities_falling(
 
 
 def test_without_needs_the_plan_is_the_best_of_its_size() -> None:
-    """Against all subsets: greedy by density is the optimum of every budget that it fills."""
+    """Compared with all subsets, greedy by density is the optimum of every budget it fills."""
     files = [CacheFile(size, value) for size, value in ((3, 9), (5, 10), (2, 8), (4, 4), (7, 20))]
     order = [at for at, _ in order_by_value(files)]
     for count in range(1, len(files) + 1):

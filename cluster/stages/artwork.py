@@ -90,7 +90,8 @@ def find_artwork(
 
     Raises:
         BadInput: the model for face detection cannot be used.
-        ToolFailed, FrameMismatch, StoreUnusable: as the stages do.
+        ToolFailed, FrameMismatch: the source could not be decoded as planned.
+        StoreUnusable: the store cannot be read or written.
     """
     digest = file_sha256(face_model) if face_model else None
     work = ArtworkWork(title, store.place, face_model, digest)
@@ -112,7 +113,9 @@ def make_artwork(work: ArtworkWork) -> None:
     """Make a title's pool if the store does not have it. Runs on any worker.
 
     Raises:
-        SourceUnusable, ToolFailed, FrameMismatch, StoreUnusable: as the stages do.
+        SourceUnusable: the source cannot be read or is not supported.
+        ToolFailed, FrameMismatch: the source could not be decoded as planned.
+        StoreUnusable: the store cannot be read or written.
     """
     store = open_store(work.store)
     stills, track = find_stills(work.title.source, work.store)

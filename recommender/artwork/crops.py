@@ -157,7 +157,7 @@ def crop(
         (face.x, face.x + face.width) if along else (face.y, face.y + face.height)
         for face in faces or ()
     ]
-    offset = _slide(profile, window, place, spans) * side
+    offset = _best_start(profile, window, place, spans) * side
     start = min(free, max(0, round(offset)))
     start -= start % 2
     return (
@@ -167,7 +167,7 @@ def crop(
     )
 
 
-def _slide(
+def _best_start(
     profile: Float32, window: float, place: float, spans: Sequence[tuple[float, float]]
 ) -> float:
     """Return the best start of a window over a profile of saliency, as a share of the side.

@@ -62,8 +62,8 @@ def embedding(yuv: Plane) -> Float32:
     colours = np.clip(grid / 128, -1, 1).ravel() * (2 / _GRID)
     parts = [
         _COLOURS * colours,
-        _EDGES * _normal(_directions(yuv[0])),
-        _CHROMA * _normal(np.sqrt(_chroma(yuv))),
+        _EDGES * _normalised(_directions(yuv[0])),
+        _CHROMA * _normalised(np.sqrt(_chroma(yuv))),
     ]
     return np.concatenate(parts).astype(np.float32)
 
@@ -96,6 +96,6 @@ def _chroma(yuv: Plane) -> Float32:
     return np.asarray(counts / counts.sum(), np.float32)
 
 
-def _normal(values: AnyArray) -> Float32:
+def _normalised(values: AnyArray) -> Float32:
     length = float(np.linalg.norm(values))
     return np.asarray(values / max(length, 1e-6), np.float32)

@@ -143,7 +143,7 @@ FILTERS: Final[Mapping[str, Callable[[TitleStills], Float32]]] = {
     "near_cut": near_cut,
     "moving": moving,
 }
-"""Filters in the order in which they drop; dropped stills do not count for the next filter."""
+"""Filters in the order in which they drop; each returns how bad every still is, 0 if it is fine."""
 
 
 def apply_filters(title: TitleStills, quality: Float32) -> Filtered:

@@ -30,7 +30,7 @@ _AREA_OF_A_CARD = 0.05
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Pieces:
-    """Connected pieces of ink, one element each: boxes in pixels and what is in them."""
+    """Connected pieces of ink, with one element per piece in each array; sizes in pixels."""
 
     x: Float32
     y: Float32

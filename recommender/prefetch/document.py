@@ -96,7 +96,7 @@ class Start(Document):
     """What it takes to play the first seconds of a rung, in whole segments."""
 
     seconds: int
-    """Seconds to be covered."""
+    """Seconds that the start has to cover."""
     rung: str
     covers_seconds: float
     """Seconds that these segments play; less than ``seconds`` only if the title ends before."""
