@@ -1,9 +1,9 @@
-"""New content from old: a title filmed closer, faster, darker, with more or less grain.
+"""Augmented titles for training: the same footage cropped, faster, darker, with more grain.
 
-A model that sees thirty titles learns thirty titles. An :class:`Augmentation` makes a source that
-an encoder finds really different (other textures, motion, sizes and rates), as a near-lossless
-intermediate that is then treated like any other title. It belongs to its source's group: it shares
-its footage.
+A model trained on thirty titles only knows thirty titles. An :class:`Augmentation` makes a source
+that is really different for an encoder (other textures, motion, sizes and rates), as a
+near-lossless intermediate that is then treated like any other title. It stays in the group of its
+source, because they share footage.
 
 Intermediates are x264 at CRF 6, intra and predicted frames without B-frames, one thread: about a
 twentieth of the raw size, deterministic, and quick to decode many times.
@@ -25,7 +25,7 @@ from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_ref
 from encoder.source.timeline import MIN_RATE
 
 STAGE_VERSION = 1
-"""Part of every intermediate's key: raise it when what a recipe makes changes."""
+"""Part of the store key of every intermediate: raise it when the frames of one change."""
 
 _SCALE_FLAGS = "lanczos+accurate_rnd+full_chroma_int+bitexact"
 _LEAST_SIDE = 64
@@ -50,26 +50,27 @@ Build = Callable[[Any, ReferenceSource], Any]
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """A way of making another title of a title."""
+    """A way of making another title from a title."""
 
     name: str
-    about: str
-    """What it stands for."""
+    """Name in options, keys and tables."""
     build: Build
-    """Filters after the canonical reference."""
+    """Adds filters after the canonical reference."""
     frames_per_frame: int = 1
-    """Source frames for each frame made."""
+    """Number of source frames for each frame of the intermediate."""
     rate_divisor: int = 1
-    """The title's frame rate over that of what is made."""
+    """The title's frame rate divided by the intermediate's."""
 
 
 def _crop(node: Any, source: ReferenceSource) -> Any:
+    """Closer: 62 % of each side, not scaled."""
     width, height = _even(source.width * 0.62), _even(source.height * 0.62)
     x, y = _even(source.width * 0.1), _even(source.height * 0.25)
     return node.filter("crop", w=width, h=height, x=x, y=y)
 
 
 def _zoom(node: Any, source: ReferenceSource) -> Any:
+    """A soft source: half of each side, enlarged to full size."""
     width, height = _even(source.width * 0.5), _even(source.height * 0.5)
     x, y = _even(source.width * 0.3), _even(source.height * 0.2)
     return node.filter("crop", w=width, h=height, x=x, y=y).filter(
@@ -78,11 +79,13 @@ def _zoom(node: Any, source: ReferenceSource) -> Any:
 
 
 def _small(node: Any, source: ReferenceSource) -> Any:
+    """A smaller master: two thirds of each side."""
     width, height = _even(source.width * 2 / 3), _even(source.height * 2 / 3)
     return node.filter("scale", width, height, flags=_SCALE_FLAGS).filter("setsar", 1)
 
 
 def _reframe(node: Any, source: ReferenceSource) -> Any:
+    """Upright from wide and wide from upright, by cropping."""
     width, height = source.width, source.height
     if width > height:
         width = _even(min(width, height * 9 / 16))
@@ -92,10 +95,12 @@ def _reframe(node: Any, source: ReferenceSource) -> Any:
 
 
 def _every_second(node: Any, source: ReferenceSource) -> Any:
+    """Twice the speed: every second frame."""
     return node.filter("select", "not(mod(n,2))").filter("setpts", "N")
 
 
 def _half_rate(node: Any, source: ReferenceSource) -> Any:
+    """Half the frame rate at the same speed."""
     rate = source.frame_rate / 2
     return (
         node.filter("select", "not(mod(n,2))")
@@ -106,58 +111,64 @@ def _half_rate(node: Any, source: ReferenceSource) -> Any:
 
 
 def _grain(node: Any, source: ReferenceSource) -> Any:
+    """Grain of about 4 levels, new in every frame."""
     return node.filter("noise", c0s=14, c0f="t", c1s=6, c1f="t", c2s=6, c2f="t", all_seed=20_011)
 
 
 def _denoise(node: Any, source: ReferenceSource) -> Any:
+    """Less noise and fine texture than was filmed."""
     return node.filter("hqdn3d", 4, 3, 8, 6)
 
 
 def _soft(node: Any, source: ReferenceSource) -> Any:
+    """Out of focus."""
     return node.filter("gblur", sigma=1.4, steps=2)
 
 
 def _dark(node: Any, source: ReferenceSource) -> Any:
+    """Less than half the light."""
     return node.filter("lutyuv", y="minval+(val-minval)*0.45")
 
 
 AUGMENTATIONS: Mapping[str, Augmentation] = {
-    made.name: made
-    for made in (
-        Augmentation("crop", "closer: 62 % of each side, at its own size", _crop),
-        Augmentation("zoom", "half of each side enlarged to full size: a soft source", _zoom),
-        Augmentation("small", "a smaller master: two thirds of each side", _small),
-        Augmentation("reframe", "upright from wide and wide from upright, by cropping", _reframe),
-        Augmentation("fast", "twice the speed: every second frame", _every_second, 2),
-        Augmentation("halfrate", "half the frame rate at the same speed", _half_rate, 2, 2),
-        Augmentation("grain", "grain of about 4 levels, new in every frame", _grain),
-        Augmentation("denoise", "less noise and fine texture than was filmed", _denoise),
-        Augmentation("soft", "out of focus", _soft),
-        Augmentation("dark", "less than half the light", _dark),
+    each.name: each
+    for each in (
+        Augmentation("crop", _crop),
+        Augmentation("zoom", _zoom),
+        Augmentation("small", _small),
+        Augmentation("reframe", _reframe),
+        Augmentation("fast", _every_second, frames_per_frame=2),
+        Augmentation("halfrate", _half_rate, frames_per_frame=2, rate_divisor=2),
+        Augmentation("grain", _grain),
+        Augmentation("denoise", _denoise),
+        Augmentation("soft", _soft),
+        Augmentation("dark", _dark),
     )
 }
-"""By name."""
+"""Augmentations by their name."""
 
 
 def augmentation(name: str) -> Augmentation:
-    """The augmentation called ``name``.
+    """Return the augmentation called ``name``.
 
     Raises:
-        BadInput: there is none.
+        BadInput: there is no such augmentation.
     """
     if name not in AUGMENTATIONS:
-        raise BadInput(f"no augmentation is called {name!r}; there are {', '.join(AUGMENTATIONS)}")
+        raise BadInput(
+            f"no augmentation is called {name!r}; choose one of {', '.join(AUGMENTATIONS)}"
+        )
     return AUGMENTATIONS[name]
 
 
 def augment(source: ReferenceSource, name: str, start: int, end: int, path: Path) -> float:
-    """Make ``path`` from canonical frames ``[start, end)`` of a title.
+    """Write an intermediate of canonical frames ``[start, end)`` of a title to ``path``.
 
     Returns:
         CPU seconds.
 
     Raises:
-        BadInput: it makes no sense for this title (too small, too low a rate, too short).
+        BadInput: the title is too small or too short for it, or its frame rate too low.
         ToolFailed: ffmpeg failed.
     """
     return run(augment_command(source, name, start, end, path)).cpu_seconds
@@ -166,7 +177,7 @@ def augment(source: ReferenceSource, name: str, start: int, end: int, path: Path
 def augment_command(
     source: ReferenceSource, name: str, start: int, end: int, path: Path
 ) -> Command:
-    """The ffmpeg call of :func:`augment`, as a value."""
+    """Build the ffmpeg call of :func:`augment`."""
     recipe = augmentation(name)
     _check(source, recipe, end - start)
     rate = source.frame_rate / recipe.rate_divisor
@@ -177,7 +188,7 @@ def augment_command(
         "video_track_timescale": mp4.timescale_for(rate),
     }
     output = ffmpeg.output(node, str(path), **options)
-    # Some filters draw their noise per thread.
+    # Some filters draw their noise per thread, so their output depends on the number of threads.
     graph = output.global_args(
         "-v", "error", "-y", "-filter_complex_threads", "1", *GLOBAL_ARGUMENTS
     )
@@ -186,15 +197,18 @@ def augment_command(
 
 def _check(source: ReferenceSource, recipe: Augmentation, frames: int) -> None:
     if frames < recipe.frames_per_frame:
-        raise BadInput(f"{recipe.name} makes nothing of {frames} frames")
+        raise BadInput(
+            f"cannot augment by {recipe.name}: {frames} frames are too few; give a longer source"
+        )
     if source.frame_rate / recipe.rate_divisor < MIN_RATE:
         raise BadInput(
-            f"{recipe.name} of {float(source.frame_rate):g} fps falls under {MIN_RATE} fps"
+            f"cannot augment by {recipe.name}: {float(source.frame_rate):g} fps would fall under "
+            f"{MIN_RATE} fps; leave it out for this source"
         )
     if min(source.width, source.height) < 2 * _LEAST_SIDE:
         raise BadInput(
-            f"{source.width}x{source.height} is too small to be augmented; {2 * _LEAST_SIDE} "
-            "pixels a side are needed"
+            f"cannot augment by {recipe.name}: {source.width}x{source.height} is too small; give a "
+            f"source of at least {2 * _LEAST_SIDE} pixels a side"
         )
 
 

@@ -1,7 +1,7 @@
-"""A hash of every decoded frame, by ffmpeg's ``framehash``: options to ask for it, and its parser.
+"""Hashes of decoded frames: options for ffmpeg's ``framehash``, and a parser of its output.
 
 The scoring stage records the hashes of the frames that it measured; verification compares the
-package's frames with them. Equal hashes mean equal pixels, so a score stays true for the package.
+package's frames with them. Equal hashes mean equal pixels, so the scores hold for the package.
 """
 
 from __future__ import annotations
@@ -9,22 +9,22 @@ from __future__ import annotations
 from encoder.errors import FrameMismatch
 
 ALGORITHM = "murmur3"
-"""128 bits, and the cheapest of ffmpeg's hashes that is wide enough.
+"""The cheapest of ffmpeg's hashes that is wide enough, 128 bits.
 
-CPU a 1080p frame, measured beside a decode of 4.6 ms: CRC32 0.5 ms and adler32 1.1 ms (32 bits,
+CPU time for a 1080p frame, whose decode takes 4.6 ms: CRC32 0.5 ms and adler32 1.1 ms (32 bits,
 which one frame in a long title may match by chance), murmur3 0.8 ms, MD5 4.8 ms, SHA-256 8.6 ms.
 """
 _HASH_DIGITS = 32
 
 
 def hash_output_options(pixel_format: str = "yuv420p") -> tuple[str, ...]:
-    """ffmpeg's output options that hash each frame as decoded, at its own size.
+    """Return ffmpeg's output options that hash each frame as decoded, at its own size.
 
-    To be followed by the output's name (``pipe:1`` or a path). ``-fps_mode passthrough`` keeps
-    ffmpeg from repeating or dropping frames to please a time base.
+    The name of the output (``pipe:1`` or a path) follows them. ``-fps_mode passthrough`` keeps
+    ffmpeg from repeating or dropping frames to fit a time base.
 
     Args:
-        pixel_format: of the encode; frames of another one are converted, so name the true one.
+        pixel_format: Pixel format of the encode; frames in another one would be converted first.
     """
     return (
         "-fps_mode",
@@ -41,10 +41,10 @@ def hash_output_options(pixel_format: str = "yuv420p") -> tuple[str, ...]:
 
 
 def parse(text: str | bytes) -> tuple[str, ...]:
-    """Hashes in order of presentation, shape (frames,), from ``framehash`` output of one stream.
+    """Parse the ``framehash`` output of one stream: hashes in order of presentation.
 
     Raises:
-        FrameMismatch: the text is not such output, for instance cut short in a line.
+        FrameMismatch: the text is not such output, for instance truncated within a line.
     """
     lines = (text.decode("ascii", "replace") if isinstance(text, bytes) else text).splitlines()
     hashes = []

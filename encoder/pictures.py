@@ -1,4 +1,4 @@
-"""Single pictures for people to look at: from a package's segments, or from the source."""
+"""Single pictures for reports, from a package's segments or from the source."""
 
 from __future__ import annotations
 
@@ -19,14 +19,19 @@ from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_sdr
 from encoder.source.tonemap import CICP, tone_map_small
 
 Picture = UInt8
-"""(height, width, 3), blue first."""
+"""BGR pixels of shape (height, width, 3)."""
 
 
 def segment_picture(init: bytes, media: bytes, frame: int) -> Picture:
-    """Frame ``frame`` (from 0) of one CMAF segment with its init segment.
+    """Decode one frame of a CMAF segment.
+
+    Args:
+        init: Bytes of the init segment.
+        media: Bytes of the media segment.
+        frame: Number of the frame in the segment, from 0.
 
     Raises:
-        FrameMismatch: it does not decode to that many frames.
+        FrameMismatch: the segment does not decode, or has no such frame.
     """
     options = {**SOURCE_OPTIONS}
     try:
@@ -35,12 +40,12 @@ def segment_picture(init: bytes, media: bytes, frame: int) -> Picture:
                 if number == frame:
                     return _bgr(decoded)
     except av.error.FFmpegError as error:
-        raise FrameMismatch(f"a segment does not decode ({error})") from error
-    raise FrameMismatch(f"a segment has no frame {frame}")
+        raise FrameMismatch(f"a segment does not decode ({error}); verify the package") from error
+    raise FrameMismatch(f"a segment has no frame {frame}; verify the package")
 
 
 def _bgr(decoded: av.VideoFrame) -> Picture:
-    """As it looks on a display of standard range."""
+    """Convert a decoded picture, tone-mapped where it has a high dynamic range."""
     for transfer, (_, code, _) in CICP.items():
         if decoded.color_trc == code:
             levels = decoded.reformat(format="yuv444p16le").to_ndarray()
@@ -56,11 +61,11 @@ def _bgr(decoded: av.VideoFrame) -> Picture:
 
 
 def source_picture(source: ReferenceSource, frame: int) -> Picture:
-    """A canonical frame of the source.
+    """Read a canonical frame of the source.
 
     Raises:
-        ToolFailed: it cannot be decoded.
-        FrameMismatch: another number of bytes came.
+        ToolFailed: ffmpeg cannot decode the frame.
+        FrameMismatch: ffmpeg returned another number of frames than one.
     """
     node = open_sdr(source, frame, frame + 1).filter("format", pix_fmts="bgr24")
     output = ffmpeg.output(node, "pipe:1", f="rawvideo", fps_mode="passthrough")
@@ -68,24 +73,27 @@ def source_picture(source: ReferenceSource, frame: int) -> Picture:
     done = run(Command.of(graph.get_args()), timeout_seconds=patience(1))
     size = source.height * source.width * 3
     if len(done.stdout) != size:
-        raise FrameMismatch(f"frame {frame} was asked for, {len(done.stdout) / size:g} came")
+        raise FrameMismatch(
+            f"cannot read frame {frame} of {source.path}: ffmpeg returned "
+            f"{len(done.stdout) / size:g} frames instead of 1"
+        )
     return np.frombuffer(done.stdout, np.uint8).reshape(source.height, source.width, 3)
 
 
 def fitted(picture: Picture, width: int, height: int) -> Picture:
-    """Scaled to exactly this size."""
+    """Scale a picture to exactly this size."""
     method = cv2.INTER_AREA if width < picture.shape[1] else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(picture, (width, height), interpolation=method), dtype=np.uint8)
 
 
 def jpeg(picture: Picture, quality: int = 80) -> bytes:
-    """As JPEG."""
+    """Encode a picture as JPEG."""
     _, coded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return bytes(coded)
 
 
 def sheet(pictures: Sequence[Picture], columns: int) -> Picture:
-    """Pictures of one size in rows of ``columns``, black where there are no more."""
+    """Arrange pictures of one size in rows of ``columns`` on a black sheet."""
     height, width, depth = pictures[0].shape
     rows = -(-len(pictures) // columns)
     whole = np.zeros((rows * height, columns * width, depth), np.uint8)

@@ -1,7 +1,8 @@
-"""What a package sounds like and where its picture stands still: one pass of ffmpeg over each.
+"""Loudness of a package's audio, and black and frozen stretches of its video.
 
 Loudness is EBU R128 (ffmpeg's ``ebur128``): integrated loudness in LUFS, loudness range in LU, true
-peak in dBTP. Stretches are those of ``blackdetect`` and ``freezedetect``.
+peak in dBTP. Stretches come from ``blackdetect`` and ``freezedetect``. Each takes one pass of
+ffmpeg.
 """
 
 from __future__ import annotations
@@ -13,37 +14,46 @@ from pathlib import Path
 from encoder.ffmpeg import Command, patience, run
 
 BLACK_SECONDS = 0.1
+"""Least duration of a black stretch."""
 FROZEN_SECONDS = 0.5
+"""Least duration of a frozen stretch."""
 FROZEN_NOISE = "-60dB"
+"""Difference between frames up to which they count as equal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loudness:
-    """EBU R128 of a title's sound; None where it is silent."""
+    """Loudness of a title's audio by EBU R128, None where undefined (silence)."""
 
     integrated: float | None
-    """LUFS."""
+    """Integrated loudness in LUFS."""
     range: float | None
-    """LU."""
+    """Loudness range in LU."""
     true_peak: float | None
-    """dBTP."""
+    """True peak in dBTP."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A run of black or frozen frames, in seconds."""
+    """A run of black or frozen frames."""
 
     kind: str
     """``black`` or ``frozen``."""
     start: float
+    """Start in seconds."""
     end: float
+    """End in seconds."""
 
 
 def loudness(path: Path, frames: int) -> Loudness:
-    """Of the sound in a file that has ``frames`` frames of picture to it.
+    """Measure the loudness of a file's audio.
+
+    Args:
+        path: The file.
+        frames: Number of video frames in the file, which bounds the time that ffmpeg may take.
 
     Raises:
-        ToolFailed: there is none, or it does not decode.
+        ToolFailed: the file has no audio, or the audio does not decode.
     """
     graph = "ebur128=peak=true:framelog=quiet"
     command = Command.of(
@@ -53,15 +63,15 @@ def loudness(path: Path, frames: int) -> Loudness:
     return parse_loudness(done.stderr)
 
 
-def parse_loudness(said: str) -> Loudness:
-    """From the summary that ``ebur128`` writes at its end."""
-    summary = said[said.rfind("Summary:") :]
+def parse_loudness(stderr: str) -> Loudness:
+    """Parse the summary that ``ebur128`` writes at its end."""
+    summary = stderr[stderr.rfind("Summary:") :]
 
     def value(name: str) -> float | None:
-        found = re.search(rf"^\s*{name}:\s*(-?[\d.]+|-?inf|nan)", summary, re.M)
-        if found is None or not re.fullmatch(r"-?[\d.]+", found[1]):
+        match = re.search(rf"^\s*{name}:\s*(-?[\d.]+|-?inf|nan)", summary, re.M)
+        if match is None or not re.fullmatch(r"-?[\d.]+", match[1]):
             return None
-        return float(found[1])
+        return float(match[1])
 
     integrated = value("I")
     silent = integrated is not None and integrated <= -70
@@ -69,10 +79,10 @@ def parse_loudness(said: str) -> Loudness:
 
 
 def stretches(path: Path, frames: int, seconds: float) -> tuple[Stretch, ...]:
-    """Black and frozen stretches of a picture of ``frames`` frames that lasts ``seconds``.
+    """Find the black and frozen stretches of a video of ``frames`` frames in ``seconds``.
 
     Raises:
-        ToolFailed: it does not decode.
+        ToolFailed: the video does not decode.
     """
     graph = (
         f"blackdetect=d={BLACK_SECONDS}:pix_th=0.1,"
@@ -83,17 +93,17 @@ def stretches(path: Path, frames: int, seconds: float) -> tuple[Stretch, ...]:
     return parse_stretches(done.stdout.decode(errors="replace"), seconds)
 
 
-def parse_stretches(said: str, seconds: float) -> tuple[Stretch, ...]:
-    """From what ``metadata=print`` writes; a stretch that does not end ends with the title."""
-    found: list[Stretch] = []
+def parse_stretches(text: str, seconds: float) -> tuple[Stretch, ...]:
+    """Parse the output of ``metadata=print``; an open stretch ends with the title."""
+    parsed: list[Stretch] = []
     begun: dict[str, float] = {}
     marks = {"black_start": "black", "freezedetect.freeze_start": "frozen"}
     ends = {"black_end": "black", "freezedetect.freeze_end": "frozen"}
-    for name, value in re.findall(r"^lavfi\.([\w.]+)=(-?[\d.]+)", said, re.M):
+    for name, value in re.findall(r"^lavfi\.([\w.]+)=(-?[\d.]+)", text, re.M):
         if name in marks:
             begun[marks[name]] = float(value)
         elif name in ends and ends[name] in begun:
             kind = ends[name]
-            found.append(Stretch(kind, begun.pop(kind), float(value)))
-    found += [Stretch(kind, start, seconds) for kind, start in begun.items() if start < seconds]
-    return tuple(sorted(found, key=lambda one: (one.start, one.kind)))
+            parsed.append(Stretch(kind, begun.pop(kind), float(value)))
+    parsed += [Stretch(kind, start, seconds) for kind, start in begun.items() if start < seconds]
+    return tuple(sorted(parsed, key=lambda stretch: (stretch.start, stretch.kind)))

@@ -1,8 +1,8 @@
-"""Single frames at full size, exact: for what was chosen, after the one decode of the title.
+"""Single frames of a source at full size, read exactly after the analysis pass chose them.
 
-Frames come through the canonical reference, so frame n is the frame n that was encoded, scored
-and looked at; those of a high dynamic range title as they look on a display of standard range.
-Frames that follow the same keyframe are read by one process.
+Frames come through the canonical reference, so frame n is the frame n that was encoded, scored and
+analysed; frames of a high dynamic range title are tone-mapped. One process reads the frames that
+follow the same keyframe.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from encoder.ffmpeg import Command, patience, run
 from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_sdr
 
 MOST_AT_ONCE = 8
-"""Frames that one process hands over: they are in memory together."""
+"""Largest number of frames that one process returns: they are in memory together."""
 
-# Pixels that a decoder gets through while a process starts (60 ms): ten frames of 1080p.
+# Pixels that a decoder decodes in the time a process starts (60 ms): ten frames of 1080p.
 _NEAR_PIXELS = 20_000_000
 
 _SWS = "lanczos+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
@@ -34,6 +34,7 @@ class FullFrame:
     """A canonical frame as a picture."""
 
     number: int
+    """Frame number on the canonical timeline."""
     bgr: UInt8
     """(height, width, 3) full range, upright, square pixels, at the title's display size."""
 
@@ -41,16 +42,16 @@ class FullFrame:
 def fetch_frames(
     source: ReferenceSource, frames: Iterable[int], matrix: str
 ) -> Iterator[FullFrame]:
-    """Canonical frames at full size, in ascending order, each once.
+    """Yield canonical frames at full size, in ascending order, each once.
 
     Args:
-        source: the title.
-        frames: their numbers, in any order.
-        matrix: ffmpeg's name of the matrix that the title's YCbCr was made with.
+        source: The title.
+        frames: Numbers of the frames, in any order.
+        matrix: ffmpeg's name of the matrix of the title's YCbCr.
 
     Raises:
-        ToolFailed: they cannot be decoded.
-        FrameMismatch: other than these frames came.
+        ToolFailed: ffmpeg cannot decode the frames.
+        FrameMismatch: ffmpeg returned another number of frames.
         ValueError: a number is outside the title.
     """
     for numbers in group_frames(source, frames):
@@ -62,8 +63,8 @@ def fetch_frames(
         size = source.height * source.width * 3
         if len(done.stdout) != size * len(numbers):
             raise FrameMismatch(
-                f"frames {', '.join(map(str, numbers))} of {source.path} were asked for, "
-                f"{len(done.stdout) / size:g} came"
+                f"cannot read frames {', '.join(map(str, numbers))} of {source.path}: "
+                f"ffmpeg returned {len(done.stdout) / size:g} frames instead of {len(numbers)}"
             )
         pictures = np.frombuffer(done.stdout, np.uint8).reshape(len(numbers), *shape)
         for number, picture in zip(numbers, pictures, strict=True):
@@ -71,8 +72,10 @@ def fetch_frames(
 
 
 def group_frames(source: ReferenceSource, frames: Iterable[int]) -> list[tuple[int, ...]]:
-    """``frames`` in runs that one process reads: they follow one keyframe, or are so near that
-    decoding what is between costs less than another process; and they fit in memory.
+    """Group frames that one process reads.
+
+    Frames of a group follow one keyframe, or are so near each other that decoding the frames
+    between them costs less than another process; and a group fits in memory.
 
     Raises:
         ValueError: a number is outside the title.
@@ -93,12 +96,12 @@ def group_frames(source: ReferenceSource, frames: Iterable[int]) -> list[tuple[i
 
 
 def fetch_command(source: ReferenceSource, numbers: Sequence[int], matrix: str) -> Command:
-    """The ffmpeg call that writes ``numbers`` (ascending) as raw BGR to stdout, as a value."""
+    """Build the ffmpeg call that writes frames ``numbers`` (ascending) as raw BGR to stdout."""
     first, last = numbers[0], numbers[-1]
     picture: Any = open_sdr(source, first, last + 1)
     if len(numbers) <= last - first:
-        wanted = frame_list([number - first for number in numbers]).removeprefix("expr:")
-        picture = picture.filter("select", wanted)
+        selected = frame_list([number - first for number in numbers]).removeprefix("expr:")
+        picture = picture.filter("select", selected)
     picture = picture.filter(
         "scale",
         in_color_matrix=matrix,

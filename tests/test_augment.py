@@ -140,9 +140,9 @@ def test_10_bits_stay(tmp_path: Path) -> None:
     ("name", "size", "rate", "frames", "said"),
     [
         ("crop", "96x54", "24", 24, "too small"),
-        ("halfrate", "256x144", "8", 24, "falls under 5 fps"),
-        ("fast", "256x144", "24", 1, "makes nothing of 1 frame"),
-        ("sepia", "256x144", "24", 24, "no augmentation is called 'sepia'; there are crop, "),
+        ("halfrate", "256x144", "8", 24, "fall under 5 fps"),
+        ("fast", "256x144", "24", 1, "1 frames are too few"),
+        ("sepia", "256x144", "24", 24, "no augmentation is called 'sepia'; choose one of crop, "),
     ],
 )
 def test_what_makes_no_sense_is_said(

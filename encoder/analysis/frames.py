@@ -1,9 +1,9 @@
-"""The analysis pass: a title is decoded once, and everyone who looks at it is fed from that.
+"""The analysis pass: one decode of a title feeds all analysers.
 
 :func:`small_frames` yields the title's canonical frames as small pictures, one at a time;
-:func:`feed` pushes them to analysers (shot detection, features, stills), which never open
-anything. It is also the check on the index: every frame that :mod:`encoder.source.index` lists has
-to come out of the decoder, in order, or the source is refused.
+:func:`feed` pushes them to analysers (shot detection, features, stills), which open no files. The
+pass also checks the index: every frame that :mod:`encoder.source.index` lists must come out of the
+decoder, in order, or the source is refused.
 """
 
 from __future__ import annotations
@@ -30,44 +30,44 @@ SMALL_SIDE = 320
 """Pixels of the longer side of a small frame."""
 
 Plane = UInt8
+"""Eight-bit samples of one plane, or of several."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SmallFrame:
-    """A canonical frame, averaged down, upright."""
+    """A canonical frame, averaged down and upright."""
 
     number: int
-    """On the canonical timeline."""
-    yuv: Plane
-    """(3, height, width) limited range, 8 bit, no chroma subsampling; of a high dynamic range title
-    as it looks on a display of standard range."""
+    """Frame number on the canonical timeline."""
+    yuv: UInt8
+    """(3, height, width) limited range, 8 bit, no chroma subsampling; tone-mapped for a high
+    dynamic range title."""
     picture: av.VideoFrame
-    """The decoded frame itself, as stored (not upright, not converted), for an analyser that
-    wants it larger. Keep none: the decoder has few."""
+    """The decoded frame as stored (not upright, not converted), for an analyser that needs it
+    larger. Do not keep it: the decoder has a small pool of frames."""
 
     @property
-    def luma(self) -> Plane:
-        """(height, width) 16 is black, 235 white."""
-        luma: Plane = self.yuv[0]
+    def luma(self) -> UInt8:
+        """Luma (height, width): 16 is black, 235 white."""
+        luma: UInt8 = self.yuv[0]
         return luma
 
-    def bgr(self) -> Plane:
-        """(height, width, 3) full range, BT.601: for looking and comparing, not for measuring."""
+    def bgr(self) -> UInt8:
+        """Return (height, width, 3) full range, BT.601: for comparing, not for measuring."""
         return np.asarray(cv2.transform(cv2.merge(list(self.yuv)), _YUV_TO_BGR), np.uint8)
 
 
-_AHEAD = 64
-"""Pictures that a decoder may be ahead of the one that it gives; more than any."""
+_AHEAD = 64  # pictures that a decoder reads ahead of the one it returns, at most
 
 _MATRIX = np.array(
     [[1.1644, 2.0172, 0.0], [1.1644, -0.3918, -0.8130], [1.1644, 0.0, 1.5960]], np.float32
 )
+# (3, 4): gains and offsets.
 _YUV_TO_BGR = np.column_stack([_MATRIX, -_MATRIX @ np.array([16, 128, 128], np.float32)])
-"""(3, 4): gains and offsets."""
 
 
 class Analyser(Protocol):
-    """Eats frames in order; keeps what it needs; is asked for its result when all are eaten."""
+    """A consumer of frames, which come in order; it is asked for its result after the last."""
 
     def push(self, frame: SmallFrame) -> None:
         """Take the next frame."""
@@ -77,7 +77,7 @@ def feed(frames: Iterable[SmallFrame], *analysers: Analyser) -> int:
     """Push every frame to every analyser.
 
     Returns:
-        How many frames there were.
+        Number of frames.
     """
     count = 0
     for frame in frames:
@@ -88,15 +88,15 @@ def feed(frames: Iterable[SmallFrame], *analysers: Analyser) -> int:
 
 
 def small_size(width: int, height: int) -> tuple[int, int]:
-    """(width, height) of small frames of a picture; never larger than the picture."""
+    """Return the (width, height) of a picture's small frame, never larger than the picture."""
     scale = min(Fraction(1), Fraction(SMALL_SIDE, max(width, height)))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def small_frames(source: ReferenceSource, threads: int = 2) -> Iterator[SmallFrame]:
-    """Decode the title once and yield its canonical frames, small; memory is that of one frame.
+    """Decode the title once and yield its canonical frames, small, holding one frame in memory.
 
-    Where the canonical timeline repeats a source frame, the same pixels come again.
+    Where the canonical timeline repeats a source frame, the same pixels are yielded again.
 
     Raises:
         SourceUnusable: a frame of the index does not decode, or the picture changes its size.
@@ -112,7 +112,7 @@ def small_frames(source: ReferenceSource, threads: int = 2) -> Iterator[SmallFra
             position if timeline.source_of is None else _last_showing(timeline.source_of, position)
         )
         if number > last:
-            continue  # a burst of source frames within one canonical frame: only the last shows
+            continue  # of several source frames within one canonical frame, the last is shown
         try:
             small = picture.reformat(
                 width=width,
@@ -142,7 +142,7 @@ def _last_showing(source_of: Int64, position: int) -> int:
 
 
 def _decoded(source: ReferenceSource, threads: int) -> Iterator[av.VideoFrame]:
-    """Exactly the frames of the index, in order."""
+    """Yield exactly the frames of the index, in order."""
     pts = source.index.pts
     expected = 0
     kept: tuple[str, str, str] | None = None
@@ -151,7 +151,7 @@ def _decoded(source: ReferenceSource, threads: int) -> Iterator[av.VideoFrame]:
     foreign = 0
     for picture, aspect in _pictures(source, threads):
         if expected == len(pts):
-            break  # what a torn packet at the end still gave
+            break  # a picture from a torn packet at the end
         if picture.pts is None or picture.pts < pts[expected]:
             continue  # before the first keyframe
         if picture.pts > pts[expected]:
@@ -168,7 +168,8 @@ def _decoded(source: ReferenceSource, threads: int) -> Iterator[av.VideoFrame]:
         for name, before, now in zip(("pixels", "range", "matrix"), kept, stored, strict=True):
             if before != now:
                 raise _changes(source, expected, f"changes its {name} from {before} to {now}")
-        # A decoder is ahead of what it shows: a change of size would be told by the size, then.
+        # The aspect is that of the packet read last, which is ahead of the picture: where the size
+        # changes too, the check above should report the size.
         square = square or aspect
         if aspect != square:
             other, foreign = aspect, foreign + 1
@@ -184,7 +185,7 @@ def _decoded(source: ReferenceSource, threads: int) -> Iterator[av.VideoFrame]:
 
 
 def _stored(picture: av.VideoFrame) -> tuple[str, str, str]:
-    """How a picture's pixels are stored: one graph converts all of them."""
+    """Return how a picture is stored, which must not change: one graph converts all pictures."""
     return (
         picture.format.name,
         color_range(picture) or "unnamed",
@@ -194,7 +195,8 @@ def _stored(picture: av.VideoFrame) -> tuple[str, str, str]:
 
 def _changes(source: ReferenceSource, frame: int, what: str) -> SourceUnusable:
     return SourceUnusable(
-        f"cannot use {source.named}: its picture {what} at frame {frame}; cut it there", frame=frame
+        f"cannot use {source.named}: its picture {what} at frame {frame}; split it there",
+        frame=frame,
     )
 
 
@@ -211,7 +213,7 @@ def _missing(source: ReferenceSource, frame: int) -> SourceUnusable:
 
 
 def _pictures(source: ReferenceSource, threads: int) -> Iterator[tuple[av.VideoFrame, Fraction]]:
-    """Every picture that comes out, and the aspect of a pixel as the decoder has it by then."""
+    """Yield every decoded picture, and the pixel aspect that the decoder has at that time."""
     with opened(source.path) as container:
         stream = container.streams[source.info.stream_index]
         assert isinstance(stream, av.video.VideoStream)
@@ -223,22 +225,22 @@ def _pictures(source: ReferenceSource, threads: int) -> Iterator[tuple[av.VideoF
             try:
                 packet = next(packets)
             except (StopIteration, av.error.FFmpegError):
-                return  # the end, or a file cut short: the index ends there as well
+                return  # the end, or a truncated file: the index ends there as well
             if packet.is_corrupt:
                 torn.append(packet)
                 continue
-            # Torn packets at the very end are not in the index; a decoder with several threads
-            # would lose good frames to them.
+            # Torn packets at the very end are held back: they are not in the index, and a decoder
+            # with several threads would lose good frames to them.
             for each in [*torn, packet] if packet.size else [packet]:
                 try:
                     for picture in each.decode():
                         yield picture, stream.codec_context.sample_aspect_ratio or Fraction(1)
                 except av.error.FFmpegError:
-                    continue  # the frame it would have given will be missed
+                    continue  # _decoded reports the missing frame
             torn.clear()
 
 
-def _upright(yuv: Plane, orientation: tuple[str, ...]) -> Plane:
+def _upright(yuv: UInt8, orientation: tuple[str, ...]) -> UInt8:
     for step in orientation:
         if step == "hflip":
             yuv = yuv[:, :, ::-1]

@@ -1,8 +1,8 @@
-"""From frames to shots: detected cuts, then the boundaries that all renditions share.
+"""Shots: cuts are detected in frames, then chosen as the boundaries that all renditions share.
 
 Detection (:class:`CutDetector`, an analyser of :mod:`encoder.analysis.frames`) uses PySceneDetect's
-AdaptiveDetector on small frames, read at two strengths, and our own reading of fades through
-black. Planning (:func:`plan_shots`) is pure: it chooses runs of 1 to 6 s over the cuts.
+AdaptiveDetector on small frames with two thresholds, and detects fades through black by luma.
+Planning (:func:`plan_shots`) is pure: it divides the title into runs of 1 to 6 s.
 """
 
 from __future__ import annotations
@@ -22,42 +22,45 @@ from encoder.arrays import Float64, Int64, UInt8
 from encoder.media import Shot
 
 MIN_SECONDS = Fraction(1)
+"""Least duration of a shot."""
 MAX_SECONDS = Fraction(6)
+"""Largest duration of a shot."""
 
-# A cut is a frame whose change from the one before stands out against its two neighbours on each
-# side: threefold for any visible change (PySceneDetect's own default), twofold for a large one.
-# The second finds cuts next to fast motion: 2 of DAVIS' 9 have ratios of 2.6 and 2.8.
+# A frame is a cut where its change from the frame before stands out against its two neighbours on
+# each side: threefold for any visible change (PySceneDetect's default), twofold for a large one.
+# The second threshold finds cuts next to fast motion: 2 of DAVIS' 9 have ratios of 2.6 and 2.8.
 _CLEAR_RATIO, _CLEAR_CHANGE = 3.0, 15.0
 _CROWDED_RATIO, _CROWDED_CHANGE = 2.0, 30.0
 
-# Black: mean and 95th percentile of luma on the 8-bit limited range scale, where black is 16. A
-# percentile, so that a watermark on black does not count.
+# Black frames, by the mean and the 95th percentile of luma on the 8-bit limited range scale, where
+# black is 16. A percentile ignores a watermark on black.
 _BLACK_MEAN, _BLACK_HIGH = 22.0, 32.0
 _PLATEAU = 0.5
-# What leaves or enters black at once, and not in a fade: a jump this large in luma, and this many
-# times the steps around it.
+# A picture that leaves or enters black at once, not in a fade: luma jumps this much, and this many
+# times the steps around.
 _JUMP, _JUMP_RATIO = 8.0, 3.0
-
-Series = Float64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measures:
-    """What cuts are read from: one number a frame each."""
+    """Measures that cuts are read from, each of shape (frames,)."""
 
-    change: Series
+    change: Float64
     """PySceneDetect's ``content_val`` against the frame before, 0 to 255."""
-    ratio: Series
-    """The same over its mean at the four nearest frames; 0 where there are fewer."""
-    luma: Series
-    """Mean, limited range."""
-    high: Series
-    """95th percentile of luma."""
+    ratio: Float64
+    """``change`` over its mean at the four nearest frames; 0 where there are fewer."""
+    luma: Float64
+    """Mean luma, limited range."""
+    high: Float64
+    """95th percentile of luma, limited range."""
 
 
 class _Detector(AdaptiveDetector):  # type: ignore[misc]
-    """Without edges: PySceneDetect finds them whenever its measures are kept, at half of all its
-    cost, and gives them no weight."""
+    """AdaptiveDetector without edge detection.
+
+    PySceneDetect detects edges whenever it keeps measures, at half of its total cost, and gives
+    them no weight.
+    """
 
     _NONE = np.zeros((1, 1), np.uint8)
 
@@ -66,7 +69,7 @@ class _Detector(AdaptiveDetector):  # type: ignore[misc]
 
 
 class CutDetector:
-    """Analyser: eats small frames, gives the frames at which a new scene starts."""
+    """Analyser that takes small frames and returns the frames at which a new scene starts."""
 
     def __init__(self, frame_rate: Fraction) -> None:
         self._frame_rate = frame_rate
@@ -87,7 +90,7 @@ class CutDetector:
         self._high.append(float(np.searchsorted(levels, 0.95 * frame.luma.size)))
 
     def measures(self) -> Measures:
-        """The series so far."""
+        """Return the measures of the frames so far."""
         change, ratio = self._detector.get_metrics()[0], self._detector.get_metrics()[-1]
         rows = [self._stats.get_metrics(at, [change, ratio]) for at in self._timecodes]
         table = np.array([[value or 0.0 for value in row] for row in rows], dtype=np.float64)
@@ -95,21 +98,21 @@ class CutDetector:
         return Measures(table[:, 0], table[:, 1], np.array(self._luma), np.array(self._high))
 
     def cuts(self) -> tuple[int, ...]:
-        """First frame of every scene but the first, ascending."""
+        """Return the first frame of every scene but the first, ascending."""
         return find_cuts(self.measures())
 
 
 def find_cuts(measures: Measures) -> tuple[int, ...]:
-    """Read cuts from the series; pure.
+    """Find the first frame of every scene but the first, ascending; pure.
 
     A fade through black is one cut, at its darkest frame (the middle one of a black stretch),
     unless the picture leaves or enters black at once: then that frame is the cut. Black at either
-    end of the title is no scene of its own.
+    end of the title is not a scene of its own.
     """
     change, ratio = measures.change, measures.ratio
-    found = (ratio >= _CLEAR_RATIO) & (change >= _CLEAR_CHANGE)
-    found |= (ratio >= _CROWDED_RATIO) & (change >= _CROWDED_CHANGE)
-    cuts = {int(frame) for frame in np.flatnonzero(found)}
+    is_cut = (ratio >= _CLEAR_RATIO) & (change >= _CLEAR_CHANGE)
+    is_cut |= (ratio >= _CROWDED_RATIO) & (change >= _CROWDED_CHANGE)
+    cuts = {int(frame) for frame in np.flatnonzero(is_cut)}
     for start, end in _black_runs(measures):
         near = range(start, end + 1)
         hard = {frame for frame in near if _jumps(measures.luma, frame)}
@@ -124,13 +127,13 @@ def find_cuts(measures: Measures) -> tuple[int, ...]:
 
 
 def _black_runs(measures: Measures) -> list[tuple[int, int]]:
-    """Half-open runs of black frames."""
+    """Return the half-open runs of black frames."""
     black = (measures.luma <= _BLACK_MEAN) & (measures.high <= _BLACK_HIGH)
     edges = np.flatnonzero(np.diff(np.concatenate(([False], black, [False])).astype(np.int8)))
     return [(int(start), int(end)) for start, end in edges.reshape(-1, 2)]
 
 
-def _jumps(luma: Series, frame: int) -> bool:
+def _jumps(luma: Float64, frame: int) -> bool:
     if not 0 < frame < len(luma):
         return False
     step = abs(luma[frame] - luma[frame - 1])
@@ -148,21 +151,21 @@ def plan_shots(
 ) -> tuple[Shot, ...]:
     """Divide a title into shots of ``min_s`` to ``max_s`` seconds; pure and exact.
 
-    Of all divisions the best in this order: fewest boundaries that are not on a cut; fewest cuts
-    left inside a shot (each gets an IDR there); most even lengths (least sum of squares). Between
-    two cuts that are boundaries, the other boundaries are then evenly spaced, so the search runs
+    The best division has, in this order: the fewest boundaries that are not on a cut; the fewest
+    cuts left inside a shot (each gets an IDR there); the most even lengths (least sum of squares).
+    Boundaries between two boundaries on cuts are therefore evenly spaced, and the search only runs
     over pairs of cuts. A title shorter than ``min_s`` is one shot. Where no division keeps the
     limits (``max_s`` under twice ``min_s``), shots may be shorter, never longer.
 
     Args:
         cuts: First frames of scenes; those outside ``(0, frames)`` are ignored.
-        frames: Length of the title.
+        frames: Number of frames of the title.
         frame_rate: Frames per second.
-        min_s: Least seconds of a shot.
-        max_s: Most seconds of a shot.
+        min_s: Least duration of a shot, seconds.
+        max_s: Largest duration of a shot, seconds.
 
     Raises:
-        ValueError: the title has no frames or the limits are out of order.
+        ValueError: the title has no frames, or the limits are out of order.
     """
     if frames < 1 or frame_rate <= 0 or not 0 <= min_s <= max_s:
         raise ValueError(
@@ -186,10 +189,10 @@ def plan_shots(
 
 
 def _best_bounds(stops: Int64, shortest: int, longest: int) -> list[int] | None:
-    """Boundaries of the best division, ends included; None when none keeps the limits.
+    """Return the boundaries of the best division, ends included; None when none keeps the limits.
 
     Dynamic program over ``stops`` (title start, cuts, title end): the best division up to a stop
-    is the best up to an earlier one plus an even split of the span between them.
+    is the best one up to an earlier stop plus an even split of the span between them.
     """
     count = len(stops)
     never = np.iinfo(np.int64).max // 4
