@@ -1,12 +1,13 @@
-"""Pieces of a source: runs of its frames, copied as they are coded, each readable by itself.
+"""Pieces of a source: runs of its coded frames in files of their own, for remote workers.
 
-For workers that do not see the source. A piece begins with the last keyframe shown not after its
-first frame and ends with the packet, in decoding order, after which its last frame is there: past
-an open GOP's next keyframe, whose leading pictures are shown before it. Neighbours therefore
-overlap by a few pictures. Timestamps are the source's, moved so that decoding begins at 0, in the
-same ticks; what a container would round is found when the piece is indexed, what it would read
-otherwise when its first frames are decoded, and the next container is tried. The last resort is the
-source itself, whole.
+A piece begins with the last keyframe shown not after its first frame and ends with the packet, in
+decoding order, that completes its last frame: past the next keyframe of an open GOP, whose leading
+pictures are shown before it. Neighbouring pieces therefore overlap by a few pictures. Timestamps
+are the source's in the same ticks, shifted so that decoding begins at 0.
+
+Every piece is checked: its index shows whether the container rounded a time, and its first frames
+are decoded to see whether the container changed how they are read. If so, the next container is
+tried; the last resort is a copy of the whole source.
 """
 
 from __future__ import annotations
@@ -31,29 +32,30 @@ from encoder.source.probe import opened, video_stream
 from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
 
 CONTEXT_FRAMES = 8
-"""Canonical frames around a piece's own that come along: scoring looks at 4, deinterlacing at 1."""
+"""Canonical frames on each side of a piece that it contains as well: scoring reads 4 of them,
+deinterlacing 1."""
 
 COMPARED_FRAMES = 3
-"""Of each piece, decoded and compared with the source's."""
+"""Frames of each piece that are decoded and compared with the source's."""
 
 _MOV = "mov,mp4,m4a,3gp,3g2,mj2"
-# Muxer, and the demuxer that reads it.
 _MKV = "matroska,webm"
+# Muxer, and the demuxer that reads its files.
 _CONTAINERS = (("mp4", _MOV), ("mov", _MOV), ("matroska", _MKV), ("nut", "nut"))
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A run of canonical frames of a title that a file of its own holds."""
+    """A run of canonical frames of a title in a file of its own."""
 
     start: int
-    """First canonical frame that it serves."""
+    """First canonical frame that can be read from the piece."""
     end: int
-    """One past the last."""
+    """One past the last canonical frame that can be read."""
     container: str
-    """Demuxer of the file; empty for the source itself."""
+    """Demuxer of the file; empty for a copy of the whole source."""
     shift: int
-    """Ticks of the source that were taken from all its timestamps."""
+    """Ticks of the source that were subtracted from all timestamps."""
 
 
 def cut(
@@ -61,38 +63,38 @@ def cut(
 ) -> Iterator[tuple[Piece, Path]]:
     """Copy canonical frames ``[start, end)`` of each range, with context, into a file each.
 
-    Files may be removed as soon as they are taken. One pass over the source, if its first
+    The caller may remove each file as soon as it has it. The source is read once, if the first
     container fits.
 
     Raises:
         SourceUnusable: the source cannot be read.
         StoreUnusable: a file cannot be written.
     """
-    left = list(ranges)
+    remaining = list(ranges)
     for muxer, demuxer in _CONTAINERS:
         refused: list[tuple[int, int]] = []
-        for place, made in zip(left, _copied(source, left, muxer, directory), strict=True):
-            if made is None:
-                refused.append(place)
+        for span, copy in zip(remaining, _copied(source, remaining, muxer, directory), strict=True):
+            if copy is None:
+                refused.append(span)
                 continue
-            path, shift = made
-            piece = Piece(*place, demuxer, shift)
+            path, shift = copy
+            piece = Piece(*span, demuxer, shift)
             if _reads_alike(source, piece, path):
                 yield piece, path
             else:
-                refused.append(place)
+                refused.append(span)
                 path.unlink(missing_ok=True)
-        left = refused
-        if not left:
+        remaining = refused
+        if not remaining:
             return
-    for place in left:
-        path = directory / f"whole-{place[0]}"
+    for span in remaining:
+        path = directory / f"whole-{span[0]}"
         shutil.copyfile(source.path, path)
-        yield Piece(*place, "", 0), path
+        yield Piece(*span, "", 0), path
 
 
 def reading(source: ReferenceSource, piece: Piece, path: Path) -> ReferenceSource:
-    """The same title, read from a piece of it at ``path``: frames keep their numbers.
+    """Return the same title read from a piece of it at ``path``; frames keep their numbers.
 
     Raises:
         SourceUnusable: the file is not that piece.
@@ -102,7 +104,9 @@ def reading(source: ReferenceSource, piece: Piece, path: Path) -> ReferenceSourc
     own = index_frames(path)
     factor = source.index.time_base / own.time_base
     if factor.denominator != 1:
-        raise SourceUnusable(f"{path} is not a piece of {source.path}: its ticks differ")
+        raise SourceUnusable(
+            f"{path} is not a piece of {source.path}: its ticks differ; run the job again"
+        )
     ticks = int(factor)
     return replace(
         source,
@@ -120,7 +124,7 @@ def reading(source: ReferenceSource, piece: Piece, path: Path) -> ReferenceSourc
 
 
 def source_frames(source: ReferenceSource, start: int, end: int) -> tuple[int, int]:
-    """Frames of the source that canonical frames ``[start, end)`` and their context show."""
+    """Return the range of source frames that canonical ``[start, end)`` with context show."""
     first = max(0, start - CONTEXT_FRAMES)
     last = min(source.frames, end + CONTEXT_FRAMES) - 1
     timeline = source.timeline
@@ -131,23 +135,24 @@ def source_frames(source: ReferenceSource, start: int, end: int) -> tuple[int, i
 
 
 class _Copy:
-    """One piece on its way."""
+    """A piece while it is being written."""
 
-    def __init__(self, source: ReferenceSource, place: tuple[int, int], path: Path) -> None:
+    def __init__(self, source: ReferenceSource, span: tuple[int, int], path: Path) -> None:
         index = source.index
-        first, last = source_frames(source, *place)
+        first, last = source_frames(source, *span)
         self.path = path
         self.container = source.info.container
         self.begin = int(index.keyframe_pts[index.keyframe_for(first)])
-        # Packets that are never shown have times too: only those of frames count.
+        # Presentation times of the frames still to come. Packets that are never shown have times
+        # as well, which do not count.
         self.missing = set(index.pts[first:last].tolist())
         self.begun = False
         self.taken = False
-        """Whether it has the frame's packet that came last."""
+        """True where the packet that began the current frame was copied."""
         self.failed = False
         self.shift: int | None = None
         self.held: list[Any] = []
-        """First packets, whose decoding times are not known yet."""
+        """First packets, until their decoding times are known."""
         self.output: av.container.OutputContainer | None = None
         self.target: av.VideoStream | None = None
 
@@ -167,8 +172,8 @@ class _Copy:
 def _copied(
     source: ReferenceSource, ranges: Sequence[tuple[int, int]], muxer: str, directory: Path
 ) -> Iterator[tuple[Path, int] | None]:
-    """A file and its shift for each range, in their order; None where the muxer refused."""
-    copies = [_Copy(source, place, directory / f"piece-{place[0]}.{muxer}") for place in ranges]
+    """Yield a file and its shift for each range, in order; None where the muxer refused."""
+    copies = [_Copy(source, span, directory / f"piece-{span[0]}.{muxer}") for span in ranges]
     waiting = list(copies)
     with opened(source.path) as container:
         stream = video_stream(container, source.path)
@@ -176,7 +181,7 @@ def _copied(
         for each in demuxed(container, stream):
             packet = each.packet
             if each.completes:
-                # Second fields may have no times; a muxer wants some.
+                # Second fields may lack the times that a muxer needs.
                 if packet.pts is None or packet.dts is None:
                     packet.pts, packet.dts = (None if t is None else t + 1 for t in times)
             else:
@@ -195,7 +200,7 @@ def _copied(
                 if copy.taken and not copy.failed:
                     _add(copy, stream, packet)
     for copy in waiting:
-        # A file whose last packets are torn ends before all that was to come has.
+        # A source whose last packets are torn ends before the last piece is complete.
         yield _ended(copy)
 
 
@@ -222,7 +227,7 @@ def _begin(copy: _Copy, stream: av.VideoStream, muxer: str) -> None:
         copy.output = av.open(str(copy.path), "w", format=muxer, options=options)
         copy.target = copy.output.add_stream_from_template(stream, opaque=True)
         if copy.container == _MOV and muxer in ("mp4", "mov"):
-            # Some decoders go by it, and a muxer's own choice may be another.
+            # Some decoders depend on the tag, and the muxer might choose another one.
             copy.target.codec_context.codec_tag = stream.codec_context.codec_tag
         copy.target.time_base = Fraction(stream.time_base)
     except (OSError, ValueError, av.error.FFmpegError) as error:
@@ -235,7 +240,7 @@ def _add(copy: _Copy, stream: av.VideoStream, packet: Any) -> None:
         return
     copy.missing.discard(packet.pts)
     if copy.shift is None:
-        # Matroska keeps no decoding times, and the first ones are not guessed for us.
+        # Matroska stores no decoding times, and libavformat does not derive the first ones.
         if packet.dts is None:
             copy.held.append(packet)
         if packet.dts is not None or not copy.missing:
@@ -246,9 +251,9 @@ def _add(copy: _Copy, stream: av.VideoStream, packet: Any) -> None:
 
 
 def _release(copy: _Copy, stream: av.VideoStream, known: int | None) -> None:
-    """Write the first packets, decoded one tick after the other, just before ``known``."""
+    """Write the held packets with decoding times one tick apart, just before ``known``."""
     held, copy.held = copy.held, []
-    times = [packet.pts + 1 for packet in held]  # none is decoded after it is shown
+    times = [packet.pts + 1 for packet in held]  # no packet is decoded after it is shown
     after = min([*times, *([] if known is None else [known])])
     copy.shift = after - len(held)
     for dts, packet in enumerate(held, copy.shift):
@@ -261,7 +266,7 @@ def _mux(copy: _Copy, stream: av.VideoStream, packet: Any, decoded: int | None) 
         return
     pts, dts = packet.pts, packet.dts
     try:
-        # The packet may be another piece's too: it is put back as it was.
+        # The packet may belong to another piece as well, so it is restored afterwards.
         packet.stream = copy.target
         packet.pts, packet.dts = pts - copy.shift, decoded - copy.shift
         copy.output.mux(packet)
@@ -277,15 +282,17 @@ _DISK = (13, 28, 30, 122)  # EACCES, ENOSPC, EROFS, EDQUOT
 
 
 def _refused(copy: _Copy, error: Exception) -> None:
-    """The muxer does not take it; a full disk takes nothing."""
+    """Give up a piece that the muxer refuses; a full disk is an error for all pieces."""
     number = getattr(error, "errno", None)
     if number in _DISK:
-        raise StoreUnusable(f"cannot write {copy.path}: {os.strerror(number)}") from error
+        raise StoreUnusable(
+            f"cannot write {copy.path}: {os.strerror(number)}; free disk space or check permissions"
+        ) from error
     copy.failed = True
 
 
 def _reads_alike(source: ReferenceSource, piece: Piece, path: Path) -> bool:
-    """Whether exactly the source's frames of the range are found in the file, at their times, and
+    """Return True where the file has exactly the source's frames of the range, at their times, and
     the first ones decode to the same pixels.
     """
     first, last = source_frames(source, piece.start, piece.end)
@@ -294,11 +301,11 @@ def _reads_alike(source: ReferenceSource, piece: Piece, path: Path) -> bool:
         own = index_frames(path).pts
     except SourceUnusable:
         return False
-    wanted = moved.index.pts[first:last]
-    found = own[(own >= wanted[0]) & (own <= wanted[-1])]
-    if not np.array_equal(found, wanted):
+    expected = moved.index.pts[first:last]
+    if not np.array_equal(own[(own >= expected[0]) & (own <= expected[-1])], expected):
         return False
-    # What a container does not say (a pixel format, a codec's tag), it does not say of any frame.
+    # A property that a container loses (a pixel format, a codec's tag) is lost for all frames, so
+    # the first ones are enough.
     end = min(piece.end, piece.start + COMPARED_FRAMES)
     try:
         return _hashes(moved, piece.start, end) == _hashes(source, piece.start, end)
@@ -307,7 +314,7 @@ def _reads_alike(source: ReferenceSource, piece: Piece, path: Path) -> bool:
 
 
 def _hashes(source: ReferenceSource, start: int, end: int) -> bytes:
-    """Digests of canonical frames, with their numbers."""
+    """Return the hashes of canonical frames, with their numbers."""
     node = open_reference(source, start, end)
     built = ffmpeg.output(node, "pipe:", f="framehash", hash="murmur3", fps_mode="passthrough")
     return run(Command.of(["-v", "error", *GLOBAL_ARGUMENTS, *built.get_args()])).stdout

@@ -1,18 +1,17 @@
-"""The one canonical reference: what features, encodes and scores all read.
+"""The canonical reference: the frames of a source that features, encodes and scores all read.
 
-Limited range, 4:2:0, square pixels, upright, progressive, constant frame rate, colour tags kept
-(PQ and HLG as well, see :attr:`ReferenceSource.hdr`): made by one graph
-(:func:`open_reference`), because the same encode scored 98.61 or 98.02 depending on who converted
-a full-range source. Everything here is pure but :func:`plan_source`; the graph is built with
+It has limited range, 4:2:0, square pixels, upright and progressive pictures at a constant frame
+rate, and keeps the colour tags (PQ and HLG as well, see :attr:`ReferenceSource.hdr`). One graph
+makes it (:func:`open_reference`), because the same encode scored 98.61 or 98.02 depending on how a
+full-range source had been converted. All but :func:`plan_source` is pure; the graph is built with
 ``ffmpeg-python`` and can be compared as a list of arguments.
 
-How frames ``[start, end)`` are read exactly: the demuxer is sent to the PTS of the last keyframe
-shown not after the first frame (``-seek_timestamp 1 -noaccurate_seek -ss``; to its DTS where the
-demuxer does not know keyframes), timestamps are kept
-as they are in the file (``-copyts``, see :data:`GLOBAL_ARGUMENTS`), and ``trim`` picks the frames
-by their PTS in stream ticks. A source of variable rate then goes through ``fps``, counted from
-the title's first frame, and a second ``trim`` picks by canonical number. The caller asserts the
-frame count.
+Frames ``[start, end)`` are read exactly: the demuxer seeks to the PTS of the last keyframe shown
+not after the first frame (``-seek_timestamp 1 -noaccurate_seek -ss``; to its DTS where the demuxer
+does not know keyframes), timestamps stay as they are in the file (``-copyts``, see
+:data:`GLOBAL_ARGUMENTS`), and ``trim`` picks the frames by their PTS in stream ticks. A source of
+variable rate then goes through ``fps``, counted from the title's first frame, and a second ``trim``
+picks by canonical number. The caller asserts the frame count.
 """
 
 from __future__ import annotations
@@ -37,27 +36,27 @@ from encoder.source.timestamps import ensure_timestamps
 from encoder.source.tonemap import Transfer, filters, tags, tone_mapped
 
 GLOBAL_ARGUMENTS = ("-hide_banner", "-copyts", "-max_error_rate", "1")
-"""Arguments that every command with a reference in it must have, before its inputs.
+"""Arguments that every command which reads a reference needs before its inputs.
 
-Decoding may start among pictures whose references are missing; they are before the range, and
-must not fail the command: the frame count says whether the range is there.
+Decoding may start among pictures whose references are missing. They precede the range and must not
+fail the command: the frame count shows whether the range is complete.
 
-The output wants ``-fps_mode passthrough``: frames leave the graph numbered, in ticks of one
-frame, and must be neither dropped nor repeated.
+The output needs ``-fps_mode passthrough``: frames leave the graph numbered, in ticks of one frame,
+and must be neither dropped nor repeated.
 """
 
 MAX_SECONDS = 24 * 3600
-"""Longest title: frames are counted, and a gap of years between two of them would be filled."""
+"""Longest accepted title: a gap of years between two frames would be filled with frames."""
 
 GRAPH_VERSION = 1
-"""Part of :attr:`ReferenceSource.graph_id`: raise it when the graph changes what pixels come."""
+"""Part of :attr:`ReferenceSource.graph_id`: raise it when the graph changes any pixel."""
 
 # Deterministic on every CPU (bitexact), centred chroma, no ringing beyond lanczos' own.
 _SCALER = "lanczos+accurate_rnd+full_chroma_int+bitexact"
 
-# Demuxers that go to a keyframe at or before the time asked for. The others search the file for
-# any packet with that DTS; an open GOP's keyframe is decoded long before it is shown (240 ms in
-# a clip of x265's), so they are asked for the keyframe's DTS.
+# Demuxers that seek to a keyframe at or before a PTS. The others search the file for any packet
+# with that DTS; a keyframe of an open GOP is decoded long before it is shown (240 ms in a clip of
+# x265), so they are given the keyframe's DTS.
 _SEEKS_KEYFRAMES = ("mov", "matroska", "avi", "flv")
 
 _HDR_SIDE_DATA = (
@@ -69,94 +68,99 @@ _HDR_SIDE_DATA = (
     "DOVI_METADATA",
 )
 
-# bwdif looks at the frame before and the frame after.
+# bwdif reads the frame before and the frame after.
 _DEINTERLACE_CONTEXT = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReferenceSource:
-    """A source, planned: all that is needed to read any run of its canonical frames."""
+    """A planned source: all facts needed to read any run of its canonical frames."""
 
     path: str
-    """Absolute; the file to read, which may be a copy with timestamps of the one probed."""
+    """Absolute path of the file to read, which may be a copy with timestamps of the given one."""
     info: SourceInfo
+    """Properties of the source."""
     index: FrameIndex
+    """Frames and keyframes of the source."""
     timeline: Timeline
+    """Canonical timeline of the title."""
     tone_mapped: bool = False
-    """Whether a high dynamic range title is mapped to standard range in the reference itself, and
-    is from then on a title of standard range."""
+    """True where a high dynamic range source is tone-mapped in the reference itself, which makes it
+    a title of standard range."""
     given: str = ""
-    """Path of the file that was given, where :attr:`path` is that of a copy with timestamps."""
+    """Path of the given file, where :attr:`path` is that of a copy with timestamps."""
 
     @property
     def named(self) -> str:
-        """What to call it where somebody reads it."""
+        """Path to show to people."""
         return self.given or self.path
 
     @property
     def width(self) -> int:
-        """Of the reference, pixels, even: the title's display width."""
+        """Width of the reference in pixels, even: the title's display width."""
         return self.info.display_width
 
     @property
     def height(self) -> int:
-        """Of the reference, pixels, even."""
+        """Height of the reference in pixels, even."""
         return self.info.display_height
 
     @property
     def frame_rate(self) -> Fraction:
-        """Frames per second, exact."""
+        """Frames per second of the reference, exact."""
         return self.timeline.frame_rate
 
     @property
     def frames(self) -> int:
-        """Canonical frames of the title."""
+        """Number of canonical frames of the title."""
         return self.timeline.frames
 
     @property
     def pix_fmt(self) -> Literal["yuv420p", "yuv420p10le"]:
-        """Of the reference: 10 bit when the source has more than 8, or high dynamic range."""
+        """Pixel format of the reference: 10 bit for sources of more than 8 bit or HDR."""
         return "yuv420p10le" if self.info.bit_depth > 8 or self.hdr else "yuv420p"
 
     @property
     def hdr(self) -> Transfer | None:
-        """The transfer of a high dynamic range title. Encodes carry it; whoever looks at pictures
-        looks at :func:`open_sdr`."""
+        """Transfer of a high dynamic range title, None for standard range.
+
+        Encodes carry the transfer; pictures to look at come from :func:`open_sdr`.
+        """
         return None if self.tone_mapped else self.info.hdr
 
     @property
     def mapped_from(self) -> Transfer | None:
-        """The transfer of a source that is tone-mapped in the reference."""
+        """Transfer of a source that is tone-mapped in the reference, else None."""
         return self.info.hdr if self.tone_mapped else None
 
     @property
     def color_primaries(self) -> str | None:
-        """ffmpeg's name; None when nobody knows. The same for the next two."""
+        """ffmpeg's name of the reference's primaries, None when unspecified."""
         return "bt709" if self.mapped_from else self.info.color_primaries
 
     @property
     def color_transfer(self) -> str | None:
-        """Transfer characteristic."""
+        """ffmpeg's name of the reference's transfer characteristic, None when unspecified."""
         return "bt709" if self.mapped_from else self.info.color_transfer
 
     @property
     def color_matrix(self) -> str | None:
-        """Matrix of the reference; RGB sources become BT.709."""
+        """ffmpeg's name of the reference's matrix, None when unspecified; RGB becomes BT.709."""
         return "bt709" if self.info.rgb or self.mapped_from else self.info.color_matrix
 
     @property
     def static_metadata(self) -> StaticMetadata:
-        """What encodes of a high dynamic range title carry on; nothing of any other."""
+        """HDR metadata that encodes carry on; empty for a title of standard range."""
         return self.info.static_metadata if self.hdr else NO_METADATA
 
     @property
     def sdr_matrix(self) -> str | None:
-        """Matrix of the pictures that are looked at: :func:`open_sdr`, small frames."""
+        """ffmpeg's name of the matrix of :func:`open_sdr` and of small frames."""
         return "bt709" if self.hdr else self.color_matrix
 
     @property
     def graph_id(self) -> str:
-        """Digest of everything but the source's bytes that decides the pixels of a frame."""
+        """Digest of everything but the source's bytes that determines the pixels of a frame."""
         steps = [f"{name}={arguments}" for name, arguments in _pixels(self)]
         facts = [
             GRAPH_VERSION,
@@ -175,34 +179,33 @@ def plan_source(path: str | os.PathLike[str], workdir: str | os.PathLike[str]) -
     """Probe and index a source; a stream without timestamps is remuxed into ``workdir`` first.
 
     Raises:
-        SourceUnusable: it cannot be read, or not by us.
+        SourceUnusable: the source cannot be read or is not supported.
     """
-    asked = probe(path)
-    timed = ensure_timestamps(asked.path, workdir)
-    info = asked if str(timed) == asked.path else probe(timed)
+    given = probe(path)
+    timed = ensure_timestamps(given.path, workdir)
+    info = given if str(timed) == given.path else probe(timed)
     index = index_frames(timed)
     if index.duration_seconds > MAX_SECONDS:
         raise SourceUnusable(
             f"cannot use {path}: it claims to last {float(index.duration_seconds) / 3600:.0f} h, "
-            f"more than the {MAX_SECONDS // 3600} h that we take; cut it"
+            f"more than {MAX_SECONDS // 3600} h; cut it"
         )
-    claims = (asked.rate_from_bitstream, info.base_rate_from_header)
+    claims = (given.rate_from_bitstream, info.base_rate_from_header)
     timeline = plan_timeline(index, claims)
     return ReferenceSource(
         path=str(Path(timed).resolve()),
         info=correct_scan(info, index, timeline.frame_rate),
         index=index,
         timeline=timeline,
-        given=asked.path,
+        given=given.path,
     )
 
 
 def open_reference(source: ReferenceSource, start: int, end: int) -> Any:
-    """Node of ``ffmpeg-python`` that gives canonical frames ``[start, end)``, numbered from 0.
+    """Return an ``ffmpeg-python`` node with canonical frames ``[start, end)``, numbered from 0.
 
-    Its time base is one frame, its frame rate the title's, its pixels those of
-    :attr:`ReferenceSource.pix_fmt`.
-    Commands need :data:`GLOBAL_ARGUMENTS`.
+    Its time base is one frame, its frame rate the title's, its pixel format
+    :attr:`ReferenceSource.pix_fmt`. Commands need :data:`GLOBAL_ARGUMENTS`.
 
     Raises:
         ValueError: the range is empty or outside ``[0, source.frames]``.
@@ -226,7 +229,7 @@ def open_reference(source: ReferenceSource, start: int, end: int) -> Any:
         node = _constant_rate(node, source, start, end)
     for name, arguments in _pixels(source):
         node = node.filter(name, **arguments)
-    # fps passes these frames as they are: it is there to state the rate to encoders.
+    # fps passes these frames unchanged: it states the rate to encoders.
     return (
         node.filter("settb", str(1 / source.frame_rate))
         .filter("setpts", "N")
@@ -235,7 +238,7 @@ def open_reference(source: ReferenceSource, start: int, end: int) -> Any:
 
 
 def open_sdr(source: ReferenceSource, start: int, end: int) -> Any:
-    """As :func:`open_reference`, as it looks on a display of standard range."""
+    """Return :func:`open_reference` as it looks on a display of standard range."""
     return tone_mapped(open_reference(source, start, end), source.hdr)
 
 
@@ -257,7 +260,7 @@ def _input(source: ReferenceSource, frame: int) -> Any:
 
 
 def _microseconds(seconds: Fraction) -> str:
-    """``-ss`` takes microseconds: rounded up, so that the keyframe is not after it."""
+    """Write a time for ``-ss``, rounded up: the keyframe must not be after it."""
     micros = -((-seconds * 1_000_000) // 1)
     sign = "-" if micros < 0 else ""
     whole, part = divmod(abs(micros), 1_000_000)
@@ -265,9 +268,9 @@ def _microseconds(seconds: Fraction) -> str:
 
 
 def _time(index: FrameIndex, frame: int) -> int:
-    """PTS of a frame; just after the last one for the end of the title.
+    """Return the PTS of a frame; for the end of the title, one tick after its last frame.
 
-    Past the end there may be pictures that are none of the title's, next to a torn packet.
+    Next to a torn packet at the end of a file there may be pictures that are not frames.
     """
     return int(index.pts[frame]) if frame < index.frames else int(index.pts[-1]) + 1
 
@@ -277,9 +280,9 @@ def _trim(node: Any, start: int, end: int) -> Any:
 
 
 def _deinterlacing(info: SourceInfo) -> tuple[str, str]:
-    """Which pictures bwdif takes, and which field is first."""
-    # Pictures that the decoder marks are deinterlaced; where it marks none, all are, because the
-    # container says so.
+    """Return which pictures bwdif deinterlaces, and which field is first."""
+    # Where the decoder marks pictures as interlaced, those; where it marks none, all pictures,
+    # because the container states it.
     which = "interlaced" if info.first_frame_interlaced else "all"
     parity = {"tt": "tff", "bt": "tff", "bb": "bff", "tb": "bff"}.get(info.field_order, "auto")
     if info.first_frame_interlaced:
@@ -295,25 +298,25 @@ def _deinterlace(node: Any, source: ReferenceSource) -> Any:
 
 
 def _constant_rate(node: Any, source: ReferenceSource, start: int, end: int) -> Any:
-    """Frames by the canonical clock: ``round((pts - pts[0]) * rate)``, gaps filled."""
+    """Place frames at ``round((pts - pts[0]) * rate)`` and fill the gaps between them."""
     return (
         node.filter("setpts", f"PTS-{int(source.index.pts[0])}".replace("--", "+"))
         .filter("fps", str(source.frame_rate), round="near", eof_action="pass")
-        # The last frame read stands for all that is left of the range.
+        # The last frame read fills the rest of the range.
         .filter("tpad", stop=end - start, stop_mode="clone")
         .filter("trim", start_pts=start, end_pts=end)
     )
 
 
 def _pixels(source: ReferenceSource) -> list[tuple[str, dict[str, Any]]]:
-    """Filters that make the pixels canonical, in order; the part of the graph without times."""
+    """Return the filters that make pixels canonical: the part of the graph without times."""
     info = source.info
     steps: list[tuple[str, dict[str, Any]]] = []
     for name in info.orientation:
         name, _, direction = name.partition("=")
         steps.append((name, {"dir": direction} if direction else {}))
     if info.orientation:
-        # Otherwise the matrix goes on to the encoder, and players turn the picture again.
+        # Otherwise the encode carries the matrix on, and players turn the picture again.
         steps.append(("sidedata", {"mode": "delete", "type": "DISPLAYMATRIX"}))
     width, height = info.square_size
     stored = (info.width, info.height)
@@ -336,8 +339,8 @@ def _pixels(source: ReferenceSource) -> list[tuple[str, dict[str, Any]]]:
     stated = {"range": "limited"}
     if info.hdr:
         stated = tags(info.hdr)
-        # Encoders are told what is to be carried (encoder.source.hdr_metadata); what belongs to
-        # single scenes or to an enhancement layer belongs to the source's own bits.
+        # Encoders get static metadata as parameters (encoder.source.hdr_metadata). Metadata of
+        # single scenes or of an enhancement layer only fits the bits of the source.
         steps += [("sidedata", {"mode": "delete", "type": kind}) for kind in _HDR_SIDE_DATA]
     elif info.rgb:
         stated |= {"colorspace": "bt709"}
