@@ -1,9 +1,9 @@
 """Encode a whole rung in one process, as a customer without a per-shot pipeline would.
 
-Two kinds, both with the recipe's encoder and preset, so that what is compared is where the bits
-go: :func:`encode_at_crf` (one CRF for the title, keyframes forced where the shots begin) and
+Both kinds use the recipe's encoder and preset, so that a comparison only shows where the bits go:
+:func:`encode_at_crf` (one CRF for the title, keyframes forced at the shots' first frames) and
 :func:`encode_at_bitrate` (two-pass VBR with a keyframe every two seconds, as the Apple HLS
-authoring specification asks).
+authoring specification requires).
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from encoder.recipes import Recipe
 from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
 
 STAGE_VERSION = 1
-"""Part of every baseline's key: raise it when the bits of a baseline change."""
+"""Part of the store key of every baseline: raise it when the bits of a baseline change."""
 
 KEYFRAME_SECONDS = 2
+"""Seconds between the keyframes of a rung at a bitrate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +35,13 @@ class FixedRung:
     """A rung of a fixed ladder: one size at one average bitrate."""
 
     recipe: Recipe
+    """Encoder and its options."""
     width: int
+    """Width in pixels, even."""
     height: int
+    """Height in pixels, even."""
     bitrate: int
-    """Bit/s, the target of the second pass."""
+    """Target of the second pass in bit/s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +51,20 @@ class RungEncode:
     path: Path
     """Fragmented MP4, init and media."""
     media_bytes: int
-    """Size of its media fragments: what would be delivered, counted as ours is."""
+    """Size of its media fragments, which is what a package's size counts as well."""
     segment_frames: tuple[int, ...]
-    """Frames of each fragment; a fragment begins at each keyframe."""
+    """Number of frames of each fragment; a fragment begins at each keyframe."""
     segment_bytes: tuple[int, ...]
+    """Size of each fragment."""
 
 
 def encode_at_crf(
     source: ReferenceSource, point: OperatingPoint, keyframes: Sequence[int], path: Path
 ) -> tuple[RungEncode, float]:
-    """Encode the title at one operating point with IDRs at ``keyframes``; and its CPU seconds.
+    """Encode the title at one operating point, with IDRs at ``keyframes``.
+
+    Returns:
+        The encode, and its CPU seconds.
 
     Raises:
         ToolFailed: ffmpeg failed.
@@ -72,7 +80,10 @@ def encode_at_crf(
 def encode_at_bitrate(
     source: ReferenceSource, rung: FixedRung, path: Path
 ) -> tuple[RungEncode, float]:
-    """Encode the title in two passes to a rung of a fixed ladder; and its CPU seconds.
+    """Encode the title in two passes as a rung of a fixed ladder.
+
+    Returns:
+        The encode, and its CPU seconds.
 
     Raises:
         ToolFailed: ffmpeg failed.
@@ -90,7 +101,7 @@ def encode_at_bitrate(
 def two_pass_options(
     source: ReferenceSource, rung: FixedRung, log: Path
 ) -> tuple[dict[str, str], ...]:
-    """Encoder options of each pass."""
+    """Return the encoder options of each pass."""
     interval = round(KEYFRAME_SECONDS * source.frame_rate)
     recipe = rung.recipe
     passes = recipe.bitrate_passes(rung.bitrate, interval, log)

@@ -1,8 +1,8 @@
 """Encode a shot at several operating points, reading it once.
 
 One ffmpeg process decodes the shot through the canonical reference graph, scales it to each size
-and feeds every encoder; each output is a fragmented MP4 whose media part is the CMAF segment that
-will be delivered, byte for byte, and whose init part is kept beside it.
+and feeds every encoder. Each output is a fragmented MP4. Its media part is the CMAF segment that
+will be delivered, byte for byte; its init part is kept beside it.
 """
 
 from __future__ import annotations
@@ -22,27 +22,30 @@ from encoder.media import OperatingPoint, Shot
 from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
 
 STAGE_VERSION = 1
-"""Part of every encode's key: raise it when the bits of an encode change."""
+"""Part of the store key of every encode: raise it when the bits of an encode change."""
 
 MOVFLAGS = "+frag_keyframe+empty_moov+default_base_moof+frag_discont+negative_cts_offsets"
+"""Flags of ffmpeg's MP4 muxer for CMAF: one fragment per keyframe, times of the title, no edits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Encode:
-    """What an operating point made of a shot."""
+    """A shot encoded at an operating point."""
 
     shot: Shot
+    """The shot."""
     point: OperatingPoint
+    """The operating point."""
     init_path: Path
-    """``ftyp+moov``; shared by encodes whose ``codec_sha256`` is equal."""
+    """File with ``ftyp+moov``; encodes of equal ``codec_sha256`` may share it."""
     media_path: Path
-    """``moof+mdat`` (several where the shot has cuts inside): the delivered segment."""
+    """File with ``moof+mdat`` (several where the shot has cuts inside): the delivered segment."""
     num_bytes: int
     """Size of the media part."""
     codecs: str
-    """RFC 6381, for example ``avc1.64001f``."""
+    """RFC 6381 string, for example ``avc1.64001f``."""
     codec_sha256: str
-    """Digest of the codec configuration (avcC)."""
+    """Digest of the codec configuration, for example of avcC."""
 
 
 def encode_shot(
@@ -51,7 +54,7 @@ def encode_shot(
     """Encode ``shot`` at all ``points`` in one process, into ``directory``.
 
     Returns:
-        The encodes in the order of ``points``, and the CPU seconds that they took together.
+        The encodes in the order of ``points``, and their CPU seconds in total.
 
     Raises:
         ToolFailed: ffmpeg failed.
@@ -69,27 +72,27 @@ def encode_shot(
 def encode_command(
     source: ReferenceSource, shot: Shot, points: Sequence[OperatingPoint], paths: Sequence[Path]
 ) -> Command:
-    """The ffmpeg call of :func:`encode_shot`, as a value."""
+    """Build the ffmpeg call of :func:`encode_shot`."""
     reference = open_reference(source, shot.start, shot.end)
     sizes = sorted({(point.width, point.height) for point in points}, reverse=True)
     branches = reference.filter_multi_output("split", len(sizes))
     outputs = []
     for branch_number, (width, height) in enumerate(sizes):
-        wanted = [
+        at_size = [
             (point, path)
             for point, path in zip(points, paths, strict=True)
             if (point.width, point.height) == (width, height)
         ]
         branch = scaled(branches.stream(branch_number), source, width, height)
-        copies = branch.filter_multi_output("split", len(wanted))
-        for number, (point, path) in enumerate(wanted):
+        copies = branch.filter_multi_output("split", len(at_size))
+        for number, (point, path) in enumerate(at_size):
             outputs.append(_output(copies.stream(number), source, shot, point, path))
     graph = ffmpeg.merge_outputs(*outputs).global_args("-v", "error", "-y", *GLOBAL_ARGUMENTS)
     return Command.of(graph.get_args())
 
 
 def scaled(stream: Any, source: ReferenceSource, width: int, height: int) -> Any:
-    """The canonical reference downscaled to a rung's size (lanczos), square pixels."""
+    """Scale the canonical reference to a rung's size (lanczos), with square pixels."""
     if (width, height) != (source.width, source.height):
         stream = stream.filter("scale", width, height, flags="lanczos+accurate_rnd+full_chroma_int")
     return stream.filter("setsar", 1)
@@ -120,7 +123,7 @@ def _output(
 
 
 def frame_list(frames: Sequence[int]) -> str:
-    """``-force_key_frames`` for exactly these frame numbers of the output."""
+    """Return ``-force_key_frames`` for exactly these frame numbers of the output."""
     # A balanced sum: ffmpeg's expression parser recurses, and a long title has many terms.
     terms = [f"eq(n,{frame})" for frame in frames]
     while len(terms) > 1:
@@ -152,7 +155,7 @@ def _finish(source: ReferenceSource, shot: Shot, point: OperatingPoint, path: Pa
     presented = sorted(sample.composition_time for sample in samples)
     if presented != [ticks * number for number in range(shot.start, shot.end)]:
         raise FrameMismatch(
-            f"encode of frames [{shot.start}, {shot.end}) does not lie on the title's timeline: "
+            f"encode of frames [{shot.start}, {shot.end}) is not on the title's timeline: it "
             f"starts at tick {presented[0]} instead of {ticks * shot.start}"
         )
     configuration = mp4.codec_configuration(init)

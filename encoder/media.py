@@ -1,8 +1,8 @@
-"""The words of the domain as frozen values, shared by every package.
+"""The values that every package shares: shots, sizes and operating points.
 
 Units: frames are counted on the title's canonical timeline from 0, ranges are half open
-``[start, end)``, rates are bit/s, sizes of files are bytes, time is a :class:`~fractions.Fraction`
-of seconds.
+``[start, end)``, bitrates are bit/s, sizes of files are bytes, times are seconds as
+:class:`~fractions.Fraction`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ class Shot:
     """A run of frames: the unit of prediction, encoding, caching and packaging."""
 
     start: int
-    """First frame."""
+    """Number of the first frame."""
     end: int
-    """One past the last frame."""
+    """One past the number of the last frame."""
     cuts: tuple[int, ...] = ()
-    """Frames strictly inside the shot at which a scene cut was left; each gets an IDR."""
+    """Frames strictly inside the shot at which another scene begins; each gets an IDR."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.end:
@@ -37,15 +37,17 @@ class Shot:
         return self.end - self.start
 
     def seconds(self, frame_rate: Fraction) -> Fraction:
-        """Duration at ``frame_rate`` frames per second."""
+        """Return the duration in seconds at ``frame_rate`` frames per second."""
         return self.frames / frame_rate
 
 
 class Size(NamedTuple):
-    """Pixels of a rung, both even."""
+    """Size of a rung."""
 
     width: int
+    """Width in pixels, even."""
     height: int
+    """Height in pixels, even."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -53,12 +55,13 @@ class OperatingPoint:
     """How a shot is encoded: recipe, size and CRF. The same point gives the same bits."""
 
     recipe: Recipe
+    """Encoder and its options."""
     width: int
-    """Pixels, even."""
+    """Width in pixels, even."""
     height: int
-    """Pixels, even."""
+    """Height in pixels, even."""
     crf: float
-    """Constant rate factor in the recipe's own scale, a multiple of 0.5."""
+    """Constant rate factor on the recipe's own scale, a multiple of 0.5."""
 
     @property
     def size(self) -> Size:
@@ -73,4 +76,4 @@ class OperatingPoint:
 
 
 Request = tuple[int, OperatingPoint]
-"""A shot, by its number in the title, and how to encode it."""
+"""Number of a shot in the title, and the operating point to encode it at."""

@@ -1,29 +1,30 @@
 """Recipes: everything that changes the bits of an encode except size and CRF.
 
-A recipe turns into encoder arguments here and nowhere else; CRF's direction, range and step are
-its own business, so the rest of the code only ever sees rate and quality.
+Only this module turns a recipe into encoder arguments, and only recipes know the direction, range
+and step of a codec's CRF; the rest of the code deals in rate and quality.
 
-Common to all, measured and not guessed:
+All recipes have in common, by measurement:
 
-- one thread per encode: the output then does not depend on the machine;
-- a shot starts with a keyframe that nothing before it is needed for, gets others only where we ask
-  for them (no scene-cut keyframes), and no frame refers outside its group (closed GOPs);
-- one codec configuration over all CRFs of a size, so that segments of different CRFs share an init.
+- one thread per encode, so that the output does not depend on the machine;
+- closed GOPs: a shot starts with a keyframe, has others only where they are requested (none at
+  scene cuts), and no frame refers outside its group;
+- one codec configuration for all CRFs of a size, so that segments of different CRFs share an init.
 
 Codec by codec:
 
-- **x264** ``stitchable=1``: without it x264 writes CRF-dependent values into the PPS, and segments
-  of different CRFs under one init decode to garbage that some browsers play without an error.
-- **x265** ``info=0``: its options, CRF included, otherwise stand in an SEI of the configuration;
-  ``opt-qp-pps`` and ``opt-ref-list-length-pps`` would fit the PPS to the frames of one shot.
-  10 bit, which every decoder of HEVC video on demand has, and which costs no bits.
-- **SVT-AV1** takes its CRF by its own parameter: ffmpeg's ``-crf`` is rounded to a whole number,
-  its own goes in quarters. ``lp=1`` is one thread. 10 bit, part of AV1's main profile.
-- **VP9** CRF is a whole number. 8 bit: profile 0 is what decoders have.
+- **x264** has ``stitchable=1``: without it x264 writes CRF-dependent values into the PPS, and
+  segments of different CRFs under one init decode to garbage that some browsers play without an
+  error.
+- **x265** has ``info=0``: otherwise an SEI of the configuration lists its options, CRF included.
+  ``opt-qp-pps`` and ``opt-ref-list-length-pps`` would fit the PPS to the frames of one shot. It
+  encodes 10 bit, which every decoder of HEVC video on demand supports, and which costs no bits.
+- **SVT-AV1** takes its CRF as a parameter of its own, in quarters: ffmpeg rounds ``-crf`` to a
+  whole number. ``lp=1`` is one thread. It encodes 10 bit, part of AV1's main profile.
+- **VP9** takes whole CRFs. It encodes 8 bit, because decoders support profile 0.
 
-Presets have the same nine names for all codecs, by about equal steps of time; SVT-AV1's and
-libvpx's own numbers follow from them. ``medium`` of x265, SVT-AV1 and VP9 takes about three times
-the CPU of x264's (480p, 48 frames: 1.2, 3.6, 3.6 and 3.6 s).
+Presets have the same nine names for all codecs, in about equal steps of time, and stand for numbers
+of SVT-AV1 and libvpx. ``medium`` takes about three times the CPU of x264's with x265, SVT-AV1 and
+VP9 (480p, 48 frames: 1.2 s against 3.6 s each).
 """
 
 from __future__ import annotations
@@ -47,10 +48,10 @@ PRESETS = (
     "slower",
     "veryslow",
 )
-
+"""Names of presets, fastest first."""
 
 _SVT_PRESETS = (12, 11, 10, 9, 8, 6, 5, 4, 2)
-# libvpx: deadline and cpu-used. Its "good" deadline ends at 5; what is faster is "realtime".
+# Deadline and cpu-used of libvpx: its "good" deadline ends at 5, faster ones are "realtime".
 _VPX_PRESETS = (
     ("realtime", 8),
     ("realtime", 7),
@@ -64,13 +65,14 @@ _VPX_PRESETS = (
 )
 
 CRF_STEP = 0.5
-"""Of CRFs, where an encoder takes any."""
+"""Step of CRFs for encoders that take any."""
 
 PEAK_FACTOR = 2
-"""Of rate-controlled encodes: peak over average, and seconds of buffer at the peak rate; Apple
-allows 200 % for video on demand."""
+"""Peak over average bitrate of rate-controlled encodes, and seconds of buffer at the peak rate;
+Apple allows 200 % for video on demand."""
 
 Passes = tuple[dict[str, str], ...]
+"""Encoder options of each pass."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -91,7 +93,7 @@ class Recipe:
     options: tuple[tuple[str, str], ...]
     """Encoder options, in order, without size, CRF and keyframes."""
     pixel_format: str
-    """What the encoder is fed, and what its encodes decode to."""
+    """Pixel format that the encoder is given, and that its encodes decode to."""
     crf_range: tuple[float, float]
     """Lowest (best) and highest (worst) CRF that make sense."""
     crf_step: float = CRF_STEP
@@ -110,7 +112,7 @@ class Recipe:
         return 10 if self.pixel_format.endswith("10le") else 8
 
     def arguments(self, crf: float) -> dict[str, str]:
-        """Encoder options for ``crf``, as keyword arguments of an ``ffmpeg-python`` output.
+        """Return the encoder options for ``crf``, as arguments of an ``ffmpeg-python`` output.
 
         Raises:
             ValueError: ``crf`` is outside the recipe's range, or between its steps.
@@ -128,10 +130,10 @@ class Recipe:
         return options | {"crf": f"{crf:g}"}
 
     def carrying(self, options: dict[str, str], metadata: StaticMetadata) -> dict[str, str]:
-        """``options`` of this recipe that also say what a high dynamic range title says of itself.
+        """Return ``options`` with the parameters that carry a title's HDR metadata.
 
         Raises:
-            ValueError: the codec has no way to carry it here.
+            ValueError: there is metadata, and encodes of the codec cannot carry it.
         """
         more = metadata.parameters(self.codec)
         if not more:
@@ -140,11 +142,15 @@ class Recipe:
         return options | {name: f"{options[name]}:{more}"}
 
     def bitrate_passes(self, bitrate: int, keyframe_interval: int, log: Path) -> Passes:
-        """Encoder options of each pass towards an average of ``bitrate`` bit/s, with a keyframe
-        every ``keyframe_interval`` frames: what a fixed ladder is made with.
+        """Return the encoder options of each pass for a rung of a fixed ladder.
 
-        Two passes; one for SVT-AV1 (ffmpeg passes no statistics on to it) and for libvpx's fastest
-        presets.
+        There are two passes; one for SVT-AV1, to which ffmpeg passes no statistics on, and for
+        libvpx's fastest presets.
+
+        Args:
+            bitrate: Average bitrate in bit/s.
+            keyframe_interval: Frames from one keyframe to the next.
+            log: File for the statistics of the first pass.
         """
         options = {"c:v": self.encoder, **dict(self.options), "b:v": str(bitrate)}
         buffered = {
@@ -168,16 +174,16 @@ class Recipe:
                 own = buffered | {"g": str(keyframe_interval), "keyint_min": str(keyframe_interval)}
             case _:
                 own = buffered | {"x264-params": closed}
-        if options.get("deadline") == "realtime":  # libvpx keeps no statistics of that
+        if options.get("deadline") == "realtime":  # libvpx writes no statistics for it
             return (options | own,)
-        # libvpx writes nothing but statistics in its first pass, which no MP4 can be made of.
+        # The first pass of libvpx only writes statistics, which make no MP4.
         first = {"f": "null"} if self.codec == "vp9" else {}
         passes = ({"pass": "1"} | first, {"pass": "2"})
-        return tuple(options | own | {"passlogfile": str(log)} | one for one in passes)
+        return tuple(options | own | {"passlogfile": str(log)} | each for each in passes)
 
 
 def _escaped(path: Path) -> str:
-    """A path as a value in ``-x265-params``."""
+    """Escape a path for ``-x265-params``."""
     return str(path).replace("\\", "\\\\").replace(":", "\\:")
 
 
@@ -188,10 +194,10 @@ def _preset_number(codec: str, preset: str) -> int:
 
 
 def x264(preset: str = "medium") -> Recipe:
-    """The x264 recipe at ``preset``: 8 bit H.264, High profile.
+    """Return the x264 recipe at ``preset``: 8 bit H.264, High profile.
 
     Raises:
-        BadInput: no such preset.
+        BadInput: there is no such preset.
     """
     _preset_number("x264", preset)
     return Recipe(
@@ -217,10 +223,10 @@ _X265_COMMON = (
 
 
 def x265(preset: str = "medium") -> Recipe:
-    """The x265 recipe at ``preset``: 10 bit HEVC, Main 10 profile.
+    """Return the x265 recipe at ``preset``: 10 bit HEVC, Main 10 profile.
 
     Raises:
-        BadInput: no such preset.
+        BadInput: there is no such preset.
     """
     _preset_number("x265", preset)
     return Recipe(
@@ -241,10 +247,10 @@ def x265(preset: str = "medium") -> Recipe:
 
 
 def svtav1(preset: str = "medium") -> Recipe:
-    """The SVT-AV1 recipe at ``preset``: 10 bit AV1, main profile.
+    """Return the SVT-AV1 recipe at ``preset``: 10 bit AV1, main profile.
 
     Raises:
-        BadInput: no such preset.
+        BadInput: there is no such preset.
     """
     number = _SVT_PRESETS[_preset_number("svtav1", preset)]
     return Recipe(
@@ -259,10 +265,10 @@ def svtav1(preset: str = "medium") -> Recipe:
 
 
 def vp9(preset: str = "medium") -> Recipe:
-    """The VP9 recipe at ``preset``: 8 bit, profile 0, alternate references on.
+    """Return the VP9 recipe at ``preset``: 8 bit, profile 0, alternate references on.
 
     Raises:
-        BadInput: no such preset.
+        BadInput: there is no such preset.
     """
     deadline, speed = _VPX_PRESETS[_preset_number("vp9", preset)]
     return Recipe(
@@ -287,14 +293,14 @@ def vp9(preset: str = "medium") -> Recipe:
 
 
 CODECS = {"x264": x264, "x265": x265, "svtav1": svtav1, "vp9": vp9}
-"""Recipe makers by codec, each taking a preset."""
+"""Functions that return a codec's recipe at a preset, by codec."""
 
 
 def recipe(codec: str, preset: str) -> Recipe:
-    """The recipe for ``codec`` at ``preset``.
+    """Return the recipe of ``codec`` at ``preset``.
 
     Raises:
-        BadInput: unknown codec or preset.
+        BadInput: the codec or the preset is unknown.
     """
     if codec not in CODECS:
         raise BadInput(f"no recipe for codec {codec!r}; choose one of {', '.join(CODECS)}")
@@ -306,7 +312,7 @@ def by_name(name: str) -> Recipe:
     """Return the recipe called ``name`` in a document or a table, for example ``x264-medium``.
 
     Raises:
-        BadInput: unknown codec or preset.
+        BadInput: the codec or the preset is unknown.
     """
     codec, _, preset = name.partition("-")
     return recipe(codec, preset)
@@ -316,12 +322,12 @@ _TIMES_X264 = {"x265": 3.0, "svtav1": 3.0, "vp9": 3.0}
 
 
 def typical_cpu_seconds(recipe: Recipe, width: int, height: int, frames: int, crf: float) -> float:
-    """Guess the CPU seconds of an encode, for planning and for ordering work.
+    """Estimate the CPU seconds of an encode, for planning and for ordering work.
 
     Measured over the grids of a natural 480p and an animated 1080p title with x264 medium, both
-    cores of a machine busy: 77 and 34 ns a pixel at CRF 26, 4 % more for each step down. Between
-    them lies 45; presets scale it by about 1.5 a step, the other codecs take about three times as
-    long.
+    cores of a machine busy: 77 and 34 ns a pixel at CRF 26, and 4 % more for each lower CRF. The
+    estimate is 45 ns; each preset takes about 1.5 times as long as the one before, and the other
+    codecs take about three times as long as x264.
     """
     steps = PRESETS.index(recipe.preset) - PRESETS.index("medium")
     factor = _TIMES_X264.get(recipe.codec, 1.0) * math.pow(1.5, steps) * math.pow(1.04, 26 - crf)
