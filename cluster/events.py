@@ -1,17 +1,17 @@
-"""What a run reports, as values. Running makes them, drawing (:mod:`cluster.cli.progress`) shows
-them.
+"""Events that a command reports while it works; :mod:`cluster.cli.progress` draws them.
 
-As NDJSON, one object a line, these hold: ``type`` is the first field; the first line is
-``started``; a stage's ``stage_planned`` comes before its ``stage_progress``; the last line is
-``done`` or ``error``, and there is exactly one of the two.
+Written as NDJSON, one object per line, the events keep these rules: ``type`` is the first field;
+the first line is ``started``; the ``stage_planned`` of a stage comes before its ``stage_progress``;
+the last line is ``done`` or ``error``, and there is exactly one of the two.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -20,48 +20,52 @@ from encoder.errors import ShotladderError
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A command begins."""
+    """The command has begun."""
 
     type: ClassVar[str] = "started"
     command: str
-    """``run``, ``compare``, ``verify``..."""
+    """Name of the command: ``run``, ``compare``, ``verify``..."""
     source: str
-    """What it works on, as the user named it."""
+    """File or folder that the command works on, as the user named it."""
     version: str
-    """Release of the tool."""
+    """Release of shotladder."""
 
 
 @dataclass(frozen=True, slots=True)
 class StagePlanned:
-    """It is known how much a stage has to do. May be repeated when that changes."""
+    """The amount of work in a stage is known. The event is repeated when the amount changes."""
 
     type: ClassVar[str] = "stage_planned"
     stage: str
+    """Name of the stage."""
     total: int
-    """Things to do, those that the store has already included."""
+    """Number of things to do, including those that the store already has."""
     cached: int = 0
-    """How many of them the store has already."""
+    """Number of things that the store already has."""
     unit: str = ""
-    """What the things are, in the plural: ``encodes``."""
+    """Name of the things, in the plural: ``encodes``."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageProgress:
-    """A stage got further."""
+    """A stage has made progress."""
 
     type: ClassVar[str] = "stage_progress"
     stage: str
+    """Name of the stage."""
     done: int
-    """Things done, cached ones included; ``total`` when the stage has ended."""
+    """Number of things done, including cached ones; ``total`` when the stage has ended."""
     total: int
+    """Number of things to do, as planned."""
     cached: int = 0
+    """Number of things that the store already had."""
     share: float | None = None
-    """Part of the work to do that is done, 0 to 1 (cached things are no work), if things differ
-    in cost; else it is taken from the counts."""
+    """Fraction of the work that is done, 0 to 1, where the things differ in cost. Cached things are
+    no work. Where the field is missing, the counts tell the fraction."""
 
     @property
     def work_share(self) -> float:
-        """Part of the work to do that is done, 0 to 1."""
+        """Fraction of the work that is done, 0 to 1."""
         if self.share is not None:
             return self.share
         to_do = self.total - self.cached
@@ -70,64 +74,66 @@ class StageProgress:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """The search has decided what to measure next."""
+    """The search has decided which encodes to measure next."""
 
     type: ClassVar[str] = "round"
     number: int
-    """From 1."""
+    """Number of the round, from 1."""
     wanted: int
-    """Encodes to measure in this round."""
+    """Number of encodes to measure in this round."""
     reason: str = ""
+    """Why the search needs them, for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class Warned:
-    """Something that the user should know and that does not stop the run."""
+    """Something is wrong that the user should know; the command goes on."""
 
     type: ClassVar[str] = "warning"
     message: str
-    """One line."""
+    """The warning in one line."""
     context: Mapping[str, Any] = field(default_factory=dict)
+    """Facts about the cause."""
 
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """Something worth knowing, such as where a cluster's dashboard is."""
+    """Something may interest the user, such as the address of a cluster's dashboard."""
 
     type: ClassVar[str] = "note"
     message: str
-    """One line."""
+    """The note in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The command has succeeded. Last."""
+    """The command has succeeded. This is the last event."""
 
     type: ClassVar[str] = "done"
     result: Mapping[str, Any] = field(default_factory=dict)
-    """What came out: JSON."""
+    """Result of the command, as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The command has failed. Last."""
+    """The command has failed. This is the last event."""
 
     type: ClassVar[str] = "error"
     error: str
-    """Its class, one of :mod:`encoder.errors`, ``Interrupted`` or ``Defect``."""
+    """Class of the error: one of :mod:`encoder.errors`, ``Interrupted`` or ``Defect``."""
     message: str
-    """One line: what was asked, what was found, what to do."""
+    """The object, the cause and the remedy in one line."""
     context: Mapping[str, Any] = field(default_factory=dict)
-    """Facts: for a failed ffmpeg the ``command``, ``returncode`` and end of ``stderr``, for a
-    defect the ``traceback``."""
+    """Facts about the cause: the ``command``, ``returncode`` and end of ``stderr`` of an ffmpeg
+    that failed, the ``traceback`` of a defect."""
 
     @classmethod
     def of(cls, error: BaseException) -> Failed:
-        """The event for an exception that ends a command."""
+        """Return the event for an exception that ends a command."""
         if isinstance(error, ShotladderError):
             return cls(type(error).__name__, _one_line(error.message), error.context)
         if isinstance(error, KeyboardInterrupt):
-            return cls("Interrupted", "interrupted; the same command goes on from here")
+            return cls("Interrupted", "stopped; run the same command again to continue")
         cause = f"{type(error).__name__}: {error}"
         return cls(
             "Defect",
@@ -138,12 +144,55 @@ class Failed:
 
 Event = Started | StagePlanned | StageProgress | Round | Warned | Noted | Done | Failed
 Listener = Callable[[Event], None]
-"""Where a run sends its events. Must return quickly, and is called from one thread."""
+"""Function that receives the events of a command. It is called from one thread and must return
+quickly."""
+
+
+class Stage:
+    """A stage in progress; see :func:`stage`."""
+
+    def __init__(self, on_event: Listener, name: str, total: int, cached: int) -> None:
+        self.done = cached
+        """Number of things done, including cached ones."""
+        self._on_event = on_event
+        self._name = name
+        self._total = total
+        self._cached = cached
+
+    def advance(self, count: int = 1, *, share: float | None = None) -> None:
+        """Report that ``count`` more things are done.
+
+        Args:
+            count: number of things.
+            share: fraction of the work done so far, where the things differ in cost.
+        """
+        self.done += count
+        self._on_event(StageProgress(self._name, self.done, self._total, self._cached, share))
+
+
+@contextlib.contextmanager
+def stage(
+    on_event: Listener, name: str, total: int, *, unit: str, cached: int = 0
+) -> Iterator[Stage]:
+    """Report a stage: its plan now, and its end when the block ends without an error.
+
+    Args:
+        on_event: receives the events.
+        name: name of the stage.
+        total: number of things to do, including those that the store already has.
+        unit: name of the things, in the plural.
+        cached: number of things that the store already has.
+    """
+    on_event(StagePlanned(name, total, cached, unit))
+    progress = Stage(on_event, name, total, cached)
+    yield progress
+    if progress.done < total:
+        progress.advance(total - progress.done)
 
 
 def document(event: Event) -> dict[str, Any]:
-    """The event as JSON, ``type`` first. What is not JSON in a context becomes a string."""
-    fields = {one.name: getattr(event, one.name) for one in dataclasses.fields(event)}
+    """Return the event as JSON, ``type`` first; values that are not JSON become strings."""
+    fields = {each.name: getattr(event, each.name) for each in dataclasses.fields(event)}
     if fields.get("share", 0) is None:
         del fields["share"]
     plain: dict[str, Any] = json.loads(json.dumps(fields, default=_plain))
@@ -151,7 +200,7 @@ def document(event: Event) -> dict[str, Any]:
 
 
 def line(event: Event) -> str:
-    """The event as one line of NDJSON, without the line's end."""
+    """Return the event as one line of NDJSON, without the line break."""
     return json.dumps(document(event), ensure_ascii=False)
 
 

@@ -27,6 +27,7 @@ from cluster.events import (
     Warned,
     document,
     line,
+    stage,
 )
 from encoder.errors import BadInput, SourceUnusable, ToolFailed
 
@@ -291,3 +292,30 @@ def test_lines_come_while_things_happen() -> None:
     assert json.loads(process.stdout.readline())["type"] == "started"
     out, _ = process.communicate("\n", timeout=60)
     assert json.loads(out)["type"] == "done"
+
+
+def test_a_stage_is_planned_advances_and_ends() -> None:
+    seen: list[Event] = []
+    with stage(seen.append, "encode", 5, unit="encodes", cached=2) as progress:
+        progress.advance(share=0.7)
+    assert seen == [
+        StagePlanned("encode", 5, 2, "encodes"),
+        StageProgress("encode", 3, 5, 2, 0.7),
+        StageProgress("encode", 5, 5, 2),
+    ]
+
+
+def test_a_stage_that_is_done_or_fails_reports_no_end() -> None:
+    seen: list[Event] = []
+    with stage(seen.append, "encode", 2, unit="encodes", cached=2):
+        pass
+    with stage(seen.append, "score", 1, unit="scores") as progress:
+        progress.advance()
+    with pytest.raises(ZeroDivisionError), stage(seen.append, "package", 1, unit="rungs"):
+        raise ZeroDivisionError
+    assert seen == [
+        StagePlanned("encode", 2, 2, "encodes"),
+        StagePlanned("score", 1, 0, "scores"),
+        StageProgress("score", 1, 1),
+        StagePlanned("package", 1, 0, "rungs"),
+    ]
