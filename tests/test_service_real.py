@@ -73,7 +73,7 @@ def test_a_title_from_submission_to_playback_across_a_kill(tmp_path: Path) -> No
         broken.write_bytes(b"this is not a video" * 50)
         ended = shell("submit", broken, "--wait", **url)
         assert ended.returncode == 2
-        assert "not a video" in ended.stderr.splitlines()[-1]
+        assert "not a supported kind of video" in ended.stderr.splitlines()[-1]
         ended = shell("submit", "/etc/passwd", **url)
         assert ended.returncode == 2
         assert "not under a folder" in ended.stderr
