@@ -26,7 +26,7 @@ from ladder.search.steps import TitleShape
 
 SCALE = CrfScale(14.0, 46.0, CRF_ENDS["x264"])
 
-# Of (level, place, place^2, size, size^2, place x size, own, own x place).
+# Of (level, position, position^2, size, size^2, position x size, own, own x position).
 SPREADS = (1.0, 0.3, 0.2, 0.3, 0.15, 0.15, 0.2, 0.1)
 
 
@@ -47,19 +47,19 @@ def residual_model(level: float = 0.2) -> ResidualModel:
 
 
 def cells_at(
-    places: Sequence[float] | Float64, sizes: Sequence[float] | Float64, kinds: Sequence[int]
+    positions: Sequence[float] | Float64, sizes: Sequence[float] | Float64, kinds: Sequence[int]
 ) -> Cells:
     return Cells(
-        np.asarray(places, dtype=np.float64),
+        np.asarray(positions, dtype=np.float64),
         np.asarray(sizes, dtype=np.float64),
         np.asarray(kinds, dtype=np.intp),
     )
 
 
-def grid_cells(places: Float64, sizes: Float64) -> Cells:
-    """All of both kinds: rate first, then by size, then by place."""
-    place, size = np.tile(places, len(sizes)), np.repeat(sizes, len(places))
-    return Cells(np.tile(place, 2), np.tile(size, 2), np.repeat([RATE, QUALITY], len(place)))
+def grid_cells(positions: Float64, sizes: Float64) -> Cells:
+    """All of both kinds: rate first, then by size, then by position."""
+    position, size = np.tile(positions, len(sizes)), np.repeat(sizes, len(positions))
+    return Cells(np.tile(position, 2), np.tile(size, 2), np.repeat([RATE, QUALITY], len(position)))
 
 
 def draw_terms(model: ResidualModel, random: np.random.Generator, scale: float = 1.0) -> Float64:
@@ -90,10 +90,10 @@ def with_noise(
 
 
 def random_cells(random: np.random.Generator, count: int) -> Cells:
-    """Both kinds at ``count`` places."""
-    place = random.uniform(-1, 1, count)
+    """Both kinds at ``count`` positions."""
+    position = random.uniform(-1, 1, count)
     size = random.choice([0.0, -0.42, -1.0, -1.62], count)
-    return Cells(np.tile(place, 2), np.tile(size, 2), np.repeat([RATE, QUALITY], count))
+    return Cells(np.tile(position, 2), np.tile(size, 2), np.repeat([RATE, QUALITY], count))
 
 
 Measuring = Callable[[Request], Measurement]
@@ -130,7 +130,7 @@ def prediction_of(
         sizes = np.array(
             [0.5 * np.log2(s.width * s.height / (own.width * own.height)) for s in title.sizes]
         )
-        cells = grid_cells(over.place(crfs), sizes)
+        cells = grid_cells(over.position(crfs), sizes)
         random = np.random.default_rng(seed)
         terms = draw_terms(residuals, random, scale)
         phi = cells.phi()

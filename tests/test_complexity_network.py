@@ -22,7 +22,7 @@ from encoder.analysis.features import FEATURE_NAMES, FEATURES_VERSION
 from encoder.errors import BadInput
 from encoder.media import Size
 from encoder.recipes import by_name, vp9, x264
-from ladder.complexity.inputs import CODECS, CRF_ENDS, INPUT_NAMES, ShotInputs, place_of, vector
+from ladder.complexity.inputs import CODECS, CRF_ENDS, INPUT_NAMES, ShotInputs, crf_position, vector
 from ladder.complexity.model import ComplexityModel, InputScale, load_model
 from ladder.complexity.network import RAMPS, CurveNetworks, ramps
 
@@ -54,8 +54,8 @@ def model_of(seed: int = 0, weight: float = 1.0) -> ComplexityModel:
 
 
 def test_ramps_rise_from_nought_at_the_middle_of_the_scale() -> None:
-    place = torch.linspace(-1, 1, 401, dtype=torch.float64)
-    values = ramps(place)
+    position = torch.linspace(-1, 1, 401, dtype=torch.float64)
+    values = ramps(position)
     assert values.shape == (401, RAMPS)
     assert (values.diff(dim=0) >= 0).all()
     assert (values.diff(dim=0) > 0).any(dim=1).all()
@@ -65,11 +65,11 @@ def test_ramps_rise_from_nought_at_the_middle_of_the_scale() -> None:
 
 
 def test_ramps_together_are_a_straight_line_and_each_bends_smoothly() -> None:
-    place = torch.linspace(-1, 1, 2001, dtype=torch.float64)
+    position = torch.linspace(-1, 1, 2001, dtype=torch.float64)
     step = 2 / (RAMPS - 2)
-    assert torch.allclose(ramps(place).sum(dim=1), place / step, atol=1e-9)
+    assert torch.allclose(ramps(position).sum(dim=1), position / step, atol=1e-9)
     # A jump in the second derivative would not shrink with the spacing.
-    bend = ramps(place).diff(dim=0).diff(dim=0) / 0.001**2
+    bend = ramps(position).diff(dim=0).diff(dim=0) / 0.001**2
     assert float(bend.diff(dim=0).abs().max()) < 0.02 * float(bend.abs().max())
 
 
@@ -96,11 +96,11 @@ def test_curves_fall_with_crf_whatever_weights_and_inputs(
 def test_one_place_for_each_row_gives_what_whole_curves_give() -> None:
     model = model_of(1)
     inputs = torch.randn(5, len(INPUT_NAMES))
-    place = torch.linspace(-1, 1, 5)
+    position = torch.linspace(-1, 1, 5)
     with torch.inference_mode():
-        one_by_one = model.networks(inputs, place)
+        one_by_one = model.networks(inputs, position)
         levels, drops = model.networks.coefficients(inputs)
-        whole = levels[..., None] - drops @ ramps(place).T
+        whole = levels[..., None] - drops @ ramps(position).T
     assert torch.allclose(one_by_one, whole.diagonal(dim1=1, dim2=3).transpose(1, 2), atol=1e-5)
 
 
@@ -108,16 +108,18 @@ def test_a_prediction_is_by_shot_size_and_crf() -> None:
     model = model_of(2)
     shots = [shot_inputs(n) for n in range(4)]
     found = model.predict(shots, SIZES, x264(), QUALITIES[1], (14.0, 46.0))
-    assert found.rate.shape == found.quality.shape == (4, len(SIZES), 65)
+    assert found.log_bpp.shape == found.warped_quality.shape == (4, len(SIZES), 65)
     assert found.residuals is model.residuals[QUALITIES[1]]
     assert found.model == model.identity
     alone = model.predict(shots[2:3], SIZES[1:2], x264(), QUALITIES[1], (20.0, 30.0))
     columns = np.isin(found.scale.crfs, alone.scale.crfs)
-    np.testing.assert_allclose(alone.rate[0, 0], found.rate[2, 1][columns], atol=1e-5)
-    np.testing.assert_allclose(alone.quality[0, 0], found.quality[2, 1][columns], atol=1e-5)
+    np.testing.assert_allclose(alone.log_bpp[0, 0], found.log_bpp[2, 1][columns], atol=1e-5)
+    np.testing.assert_allclose(
+        alone.warped_quality[0, 0], found.warped_quality[2, 1][columns], atol=1e-5
+    )
     other = model.predict(shots, SIZES, x264(), QUALITIES[0], (14.0, 46.0))
-    np.testing.assert_array_equal(other.rate, found.rate)
-    assert not np.allclose(other.quality, found.quality)
+    np.testing.assert_array_equal(other.log_bpp, found.log_bpp)
+    assert not np.allclose(other.warped_quality, found.warped_quality)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +133,7 @@ def test_it_says_what_it_was_not_trained_on(recipe: str, quality: str, message: 
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_a_codecs_scale_goes_from_minus_one_to_one(codec: str) -> None:
-    assert place_of(codec, np.array(CRF_ENDS[codec])).tolist() == [-1.0, 1.0]
+    assert crf_position(codec, np.array(CRF_ENDS[codec])).tolist() == [-1.0, 1.0]
 
 
 def test_inputs_tell_sizes_recipes_and_shots_apart() -> None:
@@ -201,8 +203,8 @@ def test_saved_and_loaded_it_is_bit_for_bit_the_same(weights: Path) -> None:
         one, other = (
             m.predict(shots, SIZES, x264(), quality, (14.0, 46.0)) for m in (model, again)
         )
-        assert np.array_equal(one.rate, other.rate)
-        assert np.array_equal(one.quality, other.quality)
+        assert np.array_equal(one.rate, other.log_bpp)
+        assert np.array_equal(one.quality, other.warped_quality)
         for name in ("title", "bends", "shot", "local", "noise"):
             assert np.array_equal(getattr(one.residuals, name), getattr(other.residuals, name))
     assert [p.name for p in weights.parent.iterdir()] == [weights.name]

@@ -27,7 +27,7 @@ from ladder.complexity.residuals import (
     Posterior,
     ResidualModel,
     ShotResiduals,
-    believe,
+    condition,
     fit,
 )
 
@@ -58,9 +58,9 @@ def any_observations(seed: int) -> list[ShotResiduals]:
     random = np.random.default_rng(100 + seed)
     observed = []
     for count in (5, 0, 1, 7, 0, 2):
-        place, size = random.uniform(-1, 1, count), random.choice([0.0, -0.42, -1.62], count)
+        position, size = random.uniform(-1, 1, count), random.choice([0.0, -0.42, -1.62], count)
         kind = random.integers(0, 2, count)
-        observed.append(ShotResiduals(Cells(place, size, kind), random.standard_normal(count)))
+        observed.append(ShotResiduals(Cells(position, size, kind), random.standard_normal(count)))
     return observed
 
 
@@ -123,7 +123,7 @@ def test_conditioning_equals_brute_force_over_the_whole_title(seed: int, scale: 
 def test_without_observations_it_is_the_prior() -> None:
     model = any_model(3)
     empty = ShotResiduals(cells_at([], [], []), np.empty(0))
-    posterior = believe(model, [empty, empty])
+    posterior = condition(model, [empty, empty])
     assert posterior.scale == 1.0
     assert posterior.evidence == pytest.approx(0.0, abs=1e-6)
     for shot in range(2):
@@ -142,11 +142,11 @@ def test_the_order_of_observations_and_of_shots_says_nothing() -> None:
         cells = shot.cells
         mixed.append(
             ShotResiduals(
-                Cells(cells.place[order], cells.size[order], cells.kind[order]),
+                Cells(cells.position[order], cells.log2_scale[order], cells.kind[order]),
                 shot.values[order],
             )
         )
-    plain, other = believe(model, observed), believe(model, mixed[::-1])
+    plain, other = condition(model, observed), condition(model, mixed[::-1])
     assert plain.scale == other.scale
     assert plain.evidence == pytest.approx(other.evidence, abs=1e-8)
     for shot in range(len(observed)):
@@ -196,7 +196,7 @@ def drawn(titles: int, seed: int, scale: float = 1.0) -> list[list[ShotResiduals
 
 def test_for_another_quality_model_only_quality_is_trusted_less() -> None:
     model = residual_model()
-    other = model.for_another()
+    other = model.for_similar_model()
     cells = grid_cells(np.array([-0.6, 0.0, 0.6]), np.array([0.0, -1.0]))
     nothing = ShotResiduals(cells_at([], [], []), np.empty(0))
     before, after = (np.diag(Posterior(m, [nothing]).covariance(0, cells)) for m in (model, other))
@@ -211,7 +211,7 @@ def test_for_another_quality_model_only_quality_is_trusted_less() -> None:
 @pytest.mark.parametrize("planted", SCALES)
 def test_a_surprising_title_is_believed_at_a_larger_scale(planted: float) -> None:
     model = residual_model()
-    found = [believe(model, title).scale for title in drawn(8, 7, planted)]
+    found = [condition(model, title).scale for title in drawn(8, 7, planted)]
     # One step off now and then: a title has not much more than two hundred terms to tell it by.
     steps = [abs(SCALES.index(scale) - SCALES.index(planted)) for scale in found]
     assert max(steps) <= 1
@@ -222,8 +222,8 @@ def test_an_unlikely_title_leaves_wider_intervals_than_a_likely_one() -> None:
     model = residual_model()
     usual, unusual = drawn(1, 8)[0][:2], drawn(1, 8, 27.0)[0][:2]
     empty = ShotResiduals(cells_at([], [], []), np.empty(0))
-    likely = believe(model, [*usual, empty]).covariance(2, ASKED)
-    unlikely = believe(model, [*unusual, empty]).covariance(2, ASKED)
+    likely = condition(model, [*usual, empty]).covariance(2, ASKED)
+    unlikely = condition(model, [*unusual, empty]).covariance(2, ASKED)
     assert np.trace(unlikely) > 4 * np.trace(likely)
 
 
@@ -235,8 +235,8 @@ def fitted() -> ResidualModel:
 def test_fit_recovers_the_covariances_that_residuals_were_drawn_from() -> None:
     planted, found = residual_model(), fitted()
     for kind in (RATE, QUALITY):
-        place, size = (axis.ravel() for axis in np.meshgrid([-0.8, 0, 0.8], [0.0, -0.42, -1.62]))
-        cells = Cells(place, size, np.full(len(place), kind, dtype=np.intp))
+        position, size = (axis.ravel() for axis in np.meshgrid([-0.8, 0, 0.8], [0.0, -0.42, -1.62]))
+        cells = Cells(position, size, np.full(len(position), kind, dtype=np.intp))
         shares = []
         for model in (planted, found):
             phi, title_phi = cells.phi(), cells.title_phi()
@@ -295,17 +295,17 @@ def test_fitted_intervals_hold_what_they_say_on_other_titles() -> None:
             seen = np.tile(np.arange(measured + 4) < measured, 2)
             observed.append(
                 ShotResiduals(
-                    Cells(cells.place[seen], cells.size[seen], cells.kind[seen]),
+                    Cells(cells.position[seen], cells.log2_scale[seen], cells.kind[seen]),
                     values.values[seen],
                 )
             )
             wanted.append(
                 ShotResiduals(
-                    Cells(cells.place[~seen], cells.size[~seen], cells.kind[~seen]),
+                    Cells(cells.position[~seen], cells.log2_scale[~seen], cells.kind[~seen]),
                     values.values[~seen],
                 )
             )
-        posterior = believe(model, observed)
+        posterior = condition(model, observed)
         for number, (cells, values) in enumerate((w.cells, w.values) for w in wanted):
             spread = np.diag(posterior.covariance(number, cells)) + model.noise[cells.kind]
             off = np.abs(values - posterior.mean(number, cells)) / np.sqrt(spread)

@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ladder.complexity.scale import TELLING, censored, unwarp, unwarp_slope, warp
+from ladder.complexity.scale import INFORMATIVE_SCORES, censored, unwarp, unwarp_slope, warp
 
-telling = st.floats(*TELLING)
+telling = st.floats(*INFORMATIVE_SCORES)
 
 
 @given(telling)
@@ -44,7 +44,7 @@ def test_the_scale_ends_where_scores_do() -> None:
 
 
 def test_beyond_the_telling_part_all_scores_are_one_bound() -> None:
-    low, high = TELLING
+    low, high = INFORMATIVE_SCORES
     scores = np.array([0.0, low, np.nextafter(low, 50), 50, np.nextafter(high, 50), high, 100.0])
     assert censored(scores).tolist() == [-1, -1, 0, 0, 0, 1, 1]
     warped = warp(scores)

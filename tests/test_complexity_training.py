@@ -17,7 +17,7 @@ from encoder.recipes import by_name, x264
 from ladder.complexity import training
 from ladder.complexity.inputs import INPUT_NAMES, ShotInputs
 from ladder.complexity.residuals import QUALITY, RATE
-from ladder.complexity.scale import TELLING, warp
+from ladder.complexity.scale import INFORMATIVE_SCORES, warp
 from ladder.complexity.training import (
     Example,
     arrays,
@@ -195,8 +195,8 @@ def test_networks_may_pass_a_bound_that_they_are_told(monkeypatch: pytest.Monkey
     data = arrays(table)
     networks, scale, offsets = train_networks(data)
     found = training._at_rows(networks, scale, offsets, data)[:, 1]
-    lowest_crf = data.place == data.place.min()
-    assert (found[lowest_crf] > warp(np.array(TELLING[1])) + 0.3).mean() > 0.8
+    lowest_crf = data.position == data.position.min()
+    assert (found[lowest_crf] > warp(np.array(INFORMATIVE_SCORES[1])) + 0.3).mean() > 0.8
 
 
 def test_residuals_leave_out_what_scores_do_not_tell() -> None:
@@ -210,8 +210,8 @@ def test_residuals_leave_out_what_scores_do_not_tell() -> None:
             kinds = shot.cells.kind
             assert (int((kinds == RATE).sum()), int((kinds == QUALITY).sum())) == (8, 6)
             np.testing.assert_allclose(shot.values, np.where(kinds == RATE, 0.1, 0.2))
-            assert -1.0 not in shot.cells.place[kinds == QUALITY]
-            assert set(shot.cells.size.tolist()) == {0.0, -1.0}
+            assert -1.0 not in shot.cells.position[kinds == QUALITY]
+            assert set(shot.cells.log2_scale.tolist()) == {0.0, -1.0}
 
 
 @pytest.mark.usefixtures("short")
@@ -285,5 +285,5 @@ def test_rows_are_what_was_measured() -> None:
         assert data.targets[row, 0] == pytest.approx(np.log(example.bits / (pixels * 50)))
         assert data.scores[row, 0] == example.quality["vmaf"]
         middle, half = (30, 16) if example.recipe == x264() else (39, 24)
-        assert data.place[row] == pytest.approx((example.crf - middle) / half)
-        assert data.size[row] == (0.0 if example.height == 360 else -1.0)
+        assert data.position[row] == pytest.approx((example.crf - middle) / half)
+        assert data.log2_scale[row] == (0.0 if example.height == 360 else -1.0)

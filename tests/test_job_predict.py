@@ -223,8 +223,8 @@ def test_a_prediction_is_the_same_on_any_number_of_threads(finished: Finished) -
             for threads in (1, 3):
                 torch.set_num_threads(threads)
                 made = prediction._predict(work)
-                assert made.rate.tobytes() == kept.rate.tobytes()
-                assert made.quality.tobytes() == kept.quality.tobytes()
+                assert made.log_bpp.tobytes() == kept.log_bpp.tobytes()
+                assert made.warped_quality.tobytes() == kept.warped_quality.tobytes()
         finally:
             torch.set_num_threads(before)
 

@@ -87,11 +87,11 @@ def cells_of(
     prediction = corrected.prediction
     sizes = [SIZES.index(rung.size), other]
     columns = [worth(corrected, rung.slope, size)[1] for size in sizes]
-    place = prediction.scale.place(prediction.scale.crfs)
-    at = [prediction.size_place(SIZES[size]) for size in sizes]
+    position = prediction.scale.position(prediction.scale.crfs)
+    at = [prediction.log2_scale(SIZES[size]) for size in sizes]
     cells = [
         Cells(
-            np.repeat(place[[columns[0][shot], columns[1][shot]]], 2),
+            np.repeat(position[[columns[0][shot], columns[1][shot]]], 2),
             np.repeat(at, 2),
             np.array([RATE, QUALITY, RATE, QUALITY]),
         )

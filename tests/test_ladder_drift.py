@@ -46,14 +46,14 @@ def a_miss(**changes: float | tuple[float, float]) -> Miss:
 def test_a_perfect_prediction_misses_nothing() -> None:
     found = told(prediction_of(TITLE, MODEL))
     assert found.cells == len(measured())
-    assert found.rate == pytest.approx(0.0, abs=1e-3)
+    assert found.log_rate_error == pytest.approx(0.0, abs=1e-3)
     assert found.quality_error == pytest.approx(0.0, abs=0.01)
     assert np.hypot(*found.surprise) < 0.1
 
 
 def test_a_planted_error_is_found_with_its_sign() -> None:
     found = told(prediction_of(TITLE, MODEL, bias=(math.log(1.5), 0.0)))
-    assert found.rate == pytest.approx(math.log(1.5), abs=1e-3)
+    assert found.log_rate_error == pytest.approx(math.log(1.5), abs=1e-3)
     assert abs(found.quality) < 0.01
     better = told(prediction_of(TITLE, MODEL, bias=(0.0, 0.5)))
     assert better.quality > 1
@@ -100,7 +100,7 @@ def test_encodes_that_all_take_more_are_called_drift_with_the_evidence() -> None
     assert found is not None
     assert found.titles == 5
     assert found.chance < DRIFT_CHANCE
-    assert found.rate == pytest.approx(1.6, rel=0.15)
+    assert found.rate_ratio == pytest.approx(1.6, rel=0.15)
 
 
 @pytest.mark.parametrize("count", [3, 12])

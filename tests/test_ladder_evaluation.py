@@ -32,9 +32,9 @@ from ladder.evaluation.simulate import (
     Truth,
     Verdict,
     bd_at_equal_rates,
+    corrected_by_proxies,
     coverage,
     first_rung,
-    given_free,
     judge,
     off,
     rung_losses,
@@ -404,19 +404,19 @@ def drawn(level: float, sure: float, number: int) -> tuple[TitlePrediction, ...]
     asked = sorted({(point.width, point.height, point.crf) for _, point in (*SOME, *GIVEN)})
     sizes = [right.sizes.index(Size(width, height)) for width, height, _ in asked]
     columns = [right.scale.crfs.tolist().index(crf) for _, _, crf in asked]
-    own = [right.size_place(right.sizes[size]) for size in sizes]
-    place = right.scale.place(right.scale.crfs[columns])
+    own = [right.log2_scale(right.sizes[size]) for size in sizes]
+    place = right.scale.position(right.scale.crfs[columns])
     cells = cells_at([*place, *place], [*own, *own], [0] * len(asked) + [1] * len(asked))
     found = []
     for seed in range(number):
         random = np.random.default_rng(seed)
         terms = draw_terms(model, random)
-        rate, quality = right.rate.copy(), right.quality.copy()
+        rate, quality = right.log_bpp.copy(), right.warped_quality.copy()
         for shot in range(len(TITLE.shots)):
             error = draw_shot(model, terms, cells, random).reshape(2, len(asked))
             rate[shot, sizes, columns] -= error[0]
             quality[shot, sizes, columns] -= error[1]
-        found.append(dataclasses.replace(right, rate=rate, quality=quality))
+        found.append(dataclasses.replace(right, log_bpp=rate, warped_quality=quality))
     return tuple(found)
 
 
@@ -472,14 +472,14 @@ def test_a_free_measurement_moves_the_expected_curves_towards_the_truth() -> Non
     shift = math.log(1.5)
     wrong = prediction_of(TITLE, residual_model(0.3), bias=(shift, 0.0))
     given = made((shot, TITLE.point(TITLE.sizes[0], 30.0)) for shot in range(len(TITLE.shots)))
-    moved = given_free(wrong, TITLE, given)
+    moved = corrected_by_proxies(wrong, TITLE, given)
     right = prediction_of(TITLE, MODEL)
-    assert moved.rate.shape == wrong.rate.shape
-    left = np.abs(moved.rate - right.rate)
+    assert moved.log_bpp.shape == wrong.log_bpp.shape
+    left = np.abs(moved.log_bpp - right.log_bpp)
     column = right.scale.crfs.tolist().index(30.0)
     assert left[:, 0, column].max() < 0.02
     assert left.mean() < 0.4 * shift
-    assert given_free(wrong, TITLE, {}).rate == pytest.approx(wrong.rate)
+    assert corrected_by_proxies(wrong, TITLE, {}).log_bpp == pytest.approx(wrong.log_bpp)
 
 
 def test_what_a_prediction_leaves_over_is_thinned_evenly() -> None:
@@ -490,7 +490,7 @@ def test_what_a_prediction_leaves_over_is_thinned_evenly() -> None:
         assert len(shot.cells) == 2 * 6
         assert shot.values[shot.cells.kind == 0] == pytest.approx(0.3, abs=1e-2)
         assert shot.values[shot.cells.kind == 1] == pytest.approx(-0.2, abs=1e-2)
-        assert len(set(shot.cells.size.tolist())) == len(TITLE.sizes)
+        assert len(set(shot.cells.log2_scale.tolist())) == len(TITLE.sizes)
 
 
 # -- verdicts ----------------------------------------------------------------------------------

@@ -344,7 +344,7 @@ BAD: dict[str, Callable[[TitleShape], TitlePrediction]] = {
 def test_however_bad_the_prediction_only_measured_points_are_delivered(how: str) -> None:
     title = TITLE
     check_ladder(drive(PredictSearch(BAD[how](title)), known()), title, load_profile())
-    search = PredictSearch(BAD[how](title), windfall=math.inf)
+    search = PredictSearch(BAD[how](title), exceptional_gain=math.inf)
     outcome = drive(search, known())
     check_ladder(outcome, title, load_profile())
     most = 2 * search.budget

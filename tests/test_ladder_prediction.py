@@ -41,8 +41,8 @@ def expected(
     """Bits and quality of the prediction itself."""
     shot, size, _ = place
     pixels = SIZES[size].width * SIZES[size].height * TITLE.shots[shot].frames
-    bits = float(np.exp(prediction.rate[place])) * pixels
-    return bits, float(unwarp(prediction.quality[place]))
+    bits = float(np.exp(prediction.log_bpp[place])) * pixels
+    return bits, float(unwarp(prediction.warped_quality[place]))
 
 
 def test_the_scale_has_the_crfs_that_searches_choose_from() -> None:
@@ -53,7 +53,7 @@ def test_the_scale_has_the_crfs_that_searches_choose_from() -> None:
     assert [whole.column(crf) for crf in (14, 15, 15.5, 17, 18, 19)] == [None, 0, None, 2, 3, None]
     halves = CrfScale(14.2, 15.9, (14, 46))
     assert [halves.column(crf) for crf in halves.crfs] == [0, 1, 2]
-    assert CrfScale(14, 46, (10, 50)).place([10, 30, 50]).tolist() == [-1, 0, 1]
+    assert CrfScale(14, 46, (10, 50)).position([10, 30, 50]).tolist() == [-1, 0, 1]
 
 
 def test_without_measurements_it_is_the_prediction() -> None:
@@ -89,7 +89,7 @@ def test_what_was_measured_is_exactly_itself_and_order_says_nothing(
     assert np.isfinite(result.bits).all()
     assert (result.bits > 0).all()
     assert ((result.quality >= 0) & (result.quality <= 100))[~result.measured].all()
-    curves = result.curves(handicap=0.1)
+    curves = result.curves(new_encode_penalty=0.1)
     for (shot, size, crf), made in found.items():
         candidate = curves[SIZES[size]][shot].points()[CRFS.index(crf)]
         assert candidate == (crf, made.bits, made.quality, True)
@@ -103,7 +103,7 @@ def test_what_was_measured_is_exactly_itself_and_order_says_nothing(
 def test_what_is_not_measured_may_be_handicapped() -> None:
     request, place = at(2, 1, 30.0)
     result = corrected({request: measure(request)})
-    plain, dear = result.curves(), result.curves(handicap=0.05)
+    plain, dear = result.curves(), result.curves(new_encode_penalty=0.05)
     for size in SIZES:
         for one, other in zip(plain[size], dear[size], strict=True):
             for a, b in zip(one.points(), other.points(), strict=True):
@@ -143,7 +143,7 @@ def test_a_measurement_moves_its_neighbours_most_and_the_titles_other_shots_with
 def test_a_measurement_says_most_about_its_neighbours() -> None:
     request, (shot, size, column) = at(2, 2, 30.0)
     plain, told = corrected({}), corrected({request: measure(request)})
-    places = np.array(told.prediction.scale.place(np.array(CRFS)))
+    places = np.array(told.prediction.scale.position(np.array(CRFS)))
     left = []
     for other, at_size, at_column in (
         (shot, size, column + 1),
@@ -153,7 +153,7 @@ def test_a_measurement_says_most_about_its_neighbours() -> None:
     ):
         cells = Cells(
             places[[at_column]],
-            np.array([PREDICTION.size_place(SIZES[at_size])]),
+            np.array([PREDICTION.log2_scale(SIZES[at_size])]),
             np.array([RATE]),
         )
         before, after = (r.posterior.covariance(other, cells)[0, 0] for r in (plain, told))
@@ -184,12 +184,13 @@ def test_quality_is_corrected_like_rate() -> None:
 def extreme(quality: float, score: float) -> tuple[np.ndarray, np.ndarray]:
     """Qualities before and after a score where ``quality`` was predicted at the lowest CRFs."""
     flat = dataclasses.replace(
-        PREDICTION, quality=np.full_like(PREDICTION.quality, float(warp(np.array(70.0))))
+        PREDICTION,
+        warped_quality=np.full_like(PREDICTION.warped_quality, float(warp(np.array(70.0)))),
     )
-    shifted = flat.quality.copy()
+    shifted = flat.warped_quality.copy()
     place = (quality + 2) / 104
     shifted[:, :, :10] = np.log(place / (1 - place))  # beyond what warp() tells
-    flat = dataclasses.replace(flat, quality=shifted)
+    flat = dataclasses.replace(flat, warped_quality=shifted)
     request, at_ = at(3, 3, 15.0)
     exact = Measurement(round(expected(at_, flat)[0]), score)
     return corrected({}, flat).quality[:, :, 20:], corrected({request: exact}, flat).quality[

@@ -12,8 +12,8 @@ from encoder.media import OperatingPoint, Request
 from ladder.constraints import InfeasibleResult
 from ladder.curves import Measurement
 from ladder.evaluation.rival_searches import (
-    BelieveSearch,
     ConstantCrfSearch,
+    PredictionOnlySearch,
     SampleSearch,
     measured_plan,
 )
@@ -79,11 +79,11 @@ def test_what_is_chosen_between_the_samples_is_measured_too() -> None:
 
 
 def test_who_believes_a_prediction_measures_what_it_delivers_and_nothing_else() -> None:
-    plan, known, asked = drive(BelieveSearch(PERFECT))
+    plan, known, asked = drive(PredictionOnlySearch(PERFECT))
     check(plan, known)
     assert asked == [set(plan.points)]
     wrong = prediction_of(TITLE, residual_model(0.1), bias=(0.7, 0.0))
-    other, known, asked = drive(BelieveSearch(wrong))
+    other, known, asked = drive(PredictionOnlySearch(wrong))
     check(other, known)
     assert asked == [set(other.points)]
     assert other.rungs[0].rate > 1.5 * plan.rungs[0].rate  # twice the bits, and left at that
@@ -100,7 +100,7 @@ def test_one_crf_for_all_shots_of_a_rung() -> None:
 
 @pytest.mark.parametrize(
     "search",
-    [SampleSearch(6), BelieveSearch(PERFECT), ConstantCrfSearch()],
+    [SampleSearch(6), PredictionOnlySearch(PERFECT), ConstantCrfSearch()],
     ids=lambda search: type(search).__name__,
 )
 def test_constraints_out_of_reach_are_said(search: Steps) -> None:
@@ -117,7 +117,7 @@ def test_constraints_out_of_reach_are_said(search: Steps) -> None:
 
 
 def test_nothing_is_delivered_that_is_not_measured() -> None:
-    plan, known, _ = drive(BelieveSearch(PERFECT))
+    plan, known, _ = drive(PredictionOnlySearch(PERFECT))
     known.pop((0, plan.rungs[0].choices[0].point))
     with pytest.raises(KeyError):
         measured_plan(plan, Known(TITLE, PROFILE, "locked", known))

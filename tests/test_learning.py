@@ -75,7 +75,7 @@ def test_a_job_leaves_every_cell_that_it_measured_once(
     assert labels.miss is not None
     assert (labels.under.recipe, labels.under.quality_model) == ("x264-ultrafast", V1)
     assert run["missed"]["cells"] == len(rows) == len({row.key for row in rows})
-    assert run["missed"]["rate"] == pytest.approx(labels.miss.rate, abs=1e-3)
+    assert run["missed"]["rate"] == pytest.approx(labels.miss.log_rate_error, abs=1e-3)
     assert {row.recipe for row in rows} == {"x264-ultrafast"}
     assert drift_under(Store(place), labels.under) is None  # of one title nobody can tell
 

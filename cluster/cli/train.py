@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -148,7 +147,7 @@ def promote(
     finish(
         on_event,
         as_json=json,
-        lines=(("title", asdict(one)) for one in found.titles),
+        lines=(("title", library.judged_facts(one)) for one in found.titles),
         result=library.shadow_facts(found)
         | {"written": str(to) if to and found.comparison.better else None},
         view=lambda: show(_shadow(found, to)),
@@ -170,7 +169,7 @@ def _shadow(found: Shadow, to: Path | None) -> Iterator[RenderableType]:
             str(one.new.cells),
             *(f"{m.log_score:.3f}" for m in (one.current, one.new)),
             *(f"{m.quality_error:.2f}" for m in (one.current, one.new)),
-            *(f"{m.rate:+.2f}" for m in (one.current, one.new)),
+            *(f"{m.log_rate_error:+.2f}" for m in (one.current, one.new)),
         )
     yield table
     yield (

@@ -84,7 +84,7 @@ def plan_run(
             first = one.search.step(known)
             if isinstance(first, InfeasibleResult):
                 raise forbidden(first)
-            requests += one.search.outlook(known)
+            requests += one.search.expected_requests(known)
             grid_encodes += len(full_grid(known.title, one.profile))
         missing = [
             (shot, point)

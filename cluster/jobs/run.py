@@ -12,7 +12,7 @@ import contextlib
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version as distribution_version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -59,7 +59,7 @@ from encoder.media import Request
 from ladder.bdrate import BdRate, RatePoint
 from ladder.claims import bd_claim
 from ladder.codecs import kept_rungs
-from ladder.complexity.drift import Miss
+from ladder.complexity.drift import Miss, miss_document
 from ladder.constraints import InfeasibleResult
 from ladder.document import CodecFacts, Ladder, LockedCost, SearchFacts
 from ladder.rungs import cost_of_locked
@@ -468,7 +468,7 @@ def _run_document(
             "other": round(max(0.0, clock.cpu_seconds() - here), 3),
         },
         # Measured against predicted, before any correction.
-        "missed": {name: _rounded(value) for name, value in asdict(missed).items()}
+        "missed": {name: _rounded(value) for name, value in miss_document(missed).items()}
         if missed
         else None,
         "wall_seconds": round(clock.wall_seconds(), 3),

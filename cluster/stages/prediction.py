@@ -162,12 +162,12 @@ def _predict(work: PredictionWork) -> TitlePrediction:
         )
         for shot, found in zip(work.shots, features, strict=True)
     ]
-    akin = models.similar_models(work.quality_model)
-    return model.predict(shots, work.sizes, work.recipe, work.quality_model, work.crfs, akin)
+    similar = models.similar_models(work.quality_model)
+    return model.predict(shots, work.sizes, work.recipe, work.quality_model, work.crfs, similar)
 
 
 def _packed(prediction: TitlePrediction) -> bytes:
-    arrays = {"rate": prediction.rate, "quality": prediction.quality}
+    arrays = {"rate": prediction.log_bpp, "quality": prediction.warped_quality}
     arrays |= {name: getattr(prediction.residuals, name) for name in _ARRAYS}
     arrays["ends"] = np.array(prediction.scale.ends)
     return tensors.save(
@@ -182,8 +182,8 @@ def _unpacked(content: bytes, quality_model: str, work: PredictionWork) -> Title
     return TitlePrediction(
         sizes=work.sizes,
         scale=CrfScale(*work.crfs, ends=(low, high), step=work.recipe.crf_step),
-        rate=arrays["rate"],
-        quality=arrays["quality"],
+        log_bpp=arrays["rate"],
+        warped_quality=arrays["quality"],
         residuals=ResidualModel(**{name: arrays[name] for name in _ARRAYS}),
         model=_digest(Path(work.weights).read_bytes())[:16],
         quality_model=quality_model,

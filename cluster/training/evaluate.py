@@ -31,16 +31,16 @@ from encoder.analysis.features import FEATURES_VERSION
 from encoder.errors import BadInput
 from encoder.media import Size
 from ladder.complexity.prediction import CrfScale, TitlePrediction
-from ladder.complexity.residuals import ResidualModel, fit, for_quality
-from ladder.evaluation.rival_searches import BelieveSearch, ConstantCrfSearch, SampleSearch
+from ladder.complexity.residuals import ResidualModel, fit, residuals_for
+from ladder.evaluation.rival_searches import ConstantCrfSearch, PredictionOnlySearch, SampleSearch
 from ladder.evaluation.simulate import (
     Coverage,
     Simulated,
     Truth,
     Verdict,
+    corrected_by_proxies,
     coverage,
     first_rung,
-    given_free,
     judge,
     shot_residuals,
     simulate,
@@ -336,8 +336,8 @@ def make_fold(work: FoldWork) -> None:
     profile = load_profile(work.profile)
     predictions = {}
     for title in table_titles(current(read_table(work.judged))):
-        akin = models.similar_models(title.quality_model)
-        known_to = for_quality(model.residuals, title.quality_model, akin)
+        similar = models.similar_models(title.quality_model)
+        known_to = residuals_for(model.residuals, title.quality_model, similar)
         if title.group != work.group or known_to is None:
             continue
         grid = profile.crf_grid[title.shape.recipe.codec]
@@ -347,7 +347,7 @@ def make_fold(work: FoldWork) -> None:
             title.shape.recipe,
             title.quality_model,
             (grid[0], grid[-1]),
-            akin,
+            similar,
         )
     write_predictions(work.place, predictions)
 
@@ -384,7 +384,7 @@ def make_proxy_fold(work: ProxyWork) -> None:
     for fold in work.folds:
         for name, prediction in read_predictions(fold).items():
             title = titles[name]
-            moved[name] = given_free(prediction, title.shape, title.proxies())
+            moved[name] = corrected_by_proxies(prediction, title.shape, title.proxies())
     left: dict[str, list[Any]] = defaultdict(list)
     for name, prediction in moved.items():
         title = titles[name]
@@ -416,7 +416,7 @@ def write_predictions(place: Path, predictions: Mapping[str, TitlePrediction]) -
         scale = one.scale
         span = (scale.low, scale.high, scale.ends, scale.step)
         facts.append((name, one.sizes, span, one.model, one.quality_model))
-        arrays |= {f"{number}.rate": one.rate, f"{number}.quality": one.quality}
+        arrays |= {f"{number}.rate": one.log_bpp, f"{number}.quality": one.warped_quality}
         arrays |= {f"{number}.{part}": getattr(one.residuals, part) for part in _RESIDUALS}
     temporary = place.with_name(f".{place.name}.part")
     with temporary.open("wb") as file:
@@ -434,8 +434,8 @@ def read_predictions(place: Path) -> dict[str, TitlePrediction]:
             found[name] = TitlePrediction(
                 sizes=tuple(Size(*size) for size in sizes),
                 scale=CrfScale(low, high, tuple(ends), step),
-                rate=arrays[f"{number}.rate"],
-                quality=arrays[f"{number}.quality"],
+                log_bpp=arrays[f"{number}.rate"],
+                warped_quality=arrays[f"{number}.quality"],
                 residuals=ResidualModel(
                     **{part: arrays[f"{number}.{part}"] for part in _RESIDUALS}
                 ),
@@ -516,7 +516,7 @@ def _verdicts(
     searches: list[tuple[str, Any, TitlePrediction | None]] = [
         ("sparse grid", SampleSearch(cells), None),
         ("sparse grid, no more", SampleSearch(cells, choose_between=False), None),
-        ("no correction", BelieveSearch(own), own),
+        ("no correction", PredictionOnlySearch(own), own),
         ("no model", PredictSearch(predictions["mean"]), predictions["mean"]),
         ("trees", PredictSearch(predictions["trees"]), predictions["trees"]),
         ("constant CRF", ConstantCrfSearch(), None),

@@ -21,7 +21,14 @@ from cluster.store.keys import key
 from cluster.training.sweep import rows_of_title
 from cluster.training.table import Row, read_table, write_table
 from encoder.errors import ShotladderError
-from ladder.complexity.drift import Drift, Miss, drift, miss
+from ladder.complexity.drift import (
+    Drift,
+    Miss,
+    drift,
+    miss,
+    miss_document,
+    miss_from_document,
+)
 
 STAGE = "labels"
 LABELS_VERSION = 1
@@ -76,7 +83,7 @@ def keep_labels(setup: Setup, measurer: Measurer) -> Labels:
                 "title": title.source.sha256,
                 "name": title.name,
                 "under": asdict(under) if under else None,
-                "miss": asdict(missed) if missed else None,
+                "miss": miss_document(missed) if missed else None,
             },
             blobs={"rows": store.put_blob(scratch / "rows.parquet", move=True)},
             stage=STAGE,
@@ -107,9 +114,7 @@ def _labels(record: Record) -> Labels:
         title=value["title"],
         name=value["name"],
         under=Prediction(**value["under"]) if value["under"] else None,
-        miss=Miss(**{**value["miss"], "surprise": tuple(value["miss"]["surprise"])})
-        if value["miss"]
-        else None,
+        miss=miss_from_document(value["miss"]) if value["miss"] else None,
     )
 
 
@@ -139,8 +144,8 @@ def learn_from(setup: Setup, measurer: Measurer, on_event: events.Listener) -> M
     if drifted is not None and labels.under is not None:
         on_event(
             events.Warned(
-                f"drift: {drifted.titles} titles in the store took {drifted.rate:.2f} times the "
-                f"predicted bits and scored {drifted.quality:+.1f} points against the prediction "
+                f"drift: {drifted.titles} titles in the store took {drifted.rate_ratio:.2f} times "
+                f"the predicted bits and scored {drifted.quality:+.1f} points against the prediction "
                 f"(by chance once in {_rarely(drifted.chance)}); ladders stay right, as all is "
                 f"measured, but cost more encodes: train on {labels.under.recipe} with "
                 "`shotladder train --from-store`",

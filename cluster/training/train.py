@@ -14,7 +14,7 @@ from cluster.training.feedback import rows_in
 from cluster.training.table import Row, merge, read_tables
 from encoder.analysis.features import FEATURES_VERSION
 from encoder.errors import BadInput
-from ladder.complexity.drift import Comparison, Miss, compare, miss
+from ladder.complexity.drift import Comparison, Miss, compare, miss, miss_document
 from ladder.profiles import load_profile
 from vmaf import models
 
@@ -240,6 +240,15 @@ def promote(
     if to is not None and found.comparison.better:
         load_model(new_weights).save(to)
     return found
+
+
+def judged_facts(judged: Judged) -> dict[str, Any]:
+    """Return a title's figures for documents."""
+    return {
+        "title": judged.title,
+        "current": miss_document(judged.current),
+        "new": miss_document(judged.new),
+    }
 
 
 def shadow_facts(found: Shadow) -> dict[str, Any]:

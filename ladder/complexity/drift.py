@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -32,8 +33,8 @@ class Miss:
     """What a prediction missed of one title."""
 
     cells: int
-    rate: float
-    """Mean of the natural logarithm of measured over predicted bits."""
+    log_rate_error: float
+    """Mean natural logarithm of measured over predicted bits."""
     quality: float
     """Mean of measured minus predicted, points."""
     quality_error: float
@@ -47,6 +48,19 @@ class Miss:
     scoring rules", JASA 102, 2007)."""
 
 
+def miss_document(missed: Miss) -> dict[str, Any]:
+    """Return the fields by their names in records and documents; :func:`miss_from_document` reads
+    them back."""
+    document = asdict(missed)
+    return {"rate" if name == "log_rate_error" else name: document[name] for name in document}
+
+
+def miss_from_document(document: Mapping[str, Any]) -> Miss:
+    """Return what :func:`miss_document` made ``document`` from."""
+    values = {"log_rate_error" if name == "rate" else name: document[name] for name in document}
+    return Miss(**{**values, "surprise": tuple(values["surprise"])})
+
+
 @dataclass(frozen=True, slots=True)
 class Drift:
     """Titles that are off the same way."""
@@ -54,7 +68,7 @@ class Drift:
     titles: int
     chance: float
     """That titles like the model's own would be off so far."""
-    rate: float
+    rate_ratio: float
     """Mean over titles of measured over predicted bits."""
     quality: float
     """Mean over titles of measured minus predicted, points."""
@@ -81,7 +95,7 @@ def miss(
     whitened = np.linalg.solve(np.linalg.cholesky(covariance), mean)
     return Miss(
         cells=int(counts[RATE]),
-        rate=float(mean[RATE]),
+        log_rate_error=float(mean[RATE]),
         quality=float(np.mean(quality)),
         quality_error=float(np.mean(np.abs(quality))),
         surprise=(float(whitened[0]), float(whitened[1])),
@@ -126,7 +140,7 @@ def drift(misses: Sequence[Miss]) -> Drift | None:
     return Drift(
         titles=len(misses),
         chance=chance,
-        rate=math.exp(float(np.mean([one.rate for one in misses]))),
+        rate_ratio=math.exp(float(np.mean([one.log_rate_error for one in misses]))),
         quality=float(np.mean([one.quality for one in misses])),
     )
 
@@ -172,7 +186,10 @@ def compare(current: Sequence[Miss], new: Sequence[Miss]) -> Comparison:
             _mean(m.quality_error for m in current),
             _mean(m.quality_error for m in new),
         ),
-        rate_error=(_mean(abs(m.rate) for m in current), _mean(abs(m.rate) for m in new)),
+        rate_error=(
+            _mean(abs(m.log_rate_error) for m in current),
+            _mean(abs(m.log_rate_error) for m in new),
+        ),
     )
 
 

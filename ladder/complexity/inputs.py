@@ -51,7 +51,7 @@ class ShotInputs:
     """In the order of :data:`encoder.analysis.features.FEATURE_NAMES`."""
 
 
-def place_of(codec: str, crf: Float64 | float) -> Float64:
+def crf_position(codec: str, crf: Float64 | float) -> Float64:
     """Place of a CRF on its codec's scale; any shape."""
     low, high = CRF_ENDS[codec]
     return np.asarray((np.asarray(crf, dtype=np.float64) - (low + high) / 2) / ((high - low) / 2))

@@ -25,10 +25,10 @@ from encoder.arrays import Float64
 from encoder.errors import BadInput
 from encoder.media import Size
 from encoder.recipes import Recipe, by_name
-from ladder.complexity.inputs import CRF_ENDS, INPUT_NAMES, ShotInputs, place_of, vector
+from ladder.complexity.inputs import CRF_ENDS, INPUT_NAMES, ShotInputs, crf_position, vector
 from ladder.complexity.network import CurveNetworks, ramps
 from ladder.complexity.prediction import CrfScale, TitlePrediction
-from ladder.complexity.residuals import TERMS, ResidualModel, for_quality
+from ladder.complexity.residuals import TERMS, ResidualModel, residuals_for
 
 FORMAT: Final = "shotladder/complexity/1"
 CLIP = 4.0
@@ -91,18 +91,18 @@ class ComplexityModel:
         """Recipes that it was trained on."""
         return tuple(self.facts["recipes"])
 
-    def curves(self, inputs: Float64, quality: str, places: Float64) -> tuple[Float64, Float64]:
-        """Log rate and warped quality of ``[rows, inputs]`` raw inputs at ``[places]``.
+    def curves(self, inputs: Float64, quality: str, positions: Float64) -> tuple[Float64, Float64]:
+        """Log rate and warped quality of ``[rows, inputs]`` raw inputs at ``[positions]``.
 
-        Each has the shape ``[rows, places]``.
+        Each has the shape ``[rows, positions]``.
         """
         number = 1 + self.qualities.index(quality)
         with torch.inference_mode():
             levels, drops = self.networks.coefficients(
                 torch.tensor(self.scale(inputs), dtype=torch.float32)
             )
-            basis = ramps(torch.tensor(places, dtype=torch.float32))
-            values = levels[..., None] - drops @ basis.T  # members, rows, curves, places
+            basis = ramps(torch.tensor(positions, dtype=torch.float32))
+            values = levels[..., None] - drops @ basis.T  # members, rows, curves, positions
             mean = values.mean(dim=0).double().numpy()
         return mean[:, 0] + self.offsets[0], mean[:, number] + self.offsets[number]
 
@@ -113,7 +113,7 @@ class ComplexityModel:
         recipe: Recipe,
         quality: str,
         crfs: tuple[float, float],
-        akin: Sequence[str] = (),
+        similar: Sequence[str] = (),
     ) -> TitlePrediction:
         """The expected curves of a title.
 
@@ -124,7 +124,7 @@ class ComplexityModel:
                 taken for the nearest preset.
             quality: Name of the quality model.
             crfs: Lowest and highest CRF to predict.
-            akin: Quality models that may stand in for one that it was not trained on, the best
+            similar: Quality models that may stand in for one that it was not trained on, the best
                 first: their scores are predicted, and trusted less.
 
         Raises:
@@ -133,7 +133,7 @@ class ComplexityModel:
         codec = recipe.codec
         if codec not in {by_name(known).codec for known in self.recipes}:
             raise BadInput(f"the complexity model was not trained on {codec}")
-        found = for_quality(self.residuals, quality, akin)
+        found = residuals_for(self.residuals, quality, similar)
         if found is None:
             raise BadInput(f"the complexity model was not trained on {quality}")
         learned, residuals = found
@@ -141,13 +141,13 @@ class ComplexityModel:
         rows = np.stack(
             [vector(shot, size.width, size.height, recipe) for shot in shots for size in sizes]
         )
-        rate, warped = self.curves(rows, learned, place_of(codec, scale.crfs))
+        rate, warped = self.curves(rows, learned, crf_position(codec, scale.crfs))
         shape = (len(shots), len(sizes), len(scale.crfs))
         return TitlePrediction(
             sizes=tuple(sizes),
             scale=scale,
-            rate=rate.reshape(shape),
-            quality=warped.reshape(shape),
+            log_bpp=rate.reshape(shape),
+            warped_quality=warped.reshape(shape),
             residuals=residuals,
             model=self.identity,
             quality_model=learned,

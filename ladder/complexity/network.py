@@ -1,7 +1,7 @@
 """A small ensemble of networks: what a shot is and how it is encoded in, its curves out.
 
 The networks never see the CRF. They give, for a shot at one size under one recipe, the
-coefficients of two curves over it: ``level - sum(drop_k x ramp_k(place))`` with every drop
+coefficients of two curves over it: ``level - sum(drop_k x ramp_k(position))`` with every drop
 positive and every ramp rising, so that rate and quality fall with CRF whatever the weights are.
 All members are trained side by side, as one batch of matrices; their mean is the prediction and
 their spread says how far it can be trusted away from what they were trained on.
@@ -21,17 +21,19 @@ HIDDEN = 48
 DROPOUT = 0.1
 
 
-def ramps(place: Tensor) -> Tensor:
-    """Rising functions of the place on the CRF scale, shape ``[...]`` to ``[..., RAMPS]``.
+def ramps(position: Tensor) -> Tensor:
+    """Rising functions of the position on the CRF scale, shape ``[...]`` to ``[..., RAMPS]``.
 
-    Integrals of quadratic B-splines, from 0 to 1 each and centred to be 0 at place 0, the middle
+    Integrals of quadratic B-splines, from 0 to 1 each and centred to be 0 at position 0, the middle
     of the codec's scale (its ends are -1 and 1): sums with positive weights rise everywhere and
     have a continuous second derivative (I-splines; Ramsay, "Monotone regression splines in
     action", Statistical Science 3, 1988).
     """
     step = 2.0 / (RAMPS - 2)
-    starts = torch.arange(RAMPS, dtype=place.dtype, device=place.device) * step - 1.0 - 2 * step
-    return _rise((place.unsqueeze(-1) - starts) / step) - _rise(-starts / step)
+    starts = (
+        torch.arange(RAMPS, dtype=position.dtype, device=position.device) * step - 1.0 - 2 * step
+    )
+    return _rise((position.unsqueeze(-1) - starts) / step) - _rise(-starts / step)
 
 
 def _rise(t: Tensor) -> Tensor:
@@ -83,7 +85,7 @@ class CurveNetworks(nn.Module):
         out = self.head(hidden).unflatten(-1, (self.curves, 1 + RAMPS))
         return out[..., 0], nn.functional.softplus(out[..., 1:])
 
-    def forward(self, inputs: Tensor, place: Tensor) -> Tensor:
-        """Every member's curves at one place for each row, shape ``[members, batch, curves]``."""
+    def forward(self, inputs: Tensor, position: Tensor) -> Tensor:
+        """Return every member's curves at one position per row: ``[members, batch, curves]``."""
         levels, drops = self.coefficients(inputs)
-        return levels - (drops * ramps(place)[:, None, :]).sum(-1)
+        return levels - (drops * ramps(position)[:, None, :]).sum(-1)

@@ -25,9 +25,9 @@ from ladder.complexity.residuals import (
     Posterior,
     ResidualModel,
     ShotResiduals,
-    believe,
+    condition,
 )
-from ladder.complexity.scale import TELLING, censored, unwarp, warp
+from ladder.complexity.scale import INFORMATIVE_SCORES, censored, unwarp, warp
 from ladder.curves import CRF_STEP, Candidate, Measurement
 
 
@@ -38,7 +38,7 @@ class CrfScale:
     low: float
     high: float
     ends: tuple[float, float]
-    """CRFs at the places -1 and 1 of the codec's scale."""
+    """CRFs at the positions -1 and 1 of the codec's scale."""
     step: float = CRF_STEP
     """Between CRFs that differ to the encoder."""
 
@@ -58,7 +58,7 @@ class CrfScale:
         inside = self._first <= steps <= math.floor(self.high / self.step)
         return int(steps) - self._first if inside and steps.is_integer() else None
 
-    def place(self, crf: Float64 | float) -> Float64:
+    def position(self, crf: Float64 | float) -> Float64:
         """On the codec's scale; any shape."""
         middle, half = sum(self.ends) / 2, (self.ends[1] - self.ends[0]) / 2
         return np.asarray((np.asarray(crf, dtype=np.float64) - middle) / half)
@@ -71,17 +71,17 @@ class TitlePrediction:
     sizes: tuple[Size, ...]
     """Smallest first; the last is the title's own."""
     scale: CrfScale
-    rate: Float64
+    log_bpp: Float64
     """Natural logarithm of bits per pixel, shape ``[shots, sizes, crfs]``."""
-    quality: Float64
-    """Warped (:func:`ladder.complexity.scale.warp`), the same shape."""
+    warped_quality: Float64
+    """Quality as :func:`ladder.complexity.scale.warp` gives it, the same shape."""
     residuals: ResidualModel
     model: str = ""
     """Identity of the weights."""
     quality_model: str = ""
     """Whose scores are predicted: not the one that was asked for where that was not learned."""
 
-    def size_place(self, size: Size) -> float:
+    def log2_scale(self, size: Size) -> float:
         """Base-2 logarithm of a size's linear scale against the title's own."""
         own = self.sizes[-1]
         return 0.5 * math.log2(size.width * size.height / (own.width * own.height))
@@ -94,25 +94,34 @@ class TitlePrediction:
         if column is None or (point.width, point.height) not in sizes:
             return None
         at = shot, sizes.index((point.width, point.height)), column
-        bits = math.exp(self.rate[at]) * point.width * point.height
-        return Expected(bits, float(unwarp(self.quality[at])))
+        bits = math.exp(self.log_bpp[at]) * point.width * point.height
+        return Expected(bits, float(unwarp(self.warped_quality[at])))
 
-    def hopeful(self, deviations: float) -> TitlePrediction:
+    def optimistic(self, deviations: float) -> TitlePrediction:
         """Fewer bits and more quality everywhere, by standard deviations of what is missed."""
-        place, sizes = self.scale.place(self.scale.crfs), [self.size_place(s) for s in self.sizes]
-        count = len(place) * len(sizes)
+        position, sizes = (
+            self.scale.position(self.scale.crfs),
+            [self.log2_scale(s) for s in self.sizes],
+        )
+        count = len(position) * len(sizes)
         cells = Cells(
-            np.tile(place, 2 * len(sizes)),
-            np.tile(np.repeat(sizes, len(place)), 2),
+            np.tile(position, 2 * len(sizes)),
+            np.tile(np.repeat(sizes, len(position)), 2),
             np.repeat([RATE, QUALITY], count),
         )
         model, shared, phi = self.residuals, cells.title_phi(), cells.phi()
         variance = np.einsum("ij,jk,ik->i", shared, model.title_covariance(), shared)
         variance += np.einsum("ij,jk,ik->i", phi, model.shot, phi) + model.local[cells.kind]
-        off = deviations * np.sqrt(variance).reshape(2, len(sizes), len(place))
+        off = deviations * np.sqrt(variance).reshape(2, len(sizes), len(position))
         # Beyond the scores that tell something there is nothing to hope for.
-        quality = np.minimum(self.quality + off[QUALITY], warp(np.array(TELLING[1])))
-        return replace(self, rate=self.rate - off[RATE], quality=np.maximum(self.quality, quality))
+        quality = np.minimum(
+            self.warped_quality + off[QUALITY], warp(np.array(INFORMATIVE_SCORES[1]))
+        )
+        return replace(
+            self,
+            log_bpp=self.log_bpp - off[RATE],
+            warped_quality=np.maximum(self.warped_quality, quality),
+        )
 
 
 class Expected(NamedTuple):
@@ -149,11 +158,14 @@ class CorrectedTitle:
     """Whether."""
     posterior: Posterior
 
-    def curves(self, handicap: float = 0.0) -> Mapping[Size, tuple[PredictedCurve, ...]]:
-        """By size, one curve per shot. Points that are not measured count ``1 + handicap`` times
-        their bits: what a new encode must save at least to be worth making."""
+    def curves(self, new_encode_penalty: float = 0.0) -> Mapping[Size, tuple[PredictedCurve, ...]]:
+        """Return one curve per shot for each size.
+
+        Cells that are not measured count with their bits times ``1 + new_encode_penalty``, so
+        that a new encode has to save at least that share to be preferred to a measured one.
+        """
         crfs = self.prediction.scale.crfs.tolist()
-        bits = np.where(self.measured, self.bits, self.bits * (1 + handicap))
+        bits = np.where(self.measured, self.bits, self.bits * (1 + new_encode_penalty))
         return {
             size: tuple(
                 PredictedCurve(
@@ -162,15 +174,15 @@ class CorrectedTitle:
                         map(
                             Candidate,
                             crfs,
-                            bits[number, place].tolist(),
-                            self.quality[number, place].tolist(),
-                            self.measured[number, place].tolist(),
+                            bits[number, position].tolist(),
+                            self.quality[number, position].tolist(),
+                            self.measured[number, position].tolist(),
                         )
                     ),
                 )
                 for number, shot in enumerate(self.shots)
             )
-            for place, size in enumerate(self.prediction.sizes)
+            for position, size in enumerate(self.prediction.sizes)
         }
 
 
@@ -185,21 +197,23 @@ def correct(
     that end as well.
     """
     measured, observed = _observed(prediction, shots, measurements)
-    size_places = np.array([prediction.size_place(size) for size in prediction.sizes])
-    place = prediction.scale.place(prediction.scale.crfs)
+    size_places = np.array([prediction.log2_scale(size) for size in prediction.sizes])
+    position = prediction.scale.position(prediction.scale.crfs)
     pixels = np.array([size.width * size.height for size in prediction.sizes], dtype=np.float64)
     seen = _seen(prediction, shots, observed)
-    posterior = believe(prediction.residuals, seen)
-    grid_place = np.tile(place, len(size_places))
-    grid_size = np.repeat(size_places, len(place))
-    count = len(grid_place)
-    cells = Cells(np.tile(grid_place, 2), np.tile(grid_size, 2), np.repeat([RATE, QUALITY], count))
+    posterior = condition(prediction.residuals, seen)
+    grid_positions = np.tile(position, len(size_places))
+    grid_size = np.repeat(size_places, len(position))
+    count = len(grid_positions)
+    cells = Cells(
+        np.tile(grid_positions, 2), np.tile(grid_size, 2), np.repeat([RATE, QUALITY], count)
+    )
     bits, quality = np.empty(measured.shape), np.empty(measured.shape)
     for number, of in enumerate(shots):
-        moved = posterior.mean(number, cells).reshape(2, len(size_places), len(place))
-        per_pixel = np.exp(prediction.rate[number] + moved[RATE])
+        moved = posterior.mean(number, cells).reshape(2, len(size_places), len(position))
+        per_pixel = np.exp(prediction.log_bpp[number] + moved[RATE])
         bits[number] = per_pixel * pixels[:, None] * of.frames
-        quality[number] = unwarp(prediction.quality[number] + moved[QUALITY])
+        quality[number] = unwarp(prediction.warped_quality[number] + moved[QUALITY])
         for size, column, found in observed[number]:
             bits[number, size, column] = found.bits
             quality[number, size, column] = found.quality
@@ -225,11 +239,11 @@ def _observed(
     measurements: Mapping[Request, Measurement],
 ) -> tuple[np.ndarray, _Observed]:
     """Which cells of the prediction were measured, and those by shot."""
-    places = {(size.width, size.height): number for number, size in enumerate(prediction.sizes)}
-    measured = np.zeros(prediction.rate.shape, dtype=bool)
+    positions = {(size.width, size.height): number for number, size in enumerate(prediction.sizes)}
+    measured = np.zeros(prediction.log_bpp.shape, dtype=bool)
     observed: _Observed = [[] for _ in shots]
     for (shot, point), found in measurements.items():
-        size = places.get((point.width, point.height))
+        size = positions.get((point.width, point.height))
         column = prediction.scale.column(point.crf)
         if size is None or column is None:
             continue
@@ -241,11 +255,11 @@ def _observed(
 def _seen(
     prediction: TitlePrediction, shots: Sequence[Shot], observed: _Observed
 ) -> list[ShotResiduals]:
-    size_places = np.array([prediction.size_place(size) for size in prediction.sizes])
-    place = prediction.scale.place(prediction.scale.crfs)
+    size_places = np.array([prediction.log2_scale(size) for size in prediction.sizes])
+    position = prediction.scale.position(prediction.scale.crfs)
     return [
         _residuals(
-            prediction, number, shot, sorted(points, key=lambda p: p[:2]), size_places, place
+            prediction, number, shot, sorted(points, key=lambda p: p[:2]), size_places, position
         )
         for number, (shot, points) in enumerate(zip(shots, observed, strict=True))
     ]
@@ -257,7 +271,7 @@ def _residuals(
     shot: Shot,
     points: Sequence[tuple[int, int, Measurement]],
     size_places: Float64,
-    place: Float64,
+    position: Float64,
 ) -> ShotResiduals:
     """Measured minus predicted, for every number that says something."""
     if not points:
@@ -269,13 +283,13 @@ def _residuals(
     pixels = np.array([own[size].width * own[size].height * shot.frames for size in sizes])
     rate = np.log(np.array([found.bits for _, _, found in points]) / pixels)
     scores = np.array([found.quality for _, _, found in points])
-    rate_left = rate - prediction.rate[number, sizes, columns]
-    quality_left = warp(scores) - prediction.quality[number, sizes, columns]
+    rate_left = rate - prediction.log_bpp[number, sizes, columns]
+    quality_left = warp(scores) - prediction.warped_quality[number, sizes, columns]
     # Beyond the end that the score is cut off at, the prediction may be right.
     telling = np.sign(quality_left) != -censored(scores)
     telling |= censored(scores) == 0
     cells = Cells(
-        np.concatenate([place[columns], place[columns][telling]]),
+        np.concatenate([position[columns], position[columns][telling]]),
         np.concatenate([size_places[sizes], size_places[sizes][telling]]),
         np.concatenate([np.full(len(sizes), RATE), np.full(int(telling.sum()), QUALITY)]).astype(
             np.intp

@@ -5,7 +5,7 @@ What a network misses at a cell (size, CRF) of a shot is modelled as
     residual = phi(cell) . title + bends(cell) . title + phi(cell) . shot + local(cell) + noise
 
 for log rate and for warped quality (:mod:`ladder.complexity.scale`) together. ``phi`` is a short
-polynomial in the place on the CRF scale and the size relative to the title's. ``title`` is what
+polynomial in the position on the CRF scale and the size relative to the title's. ``title`` is what
 all shots of a title share (its grain, its grade, how it was compressed before), ``shot`` is the
 shot's own; both are Gaussian with covariances that :func:`fit` finds by expectation maximisation
 in the residuals of titles whose group the network never saw. ``local`` is a Gaussian process over
@@ -33,7 +33,7 @@ from encoder.arrays import Float64, Index
 RATE, QUALITY = 0, 1
 """Kinds of residual."""
 POWERS = ((0, 0), (1, 0), (2, 0), (0, 1), (0, 2), (1, 1))
-"""Of (place, size) in ``phi``; two more terms tell the title's own size from the others."""
+"""Of (position, size) in ``phi``; two more terms tell the title's own size from the others."""
 TERMS = len(POWERS) + 2
 OWN_WITHIN = 0.01
 """Of 0 on the size scale: the title's own size, which no scaling has smoothed. Its curves do not
@@ -44,9 +44,9 @@ PRIOR_SCALE = 0.1
 """Standard deviation of every coefficient under that prior."""
 
 
-OF_ANOTHER = {0: 0.2, 1: 0.25, 3: 0.15}
-"""How far the warped scores of akin quality models lie apart by terms of ``phi``: level, place and
-size. Root mean squares over nine titles: 0.07, 0.22, 0.12 of VMAF v1 for 2160 lines from v1; 0.13,
+SIMILAR_MODEL_DEVIATIONS = {0: 0.2, 1: 0.25, 3: 0.15}
+"""Standard deviation of the difference between the warped scores of similar quality models, by term
+of ``phi``: level, position and size. Root mean squares over nine titles were: 0.07, 0.22, 0.12 of VMAF v1 for 2160 lines from v1; 0.13,
 0.08, 0.04 of v1 for high frame rates; 0.23, 0.27, 0.15 of v0.6.1."""
 
 
@@ -54,55 +54,55 @@ size. Root mean squares over nine titles: 0.07, 0.22, 0.12 of VMAF v1 for 2160 l
 class Cells:
     """Where residuals are: arrays of one length, one entry per observed number."""
 
-    place: Float64
+    position: Float64
     """On the codec's CRF scale, from -1 to 1."""
-    size: Float64
-    """Base-2 logarithm of the linear scale against the title's own size: 0, or negative."""
+    log2_scale: Float64
+    """Base-2 logarithm of the linear scale against the title's own size: 0 or negative."""
     kind: Index
     """RATE or QUALITY."""
 
     def __len__(self) -> int:
-        return len(self.place)
+        return len(self.position)
 
     def phi(self) -> Float64:
         """The polynomial's terms, shape ``[cells, 2 x TERMS]``: a block for each kind."""
-        own = (self.size > -OWN_WITHIN).astype(np.float64)
-        smooth = [self.place**p * self.size**s for p, s in POWERS]
-        terms = np.stack([*smooth, own, own * self.place], axis=1)
+        own = (self.log2_scale > -OWN_WITHIN).astype(np.float64)
+        smooth = [self.position**p * self.log2_scale**s for p, s in POWERS]
+        terms = np.stack([*smooth, own, own * self.position], axis=1)
         out = np.zeros((len(self), 2, TERMS))
         out[np.arange(len(self)), self.kind] = terms
         return out.reshape(len(self), 2 * TERMS)
 
     def title_phi(self) -> Float64:
         """The terms of what a title shares, shape ``[cells, TITLE_TERMS]``."""
-        place, size, whiten = _bend_centres()
+        position, size, whiten = _bend_centres()
         bends = np.zeros((len(self), 2, BENDS))
-        bends[np.arange(len(self)), self.kind] = _near(self, place, size) @ whiten
+        bends[np.arange(len(self)), self.kind] = _near(self, position, size) @ whiten
         return np.concatenate([self.phi(), bends.reshape(len(self), 2 * BENDS)], axis=1)
 
 
-BEND_PLACES = (-1.0, -0.5, 0.0, 0.5, 1.0)
+BEND_POSITIONS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 BEND_SIZES = (0.0, -0.35, -0.7, -1.05, -1.4, -1.75, -2.1)
-BENDS = len(BEND_PLACES) * len(BEND_SIZES)
+BENDS = len(BEND_POSITIONS) * len(BEND_SIZES)
 """Centres of the features of a title's bends, for each kind."""
 TITLE_TERMS = 2 * TERMS + 2 * BENDS
 REACH = (0.5, 0.4)
-"""Length scales of ``bends`` and ``local`` over place and size."""
+"""Length scales of ``bends`` and ``local`` over position and size."""
 
 
-def _near(a: Cells, place: Float64, size: Float64) -> Float64:
-    """The kernel between cells and other places, shape ``[len(a), len(place)]``."""
-    by_place = (a.place[:, None] - place[None, :]) / REACH[0]
-    by_size = (a.size[:, None] - size[None, :]) / REACH[1]
-    return np.asarray(np.exp(-0.5 * (by_place**2 + by_size**2)))
+def _near(a: Cells, position: Float64, size: Float64) -> Float64:
+    """The kernel between cells and other positions, shape ``[len(a), len(position)]``."""
+    by_position = (a.position[:, None] - position[None, :]) / REACH[0]
+    by_size = (a.log2_scale[:, None] - size[None, :]) / REACH[1]
+    return np.asarray(np.exp(-0.5 * (by_position**2 + by_size**2)))
 
 
 @functools.cache
 def _bend_centres() -> tuple[Float64, Float64, Float64]:
     """Places and sizes of the centres, and what makes their features uncorrelated."""
-    place, size = (axis.ravel() for axis in np.meshgrid(BEND_PLACES, BEND_SIZES))
-    own = _near(Cells(place, size, np.zeros(BENDS, dtype=np.intp)), place, size)
-    return place, size, np.linalg.inv(np.linalg.cholesky(own + 1e-6 * np.eye(BENDS))).T
+    position, size = (axis.ravel() for axis in np.meshgrid(BEND_POSITIONS, BEND_SIZES))
+    own = _near(Cells(position, size, np.zeros(BENDS, dtype=np.intp)), position, size)
+    return position, size, np.linalg.inv(np.linalg.cholesky(own + 1e-6 * np.eye(BENDS))).T
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +120,11 @@ class ResidualModel:
     noise: Float64
     """Variance of what no neighbour shares, by kind, shape ``[2]``."""
 
-    def for_another(self) -> ResidualModel:
-        """For scores of a quality model that was not learned, where those of one akin to it are
+    def for_similar_model(self) -> ResidualModel:
+        """For scores of a quality model that was not learned, where those of a similar one are
         predicted: what they differ by is shared by the title's shots."""
         title = self.title.copy()
-        for term, deviation in OF_ANOTHER.items():
+        for term, deviation in SIMILAR_MODEL_DEVIATIONS.items():
             title[TERMS * QUALITY + term, TERMS * QUALITY + term] += deviation**2
         return replace(self, title=title)
 
@@ -138,27 +138,27 @@ class ResidualModel:
     def local_covariance(self, a: Cells, b: Cells) -> Float64:
         """Of the local process between cells, shape ``[len(a), len(b)]``."""
         same = a.kind[:, None] == b.kind[None, :]
-        near = _near(a, b.place, b.size)
+        near = _near(a, b.position, b.log2_scale)
         return np.asarray(np.where(same, self.local[a.kind][:, None] * near, 0.0))
 
 
-def for_quality(
-    learned: Mapping[str, ResidualModel], quality: str, akin: Sequence[str]
+def residuals_for(
+    learned: Mapping[str, ResidualModel], quality: str, similar: Sequence[str]
 ) -> tuple[str, ResidualModel] | None:
     """Whose scores to predict for a quality model, and the covariance of what they miss.
 
     Args:
         learned: By quality model.
         quality: The one that is asked for.
-        akin: Those that may stand in for it, the best first.
+        similar: Those that may stand in for it, the best first.
 
     Returns:
         Nothing where none of them was learned.
     """
     if quality in learned:
         return quality, learned[quality]
-    found = next((one for one in akin if one in learned), None)
-    return None if found is None else (found, learned[found].for_another())
+    found = next((one for one in similar if one in learned), None)
+    return None if found is None else (found, learned[found].for_similar_model())
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +263,7 @@ SCALE_SPREAD = 1.0
 """Standard deviation of the logarithm of that factor, before anything is measured."""
 
 
-def believe(model: ResidualModel, observed: Sequence[ShotResiduals]) -> Posterior:
+def condition(model: ResidualModel, observed: Sequence[ShotResiduals]) -> Posterior:
     """The posterior at the most probable scale.
 
     Most titles are much like each other and a few (screens, noise, damage) are like none. A scale
@@ -320,7 +320,7 @@ def _improve(
     misfit, cells_seen = np.zeros(2), np.zeros(2)
     log_scales = []
     for title in titles:
-        posterior = believe(model, title)
+        posterior = condition(model, title)
         scale = posterior.scale
         log_scales.append(np.log(scale))
         mean, spread = posterior.title_mean, posterior.title_covariance

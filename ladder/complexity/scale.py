@@ -3,8 +3,8 @@
 Rate is the natural logarithm of bits per pixel: an error of 0.1 is one of 10 %. Quality is the
 logit of its place between both ends of the model's scale: a point at VMAF 50 is as likely to be
 missed by 4 as one at 95 by 1. Close to its ends the scale is too steep to tell anything, and
-scores are cut off at 0 and 100 as well; so beyond :data:`TELLING` a score only says that the truth
-is at least as far (:func:`censored`).
+scores are cut off at 0 and 100 as well. So a score outside of :data:`INFORMATIVE_SCORES` only says
+that the truth is at least as far out (:func:`censored`).
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ LOWEST, HIGHEST = 0.0, 100.0
 """Where VMAF cuts its scores off."""
 MARGIN = 2.0
 """Of the scale beyond both ends."""
-TELLING = (8.0, 99.6)
+INFORMATIVE_SCORES = (8.0, 99.6)
 """Scores beyond are taken for these, and as bounds."""
 
 
 def warp(quality: Float64) -> Float64:
     """Quality on the scale of predictions; any shape."""
-    place = (np.clip(quality, *TELLING) - LOWEST + MARGIN) / (HIGHEST - LOWEST + 2 * MARGIN)
+    place = (np.clip(quality, *INFORMATIVE_SCORES) - LOWEST + MARGIN) / (
+        HIGHEST - LOWEST + 2 * MARGIN
+    )
     return np.asarray(np.log(place) - np.log1p(-place))
 
 
@@ -44,5 +46,5 @@ def unwarp_slope(warped: Float64) -> Float64:
 def censored(quality: Float64) -> NDArray[np.int8]:
     """1 where a score is a bound from below, -1 where from above, 0 elsewhere; any shape."""
     quality = np.asarray(quality)
-    high, low = quality >= TELLING[1], quality <= TELLING[0]
+    high, low = quality >= INFORMATIVE_SCORES[1], quality <= INFORMATIVE_SCORES[0]
     return np.asarray(high.astype(np.int8) - low.astype(np.int8))

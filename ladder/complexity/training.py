@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from encoder.arrays import AnyArray, Float64, Mask
 from encoder.recipes import Recipe
-from ladder.complexity.inputs import INPUT_NAMES, ShotInputs, place_of, vector
+from ladder.complexity.inputs import INPUT_NAMES, ShotInputs, crf_position, vector
 from ladder.complexity.model import ComplexityModel, InputScale
 from ladder.complexity.network import CurveNetworks
 from ladder.complexity.residuals import (
@@ -75,8 +75,8 @@ class Data:
 
     inputs: Float64
     """Shape ``[rows, INPUT_NAMES]``."""
-    place: Float64
-    size: Float64
+    position: Float64
+    log2_scale: Float64
     """Base-2 logarithm of the linear scale against the title's own."""
     targets: Float64
     """Log rate and the warped qualities, shape ``[rows, 1 + qualities]``."""
@@ -95,8 +95,8 @@ class Data:
         """Some of the rows."""
         return Data(
             self.inputs[rows],
-            self.place[rows],
-            self.size[rows],
+            self.position[rows],
+            self.log2_scale[rows],
             self.targets[rows],
             self.scores[rows],
             self.weight[rows],
@@ -143,8 +143,8 @@ def arrays(examples: Sequence[Example]) -> Data:
     weight = weight / np.sqrt(np.bincount(of_group, weight)[of_group])  # a large group as few
     return Data(
         inputs=np.stack([vector(e.inputs, e.width, e.height, e.recipe) for e in examples]),
-        place=np.array([float(place_of(e.recipe.codec, e.crf)) for e in examples]),
-        size=0.5 * np.log2(pixels / own),
+        position=np.array([float(crf_position(e.recipe.codec, e.crf)) for e in examples]),
+        log2_scale=0.5 * np.log2(pixels / own),
         targets=np.column_stack([rate, warp(scores)]),
         scores=scores,
         weight=weight / weight.mean(),
@@ -162,7 +162,7 @@ def train_networks(data: Data, seed: int = 0) -> tuple[CurveNetworks, InputScale
     scale = InputScale.of(data.inputs)
     offsets = np.nanmean(data.targets, axis=0)
     inputs = torch.tensor(scale(data.inputs), dtype=torch.float32)
-    place = torch.tensor(data.place, dtype=torch.float32)
+    position = torch.tensor(data.position, dtype=torch.float32)
     targets = torch.tensor(data.targets - offsets, dtype=torch.float32)
     bound = torch.zeros(targets.shape, dtype=torch.int8)
     bound[:, 1:] = torch.tensor(censored(data.scores))
@@ -174,7 +174,7 @@ def train_networks(data: Data, seed: int = 0) -> tuple[CurveNetworks, InputScale
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=STEPS)
     for _ in range(STEPS):
         batch = torch.randint(0, len(inputs), (min(BATCH, len(inputs)),))
-        error = networks(inputs[batch], place[batch]) - targets[batch]
+        error = networks(inputs[batch], position[batch]) - targets[batch]
         loss = (_penalty(error, bound[batch]) * weight[:, batch]).mean()
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -231,7 +231,7 @@ def _at_rows(networks: CurveNetworks, scale: InputScale, offsets: Float64, data:
     with torch.inference_mode():
         values = networks(
             torch.tensor(scale(data.inputs), dtype=torch.float32),
-            torch.tensor(data.place, dtype=torch.float32),
+            torch.tensor(data.position, dtype=torch.float32),
         )
     return np.asarray(values.mean(dim=0).double().numpy() + offsets)
 
@@ -251,7 +251,9 @@ def title_residuals(data: Data, predicted: Float64, quality: int) -> list[list[S
             kind = np.repeat([RATE, QUALITY], [len(rows), len(clear)])
             left = data.targets[both] - predicted[both]
             values = np.where(kind == RATE, left[:, 0], left[:, 1 + quality])
-            shots.append(ShotResiduals(Cells(data.place[both], data.size[both], kind), values))
+            shots.append(
+                ShotResiduals(Cells(data.position[both], data.log2_scale[both], kind), values)
+            )
         titles.append(shots)
     return titles
 

@@ -18,7 +18,7 @@ from encoder.media import Size
 from encoder.recipes import Recipe
 from ladder.complexity.inputs import CODECS, CRF_ENDS, INPUT_NAMES, ShotInputs, vector
 from ladder.complexity.prediction import CrfScale, TitlePrediction
-from ladder.complexity.residuals import ResidualModel, fit, for_quality
+from ladder.complexity.residuals import ResidualModel, fit, residuals_for
 from ladder.complexity.training import Data, Example, arrays, folds, title_residuals
 from ladder.curves import pchip
 
@@ -33,7 +33,7 @@ RATE_OF_LEARNING = 0.05
 RIDGE = 1e-3
 
 Regression = Callable[[Float64, Float64, Float64], Float64]
-"""From inputs ``[rows, INPUT_NAMES]``, size ``[rows]`` and place ``[rows]`` to one target."""
+"""From inputs ``[rows, INPUT_NAMES]``, size ``[rows]`` and position ``[rows]`` to one target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,34 +53,34 @@ class RivalModel:
         recipe: Recipe,
         quality: str,
         crfs: tuple[float, float],
-        akin: Sequence[str] = (),
+        similar: Sequence[str] = (),
     ) -> TitlePrediction:
         """As :meth:`ladder.complexity.model.ComplexityModel.predict`.
 
         Raises:
             BadInput: none of the quality models was among what it was trained on.
         """
-        found = for_quality(self.residuals, quality, akin)
+        found = residuals_for(self.residuals, quality, similar)
         if found is None:
             raise BadInput(f"the {self.kind} rival was not trained on {quality}")
         learned, residuals = found
         scale = CrfScale(*crfs, ends=CRF_ENDS[recipe.codec], step=recipe.crf_step)
-        at, own = scale.place(scale.crfs), sizes[-1].width * sizes[-1].height
+        at, own = scale.position(scale.crfs), sizes[-1].width * sizes[-1].height
         rows = [vector(s, size.width, size.height, recipe) for s in shots for size in sizes]
         size = [0.5 * np.log2(s.width * s.height / own) for s in sizes] * len(shots)
         inputs = np.repeat(np.stack(rows), len(KNOTS), axis=0)
-        places = np.tile(KNOTS, len(rows))
+        positions = np.tile(KNOTS, len(rows))
 
         def curves(regression: Regression) -> Float64:
-            known = regression(inputs, np.repeat(size, len(KNOTS)), places)
+            known = regression(inputs, np.repeat(size, len(KNOTS)), positions)
             lines = [pchip(KNOTS, line, at) for line in known.reshape(len(rows), len(KNOTS))]
             return np.stack(lines).reshape(len(shots), len(sizes), len(at))
 
         return TitlePrediction(
             sizes=tuple(sizes),
             scale=scale,
-            rate=curves(self.regressions[0]),
-            quality=curves(self.regressions[1 + self.qualities.index(learned)]),
+            log_bpp=curves(self.regressions[0]),
+            warped_quality=curves(self.regressions[1 + self.qualities.index(learned)]),
             residuals=residuals,
             model=self.kind,
             quality_model=learned,
@@ -102,7 +102,9 @@ def train_rival(kind: Kind, examples: Sequence[Example], *, seed: int = 0) -> Ri
     predicted = np.empty_like(data.targets)
     for out in folds(data.group):
         for column, regression in enumerate(_regressions(kind, data.only(~out), seed)):
-            predicted[out, column] = regression(data.inputs[out], data.size[out], data.place[out])
+            predicted[out, column] = regression(
+                data.inputs[out], data.log2_scale[out], data.position[out]
+            )
     return RivalModel(
         kind,
         _regressions(kind, data, seed),
@@ -124,17 +126,19 @@ def _regressions(kind: Kind, data: Data, seed: int) -> tuple[Regression, ...]:
 
 
 def _mean_curve(data: Data, target: Float64, seed: int) -> Regression:
-    """Of each codec: a cubic in place, quadratic in size, with a step at the title's own size."""
+    """Fit a surface per codec: cubic in position, quadratic in size, a step at the own size."""
     of_row = _codecs(data.inputs)
-    coefficients = np.zeros((len(CODECS), _surface(data.size[:1], data.place[:1]).shape[1]))
+    coefficients = np.zeros(
+        (len(CODECS), _surface(data.log2_scale[:1], data.position[:1]).shape[1])
+    )
     for codec in np.unique(of_row):
         rows = of_row == codec
-        terms = _surface(data.size[rows], data.place[rows])
+        terms = _surface(data.log2_scale[rows], data.position[rows])
         weighted = terms * data.weight[rows, None]
         gram = terms.T @ weighted + RIDGE * np.eye(terms.shape[1])
         coefficients[codec] = np.linalg.solve(gram, weighted.T @ target[rows])
-    return lambda inputs, size, place: np.asarray(
-        (_surface(size, place) * coefficients[_codecs(inputs)]).sum(axis=1)
+    return lambda inputs, size, position: np.asarray(
+        (_surface(size, position) * coefficients[_codecs(inputs)]).sum(axis=1)
     )
 
 
@@ -144,11 +148,11 @@ def _codecs(inputs: Float64) -> Index:
     return np.asarray(inputs[:, columns].argmax(axis=1))
 
 
-def _surface(size: Float64, place: Float64) -> Float64:
+def _surface(size: Float64, position: Float64) -> Float64:
     own = (size > -0.01).astype(np.float64)
     by_size = np.stack([np.ones_like(size), size, size**2, own], axis=1)
-    by_place = np.stack([place**power for power in range(4)], axis=1)
-    return np.asarray((by_size[:, :, None] * by_place[:, None, :]).reshape(len(size), -1))
+    by_position = np.stack([position**power for power in range(4)], axis=1)
+    return np.asarray((by_size[:, :, None] * by_position[:, None, :]).reshape(len(size), -1))
 
 
 def _trees(data: Data, target: Float64, seed: int) -> Regression:
@@ -158,7 +162,7 @@ def _trees(data: Data, target: Float64, seed: int) -> Regression:
     except ImportError as error:
         raise BadInput("the rival `trees` needs scikit-learn; install shotladder[dev]") from error
 
-    inputs = np.column_stack([data.inputs, data.place])
+    inputs = np.column_stack([data.inputs, data.position])
     trees = HistGradientBoostingRegressor(
         max_iter=TREES,
         learning_rate=RATE_OF_LEARNING,
@@ -171,8 +175,8 @@ def _trees(data: Data, target: Float64, seed: int) -> Regression:
     with threadpool_limits(1):
         trees.fit(inputs, target, sample_weight=data.weight)
 
-    def regression(inputs: Float64, size: Float64, place: Float64) -> Float64:
+    def regression(inputs: Float64, size: Float64, position: Float64) -> Float64:
         with threadpool_limits(1):
-            return np.asarray(trees.predict(np.column_stack([inputs, place])), dtype=np.float64)
+            return np.asarray(trees.predict(np.column_stack([inputs, position])), dtype=np.float64)
 
     return regression

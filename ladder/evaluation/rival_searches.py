@@ -58,7 +58,7 @@ class SampleSearch:
 
 
 @dataclass(frozen=True, slots=True)
-class BelieveSearch:
+class PredictionOnlySearch:
     """Deliver what a prediction says is best; what is measured changes nothing."""
 
     prediction: TitlePrediction

@@ -330,12 +330,12 @@ def _left_over(
         if column is None:
             continue
         rate = math.log(made.bits / (point.width * point.height * frames))
-        both = [rate - prediction.rate[shot, number, column]]
+        both = [rate - prediction.log_bpp[shot, number, column]]
         if not censored(np.array(made.quality)):
             score = float(warp(np.array(made.quality)))
-            both.append(score - prediction.quality[shot, number, column])
-        place += [float(prediction.scale.place(point.crf))] * len(both)
-        size += [prediction.size_place(prediction.sizes[number])] * len(both)
+            both.append(score - prediction.warped_quality[shot, number, column])
+        place += [float(prediction.scale.position(point.crf))] * len(both)
+        size += [prediction.log2_scale(prediction.sizes[number])] * len(both)
         kind += [RATE, QUALITY][: len(both)]
         left += both
     return Cells(np.array(place), np.array(size), np.array(kind, dtype=np.intp)), np.array(left)
@@ -546,13 +546,13 @@ def _average(values: Iterable[float | None]) -> float | None:
 # -- a proxy encode ----------------------------------------------------------------------------
 
 
-def given_free(
+def corrected_by_proxies(
     prediction: TitlePrediction, shape: TitleShape, given: Mapping[Request, Measurement]
 ) -> TitlePrediction:
     """The expected curves once ``given`` is measured. The covariance is still that of before."""
     posterior = correct(prediction, shape.shots, given).posterior
-    place = prediction.scale.place(prediction.scale.crfs)
-    sizes = [prediction.size_place(size) for size in prediction.sizes]
+    place = prediction.scale.position(prediction.scale.crfs)
+    sizes = [prediction.log2_scale(size) for size in prediction.sizes]
     count = len(place) * len(sizes)
     cells = Cells(
         np.tile(place, 2 * len(sizes)),
@@ -567,8 +567,8 @@ def given_free(
     )
     return replace(
         prediction,
-        rate=prediction.rate + moved[:, RATE],
-        quality=prediction.quality + moved[:, QUALITY],
+        log_bpp=prediction.log_bpp + moved[:, RATE],
+        warped_quality=prediction.warped_quality + moved[:, QUALITY],
     )
 
 

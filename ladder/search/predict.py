@@ -32,10 +32,10 @@ Reasons = dict[Request, str]
 """What to measure, and why, in words."""
 
 
-SURE = 15.0
+INFEASIBLE_DEVIATIONS = 15.0
 """Standard deviations by which a prediction has to miss a ladder for that to be believed: three of
 a title as unlike the others as :data:`ladder.complexity.residuals.SCALES` goes."""
-AS_MUCH = 0.05
+SAME_RATE_WITHIN = 0.05
 """Share of its bits within which a rung counts as being where it was planned."""
 
 
@@ -47,20 +47,20 @@ class PredictSearch:
     budget: float = 0.1
     """Encodes beyond the delivered ones, at most, as a share of those; but for one question,
     without which a short title would get the wrong size unasked."""
-    price: float = 0.03
+    required_gain: float = 0.03
     """Share of a rung's bits that encoding all its shots once more has to bring. What is asked
     or moved has to bring its part of that."""
-    handicap: float = 0.03
+    new_encode_penalty: float = 0.03
     """Share of a shot's bits that a new encode has to save where another is at hand."""
-    ready: float = 0.3
+    planned_share: float = 0.3
     """Points that are to be delivered anyway are asked first if they say at least this share of
     what the best question does."""
-    haste: float = 0.2
+    early_cost: float = 0.2
     """What measuring such a point early is held to cost, in encodes: the plan may change."""
-    sure: float = 0.01
+    accepted_regret: float = 0.01
     """Share of its bits that a rung is expected to lose by its size at most, for that to be called
     sure."""
-    windfall: float = 4.0
+    exceptional_gain: float = 4.0
     """A move that brings so many times its price is made beyond the budget, if there is one."""
     question_rounds: int = 6
     """Before rungs are settled, at most."""
@@ -76,7 +76,7 @@ class PredictSearch:
         """As in ``--search``."""
         return "predict"
 
-    def outlook(self, known: Known) -> tuple[Request, ...]:
+    def expected_requests(self, known: Known) -> tuple[Request, ...]:
         """What the ladder would be if every prediction were right."""
         plan = _Run(self, known).first_plan()
         return () if isinstance(plan, InfeasibleResult) else tuple(sorted(plan.points))
@@ -199,9 +199,11 @@ class _Run:
         """What to measure before a prediction that no ladder is possible is believed; nothing
         where it is sure, or where that is measured."""
         prediction, title = self.search.prediction, self.known.title
-        hopeful = correct(prediction.hopeful(SURE), title.shots, self._found())
+        optimistic = correct(
+            prediction.optimistic(INFEASIBLE_DEVIATIONS), title.shots, self._found()
+        )
         plan = solve(
-            self.known.title.with_curves(hopeful.curves()), self.known.profile, self.known.policy
+            self.known.title.with_curves(optimistic.curves()), self.known.profile, self.known.policy
         )
         if isinstance(plan, InfeasibleResult):
             return {}
@@ -219,13 +221,13 @@ class _Run:
     def _within(self, rung: RungPlan) -> Generator[Reasons, None, RungPlan]:
         """A measured rung with what its constraints force to be encoded instead, as measured."""
         # First what is at hand is kept if it can be. Caps follow from the rate, so they are only
-        # exact for bits without a handicap.
-        for handicap in (self.search.handicap, *[0.0] * self.search.repair_rounds):
+        # exact for bits without a penalty.
+        for penalty in (self.search.new_encode_penalty, *[0.0] * self.search.repair_rounds):
             if self._keeps_constraints(rung):
                 break
-            kept = self._at_its_slope(rung, self._state().corrected.curves(handicap)[rung.size])
+            kept = self._at_its_slope(rung, self._state().corrected.curves(penalty)[rung.size])
             if isinstance(kept, InfeasibleResult):
-                if handicap:
+                if penalty:
                     continue
                 break
             why = f"the rung at {rung.rate / 1e3:.0f} kbit/s has to keep its constraints"
@@ -261,13 +263,15 @@ class _Run:
 
     def _at_hand(self, state: _State, rung: RungPlan, settled: Sequence[RungPlan]) -> RungPlan:
         """The rung with what is measured already where a new encode would not save enough."""
-        found = self._at_its_slope(rung, state.corrected.curves(self.search.handicap)[rung.size])
+        found = self._at_its_slope(
+            rung, state.corrected.curves(self.search.new_encode_penalty)[rung.size]
+        )
         if isinstance(found, InfeasibleResult):
             return rung
         sizes = self.search.prediction.sizes
         columns = [_column(self.search.prediction, choice.point) for choice in found.choices]
         bits = state.corrected.bits[range(len(columns)), sizes.index(rung.size), columns].sum()
-        near = abs(bits / rung.bits - 1) < AS_MUCH
+        near = abs(bits / rung.bits - 1) < SAME_RATE_WITHIN
         taken = any(_requests(found) == _requests(other) for other in settled)
         return replace(rung, choices=found.choices) if near and not taken else rung
 
@@ -293,7 +297,7 @@ class _Run:
             question = next(q for q in asked if q.size == size)
             rung, probe = free[question.rung], question.direct
             ready = question.planned
-            if ready is not None and ready.value >= search.ready * probe.value:
+            if ready is not None and ready.value >= search.planned_share * probe.value:
                 probe = ready
             points = [
                 (probe.shot, title.point(sizes[number], float(crfs[column])))
@@ -302,7 +306,7 @@ class _Run:
             new = [point for point in points if point not in self.used]
             cost = sum(point not in plan.points for point in new if point not in wanted)
             pays = worth[size] * probe.value / question.direct.value * len(title.shots)
-            if not new or cost > room or pays < search.price * max(cost, search.haste):
+            if not new or cost > room or pays < search.required_gain * max(cost, search.early_cost):
                 continue
             why = (
                 f"may {sizes[size].height}p be better than {rung.size.height}p at "
@@ -316,7 +320,7 @@ class _Run:
     def _doubts(self, asked: Sequence[Question], free: Sequence[RungPlan]) -> list[float]:
         """What each of ``free`` rungs is expected to lose by its size, as a share of its bits; all
         that are sure enough are the same."""
-        doubts = [self.search.sure] * len(free)
+        doubts = [self.search.accepted_regret] * len(free)
         for question in asked:
             doubts[question.rung] = max(doubts[question.rung], question.regret)
         return doubts
@@ -365,9 +369,12 @@ class _Run:
         for gain, _, offered in offers:
             new = {r: why for r, why in offered.items() if r not in wanted}
             worth = gain * len(shots) / len(offered)
-            windfall = self.search.budget > 0 and worth > self.search.windfall * self.search.price
-            most = math.inf if windfall else room
-            if worth > self.search.price and len(wanted) + len(new) <= most:
+            exceptional = (
+                self.search.budget > 0
+                and worth > self.search.exceptional_gain * self.search.required_gain
+            )
+            most = math.inf if exceptional else room
+            if worth > self.search.required_gain and len(wanted) + len(new) <= most:
                 wanted |= new
         return wanted
 

@@ -168,9 +168,9 @@ def sample(shots: int) -> range:
 def _cells(prediction: TitlePrediction, points: Iterable[Point]) -> Cells:
     """Rate and quality of points, in this order."""
     sizes, columns = (np.array(of, dtype=np.intp) for of in zip(*points, strict=True))
-    place = prediction.scale.place(prediction.scale.crfs)[columns]
-    at = np.array([prediction.size_place(size) for size in prediction.sizes])[sizes]
-    return Cells(np.repeat(place, 2), np.repeat(at, 2), np.tile([RATE, QUALITY], len(sizes)))
+    position = prediction.scale.position(prediction.scale.crfs)[columns]
+    at = np.array([prediction.log2_scale(size) for size in prediction.sizes])[sizes]
+    return Cells(np.repeat(position, 2), np.repeat(at, 2), np.tile([RATE, QUALITY], len(sizes)))
 
 
 def _ask(number: int, rung: RungPlan, difference: _Difference, planned: Planned) -> Question | None:

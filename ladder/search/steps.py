@@ -93,7 +93,7 @@ class Search(Protocol):
         """What to do next; pure, and the same for the same set of measurements."""
         ...
 
-    def outlook(self, known: Known) -> tuple[Request, ...]:
+    def expected_requests(self, known: Known) -> tuple[Request, ...]:
         """What it is going to measure as far as can be said now, for an estimate of the cost."""
         ...
 
@@ -145,7 +145,7 @@ class ExhaustiveSearch:
         """As in ``--search``."""
         return "exhaustive" if self.every == 1 else "sparse"
 
-    def outlook(self, known: Known) -> tuple[Request, ...]:
+    def expected_requests(self, known: Known) -> tuple[Request, ...]:
         """The grid."""
         return self._grid(known)
 
