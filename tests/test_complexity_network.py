@@ -203,8 +203,8 @@ def test_saved_and_loaded_it_is_bit_for_bit_the_same(weights: Path) -> None:
         one, other = (
             m.predict(shots, SIZES, x264(), quality, (14.0, 46.0)) for m in (model, again)
         )
-        assert np.array_equal(one.rate, other.log_bpp)
-        assert np.array_equal(one.quality, other.warped_quality)
+        assert np.array_equal(one.log_bpp, other.log_bpp)
+        assert np.array_equal(one.warped_quality, other.warped_quality)
         for name in ("title", "bends", "shot", "local", "noise"):
             assert np.array_equal(getattr(one.residuals, name), getattr(other.residuals, name))
     assert [p.name for p in weights.parent.iterdir()] == [weights.name]

@@ -232,7 +232,7 @@ def test_cells_without_a_score_by_one_model_teach_the_others() -> None:
         assert bool(parameter.isfinite().all())
     assert [len(title) for title in title_residuals(data, data.targets, 0)] == [1] * 4
     found = model.predict([table[0].inputs], SIZES, x264(), "neg", (14.0, 46.0))
-    assert np.isfinite(found.quality).all()
+    assert np.isfinite(found.warped_quality).all()
     assert np.isfinite(model.facts["held_out"]["x264-medium"]["quality_error"]["neg"])
 
 

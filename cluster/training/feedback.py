@@ -145,9 +145,9 @@ def learn_from(setup: Setup, measurer: Measurer, on_event: events.Listener) -> M
         on_event(
             events.Warned(
                 f"drift: {drifted.titles} titles in the store took {drifted.rate_ratio:.2f} times "
-                f"the predicted bits and scored {drifted.quality:+.1f} points against the prediction "
-                f"(by chance once in {_rarely(drifted.chance)}); ladders stay right, as all is "
-                f"measured, but cost more encodes: train on {labels.under.recipe} with "
+                f"the predicted bits and scored {drifted.quality:+.1f} points against the "
+                f"prediction (by chance once in {_rarely(drifted.chance)}); ladders stay right, as "
+                f"all is measured, but cost more encodes: train on {labels.under.recipe} with "
                 "`shotladder train --from-store`",
                 {"titles": drifted.titles, "chance": drifted.chance, **asdict(labels.under)},
             )

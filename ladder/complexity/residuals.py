@@ -46,8 +46,9 @@ PRIOR_SCALE = 0.1
 
 SIMILAR_MODEL_DEVIATIONS = {0: 0.2, 1: 0.25, 3: 0.15}
 """Standard deviation of the difference between the warped scores of similar quality models, by term
-of ``phi``: level, position and size. Root mean squares over nine titles were: 0.07, 0.22, 0.12 of VMAF v1 for 2160 lines from v1; 0.13,
-0.08, 0.04 of v1 for high frame rates; 0.23, 0.27, 0.15 of v0.6.1."""
+of ``phi``: level, position and size. Root mean squares over nine titles were 0.07, 0.22 and 0.12
+between VMAF v1 for 2160 lines and v1; 0.13, 0.08 and 0.04 between v1 for high frame rates and v1;
+0.23, 0.27 and 0.15 between v0.6.1 and v1."""
 
 
 @dataclass(frozen=True, slots=True)
