@@ -1,13 +1,13 @@
-"""Draws what a run reports: a live display, plain lines, or NDJSON.
+"""Draw the events of a run as a live display, as plain lines or as NDJSON.
 
-Drawing only: nothing here knows how anything is run. :func:`reporter` picks the one that suits::
+This module only draws; it does not know how anything runs. :func:`reporter` picks the drawer::
 
-    with reporter(as_json=False) as report:
-        report(Started("run", source, version))
+    with reporter(as_json=False) as on_event:
+        on_event(Started("run", source, version))
         ...
 
-The block's exception, if any, is reported as the ``error`` event and goes on to the caller, who
-sets the exit status and prints nothing more.
+An exception that leaves the block is drawn as the ``error`` event and raised again. The caller
+then sets the exit status and prints nothing more.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn
 from rich.progress import Task as Row
 from rich.text import Text
+from typing_extensions import override
 
 from cluster.events import (
     Done,
@@ -40,19 +41,19 @@ from cluster.events import (
 
 Clock = Callable[[], float]
 PLAIN_SECONDS = 10.0
-"""How often plain lines tell of a stage's progress."""
+"""Seconds between two plain lines about the progress of one stage."""
 STDERR_LINES = 8
-"""How much of a failed ffmpeg's last words is shown; all that was kept is in the JSON."""
+"""Number of lines shown from the end of a failed command's stderr; the JSON has more."""
 
 
 class Drawer(Protocol):
-    """Shows events."""
+    """Something that shows events."""
 
     def draw(self, event: Event) -> None:
         """Show one event."""
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Leave the terminal as it was: nothing to do for drawers that only write lines."""
 
 
 @contextlib.contextmanager
@@ -63,10 +64,11 @@ def reporter(
     stdout: TextIO | None = None,
     stderr: TextIO | None = None,
 ) -> Iterator[Listener]:
-    """Where to send events: NDJSON on stdout, a live display on a terminal, plain lines else.
+    """Yield the listener to send events to.
 
-    ``quiet`` leaves only warnings and errors. An exception that leaves the block is drawn as its
-    ``error`` event and raised again. Nothing is drawn after a ``done`` or ``error``.
+    It writes NDJSON to stdout, or draws on stderr: a live display on a terminal, plain lines
+    elsewhere. With ``quiet`` it draws only warnings and errors. An exception that leaves the block
+    is drawn as its ``error`` event and raised again. Nothing is drawn after ``done`` or ``error``.
     """
     out, err = stdout or sys.stdout, stderr or sys.stderr
     drawer: Drawer
@@ -87,9 +89,9 @@ def reporter(
     try:
         yield on_event
     except BrokenPipeError:
-        raise  # whoever read us has gone; there is nobody to tell
+        raise  # the reader of stdout is gone, so there is nobody to tell
     except BaseException as error:
-        # Typer and argparse end commands by these; what they mean has been said already.
+        # Typer and argparse end a command with these, after they have printed their message.
         if not isinstance(error, SystemExit | GeneratorExit):
             on_event(Failed.of(error))
         raise
@@ -97,49 +99,46 @@ def reporter(
         drawer.close()
 
 
-class JsonLines:
-    """One JSON object a line."""
+class JsonLines(Drawer):
+    """Writes one JSON object per line."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
 
+    @override
     def draw(self, event: Event) -> None:
-        """As :meth:`Drawer.draw`."""
-        # One write, so that lines stay whole, and flushed, so that they come as things happen.
+        # One write keeps the line whole; the flush makes it arrive when the event happens.
         self._out.write(line(event) + "\n")
         self._out.flush()
 
-    def close(self) -> None:
-        """Nothing to restore."""
 
-
-class PlainLines:
-    """Lines for logs: a stage's beginning and end, and every few seconds how far it is."""
+class PlainLines(Drawer):
+    """Writes lines for logs: start and end of each stage, and its progress every few seconds."""
 
     def __init__(self, err: TextIO, *, quiet: bool = False, clock: Clock = time.monotonic) -> None:
         self._err = err
         self._quiet = quiet
         self._clock = clock
         self._paces: dict[str, Pace] = {}
-        self._told: dict[str, float] = {}
+        self._last_line: dict[str, float] = {}
 
+    @override
     def draw(self, event: Event) -> None:
-        """As :meth:`Drawer.draw`."""
         if self._quiet and not isinstance(event, Warned | Failed):
             return
         now = self._clock()
         text = describe(event)
         if isinstance(event, StagePlanned):
             self._paces.setdefault(event.stage, Pace(now))
-            self._told[event.stage] = now
+            self._last_line[event.stage] = now
         elif isinstance(event, StageProgress):
             pace = self._paces.setdefault(event.stage, Pace(now))
             pace.update(event.work_share, now)
             ended = event.done >= event.total
-            if not ended and now - self._told.get(event.stage, now) < PLAIN_SECONDS:
-                self._told.setdefault(event.stage, now)
+            if not ended and now - self._last_line.get(event.stage, now) < PLAIN_SECONDS:
+                self._last_line.setdefault(event.stage, now)
                 return
-            self._told[event.stage] = now
+            self._last_line[event.stage] = now
             left = pace.left(now)
             if ended:
                 text += f" in {duration(now - pace.started)}"
@@ -149,12 +148,9 @@ class PlainLines:
             self._err.write(text + "\n")
             self._err.flush()
 
-    def close(self) -> None:
-        """Nothing to restore."""
 
-
-class LiveDisplay:
-    """A bar per stage: done and to do, cached, time left. For terminals."""
+class LiveDisplay(Drawer):
+    """Draws one bar per stage on a terminal: done, total, cached, time left."""
 
     def __init__(self, console: Console, *, clock: Clock = time.monotonic) -> None:
         self._console = console
@@ -166,13 +162,13 @@ class LiveDisplay:
             BarColumn(bar_width=24),
             TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}", markup=False),
             TextColumn("{task.fields[cached]}", style="dim"),
-            _Left(self._paces, clock),
+            _TimeLeft(self._paces, clock),
             console=console,
             refresh_per_second=4,
         )
 
+    @override
     def draw(self, event: Event) -> None:
-        """As :meth:`Drawer.draw`."""
         match event:
             case StagePlanned():
                 self._row(event.stage, event.total, event.cached, event.cached, event.unit)
@@ -187,8 +183,8 @@ class LiveDisplay:
             case _:
                 self._print(event, "yellow" if isinstance(event, Warned) else "")
 
+    @override
     def close(self) -> None:
-        """As :meth:`Drawer.close`."""
         self._progress.stop()
 
     def _row(self, stage: str, total: int, done: int, cached: int, unit: str | None = None) -> None:
@@ -210,10 +206,10 @@ class LiveDisplay:
 
 
 def describe(event: Event) -> str:
-    """The event in words; one line but for an ffmpeg's failure; empty if there is nothing to say.
+    """Return the event as text: one line, several for a failed command, empty for ``done``.
 
-    What depends on time is added by those who have a clock. Names of files, and what ffmpeg says of
-    them, may hold what a terminal obeys: nothing of that is left.
+    Drawers with a clock add durations. File names and messages of ffmpeg may contain control
+    characters that a terminal would obey, so every character that cannot be printed is replaced.
     """
     return "".join(
         sign if sign.isprintable() or sign in "\n\t" else "\N{REPLACEMENT CHARACTER}"
@@ -245,7 +241,7 @@ def _described(event: Event) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A duration for people: ``4 s``, ``3:05``, ``1:02:03``."""
+    """Format a duration for people: ``4 s``, ``3:05``, ``1:02:03``."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -256,27 +252,30 @@ def duration(seconds: float) -> str:
 
 @dataclass(slots=True)
 class Pace:
-    """How fast a stage goes, and so how long it will take. Times are of any one clock."""
+    """Speed of a stage, from which the time left follows. All times come from the same clock."""
 
     started: float
+    """Time at which the stage started."""
     share: float = 0.0
-    seen: float = 0.0
+    """Share of the work done at the last update, 0 to 1."""
+    updated: float = 0.0
+    """Time of the last update."""
 
     def update(self, share: float, now: float) -> None:
-        """``share`` of the work (0 to 1) was done at ``now``."""
-        self.share, self.seen = share, now
+        """Record that ``share`` of the work (0 to 1) was done at ``now``."""
+        self.share, self.updated = share, now
 
     def left(self, now: float) -> float | None:
-        """Seconds left, if the rest goes as the work so far; None while that is unknown."""
+        """Return the seconds left if the rest goes as fast as before; None while unknown."""
         if self.share >= 1:
             return 0.0
         if self.share <= 0:
             return None
-        left = (self.seen - self.started) * (1 - self.share) / self.share
-        return max(0.0, left - (now - self.seen))
+        left = (self.updated - self.started) * (1 - self.share) / self.share
+        return max(0.0, left - (now - self.updated))
 
 
-class _Left(ProgressColumn):
+class _TimeLeft(ProgressColumn):
     max_refresh = 0.5
 
     def __init__(self, paces: dict[str, Pace], clock: Clock) -> None:
@@ -284,21 +283,22 @@ class _Left(ProgressColumn):
         self._paces = paces
         self._clock = clock
 
+    @override
     def render(self, task: Row) -> Text:
         pace, now = self._paces[task.fields["stage"]], self._clock()
         if task.total is not None and task.completed >= task.total:
-            return Text(f"in {duration(pace.seen - pace.started)}" if pace.seen else "")
+            return Text(f"in {duration(pace.updated - pace.started)}" if pace.updated else "")
         left = pace.left(now)
         return Text("" if left is None else f"{duration(left)} left", style="cyan")
 
 
 def _reproduction(event: Failed) -> list[str]:
-    """How to see it fail again: the command and its last words."""
+    """Return how to reproduce a failure: the command, then the end of its stderr or traceback."""
     lines = []
     if "command" in event.context:
         lines.append(f"  command: {event.context['command']}")
-    for words in str(event.context.get("stderr", "")).splitlines()[-STDERR_LINES:]:
-        lines.append(f"  | {words}")
-    for words in str(event.context.get("traceback", "")).splitlines():
-        lines.append(f"  | {words}")
+    for text in str(event.context.get("stderr", "")).splitlines()[-STDERR_LINES:]:
+        lines.append(f"  | {text}")
+    for text in str(event.context.get("traceback", "")).splitlines():
+        lines.append(f"  | {text}")
     return lines
