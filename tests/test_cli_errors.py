@@ -56,9 +56,9 @@ def source(kind: str, folder: Path) -> Path:
     [
         ("nothing", "no such file"),
         ("a directory", "is a directory"),
-        ("text", "not a video"),
+        ("text", "not a supported kind of video"),
         ("empty", "is empty"),
-        ("a playlist", "not a video"),
+        ("a playlist", "not a supported kind of video"),
         ("audio only", "no video stream"),
     ],
 )

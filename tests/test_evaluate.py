@@ -20,8 +20,8 @@ from ladder_synthetic import measure, shape
 
 from cluster import events
 from cluster.cli import main
-from cluster.cli.evaluate import evaluation_view
 from cluster.cli.output import show
+from cluster.cli.views.evaluation import evaluation_view
 from cluster.execution.executor import InlineExecutor, Outcome, Task
 from cluster.training import evaluate as library
 from cluster.training.dataset import table_titles

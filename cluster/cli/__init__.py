@@ -1,7 +1,7 @@
-"""The command line: thin commands over library functions, and views that draw what they return.
+"""The command line: thin commands over library functions, and views that draw their results.
 
-stdout is data, stderr is progress and errors. :func:`main` is the only place that turns an
-exception into an exit status.
+stdout is for data, stderr for progress and errors. Only :func:`main` turns an exception into an
+exit status.
 """
 
 from __future__ import annotations
@@ -16,34 +16,37 @@ from types import FrameType
 from typing import Any
 
 TRACEBACK_VARIABLE = "SHOTLADDER_TRACEBACK"
-"""Set to show where an error of ours was raised."""
+"""Environment variable that, when set, shows the traceback of an error."""
 
 OK, FAILED, MISTAKE, INTERRUPTED, BROKEN_PIPE, TERMINATED = 0, 1, 2, 130, 141, 143
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line; the exit status: 0 only for success, 2 for a user's mistake, 1 else."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    """Run a command line and return its exit status.
+
+    The status is 0 only for success, 2 for a mistake of the user, and 1 for any other failure.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
     from cluster.cli.progress import reporter
 
-    stopped: list[int] = []
+    signals: list[int] = []
     try:
-        # Known before the line is parsed, so that a line that does not parse is answered alike.
-        with _stoppable(stopped), reporter(as_json="--json" in given) as on_event:
-            return _dispatch(given, on_event)
+        # Looked up before parsing, so that an error of parsing is reported in the same form.
+        with _stoppable(signals), reporter(as_json="--json" in arguments) as on_event:
+            return _dispatch(arguments, on_event)
     except BrokenPipeError:
-        # Whoever read us has gone. Python would complain when it flushes stdout at its end.
+        # The reader of stdout is gone. Python would complain when it flushes stdout at exit.
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except KeyboardInterrupt:
-        return TERMINATED if signal.SIGTERM in stopped else INTERRUPTED
+        return TERMINATED if signal.SIGTERM in signals else INTERRUPTED
     except Exception as error:
         _explain(error)
         return _status(error)
 
 
-def _dispatch(given: list[str], on_event: Any) -> int:
+def _dispatch(arguments: list[str], on_event: Any) -> int:
     from typer.exceptions import TyperException
 
     from cluster.cli.app import app
@@ -51,13 +54,13 @@ def _dispatch(given: list[str], on_event: Any) -> int:
 
     try:
         status = app(
-            given or ["--help"], prog_name="shotladder", standalone_mode=False, obj=on_event
+            arguments or ["--help"], prog_name="shotladder", standalone_mode=False, obj=on_event
         )
     except TyperException as error:
         command = _command_path(error)
-        said = " ".join(error.format_message().split()).rstrip(".")
-        raise BadInput(f"{said}; `{command} --help` tells more") from error
-    if status == INTERRUPTED:  # what Typer makes of Ctrl-C
+        message = " ".join(error.format_message().split()).rstrip(".")
+        raise BadInput(f"{message}; see `{command} --help`") from error
+    if status == INTERRUPTED:  # Typer turns Ctrl-C into this status
         raise KeyboardInterrupt
     sys.stdout.flush()
     return status if isinstance(status, int) else OK
@@ -75,7 +78,7 @@ def _status(error: Exception) -> int:
 
 
 def _explain(error: Exception) -> None:
-    """The traceback where it was asked for. A defect's has been shown."""
+    """Print the traceback if the environment asks for it; that of a defect was shown already."""
     from encoder.errors import ShotladderError
 
     if os.environ.get(TRACEBACK_VARIABLE) and isinstance(error, ShotladderError):
@@ -83,18 +86,18 @@ def _explain(error: Exception) -> None:
 
 
 @contextlib.contextmanager
-def _stoppable(stopped: list[int]) -> Iterator[None]:
-    """SIGTERM unwinds as Ctrl-C does. Signals taken are in ``stopped``."""
+def _stoppable(received: list[int]) -> Iterator[None]:
+    """Let SIGTERM unwind like Ctrl-C, and append the signals received to ``received``."""
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        stopped.append(signum)
+        received.append(signum)
         raise KeyboardInterrupt
 
     before = {}
-    with contextlib.suppress(ValueError):  # not in the main thread: not ours to handle
-        before = {one: signal.signal(one, stop) for one in (signal.SIGINT, signal.SIGTERM)}
+    with contextlib.suppress(ValueError):  # only the main thread can handle signals
+        before = {sent: signal.signal(sent, stop) for sent in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for sent, handler in before.items():
+            signal.signal(sent, handler)

@@ -1,4 +1,4 @@
-"""Commands of a cluster: they stay until they are told to end."""
+"""Commands of a Dask cluster, ``scheduler`` and ``worker``, which run until they are stopped."""
 
 from __future__ import annotations
 
@@ -11,29 +11,33 @@ from cluster.cli.output import say
 
 def scheduler(
     host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Where to listen; others must reach it.")
+        str,
+        typer.Option(
+            metavar="ADDRESS", help="Address to listen on; runs and workers must reach it."
+        ),
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(metavar="N", help="Where it listens; Dask's own number by default.")
+        int, typer.Option(metavar="N", help="Port to listen on; the default is Dask's.")
     ] = 8786,
     dashboard: Annotated[
         str | None,
         typer.Option(
             metavar="HOST:PORT",
-            help="Serve Dask's dashboard, and its numbers for Prometheus at `/metrics`.",
+            help="Address of Dask's dashboard, with Prometheus metrics at `/metrics`. [default: "
+            "none]",
             show_default=False,
         ),
     ] = None,
     worker_ttl: Annotated[
         float,
         typer.Option(
-            metavar="SECONDS", help="A worker that says nothing for so long counts as dead."
+            metavar="SECONDS", help="Seconds of silence after which a worker counts as dead."
         ),
     ] = 60.0,
 ) -> None:
-    """Run a Dask scheduler with the settings that the workers' work wants.
+    """Run a Dask scheduler with the settings that encode and score tasks need.
 
-    Its protocol has no passwords: let only machines reach it that you trust.
+    Its protocol has no passwords: let only trusted machines reach it.
     """
     from cluster.execution.daemons import SchedulerOptions, serve_scheduler
 
@@ -42,13 +46,14 @@ def scheduler(
 
 def worker(
     address: Annotated[
-        str, typer.Argument(metavar="SCHEDULER", help="Its address, `tcp://host:8786`.")
+        str,
+        typer.Argument(metavar="SCHEDULER", help="Address of the scheduler, `tcp://host:8786`."),
     ],
     cores: Annotated[
         int | None,
         typer.Option(
             metavar="N",
-            help="Encodes at once, each on one core. [default: the machine's cores]",
+            help="Number of encodes at once, each on one core. [default: the number of cores]",
             show_default=False,
         ),
     ] = None,
@@ -60,19 +65,16 @@ def worker(
         str | None,
         typer.Option(
             metavar="ADDRESS",
-            help="Address of this machine that the scheduler can reach.",
+            help="Address of this machine under which the scheduler reaches it.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Work for the runs that use a Dask scheduler, until told to end.
+    """Run workers for a Dask scheduler until they are stopped.
 
-    Runs only use workers of their own release, ffmpeg and models; a run that finds others says
-    which and why.
+    A run uses only workers that have its own release, ffmpeg and models. It names the workers that
+    it does not use, and why.
     """
     from cluster.execution.daemons import WorkerOptions, serve_workers
 
     serve_workers(WorkerOptions(address, cores, scratch, host), say)
-
-
-COMMANDS = (scheduler, worker)

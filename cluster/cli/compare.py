@@ -1,258 +1,324 @@
-"""Commands that compare and ask: ``ladder diff``, ``upgrade-report``, ``what-if``, ``report``."""
+"""Commands that compare ladders: with baselines, with each other, with what could be."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cluster.cli.options import Heights, Json, StorePath, heights_in
-from cluster.cli.output import announced, finish, show, write_lines
+from cluster.cli.groups import grouped
+from cluster.cli.options import (
+    Directory,
+    Heights,
+    Json,
+    MovedSource,
+    Scheduler,
+    StorePath,
+    Workers,
+    given,
+    parse_policy,
+    parse_profile,
+)
+from cluster.cli.output import Line, announced, finish, show, write_lines
 from encoder.errors import BadInput
 
 if TYPE_CHECKING:
-    from ladder.rungs import Policy
+    from cluster.events import Listener
+    from cluster.package.comparison import Comparison
 
-Old = Annotated[Path, typer.Argument(metavar="OLD", help="A package: the anchor.")]
-New = Annotated[Path, typer.Argument(metavar="NEW", help="Another package of the same title.")]
 Limit = Annotated[
-    int, typer.Option(metavar="N", min=0, help="At most so many shots of each title, worst first.")
+    int, typer.Option(metavar="N", min=0, help="Show at most N shots of each title, worst first.")
 ]
 
 
-def diff(context: typer.Context, old: Old, new: New, limit: Limit = 10, json: Json = False) -> None:
-    """Say what changed between two ladders of one title: how they were made, rungs, shots, cost.
+# -- with baselines ----------------------------------------------------------------------------
 
-    Everything compared is measured. BD-rate below zero: NEW needs fewer bits.
+
+def compare(
+    context: typer.Context,
+    directory: Directory,
+    rungs: Annotated[
+        bool, typer.Option("--rungs", help="Also show the rungs of all three ladders.")
+    ] = False,
+    source: MovedSource = None,
+    others: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--with",
+            metavar="DIR",
+            help="Another package of the same title, for example of another codec, whose BD-rate "
+            "against this one is shown. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    store: StorePath = None,
+    json: Json = False,
+) -> None:
+    """Compare a ladder with a fixed ladder and with the best per-title CRF ladder.
+
+    Both baselines are encoded and scored on the same title, each rung in one process. Three claims
+    are stated for each quality model: BD-rate against each baseline, and what viewers receive. In a
+    package of several codecs, the first is compared so, and the others' BD-rate against the first
+    is shown. The result is kept in DIR as `comparison.json`, where `ladder show` and `report` find
+    it.
     """
-    from cluster.cli.views import difference as views
-    from cluster.package import diff
+    from cluster.cli.views.comparison import comparison_lines, comparison_view
+    from cluster.jobs import compare as library
 
-    found = diff.diff_ladders(old, new)
+    on_event = announced(context.obj, "compare", directory)
+    options = library.CompareOptions(
+        directory, source, store, workers, scheduler, tuple(others or ())
+    )
+    comparison = library.compare_ladder(options, on_event)
+    lines = list(comparison_lines(comparison))
+    _keep(directory, comparison, lines, on_event)
+    finish(
+        on_event,
+        as_json=json,
+        lines=lines,
+        result={"title": comparison.title, "exhaustive": comparison.exhaustive},
+        view=lambda: show(comparison_view(comparison, rungs=rungs)),
+    )
+
+
+def _keep(
+    directory: Path, comparison: Comparison, lines: Sequence[Line], on_event: Listener
+) -> None:
+    """Write ``comparison.json`` into a package and renew its report; warn where that fails."""
+    from cluster.events import Warned
+    from cluster.package.comparison import save_comparison
+    from cluster.package.documents import read_ladder
+    from cluster.package.report import NAME, ReportOptions, write_report
+    from encoder.errors import OutputUnwritable
+
+    claims = [fields for kind, fields in lines if kind == "claims"]
+    if not save_comparison(directory, comparison, claims, read_ladder(directory).title.id):
+        on_event(Warned(f"{directory} cannot be written: the comparison is shown but not kept"))
+    elif (directory / NAME).exists():
+        try:
+            write_report(ReportOptions(directory), on_event)
+        except OutputUnwritable as error:
+            on_event(Warned(error.message))
+
+
+# -- two ladders -------------------------------------------------------------------------------
+
+
+def diff(
+    context: typer.Context,
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="Package to compare against.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="Another package of the same title.")],
+    limit: Limit = 10,
+    json: Json = False,
+) -> None:
+    """Show what changed between two ladders of one title: how they were made, rungs, shots, cost.
+
+    All numbers compared are measured. A negative BD-rate means that NEW needs fewer bits.
+    """
+    from cluster.cli.views.difference import difference_lines, difference_view
+    from cluster.package.diff import diff_ladders
+
+    difference = diff_ladders(old, new)
     finish(
         context.obj,
         as_json=json,
-        lines=views.difference_lines(found, limit),
-        result={"title": found.title, "bd_rate_percent": found.percent},
-        view=lambda: show(views.difference_view(found, limit)),
+        lines=difference_lines(difference, limit),
+        result={"title": difference.title, "bd_rate_percent": difference.percent},
+        view=lambda: show(difference_view(difference, limit)),
     )
 
 
 def upgrade_report(
     context: typer.Context,
     old: Annotated[
-        Path, typer.Argument(metavar="OLD", help="A package, or a folder of packages: the anchor.")
+        Path,
+        typer.Argument(metavar="OLD", help="Package, or folder of packages, to compare against."),
     ],
     new: Annotated[
         Path,
-        typer.Argument(metavar="NEW", help="The same titles by another version, tool or recipe."),
+        typer.Argument(
+            metavar="NEW", help="The same titles, made by another version, tool or recipe."
+        ),
     ],
     max_mean: Annotated[
         float,
-        typer.Option(metavar="PERCENT", help="Mean BD-rate over titles from where on it fails."),
+        typer.Option(metavar="PERCENT", help="Highest mean BD-rate over titles that passes."),
     ] = 0.5,
     max_title: Annotated[
         float,
-        typer.Option(metavar="PERCENT", help="BD-rate of any title from where on it fails."),
+        typer.Option(metavar="PERCENT", help="Highest BD-rate of a single title that passes."),
     ] = 2.0,
     max_cpu: Annotated[
         float | None,
         typer.Option(
             metavar="PERCENT",
-            help="More CPU than this fails. Compared where both runs began with an empty store.",
+            help="Highest increase of CPU time that passes. Compared only for titles whose two "
+            "runs began with an empty store.",
             show_default=False,
         ),
     ] = None,
     limit: Limit = 5,
     json: Json = False,
 ) -> None:
-    """Compare the same titles under two versions or recipes, and fail when the new is worse.
+    """Compare the same titles under two versions or recipes, and fail if the new one is worse.
 
-    The exit status is 0 when it is within the limits, 1 when it is not: a gate for upgrades.
+    The exit status is 0 within the limits and 1 beyond them, so it can gate an upgrade.
     """
-    from cluster.cli.views import difference as views
-    from cluster.package import diff
+    from cluster.cli.views.difference import upgrade_lines, upgrade_view
+    from cluster.package import diff as library
     from encoder.errors import GateFailed
 
-    limits = diff.Limits(max_mean, max_title, max_cpu)
-    found = diff.upgrade_report(old, new, limits)
-    if found.failures:
+    report = library.upgrade_report(old, new, library.Limits(max_mean, max_title, max_cpu))
+    if report.failures:
         if json:
-            write_lines(views.upgrade_lines(found, limit))
+            write_lines(upgrade_lines(report, limit))
         else:
-            show(views.upgrade_view(found, limit))
-        raise GateFailed("; ".join(found.failures), failures=list(found.failures))
+            show(upgrade_view(report, limit))
+        raise GateFailed("; ".join(report.failures), failures=list(report.failures))
     finish(
         context.obj,
         as_json=json,
-        lines=views.upgrade_lines(found, limit),
-        result={"titles": len(found.titles), "mean_bd_rate_percent": found.mean_bd_rate},
-        view=lambda: show(views.upgrade_view(found, limit)),
+        lines=upgrade_lines(report, limit),
+        result={"titles": len(report.titles), "mean_bd_rate_percent": report.mean_bd_rate},
+        view=lambda: show(upgrade_view(report, limit)),
     )
 
 
-def what_if(
-    context: typer.Context,
-    directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="What `shotladder run` wrote with `--out`.")
-    ],
+# -- what if -----------------------------------------------------------------------------------
+
+
+def _parse_rate(option: str) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        from cluster.package.explain import parse_rate
+
+        rate = parse_rate(text)
+        if rate is None:
+            raise BadInput(f"{option} takes a rate such as 800k or 4M; got {text!r}")
+        return rate
+
+    return parse
+
+
+def _parse_rates(text: str) -> tuple[float, ...]:
+    return tuple(map(_parse_rate("--rates"), text.split(",")))
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIfFlags:
+    """Options of ``what-if``, the fields of :class:`cluster.jobs.whatif.WhatIfOptions`."""
+
     profile: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Another profile.", show_default=False),
-    ] = None,
+        typer.Option(
+            metavar="NAME|FILE",
+            parser=parse_profile,
+            help="Another profile: its name, or a TOML file.",
+            show_default=False,
+        ),
+    ] = None
     policy: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="`locked`, or `mixed`: shots of a rung may differ in size. Also says what one "
-            "size per rung costs.",
+            parser=parse_policy,
+            help="Another policy. `locked`: one size per rung; `mixed`: shots of a rung may differ "
+            "in size, and what one size per rung costs is shown.",
             show_default=False,
         ),
-    ] = None,
+    ] = None
     max_rate: Annotated[
-        str | None,
+        float | None,
         typer.Option(
             metavar="RATE",
-            help="No rung's average over this, as `4M` or `800k`.",
+            parser=_parse_rate("--max-rate"),
+            help="Highest average rate of any rung, such as `4M` or `800k`.",
             show_default=False,
         ),
-    ] = None,
+    ] = None
     rates: Annotated[
-        str | None,
-        typer.Option(metavar="RATE,RATE,...", help="Rungs at these rates.", show_default=False),
-    ] = None,
-    heights: Heights = None,
+        tuple[float, ...] | None,
+        typer.Option(
+            metavar="RATE,RATE,...",
+            parser=_parse_rates,
+            help="Rates of the rungs.",
+            show_default=False,
+        ),
+    ] = None
+    heights: Heights = None
     peak_ratio: Annotated[
         float | None,
         typer.Option(
-            metavar="RATIO", help="Peak over average of a rung; 0 is no limit.", show_default=False
+            metavar="RATIO",
+            help="Highest ratio of peak to average rate of a rung; 0 removes the limit.",
+            show_default=False,
         ),
-    ] = None,
+    ] = None
     vbv_seconds: Annotated[
         float | None,
         typer.Option(
             metavar="SECONDS",
-            help="Decoder buffer in seconds of the peak; 0 is no limit.",
+            help="Size of the decoder buffer in seconds at the peak rate; 0 removes the limit.",
             show_default=False,
         ),
-    ] = None,
+    ] = None
     floor: Annotated[
         float | None,
         typer.Option(
             metavar="QUALITY",
-            help="No shot of any rung under this; 0 is no limit.",
+            help="Lowest quality of any shot in any rung; 0 removes the limit.",
             show_default=False,
         ),
-    ] = None,
+    ] = None
     jnd: Annotated[
         float | None,
         typer.Option(
-            metavar="QUALITY", help="Neighbouring rungs at most so far apart.", show_default=False
+            metavar="QUALITY",
+            help="Largest difference in quality between neighbouring rungs.",
+            show_default=False,
         ),
-    ] = None,
+    ] = None
     measured_only: Annotated[
         bool,
-        typer.Option("--measured", help="From measured points alone, also where there is a model."),
-    ] = False,
+        typer.Option(
+            "--measured", help="Answer from measured points only, even if there is a prediction."
+        ),
+    ] = False
     source: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Where the source is now, if it has moved. Only a predicted ladder needs it.",
+            help="Path of the source, if it has moved since the run. Only a predicted ladder "
+            "needs it.",
             show_default=False,
         ),
-    ] = None,
-    store: StorePath = None,
-    json: Json = False,
+    ] = None
+    store: StorePath = None
+
+
+@grouped
+def what_if(
+    context: typer.Context, *, directory: Directory, flags: WhatIfFlags, json: Json = False
 ) -> None:
-    """Ask what other rungs, constraints, profiles or policies would give. Encodes nothing.
+    """Show what other rungs, constraints, profiles or policies would give. Encodes nothing.
 
-    Answers come from what was measured, and for a predicted ladder from its prediction corrected
-    by that; each rung says which, and how many encodes are still to be made.
+    Answers come from what was measured and, for a predicted ladder, from its prediction corrected
+    by the measurements. Each rung says which, and how many of its encodes exist already.
     """
-    from cluster.cli.views import whatif as views
-    from cluster.jobs import whatif
+    from cluster.cli.views.whatif import whatif_lines, whatif_view
+    from cluster.jobs import whatif as library
 
-    options = whatif.WhatIfOptions(
-        directory=directory,
-        profile=profile,
-        policy=_policy(policy),
-        heights=heights_in(heights),
-        rates=tuple(_rate(part, "--rates") for part in rates.split(",")) if rates else (),
-        max_rate=_rate(max_rate, "--max-rate") if max_rate else None,
-        peak_ratio=peak_ratio,
-        vbv_seconds=vbv_seconds,
-        floor=floor,
-        jnd=jnd,
-        source=source,
-        store=store,
-        measured_only=measured_only,
-    )
+    options = library.WhatIfOptions(directory=directory, **given(flags))
     on_event = announced(context.obj, "what-if", directory)
-    found = whatif.what_if(options)
+    answer = library.what_if(options)
     finish(
         on_event,
         as_json=json,
-        lines=views.whatif_lines(found),
-        result={"rungs": len(found.rungs), "new_encodes": found.new_encodes},
-        view=lambda: show(views.whatif_view(found)),
-    )
-
-
-def _rate(text: str, option: str) -> float:
-    from cluster.package.explain import parse_rate
-
-    rate = parse_rate(text)
-    if rate is None:
-        raise BadInput(f"{option} takes a rate, as 800k or 4M; got {text!r}")
-    return rate
-
-
-def _policy(text: str | None) -> Policy | None:
-    match text:
-        case None | "locked" | "mixed":
-            return text
-    raise BadInput(f"no policy {text!r}; choose 'locked' or 'mixed'")
-
-
-def report(
-    context: typer.Context,
-    directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="What `shotladder run` wrote with `--out`.")
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Where to. [default: DIR/report.html]", show_default=False
-        ),
-    ] = None,
-    source: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="The source, for frames of it, if it has moved.",
-            show_default=False,
-        ),
-    ] = None,
-    frames: Annotated[
-        bool, typer.Option("--frames/--no-frames", help="Thumbnails and frames of the worst shots.")
-    ] = True,
-    json: Json = False,
-) -> None:
-    """Write a page about a ladder that opens anywhere, without a network.
-
-    Curves of the title and of any shot, bits and quality along the time, predicted against
-    measured, the baselines that `ladder compare` measured, frames of the worst shots, what a start
-    takes, loudness, black and frozen stretches, artwork where there is any, and the run.
-    """
-    from cluster.package.report import ReportOptions, write_report
-
-    telling = announced(context.obj, "report", directory)
-    made = write_report(ReportOptions(directory, out, source, frames), telling)
-    finish(
-        telling,
-        as_json=json,
-        result={"report": str(made), "bytes": made.stat().st_size},
-        view=lambda: print(made),
+        lines=whatif_lines(answer),
+        result={"rungs": len(answer.rungs), "new_encodes": answer.new_encodes},
+        view=lambda: show(whatif_view(answer)),
     )

@@ -1,16 +1,90 @@
-"""Options that several commands share, and what is typed in them as values."""
+"""Options that several commands share, and the parsers of their values.
+
+A new option of ``run`` is a field of :class:`RunFlags`, or of the base that holds the commands
+which take it too, and a field of the same name of :class:`cluster.jobs.options.RunOptions`.
+"""
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from encoder.errors import BadInput
 
+# -- parsers -----------------------------------------------------------------------------------
+
+
+def parse_heights(text: str) -> tuple[int, ...]:
+    """Return the numbers in ``--heights``.
+
+    Raises:
+        BadInput: the text is not a list of positive numbers.
+    """
+    try:
+        heights = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        heights = ()
+    if not heights or min(heights) < 2:
+        raise BadInput(
+            f"--heights takes heights in pixels, separated by commas, such as 234,360,720; got "
+            f"{text!r}"
+        )
+    return heights
+
+
+def parse_profile(text: str) -> str | Path:
+    """Return the name of a built-in profile, or the path of a file that holds one."""
+    from ladder.profiles import profile_names
+
+    path = Path(text)
+    is_path = path.suffix == ".toml" or (text not in profile_names() and path.is_file())
+    return path if is_path else text
+
+
+def parse_policy(text: str) -> str:
+    """Return the policy called ``text``.
+
+    Raises:
+        BadInput: there is none.
+    """
+    if text not in ("locked", "mixed"):
+        raise BadInput(f"no policy {text!r}; choose 'locked' or 'mixed'")
+    return text
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """Return the parts of a list that is separated by commas."""
+    return tuple(text.split(","))
+
+
+def given(flags: Any) -> dict[str, Any]:
+    """Return the options that have a value, for the library to supply the others' defaults."""
+    return {name: value for name, value in asdict(flags).items() if value is not None}
+
+
+# -- single options ----------------------------------------------------------------------------
+
+Directory = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DIR", help="Directory of a finished package: the `--out` of `shotladder run`."
+    ),
+]
+MovedSource = Annotated[
+    Path | None,
+    typer.Option(
+        "--source",
+        metavar="FILE",
+        help="Path of the source, if it has moved since the run.",
+        show_default=False,
+    ),
+]
 Json = Annotated[
-    bool, typer.Option("--json", help="NDJSON on stdout; the last line is `done` or `error`.")
+    bool,
+    typer.Option("--json", help="Write NDJSON to stdout; the last line is `done` or `error`."),
 ]
 StorePath = Annotated[
     str | None,
@@ -18,7 +92,7 @@ StorePath = Annotated[
         "--store",
         metavar="PATH|URL",
         envvar="SHOTLADDER_STORE",
-        help="Where finished work is kept, to be used again: a folder, or `s3://bucket/folder`. "
+        help="Store that keeps finished work for reuse: a folder, or `s3://bucket/folder`. "
         "[default: ~/.cache/shotladder/store]",
         show_default=False,
     ),
@@ -26,69 +100,140 @@ StorePath = Annotated[
 Workers = Annotated[
     int | None,
     typer.Option(
-        metavar="N", help="Processes on this machine. [default: its cores]", show_default=False
+        "--workers",
+        metavar="N",
+        help="Number of worker processes on this machine. [default: the number of its cores]",
+        show_default=False,
     ),
 ]
 Scheduler = Annotated[
     str | None,
     typer.Option(
+        "--scheduler",
         metavar="URL",
-        help="Run on the Dask cluster at this address, `tcp://...`. Its workers see the same "
-        "store, and the same files unless that is a URL.",
+        help="Address of a Dask scheduler to run on, `tcp://host:8786`. Its workers need access "
+        "to the same store, and to the same files unless the store is a URL.",
         show_default=False,
     ),
 ]
 FaceModel = Annotated[
     Path | None,
     typer.Option(
+        "--face-model",
         metavar="FILE",
-        help="YuNet model (ONNX) that finds faces in artwork; without one artwork.json says "
+        help="YuNet model (ONNX) that detects faces in artwork. Without it, artwork.json says "
         "`faces: null`.",
         show_default=False,
     ),
 ]
-Heights = Annotated[
-    str | None,
+Profile = Annotated[
+    str,
     typer.Option(
+        "--profile",
+        metavar="NAME|FILE",
+        parser=parse_profile,
+        help="Ladder profile: rung spacing, rate and quality limits, sizes and CRFs. The name of "
+        "a built-in profile, or a TOML file.",
+    ),
+]
+Heights = Annotated[
+    tuple[int, ...] | None,
+    typer.Option(
+        "--heights",
         metavar="N,N,...",
+        parser=parse_heights,
         help="Candidate heights instead of the profile's, for example `234,360,720`. The "
-        "source's own is always one.",
+        "source's own height is always a candidate.",
         show_default=False,
     ),
 ]
 
 
-ToneMap = Annotated[
-    bool,
-    typer.Option(
-        "--tone-map",
-        help="Make a ladder of standard range of a source of high dynamic range (PQ, HLG).",
-    ),
-]
+# -- groups ------------------------------------------------------------------------------------
 
 
-Priority = Annotated[
-    int,
-    typer.Option(
-        metavar="N", help="Among runs on one scheduler: the higher goes first, equals take turns."
-    ),
-]
+@dataclass(frozen=True, slots=True)
+class GridFlags:
+    """Options of ``run``, ``submit`` and ``sweep``: what is encoded and scored."""
+
+    codec: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,...",
+            help="Video codec: `x264`, `x265`, `svtav1` or `vp9`. Several, such as "
+            "`x264,svtav1`, go into one package; every player must be able to play the first.",
+        ),
+    ] = "x264"
+    preset: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Encoder preset, `ultrafast` (fastest) to `veryslow` (smallest).",
+        ),
+    ] = "medium"
+    profile: Profile = "default"
+    heights: Heights = None
+    also: Annotated[
+        tuple[str, ...],
+        typer.Option(
+            metavar="MODEL",
+            help="Additional quality model to score with, for example `vmaf_v0.6.1neg`. May be "
+            "repeated.",
+            show_default=False,
+        ),
+    ] = ()
 
 
-def heights_in(text: str | None) -> tuple[int, ...] | None:
-    """The numbers in ``--heights``.
+@dataclass(frozen=True, slots=True)
+class LadderFlags(GridFlags):
+    """Options of ``run`` and ``submit``: what decides the ladder."""
 
-    Raises:
-        BadInput: they are not positive numbers with commas between.
-    """
-    if text is None:
-        return None
-    try:
-        heights = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        heights = ()
-    if not heights or min(heights) < 2:
-        raise BadInput(
-            f"--heights takes numbers of pixels with commas between, as 234,360,720; got {text!r}"
-        )
-    return heights
+    search: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Search for operating points. `predict` encodes the ladder that the complexity "
+            "model predicts, and corrects the prediction by what it measures; `exhaustive` "
+            "measures every size and CRF of the grid; `sparse` measures every third CRF. "
+            "[default: predict]",
+            show_default=False,
+        ),
+    ] = None
+    tone_map: Annotated[
+        bool,
+        typer.Option("--tone-map", help="Make an SDR ladder of an HDR source (PQ or HLG)."),
+    ] = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunFlags(LadderFlags):
+    """Options of ``run`` that are fields of :class:`cluster.jobs.options.RunOptions`."""
+
+    policy: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            parser=parse_policy,
+            help="Policy for sizes. `locked`: all shots of a rung have one size and differ in CRF.",
+        ),
+    ] = "locked"
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Weights of the complexity model. [default: those that come with shotladder]",
+            show_default=False,
+        ),
+    ] = None
+    face_model: FaceModel = None
+    workers: Workers = None
+    scheduler: Scheduler = None
+    priority: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Priority among the runs on one scheduler: higher goes first, equal ones take "
+            "turns.",
+        ),
+    ] = 0
+    store: StorePath = None

@@ -1,4 +1,4 @@
-"""Where output goes: data to stdout, as NDJSON or for people; summaries to stderr."""
+"""Write results to stdout, as NDJSON or for people, and summaries to stderr."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Line = tuple[str, Mapping[str, Any]]
 
 
 def write_lines(lines: Iterable[Line]) -> None:
-    """NDJSON objects on stdout."""
+    """Write NDJSON objects to stdout."""
     for kind, fields in lines:
         sys.stdout.write(json.dumps({"type": kind, **fields}, ensure_ascii=False) + "\n")
 
@@ -31,8 +31,9 @@ def finish(
     view: Callable[[], None],
     lines: Iterable[Line] = (),
 ) -> None:
-    """End a command: its ``lines`` and ``done`` as NDJSON, or its ``view`` for people, drawn once
-    the live display of its progress is closed.
+    """End a command: write its ``lines`` and ``done`` as NDJSON, or draw its ``view`` for people.
+
+    The view is drawn after ``done``, which closes the live display of the progress.
     """
     from cluster.events import Done
 
@@ -44,7 +45,7 @@ def finish(
 
 
 def show(parts: Iterable[RenderableType]) -> None:
-    """Draw on stdout: in colour on a terminal, plain text elsewhere, never wider than asked."""
+    """Draw on stdout: in colour on a terminal, as plain text elsewhere."""
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -53,25 +54,26 @@ def show(parts: Iterable[RenderableType]) -> None:
 
 
 def say(text: str) -> None:
-    """A line for people on stderr."""
+    """Write a line for people to stderr."""
     print(text, file=sys.stderr)
 
 
 def announced(on_event: Listener, command: str, source: object) -> Listener:
-    """``report`` that says ``started`` before the first thing it is told: a command that ends
-    with a mistake of the user's has not started.
+    """Return a listener that reports ``started`` before the first event it passes on.
+
+    A command that ends with a mistake of the user is thereby never reported as started.
     """
     from importlib.metadata import version
 
     from cluster.events import Started
 
-    begun = False
+    started = False
 
-    def first_started(event: Event) -> None:
-        nonlocal begun
-        if not begun:
-            begun = True
+    def with_start(event: Event) -> None:
+        nonlocal started
+        if not started:
+            started = True
             on_event(Started(command, str(source), version("shotladder")))
         on_event(event)
 
-    return first_started
+    return with_start

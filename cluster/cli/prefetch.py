@@ -1,31 +1,27 @@
-"""``shotladder prefetch``: what to pull before somebody presses play."""
+"""``shotladder prefetch``: what to load before a viewer presses play."""
 
 from __future__ import annotations
 
-from itertools import islice
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cluster.cli.options import Json
+from cluster.cli.options import Directory, Json
 from cluster.cli.output import finish, show
 from encoder.errors import BadInput
 
-prefetch_app = typer.Typer(name="prefetch", help="What to pull before somebody presses play.")
+prefetch_app = typer.Typer(
+    name="prefetch", help="Look at what to load before a viewer presses play."
+)
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 @prefetch_app.command("show")
-def show_prefetch(
-    context: typer.Context,
-    directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="What `shotladder run` wrote with `--out`.")
-    ],
-    json: Json = False,
-) -> None:
-    """Show with which rung to start at which throughput, and the bytes of the first seconds."""
-    from cluster.cli.views import ladder as views
+def show_prefetch(context: typer.Context, directory: Directory, json: Json = False) -> None:
+    """Show which rung to start with at which throughput, and the bytes of its first seconds."""
+    from cluster.cli.views.prefetch import prefetch_view
     from cluster.package.documents import read_prefetch
 
     prefetch = read_prefetch(directory)
@@ -37,7 +33,7 @@ def show_prefetch(
             *(("start", entry.model_dump()) for entry in prefetch.starts),
         ],
         result={"title": prefetch.title, "rungs": len(prefetch.rungs)},
-        view=lambda: show(views.prefetch_view(prefetch)),
+        view=lambda: show(prefetch_view(prefetch)),
     )
 
 
@@ -46,14 +42,14 @@ def plan(
     context: typer.Context,
     directories: Annotated[
         list[Path],
-        typer.Argument(metavar="DIR...", help="What `shotladder run` wrote, or several."),
+        typer.Argument(metavar="DIR...", help="Directories of finished packages, one or more."),
     ],
     size: Annotated[
         str | None,
         typer.Option(
             "--bytes",
             metavar="N",
-            help="Size of the cache, as `500M` or `20G`. Everything is listed unless it is given.",
+            help="Size of the cache, such as `500M` or `20G`. [default: list all files]",
             show_default=False,
         ),
     ] = None,
@@ -61,45 +57,30 @@ def plan(
         list[str] | None,
         typer.Option(
             metavar="DIR=PLAYS",
-            help="Expected plays of a title, in any unit. May be repeated; 1 for the others.",
+            help="Expected plays of a title, in any unit; 1 for the others. May be repeated.",
             show_default=False,
         ),
     ] = None,
     top: Annotated[
-        int, typer.Option(metavar="N", min=1, help="So many lines are shown; `--json` has all.")
+        int,
+        typer.Option(metavar="N", min=1, help="Number of files to show; `--json` lists all."),
     ] = 20,
     json: Json = False,
 ) -> None:
-    """List which files to keep in a cache, those with most expected quality per byte first."""
-    from cluster.cli.views import ladder as views
+    """List the files to keep in a cache, those with the most expected quality per byte first."""
+    from cluster.cli.views.prefetch import cache_view
     from cluster.package.documents import read_prefetch
     from recommender.caching import plan_cache
 
     titles = {str(directory): read_prefetch(directory) for directory in directories}
     plays = dict.fromkeys(titles, 1.0) | dict(_plays(text) for text in popularity or ())
-    planned = list(plan_cache(titles, plays, None if size is None else _size(size)))
+    planned = list(plan_cache(titles, plays, None if size is None else _bytes(size)))
     finish(
         context.obj,
         as_json=json,
-        lines=[
-            (
-                "file",
-                {
-                    "title": one.title,
-                    "uri": one.uri,
-                    "bytes": one.bytes,
-                    "sha256": one.sha256,
-                    "density": one.density,
-                    "total_bytes": one.total_bytes,
-                },
-            )
-            for one in planned
-        ],
-        result={
-            "files": len(planned),
-            "bytes": planned[-1].total_bytes if planned else 0,
-        },
-        view=lambda: show(views.cache_view(list(islice(planned, top)), planned)),
+        lines=[("file", asdict(file)) for file in planned],
+        result={"files": len(planned), "bytes": planned[-1].total_bytes if planned else 0},
+        view=lambda: show(cache_view(planned[:top], planned)),
     )
 
 
@@ -108,19 +89,18 @@ def _plays(text: str) -> tuple[str, float]:
     try:
         plays = float(number)
     except ValueError:
-        equals = ""
-        plays = 0.0
+        equals, plays = "", 0.0
     if not equals or not name:
-        raise BadInput(f"--popularity takes DIR=PLAYS, as out/film=1000; got {text!r}")
+        raise BadInput(f"--popularity takes DIR=PLAYS, such as out/film=1000; got {text!r}")
     return name, plays
 
 
-def _size(text: str) -> int:
+def _bytes(text: str) -> int:
     number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS and text[-1:] else (text, "")
     try:
-        size = float(number) * _UNITS[unit]
+        num_bytes = float(number) * _UNITS[unit]
     except ValueError:
-        size = -1
-    if not 0 <= size < 1e18:
-        raise BadInput(f"--bytes takes a number, also with k, M, G or T behind; got {text!r}")
-    return int(size)
+        num_bytes = -1
+    if not 0 <= num_bytes < 1e18:
+        raise BadInput(f"--bytes takes a number, optionally followed by k, M, G or T; got {text!r}")
+    return int(num_bytes)

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, TextIO
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn
@@ -46,11 +46,12 @@ STDERR_LINES = 8
 """Number of lines shown from the end of a failed command's stderr; the JSON has more."""
 
 
-class Drawer(Protocol):
+class Drawer:
     """Something that shows events."""
 
     def draw(self, event: Event) -> None:
         """Show one event."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """Leave the terminal as it was: nothing to do for drawers that only write lines."""

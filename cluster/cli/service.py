@@ -5,428 +5,170 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cluster.cli.options import FaceModel, Heights, Json, Scheduler, ToneMap, Workers, heights_in
+from cluster.cli.groups import grouped
+from cluster.cli.options import FaceModel, Json, LadderFlags, Scheduler, Workers, given
 from cluster.cli.output import announced, finish, say, show
 from encoder.errors import BadInput, ShotladderError
 
 if TYPE_CHECKING:
     from cluster.events import Event, Listener
     from cluster.service.client import Client
-    from cluster.service.documents import Job
+    from cluster.service.documents import Job, JobOptions
     from cluster.service.serving import ServiceOptions
 
-Url = Annotated[
-    str | None,
-    typer.Option(
-        "--url",
-        metavar="URL",
-        envvar="SHOTLADDER_URL",
-        help="Where the service is. [default: http://127.0.0.1:8480]",
-        show_default=False,
-    ),
-]
-TokenText = Annotated[
-    str | None,
-    typer.Option(
-        "--token",
-        metavar="TOKEN",
-        envvar="SHOTLADDER_TOKEN",
-        help="Who asks; better given by the environment, where other users do not see it.",
-        show_default=False,
-    ),
-]
-JobName = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job.")]
-Data = Annotated[
-    Path, typer.Option("--data", metavar="DIR", help="Where the service keeps everything.")
-]
-Sources = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--sources",
-        metavar="DIR",
-        help="Folder that sources may lie in; nothing else is read. May be repeated.",
-        show_default=False,
-    ),
-]
-SourceUrls = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--source-url",
-        metavar="URL",
-        help="Folder of a web server that sources may lie in, as `https://media.example/masters/`. "
-        "May be repeated.",
-        show_default=False,
-    ),
-]
-Slots = Annotated[int, typer.Option("--jobs", metavar="N", min=0, max=64, help="Jobs at once.")]
-Grace = Annotated[
-    float,
-    typer.Option(
-        metavar="HOURS",
-        min=0,
-        help="For how long the files of a version that was replaced can still be read.",
-    ),
-]
-MediaUrl = Annotated[
-    str,
-    typer.Option(
-        metavar="URL", help="Where media are read from, if not here: a CDN before this service."
-    ),
-]
-DATA = Path("shotladder-service")
+# -- the service -------------------------------------------------------------------------------
 
 
-def serve(
-    data: Data = DATA,
-    sources: Sources = None,
-    source_url: SourceUrls = None,
-    host: Annotated[str, typer.Option(metavar="HOST", help="Address to listen at.")] = "127.0.0.1",
+@dataclass(frozen=True, slots=True)
+class JobFlags:
+    """Options of ``serve`` and ``runner``: where the service is kept, and how it runs jobs."""
+
+    data: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder in which the service keeps everything.")
+    ] = Path("shotladder-service")
+    slots: Annotated[
+        int, typer.Option("--jobs", metavar="N", min=0, max=64, help="Number of jobs at once.")
+    ] = 1
+    workers: Workers = None
+    scheduler: Scheduler = None
+    face_model: FaceModel = None
+    grace: Annotated[
+        float,
+        typer.Option(
+            metavar="HOURS",
+            min=0,
+            help="Hours for which the files of a replaced version can still be read.",
+        ),
+    ] = 168
+    media_url: Annotated[
+        str,
+        typer.Option(
+            metavar="URL",
+            help="URL under which players read media, for example of a CDN. [default: the "
+            "service's own]",
+            show_default=False,
+        ),
+    ] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WebFlags:
+    """Options of ``serve``: what it accepts, from whom, and whom it tells."""
+
+    sources: Annotated[
+        tuple[Path, ...],
+        typer.Option(
+            metavar="DIR",
+            help="Folder that sources may be in; no other file is read. May be repeated.",
+            show_default=False,
+        ),
+    ] = ()
+    source_urls: Annotated[
+        tuple[str, ...],
+        typer.Option(
+            "--source-url",
+            metavar="URL",
+            help="Folder of a web server that sources may be in, such as "
+            "`https://media.example/masters/`. May be repeated.",
+            show_default=False,
+        ),
+    ] = ()
+    host: Annotated[str, typer.Option(metavar="HOST", help="Address to listen on.")] = "127.0.0.1"
     port: Annotated[
-        int, typer.Option(metavar="PORT", min=0, max=65535, help="0 takes one that is free.")
-    ] = 8480,
+        int,
+        typer.Option(
+            metavar="PORT", min=0, max=65535, help="Port to listen on; 0 takes a free one."
+        ),
+    ] = 8480
     tokens: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Lines NAME TOKEN: who may submit and withdraw. [default: DIR/tokens, made with "
-            "one token where it is missing]",
+            help="File with lines NAME TOKEN: who may submit and withdraw. [default: DIR/tokens, "
+            "created with one token if it is missing]",
             show_default=False,
         ),
-    ] = None,
+    ] = None
     read_tokens: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Lines NAME TOKEN: who may read. Everybody may unless it is given.",
+            help="File with lines NAME TOKEN: who may read. [default: everybody]",
             show_default=False,
         ),
-    ] = None,
-    jobs: Slots = 1,
-    workers: Workers = None,
-    scheduler: Scheduler = None,
-    face_model: FaceModel = None,
-    grace: Grace = 168,
-    media_url: MediaUrl = "",
-    webhook_host: Annotated[
-        list[str] | None,
+    ] = None
+    webhook_hosts: Annotated[
+        tuple[str, ...],
         typer.Option(
+            "--webhook-host",
             metavar="HOST",
-            help="Host that jobs may name as a webhook; `*.example.com` is any below. May be "
-            "repeated.",
+            help="Host that jobs may name as a webhook; `*.example.com` allows all of its "
+            "subdomains. May be repeated.",
             show_default=False,
         ),
-    ] = None,
+    ] = ()
     webhook_secret: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Secret that webhooks are signed with.", show_default=False
+            metavar="FILE", help="File with the secret that signs webhooks.", show_default=False
         ),
-    ] = None,
+    ] = None
     webhook_private: Annotated[
-        bool, typer.Option("--webhook-private", help="Webhooks may go to private addresses.")
-    ] = False,
-) -> None:
-    """Run the HTTP service: take jobs, run them, publish what they make, answer reads.
+        bool,
+        typer.Option("--webhook-private", help="Allow webhooks to private addresses."),
+    ] = False
 
-    Prints where it is when it takes requests; its log is JSON on stderr. Stop it however you
-    like: jobs that run go on when it is started again with the same DIR.
+
+@grouped
+def serve(*, jobs: JobFlags, web: WebFlags) -> None:
+    """Run the HTTP service: take jobs, run them, publish their packages, answer reads.
+
+    The service prints its URL when it takes requests, and logs JSON to stderr. It can be stopped at
+    any time: jobs that were running resume when it is started again with the same DIR.
     """
     from cluster.service.logs import log_as_json
-    from cluster.service.serving import ServiceOptions
     from cluster.service.serving import serve as run_service
 
     log_as_json()
-    run_service(
-        ServiceOptions(
-            data=data.absolute(),
-            roots=tuple(root.absolute() for root in sources or ()),
-            source_urls=tuple(source_url or ()),
-            host=host,
-            port=port,
-            tokens=tokens,
-            read_tokens=read_tokens,
-            slots=jobs,
-            workers=workers,
-            scheduler=scheduler,
-            face_model=face_model,
-            grace_seconds=3600 * grace,
-            media_url=media_url,
-            webhook_hosts=tuple(webhook_host or ()),
-            webhook_private=webhook_private,
-            webhook_secret=webhook_secret,
-        ),
-        _announce,
-    )
+    fields = asdict(web)
+    roots = tuple(root.absolute() for root in fields.pop("sources"))
+    run_service(_service_options(jobs, roots=roots, **fields), _announce)
 
 
-def runner(
-    data: Data = DATA,
-    jobs: Slots = 1,
-    workers: Workers = None,
-    scheduler: Scheduler = None,
-    face_model: FaceModel = None,
-    grace: Grace = 168,
-    media_url: MediaUrl = "",
-) -> None:
-    """Run jobs of a service on this machine, beside it: `serve --jobs 0` leaves them to this.
+@grouped
+def runner(*, jobs: JobFlags) -> None:
+    """Run jobs of a service on this machine, beside a service that was started with `--jobs 0`.
 
-    Takes the same DIR; `--grace` and `--media-url` must be the service's.
+    DIR, `--grace` and `--media-url` must be the service's.
     """
     from cluster.service.logs import log_as_json
-    from cluster.service.serving import ServiceOptions, work
+    from cluster.service.serving import work
 
-    if jobs < 1:
+    if jobs.slots < 1:
         raise BadInput("a runner runs 1 job at once or more; give --jobs N")
     log_as_json()
-    options: ServiceOptions = ServiceOptions(
-        data=data.absolute(),
-        slots=jobs,
-        workers=workers,
-        scheduler=scheduler,
-        face_model=face_model,
-        grace_seconds=3600 * grace,
-        media_url=media_url,
-    )
-    work(options, lambda name: print(f"runner {name} takes jobs of {data}", flush=True))
-
-
-def submit(
-    context: typer.Context,
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE",
-            help="A video file that the service sees under the same path, or a `file:///` URI or "
-            "URL that it reads.",
-        ),
-    ],
-    external_id: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="The title's name in your catalogue, by which it is read. [default: one derived "
-            "from the source's path]",
-            show_default=False,
-        ),
-    ] = None,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Until the job has ended, showing how far it is.")
-    ] = False,
-    plan: Annotated[
-        bool, typer.Option("--plan", help="Only estimate what it would cost, and wait for that.")
-    ] = False,
-    priority: Annotated[
-        int, typer.Option(metavar="N", min=-100, max=100, help="Higher goes first.")
-    ] = 0,
-    deadline: Annotated[
-        datetime | None,
-        typer.Option(
-            metavar="TIME",
-            help="When it should be done, UTC, as 2027-01-31T20:00:00: earlier goes first.",
-            show_default=False,
-        ),
-    ] = None,
-    webhook: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="Told when the job has ended.", show_default=False),
-    ] = None,
-    key: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KEY",
-            help="Names this submission: again with the same key it gives the same job.",
-            show_default=False,
-        ),
-    ] = None,
-    profile: Annotated[
-        str, typer.Option(metavar="NAME", help="Numbers behind the ladder.")
-    ] = "default",
-    codec: Annotated[str, typer.Option(metavar="NAME", help="Of the encodes.")] = "x264",
-    preset: Annotated[str, typer.Option(metavar="NAME", help="Of the encoder.")] = "medium",
-    search: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="How points are found, as for `run`.", show_default=False
-        ),
-    ] = None,
-    heights: Heights = None,
-    also: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="MODEL",
-            help="Measure with this model too. May be repeated.",
-            show_default=False,
-        ),
-    ] = None,
-    tone_map: ToneMap = False,
-    url: Url = None,
-    token: TokenText = None,
-    json: Json = False,
-) -> None:
-    """Submit a title to a service; prints the job's id.
-
-    With `--wait` the exit status is 0 only if the job succeeded.
-    """
-    from cluster.service.client import invalid
-    from cluster.service.documents import JobOptions
-
-    on_event = announced(context.obj, "submit", source)
-    asked = {
-        "profile": profile,
-        "codec": codec,
-        "preset": preset,
-        "search": search,
-        "heights": heights_in(heights),
-        "also": also or [],
-        "tone_map": tone_map,
-    }
-    try:
-        options = JobOptions.model_validate(asked)
-    except ValueError as error:
-        raise invalid(error) from error  # type: ignore[arg-type] # pydantic's own
-    with _client(url, token) as client:
-        job: Job = client.submit(
-            source if "://" in source else os.path.abspath(source),  # noqa: PTH100 - no links
-            external_id=external_id,
-            options=options,
-            kind="plan" if plan else "run",
-            priority=priority,
-            deadline=None if deadline is None else deadline.replace(tzinfo=UTC),
-            webhook=webhook,
-            idempotency_key=key,
-        )
-        if wait or plan:
-            say(f"{job.id} is {job.state}")
-            job = client.wait(job.id, on_event=lambda body: _draw(body, on_event))
-            if job.state != "succeeded":
-                raise _ended_badly(job)
-
-    def view() -> None:
-        if plan and job.result is not None:
-            from cluster.cli.views import ladder as views
-
-            show(views.plan_view(job.result.plan or {}))
-        else:
-            print(job.id)
-            if job.state == "succeeded":
-                say(f"{job.title} can be read: {client.url}/v1/titles/{job.title}")
-
-    finish(on_event, as_json=json, result={"job": job.model_dump(mode="json")}, view=view)
-
-
-def jobs(
-    context: typer.Context,
-    state: Annotated[
-        str | None,
-        typer.Option(
-            metavar="STATE",
-            help="Only those `queued`, `running`, `succeeded`, `failed` or `cancelled`.",
-            show_default=False,
-        ),
-    ] = None,
-    external_id: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Only those of this title.", show_default=False),
-    ] = None,
-    limit: Annotated[int, typer.Option(metavar="N", min=1, help="So many of the newest.")] = 50,
-    url: Url = None,
-    token: TokenText = None,
-    json: Json = False,
-) -> None:
-    """List the jobs of a service, newest first."""
-    from cluster.cli.views import ladder as views
-
-    with _client(url, token) as client:
-        found = list(client.jobs(state=_state(state), external_id=external_id, limit=limit))
-    finish(
-        context.obj,
-        as_json=json,
-        lines=[("job", job.model_dump(mode="json")) for job in found],
-        result={"jobs": len(found)},
-        view=lambda: show(views.jobs_view(found)),
+    work(
+        _service_options(jobs),
+        lambda name: print(f"runner {name} takes jobs of {jobs.data}", flush=True),
     )
 
 
-def status(
-    context: typer.Context,
-    job: JobName,
-    url: Url = None,
-    token: TokenText = None,
-    json: Json = False,
-) -> None:
-    """Show a job: its state, how far it is, what it came to."""
-    from cluster.cli.views import ladder as views
+def _service_options(jobs: JobFlags, **more: Any) -> ServiceOptions:
+    from cluster.service.serving import ServiceOptions
 
-    with _client(url, token) as client:
-        found = client.job(job)
-    finish(
-        context.obj,
-        as_json=json,
-        result={"job": found.model_dump(mode="json")},
-        view=lambda: show(views.job_view(found)),
-    )
-
-
-def cancel(
-    context: typer.Context,
-    job: JobName,
-    url: Url = None,
-    token: TokenText = None,
-    json: Json = False,
-) -> None:
-    """Cancel a job. What it has finished is kept, for `retry` or another job."""
-    with _client(url, token) as client:
-        found = client.cancel(job)
-        if found.state == "running":
-            with contextlib.suppress(TimeoutError):
-                found = client.wait(job, timeout_seconds=20)
-    finish(
-        context.obj,
-        as_json=json,
-        result={"job": found.model_dump(mode="json")},
-        view=lambda: print(f"{found.id} {found.state}"),
-    )
-
-
-def retry(
-    context: typer.Context,
-    job: JobName,
-    url: Url = None,
-    token: TokenText = None,
-    json: Json = False,
-) -> None:
-    """Queue a job that failed or was cancelled again; it goes on from what it had finished."""
-    with _client(url, token) as client:
-        found = client.retry(job)
-    finish(
-        context.obj,
-        as_json=json,
-        result={"job": found.model_dump(mode="json")},
-        view=lambda: print(f"{found.id} {found.state}"),
-    )
-
-
-def withdraw(
-    context: typer.Context,
-    title: Annotated[str, typer.Argument(metavar="TITLE", help="Name of a published title.")],
-    url: Url = None,
-    token: TokenText = None,
-    json: Json = False,
-) -> None:
-    """Take a title down: package, artwork, prefetch and caches. An audit line stays."""
-    with _client(url, token) as client:
-        line = client.withdraw(title)
-    finish(
-        context.obj,
-        as_json=json,
-        result=line.model_dump(mode="json"),
-        view=lambda: print(f"{line.title} withdrawn by {line.actor}"),
+    fields = asdict(jobs)
+    return ServiceOptions(
+        data=fields.pop("data").absolute(),
+        grace_seconds=3600 * fields.pop("grace"),
+        **fields,
+        **more,
     )
 
 
@@ -435,12 +177,196 @@ def _announce(url: str, tokens: Path) -> None:
     say(f"tokens are in {tokens}; {url}/openapi.json describes the API")
 
 
-@contextlib.contextmanager
-def _client(url: str | None, token: str | None) -> Iterator[Client]:
-    from cluster.service.client import Client
+# -- its clients -------------------------------------------------------------------------------
 
-    with Client(url, token) as client:
-        yield client
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Options of the commands that talk to a service."""
+
+    url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar="SHOTLADDER_URL",
+            help="URL of the service. [default: http://127.0.0.1:8480]",
+            show_default=False,
+        ),
+    ] = None
+    token: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TOKEN",
+            envvar="SHOTLADDER_TOKEN",
+            help="Token to authenticate with; safer in the environment, where other users of the "
+            "machine do not see it.",
+            show_default=False,
+        ),
+    ] = None
+
+    @contextlib.contextmanager
+    def client(self) -> Iterator[Client]:
+        """Yield a client of the service."""
+        from cluster.service.client import Client
+
+        with Client(self.url, self.token) as client:
+            yield client
+
+
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job.")]
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionFlags:
+    """Options of ``submit`` about the job, not about the ladder."""
+
+    external_id: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Name of the title in your catalogue, under which it is read. [default: derived "
+            "from the source's path]",
+            show_default=False,
+        ),
+    ] = None
+    priority: Annotated[
+        int, typer.Option(metavar="N", min=-100, max=100, help="Priority: higher goes first.")
+    ] = 0
+    deadline: Annotated[
+        datetime | None,
+        typer.Option(
+            metavar="TIME",
+            help="Time by which the job should be done, UTC, such as 2027-01-31T20:00:00; earlier "
+            "goes first.",
+            show_default=False,
+        ),
+    ] = None
+    webhook: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="URL to notify when the job has ended.", show_default=False
+        ),
+    ] = None
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(
+            "--key",
+            metavar="KEY",
+            help="Key of this submission: submitting again with the same key returns the same job.",
+            show_default=False,
+        ),
+    ] = None
+
+
+@grouped
+def submit(
+    context: typer.Context,
+    *,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Video file that the service sees under the same path, or a `file:///` URI or "
+            "URL that it can read.",
+        ),
+    ],
+    submission: SubmissionFlags,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Show the progress of the job until it has ended.")
+    ] = False,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Only estimate what the job would cost, and wait for that."),
+    ] = False,
+    flags: LadderFlags,
+    connection: Connection,
+    json: Json = False,
+) -> None:
+    """Submit a title to a service and print the job's id.
+
+    With `--wait` the exit status is 0 only if the job succeeded.
+    """
+    on_event = announced(context.obj, "submit", source)
+    fields = asdict(submission)
+    if submission.deadline is not None:
+        fields["deadline"] = submission.deadline.replace(tzinfo=UTC)
+    options = _job_options(flags)
+    with connection.client() as client:
+        job: Job = client.submit(
+            source if "://" in source else os.path.abspath(source),  # noqa: PTH100 - no links
+            options=options,
+            kind="plan" if plan else "run",
+            **fields,
+        )
+        if wait or plan:
+            say(f"{job.id} is {job.state}")
+            job = client.wait(job.id, on_event=lambda body: _forward(body, on_event))
+            if job.state != "succeeded":
+                raise _ended_badly(job)
+
+    def view() -> None:
+        if plan and job.result is not None:
+            from cluster.cli.views.estimate import estimate_view, service_estimate
+
+            show(estimate_view(service_estimate(job.result.plan or {})))
+        else:
+            print(job.id)
+            if job.state == "succeeded":
+                say(f"{job.title} can be read: {client.url}/v1/titles/{job.title}")
+
+    finish(on_event, as_json=json, result={"job": job.model_dump(mode="json")}, view=view)
+
+
+def _job_options(flags: LadderFlags) -> JobOptions:
+    from cluster.service.client import invalid
+    from cluster.service.documents import JobOptions
+
+    if isinstance(flags.profile, Path):
+        raise BadInput(
+            f"--profile {flags.profile} is a file, which the service does not see; name one of "
+            "its profiles"
+        )
+    try:
+        return JobOptions.model_validate(given(flags))
+    except ValueError as error:
+        raise invalid(error) from error  # type: ignore[arg-type] # pydantic's own
+
+
+@grouped
+def jobs(
+    context: typer.Context,
+    *,
+    state: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STATE",
+            help="List only jobs that are `queued`, `running`, `succeeded`, `failed` or "
+            "`cancelled`.",
+            show_default=False,
+        ),
+    ] = None,
+    external_id: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="List only jobs of this title.", show_default=False),
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(metavar="N", min=1, help="List at most the N newest jobs.")
+    ] = 50,
+    connection: Connection,
+    json: Json = False,
+) -> None:
+    """List the jobs of a service, newest first."""
+    from cluster.cli.views.jobs import jobs_view
+
+    with connection.client() as client:
+        listed = list(client.jobs(state=_state(state), external_id=external_id, limit=limit))
+    finish(
+        context.obj,
+        as_json=json,
+        lines=[("job", job.model_dump(mode="json")) for job in listed],
+        result={"jobs": len(listed)},
+        view=lambda: show(jobs_view(listed)),
+    )
 
 
 def _state(text: str | None) -> Any:
@@ -453,8 +379,76 @@ def _state(text: str | None) -> Any:
     return text
 
 
-def _draw(body: dict[str, Any], on_event: Listener) -> None:
-    """What a job reports, as this command's own."""
+@grouped
+def status(
+    context: typer.Context, *, job: JobId, connection: Connection, json: Json = False
+) -> None:
+    """Show a job: its state, its progress, its result."""
+    from cluster.cli.views.jobs import job_view
+
+    with connection.client() as client:
+        current = client.job(job)
+    finish(
+        context.obj,
+        as_json=json,
+        result={"job": current.model_dump(mode="json")},
+        view=lambda: show(job_view(current)),
+    )
+
+
+@grouped
+def cancel(
+    context: typer.Context, *, job: JobId, connection: Connection, json: Json = False
+) -> None:
+    """Cancel a job. Its finished work is kept for `retry` or for another job."""
+    with connection.client() as client:
+        cancelled = client.cancel(job)
+        if cancelled.state == "running":
+            with contextlib.suppress(TimeoutError):
+                cancelled = client.wait(job, timeout_seconds=20)
+    _finish_with_state(context, cancelled, as_json=json)
+
+
+@grouped
+def retry(
+    context: typer.Context, *, job: JobId, connection: Connection, json: Json = False
+) -> None:
+    """Queue a failed or cancelled job again; it resumes from its finished work."""
+    with connection.client() as client:
+        queued = client.retry(job)
+    _finish_with_state(context, queued, as_json=json)
+
+
+def _finish_with_state(context: typer.Context, job: Job, *, as_json: bool) -> None:
+    finish(
+        context.obj,
+        as_json=as_json,
+        result={"job": job.model_dump(mode="json")},
+        view=lambda: print(f"{job.id} {job.state}"),
+    )
+
+
+@grouped
+def withdraw(
+    context: typer.Context,
+    *,
+    title: Annotated[str, typer.Argument(metavar="TITLE", help="Name of a published title.")],
+    connection: Connection,
+    json: Json = False,
+) -> None:
+    """Take a title down: package, artwork, prefetch and caches. A line in the audit log stays."""
+    with connection.client() as client:
+        line = client.withdraw(title)
+    finish(
+        context.obj,
+        as_json=json,
+        result=line.model_dump(mode="json"),
+        view=lambda: print(f"{line.title} withdrawn by {line.actor}"),
+    )
+
+
+def _forward(body: dict[str, Any], on_event: Listener) -> None:
+    """Report an event of a job as an event of this command."""
     from typing import get_args
 
     from cluster import events
@@ -468,9 +462,6 @@ def _draw(body: dict[str, Any], on_event: Listener) -> None:
 
 def _ended_badly(job: Job) -> ShotladderError:
     if job.failure is None:
-        return ShotladderError(f"{job.id} was {job.state}; `shotladder retry {job.id}` goes on")
+        return ShotladderError(f"{job.id} was {job.state}; `shotladder retry {job.id}` resumes it")
     kind = BadInput if job.failure.error in ("BadInput", "SourceUnusable") else ShotladderError
     return kind(f"{job.id} failed: {job.failure.message}", **job.failure.context)
-
-
-COMMANDS = (serve, runner, submit, jobs, status, cancel, retry, withdraw)

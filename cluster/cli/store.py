@@ -1,67 +1,64 @@
-"""Commands that look at a store and its runs."""
+"""Commands about a store: ``runs``, the runs that it remembers, and ``store``, its upkeep."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from cluster.cli.options import Json, StorePath
-from cluster.cli.output import finish
+from cluster.cli.output import finish, show
 
 runs_app = typer.Typer(name="runs", help="Look at the runs that a store remembers.")
-store_app = typer.Typer(name="store", help="Keep a store in order.")
+store_app = typer.Typer(name="store", help="Clean up and check a store.")
 
-Run = Annotated[str, typer.Argument(metavar="RUN", help="Its id or how that begins, or `latest`.")]
-
-
-def _table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
-    from rich.table import Table
-
-    from cluster.cli.output import show
-
-    table = Table(box=None, pad_edge=False)
-    for column in columns:  # the first names the row: to be copied
-        table.add_column(column, overflow="fold", no_wrap=column == columns[0])
-    for row in rows:
-        table.add_row(*map(str, row))
-    show([table])
+Run = Annotated[
+    str, typer.Argument(metavar="RUN", help="Id of a run, the beginning of an id, or `latest`.")
+]
 
 
 @runs_app.command("list")
 def list_runs(context: typer.Context, store: StorePath = None, json: Json = False) -> None:
-    """List the runs of a store: the oldest first."""
+    """List the runs of a store, oldest first."""
+    from cluster.cli.views.store import runs_view
     from cluster.store import manifests, open_store
 
-    found = manifests.list_runs(open_store(store))
-    rows = [
-        (one.id, one.state, one.title, one.options.get("search"), one.rungs or "", one.source.path)
-        for one in found
-    ]
-    names = ("run", "state", "title", "search", "rungs", "source")
+    runs = manifests.list_runs(open_store(store))
     finish(
         context.obj,
         as_json=json,
-        lines=[("run", dict(zip(names, row, strict=True))) for row in rows],
-        result={"runs": len(found)},
-        view=lambda: _table(names, rows),
+        lines=[
+            (
+                "run",
+                {
+                    "run": run.id,
+                    "state": run.state,
+                    "title": run.title,
+                    "search": run.options.get("search"),
+                    "rungs": run.rungs or "",
+                    "source": run.source.path,
+                },
+            )
+            for run in runs
+        ],
+        result={"runs": len(runs)},
+        view=lambda: show(runs_view(runs)),
     )
 
 
 @runs_app.command("show")
 def show_run(context: typer.Context, run: Run, store: StorePath = None, json: Json = False) -> None:
-    """Show all that is remembered of a run: inputs, versions, results."""
+    """Show what is remembered of a run: inputs, versions, results."""
     from cluster.store import manifests, open_store
 
-    found = manifests.find_run(open_store(store), run)
+    manifest = manifests.find_run(open_store(store), run)
     finish(
         context.obj,
         as_json=json,
-        lines=[("manifest", found.model_dump())],
-        result={"run": found.id},
-        view=lambda: print(found.to_json().decode(), end=""),
+        lines=[("manifest", manifest.model_dump())],
+        result={"run": manifest.id},
+        view=lambda: print(manifest.to_json().decode(), end=""),
     )
 
 
@@ -73,22 +70,23 @@ def diff_runs(
     store: StorePath = None,
     json: Json = False,
 ) -> None:
-    """Say what two runs do not have in common: sources, options, versions, files."""
-    from cluster.jobs.history import differences
+    """Show in what two runs differ: sources, options, versions, files."""
+    from cluster.cli.views.store import difference_view
+    from cluster.jobs.history import differences as changes
     from cluster.store import manifests, open_store
 
     opened = open_store(store)
-    one, two = manifests.find_run(opened, run), manifests.find_run(opened, other)
-    found = differences(one, two)
+    first, second = manifests.find_run(opened, run), manifests.find_run(opened, other)
+    differences = changes(first, second)
     finish(
         context.obj,
         as_json=json,
-        lines=[("difference", {"what": w, "run": a, "other": b}) for w, a, b in found],
-        result={"differences": len(found), "same_package": one.package == two.package},
+        lines=[("difference", {"what": w, "run": a, "other": b}) for w, a, b in differences],
+        result={"differences": len(differences), "same_package": first.package == second.package},
         view=lambda: (
-            _table(("what", one.id, two.id), found)
-            if found
-            else print("they have everything in common")
+            show(difference_view(first.id, second.id, differences))
+            if differences
+            else print("the two runs do not differ")
         ),
     )
 
@@ -97,15 +95,15 @@ def diff_runs(
 def remove_run(
     context: typer.Context, run: Run, store: StorePath = None, json: Json = False
 ) -> None:
-    """Forget a run: `store gc` may then collect what only it was made of."""
+    """Forget a run, so that `store gc` may remove what only this run needs."""
     from cluster.store import manifests, open_store
 
-    found = manifests.remove_run(open_store(store), run)
+    manifest = manifests.remove_run(open_store(store), run)
     finish(
         context.obj,
         as_json=json,
-        result={"run": found.id},
-        view=lambda: print(f"forgot {found.id}"),
+        result={"run": manifest.id},
+        view=lambda: print(f"forgot {manifest.id}"),
     )
 
 
@@ -113,15 +111,15 @@ def remove_run(
 def gc(
     context: typer.Context,
     days: Annotated[
-        float, typer.Option(metavar="N", help="Keep what is younger, whoever needs it.")
+        float, typer.Option(metavar="N", help="Keep everything younger than N days.")
     ] = 7.0,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be removed.")
+        bool, typer.Option("--dry-run", help="Only show what would be removed.")
     ] = False,
     store: StorePath = None,
     json: Json = False,
 ) -> None:
-    """Remove what no remembered run was made of, and no running one needs."""
+    """Remove what no remembered run and no running run needs."""
     from cluster.store import open_store
     from cluster.store.garbage import collect_garbage
 
@@ -142,7 +140,8 @@ def gc(
 def fsck(
     context: typer.Context,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Remove what is damaged: it is made again.")
+        bool,
+        typer.Option("--repair", help="Remove damaged entries; later runs make them again."),
     ] = False,
     store: StorePath = None,
     json: Json = False,
@@ -155,18 +154,18 @@ def fsck(
     opened = open_store(store)
     flaws = [asdict(flaw) for flaw in check_store(opened, repair=repair)]
     if flaws and not repair:
-        for flaw in flaws:
-            print(f"{flaw['name']}: {flaw['what']}") if not json else None
+        if not json:
+            for flaw in flaws:
+                print(f"{flaw['name']}: {flaw['what']}")
         raise StoreUnusable(
             f"{len(flaws)} entries of {opened.place} are damaged; --repair removes them, and runs "
             "make them again",
             flaws=flaws,
         )
-    lines: list[tuple[str, dict[str, Any]]] = [("flaw", flaw) for flaw in flaws]
     finish(
         context.obj,
         as_json=json,
-        lines=lines,
+        lines=[("flaw", flaw) for flaw in flaws],
         result={"flaws": len(flaws)},
         view=lambda: print(
             f"{opened.place}: {len(flaws)} damaged entries removed" if flaws else "sound"
@@ -176,21 +175,16 @@ def fsck(
 
 @store_app.command("titles")
 def titles(context: typer.Context, store: StorePath = None, json: Json = False) -> None:
-    """Say what each title takes in a store: the largest first."""
+    """Show the size of each title in a store, largest first."""
+    from cluster.cli.views.store import titles_view
     from cluster.store import open_store
     from cluster.store.garbage import title_sizes
 
-    found = title_sizes(open_store(store))
+    sizes = title_sizes(open_store(store))
     finish(
         context.obj,
         as_json=json,
-        lines=[("title", asdict(one)) for one in found],
-        result={"titles": len(found), "bytes": sum(one.bytes for one in found)},
-        view=lambda: _table(
-            ("title", "MB", "records", "blobs", "runs"),
-            [
-                (one.title or "-", f"{one.bytes / 1e6:.2f}", one.records, one.blobs, one.runs)
-                for one in found
-            ],
-        ),
+        lines=[("title", asdict(size)) for size in sizes],
+        result={"titles": len(sizes), "bytes": sum(size.bytes for size in sizes)},
+        view=lambda: show(titles_view(sizes)),
     )

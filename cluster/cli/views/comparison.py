@@ -1,31 +1,32 @@
-"""How a comparison looks: the three claims, together, for every model by itself."""
+"""How a comparison looks: the three claims together, for each quality model separately."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cluster.cli.output import Line
-from cluster.cli.views.ladder import kbits, plain_table
-from cluster.events import Listener, Warned
-from cluster.package.comparison import ComparedRung, Comparison, save_comparison
-from cluster.package.documents import read_ladder
-from cluster.package.report import NAME, ReportOptions, write_report
-from encoder.errors import OutputUnwritable
+from cluster.cli.views.tables import Column, facts, kbits, table
+from cluster.package.comparison import CodecComparison, ComparedRung, Comparison
 from ladder.bdrate import BdRate, NoOverlap
-from ladder.claims import AFFORDABLE, TOLERANCE, Claims
+from ladder.claims import AFFORDABLE, TOLERANCE, Claims, ViewersClaim
 
 _LADDERS = {"ours": "ours", "fixed": "fixed", "per_title": "per-title CRF"}
+_NOTES = (
+    "BD-rate: negative is fewer bits at equal quality. Viewers: throughput is log-normal with this "
+    f"median, and each viewer plays the highest rung under {AFFORDABLE:g} of it. bits, quality: "
+    "change against what the fixed ladder gives them. not worse: change in bits when each viewer "
+    f"plays the cheapest rung that loses at most {TOLERANCE:g}. worse off: viewers who lose more "
+    "even so; at worst: the largest loss of a viewer."
+)
 
 
 def comparison_view(comparison: Comparison, *, rungs: bool = False) -> list[RenderableType]:
-    """The claims; with ``rungs`` all three ladders before them."""
+    """Show the claims; with ``rungs`` all three ladders before them."""
     limit = ", which is the limit for these sizes and recipes" if comparison.exhaustive else ""
     article = "an" if comparison.exhaustive else "a"
     parts: list[RenderableType] = [
@@ -43,43 +44,45 @@ def comparison_view(comparison: Comparison, *, rungs: bool = False) -> list[Rend
             *_claims(claims, " (bounded)" if comparison.bounds else ""),
         ]
     if comparison.codecs:
-        parts += [Text(), Text(f"codecs, by {comparison.quality_model}", style="bold")]
-        table = plain_table(("BD-rate of", "l"), ("against", "l"), ("", "r"))
-        for one in comparison.codecs:
-            shown = "no common quality" if one.percent is None else f"{one.percent:+.1f} %"
-            table.add_row(one.test, one.anchor, shown)
-        parts.append(table)
-    parts += [part for bound in comparison.bounds for part in (Text(), Text(f"Bounded: {bound}."))]
-    notes = (
-        "BD-rate: negative is fewer bits at equal quality. Viewers: log-normal throughput of this "
-        f"median, each plays the highest rung under {AFFORDABLE:g} of its own. bits and quality: "
-        "against what the fixed ladder gives them. not worse: bits when nobody takes more than "
-        f"needed to lose at most {TOLERANCE:g}. worse off: clients who lose more all the same; "
-        "at worst: the most that one loses."
-    )
-    return [*parts, Text(), Text(notes, style="dim")]
+        heading = Text(f"codecs, by {comparison.quality_model}", style="bold")
+        parts += [Text(), heading, table(_CODECS, comparison.codecs)]
+    for bound in comparison.bounds:
+        parts += [Text(), Text(f"Bounded: {bound}.")]
+    return [*parts, Text(), Text(_NOTES, style="dim")]
+
+
+_CODECS: list[Column[CodecComparison]] = [
+    Column("BD-rate of", lambda codec: codec.test, left=True),
+    Column("against", lambda codec: codec.anchor, left=True),
+    Column(
+        "",
+        lambda codec: "no common quality" if codec.percent is None else f"{codec.percent:+.1f} %",
+    ),
+]
+_VIEWERS: list[Column[ViewersClaim]] = [
+    Column("median", lambda claim: claim.median / 1e6, "g", " Mbit/s"),
+    Column("bits", lambda claim: claim.received_percent, "+.1f", " %"),
+    Column("quality", lambda claim: claim.received.quality - claim.fixed.quality, "+.2f"),
+    Column("not worse", lambda claim: claim.matched_percent, "+.1f", " %"),
+    Column("worse off", lambda claim: 100 * claim.worse_off, ".1f", " %"),
+    Column("at worst", lambda claim: f"{-claim.worst_loss:.2f}" if claim.worst_loss else "0"),
+]
+
+
+def viewers_table(claims: tuple[ViewersClaim, ...], *, matched: bool = True) -> Table:
+    """Show what populations of viewers receive, with the column ``not worse`` if ``matched``."""
+    return table([c for c in _VIEWERS if matched or c.heading != "not worse"], claims)
 
 
 def _claims(claims: Claims, mark: str) -> Iterator[RenderableType]:
-    bd = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    bd.add_row("1", "BD-rate against the fixed ladder", _bd(claims.against_fixed))
-    bd.add_row("2", f"BD-rate against per-title CRF{mark}", _bd(claims.against_per_title))
-    yield bd
-    yield Text("3  what viewers receive, against the fixed ladder")
-    table = plain_table(
-        *(("median", "r"), ("bits", "r"), ("quality", "r"), ("not worse", "r")),
-        *(("worse off", "r"), ("at worst", "r")),
+    yield facts(
+        [
+            ("1", "BD-rate against the fixed ladder", _bd(claims.against_fixed)),
+            ("2", f"BD-rate against per-title CRF{mark}", _bd(claims.against_per_title)),
+        ]
     )
-    for viewers in claims.viewers:
-        table.add_row(
-            f"{viewers.median / 1e6:g} Mbit/s",
-            f"{viewers.received_percent:+.1f} %",
-            f"{viewers.received.quality - viewers.fixed.quality:+.2f}",
-            f"{viewers.matched_percent:+.1f} %",
-            f"{100 * viewers.worse_off:.1f} %",
-            f"{-viewers.worst_loss:.2f}" if viewers.worst_loss else "0",
-        )
-    yield table
+    yield Text("3  what viewers receive, against the fixed ladder")
+    yield viewers_table(claims.viewers)
 
 
 def _bd(claim: BdRate | NoOverlap | None) -> str:
@@ -92,31 +95,34 @@ def _bd(claim: BdRate | NoOverlap | None) -> str:
 
 
 def _rungs(label: str, rungs: tuple[ComparedRung, ...]) -> Table:
-    models = list(rungs[0].quality) if rungs else []
-    table = plain_table((label, "l"), ("kbit/s", "r"), *((model, "r") for model in models))
-    for rung in rungs:
-        means = (f"{rung.quality[model].mean:.2f}" for model in models)
-        table.add_row(rung.name, kbits(rung.bitrate), *means)
-    return table
+    def mean_by(model: str) -> Column[ComparedRung]:
+        return Column(model, lambda rung: rung.quality[model].mean, ".2f")
+
+    columns: list[Column[ComparedRung]] = [
+        Column(label, lambda rung: rung.name, left=True),
+        Column("kbit/s", lambda rung: kbits(rung.bitrate)),
+        *(mean_by(model) for model in (rungs[0].quality if rungs else ())),
+    ]
+    return table(columns, rungs)
 
 
 def comparison_lines(comparison: Comparison) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A comparison as NDJSON: ``compared_rung`` objects, then one ``claims`` per model."""
+    """Yield a comparison as NDJSON: ``compared_rung`` objects, then one ``claims`` per model."""
     for name in _LADDERS:
         for rung in getattr(comparison, name):
-            quality = {model: pooled.model_dump() for model, pooled in rung.quality.items()}
-            fields = {"name": rung.name, "width": rung.width, "height": rung.height}
             yield (
                 "compared_rung",
                 {
                     "ladder": name,
-                    **fields,
+                    "name": rung.name,
+                    "width": rung.width,
+                    "height": rung.height,
                     "bitrate": round(rung.bitrate),
-                    "quality": quality,
+                    "quality": {model: q.model_dump() for model, q in rung.quality.items()},
                 },
             )
-    for one in comparison.codecs:
-        yield "codec", asdict(one)
+    for codec in comparison.codecs:
+        yield "codec", asdict(codec)
     for model, claims in comparison.claims.items():
         yield (
             "claims",
@@ -135,21 +141,6 @@ def comparison_lines(comparison: Comparison) -> Iterator[tuple[str, dict[str, An
                 ],
             },
         )
-
-
-def keep(
-    directory: Path, comparison: Comparison, lines: Sequence[Line], on_event: Listener
-) -> None:
-    """Write ``comparison.json`` into the package, and its report anew where it has one; warn
-    where it does not take them."""
-    claims = [fields for kind, fields in lines if kind == "claims"]
-    if not save_comparison(directory, comparison, claims, read_ladder(directory).title.id):
-        on_event(Warned(f"{directory} cannot be written: the comparison is shown but not kept"))
-    elif (directory / NAME).exists():
-        try:
-            write_report(ReportOptions(directory), on_event)
-        except OutputUnwritable as error:
-            on_event(Warned(error.message))
 
 
 def _bd_fields(claim: BdRate | NoOverlap | None) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""How differences of ladders look."""
+"""How differences between ladders look."""
 
 from __future__ import annotations
 
@@ -7,79 +7,87 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from cluster.cli.progress import duration
-from cluster.cli.views.ladder import kbits, plain_table
-from cluster.package.diff import LadderDifference, UpgradeReport
+from cluster.cli.views.tables import ABSENT, Column, kbits, table
+from cluster.package.diff import LadderDifference, RungChange, ShotChange, UpgradeReport
 from ladder.bdrate import BdRate, NoOverlap
 
 
-def difference_view(found: LadderDifference, limit: int) -> list[RenderableType]:
-    """Two ladders of a title."""
+def difference_view(difference: LadderDifference, limit: int) -> list[RenderableType]:
+    """Show what changed between two ladders of a title, and at most ``limit`` of its shots."""
     parts: list[RenderableType] = [
-        Text(f"{found.title}: new against old, all measured by {found.quality_model}"),
-        Text(_bd(found)),
-        Text(_cost(found)),
+        Text(f"{difference.title}: new against old, all measured by {difference.quality_model}"),
+        Text(_bd(difference)),
+        Text(_cost(difference)),
     ]
-    if found.facts:
-        facts = plain_table(("made with", "l"))
-        for header in ("old", "new"):
-            facts.add_column(header, overflow="fold")
-        for name, (old, new) in found.facts.items():
-            facts.add_row(name, *("-" if one is None else str(one) for one in (old, new)))
-        parts += [Text(), facts]
-    rungs = plain_table(
-        *(("old rung", "l"), ("kbit/s", "r"), ("quality", "r")),
-        *(("new rung", "l"), ("kbit/s", "r"), ("quality", "r"), ("bits", "r"), ("quality", "r")),
-    )
-    for change in found.rungs:
-        cells = []
-        for rung in (change.old, change.new):
-            cells += (
-                ["-", "", ""]
-                if rung is None
-                else [
-                    rung.name,
-                    kbits(rung.bitrate),
-                    f"{rung.quality[found.quality_model].mean:.2f}",
-                ]
-            )
-        moved = change.bitrate_percent, change.quality_change
-        rungs.add_row(
-            *cells,
-            "" if moved[0] is None else f"{moved[0]:+.1f} %",
-            "" if moved[1] is None else f"{moved[1]:+.2f}",
-        )
-    parts += [Text(), rungs]
-    if not found.shots:
-        parts += [Text(), Text("The shots are not the same, so they cannot be compared.")]
+    if difference.facts:
+        parts += [Text(), table(_FACTS, difference.facts.items())]
+    parts += [Text(), _rungs(difference)]
+    if not difference.shots:
+        parts += [Text(), Text("The two ladders have different shots, which cannot be compared.")]
     elif limit:
-        parts += [Text(), *_shots(found, limit)]
+        parts += [Text(), *_shots(difference, limit)]
     return parts
 
 
-def _shots(found: LadderDifference, limit: int) -> Iterator[RenderableType]:
+_FACTS: list[Column[tuple[str, tuple[Any, Any]]]] = [
+    Column("made with", lambda row: row[0], left=True),
+    Column("old", lambda row: _fact(row[1][0]), left=True, fold=True),
+    Column("new", lambda row: _fact(row[1][1]), left=True, fold=True),
+]
+
+
+def _fact(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _rungs(difference: LadderDifference) -> Table:
+    model = difference.quality_model
+
+    def mean(change: RungChange, side: str) -> str:
+        rung = getattr(change, side)
+        return "" if rung is None else f"{rung.quality[model].mean:.2f}"
+
+    def rate(change: RungChange, side: str) -> str:
+        rung = getattr(change, side)
+        return "" if rung is None else kbits(rung.bitrate)
+
+    columns: list[Column[RungChange]] = [
+        Column("old rung", lambda change: change.old and change.old.name, left=True),
+        Column("kbit/s", lambda change: rate(change, "old")),
+        Column("quality", lambda change: mean(change, "old")),
+        Column("new rung", lambda change: change.new and change.new.name, left=True),
+        Column("kbit/s", lambda change: rate(change, "new")),
+        Column("quality", lambda change: mean(change, "new")),
+        Column("bits", lambda change: change.bitrate_percent, "+.1f", " %"),
+        Column("quality", lambda change: change.quality_change, "+.2f"),
+    ]
+    return table(columns, difference.rungs)
+
+
+_SHOTS: list[Column[ShotChange]] = [
+    Column("shot", lambda shot: shot.shot),
+    Column("frames", lambda shot: f"{shot.start_frame}-{shot.end_frame - 1}", left=True),
+    Column("BD-rate", lambda shot: shot.bd_rate, "+.1f", " %"),
+    Column("bits", lambda shot: shot.bytes_percent, "+.1f", " %"),
+    Column("quality", lambda shot: shot.quality_change, "+.2f"),
+    Column("worst rung", lambda shot: shot.worst_change, "+.2f"),
+]
+
+
+def _shots(difference: LadderDifference, limit: int) -> Iterator[RenderableType]:
     yield Text(
-        "Shots, worst first: BD-rate over the rungs; bits and quality over rungs that are paired",
+        "Shots, worst first. BD-rate: over all rungs; bits and quality: over paired rungs",
         style="dim",
     )
-    table = plain_table(
-        *(("shot", "r"), ("frames", "l"), ("BD-rate", "r"), ("bits", "r"), ("quality", "r")),
-        ("worst rung", "r"),
-    )
-    for shot in found.shots[:limit]:
-        table.add_row(
-            *(str(shot.shot), f"{shot.start_frame}-{shot.end_frame - 1}"),
-            "-" if shot.bd_rate is None else f"{shot.bd_rate:+.1f} %",
-            *(f"{shot.bytes_percent:+.1f} %", f"{shot.quality_change:+.2f}"),
-            f"{shot.worst_change:+.2f}",
-        )
-    yield table
+    yield table(_SHOTS, difference.shots[:limit])
 
 
-def _bd(found: LadderDifference) -> str:
-    match found.bd_rate:
+def _bd(difference: LadderDifference) -> str:
+    match difference.bd_rate:
         case BdRate() as bd:
             return (
                 f"BD-rate {bd.percent:+.2f} % over quality {bd.low:.1f} to {bd.high:.1f} "
@@ -90,28 +98,31 @@ def _bd(found: LadderDifference) -> str:
     return "BD-rate: none, a ladder has too few rungs"
 
 
-def _cost(found: LadderDifference) -> str:
-    known = ["not known" if s is None else duration(s) for s in found.cpu_seconds]
-    return f"encodes {found.encodes[0]} -> {found.encodes[1]}; CPU {known[0]} -> {known[1]}" + (
-        " (known where a run began with an empty store)" if "not known" in known else ""
-    )
+def _cost(difference: LadderDifference) -> str:
+    old, new = ("unknown" if s is None else duration(s) for s in difference.cpu_seconds)
+    text = f"encodes {difference.encodes[0]} -> {difference.encodes[1]}; CPU {old} -> {new}"
+    if None in difference.cpu_seconds:
+        text += " (known only for runs that began with an empty store)"
+    return text
 
 
-def difference_lines(found: LadderDifference, limit: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A difference as NDJSON: one ``difference``, then ``rung_change`` and ``shot_change``."""
-    bd = found.bd_rate
+def difference_lines(
+    difference: LadderDifference, limit: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield a difference as NDJSON: ``difference``, then ``rung_change`` and ``shot_change``."""
+    bd = difference.bd_rate
     yield (
         "difference",
         {
-            "title": found.title,
-            "quality_model": found.quality_model,
+            "title": difference.title,
+            "quality_model": difference.quality_model,
             "bd_rate": None if bd is None else asdict(bd),
-            "facts": {name: list(values) for name, values in found.facts.items()},
-            "encodes": list(found.encodes),
-            "cpu_seconds": list(found.cpu_seconds),
+            "facts": {name: list(values) for name, values in difference.facts.items()},
+            "encodes": list(difference.encodes),
+            "cpu_seconds": list(difference.cpu_seconds),
         },
     )
-    for change in found.rungs:
+    for change in difference.rungs:
         yield (
             "rung_change",
             {
@@ -121,67 +132,71 @@ def difference_lines(found: LadderDifference, limit: int) -> Iterator[tuple[str,
                 "quality_change": change.quality_change,
             },
         )
-    for shot in found.shots[:limit]:
+    for shot in difference.shots[:limit]:
         yield "shot_change", asdict(shot)
 
 
-def upgrade_view(found: UpgradeReport, limit: int) -> list[RenderableType]:
-    """Many titles, then the worst shots of each."""
-    table = plain_table(
-        *(("title", "l"), ("BD-rate", "r"), ("encodes", "r"), ("CPU", "r")),
-        *(("worst shot", "r"), ("by", "r")),
-    )
-    for title in found.titles:
-        a, b = title.cpu_seconds
-        worst = title.shots[0] if title.shots else None
-        table.add_row(
-            title.title,
-            "-" if title.percent is None else f"{title.percent:+.2f} %",
-            f"{title.encodes[0]} -> {title.encodes[1]}",
-            "-" if a is None or b is None else f"{(b / a - 1) * 100:+.0f} %",
-            *(
-                ("-", "-")
-                if worst is None or worst.bd_rate is None
-                else (str(worst.shot), f"{worst.bd_rate:+.1f} %")
-            ),
-        )
-    mean = "none" if found.mean_bd_rate is None else f"{found.mean_bd_rate:+.2f} %"
+# -- many titles -------------------------------------------------------------------------------
+
+
+def upgrade_view(report: UpgradeReport, limit: int) -> list[RenderableType]:
+    """Show the titles of an upgrade report, the worst shots of each, and the verdict."""
+    mean = "none" if report.mean_bd_rate is None else f"{report.mean_bd_rate:+.2f} %"
     cpu = (
-        "not known (no title was made from an empty store both times)"
-        if found.cpu_percent is None
-        else f"{found.cpu_percent:+.1f} % over {found.cpu_titles} titles"
+        "unknown (no title was made from an empty store both times)"
+        if report.cpu_percent is None
+        else f"{report.cpu_percent:+.1f} % over {report.cpu_titles} titles"
     )
-    models = ", ".join(sorted({title.quality_model for title in found.titles}))
+    models = ", ".join(sorted({title.quality_model for title in report.titles}))
     parts: list[RenderableType] = [
-        table,
+        table(_TITLES, report.titles),
         Text(),
         Text(f"mean BD-rate {mean}, all measured by {models}; negative is fewer bits. CPU {cpu}."),
     ]
-    for names, side in ((found.only_old, "old"), (found.only_new, "new")):
+    for names, side in ((report.only_old, "old"), (report.only_new, "new")):
         if names:
             parts.append(Text(f"only on the {side} side: {', '.join(names)}"))
     if limit:
-        for title in found.titles:
+        for title in report.titles:
             if title.shots:
                 parts += [Text(), Text(title.title), *_shots(title, limit)]
-    verdict = "FAIL: " + "; ".join(found.failures) if found.failures else "PASS"
-    return [*parts, Text(), Text(verdict, style="bold red" if found.failures else "bold")]
+    verdict = "FAIL: " + "; ".join(report.failures) if report.failures else "PASS"
+    return [*parts, Text(), Text(verdict, style="bold red" if report.failures else "bold")]
 
 
-def upgrade_lines(found: UpgradeReport, limit: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """An upgrade report as NDJSON: the titles' differences, then one ``upgrade``."""
-    for title in found.titles:
+_TITLES: list[Column[LadderDifference]] = [
+    Column("title", lambda title: title.title, left=True),
+    Column("BD-rate", lambda title: title.percent, "+.2f", " %"),
+    Column("encodes", lambda title: f"{title.encodes[0]} -> {title.encodes[1]}"),
+    Column("CPU", lambda title: _cpu_percent(title), "+.0f", " %"),
+    Column("worst shot", lambda title: ABSENT if _worst(title) is None else title.shots[0].shot),
+    Column("by", lambda title: _worst(title), "+.1f", " %"),
+]
+
+
+def _cpu_percent(title: LadderDifference) -> float | None:
+    old, new = title.cpu_seconds
+    return None if old is None or new is None else (new / old - 1) * 100
+
+
+def _worst(title: LadderDifference) -> float | None:
+    return title.shots[0].bd_rate if title.shots else None
+
+
+def upgrade_lines(report: UpgradeReport, limit: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield an upgrade report as NDJSON: the titles' differences, then one ``upgrade``."""
+    for title in report.titles:
         yield from difference_lines(title, limit)
     yield (
         "upgrade",
         {
-            "titles": len(found.titles),
-            "only_old": list(found.only_old),
-            "only_new": list(found.only_new),
-            "mean_bd_rate_percent": found.mean_bd_rate,
-            "cpu_percent": found.cpu_percent,
-            "cpu_titles": found.cpu_titles,
-            "pass": not found.failures,
-            "failures": list(found.failures),
+            "titles": len(report.titles),
+            "only_old": list(report.only_old),
+            "only_new": list(report.only_new),
+            "mean_bd_rate_percent": report.mean_bd_rate,
+            "cpu_percent": report.cpu_percent,
+            "cpu_titles": report.cpu_titles,
+            "pass": not report.failures,
+            "failures": list(report.failures),
         },
     )

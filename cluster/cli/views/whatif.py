@@ -7,174 +7,176 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import RenderableType
+from rich.table import Table
 from rich.text import Text
 
-from cluster.cli.views.ladder import kbits, plain_table, predictor
-from cluster.jobs.whatif import WhatIf
+from cluster.cli.views.comparison import viewers_table
+from cluster.cli.views.ladder import predictor
+from cluster.cli.views.tables import Column, kbits, table
+from cluster.jobs.whatif import WhatIf, WhatIfRung
 from ladder.bdrate import BdRate, NoOverlap
 from ladder.claims import AFFORDABLE
+from ladder.rungs import RungCost
 
 
-def whatif_view(found: WhatIf) -> list[RenderableType]:
-    """The rungs that would be, beside what there is."""
-    asked = ", ".join(
-        f"{name.replace('_', ' ')} {_said(name, value)}" for name, value in found.asked.items()
+def whatif_view(answer: WhatIf) -> list[RenderableType]:
+    """Show the rungs that would result, beside the delivered ones."""
+    question = ", ".join(
+        f"{name.replace('_', ' ')} {_value(name, value)}" for name, value in answer.asked.items()
     )
-    by = found.quality_model
-    if found.basis == "predicted":
-        basis = f"predicted by {predictor(found.predictor)}, corrected by all measurements"
-    else:
-        basis = "measured points and what lies between two of them (interpolated)"
-    top, was = found.rungs[-1], found.delivered[-1]
-    if not found.changes:
-        return [
-            Text(f"{found.title}: what if {asked}"),
-            Text(f"policy {found.policy}; quality is {by}; {basis}", style="dim"),
-            Text(),
-            Text(
-                "That changes nothing: the ladder would be made as it is without it. The highest "
-                f"rung that there is has {kbits(was.rate)} kbit/s at {was.quality:.2f} (measured)."
-            ),
-        ]
+    basis = (
+        f"predicted by {predictor(answer.predictor)}, corrected by all measurements"
+        if answer.basis == "predicted"
+        else "measured points, and interpolation between two of them"
+    )
     parts: list[RenderableType] = [
-        Text(f"{found.title}: what if {asked or 'nothing changed'}"),
-        Text(f"policy {found.policy}; quality is {by}; {basis}", style="dim"),
+        Text(f"{answer.title}: what if {question or 'nothing changed'}"),
+        Text(
+            f"policy {answer.policy}; quality is {answer.quality_model}; {basis}",
+            style="dim",
+        ),
         Text(),
-        _rungs(found),
+    ]
+    top, delivered = answer.rungs[-1], answer.delivered[-1]
+    if not answer.changes:
+        text = (
+            "This changes nothing: the ladder would be the same without it. The highest delivered "
+            f"rung has {kbits(delivered.rate)} kbit/s at {delivered.quality:.2f} (measured)."
+        )
+        return [*parts, Text(text)]
+    parts += [
+        _rungs(answer),
         Text(),
         Text(
-            f"{len(found.rungs)} rungs instead of {len(found.delivered)}; the highest "
+            f"{len(answer.rungs)} rungs instead of {len(answer.delivered)}; the highest "
             f"{kbits(top.rate)} kbit/s at {top.quality:.2f} ({top.basis}) instead of "
-            f"{kbits(was.rate)} at {was.quality:.2f} (measured). It would take "
-            f"{found.new_encodes} new encodes."
+            f"{kbits(delivered.rate)} at {delivered.quality:.2f} (measured). It would take "
+            f"{answer.new_encodes} new encodes."
         ),
-        Text(_bd(found)),
+        Text(_bd(answer)),
     ]
-    if found.locked_cost:
-        parts += [Text(), *_locked(found)]
-    parts += [Text(), *_viewers(found)]
-    if found.unchanged:
-        note = (
-            "The ladder with nothing changed is solved anew on the same curves: nothing but what "
-            "is asked tells the two apart."
+    if answer.locked_cost:
+        parts += [Text(), *_locked(answer)]
+    parts += [Text(), *_viewers(answer)]
+    notes = [*answer.notes, *(note for rung in answer.rungs for note in rung.notes)]
+    if answer.unchanged:
+        notes.insert(
+            0,
+            "The unchanged ladder is solved again on the same curves, so that only your change "
+            "separates the two.",
         )
-        parts.append(Text(note, style="dim"))
-    parts += [Text(note, style="dim") for note in found.notes]
-    parts += [Text(f"Bounded: {n}", style="dim") for rung in found.rungs for n in rung.notes]
-    return parts
+    return [*parts, *(Text(note, style="dim") for note in notes)]
 
 
-def _said(name: str, value: Any) -> str:
+def _value(name: str, value: Any) -> str:
     if name == "max_rate":
         return f"{kbits(value)} kbit/s"
     if name == "rates":
         return "/".join(kbits(rate) for rate in value) + " kbit/s"
     if isinstance(value, list):
-        return "/".join(str(one) for one in value)
+        return "/".join(str(item) for item in value)
     return "off" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _rungs(found: WhatIf) -> RenderableType:
-    table = plain_table(
-        *(("size", "l"), ("kbit/s", "r"), ("quality", "r"), ("worst shot", "r")),
-        *(("numbers", "l"), ("exist", "r")),
-    )
-    for rung in found.rungs:
-        table.add_row(
-            *(f"{rung.size.width}x{rung.size.height}", kbits(rung.rate), f"{rung.quality:.2f}"),
-            *(f"{rung.worst_shot:.2f}", rung.basis, f"{rung.existing}/{found.shots}"),
-        )
-    return table
+def _rungs(answer: WhatIf) -> Table:
+    columns: list[Column[WhatIfRung]] = [
+        Column("size", lambda rung: f"{rung.size.width}x{rung.size.height}", left=True),
+        Column("kbit/s", lambda rung: kbits(rung.rate)),
+        Column("quality", lambda rung: rung.quality, ".2f"),
+        Column("worst shot", lambda rung: rung.worst_shot, ".2f"),
+        Column("numbers", lambda rung: rung.basis, left=True),
+        Column("exist", lambda rung: f"{rung.existing}/{answer.shots}"),
+    ]
+    return table(columns, answer.rungs)
 
 
-def _bd(found: WhatIf) -> str:
-    measured = all(rung.basis == "measured" for rung in found.rungs)
-    kind = "measured" if measured else "interpolated" if found.basis == "measured" else "predicted"
-    match found.bd_rate:
+def _bd(answer: WhatIf) -> str:
+    measured = all(rung.basis == "measured" for rung in answer.rungs)
+    kind = "measured" if measured else _kind(answer)
+    match answer.bd_rate:
         case BdRate() as bd:
             return (
-                f"BD-rate {_signed(bd.percent)} ({kind}) against {_before(found)}, over quality "
-                f"{bd.low:.1f} to {bd.high:.1f} by {found.quality_model}."
+                f"BD-rate {_signed(bd.percent)} ({kind}) against {_anchor(answer)}, over quality "
+                f"{bd.low:.1f} to {bd.high:.1f} by {answer.quality_model}."
             )
         case NoOverlap() as none:
             return f"BD-rate: {none}"
     return "BD-rate: none, a ladder has too few rungs."
 
 
-def _before(found: WhatIf) -> str:
-    if not found.unchanged:
-        return "the ladder that there is (measured)"
-    kind = "predicted" if found.basis == "predicted" else "interpolated"
-    return f"the ladder with nothing changed ({kind})"
+def _kind(answer: WhatIf) -> str:
+    return "predicted" if answer.basis == "predicted" else "interpolated"
 
 
-def _locked(found: WhatIf) -> Iterator[RenderableType]:
-    by = f"predicted by {predictor(found.predictor)}, corrected by all measurements"
-    kind = by if found.basis == "predicted" else "on measured curves, interpolated"
-    total = "" if found.locked_bd_rate is None else f": {found.locked_bd_rate:.1f} % of bits"
-    yield Text(
-        f"What the sizes of the ladder that there is cost against sizes free per shot ({kind})"
-        f"{total} (BD-rate)"
+def _anchor(answer: WhatIf) -> str:
+    if not answer.unchanged:
+        return "the delivered ladder (measured)"
+    return f"the unchanged ladder ({_kind(answer)})"
+
+
+def _locked(answer: WhatIf) -> Iterator[RenderableType]:
+    kind = (
+        f"predicted by {predictor(answer.predictor)}, corrected by all measurements"
+        if answer.basis == "predicted"
+        else "on measured curves, interpolated"
     )
-    table = plain_table(("rung", "l"), ("kbit/s", "r"), ("quality", "r"), ("costs", "r"))
-    for name, cost in zip(found.delivered_names, found.locked_cost, strict=False):
-        table.add_row(name, kbits(cost.rate), f"{cost.quality:.2f}", _signed(cost.percent))
-    yield table
+    total = "" if answer.locked_bd_rate is None else f": {answer.locked_bd_rate:.1f} % of bits"
+    yield Text(
+        f"Cost of the delivered ladder's sizes against free sizes per shot ({kind}){total} "
+        "(BD-rate)"
+    )
+    columns: list[Column[tuple[str, RungCost]]] = [
+        Column("rung", lambda row: row[0], left=True),
+        Column("kbit/s", lambda row: kbits(row[1].rate)),
+        Column("quality", lambda row: row[1].quality, ".2f"),
+        Column("costs", lambda row: _signed(row[1].percent)),
+    ]
+    yield table(columns, zip(answer.delivered_names, answer.locked_cost, strict=False))
 
 
 def _signed(percent: float) -> str:
-    """Nothing is neither more nor less."""
+    """Format a percentage with its sign, which a percentage that rounds to zero has not."""
     return f"{percent:+.1f} %" if abs(percent) >= 0.05 else "0.0 %"
 
 
-def _viewers(found: WhatIf) -> Iterator[RenderableType]:
+def _viewers(answer: WhatIf) -> Iterator[RenderableType]:
     yield Text(
-        f"What viewers would receive, against {_before(found)} (log-normal throughput of this "
-        f"median, each plays the highest rung under {AFFORDABLE:g} of its own)"
+        f"What viewers would receive, against {_anchor(answer)}. Their throughput is log-normal "
+        f"with this median; each plays the highest rung under {AFFORDABLE:g} of it"
     )
-    table = plain_table(
-        ("median", "r"), ("bits", "r"), ("quality", "r"), ("worse off", "r"), ("at worst", "r")
-    )
-    for one in found.viewers:
-        table.add_row(
-            f"{one.median / 1e6:g} Mbit/s",
-            f"{one.received_percent:+.1f} %",
-            f"{one.received.quality - one.fixed.quality:+.2f}",
-            f"{100 * one.worse_off:.1f} %",
-            f"{-one.worst_loss:.2f}" if one.worst_loss else "0",
-        )
-    yield table
+    yield viewers_table(answer.viewers, matched=False)
 
 
-def whatif_lines(found: WhatIf) -> Iterator[tuple[str, dict[str, Any]]]:
-    """An answer as NDJSON: one ``what_if``, then its ``rung`` objects."""
-    bd = found.bd_rate
+def whatif_lines(answer: WhatIf) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield an answer as NDJSON: one ``what_if``, then its ``rung`` objects."""
+    bd = answer.bd_rate
     yield (
         "what_if",
         {
-            "title": found.title,
-            "quality_model": found.quality_model,
-            "basis": found.basis,
-            "predictor": found.predictor,
-            "asked": dict(found.asked),
-            "policy": found.policy,
-            "new_encodes": found.new_encodes,
+            "title": answer.title,
+            "quality_model": answer.quality_model,
+            "basis": answer.basis,
+            "predictor": answer.predictor,
+            "asked": dict(answer.asked),
+            "policy": answer.policy,
+            "new_encodes": answer.new_encodes,
             "bd_rate": None if bd is None else asdict(bd),
-            "changes": found.changes,
-            "unchanged": [[round(p.rate), round(p.quality, 4)] for p in found.unchanged],
-            "delivered": [[p.rate, round(p.quality, 4)] for p in found.delivered],
-            "locked_bd_rate_percent": found.locked_bd_rate,
+            "changes": answer.changes,
+            "unchanged": [[round(p.rate), round(p.quality, 4)] for p in answer.unchanged],
+            "delivered": [[p.rate, round(p.quality, 4)] for p in answer.delivered],
+            "locked_bd_rate_percent": answer.locked_bd_rate,
             "locked_cost": [
                 {"rung": name, "bitrate": round(c.rate), "percent": round(c.percent, 3)}
-                for name, c in zip(found.delivered_names, found.locked_cost, strict=False)
+                for name, c in zip(answer.delivered_names, answer.locked_cost, strict=False)
             ],
             "viewers": [
-                {**asdict(one), "received_percent": one.received_percent} for one in found.viewers
+                {**asdict(claim), "received_percent": claim.received_percent}
+                for claim in answer.viewers
             ],
-            "notes": list(found.notes),
+            "notes": list(answer.notes),
         },
     )
-    for rung in found.rungs:
+    for rung in answer.rungs:
         yield (
             "rung",
             {

@@ -1,0 +1,156 @@
+"""``shotladder ladder``: look at the ladder of a finished package, and compare it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cluster.cli.compare import compare, diff
+from cluster.cli.groups import grouped
+from cluster.cli.options import Directory, Json
+from cluster.cli.output import finish, show
+
+if TYPE_CHECKING:
+    from cluster.package.explain import SegmentFacts, ShotFacts, Wanted
+
+ladder_app = typer.Typer(name="ladder", help="Look at a finished ladder.")
+
+
+@dataclass(frozen=True, slots=True)
+class ShotFlags:
+    """Options of ``ladder show`` that choose shots and their order."""
+
+    shots: Annotated[bool, typer.Option("--shots", help="Also show each shot in each rung.")] = (
+        False
+    )
+    rung: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|RATE",
+            help="Show the shots of one rung, with what was predicted for them and why they are "
+            "as they are: the rung's name, or a rate such as `800k` or `1M` for the nearest rung.",
+            show_default=False,
+        ),
+    ] = None
+    shot: Annotated[
+        tuple[str, ...],
+        typer.Option(
+            metavar="N|N-M",
+            help="Show only this shot or range of shots. May be repeated.",
+            show_default=False,
+        ),
+    ] = ()
+    sort: Annotated[
+        str,
+        typer.Option(
+            metavar="KEY",
+            help="Order of shots: `shot` (by number), `bytes` or `rate` (largest first), "
+            "`quality` or `error` of the prediction (worst first).",
+        ),
+    ] = "shot"
+    reverse: Annotated[bool, typer.Option("--reverse", help="Reverse the order.")] = False
+    limit: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Show at most N shots.", show_default=False),
+    ] = None
+    below: Annotated[
+        float | None,
+        typer.Option(
+            metavar="QUALITY",
+            help="Show only shots of lower quality: in the rung, or in every rung.",
+            show_default=False,
+        ),
+    ] = None
+
+    def wanted(self) -> Wanted:
+        """Return which shots to show, in which order.
+
+        Raises:
+            BadInput: a value cannot be parsed.
+        """
+        from cluster.package.explain import Wanted, parse_shots, parse_sort
+
+        return Wanted(
+            sort=parse_sort(self.sort),
+            reverse=self.reverse,
+            limit=self.limit,
+            shots=parse_shots(self.shot),
+            below=self.below,
+        )
+
+
+@ladder_app.command("show", rich_help_panel="Look")
+@grouped
+def show_ladder(
+    context: typer.Context, *, directory: Directory, flags: ShotFlags, json: Json = False
+) -> None:
+    """Show the rungs of a ladder: sizes, rates, measured quality, and what limited them.
+
+    Any option about shots lists shots.
+    """
+    from cluster.cli.views.ladder import ladder_facts, ladder_lines, ladder_view
+    from cluster.cli.views.shots import shots_parts
+    from cluster.package import explain
+    from cluster.package.comparison import read_comparison
+    from cluster.package.package import Package
+
+    wanted = flags.wanted()
+    package = Package.open(directory)
+    ladder = package.ladder
+    compared = read_comparison(directory)
+    segments: list[SegmentFacts] | None = None
+    parts = ladder_view(ladder, compared) if flags.rung is None else [ladder_facts(ladder)]
+    if flags.shots or flags.rung is not None or wanted != explain.Wanted():
+        rung = explain.find_rung(ladder, flags.rung) if flags.rung is not None else None
+        shots: tuple[ShotFacts, ...] = ()
+        if rung is not None:
+            of_rung = explain.segment_facts(package, rung)
+            segments = [*explain.chosen_segments(of_rung, wanted)]
+        else:
+            shots = explain.chosen_shots(explain.shot_facts(package), wanted)
+            segments = [segment for shot in shots for segment in shot.segments]
+        parts += ["", *shots_parts(ladder, rung, shots, segments)]
+    finish(
+        context.obj,
+        as_json=json,
+        lines=ladder_lines(ladder, compared, segments),
+        result={"rungs": len(ladder.rungs), "shots": len(ladder.rungs[0].segments)},
+        view=lambda: show(parts),
+    )
+
+
+@ladder_app.command("plot", rich_help_panel="Look")
+def plot_ladder(
+    context: typer.Context,
+    directory: Directory,
+    shot: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Plot one shot instead of the title: its measured points, its hull and what the "
+            "rungs chose. Shots count from 0.",
+            show_default=False,
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Plot rate against quality: the title's hulls and its rungs, or those of one shot."""
+    from cluster.cli.views.plot import plot_lines, render
+    from cluster.package.package import Package
+    from cluster.package.plots import shot_plot, title_plot
+
+    package = Package.open(directory)
+    plot = title_plot(package) if shot is None else shot_plot(package, shot)
+    finish(
+        context.obj,
+        as_json=json,
+        lines=plot_lines(plot),
+        result={"title": plot.title, "quality_model": plot.quality_model},
+        view=lambda: print(render(plot)),
+    )
+
+
+ladder_app.command("compare", rich_help_panel="Compare")(compare)
+ladder_app.command("diff", rich_help_panel="Compare")(diff)

@@ -1,0 +1,108 @@
+"""Commands that look at a finished package: ``verify``, ``shots`` and ``report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cluster.cli.options import Directory, Json, MovedSource, StorePath
+from cluster.cli.output import announced, finish, show
+
+if TYPE_CHECKING:
+    from cluster.events import Listener
+
+
+def shots(
+    context: typer.Context,
+    title: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SOURCE|DIR", help="Video file, or directory of a finished package."
+        ),
+    ],
+    store: StorePath = None,
+    json: Json = False,
+) -> None:
+    """List the shots of a video or of a finished ladder."""
+    from cluster.cli.views.shots import shot_lines, shots_view
+    from cluster.jobs.shots import shots_of_package, shots_of_source
+
+    on_event: Listener = context.obj
+    if title.is_dir():
+        listed = shots_of_package(title)
+    else:
+        on_event = announced(on_event, "shots", title)
+        listed = shots_of_source(title, store, on_event)
+    finish(
+        on_event,
+        as_json=json,
+        lines=shot_lines(listed),
+        result={"shots": len(listed.shots), "frames": listed.frames},
+        view=lambda: show(shots_view(listed)),
+    )
+
+
+def verify(context: typer.Context, directory: Directory, json: Json = False) -> None:
+    """Decode a package and compare every frame with the frame that was scored.
+
+    Playlists, sizes, times, keyframes and audio are checked too. `run` does all this before it
+    publishes a package; `verify` finds what has happened to the files since.
+    """
+    from cluster.package.package import Package
+
+    on_event = announced(context.obj, "verify", directory)
+    done = Package.open(directory).verify(on_event)
+    finish(
+        on_event,
+        as_json=json,
+        result={
+            "rungs": list(done.rungs),
+            "frames": done.frames,
+            "segments": done.segments,
+            "cpu_seconds": round(done.cpu_seconds, 3),
+        },
+        view=lambda: print(
+            f"{directory}: {len(done.rungs)} rungs of {done.segments} segments decode to exactly "
+            f"the {done.frames} frames that were scored"
+        ),
+    )
+
+
+def report(
+    context: typer.Context,
+    directory: Directory,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="File for the report. [default: DIR/report.html]",
+            show_default=False,
+        ),
+    ] = None,
+    source: MovedSource = None,
+    frames: Annotated[
+        bool,
+        typer.Option(
+            "--frames/--no-frames", help="Include thumbnails and frames of the worst shots."
+        ),
+    ] = True,
+    json: Json = False,
+) -> None:
+    """Write an HTML report of a ladder that needs no network and no other file.
+
+    It shows: curves of the title and of each shot; bits and quality over time; predicted and
+    measured values; the baselines that `ladder compare` measured; frames of the worst shots; the
+    bytes of a start; loudness; black and frozen stretches; artwork, if there is any; and the run.
+    """
+    from cluster.package.report import ReportOptions, write_report
+
+    on_event = announced(context.obj, "report", directory)
+    path = write_report(ReportOptions(directory, out, source, frames), on_event)
+    finish(
+        on_event,
+        as_json=json,
+        result={"report": str(path), "bytes": path.stat().st_size},
+        view=lambda: print(path),
+    )

@@ -1,0 +1,151 @@
+"""``shotladder run`` and ``shotladder doctor``: make a ladder, and check what it would take."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cluster.cli.groups import grouped
+from cluster.cli.options import Json, RunFlags, StorePath, given
+from cluster.cli.output import announced, finish, say, show, write_lines
+from encoder.errors import BadInput
+
+if TYPE_CHECKING:
+    from cluster.events import Listener
+    from cluster.jobs.options import RunOptions
+
+
+@grouped
+def run(
+    context: typer.Context,
+    *,
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Video file. With `--from`: the path of the source, if it has moved.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Directory for the package: a new or empty one, or an older package, which is "
+            "replaced in one step.",
+        ),
+    ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Only estimate what the run would cost; needs no `--out`."),
+    ] = False,
+    flags: RunFlags,
+    repeat: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="Repeat a run (see `runs list`) with its source and options, and compare the two "
+            "packages.",
+            show_default=False,
+        ),
+    ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Serve Prometheus metrics at `http://127.0.0.1:N/metrics` during the run.",
+            show_default=False,
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make a ladder: find the shots, encode and score them, choose, package, verify.
+
+    When a run is stopped for whatever reason, the same command resumes it. DIR is written at the
+    end, complete and verified, or not at all.
+    """
+    if out is None and not plan:
+        raise BadInput("run needs --out DIR, a new or empty directory for the package (or --plan)")
+    from cluster.execution import metrics
+    from cluster.jobs.history import check_repeated, repeated
+    from cluster.jobs.options import RunOptions
+    from cluster.jobs.run import run_title
+    from cluster.store import manifests, open_store
+
+    before = manifests.find_run(open_store(flags.store), repeat) if repeat else None
+    if source is None and before is None:
+        raise BadInput("run needs SOURCE, a video file (or --from RUN); `shotladder run --help`")
+    options = RunOptions(
+        source=source or Path(before.source.path if before else ""),
+        out=out or Path(),
+        **given(flags),
+    )
+    if before is not None:
+        options = repeated(before, options)
+    if plan:
+        _estimate(options, announced(context.obj, "plan", options.source), as_json=json)
+        return
+    on_event = announced(context.obj, "run", options.source)
+    with metrics.served(metrics_port):
+        done = run_title(options, on_event)
+    if before is not None and done.manifest is not None:
+        check_repeated(before, done.manifest)
+    from cluster.cli.views.ladder import run_summary
+
+    def view() -> None:
+        say(run_summary(done.ladder, done.run, str(done.out)))
+        for name in ("master.m3u8", "manifest.mpd", "ladder.json"):
+            print(done.out / name)
+
+    finish(
+        on_event,
+        as_json=json,
+        result={"out": str(done.out), "rungs": len(done.ladder.rungs), "run": done.run},
+        view=view,
+    )
+
+
+def _estimate(options: RunOptions, on_event: Listener, *, as_json: bool) -> None:
+    from cluster.cli.views.estimate import estimate_fields, estimate_view
+    from cluster.jobs.estimate import plan_run
+
+    estimate = plan_run(options, on_event)
+    finish(
+        on_event,
+        as_json=as_json,
+        result=estimate_fields(estimate),
+        view=lambda: show(estimate_view(estimate)),
+    )
+
+
+def doctor(
+    context: typer.Context,
+    source: Annotated[
+        Path | None,
+        typer.Argument(metavar="[SOURCE]", help="Video file to examine instead of the machine."),
+    ] = None,
+    store: StorePath = None,
+    json: Json = False,
+) -> None:
+    """Check what this machine can do; for a SOURCE, what it is and how a run would treat it."""
+    from cluster.cli.views.findings import findings_view
+    from cluster.jobs import doctor as examine
+
+    findings = examine.examine_machine(store) if source is None else examine.examine_source(source)
+    lines = [("finding", asdict(finding)) for finding in findings]
+    if any(finding.state == "bad" for finding in findings):
+        if json:
+            write_lines(lines)
+        else:
+            show(findings_view(findings))
+        raise examine.unhealthy(findings, source)
+    finish(
+        context.obj,
+        as_json=json,
+        lines=lines,
+        result={"warnings": sum(finding.state == "warn" for finding in findings)},
+        view=lambda: show(findings_view(findings)),
+    )

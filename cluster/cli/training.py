@@ -1,0 +1,381 @@
+"""Commands about the complexity model: ``sweep``, ``train``, ``evaluate`` and ``promote``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cluster.cli.groups import grouped
+from cluster.cli.options import (
+    GridFlags,
+    Json,
+    Profile,
+    Scheduler,
+    StorePath,
+    Workers,
+    given,
+    parse_names,
+)
+from cluster.cli.output import announced, finish, say, show
+from encoder.errors import BadInput
+
+# -- sweep -------------------------------------------------------------------------------------
+
+
+def _parse_augmentations(text: str) -> tuple[str, ...]:
+    from encoder.augment import AUGMENTATIONS
+
+    return tuple(AUGMENTATIONS) if text == "all" else parse_names(text)
+
+
+@dataclass(frozen=True, slots=True)
+class SweepFlags(GridFlags):
+    """Options of ``sweep``, the fields of :class:`cluster.training.sweep.SweepOptions`."""
+
+    codec: Annotated[
+        str, typer.Option(metavar="NAME", help="Video codec: `x264`, `x265`, `svtav1` or `vp9`.")
+    ] = "x264"
+    cells: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Measure N operating points of every shot, spread over sizes and CRFs, instead "
+            "of the full grid. A larger N includes the points of a smaller one.",
+            show_default=False,
+        ),
+    ] = None
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Random seed for choosing cells and frames.")
+    ] = 0
+    catalog: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV",
+            help="Table with the columns `file` and `group`: titles of one group share footage. A "
+            "file that is not listed is a group of its own.",
+            show_default=False,
+        ),
+    ] = None
+    augmentations: Annotated[
+        tuple[str, ...] | None,
+        typer.Option(
+            "--augment",
+            metavar="NAME,...",
+            parser=_parse_augmentations,
+            help="Also sweep augmentations of every file: `all`, or some of `crop`, `zoom`, "
+            "`small`, `reframe`, `fast`, `halfrate`, `grain`, `denoise`, `soft`, `dark`.",
+            show_default=False,
+        ),
+    ] = None
+    augmented_seconds: Annotated[
+        float, typer.Option(metavar="S", help="Maximum seconds per augmentation.")
+    ] = 8.0
+    workers: Workers = None
+    scheduler: Scheduler = None
+    store: StorePath = None
+
+
+@grouped
+def sweep(
+    context: typer.Context,
+    *,
+    sources: Annotated[
+        tuple[Path, ...],
+        typer.Argument(metavar="[SOURCE]...", help="Video files.", show_default=False),
+    ] = (),
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Parquet file for the rows; created if missing, extended if not.",
+            show_default=False,
+        ),
+    ] = None,
+    flags: SweepFlags,
+    only_augmented: Annotated[
+        bool, typer.Option("--only-augmented", help="Sweep only the augmentations, not the files.")
+    ] = False,
+    package: Annotated[
+        tuple[Path, ...],
+        typer.Option(
+            metavar="DIR",
+            help="Also add the measurements of a finished package. May be repeated.",
+            show_default=False,
+        ),
+    ] = (),
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only show what would be measured and what it costs.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Measure rate and quality of many shots into a table, for `train` and for comparison.
+
+    A sweep uses the stages and the store of `run`, so neither repeats what the other has measured.
+    When a sweep is stopped, the same command resumes it; the table has every finished title.
+    """
+    from cluster.cli.views.training import sweep_view
+    from cluster.training import sweep as library
+
+    if table is None:
+        raise BadInput("sweep needs --table FILE, the Parquet file for the rows")
+    options = library.SweepOptions(
+        files=sources, table=table, originals=not only_augmented, **given(flags)
+    )
+    on_event = announced(context.obj, "sweep", table)
+    rows = 0
+    if package and not plan:
+        rows = library.add_packages(
+            package, table, on_event, catalog=flags.catalog, store=flags.store
+        )
+    if sources or not package:
+        result = (library.plan_sweep if plan else library.sweep)(options, on_event)
+    else:
+        result = library.SweepResult((), {}, rows)
+    finish(
+        on_event,
+        as_json=json,
+        lines=[("swept_title", asdict(title)) for title in result.titles],
+        result={
+            "table": str(table),
+            "rows": result.rows,
+            "titles": len(result.titles),
+            "skipped": dict(result.skipped),
+        },
+        view=lambda: show(sweep_view(result, table, plan=plan)),
+    )
+
+
+# -- train and promote -------------------------------------------------------------------------
+
+Tables = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--table",
+        metavar="FILE",
+        help="Parquet file that `shotladder sweep` wrote. May be repeated.",
+        show_default=False,
+    ),
+]
+FromStore = Annotated[
+    bool,
+    typer.Option("--from-store", help="Also use the measurements that runs left in the store."),
+]
+
+
+def train(
+    context: typer.Context,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="File for the weights, `.safetensors`; the model card is written beside it.",
+            show_default=False,
+        ),
+    ] = None,
+    table: Tables = None,
+    from_store: FromStore = False,
+    seed: Annotated[int, typer.Option(metavar="N", help="Random seed for initial weights.")] = 0,
+    leave_out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="GROUP,...",
+            help="Groups that are not trained on, so that their titles can be run as unseen ones.",
+            show_default=False,
+        ),
+    ] = None,
+    store: StorePath = None,
+    json: Json = False,
+) -> None:
+    """Train the complexity model. The same rows and seed give the same bytes.
+
+    Training takes some minutes of CPU. `shotladder run --weights FILE` uses the weights,
+    `shotladder evaluate` judges the training procedure, `shotladder promote` these very weights.
+    """
+    from cluster.cli.views.training import trained_view
+    from cluster.store.place import store_place
+    from cluster.training import train as library
+
+    if out is None:
+        raise BadInput("train needs --out FILE, the file for the weights")
+    if not table and not from_store:
+        raise BadInput("train needs --table FILE, --from-store, or both")
+    on_event = announced(context.obj, "train", out)
+    options = library.TrainOptions(
+        out=out,
+        tables=tuple(table or ()),
+        store=store_place(store) if from_store else None,
+        seed=seed,
+        leave_out=parse_names(leave_out) if leave_out else (),
+    )
+    trained = library.train(options, (lambda _: None) if json else say)
+    finish(
+        on_event,
+        as_json=json,
+        result={"weights": str(trained.weights), "card": str(trained.card), "model": trained.model}
+        | trained.facts,
+        view=lambda: show(trained_view(trained)),
+    )
+
+
+def promote(
+    context: typer.Context,
+    new: Annotated[
+        Path | None,
+        typer.Argument(metavar="NEW", help="Weights to judge.", show_default=False),
+    ] = None,
+    over: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Current weights. [default: the x264 weights that come with shotladder]",
+            show_default=False,
+        ),
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="File that NEW is copied to if it is better. Nothing is written without it.",
+            show_default=False,
+        ),
+    ] = None,
+    table: Tables = None,
+    from_store: FromStore = False,
+    store: StorePath = None,
+    json: Json = False,
+) -> None:
+    """Judge new weights against the current ones on titles that neither was trained on.
+
+    Both predict what runs (or a table) have measured, and decide nothing. The new weights are
+    better if their predictions give the measurements a higher density, on most titles and by more
+    than a standard error, without a larger error in points. The exit status is 1 if they are not.
+    """
+    from cluster.cli.views.training import promotion_view
+    from cluster.stages.prediction import packaged_weights
+    from cluster.store.place import store_place
+    from cluster.training import train as library
+
+    if new is None:
+        raise BadInput("promote needs NEW, weights that `shotladder train` wrote")
+    if not table and not from_store:
+        raise BadInput("promote needs titles to judge on: --from-store, --table FILE, or both")
+    rows = library.training_rows(tuple(table or ()), store_place(store) if from_store else None)
+    on_event = announced(context.obj, "promote", new)
+    shadow = library.promote(over or packaged_weights("x264"), new, rows, to)
+    finish(
+        on_event,
+        as_json=json,
+        lines=(("title", library.judged_facts(title)) for title in shadow.titles),
+        result=library.shadow_facts(shadow)
+        | {"written": str(to) if to and shadow.comparison.better else None},
+        view=lambda: show(promotion_view(shadow, to)),
+    )
+    if not shadow.comparison.better:
+        raise typer.Exit(1)
+
+
+# -- evaluate ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateFlags:
+    """Options of ``evaluate``, the fields of :class:`cluster.training.evaluate.EvaluateOptions`."""
+
+    also: Annotated[
+        tuple[Path, ...],
+        typer.Option(
+            metavar="FILE",
+            help="Another table to train on. May be repeated.",
+            show_default=False,
+        ),
+    ] = ()
+    judged: Annotated[
+        Path | None,
+        typer.Option(
+            "--judge",
+            metavar="FILE",
+            help="Judge the titles of this table instead, and train on none of it: for example to "
+            "find out what a sparse sweep of another codec is worth.",
+            show_default=False,
+        ),
+    ] = None
+    groups: Annotated[
+        tuple[str, ...] | None,
+        typer.Option(
+            metavar="NAME,...",
+            parser=parse_names,
+            help="Judge only the titles of these groups. [default: all]",
+            show_default=False,
+        ),
+    ] = None
+    rivals: Annotated[
+        bool,
+        typer.Option(
+            "--rivals",
+            help="Also judge what could replace the search: sparse grids, no correction, no "
+            "model, trees instead of networks, one CRF per rung; and what a free proxy encode of "
+            "every shot would bring.",
+        ),
+    ] = False
+    cache: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="Folder for predictions and verdicts. The same command resumes; after a change "
+            "of the search alone, nothing is trained again.",
+        ),
+    ] = Path("out/evaluate")
+    profile: Profile = "default"
+    workers: Workers = None
+    scheduler: Scheduler = None
+
+
+@grouped
+def evaluate(
+    context: typer.Context,
+    *,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Parquet file that `shotladder sweep` wrote. Titles with their full grid are "
+            "judged, all others are trained on.",
+            show_default=False,
+        ),
+    ] = None,
+    flags: EvaluateFlags,
+    rungs: Annotated[
+        bool, typer.Option("--rungs", help="Also show every rung beside the best one of its rate.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Judge the search on titles that its model was not trained on, without any encode.
+
+    For each group of titles that share footage, a model is trained on all other groups. The search
+    is then simulated on those titles of the group whose full grid is in the table.
+    """
+    from cluster.cli.views import evaluation as views
+    from cluster.training import evaluate as library
+
+    if table is None:
+        raise BadInput("evaluate needs --table FILE, a table that `shotladder sweep` wrote")
+    on_event = announced(context.obj, "evaluate", table)
+    evaluation = library.evaluate(library.EvaluateOptions(table=table, **given(flags)), on_event)
+    finish(
+        on_event,
+        as_json=json,
+        lines=views.evaluation_lines(evaluation),
+        result={
+            "table": str(table),
+            "also": [str(path) for path in flags.also],
+            "judged": str(flags.judged or table),
+            "rows": evaluation.rows,
+            "groups": evaluation.groups,
+            "summaries": views.summary_fields(evaluation),
+            "single_shot_summaries": views.summary_fields(evaluation, single=True),
+        },
+        view=lambda: show(views.evaluation_view(evaluation, rungs=rungs)),
+    )

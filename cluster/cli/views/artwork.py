@@ -1,0 +1,52 @@
+"""How the artwork of a package looks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import Any
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from cluster.cli.views.tables import Column, clock, table
+from recommender.artwork.document import Artwork, Candidate
+
+
+def artwork_view(artwork: Artwork, candidates: Sequence[Candidate]) -> list[RenderableType]:
+    """List candidates with what was measured of each."""
+    rate = Fraction(artwork.title.frame_rate)
+    faces = artwork.face_model is not None
+    columns: list[Column[Candidate]] = [
+        Column("rank", lambda still: still.rank),
+        Column("at", lambda still: clock(float(still.frame / rate))),
+        Column("shot", lambda still: still.shot),
+        Column("cluster", lambda still: still.cluster),
+        Column("quality", lambda still: still.quality, ".2f"),
+        Column("sharp", lambda still: 100 * still.metrics["sharpness"].percentile, ".0f"),
+        Column("still", lambda still: 100 * (1 - still.metrics["change"].percentile), ".0f"),
+        Column("faces", lambda still: len(still.faces or ()), shown=faces),
+        Column("action", lambda still: still.action_id, left=True),
+    ]
+    selection = artwork.selection
+    dropped = ", ".join(f"{step.dropped} {step.name}" for step in selection.filters if step.dropped)
+    heading = (
+        f"{artwork.title.source}: pool {artwork.pool}, {len(artwork.candidates)} candidates of "
+        f"{selection.stills} stills in {selection.clusters} clusters"
+    )
+    notes = f"Dropped: {dropped or 'none'}. sharp, still: percentile within the title."
+    if not faces:
+        notes += " Face detection is off (use --face-model)."
+    return [
+        *(Text(heading), Text(), table(columns, candidates)),
+        *(Text(), Text(notes, style="dim")),
+    ]
+
+
+def artwork_lines(
+    artwork: Artwork, candidates: Sequence[Candidate]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield artwork as NDJSON: one ``artwork``, then the ``candidate`` objects."""
+    yield "artwork", artwork.model_dump(mode="json", by_alias=True, exclude={"candidates"})
+    for still in candidates:
+        yield "candidate", still.model_dump(mode="json")

@@ -1,0 +1,61 @@
+"""How the jobs of a service look."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from rich.console import RenderableType
+
+from cluster.cli.progress import duration
+from cluster.cli.views.tables import Column, facts, table
+from cluster.service.documents import Job
+
+
+def jobs_view(jobs: Sequence[Job]) -> list[RenderableType]:
+    """List jobs, one per line; a narrow terminal cuts titles, not ids, which people copy."""
+    columns: list[Column[Job]] = [
+        Column("job", lambda job: job.id, left=True),
+        Column("state", lambda job: job.state, left=True),
+        Column("prio", lambda job: job.priority),
+        Column("stage", _stage, left=True),
+        Column("title", lambda job: job.title, left=True),
+    ]
+    drawn = table(columns, jobs)
+    for column in drawn.columns[:3]:
+        column.min_width = max((len(str(cell)) for cell in column.cells), default=0)
+    return [drawn]
+
+
+def _stage(job: Job) -> str:
+    progress = job.progress
+    stage = f"{progress.stage} {100 * progress.share:.0f} %" if progress else ""
+    return f"plan {stage}".rstrip() if job.kind == "plan" else stage
+
+
+def job_view(job: Job) -> list[RenderableType]:
+    """Show the state of a job, its progress and its result."""
+    rows = {"job": job.id, "state": job.state, "title": job.title, "source": job.source}
+    if job.cancel_requested and job.state == "running":
+        rows["state"] = "running, about to be cancelled"
+    if (progress := job.progress) is not None:
+        rows["stage"] = (
+            f"{progress.stage}: {progress.done} of {progress.total}, "
+            f"{100 * progress.share:.0f} % of the work"
+        )
+    if job.deadline is not None:
+        rows["deadline"] = f"{job.deadline:%Y-%m-%d %H:%M} UTC{' (missed)' if job.late else ''}"
+    if job.started_at is not None:
+        ended = job.finished_at or datetime.now(UTC)
+        rows["time"] = duration((ended - job.started_at).total_seconds())
+    if job.attempts > 1:
+        rows["attempts"] = str(job.attempts)
+    if job.failure is not None:
+        rows["failure"] = job.failure.message
+    if (result := job.result) is not None and result.version is not None:
+        rows["version"] = f"{result.version}, package {result.package}"
+        if result.superseded:
+            rows["version"] += "; a later delivery was published first"
+        if result.merged_with:
+            rows["merged"] = f"same bytes as {result.merged_with}, which made the package first"
+    return [facts(rows.items())]
