@@ -1,9 +1,9 @@
-"""Fragmented MP4 by its boxes: split, number, time and describe what ffmpeg wrote.
+"""Fragmented MP4 by its boxes: split, renumber, retime and describe the files that ffmpeg writes.
 
-A pure reader and writer of the few boxes that a CMAF track needs (ISO/IEC 14496-12 and -15,
-ISO/IEC 23000-19). Nothing here decodes media or touches files. Every read is checked against the
-box that holds it: malformed input raises :class:`ValueError` naming the byte position, so that a
-truncated file is a clear error and never a wrong table.
+A pure reader and writer of the few boxes of a CMAF track (ISO/IEC 14496-12 and -15, ISO/IEC
+23000-19). It neither decodes media nor opens files. Every read is checked against the enclosing
+box: malformed input raises :class:`ValueError` with the byte position, so that a truncated file is
+a clear error and never a wrong table.
 
 Times are integers in ticks of the track's timescale.
 """
@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 MAX_TIMESCALE = 2**31 - 1
+"""Largest timescale, ticks per second: some parsers read a signed number of 32 bits."""
 MIN_TIMESCALE = 10_000
+"""Smallest timescale that :func:`timescale_for` returns, ticks per second."""
 # Visual (and audio) sample entries have fixed fields before their child boxes.
 _VISUAL_ENTRY_BYTES = 78
 _AUDIO_ENTRY_BYTES = 28
@@ -31,20 +33,27 @@ _CONFIGURATION_BOX = {
 }
 _NON_SYNC = 0x0001_0000
 _TFHD_DEFAULT_BASE_IS_MOOF = 0x02_0000
+# Flags of trun: fields that are present.
+_DATA_OFFSET = 0x1
+_FIRST_SAMPLE_FLAGS = 0x4
+_SAMPLE_DURATION = 0x100
+_SAMPLE_SIZE = 0x200
+_SAMPLE_FLAGS = 0x400
+_COMPOSITION_OFFSET = 0x800
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """Where one box lies in the bytes that were walked."""
+    """Position of one box in the bytes that were read."""
 
     kind: str
     """Four-character code."""
     start: int
-    """First byte of the header."""
+    """Offset of the header."""
     body: int
-    """First byte after the header."""
+    """Offset of the first byte after the header."""
     end: int
-    """One past the last byte."""
+    """Offset after the last byte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +61,17 @@ class Sample:
     """One coded frame of a track."""
 
     decode_time: int
+    """Time at which the frame is decoded, ticks."""
     composition_time: int
-    """When it is shown (before any edit list)."""
+    """Time at which the frame is shown before any edit list, ticks."""
     duration: int
+    """Ticks until the next frame is decoded."""
     size: int
-    """Bytes."""
+    """Size in bytes."""
     offset: int
-    """First byte in the media that was read."""
+    """Offset of its first byte in the media that was read."""
     is_sync: bool
-    """Decoding may start here."""
+    """True where decoding can start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,65 +79,69 @@ class Fragment:
     """One ``moof`` with its ``mdat``."""
 
     start: int
-    """First byte of the ``moof`` in the media that was read."""
+    """Offset of the ``moof`` in the media that was read."""
     end: int
-    """One past the last byte of its media data."""
+    """Offset after the last byte of its ``mdat``."""
     samples: tuple[Sample, ...]
-    """In decoding order."""
+    """Samples in decoding order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Colour:
-    """Code points of ITU-T H.273, as a ``colr`` box of kind ``nclx`` has them."""
+    """Code points of ITU-T H.273 in a ``colr`` box of kind ``nclx``."""
 
     primaries: int
+    """Colour primaries."""
     transfer: int
+    """Transfer characteristic."""
     matrix: int
+    """Matrix coefficients."""
     full: bool
-    """Full range of levels."""
+    """True for the full range of levels."""
 
     @property
     def video_range(self) -> str | None:
-        """``PQ`` or ``HLG``, as HLS names them; None for standard range."""
+        """Value of HLS' ``VIDEO-RANGE``, ``PQ`` or ``HLG``; None for standard range."""
         return {16: "PQ", 18: "HLG"}.get(self.transfer)
 
 
 @dataclass(frozen=True, slots=True)
 class CodecConfiguration:
-    """What a video decoder must know before the first frame."""
+    """Facts that a video decoder needs before the first frame."""
 
     fourcc: str
     """Sample entry, for example ``avc1``."""
     config: bytes
     """Body of the configuration box: avcC, hvcC, av1C or vpcC."""
     sha256: str
-    """Hex digest over sample entry, size and ``config``. Only equal ones may share an init."""
+    """Digest of sample entry, size and ``config``; only encodes of equal digests share an init."""
     codecs: str
-    """RFC 6381, for example ``avc1.64001F``."""
+    """RFC 6381 string, for example ``avc1.64001F``."""
     width: int
-    """Pixels."""
+    """Width in pixels."""
     height: int
-    """Pixels."""
+    """Height in pixels."""
     colour: Colour | None = None
-    """What the sample entry says of its colours."""
+    """Colours that the sample entry states, None without code points."""
 
 
 @dataclass(frozen=True, slots=True)
 class AudioConfiguration:
-    """What an audio decoder must know before the first frame."""
+    """Facts that an audio decoder needs before the first frame."""
 
     codecs: str
-    """RFC 6381, for example ``mp4a.40.2``."""
+    """RFC 6381 string, for example ``mp4a.40.2``."""
     sample_rate: int
-    """Hz."""
+    """Sample rate in Hz."""
     channels: int
+    """Number of channels."""
 
 
 def walk(data: bytes, start: int = 0, end: int | None = None) -> Iterator[Box]:
-    """The boxes of ``data[start:end]`` in order, one level deep.
+    """Yield the boxes of ``data[start:end]`` in order, one level deep.
 
     Raises:
-        ValueError: a header is cut short or a size leaves its container.
+        ValueError: a header is truncated, or a size exceeds the enclosing box.
     """
     limit = len(data) if end is None else end
     position = start
@@ -137,7 +152,7 @@ def walk(data: bytes, start: int = 0, end: int | None = None) -> Iterator[Box]:
         kind, header = code.decode("latin-1"), 8
         if size == 1:
             if limit - position < 16:
-                raise ValueError(f"box {kind!r} at {position} is cut in its 64 bit size")
+                raise ValueError(f"box {kind!r} at {position} is truncated in its 64 bit size")
             (size,) = struct.unpack_from(">Q", data, position + 8)
             header = 16
         elif size == 0:
@@ -153,10 +168,10 @@ def walk(data: bytes, start: int = 0, end: int | None = None) -> Iterator[Box]:
 
 
 def find(data: bytes, path: str, start: int = 0, end: int | None = None) -> Box:
-    """The first box at ``path``, for example ``moov/trak/mdia/mdhd``.
+    """Return the first box at ``path``, for example ``moov/trak/mdia/mdhd``.
 
     Raises:
-        ValueError: there is none, or a box on the way is malformed.
+        ValueError: there is no such box, or a box on the way is malformed.
     """
     box: Box | None = None
     for kind in path.split("/"):
@@ -170,7 +185,7 @@ def find(data: bytes, path: str, start: int = 0, end: int | None = None) -> Box:
 
 
 class _Fields:
-    """Reads big-endian fields of one box, never past its end."""
+    """Reads the big-endian fields of one box, never past its end."""
 
     def __init__(self, data: bytes, box: Box) -> None:
         self.data, self.box, self.position = data, box, box.body
@@ -193,15 +208,15 @@ class _Fields:
 
 
 def box(kind: str, *parts: bytes) -> bytes:
-    """A box of ``kind`` around ``parts``."""
+    """Write a box of ``kind`` around ``parts``."""
     size = 8 + sum(map(len, parts))
     if size >= 2**32:
-        raise ValueError(f"a box {kind!r} of {size} bytes needs a 64 bit size, which we do not use")
+        raise ValueError(f"a box {kind!r} of {size} bytes needs a 64 bit size: not supported")
     return struct.pack(">I4s", size, kind.encode("latin-1")) + b"".join(parts)
 
 
 def full_box(kind: str, version: int, flags: int, *parts: bytes) -> bytes:
-    """A box that begins with a version and 24 bits of flags."""
+    """Write a box that begins with a version and 24 bits of flags."""
     return box(kind, struct.pack(">I", version << 24 | flags), *parts)
 
 
@@ -209,10 +224,10 @@ def split_fragmented(data: bytes) -> tuple[bytes, bytes]:
     """Split one fragmented MP4 into ``(init, media)``.
 
     ``init`` is ``ftyp + moov``, ``media`` every ``moof + mdat``. Indexes and padding (``sidx``,
-    ``mfra``, ``styp``, ``free``) are dropped: they hold offsets into the file as it was.
+    ``mfra``, ``styp``, ``free``) are dropped: their offsets only fit the whole file.
 
     Raises:
-        ValueError: malformed, or not a fragmented MP4.
+        ValueError: the data is malformed, or not a fragmented MP4.
     """
     boxes = list(walk(data))
     init = [b for b in boxes if b.kind in ("ftyp", "moov")]
@@ -228,10 +243,13 @@ def split_fragmented(data: bytes) -> tuple[bytes, bytes]:
 
 
 def timescale_for(frame_rate: Fraction) -> int:
-    """Ticks per second in which every frame of ``frame_rate`` (frame/s) has an exact time.
+    """Return the ticks per second in which every frame has an exact time.
 
-    The numerator times the smallest power of ten that reaches 10 000: 24 fps gets 24000,
-    24000/1001 gets 24000, 12.5 gets 25000, 22.05 gets 44100.
+    It is the rate's numerator times the smallest power of ten that reaches 10 000: 24 fps gets
+    24000, 24000/1001 gets 24000, 12.5 gets 25000, 22.05 gets 44100.
+
+    Args:
+        frame_rate: Frames per second.
 
     Raises:
         ValueError: the rate is not positive, or its numerator does not fit into an MP4.
@@ -247,10 +265,10 @@ def timescale_for(frame_rate: Fraction) -> int:
 
 
 def track_timescale(init: bytes) -> int:
-    """Ticks per second of the only track.
+    """Return the ticks per second of the only track.
 
     Raises:
-        ValueError: malformed, or 0.
+        ValueError: ``init`` is malformed, or its timescale 0.
     """
     fields = _Fields(init, find(init, "moov/trak/mdia/mdhd"))
     version, _ = fields.version_and_flags()
@@ -262,10 +280,11 @@ def track_timescale(init: bytes) -> int:
 
 
 def edit_media_time(init: bytes) -> int:
-    """Media time in ticks that is shown at presentation time 0; 0 without an edit list.
+    """Return the media time in ticks at presentation time 0; it is 0 without an edit list.
 
     Raises:
-        ValueError: malformed, or an edit list with more than the one plain edit that CMAF allows.
+        ValueError: ``init`` is malformed, or its edit list has more than the one plain edit that
+            CMAF allows.
     """
     trak = find(init, "moov/trak")
     if not any(child.kind == "edts" for child in walk(init, trak.body, trak.end)):
@@ -281,34 +300,47 @@ def edit_media_time(init: bytes) -> int:
 
 
 def fragments(init: bytes, media: bytes) -> list[Fragment]:
-    """The fragments of ``media`` with their samples, in order.
+    """Return the fragments of ``media`` with their samples, in order.
 
-    Follows tfhd over trex for defaults, tfdt for time and trun for the samples; checks that all
-    sample data lies in the fragment's own ``mdat``.
+    Defaults come from tfhd, then from trex; times from tfdt, samples from trun. All sample data
+    must be in the ``mdat`` of its fragment.
 
     Raises:
-        ValueError: malformed, truncated, without tfdt, or of more than one track.
+        ValueError: ``media`` is malformed, truncated, without tfdt, or has several tracks.
     """
     track_id, defaults = _track_defaults(init)
     boxes = list(walk(media))
     if [b.kind for b in boxes] != ["moof", "mdat"] * (len(boxes) // 2):
         raise ValueError(f"media is pairs of moof and mdat, got {[b.kind for b in boxes[:8]]}")
-    found = [
+    result = [
         Fragment(moof.start, mdat.end, tuple(_samples(media, moof, mdat, track_id, defaults)))
         for moof, mdat in zip(boxes[::2], boxes[1::2], strict=True)
     ]
-    if not all(fragment.samples for fragment in found):
-        raise ValueError("a fragment without samples")
-    return found
+    if not all(fragment.samples for fragment in result):
+        raise ValueError("a fragment has no samples")
+    return result
 
 
 def sample_table(init: bytes, media: bytes) -> list[Sample]:
-    """All samples of ``media`` in decoding order. Raises as :func:`fragments` does."""
+    """Return all samples of ``media`` in decoding order.
+
+    Raises:
+        ValueError: as :func:`fragments` does.
+    """
     return [sample for fragment in fragments(init, media) for sample in fragment.samples]
 
 
-def _track_defaults(init: bytes) -> tuple[int, tuple[int, int, int]]:
-    """Track id and trex defaults (duration, size, flags) of the only track."""
+@dataclass(frozen=True, slots=True)
+class _Defaults:
+    """Values of samples whose ``trun`` does not state them."""
+
+    duration: int
+    size: int
+    flags: int
+
+
+def _track_defaults(init: bytes) -> tuple[int, _Defaults]:
+    """Return the id and the ``trex`` defaults of the only track."""
     moov = find(init, "moov")
     tracks = [b for b in walk(init, moov.body, moov.end) if b.kind == "trak"]
     if len(tracks) != 1:
@@ -321,27 +353,18 @@ def _track_defaults(init: bytes) -> tuple[int, tuple[int, int, int]]:
     trex_id, _, duration, size, flags = fields.take("IIIII")
     if trex_id != track_id:
         raise ValueError(f"trex is for track {trex_id}, the track is {track_id}")
-    return track_id, (duration, size, flags)
+    return track_id, _Defaults(duration, size, flags)
 
 
 def _samples(
-    media: bytes, moof: Box, mdat: Box, track_id: int, defaults: tuple[int, int, int]
+    media: bytes, moof: Box, mdat: Box, track_id: int, defaults: _Defaults
 ) -> Iterator[Sample]:
+    """Yield the samples of one fragment, in decoding order."""
     trafs = [b for b in walk(media, moof.body, moof.end) if b.kind == "traf"]
     if len(trafs) != 1:
         raise ValueError(f"moof at {moof.start} has {len(trafs)} trafs, one is expected")
     traf = trafs[0]
-    duration, size, flags = defaults
-    fields = _Fields(media, find(media, "tfhd", traf.body, traf.end))
-    _, present = fields.version_and_flags()
-    if (got := fields.one("I")) != track_id:
-        raise ValueError(f"tfhd at {fields.box.start} is for track {got}, expected {track_id}")
-    base = fields.one("Q") if present & 0x1 else moof.start
-    if present & 0x2:
-        fields.one("I")
-    duration = fields.one("I") if present & 0x8 else duration
-    size = fields.one("I") if present & 0x10 else size
-    flags = fields.one("I") if present & 0x20 else flags
+    base, defaults = _fragment_header(media, moof, traf, track_id, defaults)
     fields = _Fields(media, find(media, "tfdt", traf.body, traf.end))
     version, _ = fields.version_and_flags()
     time = fields.one("Q" if version == 1 else "I")
@@ -350,65 +373,78 @@ def _samples(
         fields = _Fields(media, run)
         version, present = fields.version_and_flags()
         count = fields.one("I")
-        if present & 0x1:
+        if present & _DATA_OFFSET:
             offset = base + fields.one("i")
         if count > mdat.end - mdat.body:  # with all fields defaulted, nothing else bounds it
             raise ValueError(f"trun at {run.start} claims {count} samples, its mdat has "
                              f"{mdat.end - mdat.body} bytes")  # fmt: skip
-        first_flags = fields.one("I") if present & 0x4 else None
+        first_flags = fields.one("I") if present & _FIRST_SAMPLE_FLAGS else None
         for index in range(count):
-            sample_duration = fields.one("I") if present & 0x100 else duration
-            sample_size = fields.one("I") if present & 0x200 else size
-            sample_flags = fields.one("I") if present & 0x400 else flags
+            duration = fields.one("I") if present & _SAMPLE_DURATION else defaults.duration
+            size = fields.one("I") if present & _SAMPLE_SIZE else defaults.size
+            flags = fields.one("I") if present & _SAMPLE_FLAGS else defaults.flags
             if index == 0 and first_flags is not None:
-                sample_flags = first_flags
-            shift = fields.one("i" if version else "I") if present & 0x800 else 0
-            if offset < mdat.body or offset + sample_size > mdat.end:
+                flags = first_flags
+            shift = fields.one("i" if version else "I") if present & _COMPOSITION_OFFSET else 0
+            if offset < mdat.body or offset + size > mdat.end:
                 raise ValueError(
-                    f"sample {index} of trun at {run.start} lies in bytes {offset} to "
-                    f"{offset + sample_size}, outside its mdat at {mdat.start} to {mdat.end}"
+                    f"sample {index} of trun at {run.start} is at bytes {offset} to "
+                    f"{offset + size}, outside its mdat at {mdat.start} to {mdat.end}"
                 )
-            yield Sample(
-                decode_time=time,
-                composition_time=time + shift,
-                duration=sample_duration,
-                size=sample_size,
-                offset=offset,
-                is_sync=not sample_flags & _NON_SYNC,
-            )
-            time += sample_duration
-            offset += sample_size
+            is_sync = not flags & _NON_SYNC
+            yield Sample(time, time + shift, duration, size, offset, is_sync)
+            time += duration
+            offset += size
+
+
+def _fragment_header(
+    media: bytes, moof: Box, traf: Box, track_id: int, defaults: _Defaults
+) -> tuple[int, _Defaults]:
+    """Read ``tfhd``: the byte that offsets count from, and the fragment's defaults over trex's."""
+    fields = _Fields(media, find(media, "tfhd", traf.body, traf.end))
+    _, present = fields.version_and_flags()
+    if (got := fields.one("I")) != track_id:
+        raise ValueError(f"tfhd at {fields.box.start} is for track {got}, expected {track_id}")
+    base = fields.one("Q") if present & 0x1 else moof.start
+    if present & 0x2:
+        fields.one("I")  # index of the sample description
+    return base, _Defaults(
+        duration=fields.one("I") if present & 0x8 else defaults.duration,
+        size=fields.one("I") if present & 0x10 else defaults.size,
+        flags=fields.one("I") if present & 0x20 else defaults.flags,
+    )
 
 
 def number_fragments(media: bytes, first_sequence_number: int) -> bytes:
-    """``media`` with its ``mfhd`` numbered from ``first_sequence_number``; same size.
+    """Return ``media`` with its ``mfhd`` numbered from ``first_sequence_number``; same size.
 
     Raises:
-        ValueError: malformed.
+        ValueError: ``media`` is malformed.
     """
     result = bytearray(media)
     number = first_sequence_number
     for moof in (b for b in walk(media) if b.kind == "moof"):
         mfhd = find(media, "mfhd", moof.body, moof.end)
         if mfhd.end - mfhd.body < 8:
-            raise ValueError(f"mfhd at {mfhd.start} is cut short")
+            raise ValueError(f"mfhd at {mfhd.start} is truncated")
         struct.pack_into(">I", result, mfhd.body + 4, number)
         number += 1
     return bytes(result)
 
 
 def count_fragments(media: bytes) -> int:
-    """How many sequence numbers ``media`` takes."""
+    """Return the number of fragments, each of which takes a sequence number."""
     return sum(b.kind == "moof" for b in walk(media))
 
 
 def with_start_time(media: bytes, decode_time: int) -> bytes:
-    """``media`` moved in time so that its first ``tfdt`` is ``decode_time``; same size.
+    """Return ``media`` shifted in time so that its first ``tfdt`` is ``decode_time``; same size.
 
-    Exact where ``-output_ts_offset``, which counts microseconds, is not (timescales near 10**6).
+    The shift is exact where ``-output_ts_offset``, which counts microseconds, is not (timescales
+    near 10**6).
 
     Raises:
-        ValueError: malformed, or a time does not fit its field.
+        ValueError: ``media`` is malformed, or a time does not fit its field.
     """
     result = bytearray(media)
     shift: int | None = None
@@ -425,13 +461,14 @@ def with_start_time(media: bytes, decode_time: int) -> bytes:
 
 
 def with_brand(init: bytes, brand: str) -> bytes:
-    """``init`` with an ``ftyp`` that claims ``brand`` first, and ``iso6`` and ``cmfc`` besides.
+    """Return ``init`` with an ``ftyp`` that claims ``brand`` first, then ``iso6`` and ``cmfc``.
 
-    ``cmfc`` is CMAF's basic structure; ``cmf2`` says besides that a track has no edit list and
-    signed composition offsets, as our video has and our audio (which needs its edit list) has not.
+    ``cmfc`` is CMAF's basic structure. ``cmf2`` also states that a track has no edit list and
+    signed composition offsets: that is true of our video, not of our audio, which needs its edit
+    list.
 
     Raises:
-        ValueError: the brand has not four characters, or ``init`` is malformed.
+        ValueError: the brand does not have four characters, or ``init`` is malformed.
     """
     code = brand.encode("latin-1")
     if len(code) != 4:
@@ -442,14 +479,14 @@ def with_brand(init: bytes, brand: str) -> bytes:
 
 
 def cmaf_header(init: bytes, brand: str) -> bytes:
-    """``init`` as CMAF asks for: what ffmpeg leaves out is put in, what is not needed goes.
+    """Return ``init`` as CMAF requires it, with what ffmpeg leaves out.
 
     Sets the brand, marks the track enabled, in the movie and in its preview (``tkhd`` flags 7),
     adds the empty ``stss`` of a video track in which not every sample is a sync sample, and drops
-    ``udta``: tags such as the writing tool's version have no place in a package.
+    ``udta``: tags such as the writing tool's version do not belong in a package.
 
     Raises:
-        ValueError: malformed.
+        ValueError: ``init`` is malformed.
     """
     is_video = _handler(init) == b"vide"
 
@@ -471,10 +508,10 @@ def cmaf_header(init: bytes, brand: str) -> bytes:
 
 
 def with_sample_entry_boxes(init: bytes, boxes: bytes) -> bytes:
-    """``init`` with ``boxes`` at the end of its only sample entry.
+    """Return ``init`` with ``boxes`` at the end of its only sample entry.
 
     Raises:
-        ValueError: malformed.
+        ValueError: ``init`` is malformed.
     """
     entry = _sample_entry(init)
     steps = ["moov", "trak", "mdia", "minf", "stbl", "stsd"]
@@ -502,26 +539,26 @@ def audio_fragment(
     *,
     track_id: int = 1,
 ) -> bytes:
-    """One ``moof + mdat`` of samples that are all sync samples, as audio's are.
+    """Write one ``moof + mdat`` of samples that are all sync samples, as those of audio are.
 
     Args:
-        sequence_number: for ``mfhd``.
-        decode_time: of the first sample, ticks.
-        sizes: bytes of each sample, shape (samples,).
-        durations: ticks of each sample, shape (samples,).
-        payload: the samples back to back.
-        track_id: as in the init.
+        sequence_number: Sequence number in ``mfhd``.
+        decode_time: Decode time of the first sample, ticks.
+        sizes: Size of each sample in bytes, shape (samples,).
+        durations: Duration of each sample in ticks, shape (samples,).
+        payload: The samples back to back.
+        track_id: Track id in the init.
 
     Raises:
-        ValueError: no samples, or lengths that do not agree.
+        ValueError: there are no samples, or lengths that do not agree.
     """
     if not sizes or len(sizes) != len(durations) or sum(sizes) != len(payload):
         raise ValueError(
             f"{len(sizes)} sizes of {sum(sizes)} bytes and {len(durations)} durations "
             f"do not describe {len(payload)} bytes"
         )
-    # Defaults in every tfhd, so that a segment can be read without looking into trex (cmf2 asks
-    # for it); 0x02000000 says that a sample depends on no other.
+    # Every tfhd states the defaults, so that a segment can be read without trex, as cmf2 requires;
+    # 0x02000000 states that a sample depends on no other.
     tfhd = full_box(
         "tfhd",
         0,
@@ -546,10 +583,10 @@ def audio_fragment(
 
 
 def codec_configuration(init: bytes) -> CodecConfiguration:
-    """The video decoder configuration in ``init``.
+    """Return the video decoder configuration in ``init``.
 
     Raises:
-        ValueError: malformed, or a codec that we do not write.
+        ValueError: ``init`` is malformed, or its codec is not supported.
     """
     entry = _sample_entry(init)
     kind = _CONFIGURATION_BOX.get(entry.kind)
@@ -574,10 +611,10 @@ def codec_configuration(init: bytes) -> CodecConfiguration:
 
 
 def audio_configuration(init: bytes) -> AudioConfiguration:
-    """The AAC decoder configuration in ``init``.
+    """Return the AAC decoder configuration in ``init``.
 
     Raises:
-        ValueError: malformed, or not MPEG-4 audio.
+        ValueError: ``init`` is malformed, or not MPEG-4 audio.
     """
     entry = _sample_entry(init)
     if entry.kind != "mp4a":
@@ -590,7 +627,7 @@ def audio_configuration(init: bytes) -> AudioConfiguration:
 
 
 def _sample_entry(init: bytes) -> Box:
-    """The only entry of ``stsd``."""
+    """Return the only entry of ``stsd``."""
     fields = _Fields(init, find(init, "moov/trak/mdia/minf/stbl/stsd"))
     fields.version_and_flags()
     count = fields.one("I")
@@ -601,7 +638,7 @@ def _sample_entry(init: bytes) -> Box:
 
 
 def _colour(init: bytes, entry: Box) -> Colour | None:
-    """What the ``colr`` box of a visual sample entry says, where it has one of code points."""
+    """Return the colours in a visual sample entry, None without a ``colr`` box of code points."""
     for child in walk(init, entry.body + _VISUAL_ENTRY_BYTES, entry.end):
         if child.kind == "colr":
             fields = _Fields(init, child)
@@ -612,17 +649,17 @@ def _colour(init: bytes, entry: Box) -> Colour | None:
 
 
 def codecs_string(fourcc: str, config: bytes, colour: Colour | None = None) -> str:
-    """The RFC 6381 ``codecs`` value of a sample entry with this configuration box.
+    """Return the RFC 6381 ``codecs`` value of a sample entry with this configuration box.
 
-    AV1's optional fields are written where the transfer is one of high dynamic range, as the AV1
-    binding asks for; players take what is left out for BT.709.
+    AV1's optional fields are written for high dynamic range, as the AV1 binding requires; players
+    assume BT.709 without them.
 
     Raises:
         ValueError: the configuration is shorter than its format, or the codec is unknown.
     """
     needed = {"avcC": 4, "hvcC": 13, "av1C": 3, "vpcC": 7}.get(_CONFIGURATION_BOX.get(fourcc, ""))
     if needed is None or len(config) < needed:
-        raise ValueError(f"{len(config)} bytes are no configuration of {fourcc!r}")
+        raise ValueError(f"{len(config)} bytes are not a configuration of {fourcc!r}")
     if fourcc.startswith("avc"):
         return f"{fourcc}.{config[1:4].hex().upper()}"
     if fourcc == "vp09":  # a full box: profile, level, bit depth after version and flags
@@ -642,7 +679,7 @@ def codecs_string(fourcc: str, config: bytes, colour: Colour | None = None) -> s
 
 
 def _hevc_codecs(fourcc: str, config: bytes) -> str:
-    """ISO/IEC 14496-15 annex E."""
+    """Return the ``codecs`` value of HEVC (ISO/IEC 14496-15 annex E)."""
     space = ("", "A", "B", "C")[config[1] >> 6]
     tier = "H" if config[1] & 0x20 else "L"
     # The compatibility flags are written with the first flag as the lowest bit.
@@ -658,13 +695,13 @@ def _hevc_codecs(fourcc: str, config: bytes) -> str:
 
 
 def _mp4a_codecs(init: bytes, esds: Box) -> str:
-    """``mp4a.40.N``: object type from the descriptors (ISO/IEC 14496-1, 14496-3)."""
+    """Return ``mp4a.40.N`` by the descriptors in ``esds`` (ISO/IEC 14496-1, 14496-3)."""
     fields = _Fields(init, esds)
     fields.version_and_flags()
 
     def descriptor(tag: int) -> None:
         if (got := fields.one("B")) != tag:
-            raise ValueError(f"esds at {esds.start} has tag {got} where {tag} belongs")
+            raise ValueError(f"esds at {esds.start} has tag {got}, expected {tag}")
         while fields.one("B") & 0x80:  # length, seven bits a byte
             pass
 

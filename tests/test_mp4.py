@@ -248,7 +248,7 @@ def test_a_run_that_claims_billions_of_samples_is_refused_at_once() -> None:
     ("data", "message"),
     [
         (b"\0\0\0\4moov", r"'moov' at 0 claims 4 bytes, its header alone has 8"),
-        (b"\0\0\0\1moov\0\0", r"'moov' at 0 is cut in its 64 bit size"),
+        (b"\0\0\0\1moov\0\0", r"'moov' at 0 is truncated in its 64 bit size"),
         (b"\0\0\0\x10free\0\0", r"'free' at 0 claims 16 bytes, 10 are left"),
         (b"\0\0\0\x08free\0\0\0", r"3 stray bytes at 8"),
     ],

@@ -316,7 +316,7 @@ def test_sound_that_does_not_decode_is_refused_before_any_encode(
             data[at + 60 : at + 188] = chance.randbytes(128)
     path.write_bytes(data)
     said = refused_early(path, tmp_path, monkeypatch)
-    assert "its sound (stream 1) does not decode" in said
+    assert "its audio (stream 1) does not decode" in said
     assert "-map -0:1 -c copy" in said
 
 

@@ -1,7 +1,7 @@
-"""The title's sound: encoded once as AAC, in step with the first video frame, cut like the video.
+"""A title's audio: encoded once as AAC, aligned with the first video frame, cut like the video.
 
-The encoder's priming (1024 samples of nothing at the start) stays in the media and is taken out of
-the presentation by the edit list; without one, sound would be 21 ms late.
+The encoder's priming (1024 silent samples at the start) stays in the media, and the edit list skips
+it in the presentation; without an edit list, audio would be 21 ms late.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ from encoder.ffmpeg import PATIENT_OPTIONS, SOURCE_OPTIONS, Command, does_not_de
 from encoder.package.layout import AudioSegment, AudioTrack
 
 STAGE_VERSION = 1
-"""Part of the key of encoded sound: raise it when its bits change."""
+"""Part of the store key of encoded audio: raise it when its bits change."""
 SAMPLE_RATE = 48_000
+"""Sample rate of all audio in packages, Hz."""
 BIT_RATE = 128_000
+"""Bitrate of stereo, bit/s."""
 SURROUND_BIT_RATE = 320_000
+"""Bitrate of 5.1, bit/s."""
 SURROUND_CHANNELS = 6
-"""From how many channels on a stream is also kept as 5.1."""
+"""Least number of channels of a stream that is encoded as 5.1 as well."""
 _SILENCE_DB = -90.0
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*\Z")
 _MAX_VOLUME = re.compile(r"max_volume: (\S+) dB")
@@ -43,7 +46,7 @@ def audio_command(
     bit_rate: int = BIT_RATE,
     surround: bool = False,
 ) -> Command:
-    """The ffmpeg call of :func:`encode_audio`, as a value."""
+    """Build the ffmpeg call of :func:`encode_audio`."""
     options = SOURCE_OPTIONS | PATIENT_OPTIONS
     inputs = [part for name, value in options.items() for part in (f"-{name}", value)]
     layout = "5.1" if surround else "stereo"
@@ -52,9 +55,9 @@ def audio_command(
             *(["pan=stereo|c0=c0|c1=c0"] if channels == 1 else []),
             # Time 0 is the first video frame, in the container's own timestamps (-copyts).
             f"asetpts=PTS-({first_video_pts.numerator}/{first_video_pts.denominator})/TB",
-            # Silence where sound begins later or has a hole, a cut where it begins earlier.
-            # Mixed in floating point: from integers ffmpeg would lower a surround mix by 7 dB,
-            # so that its level would depend on how the source happens to be stored.
+            # Adds silence where audio begins later or has a hole, cuts where it begins earlier.
+            # Mixes in floating point: from integers ffmpeg would lower a surround mix by 7 dB,
+            # and its level would depend on the sample format of the source.
             f"aresample={SAMPLE_RATE}:async=1:first_pts=0:osf=fltp:ochl={layout}",
             "volumedetect",
             "apad",
@@ -83,29 +86,29 @@ def encode_audio(
     bit_rate: int = BIT_RATE,
     surround: bool = False,
 ) -> Path | None:
-    """Encode a source's sound to ``out``, one fragmented MP4 of AAC-LC, 48 kHz stereo.
+    """Encode a source's audio to ``out``, one fragmented MP4 of AAC-LC, 48 kHz stereo.
 
-    It begins with the title's first video frame and lasts exactly as long as the video: cut or
-    padded with silence at both ends, holes filled. Does not depend on shots, so that it is encoded
-    once per title. :func:`segment_audio` cuts it.
+    Audio begins with the title's first video frame and lasts exactly as long as the video: it is
+    cut or padded with silence at both ends, and holes are filled. It does not depend on shots, so
+    it is encoded once per title; :func:`segment_audio` cuts it.
 
     Args:
-        source: as given by the user; opened with the allow-lists of untrusted input.
-        stream_index: of the audio stream among all streams, or None for a title without one.
-        out: file to write.
-        first_video_pts: presentation time of the title's first frame in the source, seconds.
-        duration: of the title's video, seconds.
-        channels: of the stream, where known. One channel then goes to both sides unchanged, as
-            players play it; ffmpeg's own mix lowers it by 3 dB.
-        bit_rate: bit/s.
-        surround: 5.1 instead of stereo.
+        source: The given file, opened with the allow-lists of untrusted input.
+        stream_index: Index of the audio stream in the file, None for a title without audio.
+        out: File to write.
+        first_video_pts: Presentation time of the title's first frame in the source, seconds.
+        duration: Duration of the title's video, seconds.
+        channels: Channels of the stream, where known. A single channel then goes to both sides
+            unchanged, as players play it; ffmpeg's own mix would lower it by 3 dB.
+        bit_rate: Bitrate in bit/s.
+        surround: Whether to encode 5.1 instead of stereo.
 
     Returns:
-        ``out``, or None where there is nothing to hear: no stream, no sample, or digital silence.
+        ``out``, or None where nothing is audible: no stream, no sample, or digital silence.
 
     Raises:
-        SourceUnusable: most of the sound does not decode. A smaller part is silence.
-        ToolFailed: ffmpeg failed otherwise.
+        SourceUnusable: most of the audio does not decode. A smaller part becomes silence.
+        ToolFailed: ffmpeg failed for another reason.
     """
     if stream_index is None:
         return None
@@ -120,25 +123,26 @@ def encode_audio(
         surround=surround,
     )
     try:
-        said = run(command).stderr
+        stderr = run(command).stderr
     except ToolFailed as error:
         if not does_not_decode(error):
             raise
         raise SourceUnusable(
-            f"cannot use {source}: its sound (stream {stream_index}) does not decode; mend it, or "
-            f"leave it out with ffmpeg -i IN -map 0 -map -0:{stream_index} -c copy OUT",
+            f"cannot use {source}: its audio (stream {stream_index}) does not decode; repair it, "
+            f"or leave it out with ffmpeg -i IN -map 0 -map -0:{stream_index} -c copy OUT",
             **error.context,
         ) from error
-    volume = _MAX_VOLUME.findall(said)
+    volume = _MAX_VOLUME.findall(stderr)
     if not volume or float(volume[-1]) < _SILENCE_DB:
         out.unlink(missing_ok=True)
         return None
     if not out.exists() or out.stat().st_size == 0:
         raise ToolFailed(
-            "ffmpeg wrote no sound; the audio stream cannot be read",
+            f"cannot use {source}: ffmpeg wrote no audio of stream {stream_index}; leave it out "
+            f"with ffmpeg -i IN -map 0 -map -0:{stream_index} -c copy OUT",
             command=command.shell(),
             returncode=0,
-            stderr=said,
+            stderr=stderr,
         )
     return out
 
@@ -146,18 +150,18 @@ def encode_audio(
 def segment_audio(
     data: bytes, boundaries: Sequence[Fraction], language: str | None = None
 ) -> AudioTrack:
-    """Cut encoded sound so that each segment ends at the audio frame nearest a video boundary.
+    """Cut encoded audio so that each segment ends at the audio frame nearest a video boundary.
 
-    The first segment holds the priming before its presentation begins; the last one takes all that
-    is left. Two boundaries nearest the same audio frame give one segment.
+    The first segment holds the priming before its presentation begins; the last one takes the
+    rest. Two boundaries nearest the same audio frame give one segment.
 
     Args:
-        data: what :func:`encode_audio` wrote.
-        boundaries: ends of the shots, seconds, increasing, shape (shots,).
-        language: BCP 47, when known; anything else counts as unknown.
+        data: The file that :func:`encode_audio` wrote.
+        boundaries: Ends of the shots in seconds, increasing, shape (shots,).
+        language: Language as written in the source; unknown tags are dropped.
 
     Raises:
-        ValueError: ``data`` is no such file, or there are no boundaries.
+        ValueError: ``data`` is not such a file, or there are no boundaries.
     """
     init, media = mp4.split_fragmented(data)
     samples = mp4.sample_table(init, media)
@@ -169,17 +173,17 @@ def segment_audio(
     for cut in [*cuts, len(samples)]:
         if cut <= begin:
             continue
-        run_of = samples[begin:cut]
+        inside = samples[begin:cut]
         fragment = mp4.audio_fragment(
             len(segments) + 1,
-            run_of[0].decode_time,
-            [sample.size for sample in run_of],
-            [sample.duration for sample in run_of],
-            b"".join(media[sample.offset : sample.offset + sample.size] for sample in run_of),
+            inside[0].decode_time,
+            [sample.size for sample in inside],
+            [sample.duration for sample in inside],
+            b"".join(media[sample.offset : sample.offset + sample.size] for sample in inside),
         )
-        start = max(run_of[0].decode_time - priming, 0)
-        end = run_of[-1].decode_time + run_of[-1].duration - priming
-        if end <= start:  # nothing but priming: it goes with the first segment that is heard
+        start = max(inside[0].decode_time - priming, 0)
+        end = inside[-1].decode_time + inside[-1].duration - priming
+        if end <= start:  # only priming: it goes into the first audible segment
             continue
         segments.append(AudioSegment(Fraction(start, rate), Fraction(end - start, rate), fragment))
         begin = cut
@@ -187,9 +191,9 @@ def segment_audio(
 
 
 def known_language(written: str | None) -> str | None:
-    """A container's language, which is whatever somebody wrote there, where it is one.
+    """Return a container's language as a tag for playlists (RFC 5646), None where it is not one.
 
-    As playlists want it (RFC 5646): ``en`` of ``eng``, ``fr`` of ``fre`` and ``fra``.
+    ``eng`` becomes ``en``, ``fre`` and ``fra`` become ``fr``.
     """
     if not written or not _LANGUAGE.match(written):
         return None
@@ -201,7 +205,7 @@ def known_language(written: str | None) -> str | None:
 
 
 def _nearest(ends: Sequence[int], time: Fraction) -> int:
-    """How many audio frames end at or nearest before or after ``time`` (ticks)."""
+    """Return how many audio frames to take so that the last one ends nearest ``time`` (ticks)."""
     after = bisect.bisect_left(ends, time)
     if after == len(ends):
         return after

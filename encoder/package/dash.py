@@ -1,6 +1,6 @@
 """The DASH manifest (ISO/IEC 23009-1) of a written package, as pure text.
 
-All times are exact: the timelines count in the ticks of the media files.
+All times are exact: the timelines count the ticks of the media files.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from encoder.package.layout import (
 )
 
 MANIFEST = "manifest.mpd"
+"""File name of the manifest."""
 NAMESPACE = "urn:mpeg:dash:schema:mpd:2011"
 _PROFILES = "urn:mpeg:dash:profile:isoff-live:2011,urn:mpeg:dash:profile:cmaf:2019"
 _CICP_SCHEME = "urn:mpeg:mpegB:cicp"
@@ -29,7 +30,7 @@ _CHANNEL_SCHEME = "urn:mpeg:dash:23003:3:audio_channel_configuration:2011"
 
 
 def manifest(package: WrittenPackage) -> str:
-    """The MPD: one adaptation set per video codec and one for the sound."""
+    """Write the MPD: an adaptation set per video codec, audio track and subtitle track."""
     duration = _duration(max(track.duration for track in package.video))
     mpd = ET.Element(
         "MPD",
@@ -95,7 +96,7 @@ def _video_set(
 
 
 def _colour(adaptation: ET.Element, track: WrittenTrack) -> None:
-    """High dynamic range, which whoever cannot show must not play (DASH-IF IOP, HDR)."""
+    """State high dynamic range, which a client must support to play the set (DASH-IF IOP, HDR)."""
     if track.colour is None or track.video_range is None:
         return
     for name, value in (
@@ -159,7 +160,7 @@ def _subtitle_set(period: ET.Element, number: int, track: WrittenSubtitles) -> N
 
 
 def _template(adaptation: ET.Element, track: WrittenTrack) -> None:
-    """Where the files are: the tracks of a set share boundaries, names and timescale."""
+    """Add the template of file names and times that all tracks of a set share."""
     folder = track.directory.removesuffix(track.name) + "$RepresentationID$"
     template = ET.SubElement(
         adaptation,
@@ -181,15 +182,15 @@ def _template(adaptation: ET.Element, track: WrittenTrack) -> None:
 
 
 def _runs(segments: Iterable[WrittenSegment], timescale: int) -> Iterable[tuple[int, int]]:
-    """Durations in ticks, each with how often it repeats."""
+    """Yield durations in ticks, each with the number of times that it repeats."""
     for duration, group in itertools.groupby(segment.duration for segment in segments):
         ticks = duration * timescale
-        assert ticks.denominator == 1, "a timescale in which frames are not exact"
+        assert ticks.denominator == 1, "frames are not exact in the timescale"
         yield int(ticks), len(list(group)) - 1
 
 
 def _bandwidth(package: WrittenPackage, track: WrittenTrack) -> str:
-    """No stall after ``minBufferTime`` at this rate, and no less than the track's peak."""
+    """Return the rate that plays without a stall, at least the track's peak bitrate."""
     buffered = buffered_bitrate(
         [8 * segment.size for segment in track.segments],
         [segment.duration for segment in track.segments],

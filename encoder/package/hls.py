@@ -1,6 +1,6 @@
 """HLS playlists (RFC 8216, version 7) of a written package, as pure text.
 
-Durations are written to the microsecond such that their sums stay right to the microsecond, also
+Durations are rounded to the microsecond such that their sums stay exact to the microsecond even
 after thousands of segments.
 """
 
@@ -21,21 +21,26 @@ from encoder.package.layout import (
 )
 
 VERSION = 7
+"""``EXT-X-VERSION`` of all playlists."""
 MASTER = "master.m3u8"
+"""File name of the multivariant playlist."""
 MEDIA = "media.m3u8"
+"""File name of each track's media playlist."""
 IFRAMES = "iframes.m3u8"
+"""File name of each rung's trick-play playlist."""
 WHOLE_SUBTITLES = "subtitles.vtt"
+"""File name of each subtitle track as one file."""
 _AUDIO_GROUP = "audio"
 _SUBTITLE_GROUP = "subtitles"
 _STEREO = 2
 
 
 def master_playlist(package: WrittenPackage) -> str:
-    """The multivariant playlist: every rung, its trick-play variant, and the sound."""
+    """Write the multivariant playlist: rungs, their trick-play variants, audio and subtitles."""
     lines = ["#EXTM3U", f"#EXT-X-VERSION:{VERSION}", "#EXT-X-INDEPENDENT-SEGMENTS"]
     audio = package.audio
-    lines += [_tag("EXT-X-MEDIA", one) for one in _audio_attributes(package.sounds)]
-    lines += [_tag("EXT-X-MEDIA", one) for one in _subtitle_attributes(package.subtitles)]
+    lines += [_tag("EXT-X-MEDIA", each) for each in _audio_attributes(package.sounds)]
+    lines += [_tag("EXT-X-MEDIA", each) for each in _subtitle_attributes(package.subtitles)]
     for track in package.video:
         codecs = track.codecs if audio is None else f"{track.codecs},{audio.codecs}"
         attributes = {
@@ -68,16 +73,16 @@ def master_playlist(package: WrittenPackage) -> str:
 
 
 def _video_range(track: WrittenTrack) -> dict[str, str]:
-    """``SDR`` is what players take where nothing is said."""
+    """Return the range attribute; players assume ``SDR`` without it."""
     return {"VIDEO-RANGE": track.video_range} if track.video_range else {}
 
 
 def media_playlist(track: WrittenTrack, target_duration: int) -> str:
-    """The playlist of one rung, or of the sound.
+    """Write the media playlist of one rung or audio track.
 
-    The first segment of sound lasts as long as its media, priming included: segments then begin in
-    the playlist where their boxes say (``tfdt``), by which players place them. Shaka Player moves
-    sound by the difference, 21 ms early.
+    The first audio segment lasts as long as its media, priming included: segments then begin in the
+    playlist at the time of their ``tfdt``, by which players place them. Otherwise Shaka Player
+    shifts audio by the difference, 21 ms early.
     """
     lines = _head(track, target_duration)
     ends = (segment.start + segment.duration + track.priming for segment in track.segments)
@@ -87,7 +92,7 @@ def media_playlist(track: WrittenTrack, target_duration: int) -> str:
 
 
 def iframe_playlist(track: WrittenTrack, target_duration: int) -> str:
-    """The playlist of one rung's key frames alone, by byte ranges of its segments."""
+    """Write the playlist of one rung's key frames alone, as byte ranges of its segments."""
     lines = _head(track, target_duration)
     lines.insert(2, "#EXT-X-I-FRAMES-ONLY")
     frames = [(segment, frame) for segment in track.segments for frame in segment.keyframes]
@@ -114,7 +119,7 @@ def _head(track: WrittenTrack, target_duration: int) -> list[str]:
 
 
 def subtitle_playlist(track: WrittenSubtitles, target_duration: int) -> str:
-    """The playlist of one track of subtitles."""
+    """Write the media playlist of one subtitle track."""
     lines = [
         "#EXTM3U",
         f"#EXT-X-VERSION:{VERSION}",
@@ -129,17 +134,20 @@ def subtitle_playlist(track: WrittenSubtitles, target_duration: int) -> str:
 
 
 def subtitle_name(number: int) -> str:
-    """File name of a segment of subtitles, counted from 0."""
+    """Return the file name of a subtitle segment, counted from 0."""
     return f"{number:05d}.vtt"
 
 
 def _audio_attributes(sounds: Sequence[WrittenTrack]) -> Iterator[dict[str, str]]:
-    """Of every track. What is heard without being asked for: the first of each language, stereo."""
+    """Yield the attributes of every audio track.
+
+    Players select the first stereo track of each language automatically.
+    """
     names = _Names()
-    heard: set[str | None] = set()
+    selected: set[str | None] = set()
     for number, track in enumerate(sounds):
         surround = f" {track.channels - 1}.1" if track.channels > _STEREO else ""
-        automatic = not surround and track.language not in heard
+        automatic = not surround and track.language not in selected
         attributes = {
             "TYPE": "AUDIO",
             "GROUP-ID": f'"{_AUDIO_GROUP}"',
@@ -150,7 +158,7 @@ def _audio_attributes(sounds: Sequence[WrittenTrack]) -> Iterator[dict[str, str]
             "URI": f'"{track.directory}/{MEDIA}"',
         }
         if automatic:
-            heard.add(track.language)
+            selected.add(track.language)
         if track.language is not None:
             attributes["LANGUAGE"] = f'"{track.language}"'
         yield attributes
@@ -175,17 +183,17 @@ def _subtitle_attributes(tracks: Sequence[WrittenSubtitles]) -> Iterator[dict[st
         if track.language is not None:
             attributes["LANGUAGE"] = f'"{track.language}"'
         if track.hearing_impaired:
-            attributes["CHARACTERISTICS"] = f'"{_FOR_THE_DEAF}"'
+            attributes["CHARACTERISTICS"] = f'"{_HARD_OF_HEARING}"'
         yield attributes
 
 
-_FOR_THE_DEAF = (
+_HARD_OF_HEARING = (
     "public.accessibility.transcribes-spoken-dialog,public.accessibility.describes-music-and-sound"
 )
 
 
 class _Names:
-    """Names in a group differ (RFC 8216, 4.3.4.1.1)."""
+    """Makes the names in a group differ, as RFC 8216, 4.3.4.1.1 requires."""
 
     def __init__(self) -> None:
         self._given: Counter[str] = Counter()

@@ -1,7 +1,7 @@
-"""What a package is made of, and what was written, as values; and how rates are counted.
+"""The input and the written package as values, and the definitions of its bitrates.
 
 Times are seconds as :class:`~fractions.Fraction` on the title's presentation timeline, which
-begins at its first video frame. Sizes are bytes, rates bit/s.
+begins at its first video frame. Sizes are bytes, bitrates bit/s.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from encoder import mp4
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
 VIDEO_BRAND = "cmf2"
-"""No edit list, signed composition offsets: exactly what our video tracks are."""
+"""Brand of video: no edit list, signed composition offsets."""
 AUDIO_BRAND = "cmfc"
-"""AAC keeps its edit list, which takes the encoder's priming out of the presentation."""
+"""Brand of audio, which keeps its edit list to skip the priming of the AAC encoder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +29,17 @@ class VideoSegment:
     """One shot of one rung, as it was encoded and measured."""
 
     start_frame: int
+    """First frame of the shot."""
     end_frame: int
-    """One past the last frame."""
+    """One past the last frame of the shot."""
     media: Path | bytes
     """``moof + mdat``, one pair per keyframe, on the title's timeline."""
     size: int
+    """Size of ``media``."""
     sha256: str
     """Hex digest of ``media``."""
     configuration: str
-    """:attr:`encoder.mp4.CodecConfiguration.sha256` of the init that came with it."""
+    """:attr:`encoder.mp4.CodecConfiguration.sha256` of the encode's init."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +47,11 @@ class Rendition:
     """One rung."""
 
     name: str
-    """Also the name of its folder."""
+    """Name of the rung and of its folder."""
     init: bytes
     """``ftyp + moov`` of any of its encodes: their codec configurations are equal."""
     segments: tuple[VideoSegment, ...]
-    """One per shot."""
+    """Segments, one per shot."""
 
     def __post_init__(self) -> None:
         if not _NAME.match(self.name) or self.name == "audio":
@@ -61,54 +63,62 @@ class Rendition:
 
 @dataclass(frozen=True, slots=True)
 class AudioSegment:
-    """The sound beside one shot."""
+    """The audio of one shot."""
 
     start: Fraction
-    """Of presentation: what is heard first, after the edit list."""
+    """Presentation time of its first audible sample, after the edit list."""
     duration: Fraction
+    """Duration of its presentation."""
     media: bytes
     """One ``moof + mdat``."""
 
 
 @dataclass(frozen=True, slots=True)
 class AudioTrack:
-    """The title's sound."""
+    """One audio track of a title."""
 
     init: bytes
+    """``ftyp + moov``."""
     segments: tuple[AudioSegment, ...]
+    """Segments in order; short shots may share one."""
     language: str | None = None
-    """BCP 47, when known."""
+    """BCP 47 tag, when known."""
 
 
 @dataclass(frozen=True, slots=True)
 class SubtitleTrack:
-    """Subtitles as WebVTT."""
+    """One subtitle track of a title, as WebVTT."""
 
     whole: str
+    """The track in one file."""
     segments: tuple[str, ...]
-    """One per shot."""
+    """Segments, one per shot."""
     boundaries: tuple[Fraction, ...]
-    """End of each shot, seconds."""
+    """End of each shot."""
     language: str | None = None
-    """BCP 47, when known."""
+    """BCP 47 tag, when known."""
     forced: bool = False
+    """True where players show the track without being asked."""
     hearing_impaired: bool = False
+    """True where the track also describes sounds."""
 
 
 @dataclass(frozen=True, slots=True)
 class TitlePackage:
-    """What :func:`encoder.package.write.write_package` writes."""
+    """A package before it is written, the input of :func:`encoder.package.write.write_package`."""
 
     frame_rate: Fraction
-    """Frames per second, of the title and of every rung."""
+    """Frames per second of the title and of every rung."""
     shots: tuple[tuple[int, int], ...]
-    """Half-open frame ranges, contiguous from 0."""
+    """Half-open frame ranges of the shots, contiguous from 0."""
     renditions: tuple[Rendition, ...]
-    """In the order of the playlists: from the lowest rate to the highest."""
+    """Rungs in the order of the playlists, from the lowest bitrate to the highest."""
     audio: AudioTrack | None = None
+    """Audio that plays by default, None for a silent title."""
     more_audio: tuple[AudioTrack, ...] = ()
-    """Other languages, commentary, surround: what a viewer may choose instead."""
+    """Audio that a viewer may choose instead: other languages, commentary, surround."""
     subtitles: tuple[SubtitleTrack, ...] = ()
+    """Subtitle tracks."""
 
     def __post_init__(self) -> None:
         ends = [0, *(end for _, end in self.shots)]
@@ -116,7 +126,7 @@ class TitlePackage:
             start != before or end <= start
             for before, (start, end) in zip(ends, self.shots, strict=False)
         ):
-            raise ValueError(f"shots follow each other from frame 0, got {self.shots[:8]}")
+            raise ValueError(f"shots must follow each other from frame 0, got {self.shots[:8]}")
         names = [rendition.name for rendition in self.renditions]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"a package needs rungs of different names, got {names}")
@@ -128,31 +138,32 @@ class TitlePackage:
 
     @property
     def duration(self) -> Fraction:
-        """Seconds of video."""
+        """Duration of the video."""
         return self.shots[-1][1] / self.frame_rate
 
     @property
     def boundaries(self) -> tuple[Fraction, ...]:
-        """End of each shot, seconds."""
+        """End of each shot."""
         return tuple(end / self.frame_rate for _, end in self.shots)
 
     @property
     def sounds(self) -> tuple[AudioTrack, ...]:
-        """All its sound, what is heard by default first."""
+        """All audio tracks, the default one first."""
         return (self.audio, *self.more_audio) if self.audio is not None else ()
 
 
 @dataclass(frozen=True, slots=True)
 class KeyFrame:
-    """A frame at which decoding may start, and the bytes of its segment that show it alone."""
+    """A frame at which decoding can start, and the bytes of its segment that show it alone."""
 
     start: Fraction
+    """Presentation time."""
     duration: Fraction
-    """Until the next key frame or the end."""
+    """Time until the next key frame or the end."""
     offset: int
-    """First byte in the segment (of the ``moof``)."""
+    """Offset of its ``moof`` in the segment."""
     size: int
-    """Bytes up to the end of the frame's own data."""
+    """Bytes from there to the end of the frame's own data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,65 +171,76 @@ class WrittenSegment:
     """A media segment on disk."""
 
     uri: str
-    """Relative to the package's folder."""
+    """Path relative to the package's folder."""
     start: Fraction
+    """Presentation time."""
     duration: Fraction
+    """Duration of its presentation."""
     size: int
+    """Size of the file."""
     sha256: str
     """Hex digest of the file: the encode with its fragments numbered."""
     keyframes: tuple[KeyFrame, ...] = ()
+    """Key frames of a video segment."""
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenTrack:
-    """A media playlist with its files."""
+    """A rung or an audio track on disk."""
 
     name: str
+    """Name of the track."""
     directory: str
-    """Relative to the package's folder."""
+    """Folder relative to the package's folder."""
     codecs: str
-    """RFC 6381."""
+    """RFC 6381 string."""
     timescale: int
     """Ticks per second of its files, in which all its times are whole."""
     init_uri: str
+    """Path of the init segment relative to the package's folder."""
     init_size: int
+    """Size of the init segment."""
     init_sha256: str
+    """Hex digest of the init segment."""
     segments: tuple[WrittenSegment, ...]
+    """Media segments in order."""
     width: int = 0
-    """Pixels; 0 for sound."""
+    """Width in pixels; 0 for audio."""
     height: int = 0
+    """Height in pixels; 0 for audio."""
     channels: int = 0
-    """0 for video."""
+    """Number of audio channels; 0 for video."""
     sample_rate: int = 0
-    """Hz; 0 for video."""
+    """Audio sample rate in Hz; 0 for video."""
     language: str | None = None
+    """BCP 47 tag of audio, when known."""
     priming: Fraction = Fraction(0)
-    """Seconds at its beginning that the edit list takes out of the presentation."""
+    """Time at the beginning of the media that the edit list skips."""
     colour: mp4.Colour | None = None
-    """Of video, as its init says."""
+    """Colours that the init of video states."""
 
     @property
     def video_range(self) -> str | None:
-        """``PQ`` or ``HLG``; None for standard range, and for sound."""
+        """``PQ`` or ``HLG``; None for standard range, and for audio."""
         return self.colour.video_range if self.colour else None
 
     @property
     def duration(self) -> Fraction:
-        """Seconds."""
+        """Duration of all segments."""
         return sum((segment.duration for segment in self.segments), Fraction())
 
     @property
     def size(self) -> int:
-        """Bytes of all media segments, without the init segment."""
+        """Size of all media segments, without the init segment."""
         return sum(segment.size for segment in self.segments)
 
     @property
     def average_bitrate(self) -> float:
-        """Bit/s over the whole track, without the init segment."""
+        """Average bitrate of the media segments."""
         return float(8 * self.size / self.duration)
 
     def peak_bitrate(self, target_duration: int) -> float:
-        """Bit/s, by :func:`peak_bitrate`."""
+        """Return the peak bitrate, by :func:`peak_bitrate`."""
         return peak_bitrate(
             [8 * segment.size for segment in self.segments],
             [segment.duration for segment in self.segments],
@@ -228,52 +250,61 @@ class WrittenTrack:
 
 @dataclass(frozen=True, slots=True)
 class WrittenSubtitles:
-    """Subtitles on disk."""
+    """A subtitle track on disk."""
 
     name: str
+    """Name of the track."""
     directory: str
-    """Relative to the package's folder."""
+    """Folder relative to the package's folder."""
     durations: tuple[Fraction, ...]
-    """Of its segments, seconds."""
+    """Durations of its segments."""
     size: int
-    """Bytes of the whole."""
+    """Size of the whole file."""
     language: str | None
+    """BCP 47 tag, when known."""
     forced: bool
+    """True where players show the track without being asked."""
     hearing_impaired: bool
+    """True where the track also describes sounds."""
 
     @property
     def duration(self) -> Fraction:
-        """Seconds."""
+        """Duration of all segments."""
         return sum(self.durations, Fraction())
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenPackage:
-    """What lies on disk."""
+    """A package on disk."""
 
     frame_rate: Fraction
+    """Frames per second of every rung."""
     target_duration: int
-    """Seconds, the same in all playlists."""
+    """``EXT-X-TARGETDURATION`` of all playlists, seconds."""
     video: tuple[WrittenTrack, ...]
+    """Rungs, from the lowest bitrate to the highest."""
     audio: WrittenTrack | None
+    """Audio that plays by default, None for a silent title."""
     more_audio: tuple[WrittenTrack, ...] = ()
+    """Audio that a viewer may choose instead."""
     subtitles: tuple[WrittenSubtitles, ...] = ()
+    """Subtitle tracks."""
 
     @property
     def sounds(self) -> tuple[WrittenTrack, ...]:
-        """All its sound, what is heard by default first."""
+        """All audio tracks, the default one first."""
         return (self.audio, *self.more_audio) if self.audio is not None else ()
 
     def bandwidth(self, track: WrittenTrack) -> int:
-        """HLS ``BANDWIDTH`` of a rung: the sum of the peaks of video and sound, bit/s.
+        """Return HLS' ``BANDWIDTH`` of a rung: the sum of the peak bitrates of video and audio.
 
-        Of several tracks of sound the one with most counts: a player takes one.
+        A player plays one audio track at a time, so the one with the highest peak counts.
         """
         peaks = [sound.peak_bitrate(self.target_duration) for sound in self.sounds]
         return math.ceil(track.peak_bitrate(self.target_duration) + max(peaks, default=0))
 
     def average_bandwidth(self, track: WrittenTrack) -> int:
-        """HLS ``AVERAGE-BANDWIDTH`` of a rung with sound, bit/s."""
+        """Return HLS' ``AVERAGE-BANDWIDTH`` of a rung with audio."""
         audio = max((sound.average_bitrate for sound in self.sounds), default=0)
         return math.ceil(track.average_bitrate + audio)
 
@@ -281,24 +312,22 @@ class WrittenPackage:
 def peak_bitrate(
     bits: Sequence[float], durations: Sequence[Fraction | float], target_duration: float
 ) -> float:
-    """The largest rate of contiguous segments lasting 0.5 to 1.5 target durations (RFC 8216 4.1).
+    """Return the peak bitrate by RFC 8216, 4.1, in bit/s.
 
-    A title so short that no run lasts half a target duration has its overall rate.
+    It is the largest bitrate of contiguous segments lasting 0.5 to 1.5 target durations. A title
+    so short that no run lasts half a target duration has its average bitrate.
 
     Args:
-        bits: of each segment, shape (segments,).
-        durations: seconds, shape (segments,), positive.
-        target_duration: seconds.
-
-    Returns:
-        bit/s.
+        bits: Bits of each segment, shape (segments,).
+        durations: Duration of each segment in seconds, positive, shape (segments,).
+        target_duration: Target duration in seconds.
 
     Raises:
-        ValueError: no segments, different lengths, or a duration that is not positive.
+        ValueError: there are no segments, different lengths, or a duration that is not positive.
     """
     if not bits or len(bits) != len(durations) or min(durations) <= 0:
         raise ValueError(
-            f"a rate needs as many positive durations as segments, got {len(bits)} segments and "
+            f"a bitrate needs as many positive durations as segments, got {len(bits)} segments and "
             f"{len(durations)} durations"
         )
     shortest, longest = Fraction(target_duration) / 2, Fraction(target_duration) * 3 / 2
@@ -319,19 +348,16 @@ def peak_bitrate(
 def buffered_bitrate(
     bits: Sequence[float], durations: Sequence[Fraction | float], buffer_seconds: float
 ) -> float:
-    """The smallest constant rate that plays from any segment on without a stall (DASH bandwidth).
+    """Return DASH's bandwidth in bit/s: the least constant rate that plays without a stall.
 
-    A client that starts with segment i and receives at this rate begins to play after
+    A client that starts with any segment i and receives at this rate begins to play after
     ``buffer_seconds`` (``MPD@minBufferTime``) and then has every segment j complete when it is due:
     bits of i..j <= rate x (buffer_seconds + time from i to j).
 
     Args:
-        bits: of each segment, shape (segments,).
-        durations: seconds, shape (segments,).
-        buffer_seconds: seconds, positive.
-
-    Returns:
-        bit/s.
+        bits: Bits of each segment, shape (segments,).
+        durations: Duration of each segment in seconds, shape (segments,).
+        buffer_seconds: Seconds that the client buffers first, positive.
     """
     ends = np.cumsum(np.asarray(bits, dtype=float))
     starts = np.concatenate([[0.0], np.cumsum([float(duration) for duration in durations])[:-1]])
@@ -342,28 +368,28 @@ def buffered_bitrate(
 
 
 def target_duration(video: Sequence[Fraction], audio: Sequence[Fraction] = ()) -> int:
-    """One ``EXT-X-TARGETDURATION`` for all playlists, seconds.
+    """Return one ``EXT-X-TARGETDURATION`` for all playlists, seconds.
 
-    The ceiling of the longest video segment, which is also no less than any audio segment rounded
-    to the nearest second (what RFC 8216 4.3.3.1 asks for): sound may end an audio frame later than
-    its shot, and must not make every player's target one second longer.
+    It is the ceiling of the longest video segment, and at least every audio segment rounded to the
+    nearest second, as RFC 8216, 4.3.3.1 requires. Audio may end a frame later than its shot, which
+    must not raise the target duration by a second.
     """
     longest = max(math.ceil(max(video)), 1)
     return max([longest, *(math.floor(duration + Fraction(1, 2)) for duration in audio)])
 
 
 def segment_name(number: int) -> str:
-    """File name of a track's segment ``number``, counted from 0."""
+    """Return the file name of a track's segment ``number``, counted from 0."""
     return f"{number:05d}.m4s"
 
 
 def check_segment(
     rendition: str, segment: VideoSegment, media: bytes, init: bytes, frame_rate: Fraction
 ) -> list[mp4.Fragment]:
-    """The fragments of a segment, after a check that it holds its frames at their exact times.
+    """Return the fragments of a segment after checking its frames and their exact times.
 
     Raises:
-        ValueError: another size, frame count, time or first frame than the segment promises.
+        ValueError: the segment has another size, frame count, time or first frame than stated.
     """
     where = f"rung {rendition!r}, frames [{segment.start_frame}, {segment.end_frame})"
     if len(media) != segment.size:
@@ -377,10 +403,10 @@ def check_segment(
 def check_timeline(
     where: str, fragments: Sequence[mp4.Fragment], start: int, end: int, ticks: Fraction
 ) -> None:
-    """Check that ``fragments`` hold the frames ``[start, end)``, ``ticks`` apart, each exactly.
+    """Check that ``fragments`` hold exactly the frames ``[start, end)``, ``ticks`` apart.
 
     Raises:
-        ValueError: they do not; ``where`` begins the message.
+        ValueError: a frame is missing or at another time; ``where`` begins the message.
     """
     samples = [sample for fragment in fragments for sample in fragment.samples]
     if len(samples) != end - start:

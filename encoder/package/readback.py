@@ -1,8 +1,8 @@
-"""Playlists read as a player reads them: from their text alone, knowing nothing of who wrote it.
+"""A parser of playlists for verification, which reads them as a player would.
 
-Deliberately shares no code with :mod:`encoder.package.hls` and :mod:`encoder.package.dash`, so that
-verification does not repeat a mistake of theirs. Only what our packages use is understood; anything
-else is a :class:`ValueError`.
+It deliberately shares no code with :mod:`encoder.package.hls` and :mod:`encoder.package.dash`, so
+that verification does not repeat a mistake made there. It only supports what our packages use;
+anything else is a :class:`ValueError`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ class PlaylistEntry:
     """One segment, or one key frame, of a media playlist."""
 
     uri: str
+    """URI as written."""
     duration: Fraction
-    """Seconds, as written (microseconds)."""
+    """Duration in seconds, as written to the microsecond."""
     byte_range: tuple[int, int] | None
-    """Length and offset."""
+    """Length and offset in bytes, None for the whole file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +36,23 @@ class MediaPlaylist:
     """A media playlist."""
 
     target_duration: int
+    """``EXT-X-TARGETDURATION`` in seconds."""
     init_uri: str
+    """URI of the init segment as written."""
     entries: tuple[PlaylistEntry, ...]
+    """Entries in order."""
     tags: frozenset[str]
     """Names of all its tags."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A rung in the multivariant playlist."""
+    """A track in the multivariant playlist."""
 
     uri: str
+    """URI of its media playlist as written."""
     attributes: Mapping[str, str]
-    """As written, without quotes."""
+    """Attributes as written, without quotes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +60,11 @@ class MasterPlaylist:
     """The multivariant playlist."""
 
     variants: tuple[Variant, ...]
+    """Rungs, ``EXT-X-STREAM-INF``."""
     iframes: tuple[Variant, ...]
+    """Trick-play tracks, ``EXT-X-I-FRAME-STREAM-INF``."""
     media: tuple[Variant, ...]
+    """Audio and subtitle tracks, ``EXT-X-MEDIA``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +72,24 @@ class DashTrack:
     """A representation with its files, each with its exact start and duration."""
 
     name: str
+    """Id of the representation."""
     content_type: str
+    """``video`` or ``audio``."""
     attributes: Mapping[str, str]
-    """Of the representation."""
+    """Attributes of the representation."""
     init_uri: str
+    """URI of the init segment."""
     timescale: int
+    """Ticks per second of the timeline."""
     segments: tuple[tuple[str, Fraction, Fraction], ...]
-    """URI, start and duration in seconds."""
+    """URI, start and duration in seconds of each segment."""
 
 
 def parse_master(text: str) -> MasterPlaylist:
     """Read a multivariant playlist.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not one.
     """
     lines = _lines(text)
     variants: list[Variant] = []
@@ -91,8 +103,8 @@ def parse_master(text: str) -> MasterPlaylist:
             variants.append(Variant(lines[index + 1], _attributes(value)))
         elif name in ("#EXT-X-I-FRAME-STREAM-INF", "#EXT-X-MEDIA"):
             attributes = _attributes(value)
-            found = iframes if name == "#EXT-X-I-FRAME-STREAM-INF" else media
-            found.append(Variant(attributes.get("URI", ""), attributes))
+            tracks = iframes if name == "#EXT-X-I-FRAME-STREAM-INF" else media
+            tracks.append(Variant(attributes.get("URI", ""), attributes))
     return MasterPlaylist(tuple(variants), tuple(iframes), tuple(media))
 
 
@@ -100,7 +112,7 @@ def parse_media(text: str) -> MediaPlaylist:
     """Read a media playlist.
 
     Raises:
-        ValueError: it is none, or lacks its map, its target duration or its end.
+        ValueError: the text is not one, or lacks its map, its target duration or its end.
     """
     target, init_uri, duration = 0, "", None
     byte_range: tuple[int, int] | None = None
@@ -136,7 +148,7 @@ def parse_manifest(text: str) -> tuple[DashTrack, ...]:
     """Read an MPD of segment templates with timelines.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not one.
     """
     try:
         root = ET.fromstring(text)
@@ -149,7 +161,7 @@ def parse_manifest(text: str) -> tuple[DashTrack, ...]:
         if adaptation.get("contentType") == "text":
             continue
         if adaptation.get("startWithSAP") != "1":
-            raise ValueError("an adaptation set does not promise startWithSAP=1")
+            raise ValueError("an adaptation set does not state startWithSAP=1")
         for representation in adaptation.iterfind(f"{_MPD}Representation"):
             try:
                 tracks.append(_dash_track(adaptation, representation))
@@ -159,33 +171,33 @@ def parse_manifest(text: str) -> tuple[DashTrack, ...]:
 
 
 def parse_texts(text: str) -> tuple[str, ...]:
-    """URIs of the subtitles of an MPD, in order.
+    """Return the URIs of the subtitles in an MPD, in order.
 
     Raises:
-        ValueError: it is none, or a representation of text has no URL.
+        ValueError: the text is not an MPD, or a representation of text has no URL.
     """
     try:
         root = ET.fromstring(text)
     except ET.ParseError as error:
         raise ValueError(f"not XML: {error}") from error
     sets = root.iterfind(f"{_MPD}Period/{_MPD}AdaptationSet[@contentType='text']")
-    urls = [one.findtext(f"{_MPD}Representation/{_MPD}BaseURL") for one in sets]
+    urls = [each.findtext(f"{_MPD}Representation/{_MPD}BaseURL") for each in sets]
     if not all(urls):
         raise ValueError("a representation of text lacks its BaseURL")
     return tuple(url for url in urls if url)
 
 
 def parse_subtitles(text: str) -> tuple[int, tuple[PlaylistEntry, ...]]:
-    """Target duration and segments of a playlist of WebVTT.
+    """Return the target duration and the segments of a playlist of WebVTT.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not such a playlist.
     """
-    # Segments of text need no map: whatever comes before them stands in each.
-    found = parse_media(text + '#EXT-X-MAP:URI="-"\n')
+    # Segments of text have no init segment, so the playlist has no map.
+    playlist = parse_media(text + '#EXT-X-MAP:URI="-"\n')
     if "EXT-X-ENDLIST" not in text:
         raise ValueError("it has no end")
-    return found.target_duration, found.entries
+    return playlist.target_duration, playlist.entries
 
 
 def _dash_track(adaptation: ET.Element, representation: ET.Element) -> DashTrack:
@@ -195,7 +207,7 @@ def _dash_track(adaptation: ET.Element, representation: ET.Element) -> DashTrack
     name = representation.attrib["id"]
     timescale = int(template.attrib["timescale"])
     if timescale <= 0:
-        raise ValueError(f"a timescale of {timescale}")
+        raise ValueError(f"a timescale of {timescale}, expected a positive number")
     number = int(template.attrib["startNumber"])
     media = template.attrib["media"].replace("$RepresentationID$", name)
     segments = []
@@ -230,7 +242,7 @@ def _lines(text: str) -> list[str]:
 
 
 def _attributes(text: str) -> dict[str, str]:
-    found = {match[1]: match[2].strip('"') for match in _ATTRIBUTE.finditer(text)}
-    if not found:
+    attributes = {match[1]: match[2].strip('"') for match in _ATTRIBUTE.finditer(text)}
+    if not attributes:
         raise ValueError(f"no attributes in {text[:60]!r}")
-    return found
+    return attributes

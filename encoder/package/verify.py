@@ -1,9 +1,9 @@
-"""Proof that a package is what was measured, from its files alone.
+"""Prove from a package's files alone that it holds the frames that were scored.
 
 Three readings must agree: the playlists (:mod:`encoder.package.readback`), the boxes
 (:mod:`encoder.mp4`; libavformat reports times late by the reorder depth) and the decoder, one
 ffmpeg process per rung over all its segments in a row. Every decoded frame must have the hash that
-was recorded when its segment was scored: the scores then hold for the package.
+was recorded when its segment was scored, so that the scores hold for the package.
 """
 
 from __future__ import annotations
@@ -32,27 +32,30 @@ _DIMENSIONS = re.compile(rb"^#dimensions 0: (\d+)x(\d+)", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class ExpectedSegment:
-    """What is known of one segment since it was scored."""
+    """Facts of one segment that were recorded when it was scored."""
 
     start_frame: int
+    """First frame of the segment."""
     end_frame: int
+    """One past the last frame of the segment."""
     frame_hashes: tuple[str, ...]
-    """By :mod:`encoder.framehash`, shape (end_frame - start_frame,)."""
+    """Hash of each frame by :mod:`encoder.framehash`, shape (end_frame - start_frame,)."""
     sha256: str | None = None
     """Hex digest of the file in the package, where known."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What was checked, and what it cost."""
+    """Extent and cost of a verification."""
 
     rungs: tuple[str, ...]
+    """Names of the rungs."""
     frames: int
-    """Of each rung."""
+    """Number of frames of each rung."""
     segments: int
-    """Of each rung."""
+    """Number of segments of each rung."""
     cpu_seconds: float
-    """ffmpeg's and our own."""
+    """CPU time of ffmpeg and of this process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,76 +76,97 @@ def verify_package(
 
     Also checked: all playlists name the same existing files with the same times and rates; frames
     are complete and at exactly n / frame_rate; sizes are those announced; keyframes are at the
-    same times in all rungs; sound is gapless, as long as the video, and decodes.
+    same times in all rungs; audio is gapless, as long as the video, and decodes.
 
     Args:
-        directory: of the package.
-        frame_rate: of the title, frames per second.
-        expected: per rung, in order, what was recorded.
-        pixel_formats: of the encodes, by rung; where it says nothing, ``yuv420p``.
+        directory: Folder of the package.
+        frame_rate: Frames per second of the title.
+        expected: Recorded segments of each rung, in the order of the playlists.
+        pixel_formats: Pixel format of each rung's encodes, by default ``yuv420p``.
 
     Raises:
-        ValueError: nothing is expected.
+        ValueError: ``expected`` is empty.
         VerificationFailed: the first difference; ``context`` names ``rung``, ``segment`` (number),
             ``frame`` and ``file`` as far as they apply.
     """
     if not expected:
         raise ValueError("a package is verified against the frames of at least one rung")
     started = time.thread_time()
-    cpu_seconds = 0.0
     master = _playlist(directory, "master.m3u8", readback.parse_master)
     dash = {
         track.name: track for track in _playlist(directory, "manifest.mpd", readback.parse_manifest)
     }
-    variants = {Path(variant.uri).parent.name: variant for variant in master.variants}
-    if list(variants) != list(expected) or len(variants) != len(master.variants):
-        _fail(f"master.m3u8 has the rungs {list(variants)} instead of {list(expected)}")
-    video_in_dash = [track.name for track in dash.values() if track.content_type == "video"]
-    if video_in_dash != list(expected):
-        _fail(f"manifest.mpd has the rungs {video_in_dash} instead of {list(expected)}")
+    variants = _check_rungs(master, dash, list(expected))
+    video_seconds = max(s.end_frame for s in next(iter(expected.values()))) / frame_rate
+    sounds = _check_sounds(directory, master, dash, video_seconds)
+    keyframe_times: dict[str, list[Fraction]] = {}
+    targets = {Path(s.folder).name: s.playlist.target_duration for s in sounds}
+    targets |= _check_subtitles(directory, master, video_seconds)
+    cpu_seconds = sum(sound.cpu_seconds for sound in sounds)
+    for rung, segments in expected.items():
+        track = _check_rung(directory, rung, variants[rung], segments, frame_rate, dash[rung])
+        keyframe_times[rung] = track.keyframe_times
+        targets[rung] = track.playlist.target_duration
+        pixel_format = (pixel_formats or {}).get(rung, "yuv420p")
+        cpu_seconds += _check_frames(directory, rung, track, segments, pixel_format)
+        _check_rates(rung, variants[rung], track, sounds)
+        _check_iframes(directory, rung, track, master)
+    if len(set(targets.values())) != 1:
+        _fail(f"playlists differ in EXT-X-TARGETDURATION: {targets}")
+    _check_keyframes(keyframe_times)
+    segments = next(iter(expected.values()))
+    return VerifyReport(
+        rungs=tuple(expected),
+        frames=sum(len(segment.frame_hashes) for segment in segments),
+        segments=len(segments),
+        cpu_seconds=cpu_seconds + time.thread_time() - started,
+    )
 
-    video_seconds = max(one.end_frame for one in next(iter(expected.values()))) / frame_rate
-    sounds: list[_Track] = []
-    targets = {}
+
+def _check_rungs(
+    master: readback.MasterPlaylist, dash: Mapping[str, readback.DashTrack], rungs: list[str]
+) -> dict[str, readback.Variant]:
+    """Check that both entry playlists have exactly ``rungs``; return their HLS variants."""
+    variants = {Path(variant.uri).parent.name: variant for variant in master.variants}
+    if list(variants) != rungs or len(variants) != len(master.variants):
+        _fail(f"master.m3u8 has the rungs {list(variants)} instead of {rungs}")
+    video_in_dash = [track.name for track in dash.values() if track.content_type == "video"]
+    if video_in_dash != rungs:
+        _fail(f"manifest.mpd has the rungs {video_in_dash} instead of {rungs}")
+    return variants
+
+
+def _check_sounds(
+    directory: Path,
+    master: readback.MasterPlaylist,
+    dash: Mapping[str, readback.DashTrack],
+    video_seconds: Fraction,
+) -> list[_Track]:
+    """Check all audio tracks, which must last as long as the video."""
+    sounds = []
     for medium in master.media:
         if medium.attributes.get("TYPE") != "AUDIO":
             continue
         name = Path(medium.uri).parent.name
-        audio = _check_audio(directory, medium.uri, dash, name)
-        cpu_seconds += audio.cpu_seconds
-        sound_seconds = sum(audio.durations)
-        if abs(sound_seconds - video_seconds) > _AUDIO_FRAME_SECONDS:
-            lasts = f"{float(sound_seconds):.3f} s, video {float(video_seconds):.3f} s"
-            _fail(f"sound lasts {lasts}", rung=name)
-        sounds.append(audio)
-        targets[name] = audio.playlist.target_duration
-    targets |= _check_subtitles(directory, master, video_seconds)
-    keyframe_times: dict[str, list[Fraction]] = {}
-    for rung, segments in expected.items():
-        checked = _check_rung(directory, rung, variants[rung], segments, frame_rate, dash[rung])
-        targets[rung] = checked.playlist.target_duration
-        keyframe_times[rung] = checked.keyframe_times
-        pixel_format = (pixel_formats or {}).get(rung, "yuv420p")
-        cpu_seconds += _check_frames(directory, rung, checked, segments, pixel_format)
-        _check_rates(rung, variants[rung], checked, sounds)
-        _check_iframes(directory, rung, checked, master)
-    if len(set(targets.values())) != 1:
-        _fail(f"playlists differ in EXT-X-TARGETDURATION: {targets}")
-    first, *others = keyframe_times
+        sound = _check_audio(directory, medium.uri, dash, name)
+        seconds = sum(sound.durations)
+        if abs(seconds - video_seconds) > _AUDIO_FRAME_SECONDS:
+            _fail_length(name, seconds, video_seconds)
+        sounds.append(sound)
+    return sounds
+
+
+def _check_keyframes(times: Mapping[str, list[Fraction]]) -> None:
+    """Check that keyframes are at the same times in all rungs, where players switch."""
+    first, *others = times
     for rung in others:
-        if keyframe_times[rung] != keyframe_times[first]:
-            apart = sorted(set(keyframe_times[rung]) ^ set(keyframe_times[first]))
+        if times[rung] != times[first]:
+            apart = sorted(set(times[rung]) ^ set(times[first]))
             _fail(
                 f"rungs {first!r} and {rung!r} have keyframes at different times, first at "
                 f"{float(apart[0]):.3f} s",
                 rung=rung,
             )
-    return VerifyReport(
-        rungs=tuple(expected),
-        frames=sum(len(segment.frame_hashes) for segment in expected[first]),
-        segments=len(expected[first]),
-        cpu_seconds=cpu_seconds + time.thread_time() - started,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +178,9 @@ class _Track:
     playlist: readback.MediaPlaylist
     segments: tuple[_Segment, ...]
     durations: tuple[Fraction, ...]
-    """Exact, seconds."""
+    """Exact durations in seconds."""
     keyframe_times: list[Fraction]
+    """Presentation times of the keyframes in seconds; none for audio."""
     cpu_seconds: float = 0.0
 
     @property
@@ -179,7 +204,7 @@ def _check_rung(
     frame_rate: Fraction,
     dash: readback.DashTrack,
 ) -> _Track:
-    """Files, boxes and both playlists of one rung."""
+    """Check the files, the boxes and both playlists of one rung."""
     folder = str(Path(variant.uri).parent)
     playlist = _playlist(directory, variant.uri, readback.parse_media, rung=rung)
     init = _read(directory, f"{folder}/{playlist.init_uri}", rung=rung)
@@ -221,7 +246,7 @@ def _check_rung(
         for sample in fragment.samples
         if sample.is_sync
     ]
-    durations = [(one.end_frame - one.start_frame) / frame_rate for one in expected]
+    durations = [(known.end_frame - known.start_frame) / frame_rate for known in expected]
     track = _Track(folder, init, playlist, tuple(segments), tuple(durations), keyframe_times)
     _check_times(rung, track, dash)
     return track
@@ -230,8 +255,10 @@ def _check_rung(
 def _check_times(
     name: str, track: _Track, dash: readback.DashTrack, priming: Fraction = Fraction(0)
 ) -> None:
-    """Both playlists give the same files the times that the boxes have: DASH those of presentation,
-    HLS those of the media, which ``priming`` seconds precede.
+    """Check that both playlists give the same files the times of the boxes.
+
+    DASH states times of presentation, HLS those of the media, which begin ``priming`` seconds
+    earlier.
     """
     start, announced = Fraction(), -priming
     if len(dash.segments) != len(track.segments):
@@ -269,25 +296,25 @@ def _check_times(
 def _check_subtitles(
     directory: Path, master: readback.MasterPlaylist, video_seconds: Fraction
 ) -> dict[str, int]:
-    """Every track of subtitles is there, whole and in segments that last as long as the video.
+    """Check that every subtitle track exists, whole and in segments as long as the video.
 
     Returns:
-        Target durations by name.
+        Target duration of each track by its name.
     """
-    tracks = [one for one in master.media if one.attributes.get("TYPE") == "SUBTITLES"]
+    tracks = [medium for medium in master.media if medium.attributes.get("TYPE") == "SUBTITLES"]
     wholes = _playlist(directory, "manifest.mpd", readback.parse_texts)
-    if [str(Path(uri).parent) for uri in wholes] != [str(Path(one.uri).parent) for one in tracks]:
-        _fail(f"manifest.mpd has the subtitles {list(wholes)}, master.m3u8 others")
+    in_hls = [str(Path(track.uri).parent) for track in tracks]
+    if [str(Path(uri).parent) for uri in wholes] != in_hls:
+        _fail(f"manifest.mpd has the subtitles {list(wholes)}, master.m3u8 has {in_hls}")
     targets = {}
     for track, whole in zip(tracks, wholes, strict=True):
         folder = Path(track.uri).parent
         targets[folder.name], entries = _playlist(
             directory, track.uri, readback.parse_subtitles, rung=folder.name
         )
-        lasts = sum(entry.duration for entry in entries)
-        if abs(lasts - video_seconds) > _MICROSECOND:
-            _fail(f"{folder.name!r} lasts {float(lasts):.3f} s, video {float(video_seconds):.3f} s",
-                  rung=folder.name)  # fmt: skip
+        seconds = sum(entry.duration for entry in entries)
+        if abs(seconds - video_seconds) > _MICROSECOND:
+            _fail_length(folder.name, seconds, video_seconds)
         for uri in (whole, *(str(folder / entry.uri) for entry in entries)):
             if not _read(directory, uri, rung=folder.name).startswith(b"WEBVTT\n"):
                 _fail(f"{uri} is not WebVTT", rung=folder.name, file=uri)
@@ -309,19 +336,19 @@ def _check_rates(
 def _check_iframes(
     directory: Path, rung: str, track: _Track, master: readback.MasterPlaylist
 ) -> None:
-    """The trick-play playlist has one entry per fragment, which ends with the key frame's data."""
-    uri = next((one.uri for one in master.iframes if str(Path(one.uri).parent) == track.folder), "")
+    """Check that the trick-play playlist has one entry per fragment, up to its key frame's end."""
+    uri = next((v.uri for v in master.iframes if str(Path(v.uri).parent) == track.folder), "")
     if not uri:
         _fail(f"rung {rung!r}: master.m3u8 has no EXT-X-I-FRAME-STREAM-INF for it", rung=rung)
     entries = _playlist(directory, uri, readback.parse_media, rung=rung).entries
     ranges = [(f"{track.folder}/{entry.uri}", entry.byte_range) for entry in entries]
-    wanted = [
+    key_frames = [
         (segment.uri, (key.offset + key.size - fragment.start, fragment.start))
         for segment in track.segments
         for fragment in segment.fragments
         for key in fragment.samples[:1]
     ]
-    if ranges != wanted:
+    if ranges != key_frames:
         _fail(f"rung {rung!r}: {uri} does not list the key frames that its files have", rung=rung)
 
 
@@ -332,32 +359,32 @@ def _check_frames(
     expected: Sequence[ExpectedSegment],
     pixel_format: str,
 ) -> float:
-    """Decode a rung in one go and compare all frames; returns CPU seconds."""
+    """Decode a rung in one process, compare all frames and return the CPU seconds."""
     try:
         done = run(decode_command(pixel_format), stdin=_bytes(directory, track))
         hashes = framehash.parse(done.stdout)
     except (ToolFailed, FrameMismatch) as error:
-        _blame(directory, rung, track, expected, pixel_format)
+        _fail_segment(directory, rung, track, expected, pixel_format)
         _fail(f"rung {rung!r} does not decode: {error.message}", rung=rung, **error.context)
-    wanted = [
+    recorded = [
         (number, segment.start_frame + index, digest)
         for number, segment in enumerate(expected)
         for index, digest in enumerate(segment.frame_hashes)
     ]
-    for (number, frame, digest), got in zip(wanted, hashes, strict=False):
+    for (number, frame, digest), got in zip(recorded, hashes, strict=False):
         if got != digest:
             uri = track.segments[number].uri
             _fail(
                 f"rung {rung!r}, segment {number} ({uri}): frame {frame} does not decode to what "
-                "was measured; run again with a sound store to write the package again",
+                "was measured; run the job again to write the package again",
                 rung=rung,
                 segment=number,
                 frame=frame,
                 file=uri,
             )
-    if len(hashes) != len(wanted):
-        _blame(directory, rung, track, expected, pixel_format)
-        _fail(f"rung {rung!r}: {len(hashes)} frames decode instead of {len(wanted)}", rung=rung)
+    if len(hashes) != len(recorded):
+        _fail_segment(directory, rung, track, expected, pixel_format)
+        _fail(f"rung {rung!r}: {len(hashes)} frames decode instead of {len(recorded)}", rung=rung)
     configuration = mp4.codec_configuration(track.init)
     size = _DIMENSIONS.search(done.stdout)
     if size is None or (int(size[1]), int(size[2])) != (configuration.width, configuration.height):
@@ -367,7 +394,10 @@ def _check_frames(
 
 
 def decode_command(pixel_format: str = "yuv420p") -> Command:
-    """Hash all frames of the fragmented MP4 on stdin; one thread, which costs the least CPU."""
+    """Build the ffmpeg call that hashes all frames of the fragmented MP4 on stdin.
+
+    It uses one thread, which costs the least CPU.
+    """
     return Command.of(
         [
             *("-hide_banner", "-v", "error", "-protocol_whitelist", "pipe", "-f", "mp4"),
@@ -378,27 +408,27 @@ def decode_command(pixel_format: str = "yuv420p") -> Command:
     )
 
 
-def _blame(
+def _fail_segment(
     directory: Path,
     rung: str,
     track: _Track,
     expected: Sequence[ExpectedSegment],
     pixel_format: str,
 ) -> None:
-    """Name the first segment that fails when it is decoded alone, if one does."""
+    """Fail for the first segment that does not decode alone to its recorded frames, if any."""
     for number, (segment, known) in enumerate(zip(track.segments, expected, strict=True)):
         data = [track.init, _read(directory, segment.uri)]
         try:
             hashes = framehash.parse(run(decode_command(pixel_format), stdin=data).stdout)
-            said = f"{len(hashes)} frames instead of {len(known.frame_hashes)}"
+            difference = f"{len(hashes)} frames instead of {len(known.frame_hashes)}"
         except (ToolFailed, FrameMismatch) as error:
-            hashes, said = (), error.message
+            hashes, difference = (), error.message
         if hashes != known.frame_hashes:
             wrong = [a != b for a, b in zip(hashes, known.frame_hashes, strict=False)]
             frame = known.start_frame + (wrong.index(True) if True in wrong else len(wrong))
             _fail(
                 f"rung {rung!r}, segment {number} ({segment.uri}): it does not decode to what was "
-                f"measured from frame {frame} on ({said})",
+                f"measured from frame {frame} on ({difference})",
                 rung=rung,
                 segment=number,
                 frame=frame,
@@ -409,7 +439,7 @@ def _blame(
 def _check_audio(
     directory: Path, uri: str, dash: Mapping[str, readback.DashTrack], rung: str
 ) -> _Track:
-    """Sound is gapless from its first sample on, decodes, and both playlists agree about it."""
+    """Check that audio is gapless from its first sample, decodes, and both playlists agree."""
     folder = str(Path(uri).parent)
     playlist = _playlist(directory, uri, readback.parse_media, rung=rung)
     init = _read(directory, f"{folder}/{playlist.init_uri}", rung=rung)
@@ -431,12 +461,12 @@ def _check_audio(
             _fail(f"{rung}, segment {number} ({name}): {error}", **where)
         if not samples or samples[0].decode_time != expected_time:
             _fail(f"{rung}, segment {number} ({name}): does not follow its predecessor", **where)
-        heard_from = max(expected_time - priming, 0)
+        audible_from = max(expected_time - priming, 0)
         expected_time = samples[-1].decode_time + samples[-1].duration
-        durations.append(Fraction(expected_time - priming - heard_from, scale))
+        durations.append(Fraction(expected_time - priming - audible_from, scale))
         segments.append(_Segment(name, fragments, len(media)))
     if rung not in dash:
-        _fail(f"manifest.mpd has no {rung}, master.m3u8 has", rung=rung)
+        _fail(f"{rung!r} is in master.m3u8 but not in manifest.mpd", rung=rung)
     track = _Track(folder, init, playlist, tuple(segments), tuple(durations), [])
     _check_times(rung, track, dash[rung], Fraction(priming, scale))
     try:
@@ -450,7 +480,7 @@ def _check_audio(
             stdin=_bytes(directory, track),
         )
     except ToolFailed as error:
-        _fail(f"the sound does not decode: {error.message}", rung=rung, **error.context)
+        _fail(f"{rung!r} does not decode: {error.message}", rung=rung, **error.context)
     return _Track(folder, init, playlist, tuple(segments), tuple(durations), [], done.cpu_seconds)
 
 
@@ -470,7 +500,7 @@ def _playlist(directory: Path, uri: str, parse: Callable[[str], _T], **where: An
 def _read(directory: Path, uri: str, **where: Any) -> bytes:
     path = directory / uri
     if not path.resolve().is_relative_to(directory.resolve()):
-        _fail(f"{uri!r} lies outside the package", **{**where, "file": uri})
+        _fail(f"{uri!r} is outside the package", **{**where, "file": uri})
     try:
         return path.read_bytes()
     except OSError as error:
@@ -478,6 +508,10 @@ def _read(directory: Path, uri: str, **where: Any) -> bytes:
             f"{_place(where)}{uri} is missing or cannot be read ({error.strerror})",
             **{**where, "file": uri},
         )
+
+
+def _fail_length(name: str, seconds: Fraction | int, video_seconds: Fraction) -> NoReturn:
+    _fail(f"{name!r} lasts {float(seconds):.3f} s, video {float(video_seconds):.3f} s", rung=name)
 
 
 def _place(where: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Write a package: media first, playlists last, the same bytes for the same input."""
+"""Write a package, media first and playlists last; the same input gives the same bytes."""
 
 from __future__ import annotations
 
@@ -29,31 +29,34 @@ from encoder.package.layout import (
 )
 
 INIT = "init.mp4"
+"""File name of each track's init segment."""
 AUDIO_NAME = "audio"
+"""Name and folder of the default audio track, which holds the folders of the others."""
 SUBTITLES = "subtitles"
+"""Folder of all subtitle tracks."""
 
 
 def write_package(package: TitlePackage, directory: Path) -> WrittenPackage:
-    """Write ``package`` into ``directory``, which must not hold one yet.
+    """Write ``package`` into ``directory``, which must not hold a package yet.
 
     Writes ``master.m3u8``, ``manifest.mpd``, ``video/<rung>/`` and ``audio/``, each with
-    ``init.mp4``, ``00000.m4s`` and so on, ``media.m3u8`` and, for video, ``iframes.m3u8``.
-    Encodes are copied byte for byte but for the numbers of their fragments.
+    ``init.mp4``, ``00000.m4s`` and so on, ``media.m3u8`` and, for video, ``iframes.m3u8``; and
+    ``subtitles/<track>/``. Only the sequence numbers of fragments differ from the encodes.
 
     Returns:
-        Exact sizes, times and digests of all that was written.
+        Exact sizes, times and digests of the written files.
 
     Raises:
-        ValueError: segments of one rung differ in codec configuration, so that no init fits them
-            all, or a segment does not hold its frames at their times.
+        ValueError: segments of one rung differ in codec configuration, so that no init fits all of
+            them, or a segment does not hold its frames at their times.
         StoreUnusable: an encode is missing, or its bytes are not those that were measured.
-        OutputUnwritable: there is a package already, or files cannot be written.
+        OutputUnwritable: the directory holds a package already, or cannot be written.
     """
     for rendition in package.renditions:
         _check_configurations(rendition)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        video = tuple(_write_video(package, one, directory) for one in package.renditions)
+        video = tuple(_write_video(package, each, directory) for each in package.renditions)
         audio = None if package.audio is None else _write_audio(package.audio, directory)
         more_audio = tuple(
             _write_audio(track, directory, f"{AUDIO_NAME}-{number}")
@@ -82,18 +85,18 @@ def write_package(package: TitlePackage, directory: Path) -> WrittenPackage:
             (directory / name).write_text(text, encoding="utf-8", newline="\n")
     except FileExistsError as error:
         raise OutputUnwritable(
-            f"{directory} holds a package already ({error.filename}); write into an empty folder"
+            f"{directory} holds a package already ({error.filename}); name an empty folder"
         ) from error
     except OSError as error:
         raise OutputUnwritable(
-            f"the package could not be written to {directory} ({error.strerror}); "
-            "make room or name another folder"
+            f"cannot write the package to {directory} ({error.strerror}); free disk space or name "
+            "another folder"
         ) from error
     return written
 
 
 def playlists(package: WrittenPackage) -> dict[str, str]:
-    """Path relative to the package's folder, and text, of every playlist; the entries last."""
+    """Return the text of every playlist by its path in the package; the entry points come last."""
     texts = {}
     for track in package.video:
         media = hls.media_playlist(track, package.target_duration)
@@ -112,15 +115,15 @@ def playlists(package: WrittenPackage) -> dict[str, str]:
 
 
 def _check_configurations(rendition: Rendition) -> None:
-    """One init serves a rung only where all its encodes were made for the same configuration."""
-    own = mp4.codec_configuration(rendition.init).sha256
+    """Check that the encodes of a rung can share its init: their configurations must be equal."""
+    shared = mp4.codec_configuration(rendition.init).sha256
     for number, segment in enumerate(rendition.segments):
-        if segment.configuration != own:
+        if segment.configuration != shared:
             raise ValueError(
                 f"segment {number} of rung {rendition.name!r} (frames [{segment.start_frame}, "
                 f"{segment.end_frame})) has codec configuration {segment.configuration[:12]}, the "
-                f"rung's init has {own[:12]}: players would decode garbage; encode the rung with "
-                "one recipe and size (x264: stitchable=1)"
+                f"rung's init has {shared[:12]}: players would decode garbage; encode the rung "
+                "with one recipe and size (x264: stitchable=1)"
             )
 
 
@@ -168,7 +171,7 @@ def _write_video(package: TitlePackage, rendition: Rendition, directory: Path) -
 def keyframes(
     fragments: Sequence[mp4.Fragment], timescale: int, end: Fraction
 ) -> tuple[KeyFrame, ...]:
-    """The key frame that begins each fragment of a segment that ends at ``end`` seconds."""
+    """Return the key frame of each fragment of a segment that ends at ``end`` seconds."""
     starts = [Fraction(f.samples[0].composition_time, timescale) for f in fragments]
     return tuple(
         KeyFrame(
@@ -182,18 +185,18 @@ def keyframes(
 
 
 def _read(name: str, segment: VideoSegment) -> bytes:
-    """A segment's bytes, which must be those that were measured."""
+    """Read the bytes of a segment, which must be those that were measured."""
     where = f"rung {name!r}, frames [{segment.start_frame}, {segment.end_frame})"
     try:
         media = segment.media if isinstance(segment.media, bytes) else segment.media.read_bytes()
     except OSError as error:
         raise StoreUnusable(
-            f"{where}: the encode cannot be read ({error.strerror}); run again to make it again"
+            f"{where}: the encode cannot be read ({error.strerror}); run the job again to encode it"
         ) from error
     if len(media) != segment.size or hashlib.sha256(media).hexdigest() != segment.sha256:
         raise StoreUnusable(
-            f"{where}: the encode has {len(media)} bytes that are not the {segment.size} that "
-            "were measured; run again to make it again"
+            f"{where}: the encode's {len(media)} bytes are not the {segment.size} that were "
+            "measured; run the job again to encode it"
         )
     return media
 
@@ -219,7 +222,7 @@ def _write_subtitles(track: SubtitleTrack, directory: Path, name: str) -> Writte
 
 
 def _write_audio(audio: AudioTrack, directory: Path, name: str = AUDIO_NAME) -> WrittenTrack:
-    # What plays by default lies where there is but one; others lie in folders inside that one.
+    # The default track has the folder of a title with one track, the others have folders in it.
     folder = name if name == AUDIO_NAME else f"{AUDIO_NAME}/{name}"
     (directory / folder).mkdir()
     init = mp4.cmaf_header(audio.init, AUDIO_BRAND)
