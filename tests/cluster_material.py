@@ -14,6 +14,8 @@ from pathlib import Path
 
 import psutil
 
+from encoder import ffmpeg
+
 REPOSITORY = Path(__file__).parent.parent
 COMMAND = "import sys; from cluster.cli import main; sys.exit(main())"
 
@@ -128,6 +130,55 @@ def ffmpegs(processes: Sequence[subprocess.Popen[str]], *words: str) -> list[psu
                 if "-filter_complex" in line and all(word in line for word in words):
                     found.append(child)
     return found
+
+
+class DoomedFfmpeg:
+    """An ffmpeg that is killed where its command has certain words, and runs as usual elsewhere.
+
+    Its version is that of the real one, whose size it has: nobody can tell the two apart by it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        real = ffmpeg.binary()
+        self._folder = folder
+        self.path = folder / "ffmpeg"
+        # With a pipe to read it dies at once, else when all it was to write is written.
+        self.path.write_text(
+            f"""#!/bin/sh
+if [ -e "{folder}/words" ]; then
+    doomed=yes
+    while IFS= read -r word; do
+        case "$*" in *"$word"*) ;; *) doomed= ;; esac
+    done < "{folder}/words"
+    number=0
+    while [ $doomed ] && [ $number -lt $(cat "{folder}/times") ]; do
+        number=$((number + 1))
+        if (set -C; : > "{folder}/killed-$number") 2> /dev/null; then
+            case "$*" in *pipe:0*) ;; *) "{real}" "$@" ;; esac
+            kill -KILL $$
+        fi
+    done
+fi
+exec "{real}" "$@"
+"""
+        )
+        os.truncate(self.path, Path(real).stat().st_size)
+        self.path.chmod(0o755)
+
+    @contextlib.contextmanager
+    def killed(self, *words: str, times: int = 1000) -> Iterator[None]:
+        """Kill those whose command has all ``words``, but only so many."""
+        (self._folder / "times").write_text(str(times))
+        (self._folder / "words").write_text("".join(f"{word}\n" for word in words))
+        try:
+            yield
+        finally:
+            (self._folder / "words").unlink()
+
+    @property
+    def kills(self) -> int:
+        """How many were killed."""
+        return len(list(self._folder.glob("killed-*")))
 
 
 def loaded() -> float:

@@ -23,7 +23,16 @@ import pytest
 from cluster.jobs.run import RunResult
 from encoder.source.reference import plan_source
 from fixtures.clips import make
-from tests.cluster_material import Site, command, ffmpegs, kill_tree, loaded, site, until
+from tests.cluster_material import (
+    DoomedFfmpeg,
+    Site,
+    command,
+    ffmpegs,
+    kill_tree,
+    loaded,
+    site,
+    until,
+)
 from tests.running import SMALL, contents, records, run_inline
 from tests.s3_material import s3_server
 
@@ -102,11 +111,17 @@ class Round:
 
 
 @pytest.fixture(scope="module")
-def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def doomed(tmp_path_factory: pytest.TempPathFactory) -> DoomedFfmpeg:
+    """The ffmpeg of the workers."""
+    return DoomedFfmpeg(tmp_path_factory.mktemp("ffmpeg"))
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory, doomed: DoomedFfmpeg) -> Iterator[Site]:
     """A scheduler and two workers; tests put right what they break."""
     with site(tmp_path_factory.mktemp("machines"), workers=0) as made:
         for _ in range(2):
-            made.start_worker(SHOTLADDER_PATIENCE=patience())
+            start_worker(made, doomed)
         yield made
 
 
@@ -115,13 +130,23 @@ def patience() -> str:
     return str(0.01 * loaded())
 
 
-@pytest.fixture
-def disturbed(undisturbed: Undisturbed, tmp_path: Path, machines: Site) -> Iterator[Round]:
-    round_ = Round(undisturbed, tmp_path, machines)
+def start_worker(made: Site, doomed: DoomedFfmpeg) -> None:
+    made.start_worker(SHOTLADDER_PATIENCE=patience(), SHOTLADDER_FFMPEG=str(doomed.path))
+
+
+@contextlib.contextmanager
+def begun(undisturbed: Undisturbed, folder: Path, machines: Site) -> Iterator[Round]:
+    round_ = Round(undisturbed, folder, machines)
     try:
         yield round_
     finally:
         kill_tree(round_.client)
+
+
+@pytest.fixture
+def disturbed(undisturbed: Undisturbed, tmp_path: Path, machines: Site) -> Iterator[Round]:
+    with begun(undisturbed, tmp_path, machines) as round_:
+        yield round_
 
 
 def worker_of(round_: Round, ffmpeg: psutil.Process) -> subprocess.Popen[str]:
@@ -130,12 +155,12 @@ def worker_of(round_: Round, ffmpeg: psutil.Process) -> subprocess.Popen[str]:
     return next(process for process in round_.site.processes if process.pid in parents)
 
 
-def test_kill_9_of_a_worker_in_an_encode(disturbed: Round) -> None:
+def test_kill_9_of_a_worker_in_an_encode(disturbed: Round, doomed: DoomedFfmpeg) -> None:
     """The whole command with all it started, as when its machine loses power."""
     victim = worker_of(disturbed, disturbed.wait_until_encoding())
     kill_tree(victim)
     disturbed.site.processes.remove(victim)
-    disturbed.site.start_worker(SHOTLADDER_PATIENCE=patience())
+    start_worker(disturbed.site, doomed)
     run = disturbed.finish()
     assert run["encoded_now"] <= disturbed.undisturbed.encodes
 
@@ -190,49 +215,29 @@ def test_a_hung_ffmpeg(disturbed: Round) -> None:
     assert not victim.is_running()
 
 
-@contextlib.contextmanager
-def killing(find: Callable[[], list[psutil.Process]]) -> Iterator[list[int]]:
-    ended = threading.Event()
-    killed: list[int] = []
-
-    def hunt() -> None:
-        while not ended.is_set():
-            for one in find():
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    one.kill()
-                    killed.append(one.pid)
-            time.sleep(0.005)
-
-    thread = threading.Thread(target=hunt)
-    thread.start()
-    try:
-        yield killed
-    finally:
-        ended.set()
-        thread.join()
-
-
-def test_a_poison_shot_is_named_and_the_others_are_kept(disturbed: Round) -> None:
-    """Each ffmpeg that reads the second shot is killed. Then what kills them is gone."""
-    shots = disturbed.undisturbed.result.ladder.rungs[0].segments
-    poisoned = shots[1]
-    index = plan_source(disturbed.undisturbed.source, disturbed.folder).index
-    word = f"start_pts={int(index.pts[poisoned.start_frame])}"
-    with killing(lambda: ffmpegs(disturbed.site.processes, word, "libx264")) as killed:
-        said, _ = disturbed.client.communicate(timeout=280 * loaded())
-    assert disturbed.client.returncode == 1
-    failure = json.loads(said.splitlines()[-1])
-    assert f"frames {poisoned.start_frame} to {poisoned.end_frame}" in failure["message"]
-    assert "run the same command again" in failure["message"]
-    assert len(killed) >= 3
-    assert not disturbed.out.exists()
-    kept = disturbed.kept = records(disturbed.store, "encode")
-    # All that the round asked for of the other one; the search cannot go on from there.
-    lines = [json.loads(line) for line in said.splitlines()]
-    others = next(line["wanted"] for line in lines if line["type"] == "round") // 2
-    assert len(kept) == others > 0
-    disturbed.client = disturbed.start()
-    assert disturbed.finish()["encoded_now"] == disturbed.undisturbed.encodes - others
+def test_a_poison_shot_is_named_and_the_others_are_kept(
+    undisturbed: Undisturbed, tmp_path: Path, machines: Site, doomed: DoomedFfmpeg
+) -> None:
+    """Each ffmpeg that encodes the second shot is killed. Then what kills them is gone."""
+    poisoned = undisturbed.result.ladder.rungs[0].segments[1]
+    index = plan_source(undisturbed.source, tmp_path).index
+    with contextlib.ExitStack() as stack:
+        with doomed.killed(f"start_pts={int(index.pts[poisoned.start_frame])}", "libx264"):
+            disturbed = stack.enter_context(begun(undisturbed, tmp_path, machines))
+            said, _ = disturbed.client.communicate(timeout=280 * loaded())
+        assert disturbed.client.returncode == 1
+        failure = json.loads(said.splitlines()[-1])
+        assert f"frames {poisoned.start_frame} to {poisoned.end_frame}" in failure["message"]
+        assert "run the same command again" in failure["message"]
+        assert doomed.kills >= 3
+        assert not disturbed.out.exists()
+        kept = disturbed.kept = records(disturbed.store, "encode")
+        # All that the round asked for of the other one; the search cannot go on from there.
+        lines = [json.loads(line) for line in said.splitlines()]
+        others = next(line["wanted"] for line in lines if line["type"] == "round") // 2
+        assert len(kept) == others > 0
+        disturbed.client = disturbed.start()
+        assert disturbed.finish()["encoded_now"] == undisturbed.encodes - others
 
 
 def mounted(folder: Path, size: str) -> bool:

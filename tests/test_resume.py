@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,8 +24,10 @@ import pytest
 from cluster.jobs.run import RunResult
 from cluster.package.publish import STAGING
 from cluster.store import Store
+from encoder import ffmpeg
 from encoder.errors import ToolFailed
 from fixtures.clips import make
+from tests.cluster_material import DoomedFfmpeg
 from tests.running import SMALL, contents, records, run_inline
 
 REPOSITORY = Path(__file__).parent.parent
@@ -252,30 +253,15 @@ def test_damage_in_the_store_is_made_good(undisturbed: Undisturbed, tmp_path: Pa
 # -- ffmpeg ------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def killing(*words: str, times: int) -> Iterator[list[int]]:
-    """Kill this process's ffmpegs whose command holds all ``words``, so many of them."""
-    done = threading.Event()
-    killed: list[int] = []
-
-    def hunt() -> None:
-        own = psutil.Process()
-        while not done.is_set() and len(killed) < times:
-            for child in own.children():
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    line = " ".join(child.cmdline())
-                    if child.pid not in killed and all(word in line for word in words):
-                        child.kill()
-                        killed.append(child.pid)
-            time.sleep(0.001)
-
-    hunter = threading.Thread(target=hunt)
-    hunter.start()
-    try:
-        yield killed
-    finally:
-        done.set()
-        hunter.join()
+@pytest.fixture
+def doomed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DoomedFfmpeg]:
+    """The ffmpeg of this process."""
+    (tmp_path / "ffmpeg").mkdir()
+    doomed = DoomedFfmpeg(tmp_path / "ffmpeg")
+    monkeypatch.setenv("SHOTLADDER_FFMPEG", str(doomed.path))
+    ffmpeg.binary.cache_clear()
+    yield doomed
+    ffmpeg.binary.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -284,21 +270,21 @@ def killing(*words: str, times: int) -> Iterator[list[int]]:
     ids=["encoding", "scoring", "sound", "verifying"],
 )
 def test_an_ffmpeg_that_is_killed_is_started_again(
-    undisturbed: Undisturbed, tmp_path: Path, words: tuple[str, ...]
+    undisturbed: Undisturbed, tmp_path: Path, doomed: DoomedFfmpeg, words: tuple[str, ...]
 ) -> None:
     store = tmp_path / "store"
     shutil.copytree(undisturbed.store, store)
     for stage in ("audio", "encode", "score"):
         lost = next(iter(records(store, stage)))
         (store / "records" / lost[:2] / f"{lost}.json").unlink()
-    with killing(*words, times=1) as killed:
+    with doomed.killed(*words, times=1):
         run_inline(undisturbed.source, tmp_path / "out", store, heights=HEIGHTS)
-    assert len(killed) == 1
+    assert doomed.kills == 1
     assert contents(tmp_path / "out") == contents(undisturbed.out)
 
 
 def test_ffmpegs_that_are_all_killed_are_one_clear_error(
-    undisturbed: Undisturbed, tmp_path: Path
+    undisturbed: Undisturbed, tmp_path: Path, doomed: DoomedFfmpeg
 ) -> None:
     out, store = tmp_path / "out", tmp_path / "store"
 
@@ -306,7 +292,7 @@ def test_ffmpegs_that_are_all_killed_are_one_clear_error(
         return run_inline(undisturbed.source, out, store, heights=HEIGHTS)
 
     with (
-        killing("libvmaf", times=1000) as killed,
+        doomed.killed("libvmaf"),
         pytest.raises(ToolFailed, match=r"killed by signal 9.*run the same command again") as said,
     ):
         run()
@@ -315,7 +301,7 @@ def test_ffmpegs_that_are_all_killed_are_one_clear_error(
     others = re.search(r"and (\d+) more pieces of work", str(said.value))
     assert others is not None
     works = 1 + int(others[1])  # of the first round: a size of a shot each, tried three times
-    assert len(killed) == 3 * works
+    assert doomed.kills == 3 * works
     assert not out.exists()
     kept = records(store, "encode")
     assert len(kept) >= works
