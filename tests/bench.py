@@ -262,7 +262,7 @@ def compare_throughput(source: Path, folder: Path, preset: str, workers: int, ro
         step = setup.search.step(known_to_search(setup, {}))
         assert isinstance(step, Measure)
         planner = Measurer(title, (setup.model,), store, executor, lambda event: None)
-        works = [work for _, work in planner._grouped(step.requests)]
+        works = [work for _, work in planner.groups(step.requests)]
         works.sort(key=lambda work: -work.cost)
         began = time.monotonic()
         executor.start()

@@ -61,7 +61,7 @@ def _store(place: str) -> Store:
 
 
 def units_of(title: str, shots: int, place: str) -> list[Task]:
-    """What `collated` makes of so many shots."""
+    """The units that `batches` makes of so many shots."""
     cpu = shots * SHOT_CPU_SECONDS
     count = max(1, round(cpu / UNIT_CPU_SECONDS))
     seconds = cpu / count / SCALE

@@ -25,9 +25,9 @@ from cluster.jobs.options import RunOptions
 from cluster.jobs.run import run_title
 from cluster.stages.analysis import find_shots, find_title
 from cluster.stages.augment import make_augmented
-from cluster.stages.pieces import bring
+from cluster.stages.pieces import store_pieces
 from cluster.stages.title import TitleSource, open_title
-from cluster.stages.title_record import describe
+from cluster.stages.title_record import store_title
 from cluster.store import keys, open_store
 from encoder import ffmpeg
 from encoder.source.hdr_metadata import MasteringDisplay, StaticMetadata
@@ -104,9 +104,9 @@ def test_every_stage_has_the_keys_that_it_had(
             source = open_title(title, scratch)
             make_augmented(source, "grain", 1.0, 7, store)
             whole = find_title(title, source, store, InlineExecutor(), lambda event: None)
-            bring(whole, store, lambda event: None)
+            store_pieces(whole, store, lambda event: None)
             assert find_shots(source, str(place)) == whole.shots
-    described = [describe(one, store) for one in (_plain(), _hdr())]
+    described = [store_title(one, store) for one in (_plain(), _hdr())]
     found = _asked_for(keys_made)
     found["title"] = sorted(described)
     assert found == json.loads(GOLDEN.read_text())

@@ -26,7 +26,7 @@ from cluster.package.documents import read_artwork
 from cluster.package.publish import ENTRIES
 from cluster.stages import analysis
 from cluster.stages import measurer as measuring
-from cluster.stages.encodes import collect
+from cluster.stages.encodes import find_encode
 from cluster.stages.measurer import Measurer
 from cluster.stages.title import Title, open_title
 from cluster.store import Store
@@ -324,7 +324,7 @@ def test_frame_scores_of_shots_are_those_of_the_whole_rung(
                 by_name("x264-ultrafast"), segment.width, segment.height, segment.crf
             )
             shot = Shot(segment.start_frame, segment.end_frame)
-            made = collect(store, title, shot, point, (V1, *PUBLISHED))
+            made = find_encode(store, title, shot, point, (V1, *PUBLISHED))
             assert made is not None
             for model, values in scores.items():
                 whole = values[shot.start : shot.end]
@@ -399,7 +399,7 @@ def test_what_one_process_holds_is_bounded(
     def sizes() -> dict[int, list[int]]:
         found: dict[int, list[int]] = {}
         everything = []
-        for shot, work in measurer._grouped(requests):
+        for shot, work in measurer.groups(requests):
             assert len({(point.width, point.height) for point in work.points}) == 1
             everything += [(shot, point) for point in work.points]
             if shot == 1:

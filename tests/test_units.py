@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cluster.stages.encodes import ShotWork, encode_key
-from cluster.stages.pieces import PIECE_SECONDS, StoredPiece, number_of, planned
+from cluster.stages.pieces import PIECE_SECONDS, StoredPiece, piece_index, piece_ranges
 from cluster.stages.title import Title, TitleSource
-from cluster.stages.title_record import describe, described, from_bytes, to_bytes
-from cluster.stages.units import MAX_UNITS, UNITS_PER_SLOT, Unit, collated
+from cluster.stages.title_record import from_bytes, load_title, store_title, to_bytes
+from cluster.stages.units import MAX_UNITS, UNITS_PER_SLOT, Unit, batches
 from cluster.store import Blob, Store
 from cluster.store.files import file_sha256
 from encoder.media import OperatingPoint, Shot
@@ -56,7 +56,7 @@ def works_of(source: TitleSource, shots: int) -> list[ShotWork]:
 def test_a_two_hour_title_is_hundreds_of_tasks(source: TitleSource) -> None:
     large = replace(source, reference=two_hours(source.reference))
     works = works_of(large, 1500)
-    units = list(collated(works, 16, [0] * len(works)))
+    units = list(batches(works, 16, [0] * len(works)))
     assert [position for unit in units for position in unit] == list(range(1500))
     assert 100 <= len(units) <= MAX_UNITS
     costs = [sum(works[at].cost for at in unit) for unit in units]
@@ -65,9 +65,9 @@ def test_a_two_hour_title_is_hundreds_of_tasks(source: TitleSource) -> None:
 
 def test_small_titles_use_all_cores(source: TitleSource) -> None:
     works = works_of(source, 240)
-    assert len(list(collated(works, 4, [0] * 240))) >= 0.8 * UNITS_PER_SLOT * 4
-    assert len(list(collated(works[:40], 4, [0] * 40))) == 40
-    assert [len(unit) for unit in collated(works[:3], 16, [0] * 3)] == [1, 1, 1]
+    assert len(list(batches(works, 4, [0] * 240))) >= 0.8 * UNITS_PER_SLOT * 4
+    assert len(list(batches(works[:40], 4, [0] * 40))) == 40
+    assert [len(unit) for unit in batches(works[:3], 16, [0] * 3)] == [1, 1, 1]
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -80,10 +80,10 @@ def test_units_are_all_works_in_order_each_of_one_piece(
             self.cost = cost
 
     works = [Work(float(frames)) for frames, _ in shots]
-    lies = np.cumsum([new for _, new in shots]).tolist()
-    units = list(collated(works, slots, lies))  # type: ignore[arg-type]
+    piece_of = np.cumsum([new for _, new in shots]).tolist()
+    units = list(batches(works, slots, piece_of))  # type: ignore[arg-type]
     assert [at for unit in units for at in unit] == list(range(len(works)))
-    assert all(len({lies[at] for at in unit}) == 1 for unit in units)
+    assert all(len({piece_of[at] for at in unit}) == 1 for unit in units)
     assert all(unit for unit in units)
 
 
@@ -93,7 +93,7 @@ def test_a_task_does_not_grow_with_its_title(source: TitleSource, tmp_path: Path
     for title in (source, replace(source, reference=two_hours(source.reference))):
         unit = Unit(
             store=store.place,
-            title=describe(title, store),
+            title=store_title(title, store),
             source="/somewhere/title.mp4",
             models=(MODEL,),
             works=tuple((work.shot, work.points) for work in works_of(title, 5)),
@@ -130,9 +130,9 @@ def test_a_title_is_described_whole(source: TitleSource, tmp_path: Path) -> None
         shot, point = Shot(0, 24), OperatingPoint(by_name("x264-medium"), 160, 90, 30.0)
         assert encode_key(copy, shot, point) == encode_key(title, shot, point)
     store = Store(tmp_path / "store")
-    identity = describe(source, store)
-    first = described(store.place, identity, "/a")
-    assert first is described(store.place, identity, "/a")
+    identity = store_title(source, store)
+    first = load_title(store.place, identity, "/a")
+    assert first is load_title(store.place, identity, "/a")
     assert first.reference.path == "/a"
 
 
@@ -140,7 +140,7 @@ def test_pieces_are_runs_of_whole_shots(source: TitleSource) -> None:
     large = replace(source, reference=two_hours(source.reference))
     shots = tuple(Shot(115 * n, 115 * (n + 1)) for n in range(1502))
     title = Title("title", large, shots)
-    ranges = planned(title)
+    ranges = piece_ranges(title)
     assert ranges[0][0] == 0
     assert ranges[-1][1] == shots[-1].end
     assert all(one[1] == two[0] for one, two in itertools.pairwise(ranges))
@@ -148,4 +148,4 @@ def test_pieces_are_runs_of_whole_shots(source: TitleSource) -> None:
     assert all(PIECE_SECONDS <= seconds < PIECE_SECONDS + 5 for seconds in lengths)
     found = [StoredPiece(Piece(*one, "nut", 0), Blob("0" * 64, 1)) for one in ranges]
     for number, shot in enumerate(shots):
-        assert found[number_of(found, shot)].holds(shot), number
+        assert found[piece_index(found, shot)].contains(shot), number

@@ -17,7 +17,7 @@ from cluster import events
 from cluster.execution.executor import DaskExecutor, Executor, Task
 from cluster.package.comparison import ComparedRung, Comparison, compare_codecs
 from cluster.package.package import Package
-from cluster.stages.baselines import MeasuredRung, RungWork, collect_rung, measure_rung
+from cluster.stages.baselines import MeasuredRung, RungWork, find_rung, measure_rung
 from cluster.stages.measurer import Measurer
 from cluster.stages.title import Title
 from cluster.store import Store, open_store
@@ -170,7 +170,7 @@ def _measure(
 ) -> list[MeasuredRung]:
     keyframes = tuple(sorted({f for shot in title.shots for f in (shot.start, *shot.cuts)}))
     works = [RungWork(title.source, rung, keyframes, models, store.place) for rung in rungs]
-    missing = [n for n, work in enumerate(works) if collect_rung(store, work) is None]
+    missing = [n for n, work in enumerate(works) if find_rung(store, work) is None]
     cached = len(works) - len(missing)
     on_event(events.StagePlanned("baselines", len(works), cached, unit="rungs"))
     done, spent, expected = cached, 0.0, sum(works[n].cost for n in missing)
@@ -190,7 +190,7 @@ def _measure(
         on_event(events.StageProgress("baselines", done, len(works), cached, spent / expected))
     if failures:
         raise failures[0]
-    found = [collect_rung(store, work) for work in works]
+    found = [find_rung(store, work) for work in works]
     return [rung for rung in found if rung is not None]
 
 

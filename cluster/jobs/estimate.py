@@ -17,7 +17,7 @@ from cluster.jobs.setup import (
     set_up,
 )
 from cluster.stages.analysis import find_title
-from cluster.stages.encodes import collect
+from cluster.stages.encodes import find_encode
 from cluster.stages.title import open_title
 from cluster.store import open_store
 from encoder.media import OperatingPoint, Request, Size
@@ -89,7 +89,7 @@ def plan_run(
         missing = [
             (shot, point)
             for shot, point in requests
-            if collect(store, source, title.shots[shot], point, (setup.model,)) is None
+            if find_encode(store, source, title.shots[shot], point, (setup.model,)) is None
         ]
         reference = title.reference
         encode_seconds = sum(

@@ -45,7 +45,8 @@ from cluster.package.package import Package
 from cluster.package.publish import check_output, publishing
 from cluster.stages.analysis import features_key, find_title, shots_key
 from cluster.stages.artwork import check_face_model, find_artwork
-from cluster.stages.measurer import Costs, Measurer
+from cluster.stages.encodes import Costs
+from cluster.stages.measurer import Measurer
 from cluster.stages.title import Title, open_title
 from cluster.stages.tracks import audio_tracks, subtitle_tracks
 from cluster.store import Store, open_store

@@ -156,7 +156,7 @@ def _score(
     }
 
 
-def collect_rung(store: Store, work: RungWork) -> MeasuredRung | None:
+def find_rung(store: Store, work: RungWork) -> MeasuredRung | None:
     """Return the stored rung with its scores; None if any part is missing."""
     record = store.get(baseline_key(work))
     scores = {model: store.get(_score_key(work, model)) for model in work.models}

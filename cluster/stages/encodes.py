@@ -1,11 +1,11 @@
-"""The stages of the main job, cached: pure functions of values, wrapped by the store.
+"""The encode and score stages: operating points of a shot, each encoded and scored once.
 
-What each does is written in ``encoder`` and ``vmaf``; here is only what a stage's key is made of
-and how its result is kept. A key holds everything that changes the bits and nothing else.
+``encoder`` and ``vmaf`` do the work; this module defines the keys of the results and how the
+results are stored. A key holds everything that changes the bits, and nothing else.
 
 The unit of work is a :class:`ShotWork`: some operating points of one size of one shot. One process
-encodes those that are missing, another scores those that are missing, and each encode and score
-is kept on its own, so that nothing finished is ever repeated.
+encodes those that the store lacks, another scores those that lack scores, and each encode and each
+score is stored on its own, so that nothing finished is repeated.
 """
 
 from __future__ import annotations
@@ -28,59 +28,61 @@ from vmaf.graph import Context, Distorted
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What is remembered of every encode of a title: nothing that has one value per frame."""
+    """Size and mean quality of an encode of a shot."""
 
     num_bytes: int
-    """Of the media segment."""
+    """Size of the media segment."""
     mean_quality: Mapping[str, float]
-    """Model to the mean score over the shot's frames."""
+    """Mean score over the shot's frames, by quality model."""
 
     @property
     def bits(self) -> int:
-        """Bits of the media segment."""
+        """Size of the media segment in bits."""
         return 8 * self.num_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredEncode:
-    """An encode of a shot with its measured quality, frame by frame. Media stays in the store."""
+    """An encode of a shot with a score for each frame. Its media stays in the store."""
 
     shot: Shot
     point: OperatingPoint
     num_bytes: int
+    """Size of the media segment."""
     codecs: str
     codec_sha256: str
     media: Blob
     init: Blob
     scores: Mapping[str, array[float]]
-    """Model to one score per frame."""
+    """One score per frame, by quality model."""
     frame_hashes: bytes
-    """16 bytes per frame, by :mod:`encoder.framehash`."""
+    """Hashes of the decoded frames, 16 bytes each, see :mod:`encoder.framehash`."""
 
     def mean_quality(self, model: str) -> float:
-        """Mean score over the shot's frames."""
+        """Return the mean score over the shot's frames."""
         scores = self.scores[model]
         return sum(scores) / len(scores)
 
     def summary(self) -> Measured:
-        """Without frames."""
+        """Return the encode's size and mean quality."""
         return Measured(self.num_bytes, {model: self.mean_quality(model) for model in self.scores})
 
 
 @dataclass(frozen=True, slots=True)
 class ShotWork:
-    """Operating points of one shot to encode and to measure."""
+    """Operating points of one shot to encode and to score."""
 
     title: TitleSource
     shot: Shot
     points: tuple[OperatingPoint, ...]
     models: tuple[str, ...]
+    """Quality models to score by."""
     store: str
-    """Where the store is."""
+    """Folder or URL of the store."""
 
     @property
     def cost(self) -> float:
-        """Expected CPU seconds, for ordering and planning."""
+        """Expected CPU seconds of encoding and scoring all points, for ordering and planning."""
         return sum(
             typical_cpu_seconds(
                 point.recipe, point.width, point.height, self.shot.frames, point.crf
@@ -99,20 +101,40 @@ class ShotWork:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkDone:
-    """What a piece of work cost. The results themselves are in the store."""
+class Costs:
+    """What was encoded and scored because the store did not have it, and the CPU time of that."""
 
-    encoded: int
-    """Encodes made now; the others were there."""
-    scored: int
-    encode_cpu_seconds: float
-    vmaf_cpu_seconds: float
+    encoded: int = 0
+    """Number of encodes."""
+    scored: int = 0
+    """Number of scores; an encode has one per quality model."""
+    encode_cpu_seconds: float = 0.0
+    vmaf_cpu_seconds: float = 0.0
     encoded_bytes: int = 0
-    """Of media segments made now."""
+    """Total size of the media segments."""
+
+    def __add__(self, other: Costs) -> Costs:
+        return Costs(
+            self.encoded + other.encoded,
+            self.scored + other.scored,
+            self.encode_cpu_seconds + other.encode_cpu_seconds,
+            self.vmaf_cpu_seconds + other.vmaf_cpu_seconds,
+            self.encoded_bytes + other.encoded_bytes,
+        )
+
+    def since(self, before: Costs) -> Costs:
+        """Return the costs that were added to ``before``."""
+        return Costs(
+            self.encoded - before.encoded,
+            self.scored - before.scored,
+            self.encode_cpu_seconds - before.encode_cpu_seconds,
+            self.vmaf_cpu_seconds - before.vmaf_cpu_seconds,
+            self.encoded_bytes - before.encoded_bytes,
+        )
 
 
 def encode_key(title: TitleSource, shot: Shot, point: OperatingPoint) -> str:
-    """Identity of an encode: equal keys are equal bits."""
+    """Return the store key of an encode. Encodes with equal keys have equal bits."""
     recipe = point.recipe
     return key(
         "encode",
@@ -133,7 +155,7 @@ def encode_key(title: TitleSource, shot: Shot, point: OperatingPoint) -> str:
 
 
 def score_key(title: TitleSource, shot: Shot, point: OperatingPoint, model: str) -> str:
-    """Identity of an encode's scores by one model."""
+    """Return the store key of an encode's scores by one quality model."""
     context = Context.of(shot.start, shot.end, title.reference.frames)
     return key(
         "score",
@@ -145,90 +167,84 @@ def score_key(title: TitleSource, shot: Shot, point: OperatingPoint, model: str)
     )
 
 
-def encode_and_score(work: ShotWork) -> WorkDone:
-    """Make what is missing of ``work``. Idempotent; runs on any worker that sees the store.
+def encode_and_score(work: ShotWork) -> Costs:
+    """Encode and score what the store lacks of ``work``. Idempotent; runs on any worker that sees
+    the store.
 
     Raises:
-        ToolFailed, FrameMismatch, StoreUnusable: as the stages do.
+        ToolFailed, FrameMismatch, StoreUnusable: a stage failed.
     """
     store = open_store(work.store)
-    title, shot = work.title, work.shot
-    with store.claim(*(encode_key(title, shot, point) for point in work.points)):
-        encode_cpu, encoded, size = _encode_missing(store, title, shot, work.points, work.models)
-        vmaf_cpu, scored = _score_missing(store, title, shot, work.points, work.models)
-    return WorkDone(encoded, scored, encode_cpu, vmaf_cpu, size)
+    with store.claim(*(encode_key(work.title, work.shot, point) for point in work.points)):
+        return _encode_missing(store, work) + _score_missing(store, work)
 
 
-def _encode_missing(
-    store: Store,
-    title: TitleSource,
-    shot: Shot,
-    points: Sequence[OperatingPoint],
-    wanted: Sequence[str],
-) -> tuple[float, int, int]:
-    missing = [p for p in points if not _encoded(store, title, shot, p, wanted)]
+def _encode_missing(store: Store, work: ShotWork) -> Costs:
+    title = work.title
+    missing = [point for point in work.points if not _has_encode(store, work, point)]
     if not missing:
-        return 0.0, 0, 0
+        return Costs()
     with store.scratch() as scratch:
-        encodes, cpu_seconds = encode.encode_shot(title.readable, shot, missing, scratch)
-        share = cpu_seconds / len(encodes)
-        for made in encodes:
+        encodes, cpu_seconds = encode.encode_shot(title.readable, work.shot, missing, scratch)
+        for each in encodes:
             publish(
                 store,
-                encode_key(title, shot, made.point),
+                encode_key(title, work.shot, each.point),
                 Made(
-                    {"codecs": made.codecs, "codec_sha256": made.codec_sha256},
-                    {"media": made.media_path, "init": made.init_path},
-                    {"encode": share},
+                    {"codecs": each.codecs, "codec_sha256": each.codec_sha256},
+                    {"media": each.media_path, "init": each.init_path},
+                    {"encode": cpu_seconds / len(encodes)},
                 ),
                 stage="encode",
                 version=encode.STAGE_VERSION,
                 title=title.id,
             )
-    return cpu_seconds, len(missing), sum(made.num_bytes for made in encodes)
+    return Costs(
+        encoded=len(missing),
+        encode_cpu_seconds=cpu_seconds,
+        encoded_bytes=sum(each.num_bytes for each in encodes),
+    )
 
 
-def _encoded(
-    store: Store, title: TitleSource, shot: Shot, point: OperatingPoint, wanted: Sequence[str]
-) -> bool:
-    """Whether the encode is there and, if it is to be scored, whole."""
-    record = store.get(encode_key(title, shot, point))
+def _has_encode(store: Store, work: ShotWork, point: OperatingPoint) -> bool:
+    """Return whether the store has the encode, and has it intact if it will be scored."""
+    record = store.get(encode_key(work.title, work.shot, point))
     if record is None:
         return False
-    scored = all(store.get(score_key(title, shot, point, model)) is not None for model in wanted)
-    return scored or store.intact(record)
+    return not _unscored(store, work, point) or store.intact(record)
 
 
-def _score_missing(
-    store: Store,
-    title: TitleSource,
-    shot: Shot,
-    points: Sequence[OperatingPoint],
-    wanted: Sequence[str],
-) -> tuple[float, int]:
-    cpu_seconds, scored = 0.0, 0
+def _unscored(store: Store, work: ShotWork, point: OperatingPoint) -> tuple[str, ...]:
+    """Return the quality models whose scores of an encode the store lacks."""
+    return tuple(
+        model
+        for model in work.models
+        if store.get(score_key(work.title, work.shot, point, model)) is None
+    )
+
+
+def _score_missing(store: Store, work: ShotWork) -> Costs:
     by_models: dict[tuple[str, ...], list[OperatingPoint]] = {}
-    for point in points:
-        missing = tuple(m for m in wanted if store.get(score_key(title, shot, point, m)) is None)
-        if missing:
-            by_models.setdefault(missing, []).append(point)
-    for missing, group in by_models.items():
-        cpu_seconds += _score(store, title, shot, group, missing)
-        scored += len(group) * len(missing)
-    return cpu_seconds, scored
+    for point in work.points:
+        if unscored := _unscored(store, work, point):
+            by_models.setdefault(unscored, []).append(point)
+    costs = Costs()
+    for quality_models, points in by_models.items():
+        cpu_seconds = _score(store, work, points, quality_models)
+        scored = len(points) * len(quality_models)
+        costs += Costs(scored=scored, vmaf_cpu_seconds=cpu_seconds)
+    return costs
 
 
 def _score(
-    store: Store,
-    title: TitleSource,
-    shot: Shot,
-    points: Sequence[OperatingPoint],
-    wanted: Sequence[str],
+    store: Store, work: ShotWork, points: Sequence[OperatingPoint], quality_models: Sequence[str]
 ) -> float:
+    """Score and publish some points in one process; return the CPU seconds."""
+    title, shot = work.title, work.shot
     with store.scratch() as scratch:
         encodes = [
             Distorted(
-                _playable(store, title, shot, point, scratch / f"{number}.mp4"),
+                _playable(store, work, point, scratch / f"{number}.mp4"),
                 point.width,
                 point.height,
                 point.recipe.bit_depth,
@@ -236,11 +252,11 @@ def _score(
             for number, point in enumerate(points)
         ]
         results, cpu_seconds = measure.measure(
-            title.readable, shot.start, shot.end, encodes, wanted, scratch
+            title.readable, shot.start, shot.end, encodes, quality_models, scratch
         )
-        share = cpu_seconds / (len(points) * len(wanted))
+        share = cpu_seconds / (len(points) * len(quality_models))
         for point, scores in zip(points, results, strict=True):
-            for model in wanted:
+            for model in quality_models:
                 value = {
                     "scores": list(scores.by_model[model]),
                     "frame_hashes": list(scores.frame_hashes),
@@ -256,39 +272,42 @@ def _score(
     return cpu_seconds
 
 
-def _playable(
-    store: Store, title: TitleSource, shot: Shot, point: OperatingPoint, path: Path
-) -> Path:
-    record = require(store, encode_key(title, shot, point), "an encode")
+def _playable(store: Store, work: ShotWork, point: OperatingPoint, path: Path) -> Path:
+    """Write a stored encode to ``path`` as one file, init segment first."""
+    record = require(store, encode_key(work.title, work.shot, point), "an encode")
     with path.open("wb") as file:
         for part in ("init", "media"):
             file.write(store.path(record.blobs[part]).read_bytes())
     return path
 
 
-def collect(
-    store: Store, title: TitleSource, shot: Shot, point: OperatingPoint, wanted: Sequence[str]
+def find_encode(
+    store: Store,
+    title: TitleSource,
+    shot: Shot,
+    point: OperatingPoint,
+    quality_models: Sequence[str],
 ) -> MeasuredEncode | None:
-    """The stored encode with its scores by all ``wanted`` models; None if anything is missing."""
-    made = store.get(encode_key(title, shot, point))
-    if made is None:
+    """Return the stored encode with its scores; None if it, or a score by a model, is missing."""
+    record = store.get(encode_key(title, shot, point))
+    if record is None:
         return None
     scores: dict[str, array[float]] = {}
     frame_hashes = b""
-    for model in wanted:
-        record = store.get(score_key(title, shot, point, model))
-        if record is None:
+    for model in quality_models:
+        score = store.get(score_key(title, shot, point, model))
+        if score is None:
             return None
-        scores[model] = array("d", record.value["scores"])
-        frame_hashes = bytes.fromhex("".join(record.value["frame_hashes"]))
+        scores[model] = array("d", score.value["scores"])
+        frame_hashes = bytes.fromhex("".join(score.value["frame_hashes"]))
     return MeasuredEncode(
         shot=shot,
         point=point,
-        num_bytes=made.blobs["media"].size,
-        codecs=made.value["codecs"],
-        codec_sha256=made.value["codec_sha256"],
-        media=made.blobs["media"],
-        init=made.blobs["init"],
+        num_bytes=record.blobs["media"].size,
+        codecs=record.value["codecs"],
+        codec_sha256=record.value["codec_sha256"],
+        media=record.blobs["media"],
+        init=record.blobs["init"],
         scores=scores,
         frame_hashes=frame_hashes,
     )

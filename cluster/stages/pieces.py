@@ -1,8 +1,8 @@
-"""A title's source in the store, in pieces, for workers that do not see it.
+"""The pieces stage: a title's source in the store, for workers that do not see the source.
 
 The source is cut once, at its shots, into runs of about two minutes. A worker fetches the piece
-that a unit of work is about and keeps it in its cache; what it makes of it has the keys and the
-bits that the source itself would give.
+that contains a unit of work into its cache. Results have the same keys and the same bits as those
+made from the source itself.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from encoder.source.pieces import Piece
 from encoder.source.reference import ReferenceSource
 
 VERSION = 1
-"""Rises when pieces are cut otherwise."""
+"""Version of the stage in its keys: raise it when sources are cut differently."""
 PIECE_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True)
 class StoredPiece:
-    """A piece and where its file is."""
+    """A piece of a source, and the blob that holds its file."""
 
     piece: Piece
     blob: Blob
 
-    def holds(self, shot: Shot) -> bool:
-        """Whether a shot lies in it."""
+    def contains(self, shot: Shot) -> bool:
+        """Return whether the whole shot lies in the piece."""
         return self.piece.start <= shot.start and shot.end <= self.piece.end
 
 
-def bring(title: Title, store: Store, on_event: events.Listener) -> tuple[StoredPiece, ...]:
-    """The title's pieces, in order; cut and stored if they are not there.
+def store_pieces(title: Title, store: Store, on_event: events.Listener) -> tuple[StoredPiece, ...]:
+    """Return the title's pieces in order, cutting and storing them if need be.
 
     Raises:
         SourceUnusable: the source cannot be read.
-        StoreUnusable: they cannot be stored.
+        StoreUnusable: the pieces cannot be stored.
     """
-    ranges = planned(title)
+    ranges = piece_ranges(title)
     identity = key(
         "pieces",
         VERSION,
@@ -59,13 +59,13 @@ def bring(title: Title, store: Store, on_event: events.Listener) -> tuple[Stored
         on_event(events.StagePlanned("pieces", len(ranges), unit="pieces"))
         stored: list[StoredPiece] = []
         for piece, path in pieces.cut(title.reference, ranges, scratch):
-            # At once: the pieces together take as much space as the source.
+            # Stored one by one: together they take as much space as the source.
             stored.append(StoredPiece(piece, store.put_blob(path, move=True)))
             on_event(events.StageProgress("pieces", len(stored), len(ranges)))
-        stored.sort(key=lambda one: one.piece.start)
+        stored.sort(key=lambda each: each.piece.start)
         return Made(
-            [asdict(one.piece) for one in stored],
-            {str(number): one.blob for number, one in enumerate(stored)},
+            [asdict(each.piece) for each in stored],
+            {str(number): each.blob for number, each in enumerate(stored)},
         )
 
     record = find_or_make(store, identity, make, stage="pieces", version=VERSION, title=title.id)
@@ -75,34 +75,34 @@ def bring(title: Title, store: Store, on_event: events.Listener) -> tuple[Stored
     )
 
 
-def planned(title: Title) -> list[tuple[int, int]]:
-    """Runs of whole shots, canonical frames, each about :data:`PIECE_SECONDS` long."""
-    wanted = PIECE_SECONDS * title.reference.frame_rate
+def piece_ranges(title: Title) -> list[tuple[int, int]]:
+    """Return the canonical frames of each piece: whole shots, about :data:`PIECE_SECONDS` long."""
+    min_frames = PIECE_SECONDS * title.reference.frame_rate
     ranges: list[tuple[int, int]] = []
     start = title.shots[0].start
     for shot in title.shots:
-        if shot.end - start >= wanted or shot is title.shots[-1]:
+        if shot.end - start >= min_frames or shot is title.shots[-1]:
             ranges.append((start, shot.end))
             start = shot.end
     return ranges
 
 
-def number_of(found: Sequence[StoredPiece], shot: Shot) -> int:
-    """Which of the pieces holds a shot."""
-    return next(number for number, one in enumerate(found) if one.holds(shot))
+def piece_index(stored: Sequence[StoredPiece], shot: Shot) -> int:
+    """Return the index of the piece that contains a shot."""
+    return next(index for index, piece in enumerate(stored) if piece.contains(shot))
 
 
-def fetched(title: TitleSource, stored: StoredPiece, store: Store) -> TitleSource:
-    """The title, read from a piece that was fetched into the store's cache.
+def read_from_piece(title: TitleSource, stored: StoredPiece, store: Store) -> TitleSource:
+    """Return the title so that its frames are read from a piece, which is fetched if need be.
 
     Raises:
-        StoreUnusable: it cannot be fetched.
-        SourceUnusable: it is not a piece of the title.
+        StoreUnusable: the piece cannot be fetched.
+        SourceUnusable: the blob is not a piece of the title.
     """
     path = store.path(stored.blob)
-    return replace(title, piece=_reading(title.reference, stored, path))
+    return replace(title, piece=_reference(title.reference, stored, path))
 
 
 @functools.lru_cache(maxsize=16)
-def _reading(reference: ReferenceSource, stored: StoredPiece, path: Path) -> ReferenceSource:
+def _reference(reference: ReferenceSource, stored: StoredPiece, path: Path) -> ReferenceSource:
     return pieces.reading(reference, stored.piece, path)

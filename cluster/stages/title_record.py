@@ -1,7 +1,7 @@
-"""What a title is, kept in the store: tasks carry its key, not its index.
+"""The record that describes a title in the store: tasks carry its key instead of the index.
 
-The index of a 2-hour title is 3 MB. A worker reads it once, and a title's hundreds of tasks stay
-small on their way through the scheduler.
+The index of a 2-hour title is 3 MB. A worker reads it once, and the hundreds of tasks of a title
+stay small on their way through the scheduler.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class _Digest(BaseModel):
 
 
 class _Facts(ReferenceFacts, _Digest):
-    """Facts of a title: pydantic puts the fields of the last base first, so its digest leads."""
+    """Facts of a title. Pydantic puts the fields of the last base first, so the digest leads."""
 
 
-def describe(title: TitleSource, store: Store) -> str:
-    """Keep what a title is; the key of it."""
+def store_title(title: TitleSource, store: Store) -> str:
+    """Store the description of a title and return its key."""
     content = to_bytes(title)
     identity = key("title", VERSION, content=hashlib.sha256(content).hexdigest())
     find_or_make(
@@ -44,19 +44,18 @@ def describe(title: TitleSource, store: Store) -> str:
     return identity
 
 
-def described(place: str, identity: str, path: str) -> TitleSource:
-    """The title that :func:`describe` kept in the store at ``place``; read once in a process.
+@functools.lru_cache(maxsize=8)
+def load_title(place: str, identity: str, path: str) -> TitleSource:
+    """Return the title that :func:`store_title` described; a process reads it once.
 
-    ``path`` is where its source is: what is kept does not depend on that.
+    Args:
+        place: Folder or URL of the store.
+        identity: Key of the description.
+        path: Path of the source on this machine. The description does not contain it.
 
     Raises:
-        StoreUnusable: it is not there.
+        StoreUnusable: the store has lost the description.
     """
-    return _read(place, identity, path)
-
-
-@functools.lru_cache(maxsize=8)
-def _read(place: str, identity: str, path: str) -> TitleSource:
     store = open_store(place)
     record = require(store, identity, "the description of a title")
     return from_bytes(store.path(record.blobs["title"]).read_bytes(), path)

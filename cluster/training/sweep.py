@@ -22,7 +22,7 @@ from cluster.execution.executor import DaskExecutor, Executor, InlineExecutor, T
 from cluster.package.package import Package
 from cluster.stages.analysis import extract_features, find_features, find_shots
 from cluster.stages.augment import make_augmented
-from cluster.stages.encodes import ShotWork, collect, encode_key
+from cluster.stages.encodes import ShotWork, encode_key, find_encode
 from cluster.stages.measurer import Measurer
 from cluster.stages.title import Title, TitleSource, open_title
 from cluster.store import Store, open_store
@@ -194,7 +194,8 @@ def plan_sweep(
             missing = [
                 (shot, point)
                 for shot, point in requests
-                if collect(store, found.source, found.shots[shot], point, measurer.models) is None
+                if find_encode(store, found.source, found.shots[shot], point, measurer.models)
+                is None
             ]
             cost = sum(
                 ShotWork(found.source, found.shots[shot], (point,), measurer.models, "").cost
