@@ -9,7 +9,7 @@ from encoder.media import Size
 from ladder.bdrate import RatePoint
 from ladder.hull import pareto
 from ladder.profiles import NATIVE_MARGIN, size_within
-from ladder.rungs import TitleCurves
+from ladder.title_curves import TitleCurves
 
 APPLE_HLS_H264 = (
     (145_000, 234),

@@ -19,8 +19,9 @@ from ladder.complexity.residuals import QUALITY, RATE, Cells
 from ladder.complexity.scale import unwarp, warp
 from ladder.curves import Measurement
 from ladder.profiles import load_profile
-from ladder.rungs import LadderPlan, RungPlan, TitleCurves, solve
+from ladder.rungs import LadderPlan, RungPlan, solve
 from ladder.search.questions import Question, questions
+from ladder.title_curves import TitleCurves
 
 TITLE = shape()
 LEVEL = 0.04

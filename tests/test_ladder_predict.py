@@ -25,10 +25,11 @@ from ladder.complexity.prediction import CrfScale, TitlePrediction
 from ladder.constraints import CapSet, InfeasibleResult, leaky_bucket_caps, peak_rate_caps
 from ladder.curves import MeasuredPoints, Measurement
 from ladder.profiles import Profile, load_profile
-from ladder.rungs import LadderPlan, RungPlan, TitleCurves, solve_at_rates
+from ladder.rungs import LadderPlan, RungPlan, solve_at_rates
 from ladder.search.predict import PredictSearch, _next
 from ladder.search.questions import MOST_SHOTS, sample
 from ladder.search.steps import Done, Known, Measure, TitleShape
+from ladder.title_curves import TitleCurves
 
 TITLE = shape(SHOTS[:6], SIZES[:3])
 LEVEL = 0.1

@@ -15,16 +15,11 @@ from ladder.allocation import Problem, at_slope
 from ladder.bdrate import BdRate
 from ladder.constraints import CapSet, InfeasibleResult, hls_windows, leaky_bucket_caps
 from ladder.curves import MeasuredCurve, Measurement
+from ladder.locked_cost import cost_of_locked
 from ladder.profiles import Profile, load_profile
-from ladder.rungs import (
-    LadderPlan,
-    Policy,
-    TitleCurves,
-    cost_of_locked,
-    solve,
-    solve_at_rates,
-)
+from ladder.rungs import LadderPlan, Policy, solve, solve_at_rates
 from ladder.search.steps import full_grid, measured_title
+from ladder.title_curves import TitleCurves
 
 PROFILE = load_profile()
 GRID = full_grid(shape(), PROFILE)

@@ -28,7 +28,7 @@ from ladder.baselines import fixed_rungs, per_title_crf_rungs
 from ladder.bdrate import RatePoint
 from ladder.claims import state_claims
 from ladder.document import Quality
-from ladder.rungs import TitleCurves
+from ladder.title_curves import TitleCurves
 from vmaf.models import PUBLISHED, name_for
 from vmaf.pool import pool_scores
 

@@ -63,7 +63,7 @@ from ladder.codecs import kept_rungs
 from ladder.complexity.drift import Miss, miss_document
 from ladder.constraints import InfeasibleResult
 from ladder.document import CodecFacts, Ladder, LockedCost, SearchFacts
-from ladder.rungs import cost_of_locked
+from ladder.locked_cost import cost_of_locked
 from ladder.search.steps import Done
 from recommender.prefetch.build import build_prefetch
 from vmaf import models

@@ -26,17 +26,10 @@ from ladder.claims import MEDIANS, ViewersClaim, viewers_claim
 from ladder.complexity.prediction import correct
 from ladder.constraints import InfeasibleResult
 from ladder.document import Rung
+from ladder.locked_cost import CostOfLocked, RungCost, cost_of_sizes
 from ladder.profiles import Profile, load_profile, rung_sizes
-from ladder.rungs import (
-    CostOfLocked,
-    LadderPlan,
-    Policy,
-    RungCost,
-    RungPlan,
-    TitleCurves,
-    cost_of_sizes,
-    solve,
-)
+from ladder.rungs import LadderPlan, Policy, RungPlan, solve
+from ladder.title_curves import TitleCurves
 
 Basis = Literal["measured", "predicted"]
 

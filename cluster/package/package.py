@@ -31,7 +31,7 @@ from ladder.bdrate import RatePoint
 from ladder.curves import MeasuredCurve, Measurement
 from ladder.document import Cell, Ladder, Measurements, Rung
 from ladder.profiles import Profile, load_profile
-from ladder.rungs import TitleCurves
+from ladder.title_curves import TitleCurves
 from recommender.artwork.document import Artwork
 from recommender.prefetch.document import Prefetch
 

@@ -10,7 +10,7 @@ from encoder.media import Request, Shot, Size
 from ladder.complexity.prediction import TitlePrediction, correct
 from ladder.constraints import InfeasibleResult
 from ladder.curves import Curve, MeasuredCurve, Measurement
-from ladder.rungs import LadderPlan, TitleCurves, solve
+from ladder.rungs import LadderPlan, solve
 from ladder.sampling import sparse_sample
 from ladder.search.measured import measured_rung
 from ladder.search.steps import (
@@ -22,6 +22,7 @@ from ladder.search.steps import (
     measured_title,
     request_order,
 )
+from ladder.title_curves import TitleCurves
 
 
 @dataclass(frozen=True, slots=True)

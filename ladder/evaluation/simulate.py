@@ -30,8 +30,9 @@ from ladder.complexity.scale import censored, warp
 from ladder.constraints import InfeasibleResult
 from ladder.curves import CRF_STEP, MeasuredPoints, Measurement, pchip
 from ladder.profiles import Profile
-from ladder.rungs import LadderPlan, Policy, RungPlan, TitleCurves, solve, solve_at_rates
+from ladder.rungs import LadderPlan, Policy, RungPlan, solve, solve_at_rates
 from ladder.search.steps import Done, Known, Step, TitleShape
+from ladder.title_curves import TitleCurves
 
 EQUAL_RATES = 8
 """Rates at which two ladders are solved for their BD-rate."""

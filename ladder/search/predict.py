@@ -23,10 +23,11 @@ from ladder.choices import Choice
 from ladder.complexity.prediction import CorrectedTitle, TitlePrediction, correct
 from ladder.constraints import InfeasibleResult
 from ladder.curves import Curve, MeasuredPoints, Measurement
-from ladder.rungs import LadderPlan, RungPlan, TitleCurves, at_slope_within, slope_at, solve
+from ladder.rungs import LadderPlan, RungPlan, at_slope_within, slope_at, solve
 from ladder.search.measured import measured_points, measured_rung
 from ladder.search.questions import Question, questions
 from ladder.search.steps import Done, Known, Measure, Step, request_order
+from ladder.title_curves import TitleCurves
 
 Reasons = dict[Request, str]
 """What to measure, and why, in words."""

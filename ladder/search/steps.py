@@ -18,8 +18,9 @@ from encoder.recipes import Recipe
 from ladder.constraints import InfeasibleResult
 from ladder.curves import Curve, Measurement
 from ladder.profiles import Profile
-from ladder.rungs import LadderPlan, Policy, TitleCurves, solve
+from ladder.rungs import LadderPlan, Policy, solve
 from ladder.search.measured import measured_curves, measured_points
+from ladder.title_curves import TitleCurves
 
 
 @dataclass(frozen=True, slots=True)

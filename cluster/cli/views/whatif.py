@@ -16,7 +16,7 @@ from cluster.cli.views.tables import Column, kbits, table
 from cluster.jobs.whatif import WhatIf, WhatIfRung
 from ladder.bdrate import BdRate, NoOverlap
 from ladder.claims import AFFORDABLE
-from ladder.rungs import RungCost
+from ladder.locked_cost import RungCost
 
 
 def whatif_view(answer: WhatIf) -> list[RenderableType]:
