@@ -18,9 +18,7 @@ artwork_app = typer.Typer(name="artwork", help="Look at the stills that can repr
 Aspect = Annotated[
     str | None,
     typer.Option(
-        metavar="W:H",
-        help="Use only crops of this aspect ratio: `16:9`, `2:3`, `1:1` or `21:9`.",
-        show_default=False,
+        metavar="W:H", help="Use only crops of this aspect ratio: `16:9`, `2:3`, `1:1` or `21:9`."
     ),
 ]
 
@@ -31,8 +29,7 @@ def list_artwork(
     directory: Directory,
     aspect: Aspect = None,
     most: Annotated[
-        int | None,
-        typer.Option("--k", metavar="N", help="List at most N candidates.", show_default=False),
+        int | None, typer.Option("--k", metavar="N", help="List at most N candidates.")
     ] = None,
     diverse: Annotated[
         bool,
@@ -42,8 +39,7 @@ def list_artwork(
 ) -> None:
     """List the candidates of a package, best first, with what was measured of each.
 
-    With `--aspect`, `--k` or `--diverse`, the answer is the one that a service gives which chooses
-    from the pool.
+    With `--aspect`, `--k` or `--diverse`, candidates are selected from the pool as a service does.
     """
     from cluster.cli.views.artwork import artwork_lines, artwork_view
     from cluster.package.documents import read_artwork

@@ -25,7 +25,6 @@ def scheduler(
             metavar="HOST:PORT",
             help="Address of Dask's dashboard, with Prometheus metrics at `/metrics`. [default: "
             "none]",
-            show_default=False,
         ),
     ] = None,
     worker_ttl: Annotated[
@@ -54,19 +53,15 @@ def worker(
         typer.Option(
             metavar="N",
             help="Number of encodes at once, each on one core. [default: the number of cores]",
-            show_default=False,
         ),
     ] = None,
     scratch: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="Folder for Dask's own files.", show_default=False),
+        str | None, typer.Option(metavar="DIR", help="Folder for Dask's own files.")
     ] = None,
     host: Annotated[
         str | None,
         typer.Option(
-            metavar="ADDRESS",
-            help="Address of this machine under which the scheduler reaches it.",
-            show_default=False,
+            metavar="ADDRESS", help="Address of this machine under which the scheduler reaches it."
         ),
     ] = None,
 ) -> None:

@@ -51,7 +51,6 @@ def compare(
             metavar="DIR",
             help="Another package of the same title, for example of another codec, whose BD-rate "
             "against this one is shown. May be repeated.",
-            show_default=False,
         ),
     ] = None,
     workers: Workers = None,
@@ -63,9 +62,9 @@ def compare(
 
     Both baselines are encoded and scored on the same title, each rung in one process. Three claims
     are stated for each quality model: BD-rate against each baseline, and what viewers receive. In a
-    package of several codecs, the first is compared so, and the others' BD-rate against the first
-    is shown. The result is kept in DIR as `comparison.json`, where `ladder show` and `report` find
-    it.
+    package of several codecs, only the first codec is compared with the baselines; the BD-rate of
+    each other codec is against the first. The result is kept in DIR as `comparison.json`, where
+    `ladder show` and `report` find it.
     """
     from cluster.cli.views.comparison import comparison_lines, comparison_view
     from cluster.jobs import compare as library
@@ -146,8 +145,7 @@ def upgrade_report(
         ),
     ],
     max_mean: Annotated[
-        float,
-        typer.Option(metavar="PERCENT", help="Highest mean BD-rate over titles that passes."),
+        float, typer.Option(metavar="PERCENT", help="Highest mean BD-rate over titles that passes.")
     ] = 0.5,
     max_title: Annotated[
         float,
@@ -159,7 +157,6 @@ def upgrade_report(
             metavar="PERCENT",
             help="Highest increase of CPU time that passes. Compared only for titles whose two "
             "runs began with an empty store.",
-            show_default=False,
         ),
     ] = None,
     limit: Limit = 5,
@@ -218,7 +215,6 @@ class WhatIfFlags:
             metavar="NAME|FILE",
             parser=parse_profile,
             help="Another profile: its name, or a TOML file.",
-            show_default=False,
         ),
     ] = None
     policy: Annotated[
@@ -228,7 +224,6 @@ class WhatIfFlags:
             parser=parse_policy,
             help="Another policy. `locked`: one size per rung; `mixed`: shots of a rung may differ "
             "in size, and what one size per rung costs is shown.",
-            show_default=False,
         ),
     ] = None
     max_rate: Annotated[
@@ -237,17 +232,11 @@ class WhatIfFlags:
             metavar="RATE",
             parser=_parse_rate("--max-rate"),
             help="Highest average rate of any rung, such as `4M` or `800k`.",
-            show_default=False,
         ),
     ] = None
     rates: Annotated[
         tuple[float, ...] | None,
-        typer.Option(
-            metavar="RATE,RATE,...",
-            parser=_parse_rates,
-            help="Rates of the rungs.",
-            show_default=False,
-        ),
+        typer.Option(metavar="RATE,RATE,...", parser=_parse_rates, help="Rates of the rungs."),
     ] = None
     heights: Heights = None
     peak_ratio: Annotated[
@@ -255,7 +244,6 @@ class WhatIfFlags:
         typer.Option(
             metavar="RATIO",
             help="Highest ratio of peak to average rate of a rung; 0 removes the limit.",
-            show_default=False,
         ),
     ] = None
     vbv_seconds: Annotated[
@@ -263,23 +251,18 @@ class WhatIfFlags:
         typer.Option(
             metavar="SECONDS",
             help="Size of the decoder buffer in seconds at the peak rate; 0 removes the limit.",
-            show_default=False,
         ),
     ] = None
     floor: Annotated[
         float | None,
         typer.Option(
-            metavar="QUALITY",
-            help="Lowest quality of any shot in any rung; 0 removes the limit.",
-            show_default=False,
+            metavar="QUALITY", help="Lowest quality of any shot in any rung; 0 removes the limit."
         ),
     ] = None
     jnd: Annotated[
         float | None,
         typer.Option(
-            metavar="QUALITY",
-            help="Largest difference in quality between neighbouring rungs.",
-            show_default=False,
+            metavar="QUALITY", help="Largest difference in quality between neighbouring rungs."
         ),
     ] = None
     measured_only: Annotated[
@@ -294,7 +277,6 @@ class WhatIfFlags:
             metavar="FILE",
             help="Path of the source, if it has moved since the run. Only a predicted ladder "
             "needs it.",
-            show_default=False,
         ),
     ] = None
     store: StorePath = None

@@ -31,15 +31,12 @@ class ShotFlags:
             metavar="NAME|RATE",
             help="Show the shots of one rung, with what was predicted for them and why they are "
             "as they are: the rung's name, or a rate such as `800k` or `1M` for the nearest rung.",
-            show_default=False,
         ),
     ] = None
     shot: Annotated[
         tuple[str, ...],
         typer.Option(
-            metavar="N|N-M",
-            help="Show only this shot or range of shots. May be repeated.",
-            show_default=False,
+            metavar="N|N-M", help="Show only this shot or range of shots. May be repeated."
         ),
     ] = ()
     sort: Annotated[
@@ -51,16 +48,14 @@ class ShotFlags:
         ),
     ] = "shot"
     reverse: Annotated[bool, typer.Option("--reverse", help="Reverse the order.")] = False
-    limit: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Show at most N shots.", show_default=False),
-    ] = None
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Show at most N shots.")] = (
+        None
+    )
     below: Annotated[
         float | None,
         typer.Option(
             metavar="QUALITY",
             help="Show only shots of lower quality: in the rung, or in every rung.",
-            show_default=False,
         ),
     ] = None
 
@@ -131,7 +126,6 @@ def plot_ladder(
             metavar="N",
             help="Plot one shot instead of the title: its measured points, its hull and what the "
             "rungs chose. Shots count from 0.",
-            show_default=False,
         ),
     ] = None,
     json: Json = False,

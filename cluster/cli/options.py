@@ -76,15 +76,11 @@ Directory = Annotated[
 MovedSource = Annotated[
     Path | None,
     typer.Option(
-        "--source",
-        metavar="FILE",
-        help="Path of the source, if it has moved since the run.",
-        show_default=False,
+        "--source", metavar="FILE", help="Path of the source, if it has moved since the run."
     ),
 ]
 Json = Annotated[
-    bool,
-    typer.Option("--json", help="Write NDJSON to stdout; the last line is `done` or `error`."),
+    bool, typer.Option("--json", help="Write NDJSON to stdout; the last line is `done` or `error`.")
 ]
 StorePath = Annotated[
     str | None,
@@ -94,7 +90,6 @@ StorePath = Annotated[
         envvar="SHOTLADDER_STORE",
         help="Store that keeps finished work for reuse: a folder, or `s3://bucket/folder`. "
         "[default: ~/.cache/shotladder/store]",
-        show_default=False,
     ),
 ]
 Workers = Annotated[
@@ -103,7 +98,6 @@ Workers = Annotated[
         "--workers",
         metavar="N",
         help="Number of worker processes on this machine. [default: the number of its cores]",
-        show_default=False,
     ),
 ]
 Scheduler = Annotated[
@@ -113,7 +107,6 @@ Scheduler = Annotated[
         metavar="URL",
         help="Address of a Dask scheduler to run on, `tcp://host:8786`. Its workers need access "
         "to the same store, and to the same files unless the store is a URL.",
-        show_default=False,
     ),
 ]
 FaceModel = Annotated[
@@ -123,7 +116,6 @@ FaceModel = Annotated[
         metavar="FILE",
         help="YuNet model (ONNX) that detects faces in artwork. Without it, artwork.json says "
         "`faces: null`.",
-        show_default=False,
     ),
 ]
 Profile = Annotated[
@@ -144,7 +136,6 @@ Heights = Annotated[
         parser=parse_heights,
         help="Candidate heights instead of the profile's, for example `234,360,720`. The "
         "source's own height is always a candidate.",
-        show_default=False,
     ),
 ]
 
@@ -167,8 +158,7 @@ class GridFlags:
     preset: Annotated[
         str,
         typer.Option(
-            metavar="NAME",
-            help="Encoder preset, `ultrafast` (fastest) to `veryslow` (smallest).",
+            metavar="NAME", help="Encoder preset, `ultrafast` (fastest) to `veryslow` (smallest)."
         ),
     ] = "medium"
     profile: Profile = "default"
@@ -179,7 +169,6 @@ class GridFlags:
             metavar="MODEL",
             help="Additional quality model to score with, for example `vmaf_v0.6.1neg`. May be "
             "repeated.",
-            show_default=False,
         ),
     ] = ()
 
@@ -196,12 +185,10 @@ class LadderFlags(GridFlags):
             "model predicts, and corrects the prediction by what it measures; `exhaustive` "
             "measures every size and CRF of the grid; `sparse` measures every third CRF. "
             "[default: predict]",
-            show_default=False,
         ),
     ] = None
     tone_map: Annotated[
-        bool,
-        typer.Option("--tone-map", help="Make an SDR ladder of an HDR source (PQ or HLG)."),
+        bool, typer.Option("--tone-map", help="Make an SDR ladder of an HDR source (PQ or HLG).")
     ] = False
 
 
@@ -222,7 +209,6 @@ class RunFlags(LadderFlags):
         typer.Option(
             metavar="FILE",
             help="Weights of the complexity model. [default: those that come with shotladder]",
-            show_default=False,
         ),
     ] = None
     face_model: FaceModel = None

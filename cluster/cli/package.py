@@ -75,11 +75,7 @@ def report(
     directory: Directory,
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="File for the report. [default: DIR/report.html]",
-            show_default=False,
-        ),
+        typer.Option(metavar="FILE", help="File for the report. [default: DIR/report.html]"),
     ] = None,
     source: MovedSource = None,
     frames: Annotated[

@@ -50,7 +50,6 @@ def plan(
             "--bytes",
             metavar="N",
             help="Size of the cache, such as `500M` or `20G`. [default: list all files]",
-            show_default=False,
         ),
     ] = None,
     popularity: Annotated[
@@ -58,12 +57,10 @@ def plan(
         typer.Option(
             metavar="DIR=PLAYS",
             help="Expected plays of a title, in any unit; 1 for the others. May be repeated.",
-            show_default=False,
         ),
     ] = None,
     top: Annotated[
-        int,
-        typer.Option(metavar="N", min=1, help="Number of files to show; `--json` lists all."),
+        int, typer.Option(metavar="N", min=1, help="Number of files to show; `--json` lists all.")
     ] = 20,
     json: Json = False,
 ) -> None:

@@ -16,6 +16,7 @@ from encoder.errors import BadInput
 if TYPE_CHECKING:
     from cluster.events import Listener
     from cluster.jobs.options import RunOptions
+    from cluster.jobs.run import RunResult
 
 
 @grouped
@@ -49,7 +50,6 @@ def run(
             metavar="RUN",
             help="Repeat a run (see `runs list`) with its source and options, and compare the two "
             "packages.",
-            show_default=False,
         ),
     ] = None,
     metrics_port: Annotated[
@@ -57,7 +57,6 @@ def run(
         typer.Option(
             metavar="N",
             help="Serve Prometheus metrics at `http://127.0.0.1:N/metrics` during the run.",
-            show_default=False,
         ),
     ] = None,
     json: Json = False,
@@ -86,32 +85,34 @@ def run(
     if before is not None:
         options = repeated(before, options)
     if plan:
-        _estimate(options, announced(context.obj, "plan", options.source), as_json=json)
+        _estimate(options, context.obj, as_json=json)
         return
     on_event = announced(context.obj, "run", options.source)
     with metrics.served(metrics_port):
         done = run_title(options, on_event)
     if before is not None and done.manifest is not None:
         check_repeated(before, done.manifest)
-    from cluster.cli.views.ladder import run_summary
-
-    def view() -> None:
-        say(run_summary(done.ladder, done.run, str(done.out)))
-        for name in ("master.m3u8", "manifest.mpd", "ladder.json"):
-            print(done.out / name)
-
     finish(
         on_event,
         as_json=json,
         result={"out": str(done.out), "rungs": len(done.ladder.rungs), "run": done.run},
-        view=view,
+        view=lambda: _show_run(done),
     )
+
+
+def _show_run(done: RunResult) -> None:
+    from cluster.cli.views.ladder import run_summary
+
+    say(run_summary(done.ladder, done.run, str(done.out)))
+    for name in ("master.m3u8", "manifest.mpd", "ladder.json"):
+        print(done.out / name)
 
 
 def _estimate(options: RunOptions, on_event: Listener, *, as_json: bool) -> None:
     from cluster.cli.views.estimate import estimate_fields, estimate_view
     from cluster.jobs.estimate import plan_run
 
+    on_event = announced(on_event, "plan", options.source)
     estimate = plan_run(options, on_event)
     finish(
         on_event,

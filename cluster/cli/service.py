@@ -53,7 +53,6 @@ class JobFlags:
             metavar="URL",
             help="URL under which players read media, for example of a CDN. [default: the "
             "service's own]",
-            show_default=False,
         ),
     ] = ""
 
@@ -67,7 +66,6 @@ class WebFlags:
         typer.Option(
             metavar="DIR",
             help="Folder that sources may be in; no other file is read. May be repeated.",
-            show_default=False,
         ),
     ] = ()
     source_urls: Annotated[
@@ -77,7 +75,6 @@ class WebFlags:
             metavar="URL",
             help="Folder of a web server that sources may be in, such as "
             "`https://media.example/masters/`. May be repeated.",
-            show_default=False,
         ),
     ] = ()
     host: Annotated[str, typer.Option(metavar="HOST", help="Address to listen on.")] = "127.0.0.1"
@@ -93,15 +90,12 @@ class WebFlags:
             metavar="FILE",
             help="File with lines NAME TOKEN: who may submit and withdraw. [default: DIR/tokens, "
             "created with one token if it is missing]",
-            show_default=False,
         ),
     ] = None
     read_tokens: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE",
-            help="File with lines NAME TOKEN: who may read. [default: everybody]",
-            show_default=False,
+            metavar="FILE", help="File with lines NAME TOKEN: who may read. [default: everybody]"
         ),
     ] = None
     webhook_hosts: Annotated[
@@ -111,18 +105,13 @@ class WebFlags:
             metavar="HOST",
             help="Host that jobs may name as a webhook; `*.example.com` allows all of its "
             "subdomains. May be repeated.",
-            show_default=False,
         ),
     ] = ()
     webhook_secret: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="File with the secret that signs webhooks.", show_default=False
-        ),
+        Path | None, typer.Option(metavar="FILE", help="File with the secret that signs webhooks.")
     ] = None
     webhook_private: Annotated[
-        bool,
-        typer.Option("--webhook-private", help="Allow webhooks to private addresses."),
+        bool, typer.Option("--webhook-private", help="Allow webhooks to private addresses.")
     ] = False
 
 
@@ -190,7 +179,6 @@ class Connection:
             metavar="URL",
             envvar="SHOTLADDER_URL",
             help="URL of the service. [default: http://127.0.0.1:8480]",
-            show_default=False,
         ),
     ] = None
     token: Annotated[
@@ -200,7 +188,6 @@ class Connection:
             envvar="SHOTLADDER_TOKEN",
             help="Token to authenticate with; safer in the environment, where other users of the "
             "machine do not see it.",
-            show_default=False,
         ),
     ] = None
 
@@ -226,7 +213,6 @@ class SubmissionFlags:
             metavar="NAME",
             help="Name of the title in your catalogue, under which it is read. [default: derived "
             "from the source's path]",
-            show_default=False,
         ),
     ] = None
     priority: Annotated[
@@ -238,14 +224,10 @@ class SubmissionFlags:
             metavar="TIME",
             help="Time by which the job should be done, UTC, such as 2027-01-31T20:00:00; earlier "
             "goes first.",
-            show_default=False,
         ),
     ] = None
     webhook: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL", help="URL to notify when the job has ended.", show_default=False
-        ),
+        str | None, typer.Option(metavar="URL", help="URL to notify when the job has ended.")
     ] = None
     idempotency_key: Annotated[
         str | None,
@@ -253,7 +235,6 @@ class SubmissionFlags:
             "--key",
             metavar="KEY",
             help="Key of this submission: submitting again with the same key returns the same job.",
-            show_default=False,
         ),
     ] = None
 
@@ -342,12 +323,10 @@ def jobs(
             metavar="STATE",
             help="List only jobs that are `queued`, `running`, `succeeded`, `failed` or "
             "`cancelled`.",
-            show_default=False,
         ),
     ] = None,
     external_id: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="List only jobs of this title.", show_default=False),
+        str | None, typer.Option(metavar="NAME", help="List only jobs of this title.")
     ] = None,
     limit: Annotated[
         int, typer.Option(metavar="N", min=1, help="List at most the N newest jobs.")

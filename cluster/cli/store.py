@@ -140,8 +140,7 @@ def gc(
 def fsck(
     context: typer.Context,
     repair: Annotated[
-        bool,
-        typer.Option("--repair", help="Remove damaged entries; later runs make them again."),
+        bool, typer.Option("--repair", help="Remove damaged entries; later runs make them again.")
     ] = False,
     store: StorePath = None,
     json: Json = False,
@@ -168,7 +167,9 @@ def fsck(
         lines=[("flaw", flaw) for flaw in flaws],
         result={"flaws": len(flaws)},
         view=lambda: print(
-            f"{opened.place}: {len(flaws)} damaged entries removed" if flaws else "sound"
+            f"{opened.place}: {len(flaws)} damaged entries removed"
+            if flaws
+            else f"{opened.place}: no damaged entries"
         ),
     )
 

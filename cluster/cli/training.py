@@ -44,7 +44,6 @@ class SweepFlags(GridFlags):
             metavar="N",
             help="Measure N operating points of every shot, spread over sizes and CRFs, instead "
             "of the full grid. A larger N includes the points of a smaller one.",
-            show_default=False,
         ),
     ] = None
     seed: Annotated[
@@ -56,7 +55,6 @@ class SweepFlags(GridFlags):
             metavar="CSV",
             help="Table with the columns `file` and `group`: titles of one group share footage. A "
             "file that is not listed is a group of its own.",
-            show_default=False,
         ),
     ] = None
     augmentations: Annotated[
@@ -67,7 +65,6 @@ class SweepFlags(GridFlags):
             parser=_parse_augmentations,
             help="Also sweep augmentations of every file: `all`, or some of `crop`, `zoom`, "
             "`small`, `reframe`, `fast`, `halfrate`, `grain`, `denoise`, `soft`, `dark`.",
-            show_default=False,
         ),
     ] = None
     augmented_seconds: Annotated[
@@ -83,15 +80,12 @@ def sweep(
     context: typer.Context,
     *,
     sources: Annotated[
-        tuple[Path, ...],
-        typer.Argument(metavar="[SOURCE]...", help="Video files.", show_default=False),
+        tuple[Path, ...], typer.Argument(metavar="[SOURCE]...", help="Video files.")
     ] = (),
     table: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE",
-            help="Parquet file for the rows; created if missing, extended if not.",
-            show_default=False,
+            metavar="FILE", help="Parquet file for the rows; created if missing, extended if not."
         ),
     ] = None,
     flags: SweepFlags,
@@ -101,9 +95,7 @@ def sweep(
     package: Annotated[
         tuple[Path, ...],
         typer.Option(
-            metavar="DIR",
-            help="Also add the measurements of a finished package. May be repeated.",
-            show_default=False,
+            metavar="DIR", help="Also add the measurements of a finished package. May be repeated."
         ),
     ] = (),
     plan: Annotated[
@@ -156,7 +148,6 @@ Tables = Annotated[
         "--table",
         metavar="FILE",
         help="Parquet file that `shotladder sweep` wrote. May be repeated.",
-        show_default=False,
     ),
 ]
 FromStore = Annotated[
@@ -172,7 +163,6 @@ def train(
         typer.Option(
             metavar="FILE",
             help="File for the weights, `.safetensors`; the model card is written beside it.",
-            show_default=False,
         ),
     ] = None,
     table: Tables = None,
@@ -183,7 +173,6 @@ def train(
         typer.Option(
             metavar="GROUP,...",
             help="Groups that are not trained on, so that their titles can be run as unseen ones.",
-            show_default=False,
         ),
     ] = None,
     store: StorePath = None,
@@ -222,16 +211,12 @@ def train(
 
 def promote(
     context: typer.Context,
-    new: Annotated[
-        Path | None,
-        typer.Argument(metavar="NEW", help="Weights to judge.", show_default=False),
-    ] = None,
+    new: Annotated[Path | None, typer.Argument(metavar="NEW", help="Weights to judge.")] = None,
     over: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
             help="Current weights. [default: the x264 weights that come with shotladder]",
-            show_default=False,
         ),
     ] = None,
     to: Annotated[
@@ -239,7 +224,6 @@ def promote(
         typer.Option(
             metavar="FILE",
             help="File that NEW is copied to if it is better. Nothing is written without it.",
-            show_default=False,
         ),
     ] = None,
     table: Tables = None,
@@ -286,11 +270,7 @@ class EvaluateFlags:
 
     also: Annotated[
         tuple[Path, ...],
-        typer.Option(
-            metavar="FILE",
-            help="Another table to train on. May be repeated.",
-            show_default=False,
-        ),
+        typer.Option(metavar="FILE", help="Another table to train on. May be repeated."),
     ] = ()
     judged: Annotated[
         Path | None,
@@ -299,7 +279,6 @@ class EvaluateFlags:
             metavar="FILE",
             help="Judge the titles of this table instead, and train on none of it: for example to "
             "find out what a sparse sweep of another codec is worth.",
-            show_default=False,
         ),
     ] = None
     groups: Annotated[
@@ -308,7 +287,6 @@ class EvaluateFlags:
             metavar="NAME,...",
             parser=parse_names,
             help="Judge only the titles of these groups. [default: all]",
-            show_default=False,
         ),
     ] = None
     rivals: Annotated[
@@ -343,7 +321,6 @@ def evaluate(
             metavar="FILE",
             help="Parquet file that `shotladder sweep` wrote. Titles with their full grid are "
             "judged, all others are trained on.",
-            show_default=False,
         ),
     ] = None,
     flags: EvaluateFlags,

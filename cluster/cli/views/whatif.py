@@ -31,10 +31,7 @@ def whatif_view(answer: WhatIf) -> list[RenderableType]:
     )
     parts: list[RenderableType] = [
         Text(f"{answer.title}: what if {question or 'nothing changed'}"),
-        Text(
-            f"policy {answer.policy}; quality is {answer.quality_model}; {basis}",
-            style="dim",
-        ),
+        Text(f"policy {answer.policy}; quality is {answer.quality_model}; {basis}", style="dim"),
         Text(),
     ]
     top, delivered = answer.rungs[-1], answer.delivered[-1]

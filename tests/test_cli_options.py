@@ -1,0 +1,91 @@
+"""Options are declared once, and mean what the library calls by the same name."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+import typer
+
+from cluster.cli.compare import WhatIfFlags
+from cluster.cli.groups import grouped
+from cluster.cli.options import LadderFlags, RunFlags, given, parse_heights, parse_profile
+from cluster.cli.training import EvaluateFlags, SweepFlags
+from cluster.jobs.options import RunOptions
+from cluster.jobs.whatif import WhatIfOptions
+from cluster.service.documents import JobOptions
+from cluster.training.evaluate import EvaluateOptions
+from cluster.training.sweep import SweepOptions
+from encoder.errors import BadInput
+
+
+def names(kind: Any) -> set[str]:
+    return {field.name for field in dataclasses.fields(kind)}
+
+
+@pytest.mark.parametrize(
+    ("flags", "options", "elsewhere"),
+    [
+        (RunFlags, RunOptions, {"source", "out"}),
+        (WhatIfFlags, WhatIfOptions, {"directory"}),
+        (SweepFlags, SweepOptions, {"files", "table", "originals"}),
+        (EvaluateFlags, EvaluateOptions, {"table"}),
+    ],
+)
+def test_flags_are_what_the_library_takes(flags: type, options: type, elsewhere: set[str]) -> None:
+    assert names(flags) | elsewhere == names(options)
+    assert not names(flags) & elsewhere
+
+
+def test_what_a_service_is_asked_is_what_a_run_is_asked() -> None:
+    assert names(LadderFlags) == set(JobOptions.model_fields)
+    assert JobOptions.model_validate(given(LadderFlags())) == JobOptions()
+
+
+def test_without_options_a_run_has_the_library_s_defaults() -> None:
+    assert RunOptions(Path("a"), Path("b"), **given(RunFlags())) == RunOptions(Path("a"), Path("b"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    number: Annotated[int, typer.Option(help="A number.")]
+    heights: Annotated[
+        tuple[int, ...] | None, typer.Option(metavar="N,...", parser=parse_heights)
+    ] = None
+    names: Annotated[tuple[str, ...], typer.Option("--name")] = ()
+
+
+def asked(*line: str) -> tuple[Flags, bool]:
+    seen: list[tuple[Flags, bool]] = []
+
+    @grouped
+    def command(*, flags: Flags, loud: bool = False) -> None:
+        seen.append((flags, loud))
+
+    app = typer.Typer()
+    app.command()(command)
+    app(list(line), standalone_mode=False)
+    return seen[0]
+
+
+def test_a_group_comes_as_one_value() -> None:
+    assert asked("--number", "3") == (Flags(3), False)
+    line = ("--name", "a", "--heights", "234,360", "--number", "3", "--name", "b", "--loud")
+    assert asked(*line) == (Flags(3, (234, 360), ("a", "b")), True)
+
+
+def test_a_mistake_that_a_parser_finds_keeps_its_message() -> None:
+    with pytest.raises(BadInput, match="such as 234,360,720; got 'tall'"):
+        asked("--number", "3", "--heights", "tall")
+
+
+def test_a_profile_is_a_name_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own").touch()
+    Path("default").touch()  # the name of a profile wins
+    assert parse_profile("default") == "default"
+    assert parse_profile("unknown") == "unknown"
+    assert parse_profile("mine.toml") == Path("mine.toml")
+    assert parse_profile("own") == Path("own")
