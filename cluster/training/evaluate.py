@@ -22,7 +22,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from cluster import events
-from cluster.execution.executor import DaskExecutor, Executor, Task
+from cluster.execution.executor import Executor, Task, connect
 from cluster.store.files import file_sha256
 from cluster.store.keys import key
 from cluster.training.dataset import current, examples, shot_inputs, table_titles
@@ -177,9 +177,7 @@ def evaluate(
         for kind in kinds
         for group in wanted
     ]
-    owned = executor is None
-    running = executor or DaskExecutor(workers=options.workers, scheduler=options.scheduler)
-    try:
+    with connect(executor, workers=options.workers, scheduler=options.scheduler) as running:
         _run("train", "folds", work, make_fold, running, on_event)
         folds = {(one.group, one.kind): one.place for one in work}
         if options.rivals and len(wanted) > LEAST_OTHERS:
@@ -219,9 +217,6 @@ def evaluate(
             )
             judging.append(JudgeWork(judged, title.name, options.profile, own, place, title.cost))
         _run("judge", "titles", judging, judge_title, running, on_event)
-    finally:
-        if owned:
-            running.close()
     found = (_RESULT.validate_json(one.place.read_bytes()) for one in judging)
     return Evaluation(
         tuple(sorted(found, key=lambda title: (title.group, title.title))),

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster import events
-from cluster.execution.executor import DaskExecutor, Executor, InlineExecutor, Task
+from cluster.execution.executor import Executor, InlineExecutor, Task, connect
 from cluster.package.package import Package
 from cluster.stages.analysis import extract_features, find_features, find_shots
 from cluster.stages.augment import make_augmented
@@ -139,29 +139,26 @@ def sweep(
     swept: list[SweptTitle] = []
     skipped: dict[str, str] = {}
     failures: dict[str, ShotladderError] = {}
-    owned = executor is None
-    running = executor or DaskExecutor(workers=options.workers, scheduler=options.scheduler)
-    try:
-        with store.scratch() as workdir:
-            for one, found in _prepare(options, wanted, store, workdir, running, on_event):
-                error = found if isinstance(found, ShotladderError) else None
-                if isinstance(found, _Prepared):
-                    measurer, requests = _planned(options, one, found, store, running, on_event)
-                    done, error = _measure(one, measurer, requests)
-                    swept.append(done)
-                    measured = [r for r in requests if r in measurer.known]
-                    rows = add_rows(options.table, _rows(one, found, measurer, measured))
-                if isinstance(error, StoreUnusable):
-                    raise error
-                if isinstance(error, BadInput):
-                    skipped[one.name] = error.message
-                elif error is not None:
-                    failures[one.name] = error
-                if error is not None:
-                    on_event(events.Warned(f"{one.name} is left out: {error.message}"))
-    finally:
-        if owned:
-            running.close()
+    with (
+        connect(executor, workers=options.workers, scheduler=options.scheduler) as running,
+        store.scratch() as workdir,
+    ):
+        for one, found in _prepare(options, wanted, store, workdir, running, on_event):
+            error = found if isinstance(found, ShotladderError) else None
+            if isinstance(found, _Prepared):
+                measurer, requests = _planned(options, one, found, store, running, on_event)
+                done, error = _measure(one, measurer, requests)
+                swept.append(done)
+                measured = [r for r in requests if r in measurer.known]
+                rows = add_rows(options.table, _rows(one, found, measurer, measured))
+            if isinstance(error, StoreUnusable):
+                raise error
+            if isinstance(error, BadInput):
+                skipped[one.name] = error.message
+            elif error is not None:
+                failures[one.name] = error
+            if error is not None:
+                on_event(events.Warned(f"{one.name} is left out: {error.message}"))
     if failures:
         name, first = next(iter(failures.items()))
         others = f" (and {len(failures) - 1} more titles)" if len(failures) > 1 else ""
