@@ -97,7 +97,7 @@ def simulate(site: Site, folder: Path, titles: int, shots: int, at_once: int, li
     lock = threading.Lock()
     with DaskExecutor(scheduler=site.address) as executor:
         executor.start()
-        client = executor._client
+        client = executor.client
 
         def run(runner: int) -> int:
             nonlocal done

@@ -318,7 +318,7 @@ def test_a_cluster_that_closes_slowly_is_killed_and_fails_nothing(
 ) -> None:
     executor = DaskExecutor(workers=1)
     executor.start()
-    cluster = executor._cluster
+    cluster = executor.local_cluster
     workers = [psutil.Process(nanny.pid) for nanny in cluster.workers.values()]
 
     def slow(timeout: float) -> None:
@@ -364,7 +364,7 @@ def test_workers_and_a_scheduler_exclude_each_other() -> None:
 
 def test_an_existing_cluster_is_joined_and_left_running(dask: DaskExecutor) -> None:
     dask.start()
-    address = dask._cluster.scheduler_address
+    address = dask.local_cluster.scheduler_address
     with DaskExecutor(scheduler=address) as executor:
         assert by_id(executor.run([Task("double", double, (21,))]))["double"].result == 42
         assert executor.slots == 2

@@ -135,7 +135,7 @@ def test_the_cache_stays_within_its_limit(url: str, tmp_path: Path) -> None:
     assert small.path(blobs[3]).read_bytes() == bytes([3]) * 100_000
     kept = small.keep(blobs[4], tmp_path)
     small.close()
-    small._limit = 0
+    small.limit_bytes = 0
     assert small.evict() == 0
     assert kept.read_bytes() == bytes([4]) * 100_000
 

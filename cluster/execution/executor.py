@@ -167,8 +167,10 @@ class DaskExecutor(Executor):
         self._warn = warn
         self._tell = tell
         self._stack = contextlib.ExitStack()
-        self._client: Any = None
-        self._cluster: Any = None
+        self.client: Any = None
+        """Dask's client; None while no cluster is connected."""
+        self.local_cluster: Any = None
+        """Dask's cluster on this machine; None before the start and with a scheduler."""
         self._pool: WorkerPool | None = None
         self._dispatch: Dispatch | None = None
         self._abandoned = False
@@ -192,12 +194,12 @@ class DaskExecutor(Executor):
     @property
     def dashboard_link(self) -> str | None:
         """URL of Dask's dashboard; None if the cluster has none or is not running."""
-        if self._client is None:
+        if self.client is None:
             return None
         if self._scheduler is not None:
-            services = self._client.sync(self._client.scheduler.identity)["services"]
-            return str(self._client.dashboard_link) if "dashboard" in services else None
-        return str(self._client.dashboard_link) if self._dashboard else None
+            services = self.client.sync(self.client.scheduler.identity)["services"]
+            return str(self.client.dashboard_link) if "dashboard" in services else None
+        return str(self.client.dashboard_link) if self._dashboard else None
 
     def start(self) -> None:
         """Start or join the cluster now instead of with the first task.
@@ -206,19 +208,19 @@ class DaskExecutor(Executor):
             BadInput: no scheduler answers at the address.
             ShotladderError: the cluster of this machine did not start.
         """
-        if self._client is not None:
+        if self.client is not None:
             return
         import distributed
         from distributed.utils import silence_logging_cmgr
 
         if self._scheduler is not None:
             own_fingerprint()  # raises here, with its own message, where there is no ffmpeg
-        local_cluster: Any = distributed.LocalCluster
+        start_cluster: Any = distributed.LocalCluster
         self._stack.enter_context(silence_logging_cmgr(logging.CRITICAL))
         try:
             if self._scheduler is None:
                 with settings():
-                    self._cluster = local_cluster(
+                    self.local_cluster = start_cluster(
                         n_workers=self._workers or usable_cores(),
                         threads_per_worker=1,
                         processes=True,
@@ -229,11 +231,11 @@ class DaskExecutor(Executor):
                         scheduler_kwargs={"dashboard": self._dashboard},
                         preload=["cluster.execution.executor"],
                     )
-                self._client = _joined(self._cluster)
-                self._pool = OwnWorkers(self._client)
+                self.client = _joined(self.local_cluster)
+                self._pool = OwnWorkers(self.client)
             else:
-                self._client = _joined(self._scheduler)
-                self._pool = SharedWorkers(self._client)
+                self.client = _joined(self._scheduler)
+                self._pool = SharedWorkers(self.client)
                 if link := self.dashboard_link:
                     self._tell(f"the cluster's dashboard is at {link}")
         except Exception as error:
@@ -258,7 +260,7 @@ class DaskExecutor(Executor):
             self.start()
             assert self._pool is not None
             self._dispatch = dispatch = Dispatch(
-                self._client,
+                self.client,
                 waiting,
                 self._retries,
                 self._pool,
@@ -284,7 +286,7 @@ class DaskExecutor(Executor):
         )
         deadline = time.monotonic() + SCHEDULER_BACK_SECONDS
         self.close()
-        while self._client is None:
+        while self.client is None:
             try:
                 self.start()
             except BadInput:
@@ -297,8 +299,8 @@ class DaskExecutor(Executor):
         if self._dispatch is not None:  # its iterator may not have been closed
             self._abandoned |= self._dispatch.abandon()
             self._dispatch = None
-        client, cluster = self._client, self._cluster
-        self._client = self._cluster = self._pool = None
+        client, cluster = self.client, self.local_cluster
+        self.client = self.local_cluster = self._pool = None
         if cluster is not None and self._abandoned:
             _kill_workers(cluster)
         if client is not None:

@@ -1,8 +1,8 @@
-"""Content keys: the identity of a result is everything that changes it, and nothing else.
+"""Content keys: a result's key depends on everything that changes the result, and nothing else.
 
 A key hashes the stage, the stage's version and its parameters. Paths, host names, thread counts
-and times have no place in it, so a path is refused: say what the file holds with
-:func:`cluster.store.files.file_sha256` instead.
+and times must not change a key, so paths are refused: pass the file's digest instead, from
+:func:`cluster.store.files.file_sha256`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 
 def key(stage: str, version: int, **parameters: Any) -> str:
-    """Key of what ``version`` of ``stage`` makes from ``parameters``: 64 hexadecimal digits.
+    """Return the key of a stage's result for these parameters: 64 hexadecimal digits.
 
     Parameters may be None, booleans, numbers, strings, bytes, enums, frozen dataclasses, and
     lists, tuples and mappings (by string) of them. Equal values have equal keys: ``23`` and
@@ -26,7 +26,7 @@ def key(stage: str, version: int, **parameters: Any) -> str:
     of a mapping does not count.
 
     Raises:
-        TypeError: a parameter is of a type without a machine-independent form, such as a path.
+        TypeError: the type of a parameter has no machine-independent form, as with a path.
         ValueError: a number is not finite.
     """
     document = {"stage": stage, "version": version, "parameters": _form(parameters, "parameters")}
@@ -34,7 +34,7 @@ def key(stage: str, version: int, **parameters: Any) -> str:
 
 
 def canonical_json(document: Any) -> bytes:
-    """The one JSON text of a document: sorted, no spaces, ASCII, finite numbers only.
+    """Return the canonical JSON of a document: sorted, no spaces, ASCII, finite numbers only.
 
     Raises:
         TypeError: the document is not JSON.
@@ -46,7 +46,7 @@ def canonical_json(document: Any) -> bytes:
 
 
 def _form(value: Any, where: str) -> Any:
-    """``value`` as JSON. Lists begin with a tag, so no two unequal values share a form."""
+    """Return ``value`` as JSON. Lists begin with a tag, so no two unequal values share a form."""
     match value:
         case enum.Enum():
             return ["enum", type(value).__name__, _form(value.value, where)]
@@ -70,7 +70,7 @@ def _form(value: Any, where: str) -> Any:
         return ["value", type(value).__name__, fields]
     raise TypeError(
         f"{where} is a {type(value).__name__}, which has no form in a key; "
-        "pass what it holds (for a file: its digest)"
+        "pass its content (for a file: its digest)"
     )
 
 

@@ -79,7 +79,8 @@ class RemoteStore(Store):
         self.objects = Objects(url)
         super().__init__(cache or cache_folder(self.objects.url))
         self.place = self.objects.url
-        self._limit = cache_limit_bytes() if limit is None else limit
+        self.limit_bytes = cache_limit_bytes() if limit is None else limit
+        """Size that the cache may have."""
         self._fetched = 0
         self._pins: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self._records: OrderedDict[str, Record] = OrderedDict()
@@ -334,7 +335,7 @@ class RemoteStore(Store):
                 os.close(before[0])
             while len(self._pins) > LEAST_PINNED and (
                 len(self._pins) > PINNED
-                or sum(size for _, size in self._pins.values()) > self._limit / 2
+                or sum(size for _, size in self._pins.values()) > self.limit_bytes / 2
             ):
                 os.close(self._pins.popitem(last=False)[1][0])
         return cached
@@ -342,7 +343,7 @@ class RemoteStore(Store):
     def _grew(self, size: int) -> None:
         with self._lock:
             self._fetched += size
-            if self._fetched < self._limit / 20:
+            if self._fetched < self.limit_bytes / 20:
                 return
             self._fetched = 0
         self.evict()
@@ -360,7 +361,7 @@ class RemoteStore(Store):
                 entries.append((status.st_atime_ns, status.st_size, path))
         total = sum(size for _, size, _ in entries)
         for _, size, path in sorted(entries):
-            if total <= self._limit:
+            if total <= self.limit_bytes:
                 break
             if _removed(path):
                 total -= size
