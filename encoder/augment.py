@@ -46,6 +46,7 @@ _INTERMEDIATE = {
 }
 
 Build = Callable[[Any, ReferenceSource], Any]
+"""Function that adds filters to an ``ffmpeg-python`` node of a source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Augmentation:
     name: str
     """Name in options, keys and tables."""
     build: Build
-    """Adds filters after the canonical reference."""
+    """Function that adds the filters to the canonical reference."""
     frames_per_frame: int = 1
     """Number of source frames for each frame of the intermediate."""
     rate_divisor: int = 1
@@ -63,14 +64,14 @@ class Augmentation:
 
 
 def _crop(node: Any, source: ReferenceSource) -> Any:
-    """Closer: 62 % of each side, not scaled."""
+    """Cut out 62 % of each side, not scaled: closer."""
     width, height = _even(source.width * 0.62), _even(source.height * 0.62)
     x, y = _even(source.width * 0.1), _even(source.height * 0.25)
     return node.filter("crop", w=width, h=height, x=x, y=y)
 
 
 def _zoom(node: Any, source: ReferenceSource) -> Any:
-    """A soft source: half of each side, enlarged to full size."""
+    """Enlarge half of each side to full size: a soft source."""
     width, height = _even(source.width * 0.5), _even(source.height * 0.5)
     x, y = _even(source.width * 0.3), _even(source.height * 0.2)
     return node.filter("crop", w=width, h=height, x=x, y=y).filter(
@@ -79,13 +80,13 @@ def _zoom(node: Any, source: ReferenceSource) -> Any:
 
 
 def _small(node: Any, source: ReferenceSource) -> Any:
-    """A smaller master: two thirds of each side."""
+    """Scale to two thirds of each side: a smaller master."""
     width, height = _even(source.width * 2 / 3), _even(source.height * 2 / 3)
     return node.filter("scale", width, height, flags=_SCALE_FLAGS).filter("setsar", 1)
 
 
 def _reframe(node: Any, source: ReferenceSource) -> Any:
-    """Upright from wide and wide from upright, by cropping."""
+    """Crop upright from wide and wide from upright."""
     width, height = source.width, source.height
     if width > height:
         width = _even(min(width, height * 9 / 16))
@@ -95,12 +96,12 @@ def _reframe(node: Any, source: ReferenceSource) -> Any:
 
 
 def _every_second(node: Any, source: ReferenceSource) -> Any:
-    """Twice the speed: every second frame."""
+    """Take every second frame: twice the speed."""
     return node.filter("select", "not(mod(n,2))").filter("setpts", "N")
 
 
 def _half_rate(node: Any, source: ReferenceSource) -> Any:
-    """Half the frame rate at the same speed."""
+    """Take every second frame at half the frame rate: the same speed."""
     rate = source.frame_rate / 2
     return (
         node.filter("select", "not(mod(n,2))")
@@ -111,22 +112,22 @@ def _half_rate(node: Any, source: ReferenceSource) -> Any:
 
 
 def _grain(node: Any, source: ReferenceSource) -> Any:
-    """Grain of about 4 levels, new in every frame."""
+    """Add grain of about 4 levels, new in every frame."""
     return node.filter("noise", c0s=14, c0f="t", c1s=6, c1f="t", c2s=6, c2f="t", all_seed=20_011)
 
 
 def _denoise(node: Any, source: ReferenceSource) -> Any:
-    """Less noise and fine texture than was filmed."""
+    """Remove noise and fine texture."""
     return node.filter("hqdn3d", 4, 3, 8, 6)
 
 
 def _soft(node: Any, source: ReferenceSource) -> Any:
-    """Out of focus."""
+    """Blur, as out of focus."""
     return node.filter("gblur", sigma=1.4, steps=2)
 
 
 def _dark(node: Any, source: ReferenceSource) -> Any:
-    """Less than half the light."""
+    """Take away more than half the light."""
     return node.filter("lutyuv", y="minval+(val-minval)*0.45")
 
 

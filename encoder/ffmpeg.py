@@ -37,6 +37,7 @@ PATIENCE_VARIABLE = "SHOTLADDER_PATIENCE"
 STDERR_TAIL_BYTES = 8_192
 """Bytes of stderr that are kept of a process."""
 DEFAULT_TIMEOUT_SECONDS = 3_600.0
+"""Wall time after which :func:`run` kills ffmpeg, unless told otherwise."""
 
 # Untrusted inputs are limited to these. Playlists, scripts and devices are missing on purpose:
 # "concat", "hls" or "image2" would let a file that poses as video name other files or URLs.

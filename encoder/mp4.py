@@ -47,7 +47,7 @@ class Box:
     """Position of one box in the bytes that were read."""
 
     kind: str
-    """Four-character code."""
+    """Four-character code of the box."""
     start: int
     """Offset of the header."""
     body: int
@@ -91,11 +91,11 @@ class Colour:
     """Code points of ITU-T H.273 in a ``colr`` box of kind ``nclx``."""
 
     primaries: int
-    """Colour primaries."""
+    """Code point of the primaries."""
     transfer: int
-    """Transfer characteristic."""
+    """Code point of the transfer characteristic."""
     matrix: int
-    """Matrix coefficients."""
+    """Code point of the matrix."""
     full: bool
     """True for the full range of levels."""
 
@@ -513,7 +513,7 @@ def with_sample_entry_boxes(init: bytes, boxes: bytes) -> bytes:
     Raises:
         ValueError: ``init`` is malformed.
     """
-    entry = _sample_entry(init)
+    entry = sample_entry(init)
     steps = ["moov", "trak", "mdia", "minf", "stbl", "stsd"]
     around = [find(init, "/".join(steps[: depth + 1])) for depth in range(len(steps))]
     whole = bytearray(init)
@@ -588,7 +588,7 @@ def codec_configuration(init: bytes) -> CodecConfiguration:
     Raises:
         ValueError: ``init`` is malformed, or its codec is not supported.
     """
-    entry = _sample_entry(init)
+    entry = sample_entry(init)
     kind = _CONFIGURATION_BOX.get(entry.kind)
     if kind is None:
         raise ValueError(f"sample entry {entry.kind!r} at {entry.start} is not one of "
@@ -616,7 +616,7 @@ def audio_configuration(init: bytes) -> AudioConfiguration:
     Raises:
         ValueError: ``init`` is malformed, or not MPEG-4 audio.
     """
-    entry = _sample_entry(init)
+    entry = sample_entry(init)
     if entry.kind != "mp4a":
         raise ValueError(f"sample entry {entry.kind!r} at {entry.start} is not 'mp4a'")
     fields = _Fields(init, entry)
@@ -626,8 +626,12 @@ def audio_configuration(init: bytes) -> AudioConfiguration:
     return AudioConfiguration(_mp4a_codecs(init, esds), sample_rate >> 16, channels)
 
 
-def _sample_entry(init: bytes) -> Box:
-    """Return the only entry of ``stsd``."""
+def sample_entry(init: bytes) -> Box:
+    """Return the only entry of ``stsd``.
+
+    Raises:
+        ValueError: ``init`` is malformed, or has several entries.
+    """
     fields = _Fields(init, find(init, "moov/trak/mdia/minf/stbl/stsd"))
     fields.version_and_flags()
     count = fields.one("I")

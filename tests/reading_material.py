@@ -36,7 +36,7 @@ def straight(path: Path, source: ReferenceSource) -> list[str]:
     """
     chain = [
         "=".join([name, ":".join(f"{key}={value}" for key, value in arguments.items())])
-        for name, arguments in reference._pixels(source)
+        for name, arguments in reference.pixel_filters(source)
     ]
     if source.info.interlaced:
         chain.insert(0, "bwdif=mode=send_frame:deint=interlaced")

@@ -5,12 +5,10 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any
 
 import av
 import cv2
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from encoder.analysis import features
@@ -28,6 +26,7 @@ from encoder.analysis.features import (
     is_measured,
 )
 from encoder.analysis.frames import SmallFrame, feed, small_frames
+from encoder.arrays import AnyArray, Float32, Float64, UInt8
 from encoder.ffmpeg import Command, run
 from encoder.media import Shot
 from encoder.source.reference import plan_source
@@ -36,7 +35,7 @@ EVERY_FRAME = Fraction(features.SAMPLES_PER_SECOND)
 """A frame rate at which each frame is measured."""
 WIDTH, HEIGHT = 320, 180
 
-Picture = npt.NDArray[np.uint8]
+Picture = UInt8
 
 
 def frame(number: int, luma: Picture, chroma: tuple[int, int] = (128, 128)) -> SmallFrame:
@@ -200,7 +199,7 @@ def cloud(width: int, height: int, seed: int = 7) -> Picture:
     return levels
 
 
-def windows_of(picture: Picture) -> npt.NDArray[np.float32]:
+def windows_of(picture: Picture) -> Float32:
     """(down, across, 64, 64) of a picture that is whole windows."""
     height, width = picture.shape
     tiles = picture.reshape(height // 64, 64, width // 64, 64).swapaxes(1, 2)
@@ -265,7 +264,7 @@ def test_scaling_is_measured_as_defined() -> None:
     """Against the plain formula, pixel by pixel, where one window is the whole picture."""
     picture = cloud(64, 64).astype(np.float32)
 
-    def gradient(of: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    def gradient(of: AnyArray) -> Float64:
         smooth, slope = np.array([1, 2, 1]) / 4, np.array([1, 0, -1]) / 2
         rows = np.apply_along_axis(np.convolve, 1, of, slope, "same")
         columns = np.apply_along_axis(np.convolve, 0, of, slope, "same")
@@ -276,8 +275,8 @@ def test_scaling_is_measured_as_defined() -> None:
             ]
         )[:, 9:54, 9:54]
 
-    def blocks(of: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        means: npt.NDArray[np.float64] = of.reshape(5, 9, 5, 9).mean(axis=(1, 3))
+    def blocks(of: Float64) -> Float64:
+        means: Float64 = of.reshape(5, 9, 5, 9).mean(axis=(1, 3))
         return means
 
     expected_kept, expected_seen = [], []

@@ -127,7 +127,7 @@ def test_init_segments_have_the_boxes(packages: Path, codec):
     package = packages / f"pq-{codec}"
     for init in package.glob("video/*/init.mp4"):
         data = init.read_bytes()
-        entry = mp4._sample_entry(data)
+        entry = mp4.sample_entry(data)
         inside = list(mp4.walk(data, entry.body + 78, entry.end))
         boxes = {box.kind: data[box.start : box.end] for box in inside}
         assert boxes["mdcv"] + boxes["clli"] == METADATA.boxes()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encoder.package.audio import _nearest
+from encoder.package.audio import nearest_cut
 from encoder.package.layout import (
     Rendition,
     TitlePackage,
@@ -98,8 +98,8 @@ def test_target_is_the_longest_shot_rounded_up_and_sound_may_end_a_frame_later()
 
 def test_nearest_audio_frame() -> None:
     ends = [1024, 2048, 3072]
-    found = [_nearest(ends, Fraction(time)) for time in (0, 511, 513, 1500, 1537, 2048, 3072, 9999)]
-    assert found == [0, 0, 1, 1, 2, 2, 3, 3]
+    times = (0, 511, 513, 1500, 1537, 2048, 3072, 9999)
+    assert [nearest_cut(ends, Fraction(time)) for time in times] == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
 def shot(start: int, end: int) -> VideoSegment:

@@ -46,13 +46,13 @@ FEATURES_VERSION: Final = 2
 and a model trained on one version refuses vectors of another."""
 
 SCALE_FACTORS: Final = (4 / 3, 2.0, 8 / 3, 4.0, 16 / 3)
-"""How many times smaller each side is made, and enlarged again, for :data:`KEPT` and
+"""Factors by which each side is made smaller, and enlarged again, for :data:`KEPT` and
 :data:`SEEN`."""
 
 KEPT: Final = tuple(f"kept_{round(100 * factor)}" for factor in SCALE_FACTORS)
 """Share of detail that survives each of :data:`SCALE_FACTORS`, in their order."""
 SEEN: Final = tuple(f"seen_{round(100 * factor)}" for factor in SCALE_FACTORS)
-"""The same share pooled block by block with masking, in the order of :data:`SCALE_FACTORS`."""
+"""Share of detail that survives, pooled by blocks with masking, in the same order."""
 
 SPATIAL: Final = (
     "texture_fine",

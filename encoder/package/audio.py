@@ -167,7 +167,7 @@ def segment_audio(
     samples = mp4.sample_table(init, media)
     priming, rate = mp4.edit_media_time(init), mp4.track_timescale(init)
     ends = [sample.decode_time + sample.duration for sample in samples]
-    cuts = [_nearest(ends, boundary * rate + priming) for boundary in boundaries[:-1]]
+    cuts = [nearest_cut(ends, boundary * rate + priming) for boundary in boundaries[:-1]]
     segments: list[AudioSegment] = []
     begin = 0
     for cut in [*cuts, len(samples)]:
@@ -204,7 +204,7 @@ def known_language(written: str | None) -> str | None:
     return None if tag == "und" else tag
 
 
-def _nearest(ends: Sequence[int], time: Fraction) -> int:
+def nearest_cut(ends: Sequence[int], time: Fraction) -> int:
     """Return how many audio frames to take so that the last one ends nearest ``time`` (ticks)."""
     after = bisect.bisect_left(ends, time)
     if after == len(ends):

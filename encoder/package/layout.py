@@ -110,7 +110,7 @@ class TitlePackage:
     frame_rate: Fraction
     """Frames per second of the title and of every rung."""
     shots: tuple[tuple[int, int], ...]
-    """Half-open frame ranges of the shots, contiguous from 0."""
+    """Frame ranges of the shots, half open and contiguous from 0."""
     renditions: tuple[Rendition, ...]
     """Rungs in the order of the playlists, from the lowest bitrate to the highest."""
     audio: AudioTrack | None = None

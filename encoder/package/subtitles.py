@@ -28,7 +28,8 @@ from encoder.package.layout import SubtitleTrack
 STAGE_VERSION = 1
 """Part of the store key of extracted subtitles: raise it when their text changes."""
 
-_MAX_BYTES = 32 << 20
+MAX_BYTES = 32 << 20
+"""Largest subtitle stream that is accepted, as WebVTT."""
 _ARROW = re.compile(r"(\S+)[ \t]+-->[ \t]+(\S+)[ \t]*(.*)\Z")
 _TIME = re.compile(r"(?:(\d+):)?([0-5]\d):([0-5]\d)\.(\d{3})\Z")
 # Cue settings of WebVTT; anything else in their place is dropped.
@@ -76,13 +77,13 @@ def extract(source: Path, stream_index: int) -> str:
     command = extract_command(source, stream_index)
     remedy = f"leave it out with ffmpeg -i IN -map 0 -map -0:{stream_index} -c copy OUT"
     try:
-        limits = replace(default_limits(DEFAULT_TIMEOUT_SECONDS), output_bytes=_MAX_BYTES)
+        limits = replace(default_limits(DEFAULT_TIMEOUT_SECONDS), output_bytes=MAX_BYTES)
         out = run(command, limits=limits).stdout
     except ToolFailed as error:
         if wrote_too_much(error):
             raise SourceUnusable(
                 f"cannot use {source}: its subtitles (stream {stream_index}) have over "
-                f"{_MAX_BYTES >> 20} MiB of text, more than anybody reads; {remedy}"
+                f"{MAX_BYTES >> 20} MiB of text, more than anybody reads; {remedy}"
             ) from error
         if not does_not_decode(error):
             raise

@@ -11,8 +11,9 @@ from typing import Literal
 import av
 
 ColorRange = Literal["limited", "full"]
+"""Range of levels: 16 to 235, or 0 to 255, in 8 bit."""
 
-PRIMARIES = {
+_PRIMARIES = {
     1: "bt709",
     4: "bt470m",
     5: "bt470bg",
@@ -25,7 +26,7 @@ PRIMARIES = {
     12: "smpte432",
     22: "jedec-p22",
 }
-TRANSFERS = {
+_TRANSFERS = {
     1: "bt709",
     4: "gamma22",
     5: "gamma28",
@@ -43,7 +44,7 @@ TRANSFERS = {
     17: "smpte428",
     18: "arib-std-b67",
 }
-MATRICES = {
+_MATRICES = {
     0: "gbr",
     1: "bt709",
     4: "fcc",
@@ -57,7 +58,6 @@ MATRICES = {
 }
 _RANGES: dict[int, ColorRange] = {1: "limited", 2: "full"}
 
-# Neither our scalers convert these nor do players expect them; all others are carried on.
 UNSUPPORTED_MATRICES = {
     8: "ycgco",
     10: "bt2020c",
@@ -69,22 +69,24 @@ UNSUPPORTED_MATRICES = {
     16: "ycgco-re",
     17: "ycgco-ro",
 }
+"""Matrices that ffmpeg's scalers do not convert and players do not expect."""
 UNSUPPORTED_TRANSFERS = {9: "log100", 10: "log316"}
+"""Transfers that ffmpeg's scalers do not convert and players do not expect."""
 
 
 def color_primaries(frame: av.VideoFrame) -> str | None:
     """Return ffmpeg's name of a decoded picture's primaries, None when unspecified."""
-    return PRIMARIES.get(int(frame.color_primaries))
+    return _PRIMARIES.get(int(frame.color_primaries))
 
 
 def color_transfer(frame: av.VideoFrame) -> str | None:
     """Return ffmpeg's name of a decoded picture's transfer, None when unspecified."""
-    return TRANSFERS.get(int(frame.color_trc))
+    return _TRANSFERS.get(int(frame.color_trc))
 
 
 def color_matrix(frame: av.VideoFrame) -> str | None:
     """Return ffmpeg's name of a decoded picture's matrix, None when unspecified."""
-    return MATRICES.get(int(frame.colorspace))
+    return _MATRICES.get(int(frame.colorspace))
 
 
 def color_range(frame: av.VideoFrame) -> ColorRange | None:

@@ -24,7 +24,7 @@ class DolbyVision:
     profile: int
     """Dolby Vision profile, for example 5, 7 or 8."""
     compatibility: int
-    """What the base layer alone is: 0 not viewable, 1 HDR10, 2 SDR, 4 HLG, 6 Blu-ray HDR10."""
+    """Meaning of the base layer alone: 0 not viewable, 1 HDR10, 2 SDR, 4 HLG, 6 Blu-ray HDR10."""
 
 
 def read_dolby_vision(path: str | os.PathLike[str], codec_tag: str) -> DolbyVision | None:

@@ -37,9 +37,9 @@ class MasteringDisplay:
     white: tuple[int, int]
     """Chromaticity of the white point."""
     most: int
-    """Largest luminance."""
+    """Largest luminance of the display."""
     least: int
-    """Smallest luminance."""
+    """Smallest luminance of the display."""
 
     def __post_init__(self) -> None:
         places = (*self.red, *self.green, *self.blue, *self.white)

@@ -146,7 +146,7 @@ class Demuxed:
     """A packet of a video stream, with facts that only its coded headers state."""
 
     packet: av.Packet[av.VideoStream]
-    """The packet."""
+    """The packet itself."""
     key: bool
     """True where decoding can start at the packet."""
     completes: bool

@@ -63,6 +63,7 @@ _MAX_ASPECT = 10
 _HDR: dict[str | None, Transfer] = {name: transfer for transfer, name in TAGS.items()}
 
 FieldOrder = Literal["unknown", "progressive", "tt", "bb", "tb", "bt"]
+"""ffmpeg's names: which field is coded first (t or b), then which is shown first."""
 _FIELD_ORDERS: tuple[FieldOrder, ...] = ("unknown", "progressive", "tt", "bb", "tb", "bt")
 
 ORIENTATION_FILTERS = frozenset(
@@ -76,6 +77,7 @@ ORIENTATION_FILTERS = frozenset(
 _PICTURE_CODECS = ("mjpeg", "png", "bmp", "gif", "webp", "tiff")
 
 PathLike = str | os.PathLike[str]
+"""Path of a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ class SourceInfo:
     """A source with one video stream, as its headers and its first frame describe it."""
 
     path: str
-    """Absolute path."""
+    """Absolute path of the file."""
     container: str
     """Name of the demuxer, for example ``mov,mp4,m4a,3gp,3g2,mj2``."""
     stream_index: int

@@ -161,7 +161,7 @@ class ReferenceSource:
     @property
     def graph_id(self) -> str:
         """Digest of everything but the source's bytes that determines the pixels of a frame."""
-        steps = [f"{name}={arguments}" for name, arguments in _pixels(self)]
+        steps = [f"{name}={arguments}" for name, arguments in pixel_filters(self)]
         facts = [
             GRAPH_VERSION,
             self.info.stream_index,
@@ -227,7 +227,7 @@ def open_reference(source: ReferenceSource, start: int, end: int) -> Any:
             node = _trim(node, _time(index, first), _time(index, last))
     if not timeline.constant:
         node = _constant_rate(node, source, start, end)
-    for name, arguments in _pixels(source):
+    for name, arguments in pixel_filters(source):
         node = node.filter(name, **arguments)
     # fps passes these frames unchanged: it states the rate to encoders.
     return (
@@ -308,7 +308,7 @@ def _constant_rate(node: Any, source: ReferenceSource, start: int, end: int) -> 
     )
 
 
-def _pixels(source: ReferenceSource) -> list[tuple[str, dict[str, Any]]]:
+def pixel_filters(source: ReferenceSource) -> list[tuple[str, dict[str, Any]]]:
     """Return the filters that make pixels canonical: the part of the graph without times."""
     info = source.info
     steps: list[tuple[str, dict[str, Any]]] = []

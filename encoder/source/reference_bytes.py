@@ -1,8 +1,8 @@
 """A planned source as bytes: arrays as safetensors, all other facts as JSON in their header.
 
-Paths are left out: they differ from machine to machine, and whoever reads the bytes says where the
-source is. Reading runs no code and checks what it reads, so the bytes may come from a process that
-a hostile file has taken over (:mod:`encoder.source.sandbox`).
+Paths are left out, because they differ from machine to machine; the reader of the bytes adds its
+own. Reading runs no code and checks all values, so the bytes may come from a process that a hostile
+file has taken over (:mod:`encoder.source.sandbox`).
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ class ReferenceFacts(BaseModel):
 
 
 Facts = TypeVar("Facts", bound=ReferenceFacts)
+"""Facts of a source, perhaps with further fields."""
 
 
 def to_bytes(reference: ReferenceSource, facts: ReferenceFacts) -> bytes:
@@ -141,13 +142,13 @@ def _ticks(arrays: Mapping[str, Any], name: str) -> Int64:
 def _check(reference: ReferenceSource) -> None:
     index, timeline = reference.index, reference.timeline
     if index.time_base <= 0 or timeline.frame_rate <= 0:
-        raise ValueError("a planned source whose time does not advance")
+        raise ValueError("the time of a planned source does not advance")
     if (np.diff(index.pts) < 0).any() or (np.diff(index.keyframe_pts) < 0).any():
-        raise ValueError("a planned source whose timestamps are out of order")
+        raise ValueError("the timestamps of a planned source are out of order")
     if len(index.keyframe_pts) != len(index.keyframe_dts):
-        raise ValueError("a planned source whose keyframes lack a time")
+        raise ValueError("the keyframes of a planned source lack a time")
     shown = timeline.source_of
     if timeline.frames != (index.frames if shown is None else len(shown)):
-        raise ValueError("a planned source whose timeline has another length than it states")
+        raise ValueError("the timeline of a planned source has another length than stated")
     if shown is not None and not 0 <= shown.min() <= shown.max() < index.frames:
-        raise ValueError("a planned source whose timeline shows frames that it does not have")
+        raise ValueError("the timeline of a planned source shows frames that do not exist")

@@ -40,7 +40,7 @@ class ScanCounts:
     bottom_first: int = 0
     """Interlaced pictures with the bottom field first."""
     progressive: int = 0
-    """Progressive pictures."""
+    """Pictures without interlacing."""
     unrepeated: int = 0
     """Pictures that repeat neither field of the picture before."""
     repeated_top: int = 0

@@ -28,6 +28,7 @@ import numpy as np
 from encoder.arrays import AnyArray, Float32, UInt8
 
 Transfer = Literal["pq", "hlg"]
+"""Transfers of high dynamic range."""
 
 NAME: Final = "mobius1000"
 """Name of the mapping; change it when any of its pixels changes."""
