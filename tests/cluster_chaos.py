@@ -1,9 +1,8 @@
-"""Random faults, seeded, on a cluster of real processes: nothing may be lost, nothing doubled.
+"""Seeded random faults on a cluster of real processes: nothing may be lost or made twice.
 
 ``python -m tests.cluster_chaos [--rounds N] [--first N] [--seed N] [--round N]`` prints a table of
-what was done to how many runs. A round is one run of a title of 2 s on a store of its own; what
-happens to it, and when, is drawn from the seed and the round's number, so ``--round N`` does it
-again.
+the faults. A round is one run of a title of 2 s with a store of its own; its fault and the time of
+the fault are drawn from the seed and the round's number, so ``--round N`` repeats a round.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ ASKED = ("--preset", "ultrafast", "--heights", "60", "--search", "sparse", "--js
 
 @dataclass
 class Counted:
-    """What happened in a round."""
+    """The result of a round."""
 
     fault: str
     after: float
@@ -56,7 +55,7 @@ class Counted:
 
 @dataclass
 class Chaos:
-    """A cluster, a title and what an undisturbed run makes of it."""
+    """A cluster, a title, and the package and encodes of an undisturbed run."""
 
     folder: Path
     site: Site
@@ -66,10 +65,10 @@ class Chaos:
     encodes: int
     seed: int
     ended: threading.Event = field(default_factory=threading.Event)
-    """Whether the round's run is over."""
+    """Set when the round's run is over."""
 
     def round(self, number: int) -> Counted:
-        """One run with one fault in it."""
+        """Run the title once, with one fault."""
         chance = random.Random(f"{self.seed}/{number}")
         name = chance.choice(sorted(FAULTS))
         counted = Counted(name, chance.random())
@@ -158,7 +157,7 @@ def _random_ffmpeg(chaos: Chaos, chance: random.Random) -> psutil.Process | None
 
 
 def kill_ffmpeg(chaos: Chaos, chance: random.Random, store: Path) -> bool:
-    """An ffmpeg is killed."""
+    """Kill an ffmpeg."""
     victim = _random_ffmpeg(chaos, chance)
     with contextlib.suppress(psutil.NoSuchProcess):
         if victim is not None:
@@ -168,7 +167,7 @@ def kill_ffmpeg(chaos: Chaos, chance: random.Random, store: Path) -> bool:
 
 
 def stop_ffmpeg(chaos: Chaos, chance: random.Random, store: Path) -> bool:
-    """An ffmpeg hangs."""
+    """Stop an ffmpeg, which then hangs."""
     victim = _random_ffmpeg(chaos, chance)
     with contextlib.suppress(psutil.NoSuchProcess):
         if victim is not None:
@@ -178,7 +177,7 @@ def stop_ffmpeg(chaos: Chaos, chance: random.Random, store: Path) -> bool:
 
 
 def kill_process(chaos: Chaos, chance: random.Random, store: Path) -> bool:
-    """The process of a worker is killed; its nanny starts another."""
+    """Kill the process of a worker; its nanny starts another."""
     workers = [p for p in chaos.site.processes if p is not chaos.site.scheduler]
     children = [
         child for p in workers for child in tree(p) if "spawn_main" in " ".join(_words(child))
@@ -192,7 +191,7 @@ def kill_process(chaos: Chaos, chance: random.Random, store: Path) -> bool:
 
 
 def kill_worker(chaos: Chaos, chance: random.Random, store: Path) -> bool:
-    """A machine with its worker goes, and another comes."""
+    """Kill a worker command, and start another."""
     workers = [p for p in chaos.site.processes if p is not chaos.site.scheduler]
     victim = chance.choice(workers)
     kill_tree(victim)
@@ -202,7 +201,7 @@ def kill_worker(chaos: Chaos, chance: random.Random, store: Path) -> bool:
 
 
 def kill_scheduler(chaos: Chaos, chance: random.Random, store: Path) -> bool:
-    """The scheduler goes and comes back."""
+    """Kill the scheduler, and start it again."""
     kill_tree(chaos.site.scheduler)
     chaos.site.processes.remove(chaos.site.scheduler)
     time.sleep(chance.random())
@@ -211,7 +210,7 @@ def kill_scheduler(chaos: Chaos, chance: random.Random, store: Path) -> bool:
 
 
 def spoil_store(chaos: Chaos, chance: random.Random, store: Path) -> bool:
-    """An encode in the store is changed or cut short."""
+    """Change or truncate an encode in the store."""
     made = Store(store)
     for key in records(store, "encode"):
         record = made.get(key)
@@ -231,7 +230,7 @@ def spoil_store(chaos: Chaos, chance: random.Random, store: Path) -> bool:
 
 
 def nothing(chaos: Chaos, chance: random.Random, store: Path) -> bool:
-    """Done by the round itself."""
+    """Do nothing: the round itself kills the client."""
     return True
 
 
@@ -256,7 +255,7 @@ def _words(process: psutil.Process) -> list[str]:
 def chaos_rounds(
     folder: Path, numbers: range, seed: int, tell: Callable[[int, Counted], None]
 ) -> list[Counted]:
-    """Run these rounds of the seed."""
+    """Run the rounds with these numbers."""
     source = make(TITLE, folder / "title.mp4")
     run_inline(source, folder / "out", folder / "store", heights=HEIGHTS, search="sparse")
     expected, keys = contents(folder / "out"), set(records(folder / "store", "encode"))
@@ -276,7 +275,7 @@ def chaos_rounds(
 
 
 def check(found: list[Counted]) -> None:
-    """Nothing lost, nothing doubled."""
+    """Check that nothing was lost or made twice."""
     for counted in found:
         assert not counted.error, counted
         assert counted.identical, counted
@@ -284,7 +283,7 @@ def check(found: list[Counted]) -> None:
 
 
 def table(found: list[Counted]) -> list[dict[str, Any]]:
-    """By fault."""
+    """Return a row for each fault."""
     rows = []
     for name in sorted({counted.fault for counted in found}):
         of = [counted for counted in found if counted.fault == name]
@@ -306,9 +305,9 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--rounds", type=int, default=200)
     options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--first", type=int, default=0, help="number of the first one")
-    options.add_argument("--round", type=int, default=None, help="only this one")
-    options.add_argument("--seconds", type=float, default=1e9, help="stop after so many")
+    options.add_argument("--first", type=int, default=0, help="number of the first round")
+    options.add_argument("--round", type=int, default=None, help="run only this round")
+    options.add_argument("--seconds", type=float, default=1e9, help="stop after so many seconds")
     asked = options.parse_args()
     began = time.monotonic()
     numbers = range(asked.first, asked.first + asked.rounds)

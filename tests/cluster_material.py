@@ -30,7 +30,7 @@ def free_port() -> int:
 def command(
     *words: object, prefix: Sequence[str] = (), log: Path | None = None, **environment: str
 ) -> subprocess.Popen[str]:
-    """`shotladder WORDS` in a process group of its own."""
+    """Start `shotladder WORDS` in a process group of its own."""
     with contextlib.ExitStack() as stack:
         err = stack.enter_context(log.open("a")) if log else subprocess.PIPE
         return subprocess.Popen(
@@ -107,7 +107,7 @@ def tree(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def kill_tree(process: subprocess.Popen[str]) -> None:
-    """A process and all that it started, at once, as a machine dies."""
+    """Kill a process and all its descendants at once, as when a machine dies."""
     family = tree(process)
     for one in family:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -121,7 +121,7 @@ def kill_tree(process: subprocess.Popen[str]) -> None:
 
 
 def ffmpegs(processes: Sequence[subprocess.Popen[str]], *words: str) -> list[psutil.Process]:
-    """Running ffmpegs of these whose command holds all words."""
+    """Return the ffmpegs that these processes run and whose command has all words."""
     found = []
     for process in processes:
         for child in tree(process):
@@ -133,16 +133,16 @@ def ffmpegs(processes: Sequence[subprocess.Popen[str]], *words: str) -> list[psu
 
 
 class DoomedFfmpeg:
-    """An ffmpeg that is killed where its command has certain words, and runs as usual elsewhere.
+    """An ffmpeg that dies by SIGKILL where its command has certain words, and else runs as usual.
 
-    Its version is that of the real one, whose size it has: nobody can tell the two apart by it.
+    It has the real ffmpeg's size and version text, so keys and fingerprints are the same.
     """
 
     def __init__(self, folder: Path) -> None:
         real = ffmpeg.binary()
         self._folder = folder
         self.path = folder / "ffmpeg"
-        # With a pipe to read it dies at once, else when all it was to write is written.
+        # With a pipe to read it dies at once, otherwise after it has written its output.
         self.path.write_text(
             f"""#!/bin/sh
 if [ -e "{folder}/words" ]; then
@@ -167,7 +167,7 @@ exec "{real}" "$@"
 
     @contextlib.contextmanager
     def killed(self, *words: str, times: int = 1000) -> Iterator[None]:
-        """Kill those whose command has all ``words``, but only so many."""
+        """Inside the block, kill the first ``times`` ffmpegs whose command has all ``words``."""
         (self._folder / "times").write_text(str(times))
         (self._folder / "words").write_text("".join(f"{word}\n" for word in words))
         try:
@@ -177,12 +177,12 @@ exec "{real}" "$@"
 
     @property
     def kills(self) -> int:
-        """How many were killed."""
+        """Number of ffmpegs killed so far."""
         return len(list(self._folder.glob("killed-*")))
 
 
 def loaded() -> float:
-    """How much longer things take here than on an idle machine: waiting is scaled by it."""
+    """Return how much slower this machine is than an idle one; waiting times are scaled by it."""
     return min(20.0, max(1.0, 4 * os.getloadavg()[0] / (os.cpu_count() or 1)))
 
 

@@ -24,7 +24,7 @@ REGION = {
 
 
 class S3Server:
-    """moto's server."""
+    """A server of moto."""
 
     def __init__(self, log: Path, host: str = "127.0.0.1") -> None:
         self.host, self.port, self.log = host, free_port(), log
@@ -48,7 +48,7 @@ class S3Server:
             )
 
     def bucket(self, name: str) -> str:
-        """A new bucket's URL."""
+        """Create a bucket and return its URL."""
         import urllib.request
 
         def made() -> bool:

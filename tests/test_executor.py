@@ -60,7 +60,7 @@ def refuse(log: Path) -> None:
 
 
 def note(log: Path) -> int:
-    """Append a line; returns how many there are."""
+    """Append a line; return how many there are."""
     with log.open("a") as file:
         file.write(f"{os.getpid()}\n")
     return len(log.read_text().splitlines())
@@ -421,7 +421,7 @@ def encodes(process: psutil.Process) -> bool:
 
 
 def wait_until_encoding(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """All descendants, once two ffmpegs are among them."""
+    """Return all descendants, once two ffmpegs are among them."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         found = psutil.Process(process.pid).children(recursive=True)
@@ -433,7 +433,7 @@ def wait_until_encoding(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def survivors(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
-    """Those that still run. A zombie does not: it waits for an init that may not reap."""
+    """Return those that still run. A zombie does not: it waits for an init that may not reap it."""
     deadline = time.monotonic() + seconds
     alive = processes
     while alive and time.monotonic() < deadline:

@@ -1,6 +1,4 @@
-"""Whatever dies on a cluster: the package is the one of an undisturbed run, and no encode that was
-finished is made again.
-"""
+"""Faults on a cluster: the package is that of an undisturbed run, and no encode is repeated."""
 
 from __future__ import annotations
 
@@ -65,7 +63,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
 
 
 class Round:
-    """One run on a cluster of two workers, to be disturbed."""
+    """A run on a cluster of two workers, which a test disturbs."""
 
     def __init__(self, undisturbed: Undisturbed, folder: Path, made: Site) -> None:
         self.undisturbed, self.folder, self.site = undisturbed, folder, made
@@ -81,7 +79,7 @@ class Round:
         return ffmpegs(self.site.processes)
 
     def wait_until_encoding(self, least: int = 5) -> psutil.Process:
-        """An ffmpeg at work, when some encodes are finished."""
+        """Return an ffmpeg at work, once some encodes are finished."""
 
         def ready() -> bool:
             if self.client.poll() is not None:
@@ -112,13 +110,13 @@ class Round:
 
 @pytest.fixture(scope="module")
 def doomed(tmp_path_factory: pytest.TempPathFactory) -> DoomedFfmpeg:
-    """The ffmpeg of the workers."""
+    """Return the ffmpeg that the workers use."""
     return DoomedFfmpeg(tmp_path_factory.mktemp("ffmpeg"))
 
 
 @pytest.fixture(scope="module")
 def machines(tmp_path_factory: pytest.TempPathFactory, doomed: DoomedFfmpeg) -> Iterator[Site]:
-    """A scheduler and two workers; tests put right what they break."""
+    """Yield a scheduler and two workers; each test repairs what it breaks."""
     with site(tmp_path_factory.mktemp("machines"), workers=0) as made:
         for _ in range(2):
             start_worker(made, doomed)
@@ -126,7 +124,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory, doomed: DoomedFfmpeg) -> 
 
 
 def patience() -> str:
-    """So that an ffmpeg hangs for 6 s on an idle machine, where these take a fifth of one."""
+    """Return the factor that lets an ffmpeg hang for 6 s on an idle machine; encodes take 0.2 s."""
     return str(0.01 * loaded())
 
 
@@ -150,13 +148,13 @@ def disturbed(undisturbed: Undisturbed, tmp_path: Path, machines: Site) -> Itera
 
 
 def worker_of(round_: Round, ffmpeg: psutil.Process) -> subprocess.Popen[str]:
-    """The machine, so to speak, on which it runs."""
+    """Return the worker command that started this ffmpeg."""
     parents = {one.pid for one in ffmpeg.parents()}
     return next(process for process in round_.site.processes if process.pid in parents)
 
 
 def test_kill_9_of_a_worker_in_an_encode(disturbed: Round, doomed: DoomedFfmpeg) -> None:
-    """The whole command with all it started, as when its machine loses power."""
+    """The command dies with all its children, as when its machine loses power."""
     victim = worker_of(disturbed, disturbed.wait_until_encoding())
     kill_tree(victim)
     disturbed.site.processes.remove(victim)
@@ -183,7 +181,7 @@ def test_kill_9_of_the_client(disturbed: Round) -> None:
 
 
 def test_a_slow_worker(disturbed: Round) -> None:
-    """One that runs a twentieth of the time."""
+    """The worker is stopped for 20 of every 21 parts of the time."""
     slow = worker_of(disturbed, disturbed.wait_until_encoding())
     ended = threading.Event()
 
@@ -208,7 +206,7 @@ def test_a_slow_worker(disturbed: Round) -> None:
 
 
 def test_a_hung_ffmpeg(disturbed: Round) -> None:
-    """Stopped for ever, as on a dead network disk: it is killed after its time and run again."""
+    """An ffmpeg stops for ever, as on a dead network disk: it is killed and run again."""
     victim = disturbed.wait_until_encoding()
     victim.send_signal(signal.SIGSTOP)
     disturbed.finish()
@@ -218,7 +216,7 @@ def test_a_hung_ffmpeg(disturbed: Round) -> None:
 def test_a_poison_shot_is_named_and_the_others_are_kept(
     undisturbed: Undisturbed, tmp_path: Path, machines: Site, doomed: DoomedFfmpeg
 ) -> None:
-    """Each ffmpeg that encodes the second shot is killed. Then what kills them is gone."""
+    """Every ffmpeg that encodes the second shot is killed, but only in the first run."""
     poisoned = undisturbed.result.ladder.rungs[0].segments[1]
     index = plan_source(undisturbed.source, tmp_path).index
     with contextlib.ExitStack() as stack:
@@ -247,7 +245,7 @@ def mounted(folder: Path, size: str) -> bool:
 
 
 def test_a_full_disk(undisturbed: Undisturbed, tmp_path: Path, machines: Site) -> None:
-    """The store's disk fills up while the run goes; then there is room."""
+    """The store's disk fills up during the run; the second run has space."""
     disk = tmp_path / "disk"
     if not mounted(disk, "64m"):
         pytest.skip("a small disk of our own takes root")
@@ -276,7 +274,7 @@ def test_a_full_disk(undisturbed: Undisturbed, tmp_path: Path, machines: Site) -
 
 @contextlib.contextmanager
 def two_hosts() -> Iterator[tuple[str, str, Callable[[bool], None]]]:
-    """A network namespace with a wire to ours: our address, its name, a switch for the wire."""
+    """Yield this host's address, the name of a second host, and a switch for the wire between."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("network namespaces take root and iproute2")
     name = f"shot{os.getpid()}"
@@ -304,7 +302,7 @@ def two_hosts() -> Iterator[tuple[str, str, Callable[[bool], None]]]:
 
 
 def test_a_worker_is_cut_off_and_comes_back(undisturbed: Undisturbed, tmp_path: Path) -> None:
-    """Two hosts, a store that speaks S3, and a wire that is pulled out in an encode."""
+    """The wire between two hosts with an S3 store is pulled out during an encode."""
     pytest.importorskip("moto.server", reason="moto is not installed")
     with two_hosts() as (address, name, wire), contextlib.ExitStack() as stack:
         (tmp_path / "s3").mkdir()

@@ -34,7 +34,7 @@ def ledger_of(*tasks: Task, retries: int = RETRIES) -> Ledger:
 
 
 def started(ledger: Ledger) -> str:
-    """The name of the only attempt, which has left the cluster."""
+    """Submit one attempt, let it leave the cluster, and return its name."""
     ledger.submit(1)
     (name,) = ledger.running()
     assert ledger.ended(name)
@@ -160,7 +160,7 @@ def test_tasks_are_recalled_when_the_first_workers_come_and_the_wait_begins_anew
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """Any events in any order."""
+    """The ledger gets any events in any order."""
 
     @initialize(
         tasks=st.lists(st.tuples(st.integers(0, RETRIES), st.booleans()), max_size=6),

@@ -120,7 +120,7 @@ def test_a_damaged_record_is_written_again(url: str, tmp_path: Path) -> None:
 
 
 def test_the_cache_stays_within_its_limit(url: str, tmp_path: Path) -> None:
-    """Of what nobody reads: what is in use stays, and what was evicted is fetched again."""
+    """Eviction spares blobs that are in use; evicted ones are fetched again."""
     one = opened(url, tmp_path)
     blobs = [one.put_blob(bytes([n]) * 100_000) for n in range(30)]
     small = opened(url, tmp_path, "small", limit=500_000)

@@ -1,4 +1,4 @@
-"""Real kills: whatever dies, the same command ends with the same bytes and repeats no encode."""
+"""Real kills: the same command run again gives the same bytes and repeats no encode."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
 
 
 def start(source: Path, out: Path, store: Path, workers: int = 2) -> subprocess.Popen[str]:
-    """The command as a user starts it, in a process group of its own."""
+    """Start the command as a user does, in a process group of its own."""
     words = ["run", str(source), "--out", str(out), "--store", str(store), "--preset", "ultrafast"]
     words += ["--heights", "90", "--workers", str(workers), "--json"]
     return subprocess.Popen(
@@ -68,7 +68,7 @@ def start(source: Path, out: Path, store: Path, workers: int = 2) -> subprocess.
 
 
 def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """What a command that succeeds says it did: the ``run`` of its last line."""
+    """Wait for a command that must succeed; return the ``run`` of its last line."""
     said, complaints = process.communicate(timeout=240)
     assert process.returncode == 0, said[-2000:] + complaints[-2000:]
     last = json.loads(said.splitlines()[-1])
@@ -80,7 +80,7 @@ def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
 def wait_for(
     process: subprocess.Popen[str], happened: Callable[[], bool], seconds: float = 120
 ) -> bool:
-    """Whether ``happened`` while the process ran."""
+    """Wait until ``happened`` or the process has ended; tell which."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if happened():
@@ -98,7 +98,7 @@ def children(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def survivors(processes: Sequence[psutil.Process], seconds: float) -> list[psutil.Process]:
-    """Those that still run after a while. A zombie does not."""
+    """Return those that still run after a while. A zombie does not."""
     deadline = time.monotonic() + seconds
     alive = list(processes)
     while alive and time.monotonic() < deadline:
@@ -115,7 +115,7 @@ def _runs(process: psutil.Process) -> bool:
 
 
 def check_left_clean(out: Path, store: Path) -> None:
-    """Nothing of the killed runs is left over."""
+    """Check that nothing of the killed runs is left over."""
     assert [path.name for path in out.parent.iterdir() if path.name.startswith(STAGING)] == []
     Store(store).close()  # opening sweeps what the last to die left
     assert [*(store / "temporary").iterdir()] == []
@@ -214,7 +214,7 @@ def test_runs_at_the_same_time(undisturbed: Undisturbed, tmp_path: Path) -> None
 
 
 def delivered_media(undisturbed: Undisturbed) -> list[str]:
-    """Names of the blobs of two segments of the package, unlike one another."""
+    """Return the names of two different blobs that are segments of the package."""
     opened = Store(undisturbed.store)
     sizes = {segment.bytes for rung in undisturbed.result.ladder.rungs for segment in rung.segments}
     found = []
@@ -255,7 +255,7 @@ def test_damage_in_the_store_is_made_good(undisturbed: Undisturbed, tmp_path: Pa
 
 @pytest.fixture
 def doomed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DoomedFfmpeg]:
-    """The ffmpeg of this process."""
+    """Yield the ffmpeg that this process uses."""
     (tmp_path / "ffmpeg").mkdir()
     doomed = DoomedFfmpeg(tmp_path / "ffmpeg")
     monkeypatch.setenv("SHOTLADDER_FFMPEG", str(doomed.path))

@@ -1,4 +1,4 @@
-"""Runs remembered and compared, and a store kept in order by what they need."""
+"""Manifests of runs, comparing and repeating runs, and the garbage collector."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def publish(store: Store, name: str, title: TitleSource, content: bytes | None =
 
 
 def age(store: Store, seconds: float) -> None:
-    """Make all that is there look older."""
+    """Make all blobs and records look older."""
     then = time.time() - seconds
     for folder in ("blobs", "records"):
         for path in (store.root / folder).rglob("*"):
@@ -178,7 +178,7 @@ def test_titles_say_what_they_take(tmp_path: Path) -> None:
 
 
 def test_old_records_without_a_title_are_read(tmp_path: Path) -> None:
-    """Their digest is over what they held."""
+    """A record without the field has a digest without it."""
     store = Store(tmp_path / "store")
     identity = key("test", 1)
     store.publish(identity, 1, stage="test", version=1)

@@ -62,7 +62,7 @@ def in_child(function: Callable[..., Any], *arguments: Any) -> multiprocessing.P
 
 
 def check_sound(root: Path) -> int:
-    """Everything visible in the store is whole; returns how many records there are."""
+    """Check that everything visible in the store is whole; return the number of records."""
     store = Store(root)
     assert files(root / "temporary") == []
     assert [path.name for path in files(root / "locks") if path.name != "repair"] == []

@@ -1,4 +1,4 @@
-"""Any Dask cluster: who may work, who is refused and why, priorities, deaths, a scheduler's end."""
+"""Shared Dask clusters: which workers are used or refused, priorities, deaths, lost schedulers."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_workers_of_our_own_kind_work_one_task_a_core(cluster: Site, tmp_path: P
 
 
 def test_a_worker_of_other_code_is_refused_by_name(tmp_path: Path) -> None:
-    """A worker whose code differs in one comment, and one of plain Dask without shotladder."""
+    """The worker's code differs in one comment."""
     other = tmp_path / "other"
     for package in PACKAGES:
         shutil.copytree(
@@ -114,7 +114,7 @@ def test_workers_that_others_deploy_are_asked_and_used(tmp_path: Path) -> None:
 
 
 def test_an_adaptive_cluster_grows_and_shrinks(tmp_path: Path) -> None:
-    """Of Dask's own settings, with no worker at first: the work itself has to make it grow."""
+    """The cluster has Dask's own settings and no worker at first: waiting tasks make it grow."""
     import distributed
 
     local: Any = distributed.LocalCluster
@@ -144,7 +144,7 @@ def test_what_differs_is_said() -> None:
 
 
 def test_a_poison_task_is_named_and_takes_no_other_along(cluster: Site, tmp_path: Path) -> None:
-    """Two runs share two workers; the tasks of one wait where the other's poison kills."""
+    """Two runs share two workers; tasks of one wait on workers that the other's poison kills."""
     log = tmp_path / "log"
     found: list[Outcome] = []
 

@@ -184,7 +184,7 @@ class DaskExecutor(Executor):
     @property
     @override
     def slots(self) -> int:
-        # The cluster's cores now, at least 1. Joins the scheduler, if there is one.
+        # This joins the scheduler, if there is one.
         if self._scheduler is not None:
             self.start()
         if self._pool is not None:
