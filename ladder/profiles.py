@@ -219,6 +219,17 @@ def profile_from_file(path: Path) -> Profile:
         raise BadInput(f"the profile file {path}: {error.message}") from error
 
 
+def as_profile(profile: str | Path | Profile) -> Profile:
+    """Return the built-in profile of a name, the profile of a TOML file, or the profile itself.
+
+    Raises:
+        BadInput: no built-in profile has that name, or the file holds no profile.
+    """
+    if isinstance(profile, Profile):
+        return profile
+    return profile_from_file(profile) if isinstance(profile, Path) else load_profile(profile)
+
+
 def profile_from(name: str, table: Mapping[str, Any]) -> Profile:
     """Return a profile from a table as in ``profiles.toml``, with every key given.
 

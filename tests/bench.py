@@ -24,8 +24,8 @@ from typing import Any
 import psutil
 
 from cluster.execution.executor import DaskExecutor
-from cluster.jobs.options import RunOptions
-from cluster.jobs.setup import known_to_search, set_up
+from cluster.jobs.request import LadderRequest, RunOptions
+from cluster.jobs.setup import set_up
 from cluster.stages.analysis import find_shots
 from cluster.stages.encodes import ShotWork, encode_key
 from cluster.stages.measurer import Measurer
@@ -258,10 +258,10 @@ def compare_throughput(source: Path, folder: Path, preset: str, workers: int, ro
         opened = open_title(source, scratch)
         title = Title(source.name, opened, find_shots(opened, str(store.root)))
         asked = RunOptions(source, folder / "none", search="exhaustive", preset=preset)
-        setup = set_up(asked, title, store, executor, lambda event: None)
-        step = setup.search.step(known_to_search(setup, {}))
+        (setup,) = set_up(LadderRequest.of(asked), title, store, executor, lambda event: None)
+        step = setup.search.step(setup.known({}))
         assert isinstance(step, Measure)
-        planner = Measurer(title, (setup.model,), store, executor, lambda event: None)
+        planner = Measurer(title, (setup.quality_model,), store, executor, lambda event: None)
         works = [work for _, work in planner.groups(step.requests)]
         works.sort(key=lambda work: -work.cost)
         began = time.monotonic()

@@ -25,7 +25,7 @@ from typing import Any
 import psutil
 
 from cluster.execution.executor import DaskExecutor
-from cluster.jobs.options import RunOptions
+from cluster.jobs.request import RunOptions
 from cluster.jobs.run import run_title
 from cluster.store import Store
 from encoder.errors import ShotladderError

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from cluster.execution.executor import InlineExecutor
-from cluster.jobs.options import RunOptions
+from cluster.jobs.request import RunOptions
 from cluster.jobs.run import run_title
 from encoder.errors import ShotladderError
 from tests.conftest import CORPUS
@@ -59,7 +59,7 @@ def pass_through(source: Path, out: Path, codec: str = "x264", tone_map: bool = 
         codec=codec,
         tone_map=tone_map,
         preset="ultrafast",
-        profile="matrix",
+        profile=quick_profile(GRID),
         heights=HEIGHTS,
         store=out / "store",
     )
@@ -118,20 +118,19 @@ def main() -> int:
     lines = asked.kept.read_text().splitlines() if asked.kept.exists() else []
     known = {one.clip: one for one in (Passed(**json.loads(line)) for line in lines)}
     found = []
-    with quick_profile(GRID):
-        for clip in clips():
-            if asked.clips not in clip.name:
-                continue
-            one = known.get(clip.name)
-            if one is None or (asked.failed and one.outcome != PASSED):
-                folder = asked.kept.parent / "corpus-work" / clip.name
-                folder.mkdir(parents=True, exist_ok=True)
-                one = pass_through(clip, folder)
-                shutil.rmtree(folder)
-                with asked.kept.open("a") as file:
-                    file.write(json.dumps(asdict(one)) + "\n")
-                print(f"{one.clip}: {one.outcome} ({one.seconds} s)", file=sys.stderr, flush=True)
-            found.append(one)
+    for clip in clips():
+        if asked.clips not in clip.name:
+            continue
+        one = known.get(clip.name)
+        if one is None or (asked.failed and one.outcome != PASSED):
+            folder = asked.kept.parent / "corpus-work" / clip.name
+            folder.mkdir(parents=True, exist_ok=True)
+            one = pass_through(clip, folder)
+            shutil.rmtree(folder)
+            with asked.kept.open("a") as file:
+                file.write(json.dumps(asdict(one)) + "\n")
+            print(f"{one.clip}: {one.outcome} ({one.seconds} s)", file=sys.stderr, flush=True)
+        found.append(one)
     print(table(found))
     bad = [one for one in found if one.outcome != PASSED]
     print(f"{len(found)} clips, {len(found) - len(bad)} pass")

@@ -13,19 +13,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from cluster.execution.executor import InlineExecutor
-from cluster.jobs.options import RunOptions
+from cluster.jobs.request import RunOptions
 from cluster.jobs.run import run_title
 from encoder.errors import BadInput, ShotladderError
 from encoder.recipes import CODECS
 from fixtures import awkward
 from fixtures.awkward import FILM, Awkward, _clip, _source
-from ladder import profiles
+from ladder.profiles import Profile
+from tests.running import profile_like
 
 PASSED, REFUSED = "passes", "refused"
 TELECINED = (
@@ -65,22 +64,18 @@ class Cell:
         return self.outcome in (PASSED, REFUSED)
 
 
-@contextmanager
-def quick_profile(grid: dict[str, list[int]] = GRID) -> Iterator[str]:
+def quick_profile(grid: dict[str, list[int]] = GRID) -> Profile:
     """A profile with few CRFs, one unless told: a rung or two, every step of a run for each."""
-    before = profiles._tables
-
-    def tables() -> dict[str, dict[str, Any]]:
-        return {**before(), "matrix": {"crf_grid": grid, "source_cap": False}}
-
-    profiles._tables = tables  # type: ignore[assignment]
-    try:
-        yield "matrix"
-    finally:
-        profiles._tables = before
+    return profile_like("matrix", crf_grid=grid, source_cap=False)
 
 
-def cell(source: Path, codec: str, folder: Path, refusal: str | None = None) -> Cell:
+def cell(
+    source: Path,
+    codec: str,
+    folder: Path,
+    refusal: str | None = None,
+    profile: Profile | None = None,
+) -> Cell:
     """Run one source with one codec; a run verifies its package before it publishes it."""
     started = time.monotonic()
     options = RunOptions(
@@ -89,7 +84,7 @@ def cell(source: Path, codec: str, folder: Path, refusal: str | None = None) -> 
         search="exhaustive",
         codec=codec,
         preset="ultrafast",
-        profile="matrix",
+        profile=profile or quick_profile(),
         heights=(90,),
         store=folder / "store",
     )
@@ -109,7 +104,7 @@ def run_matrix(
 ) -> Iterator[Cell]:
     """Every clip with every codec, but those that are ``known``; each is made once."""
     known = known or {}
-    with quick_profile(), tempfile.TemporaryDirectory(prefix="matrix-") as name:
+    with tempfile.TemporaryDirectory(prefix="matrix-") as name:
         folder = Path(name)
         for clip, refusal in clips:
             asked = [codec for codec in codecs if (clip.file, codec) not in known]

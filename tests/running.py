@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from cluster.execution.executor import InlineExecutor
-from cluster.jobs.options import RunOptions
+from cluster.jobs.request import RunOptions
 from cluster.jobs.run import RunResult, run_title
 from cluster.store import Store
 from fixtures.clips import TINY
-from ladder import profiles
+from ladder.profiles import Profile, load_profile
 
 SMALL = replace(
     TINY,
@@ -30,18 +27,14 @@ SHORT = replace(TINY, scenes=TINY.scenes[:1])
 """The first shot of the tiny title: 1 s."""
 
 
-def add_profile(monkeypatch: pytest.MonkeyPatch, name: str, **changes: Any) -> str:
-    """A profile for one test: the default one with some numbers changed."""
-    tables = profiles._tables()
-    changed: Mapping[str, Any] = {**tables, name: changes}
-    monkeypatch.setattr(profiles, "_tables", lambda: changed)
-    return name
+def profile_like(name: str, **changes: Any) -> Profile:
+    """The default profile with another name and some numbers changed."""
+    return replace(load_profile(), name=name, **changes)
 
 
-def quick_profile(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> str:
+def quick_profile(**changes: Any) -> Profile:
     """A profile with a grid of two CRFs, for runs of which only the end is looked at."""
-    grid = {"x264": [24, 40]}
-    return add_profile(monkeypatch, "quick", crf_grid=grid, source_cap=False, **changes)
+    return profile_like("quick", crf_grid={"x264": [24, 40]}, source_cap=False, **changes)
 
 
 def run_inline(source: Path, out: Path, store: Path, **options: Any) -> RunResult:

@@ -13,7 +13,7 @@ from cluster.cli.compare import WhatIfFlags
 from cluster.cli.groups import grouped
 from cluster.cli.options import LadderFlags, RunFlags, given, parse_heights, parse_profile
 from cluster.cli.training import EvaluateFlags, SweepFlags
-from cluster.jobs.options import RunOptions
+from cluster.jobs.request import RunOptions
 from cluster.jobs.whatif import WhatIfOptions
 from cluster.service.documents import JobOptions
 from cluster.training.evaluate import EvaluateOptions

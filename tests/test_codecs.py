@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.jobs.options import RunOptions, check_options
-from cluster.jobs.setup import check_encoders
+from cluster.jobs.request import LadderRequest, RunOptions
 from cluster.package.comparison import compare_codecs
 from cluster.package.package import Package
 from encoder import framehash, mp4
@@ -24,7 +23,7 @@ from encoder.recipes import CODECS, PRESETS, by_name, recipe
 from encoder.source.reference import ReferenceSource, plan_source
 from ladder.bdrate import RatePoint
 from ladder.codecs import kept_rungs
-from tests.running import SMALL, add_profile, run_inline
+from tests.running import SMALL, profile_like, run_inline
 
 FOURCC = {"x264": "avc1", "x265": "hvc1", "svtav1": "av01", "vp9": "vp09"}
 MODEL = "vmaf_v1.0.16_3d0h"
@@ -176,26 +175,25 @@ def test_of_equal_rungs_the_codec_named_first_stays():
 )
 def test_codecs_that_are_not_there_are_one_line(tmp_path: Path, codec, said):
     with pytest.raises(BadInput, match=said):
-        check_options(RunOptions(tmp_path / "title.mp4", tmp_path / "out", codec=codec))
+        LadderRequest.of(RunOptions(tmp_path / "title.mp4", tmp_path / "out", codec=codec))
 
 
 def test_an_encoder_that_this_ffmpeg_lacks_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Found before any work, not by the first encode."""
-    monkeypatch.setattr("cluster.jobs.setup.ffmpeg.lacking", lambda names: tuple(names))
+    monkeypatch.setattr("cluster.jobs.request.ffmpeg.lacking", lambda names: tuple(names))
     options = RunOptions(tmp_path / "title.mp4", tmp_path / "out", codec="x264,svtav1")
     with pytest.raises(BadInput, match="needs libsvtav1, which this ffmpeg lacks"):
-        check_encoders(options)
-    check_encoders(replace(options, codec="x264"))
+        LadderRequest.of(options).check_encoders()
+    LadderRequest.of(replace(options, codec="x264")).check_encoders()
 
 
-def test_a_ladder_of_two_codecs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_ladder_of_two_codecs(tmp_path: Path):
     from fixtures.clips import make
 
     title = make(replace(SMALL, scenes=SMALL.scenes[:2]), tmp_path / "title.mp4")
-    profile = add_profile(
-        monkeypatch,
+    profile = profile_like(
         "two",
         crf_grid={"x264": [24, 40], "svtav1": [30, 55]},
         source_cap=False,

@@ -55,11 +55,8 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Compared:
     folder = tmp_path_factory.mktemp("compare")
     source = make(TITLE, folder / "title.mp4")
     out, store = folder / "out", folder / "store"
-    with pytest.MonkeyPatch.context() as patch:
-        profile = quick_profile(patch, jnd=10.0, max_rate_ratio=4.0)
-        result = run_inline(
-            source, out, store, profile=profile, heights=(180,), search="exhaustive"
-        )
+    profile = quick_profile(jnd=10.0, max_rate_ratio=4.0)
+    result = run_inline(source, out, store, profile=profile, heights=(180,), search="exhaustive")
     comparison, seen = compare(out, store)
     return Compared(source, out, store, result, comparison, seen)
 
@@ -206,12 +203,12 @@ def test_bitrates_are_of_the_titles_duration(compared: Compared) -> None:
 
 @pytest.mark.parametrize("search", ["predict", "sparse"])
 def test_a_baseline_that_is_bounded_by_what_was_measured_says_so(
-    search: str, compared: Compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    search: str, compared: Compared, tmp_path: Path
 ) -> None:
     """The exhaustive search measures the whole grid; these leave the per-title ladder less to
     choose from, which would flatter ours."""
     out = tmp_path / "out"
-    profile = quick_profile(monkeypatch, jnd=10.0, max_rate_ratio=4.0)
+    profile = quick_profile(jnd=10.0, max_rate_ratio=4.0)
     made = run_inline(
         compared.source, out, compared.store, profile=profile, heights=(180,), search=search
     )

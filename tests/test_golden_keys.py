@@ -21,7 +21,7 @@ import pytest
 from cluster.execution.executor import InlineExecutor
 from cluster.jobs.compare import CompareOptions, compare_ladder
 from cluster.jobs.estimate import plan_run
-from cluster.jobs.options import RunOptions
+from cluster.jobs.request import RunOptions
 from cluster.jobs.run import run_title
 from cluster.stages.analysis import find_shots, find_title
 from cluster.stages.augment import make_augmented
@@ -90,22 +90,22 @@ def test_every_stage_has_the_keys_that_it_had(
         )
         run_title(asked, lambda event: None, InlineExecutor())
 
-    with quick_profile(GRID) as profile:
-        searched = {"search": "exhaustive", "heights": (54,)}
-        run(title, "title", codec="x264,svtav1", also=("vmaf_v0.6.1",), **searched)
-        run(awkward_clip("hdr10.mp4"), "hdr", codec="x265", **searched)
-        compare_ladder(
-            CompareOptions(tmp_path / "title", store=place), lambda event: None, InlineExecutor()
-        )
-        predicted = RunOptions(title, tmp_path, heights=(54,), profile=profile, store=place)
-        plan_run(predicted, lambda event: None, InlineExecutor())
-        store = open_store(place)
-        with store.scratch() as scratch:
-            source = open_title(title, scratch)
-            make_augmented(source, "grain", 1.0, 7, store)
-            whole = find_title(title, source, store, InlineExecutor(), lambda event: None)
-            store_pieces(whole, store, lambda event: None)
-            assert find_shots(source, str(place)) == whole.shots
+    profile = quick_profile(GRID)
+    searched = {"search": "exhaustive", "heights": (54,)}
+    run(title, "title", codec="x264,svtav1", also=("vmaf_v0.6.1",), **searched)
+    run(awkward_clip("hdr10.mp4"), "hdr", codec="x265", **searched)
+    compare_ladder(
+        CompareOptions(tmp_path / "title", store=place), lambda event: None, InlineExecutor()
+    )
+    predicted = RunOptions(title, tmp_path, heights=(54,), profile=profile, store=place)
+    plan_run(predicted, lambda event: None, InlineExecutor())
+    store = open_store(place)
+    with store.scratch() as scratch:
+        source = open_title(title, scratch)
+        make_augmented(source, "grain", 1.0, 7, store)
+        whole = find_title(title, source, store, InlineExecutor(), lambda event: None)
+        store_pieces(whole, store, lambda event: None)
+        assert find_shots(source, str(place)) == whole.shots
     described = [store_title(one, store) for one in (_plain(), _hdr())]
     found = _asked_for(keys_made)
     found["title"] = sorted(described)

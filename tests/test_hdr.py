@@ -19,7 +19,7 @@ from cluster import events
 from cluster.execution.executor import InlineExecutor
 from cluster.jobs.compare import CompareOptions, compare_ladder
 from cluster.jobs.doctor import examine_source
-from cluster.jobs.options import RunOptions
+from cluster.jobs.request import RunOptions
 from cluster.jobs.run import run_title
 from cluster.stages.title import open_title
 from cluster.training.sweep import prepare_title
@@ -63,13 +63,12 @@ def packages(tmp_path_factory: pytest.TempPathFactory, awkward_clip: Callable[[s
                 search="exhaustive",
                 codec=codec,
                 preset="ultrafast",
-                profile="matrix",
+                profile=quick_profile(grid),
                 heights=(90,),
                 store=folder / "store",
                 also=("vmaf_v0.6.1",),
             )
-            with quick_profile(grid):
-                run_title(options, lambda event: None, InlineExecutor())
+            run_title(options, lambda event: None, InlineExecutor())
     return folder
 
 
@@ -226,13 +225,12 @@ def mapped(tmp_path_factory: pytest.TempPathFactory, awkward_clip: Callable[[str
         folder / "package",
         search="exhaustive",
         preset="ultrafast",
-        profile="matrix",
+        profile=quick_profile({"x264": [14]}),
         heights=(90,),
         store=folder / "store",
         tone_map=True,
     )
-    with quick_profile({"x264": [14]}):
-        run_title(options, lambda event: None, InlineExecutor())
+    run_title(options, lambda event: None, InlineExecutor())
     return folder / "package"
 
 

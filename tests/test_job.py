@@ -20,14 +20,12 @@ import pytest
 from cluster import events
 from cluster.execution.executor import InlineExecutor
 from cluster.jobs.estimate import plan_run
-from cluster.jobs.options import RunOptions
+from cluster.jobs.request import RunOptions
 from cluster.jobs.run import RunResult, run_title
 from cluster.package.documents import read_artwork
 from cluster.package.publish import ENTRIES
-from cluster.stages import analysis
-from cluster.stages import measurer as measuring
+from cluster.stages import analysis, measurer
 from cluster.stages.encodes import find_encode
-from cluster.stages.measurer import Measurer
 from cluster.stages.title import Title, open_title
 from cluster.store import Store
 from encoder import ffmpeg, framehash
@@ -36,7 +34,7 @@ from encoder.media import OperatingPoint, Shot
 from encoder.recipes import by_name
 from fixtures.clips import make
 from ladder.document import Ladder, Rung
-from tests.running import SHORT, SMALL, add_profile, contents, quick_profile, records, run_inline
+from tests.running import SHORT, SMALL, contents, profile_like, quick_profile, records, run_inline
 from vmaf.models import PUBLISHED, V1
 
 HEIGHTS = (90,)
@@ -58,33 +56,26 @@ class Finished:
         return self.result.ladder
 
 
+PROFILE = profile_like(
+    "test",
+    crf_grid={"x264": list(GRID)},
+    source_cap=False,
+    first_rate=[3e4, 3e4],
+    max_rate_ratio=4.0,
+    jnd=10.0,
+)
+
+
 def options(source: Path, out: Path, store: Path) -> RunOptions:
     return RunOptions(
         source,
         out,
         search="exhaustive",
         preset="ultrafast",
-        profile="test",
+        profile=PROFILE,
         heights=HEIGHTS,
         store=store,
         also=PUBLISHED,
-    )
-
-
-@pytest.fixture
-def profile(monkeypatch: pytest.MonkeyPatch) -> str:
-    return _profile(monkeypatch)
-
-
-def _profile(monkeypatch: pytest.MonkeyPatch) -> str:
-    return add_profile(
-        monkeypatch,
-        "test",
-        crf_grid={"x264": list(GRID)},
-        source_cap=False,
-        first_rate=[3e4, 3e4],
-        max_rate_ratio=4.0,
-        jnd=10.0,
     )
 
 
@@ -93,10 +84,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder = tmp_path_factory.mktemp("job")
     source = make(SMALL, folder / "title.mp4")
     seen: list[events.Event] = []
-    with pytest.MonkeyPatch.context() as patch:
-        _profile(patch)
-        asked = options(source, folder / "out", folder / "store")
-        result = run_title(asked, seen.append, InlineExecutor())
+    asked = options(source, folder / "out", folder / "store")
+    result = run_title(asked, seen.append, InlineExecutor())
     return Finished(source, folder / "out", folder / "store", result, seen)
 
 
@@ -334,9 +323,7 @@ def test_frame_scores_of_shots_are_those_of_the_whole_rung(
 # -- again -------------------------------------------------------------------------------------
 
 
-def test_again_with_the_same_store_makes_nothing(
-    finished: Finished, profile: str, tmp_path: Path
-) -> None:
+def test_again_with_the_same_store_makes_nothing(finished: Finished, tmp_path: Path) -> None:
     before = records(finished.store)
     again = run_title(
         options(finished.source, tmp_path / "out", finished.store),
@@ -348,9 +335,7 @@ def test_again_with_the_same_store_makes_nothing(
     assert records(finished.store) == before
 
 
-def test_another_store_gives_the_same_bytes(
-    finished: Finished, profile: str, tmp_path: Path
-) -> None:
+def test_another_store_gives_the_same_bytes(finished: Finished, tmp_path: Path) -> None:
     """From a source elsewhere too: nothing of the machine or the place is in a package."""
     source = tmp_path / "elsewhere" / finished.source.name
     source.parent.mkdir()
@@ -388,7 +373,7 @@ def test_what_one_process_holds_is_bounded(
     source = open_title(finished.source, tmp_path)
     title = Title("title", source, (Shot(0, 12), Shot(12, 36)))
     store = Store(tmp_path / "store")
-    measurer = Measurer(title, (V1,), store, InlineExecutor(), lambda event: None)
+    planner = measurer.Measurer(title, (V1,), store, InlineExecutor(), lambda event: None)
     requests = [
         (shot, OperatingPoint(by_name("x264-ultrafast"), 16 * height // 9, height, float(crf)))
         for shot in (0, 1)
@@ -399,7 +384,7 @@ def test_what_one_process_holds_is_bounded(
     def sizes() -> dict[int, list[int]]:
         found: dict[int, list[int]] = {}
         everything = []
-        for shot, work in measurer.groups(requests):
+        for shot, work in planner.groups(requests):
             assert len({(point.width, point.height) for point in work.points}) == 1
             everything += [(shot, point) for point in work.points]
             if shot == 1:
@@ -408,11 +393,11 @@ def test_what_one_process_holds_is_bounded(
         return found
 
     assert sizes() == {90: [9], 180: [9]}
-    monkeypatch.setattr(measuring, "MAX_GROUP_PIXELS", 3 * 320 * 180 - 1)
+    monkeypatch.setattr(measurer, "MAX_GROUP_PIXELS", 3 * 320 * 180 - 1)
     assert sizes() == {90: [9], 180: [2, 2, 2, 2, 1]}
-    monkeypatch.setattr(measuring, "MAX_SCORED_PIXELS", 5 * 320 * 180)
+    monkeypatch.setattr(measurer, "MAX_SCORED_PIXELS", 5 * 320 * 180)
     assert sizes() == {90: [5, 4], 180: [2, 2, 2, 2, 1]}
-    monkeypatch.setattr(measuring, "MAX_SCORED_PIXELS", 1)
+    monkeypatch.setattr(measurer, "MAX_SCORED_PIXELS", 1)
     assert sizes() == {90: [1] * 9, 180: [1] * 9}
 
 
@@ -429,7 +414,7 @@ def test_keys_of_shots_change_with_the_tools_that_find_them(
 # -- what it would cost ------------------------------------------------------------------------
 
 
-def test_a_plan_counts_and_makes_nothing(profile: str, finished: Finished, tmp_path: Path) -> None:
+def test_a_plan_counts_and_makes_nothing(finished: Finished, tmp_path: Path) -> None:
     asked = options(finished.source, tmp_path / "out", tmp_path / "store")
     plan = plan_run(asked, lambda event: None)
     assert (plan.frames, plan.shots, plan.search) == (36, 3, "exhaustive")
@@ -502,10 +487,9 @@ def test_titles_of_all_kinds(
     size: tuple[int, int],
     rate: str,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     source = recipe(tmp_path / "title.mkv")
-    name = quick_profile(monkeypatch)
+    name = quick_profile()
     run_inline(source, tmp_path / "out", tmp_path / "store", profile=name)
     ladder = check_package(tmp_path / "out", frames, tmp_path)
     title = ladder.title
@@ -530,18 +514,16 @@ def refused(kind: type[Exception], match: str, source: Path, folder: Path, **ask
         assert [*(folder / "store" / "temporary").iterdir()] == []
 
 
-def test_a_ladder_that_the_constraints_forbid(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_ladder_that_the_constraints_forbid(tmp_path: Path) -> None:
     source = make(SHORT, tmp_path / "title.mp4")
-    high = quick_profile(monkeypatch, floor=99.9)
+    high = quick_profile(floor=99.9)
     refused(Infeasible, r"'worst shot'.*the floor is 99\.9", source, tmp_path, profile=high)
     # A source far smaller than anything that the grid makes of it.
     poor = make(
         SHORT, tmp_path / "poor.mp4", ("-c:v", "libx265", "-crf", "51", "-preset", "ultrafast")
     )
     grid = {"x264": [14, 18]}
-    capped = add_profile(monkeypatch, "capped", crf_grid=grid, source_cap=True)
+    capped = profile_like("capped", crf_grid=grid, source_cap=True)
     source.unlink()
     refused(Infeasible, "'source rate'.*need at least", poor, tmp_path, profile=capped)
 
@@ -574,10 +556,8 @@ def test_a_store_in_the_package_is_refused_before_any_work(tmp_path: Path) -> No
     assert not (tmp_path / "out").exists()
 
 
-def test_the_titles_own_model_asked_for_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source, name = make(SHORT, tmp_path / "title.mp4"), quick_profile(monkeypatch)
+def test_the_titles_own_model_asked_for_again(tmp_path: Path) -> None:
+    source, name = make(SHORT, tmp_path / "title.mp4"), quick_profile()
     made = run_inline(source, tmp_path / "out", tmp_path / "store", profile=name, also=(V1, V1))
     assert all(set(rung.quality) == {V1} for rung in made.ladder.rungs)
     assert made.run["scored_now"] == made.run["encoded_now"]

@@ -23,9 +23,10 @@ from cluster.cli import main
 from cluster.execution.executor import InlineExecutor
 from cluster.jobs import setup as run_setup
 from cluster.jobs.estimate import plan_run
-from cluster.jobs.options import RunOptions
-from cluster.jobs.run import MOST_REASONS, run_title
-from cluster.jobs.setup import Setup, known_to_search, set_up
+from cluster.jobs.request import LadderRequest, RunOptions
+from cluster.jobs.run import run_title
+from cluster.jobs.setup import CodecSetup, set_up
+from cluster.jobs.solve import REASONS_SHOWN
 from cluster.jobs.whatif import WhatIfOptions, what_if
 from cluster.stages import prediction
 from cluster.stages.analysis import find_title
@@ -148,8 +149,8 @@ def test_rounds_say_why_in_one_line(finished: Finished) -> None:
     for event in rounds:
         said = event.reason.split("; ")
         assert "\n" not in event.reason
-        assert 1 <= len(said) <= MOST_REASONS + 1
-        assert set(said[:MOST_REASONS]) <= reasons
+        assert 1 <= len(said) <= REASONS_SHOWN + 1
+        assert set(said[:REASONS_SHOWN]) <= reasons
 
 
 # -- the same again ----------------------------------------------------------------------------
@@ -163,14 +164,14 @@ def test_two_fresh_runs_give_the_same_bytes(finished: Finished, tmp_path: Path) 
 
 
 @contextlib.contextmanager
-def resolved(finished: Finished) -> Iterator[tuple[Setup, Measurer]]:
+def resolved(finished: Finished) -> Iterator[tuple[CodecSetup, Measurer]]:
     """The finished job's title and search, in its store."""
     with contextlib.closing(Store(finished.store)) as store, store.scratch() as workdir:
         options = asked(finished.source, finished.out, finished.store)
         source = open_title(finished.source, workdir)
         title = find_title(finished.source, source, store, INLINE, nothing)
-        setup = set_up(options, title, store, INLINE, nothing)
-        yield setup, Measurer(title, (setup.model,), store, INLINE, nothing)
+        (setup,) = set_up(LadderRequest.of(options), title, store, INLINE, nothing)
+        yield setup, Measurer(title, (setup.quality_model,), store, INLINE, nothing)
 
 
 def test_plans_do_not_depend_on_the_order_of_results(finished: Finished) -> None:
@@ -180,7 +181,7 @@ def test_plans_do_not_depend_on_the_order_of_results(finished: Finished) -> None
         orders = []
         for seed in range(3):
             chance = random.Random(seed)
-            step = setup.search.step(known_to_search(setup, {}))
+            step = setup.search.step(setup.known({}))
             requests: set[object] = set()
             known: dict[Any, Any] = {}
             while isinstance(step, Measure):
@@ -193,7 +194,7 @@ def test_plans_do_not_depend_on_the_order_of_results(finished: Finished) -> None
                 ]
                 chance.shuffle(arrived)
                 known = dict(arrived)
-                step = setup.search.step(known_to_search(setup, known))
+                step = setup.search.step(setup.known(known))
             assert isinstance(step, Done)
             assert len(requests) == finished.ladder.search.encodes
             orders.append((frozenset(requests), step.plan))
@@ -214,7 +215,7 @@ def test_a_prediction_is_the_same_on_any_number_of_threads(finished: Finished) -
             shots=setup.title.shots,
             sizes=setup.sizes,
             recipe=setup.recipe,
-            quality_model=setup.model,
+            quality_model=setup.quality_model,
             crfs=(grid[0], grid[-1]),
             weights=str(prediction.packaged_weights("x264")),
             store=str(finished.store),
@@ -313,11 +314,10 @@ class Sparse:
 def sparse(tmp_path_factory: pytest.TempPathFactory) -> Sparse:
     folder = tmp_path_factory.mktemp("sparse")
     source = make(SHORT, folder / "title.mp4")
-    with pytest.MonkeyPatch.context() as patch:
-        name = quick_profile(patch)
-        run_inline(
-            source, folder / "out", folder / "store", heights=(60,), profile=name, search="sparse"
-        )
+    name = quick_profile()
+    run_inline(
+        source, folder / "out", folder / "store", heights=(60,), profile=name, search="sparse"
+    )
     return Sparse(source, folder / "out", folder / "store")
 
 
@@ -348,7 +348,7 @@ def test_without_usable_weights_the_sparse_search_takes_over_and_says_so(
     weights.write_bytes(prediction.packaged_weights("x264").read_bytes())
     damage(weights)
     monkeypatch.setattr(run_setup, "packaged_weights", lambda codec: weights)
-    name = quick_profile(monkeypatch)
+    name = quick_profile()
     options = asked(sparse.source, tmp_path / "out", sparse.store, heights=(60,), profile=name)
     seen: list[events.Event] = []
     made = run_title(options, seen.append, INLINE)
@@ -365,7 +365,9 @@ def test_without_usable_weights_the_sparse_search_takes_over_and_says_so(
     assert contents(tmp_path / "out") == contents(sparse.out)
 
     # As people see it: one line on stderr.
-    line = ["run", str(sparse.source), "--plan", "--preset", "ultrafast", "--profile", name]
+    file = tmp_path / "quick.toml"
+    file.write_text("crf_grid = {x264 = [24, 40]}\nsource_cap = false\n")
+    line = ["run", str(sparse.source), "--plan", "--preset", "ultrafast", "--profile", str(file)]
     assert main([*line, "--heights", "60", "--store", str(sparse.store)]) == 0
     shown = capsys.readouterr()
     assert shown.err.count("the sparse search takes over") == 1

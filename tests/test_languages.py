@@ -78,9 +78,9 @@ def test_streams_are_listed_with_their_languages(title: Path):
     assert told["subtitles"].then == "become WebVTT"
 
 
-def test_a_package_in_two_languages(title: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_package_in_two_languages(title: Path, tmp_path: Path):
     out = tmp_path / "out"
-    profile = quick_profile(monkeypatch)
+    profile = quick_profile()
     run_inline(title, out, tmp_path / "store", search="exhaustive", profile=profile, heights=(180,))
     master = m3u8.load(str(out / "master.m3u8"))
     sound = [m for m in master.media if m.type == "AUDIO"]

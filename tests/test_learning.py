@@ -13,7 +13,7 @@ import pytest
 from cluster import events
 from cluster.cli import main
 from cluster.execution.executor import InlineExecutor
-from cluster.jobs.options import RunOptions
+from cluster.jobs.request import RunOptions
 from cluster.jobs.run import run_title
 from cluster.store import Store
 from cluster.training.feedback import drift_under, labels_in, rows_in

@@ -32,10 +32,9 @@ from tests.service_material import write_package, written_package
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A package as the main job writes it: three shots of 1 s, with audio."""
     folder = tmp_path_factory.mktemp("prefetch")
-    with pytest.MonkeyPatch.context() as patch:
-        profile = quick_profile(patch)
-        source = make(SMALL, folder / "small.mp4")
-        run_inline(source, folder / "out", folder / "store", profile=profile)
+    profile = quick_profile()
+    source = make(SMALL, folder / "small.mp4")
+    run_inline(source, folder / "out", folder / "store", profile=profile)
     return folder / "out"
 
 

@@ -331,11 +331,9 @@ def test_a_folder_of_somebody_elses() -> None:
         assert names(Path(folder)) == []
 
 
-def test_a_full_disk_and_then_another_one(
-    small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_and_then_another_one(small_disk: Path, tmp_path: Path) -> None:
     """The run fails at its last step with one line; the next one encodes nothing."""
-    profile, store = quick_profile(monkeypatch), tmp_path / "store"
+    profile, store = quick_profile(), tmp_path / "store"
     title = make(SHORT, tmp_path / "title.mp4")
     publish_text(small_disk / "out", "old")
     with pytest.raises(

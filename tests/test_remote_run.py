@@ -14,6 +14,7 @@ from cluster.store.local import shared
 from cluster.store.manifests import find_run, list_runs
 from cluster.store.remote import RemoteStore
 from fixtures.clips import make
+from ladder.profiles import Profile
 from tests.cluster_material import command, kill_tree, loaded, site
 from tests.running import SMALL, contents, quick_profile, run_inline
 from tests.s3_material import S3Server, s3
@@ -24,16 +25,16 @@ pytestmark = pytest.mark.timeout(2400)
 
 
 @pytest.fixture
-def profile(monkeypatch: pytest.MonkeyPatch) -> str:
-    return quick_profile(monkeypatch)
+def profile() -> Profile:
+    return quick_profile()
 
 
-def run_remote(source: Path, out: Path, url: str, profile: str) -> RunResult:
+def run_remote(source: Path, out: Path, url: str, profile: Profile) -> RunResult:
     return run_inline(source, out, url, profile=profile, heights=(90,))  # type: ignore[arg-type]
 
 
 def test_a_remote_store_gives_the_package_of_a_local_one(
-    s3: S3Server, tmp_path: Path, profile: str, monkeypatch: pytest.MonkeyPatch
+    s3: S3Server, tmp_path: Path, profile: Profile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHOTLADDER_CACHE", str(tmp_path / "cache"))
     source = make(SMALL, tmp_path / "title.mp4")

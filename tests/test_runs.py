@@ -12,7 +12,7 @@ import pytest
 from cluster.cli import main
 from cluster.jobs import history
 from cluster.jobs.history import recorded
-from cluster.jobs.options import RunOptions
+from cluster.jobs.request import RunOptions
 from cluster.stages.title import TitleSource
 from cluster.store import Store, manifests
 from cluster.store.garbage import check_store, collect_garbage, title_sizes
@@ -80,9 +80,7 @@ def test_how_a_run_ended_is_remembered(tmp_path: Path) -> None:
         manifests.find_run(store, "nonsense")
 
 
-def test_a_run_that_was_killed_is_interrupted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_was_killed_is_interrupted(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     with recorded(options(tmp_path), title_of("a"), store) as record:
         assert [one.state for one in manifests.list_runs(store)] == ["running"]
@@ -209,10 +207,8 @@ def test_differences_name_what_changed(tmp_path: Path) -> None:
         history.check_repeated(one, two)
 
 
-def test_a_run_is_repeated_bit_for_bit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    profile = quick_profile(monkeypatch)
+def test_a_run_is_repeated_bit_for_bit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    profile = quick_profile()
     source = make(SHORT, tmp_path / "title.mp4")
     asked: dict[str, Any] = {"profile": profile, "heights": (60,)}
     made = run_inline(source, tmp_path / "one", tmp_path / "store", **asked)

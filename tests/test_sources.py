@@ -15,7 +15,7 @@ import pytest
 from cluster.events import Warned
 from cluster.execution.executor import InlineExecutor
 from cluster.jobs.doctor import examine_source
-from cluster.jobs.options import RunOptions
+from cluster.jobs.request import RunOptions
 from cluster.jobs.run import run_title
 from encoder.analysis.frames import feed, small_frames
 from encoder.augment import augment
@@ -82,7 +82,7 @@ def test_a_stream_that_nothing_decodes_is_said(tmp_path: Path):
     assert (said.state, said.found) == ("warn", "stream 1: eng, subtitles")
 
 
-def test_a_run_warns_of_what_the_doctor_warns_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_run_warns_of_what_the_doctor_warns_of(tmp_path: Path):
     path = clip(tmp_path / "t.mp4", "-i", words(tmp_path), "-map", "0", "-map", "1", *TTML)
     said: list[str] = []
     options = RunOptions(
@@ -91,7 +91,7 @@ def test_a_run_warns_of_what_the_doctor_warns_of(tmp_path: Path, monkeypatch: py
         preset="ultrafast",
         store=tmp_path / "store",
         search="exhaustive",
-        profile=quick_profile(monkeypatch),
+        profile=quick_profile(),
     )
     run_title(
         options,
@@ -101,9 +101,7 @@ def test_a_run_warns_of_what_the_doctor_warns_of(tmp_path: Path, monkeypatch: py
     assert [text for text in said if text.startswith("unread: stream 1: eng, subtitles")]
 
 
-def test_sound_that_is_announced_and_never_comes_is_said_and_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_sound_that_is_announced_and_never_comes_is_said_and_left_out(tmp_path: Path):
     sound = ("-f", "lavfi", "-i", "sine=duration=1", "-c:a", "mp2", "-streamid", "1:300")
     path = clip(tmp_path / "t.ts", *sound, *X264)
     data = path.read_bytes()
@@ -114,7 +112,7 @@ def test_sound_that_is_announced_and_never_comes_is_said_and_left_out(
     assert probe(path).audio == ()
     (said,) = [finding for finding in examine_source(path) if finding.topic == "unread"]
     assert said.found == "stream 1: no language, sound"
-    profile = quick_profile(monkeypatch)
+    profile = quick_profile()
     made = run_inline(
         path, tmp_path / "out", tmp_path / "store", search="exhaustive", profile=profile
     )
@@ -293,9 +291,9 @@ def words(folder: Path, text: bytes = b"Hello") -> Path:
     return path
 
 
-def refused_early(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def refused_early(path: Path, folder: Path) -> str:
     """What a run says that refuses it before it has encoded anything."""
-    profile = quick_profile(monkeypatch)
+    profile = quick_profile()
     with pytest.raises(SourceUnusable) as caught:
         run_inline(path, folder / "out", folder / "store", search="exhaustive", profile=profile)
     assert records(folder / "store", "encode") == {}

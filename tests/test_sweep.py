@@ -33,7 +33,7 @@ from encoder.errors import BadInput, ShotladderError, ToolFailed
 from fixtures.clips import FLAT, TEST_CARD, Recipe, Scene, make
 from ladder import profiles
 from ladder.document import Ladder, Measurements
-from tests.running import add_profile, records, run_inline
+from tests.running import profile_like, records, run_inline
 from vmaf.models import V0, V1
 
 CUT = Recipe((Scene(TEST_CARD, 12), Scene(FLAT, 12)), 192, 108, Fraction(12), audio=False)
@@ -52,9 +52,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def profile(monkeypatch: pytest.MonkeyPatch) -> str:
-    return add_profile(monkeypatch, "test", crf_grid={"x264": list(GRID)}, source_cap=False)
+PROFILE = profile_like("test", crf_grid={"x264": list(GRID)}, source_cap=False)
 
 
 def options(folder: Path, *files: Path, **changes: object) -> SweepOptions:
@@ -62,7 +60,7 @@ def options(folder: Path, *files: Path, **changes: object) -> SweepOptions:
         files=files,
         table=folder / "cells.parquet",
         preset="ultrafast",
-        profile="test",
+        profile=PROFILE,
         heights=(54,),
         store=folder / "store",
     )
@@ -80,14 +78,12 @@ class Swept:
 
 
 @pytest.fixture(scope="module")
-def swept(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swept]:
+def swept(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Swept:
     """The full grid of both clips."""
-    with pytest.MonkeyPatch.context() as patch:
-        add_profile(patch, "test", crf_grid={"x264": list(GRID)}, source_cap=False)
-        folder = tmp_path_factory.mktemp("swept")
-        files = (clips / "cut.mp4", clips / "one.mp4")
-        asked = options(folder, *files, catalog=clips / "catalog.csv")
-        yield Swept(asked, run(asked))
+    folder = tmp_path_factory.mktemp("swept")
+    files = (clips / "cut.mp4", clips / "one.mp4")
+    asked = options(folder, *files, catalog=clips / "catalog.csv")
+    return Swept(asked, run(asked))
 
 
 def test_a_full_sweep_measures_the_grid(swept: Swept) -> None:
@@ -272,7 +268,7 @@ def test_packages_are_labels_for_free(clips: Path, tmp_path: Path) -> None:
         clips / "cut.mp4",
         tmp_path / "out",
         store,
-        profile="test",
+        profile=PROFILE,
         heights=(54,),
         also=(V0,),
         search="exhaustive",
@@ -315,7 +311,7 @@ def test_packages_are_labels_for_free(clips: Path, tmp_path: Path) -> None:
 
 def test_a_package_of_another_source_is_refused(clips: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
-    run_inline(clips / "one.mp4", tmp_path / "out", store, profile="test", heights=(54,))
+    run_inline(clips / "one.mp4", tmp_path / "out", store, profile=PROFILE, heights=(54,))
     with pytest.raises(BadInput, match="is not the source that"):
         add_packages(
             *([tmp_path / "out"], tmp_path / "table", lambda event: None),
@@ -385,9 +381,11 @@ def command(*arguments: object, as_json: bool = False) -> None:
 def test_the_command_sweeps(
     clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    file = tmp_path / "test.toml"
+    file.write_text(f"crf_grid = {{x264 = {list(GRID)}}}\nsource_cap = false\n")
     asked = [
         *(clips / "one.mp4", "--table", tmp_path / "cells", "--store", tmp_path / "store"),
-        *("--preset", "ultrafast", "--profile", "test", "--heights", "54", "--workers", "1"),
+        *("--preset", "ultrafast", "--profile", file, "--heights", "54", "--workers", "1"),
     ]
     command(*asked, "--cells", 1, "--json", as_json=True)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

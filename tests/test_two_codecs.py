@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,14 +9,15 @@ import pytest
 
 from cluster.execution.executor import InlineExecutor
 from cluster.jobs.estimate import plan_run
-from cluster.jobs.options import RunOptions
+from cluster.jobs.request import RunOptions
 from cluster.jobs.run import RunResult
 from cluster.training.sweep import add_packages
 from cluster.training.table import read_table
 from encoder.recipes import recipe
 from fixtures.clips import make
 from ladder.document import Measurements
-from tests.running import SMALL, add_profile, run_inline
+from ladder.profiles import Profile
+from tests.running import SMALL, profile_like, run_inline
 
 CODECS = ("x264", "svtav1")
 ASKED = {"codec": ",".join(CODECS), "preset": "ultrafast", "heights": (180,)}
@@ -27,6 +27,7 @@ ASKED = {"codec": ",".join(CODECS), "preset": "ultrafast", "heights": (180,)}
 class Made:
     folder: Path
     title: Path
+    profile: Profile
     result: RunResult
 
     @property
@@ -37,18 +38,15 @@ class Made:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Both codecs are measured at the same CRFs, so that one's row could pass for the other's."""
     folder = tmp_path_factory.mktemp("two")
     title = make(replace(SMALL, scenes=SMALL.scenes[:2]), folder / "title.mp4")
-    with pytest.MonkeyPatch.context() as patch:
-        grid = {codec: [24, 40] for codec in CODECS}
-        add_profile(patch, "two", crf_grid=grid, source_cap=False)
-        store = folder / "store"
-        result = run_inline(
-            title, folder / "out", store, search="exhaustive", profile="two", **ASKED
-        )
-        yield Made(folder, title, result)
+    grid = {codec: [24, 40] for codec in CODECS}
+    profile = profile_like("two", crf_grid=grid, source_cap=False)
+    store = folder / "store"
+    result = run_inline(title, folder / "out", store, search="exhaustive", profile=profile, **ASKED)
+    return Made(folder, title, profile, result)
 
 
 def test_rows_of_a_package_have_the_recipes_of_their_cells(made: Made, tmp_path: Path) -> None:
@@ -70,7 +68,13 @@ def test_delivered_qualities_go_to_the_rows_of_their_own_recipe(made: Made, tmp_
     """Every further quality model was measured on delivered segments only."""
     out, store = tmp_path / "out", made.folder / "store"
     run_inline(
-        made.title, out, store, search="exhaustive", profile="two", also=("vmaf_v0.6.1",), **ASKED
+        made.title,
+        out,
+        store,
+        search="exhaustive",
+        profile=made.profile,
+        also=("vmaf_v0.6.1",),
+        **ASKED,
     )
     table = tmp_path / "cells.parquet"
     add_packages([out], table, lambda event: None, store=store)
@@ -88,7 +92,7 @@ def test_a_plan_of_two_codecs_states_both_grids(made: Made, tmp_path: Path) -> N
         made.title,
         tmp_path / "out",
         search="exhaustive",
-        profile="two",
+        profile=made.profile,
         store=tmp_path / "store",
         **ASKED,  # type: ignore[arg-type]
     )

@@ -1,7 +1,7 @@
 """Options that several commands share, and the parsers of their values.
 
 A new option of ``run`` is a field of :class:`RunFlags`, or of the base that holds the commands
-which take it too, and a field of the same name of :class:`cluster.jobs.options.RunOptions`.
+which take it too, and a field of the same name of :class:`cluster.jobs.request.RunOptions`.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ class LadderFlags(GridFlags):
 
 @dataclass(frozen=True, slots=True)
 class RunFlags(LadderFlags):
-    """Options of ``run`` that are fields of :class:`cluster.jobs.options.RunOptions`."""
+    """Options of ``run`` that are fields of :class:`cluster.jobs.request.RunOptions`."""
 
     policy: Annotated[
         str,

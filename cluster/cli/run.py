@@ -15,7 +15,7 @@ from encoder.errors import BadInput
 
 if TYPE_CHECKING:
     from cluster.events import Listener
-    from cluster.jobs.options import RunOptions
+    from cluster.jobs.request import RunOptions
     from cluster.jobs.run import RunResult
 
 
@@ -70,7 +70,7 @@ def run(
         raise BadInput("run needs --out DIR, a new or empty directory for the package (or --plan)")
     from cluster.execution import metrics
     from cluster.jobs.history import check_repeated, repeated
-    from cluster.jobs.options import RunOptions
+    from cluster.jobs.request import RunOptions
     from cluster.jobs.run import run_title
     from cluster.store import manifests, open_store
 

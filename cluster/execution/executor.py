@@ -33,7 +33,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 from typing_extensions import override
 
@@ -45,6 +45,8 @@ from encoder.errors import BadInput, ShotladderError
 
 # Dask is imported where it is used, which takes half a second. Most of it has no types: its objects
 # are Any here.
+
+_T = TypeVar("_T")
 
 SCHEDULER_SECONDS = 10.0
 SCHEDULER_BACK_SECONDS = 60.0
@@ -337,6 +339,19 @@ def connect(
         workers=workers, scheduler=scheduler, priority=priority, warn=warn, tell=tell
     ) as started:
         yield started
+
+
+def call_with_retries(function: Callable[..., _T], *arguments: Any) -> _T:
+    """Call a function in this process, again where an executor would: when ffmpeg was killed.
+
+    Raises:
+        Exception: the function's own error, of the last attempt.
+    """
+    (outcome,) = InlineExecutor().run([Task(function.__name__, function, arguments)])
+    if outcome.error is not None:
+        raise outcome.error
+    result: _T = outcome.result
+    return result
 
 
 def usable_cores() -> int:

@@ -8,14 +8,8 @@ from dataclasses import dataclass
 
 from cluster import events
 from cluster.execution.executor import Executor, InlineExecutor
-from cluster.jobs.options import RunOptions, check_options, codecs_of
-from cluster.jobs.setup import (
-    check_depth,
-    check_encoders,
-    forbidden,
-    known_to_search,
-    set_up,
-)
+from cluster.jobs.request import LadderRequest, RunOptions
+from cluster.jobs.setup import infeasible, set_up
 from cluster.stages.analysis import find_title
 from cluster.stages.encodes import find_encode
 from cluster.stages.title import open_title
@@ -24,7 +18,6 @@ from encoder.media import OperatingPoint, Request, Size
 from encoder.recipes import typical_cpu_seconds
 from ladder.constraints import InfeasibleResult
 from ladder.profiles import Profile
-from ladder.search.steps import full_grid
 from vmaf import models
 
 
@@ -64,32 +57,30 @@ def plan_run(
         BadInput: as :func:`run_title`.
         Infeasible: it is known before any encode that no ladder keeps the constraints.
     """
-    check_options(options)
-    check_encoders(options)
+    request = LadderRequest.of(options)
+    request.check_encoders()
     workers = options.workers or len(os.sched_getaffinity(0))
     with (
         contextlib.closing(open_store(options.store)) as store,
         store.scratch() as workdir,
     ):
         source = open_title(options.source, workdir, tone_map=options.tone_map)
-        check_depth(options, source.reference)
-        title = find_title(options.source, source, store, executor or InlineExecutor(), on_event)
-        codecs, running = codecs_of(options), executor or InlineExecutor()
-        setups = [set_up(options, title, store, running, on_event, codec) for codec in codecs]
+        request.check_depth(source.reference)
+        running = executor or InlineExecutor()
+        title = find_title(options.source, source, store, running, on_event)
+        setups = set_up(request, title, store, running, on_event)
         setup = setups[0]
         requests: list[Request] = []
-        grid_encodes = 0
         for one in setups:
-            known = known_to_search(one, {})
+            known = one.known({})
             first = one.search.step(known)
             if isinstance(first, InfeasibleResult):
-                raise forbidden(first)
+                raise infeasible(first)
             requests += one.search.expected_requests(known)
-            grid_encodes += len(full_grid(known.title, one.profile))
         missing = [
             (shot, point)
             for shot, point in requests
-            if find_encode(store, source, title.shots[shot], point, (setup.model,)) is None
+            if find_encode(store, source, title.shots[shot], point, (setup.quality_model,)) is None
         ]
         reference = title.reference
         encode_seconds = sum(
@@ -98,7 +89,7 @@ def plan_run(
         )
         vmaf_seconds = sum(
             models.typical_cpu_seconds(
-                setup.model, reference.width, reference.height, title.shots[s].frames
+                setup.quality_model, reference.width, reference.height, title.shots[s].frames
             )
             for s, _ in missing
         )
@@ -110,7 +101,7 @@ def plan_run(
             sizes=setup.sizes,
             search=setup.search.name,
             encodes=len(requests),
-            grid_encodes=grid_encodes,
+            grid_encodes=sum(one.grid_encodes for one in setups),
             delivered_encodes=rungs * len(title.shots),
             cached_encodes=len(requests) - len(missing),
             cpu_hours={"encode": encode_seconds / 3600, "vmaf": vmaf_seconds / 3600},

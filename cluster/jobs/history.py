@@ -3,32 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from cluster.execution.fingerprint import own_fingerprint
-from cluster.jobs.options import RunOptions
+from cluster.jobs.request import LadderOptions, RunOptions
 from cluster.stages.title import TitleSource
 from cluster.store import Store, file_sha256, manifests
 from cluster.store.manifests import Manifest, Recorder
 from encoder.errors import BadInput, VerificationFailed
-
-
-def options_document(options: RunOptions) -> dict[str, Any]:
-    """Return the options that decide a package's bits, as JSON."""
-    return {
-        "search": options.search,
-        "codec": options.codec,
-        "preset": options.preset,
-        "profile": options.profile,
-        "heights": list(options.heights) if options.heights else None,
-        "policy": options.policy,
-        "also": list(options.also),
-        "tone_map": options.tone_map,
-        "face_model": str(options.face_model.resolve()) if options.face_model else None,
-        "weights": str(options.weights.resolve()) if options.weights else None,
-    }
 
 
 def recorded(
@@ -39,7 +21,7 @@ def recorded(
     return manifests.recorded(
         store,
         manifests.Source(path=str(path), sha256=source.sha256, size=path.stat().st_size),
-        options=options_document(options),
+        options=options.document(),
         versions=own_fingerprint().parts,
         out=options.out,
         weights=options.weights,
@@ -63,13 +45,11 @@ def repeated(before: Manifest, options: RunOptions) -> RunOptions:
     Raises:
         BadInput: the earlier run's source, weights or face model is missing or has changed.
     """
-    earlier = before.options
-    weights = Path(earlier["weights"]) if earlier.get("weights") else None
-    face_model = Path(earlier["face_model"]) if earlier.get("face_model") else None
+    earlier = LadderOptions.from_document(before.options)
     for what, path, digest in (
         ("source", options.source, before.source.sha256),
-        ("weights", weights, before.weights_sha256),
-        ("face model", face_model, before.face_model_sha256),
+        ("weights", earlier.weights, before.weights_sha256),
+        ("face model", earlier.face_model, before.face_model_sha256),
     ):
         if path is None:
             continue
@@ -77,19 +57,7 @@ def repeated(before: Manifest, options: RunOptions) -> RunOptions:
             raise BadInput(f"the {what} of run {before.id} is not at {path} any more; name it")
         if file_sha256(path) != digest:
             raise BadInput(f"{path} is not the {what} of run {before.id}: its content differs")
-    return replace(
-        options,
-        search=earlier["search"],
-        codec=earlier["codec"],
-        preset=earlier["preset"],
-        profile=earlier["profile"],
-        heights=tuple(earlier["heights"]) if earlier["heights"] else None,
-        policy=earlier["policy"],
-        also=tuple(earlier["also"]),
-        tone_map=earlier.get("tone_map", False),
-        weights=weights,
-        face_model=face_model,
-    )
+    return options.like(earlier)
 
 
 def check_repeated(before: Manifest, after: Manifest) -> None:

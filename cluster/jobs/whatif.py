@@ -27,7 +27,7 @@ from ladder.complexity.prediction import correct
 from ladder.constraints import InfeasibleResult
 from ladder.document import Rung
 from ladder.locked_cost import CostOfLocked, RungCost, cost_of_sizes
-from ladder.profiles import Profile, load_profile, rung_sizes
+from ladder.profiles import Profile, as_profile, rung_sizes
 from ladder.rungs import LadderPlan, Policy, RungPlan, solve
 from ladder.title_curves import TitleCurves
 
@@ -39,7 +39,7 @@ class WhatIfOptions:
     """What is asked; None is as the ladder was made."""
 
     directory: Path
-    profile: str | None = None
+    profile: str | Path | Profile | None = None
     policy: Policy | None = None
     heights: tuple[int, ...] | None = None
     rates: tuple[float, ...] = ()
@@ -188,7 +188,7 @@ def _unchanged(
 
 
 def _profile(options: WhatIfOptions, package: Package) -> tuple[Profile, dict[str, Any]]:
-    profile = load_profile(options.profile) if options.profile else package.profile
+    profile = as_profile(options.profile) if options.profile else package.profile
     changes: dict[str, Any] = {}
     if options.rates:
         changes["rates"] = tuple(sorted(options.rates))
@@ -197,7 +197,7 @@ def _profile(options: WhatIfOptions, package: Package) -> tuple[Profile, dict[st
         if value is not None:
             changes[name] = value if name == "jnd" else value or None
     asked = {
-        **({"profile": options.profile} if options.profile else {}),
+        **({"profile": profile.name} if options.profile else {}),
         **({"policy": options.policy} if options.policy else {}),
         **({"heights": list(options.heights)} if options.heights else {}),
         **{name: list(v) if isinstance(v, tuple) else v for name, v in changes.items()},

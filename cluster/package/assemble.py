@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from cluster.jobs.setup import Setup
-from cluster.stages.encodes import Measured, MeasuredEncode
+from cluster.stages.encodes import MeasuredEncode
 from cluster.stages.title import Title
 from cluster.store import Store
 from encoder.errors import ToolFailed, VerificationFailed
-from encoder.media import Request, Shot
+from encoder.media import Request
 from encoder.package import layout
 from encoder.package.verify import ExpectedSegment, VerifyReport, verify_package
 from encoder.package.write import write_package
 from encoder.recipes import Recipe, by_name
-from ladder.complexity.prediction import TitlePrediction
-from ladder.document import Cell, Measurements, Quality, Rung, Segment, ShotRow
+from ladder.document import Quality, Rung, Segment
 from vmaf.pool import pool_scores
 
 FRAME_HASHES = "frames.hash"
@@ -34,6 +32,11 @@ class ChosenRung:
     slope: float | None
     predicted_quality: float | None
     encodes: tuple[MeasuredEncode, ...]
+
+    @property
+    def requests(self) -> list[Request]:
+        """Encodes of the rung, in order of shots."""
+        return [(shot, encode.point) for shot, encode in enumerate(self.encodes)]
 
 
 def rung_names(heights: Sequence[int], codec: str | None = None) -> list[str]:
@@ -172,58 +175,3 @@ def document_rungs(rungs: Sequence[ChosenRung], written: layout.WrittenPackage) 
         )
         for rung, track in zip(rungs, written.video, strict=True)
     ]
-
-
-def predicted_quality(
-    prediction: TitlePrediction | None, shots: Sequence[Shot], requests: Sequence[Request]
-) -> float | None:
-    """Mean quality that was expected of a rung's encodes before anything was measured."""
-    if prediction is None:
-        return None
-    expected = [prediction.expected(shot, point) for shot, point in requests]
-    frames = [shot.frames for shot in shots]
-    total = sum(n * e.quality for n, e in zip(frames, expected, strict=True) if e is not None)
-    return round(total / sum(frames), 4)
-
-
-def measurements(
-    title: Title,
-    known: Mapping[Request, Measured],
-    setups: Sequence[Setup],
-    reasons: Mapping[Request, str],
-) -> Measurements:
-    """All that was measured, as ``measurements.json`` has it."""
-    cells = []
-    first, by_recipe = setups[0], {setup.recipe: setup for setup in setups}
-    for (shot, point), made in sorted(known.items(), key=lambda item: item[0]):
-        setup = by_recipe[point.recipe]
-        expected = setup.prediction.expected(shot, point) if setup.prediction else None
-        cells.append(
-            Cell(
-                shot=shot,
-                width=point.width,
-                height=point.height,
-                crf=point.crf,
-                recipe=point.recipe.name,
-                bytes=made.num_bytes,
-                quality=round(made.mean_quality[setup.model], 4),
-                predicted_bytes=(
-                    round(expected.bits_per_frame * title.shots[shot].frames / 8)
-                    if expected
-                    else None
-                ),
-                predicted_quality=round(expected.quality, 4) if expected else None,
-                reason=reasons.get((shot, point)),
-            )
-        )
-    return Measurements(
-        title_id=title.id,
-        recipe=first.recipe.name,
-        quality_model=first.model,
-        weights=first.prediction.model if first.prediction else None,
-        shots=[
-            ShotRow(start_frame=shot.start, end_frame=shot.end, cuts=list(shot.cuts))
-            for shot in title.shots
-        ],
-        cells=cells,
-    )

@@ -30,7 +30,7 @@ from encoder.recipes import Recipe, by_name
 from ladder.bdrate import RatePoint
 from ladder.curves import MeasuredCurve, Measurement
 from ladder.document import Cell, Ladder, Measurements, Rung
-from ladder.profiles import Profile, load_profile
+from ladder.profiles import Profile, load_profile, profile_from_document
 from ladder.title_curves import TitleCurves
 from recommender.artwork.document import Artwork
 from recommender.prefetch.document import Prefetch
@@ -103,7 +103,8 @@ class Package:
         Raises:
             BadInput: this version knows no profile of that name.
         """
-        return load_profile(self.ladder.profile)
+        content = self.options.get("profile_content")
+        return profile_from_document(content) if content else load_profile(self.ladder.profile)
 
     # -- the title -----------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cluster import events
-from cluster.jobs.setup import Setup, known_to_search
+from cluster.jobs.setup import CodecSetup
 from cluster.stages.analysis import find_features
 from cluster.stages.measurer import Measurer
 from cluster.store import Record, Store
@@ -54,7 +54,7 @@ class Labels:
     miss: Miss | None
 
 
-def keep_labels(setup: Setup, measurer: Measurer) -> Labels:
+def keep_labels(setup: CodecSetup, measurer: Measurer) -> Labels:
     """Publish what a job has measured. The same measurements are published once.
 
     Raises:
@@ -66,8 +66,8 @@ def keep_labels(setup: Setup, measurer: Measurer) -> Labels:
     rows = rows_of_title(title.source.sha256[:16], features, measurer)
     under, missed = None, None
     if setup.prediction is not None:
-        under = Prediction(setup.prediction.model, setup.recipe.name, setup.model)
-        known = known_to_search(setup, measurer.known).measurements
+        under = Prediction(setup.prediction.model, setup.recipe.name, setup.quality_model)
+        known = setup.measurements(measurer.known)
         missed = miss(setup.prediction, title.shots, known)
     identity = key(
         STAGE,
@@ -128,7 +128,7 @@ def drift_under(store: Store, under: Prediction) -> Drift | None:
     return drift([found[title] for title in sorted(found)])
 
 
-def learn_from(setup: Setup, measurer: Measurer, on_event: events.Listener) -> Miss | None:
+def learn_from(setup: CodecSetup, measurer: Measurer, on_event: events.Listener) -> Miss | None:
     """Keep a finished job's labels, and warn of drift. A job does not fail for it.
 
     Tables, and what is trained on them, know titles of standard range.

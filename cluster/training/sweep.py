@@ -32,7 +32,7 @@ from encoder.analysis.features import ShotFeatures
 from encoder.errors import BadInput, ShotladderError, StoreUnusable
 from encoder.media import Request, Shot
 from encoder.recipes import recipe
-from ladder.profiles import load_profile, rung_sizes
+from ladder.profiles import Profile, as_profile, rung_sizes
 from ladder.sampling import sparse_sample
 from ladder.search.steps import TitleShape, full_grid
 from vmaf import models
@@ -59,7 +59,7 @@ class SweepOptions:
     """Most seconds of an augmentation."""
     codec: str = "x264"
     preset: str = "medium"
-    profile: str = "default"
+    profile: str | Path | Profile = "default"
     heights: tuple[int, ...] | None = None
     """Rung heights instead of the profile's."""
     also: tuple[str, ...] = ()
@@ -294,7 +294,7 @@ def read_groups(catalog: Path | None) -> dict[str, str]:
 def _wanted(options: SweepOptions) -> list[_Wanted]:
     """The titles asked for, by file; options checked."""
     recipe(options.codec, options.preset)
-    load_profile(options.profile)
+    as_profile(options.profile)
     for model in options.also:
         models.check(model)
     for name in options.augmentations:
@@ -395,7 +395,7 @@ def _planned(
     on_event: events.Listener,
 ) -> tuple[Measurer, tuple[Request, ...]]:
     """Who measures the title, and what."""
-    reference, profile = found.source.reference, load_profile(options.profile)
+    reference, profile = found.source.reference, as_profile(options.profile)
     shape = TitleShape(
         shots=found.shots,
         frame_rate=reference.frame_rate,

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Response
 
-from cluster.jobs.options import choices
+from cluster.jobs.request import choices
 from cluster.service.documents import Health, Problem, Readiness
 from cluster.service.http import routes_jobs, routes_titles
 from cluster.service.http.context import READING, CurrentService, Service

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from cluster import events
-from cluster.jobs.options import RunOptions, check_options
+from cluster.jobs.request import LadderRequest, RunOptions
 from cluster.service import web
 from cluster.service.documents import JobOptions
 from cluster.service.sources import SourceFile, check_unchanged, local_path
@@ -114,7 +114,7 @@ def check_asked(asked: JobOptions) -> None:
     Raises:
         BadInput: one of them does not.
     """
-    check_options(run_options(asked, Path(), Path()))
+    LadderRequest.of(run_options(asked, Path(), Path()))
 
 
 def serve(pipe: connection.Connection, performing: Perform) -> None:

@@ -1,0 +1,227 @@
+"""From solved ladders to a published package: choose the rungs, secure them, write, verify."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster import events
+from cluster.execution.executor import call_with_retries
+from cluster.jobs.clock import Clock
+from cluster.jobs.documents import (
+    codec_facts,
+    ladder_document,
+    measurements_document,
+    run_document,
+)
+from cluster.jobs.request import LadderRequest
+from cluster.jobs.solve import SolvedCodec
+from cluster.package import report
+from cluster.package.artwork_files import previous_artwork, write_artwork
+from cluster.package.assemble import ChosenRung, rung_names, verify_directory, write_media
+from cluster.package.package import Package
+from cluster.package.publish import publishing
+from cluster.stages.artwork import find_artwork
+from cluster.stages.measurer import Measurer
+from cluster.stages.tracks import audio_tracks, subtitle_tracks
+from cluster.store.keys import canonical_json
+from cluster.training.feedback import learn_from
+from encoder.errors import ShotladderError
+from encoder.media import Request
+from encoder.package import layout
+from ladder.codecs import kept_rungs
+from ladder.document import CodecFacts, Ladder
+from recommender.prefetch.build import build_prefetch
+from vmaf import models
+
+
+@dataclass(frozen=True, slots=True)
+class _RungChoice:
+    """A rung of one codec's ladder that goes into the package."""
+
+    codec: SolvedCodec
+    number: int
+    """Position in the codec's own ladder."""
+    name: str
+
+    @property
+    def requests(self) -> list[Request]:
+        """Encodes of the rung, in order of shots."""
+        return self.codec.requests[self.number]
+
+
+@dataclass(frozen=True, slots=True)
+class _Selection:
+    """The rungs that go into the package, and what is said of every codec."""
+
+    rungs: tuple[_RungChoice, ...]
+    """Codec by codec, from the lowest rate to the highest."""
+    requests: tuple[Request, ...]
+    """Distinct encodes of the rungs, in order."""
+    codecs: tuple[CodecFacts, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A published package."""
+
+    ladder: Ladder
+    run: dict[str, Any]
+    """Content of ``run.json``."""
+
+
+def deliver(
+    request: LadderRequest, solved: Sequence[SolvedCodec], measurer: Measurer, clock: Clock
+) -> Delivered:
+    """Publish the solved ladders as one package at the request's output folder.
+
+    Raises:
+        ToolFailed, StoreUnusable: something could not be made; what was finished is kept.
+        VerificationFailed: the package is not what was measured; nothing was published.
+    """
+    title, store, on_event = measurer.title, measurer.store, measurer.on_event
+    first = solved[0].setup
+    selection = _select(solved, measurer)
+    artwork = find_artwork(title, store, measurer.executor, on_event, request.options.face_model)
+    missed = learn_from(first, measurer, on_event)
+    scored = _secured(request, selection, measurer)
+    rungs = [_chosen(choice, scored) for choice in selection.rungs]
+    on_event(events.StagePlanned("package", len(rungs), unit="rungs"))
+    audio = call_with_retries(audio_tracks, title, store)
+    subtitles = call_with_retries(subtitle_tracks, title, store)
+    with publishing(request.options.out) as directory:
+        written = write_media(title, rungs, audio, subtitles, store, directory)
+        ladder = ladder_document(title, solved, selection.codecs, rungs, written, measurer.known)
+        on_event(events.StageProgress("package", len(rungs), len(rungs)))
+        verify_cpu_seconds = _verify(directory, ladder, on_event)
+        _write_documents(directory, ladder, written, solved, measurer)
+        write_artwork(artwork, store, directory, previous_artwork(request.options.out))
+        page = _collect_report(directory, scored)
+        run = run_document(request, solved, scored, missed, verify_cpu_seconds, clock)
+        (directory / "run.json").write_bytes(canonical_json(run) + b"\n")
+        if page is not None:
+            text = report.render({**page, "run": report.shown_run(run)})
+            (directory / report.NAME).write_text(text, encoding="utf-8")
+    return Delivered(ladder, run)
+
+
+def further_models(request: LadderRequest, measurer: Measurer) -> list[str]:
+    """Return the quality models of ``--also``, by their names for this title's dynamic range."""
+    hdr = measurer.title.reference.hdr is not None
+    return [models.name_for(name, hdr=hdr) for name in request.options.also]
+
+
+def _select(solved: Sequence[SolvedCodec], measurer: Measurer) -> _Selection:
+    """Drop the rungs that a rung of another codec makes useless."""
+    ladders = {one.setup.recipe.codec: one.rate_points(measurer) for one in solved}
+    anchor = ladders[solved[0].setup.recipe.codec]
+    kept = kept_rungs(ladders)
+    names = {
+        one.setup.recipe.codec: rung_names(
+            [rung.size.height for rung in one.plan.rungs],
+            one.setup.recipe.codec if len(solved) > 1 else None,
+        )
+        for one in solved
+    }
+    rungs = tuple(
+        _RungChoice(one, number, names[codec][number])
+        for one in solved
+        for codec in [one.setup.recipe.codec]
+        for number in kept[codec]
+    )
+    requests = tuple(sorted({request for rung in rungs for request in rung.requests}))
+    codecs = tuple(
+        codec_facts(
+            one,
+            requests,
+            [name for number, name in enumerate(names[codec]) if number not in kept[codec]],
+            ladders[codec],
+            anchor,
+        )
+        for one in solved
+        for codec in [one.setup.recipe.codec]
+    )
+    return _Selection(rungs, requests, codecs)
+
+
+def _secured(request: LadderRequest, selection: _Selection, measurer: Measurer) -> Measurer:
+    """Score the delivered encodes by the further models too, and have the store hold them whole.
+
+    Returns:
+        A measurer that knows the delivered encodes with all their scores.
+    """
+    own = measurer.models
+    if request.options.also:
+        measurer = Measurer(
+            measurer.title,
+            tuple(dict.fromkeys((*own, *further_models(request, measurer)))),
+            measurer.store,
+            measurer.executor,
+            measurer.on_event,
+            measurer.costs,
+        )
+        measurer.measure(selection.requests, stage="also")
+    measurer.secure(selection.requests, stage="again")
+    return measurer
+
+
+def _chosen(choice: _RungChoice, measurer: Measurer) -> ChosenRung:
+    setup = choice.codec.setup
+    return ChosenRung(
+        name=choice.name,
+        recipe=setup.recipe,
+        slope=choice.codec.plan.rungs[choice.number].slope,
+        predicted_quality=_predicted_quality(choice),
+        encodes=tuple(measurer.encode(request) for request in choice.requests),
+    )
+
+
+def _predicted_quality(choice: _RungChoice) -> float | None:
+    """Return the mean quality that was predicted for a rung's encodes before any measurement."""
+    prediction = choice.codec.setup.prediction
+    if prediction is None:
+        return None
+    expected = [prediction.expected(shot, point) for shot, point in choice.requests]
+    frames = [shot.frames for shot in choice.codec.setup.title.shots]
+    total = sum(n * e.quality for n, e in zip(frames, expected, strict=True) if e is not None)
+    return round(total / sum(frames), 4)
+
+
+def _verify(directory: Path, ladder: Ladder, on_event: events.Listener) -> float:
+    """Decode the package and compare every frame; return the CPU seconds that took."""
+    count = len(ladder.rungs)
+    on_event(events.StagePlanned("verify", count, unit="rungs"))
+    verified = call_with_retries(verify_directory, directory, ladder.rungs, ladder.frame_rate)
+    on_event(events.StageProgress("verify", count, count))
+    return verified.cpu_seconds
+
+
+def _write_documents(
+    directory: Path,
+    ladder: Ladder,
+    written: layout.WrittenPackage,
+    solved: Sequence[SolvedCodec],
+    measurer: Measurer,
+) -> None:
+    measurements = measurements_document(measurer.title, solved, measurer.known)
+    (directory / "ladder.json").write_text(ladder.to_json())
+    (directory / "measurements.json").write_text(measurements.to_json())
+    (directory / "prefetch.json").write_text(build_prefetch(ladder, written).to_json())
+
+
+def _collect_report(directory: Path, measurer: Measurer) -> dict[str, Any] | None:
+    """Collect the content of the report; None, with a warning, where that fails: a package is
+    whole without its report.
+    """
+    try:
+        return report.collect(
+            report.ReportOptions(directory),
+            Package.open(directory),
+            measurer.on_event,
+            measurer.title.reference,
+        )
+    except ShotladderError as error:
+        measurer.on_event(events.Warned(f"no {report.NAME}: {error.message}"))
+        return None

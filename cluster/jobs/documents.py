@@ -1,0 +1,223 @@
+"""The documents that a run writes beside the media: what was chosen, measured and spent."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from cluster.jobs.clock import Clock
+from cluster.jobs.request import LadderRequest
+from cluster.jobs.setup import CodecSetup
+from cluster.jobs.solve import SolvedCodec
+from cluster.package.assemble import ChosenRung, document_rungs
+from cluster.stages.encodes import Measured
+from cluster.stages.measurer import Measurer
+from cluster.stages.title import Title
+from encoder import ffmpeg
+from encoder.media import Request
+from encoder.package import layout
+from ladder.bdrate import BdRate, RatePoint
+from ladder.claims import bd_claim
+from ladder.complexity.drift import Miss, miss_document
+from ladder.document import (
+    Cell,
+    CodecFacts,
+    Ladder,
+    LockedCost,
+    Measurements,
+    SearchFacts,
+    ShotRow,
+)
+from ladder.locked_cost import cost_of_locked
+
+
+def ladder_document(
+    title: Title,
+    solved: Sequence[SolvedCodec],
+    codecs: Sequence[CodecFacts],
+    rungs: Sequence[ChosenRung],
+    written: layout.WrittenPackage,
+    measured: Mapping[Request, Measured],
+) -> Ladder:
+    """Return ``ladder.json``.
+
+    Args:
+        title: Title of the package.
+        solved: Ladder of each codec, the first codec's first.
+        codecs: Facts of each codec, in the same order.
+        rungs: Rungs that the package holds.
+        written: Files that were written for them.
+        measured: Everything that was measured on the way.
+    """
+    first, several = solved[0], len(solved) > 1
+    setup, plan = first.setup, first.plan
+    delivered = {request for one in rungs for request in one.requests}
+    return Ladder(
+        title=title.facts(audio=written.audio is not None),
+        policy=plan.policy,
+        profile=setup.profile.name,
+        codec=setup.recipe.codec,
+        recipe=setup.recipe.name,
+        codecs=list(codecs) if several else [],
+        tool=ffmpeg.version(),
+        quality_model=setup.quality_model,
+        search=codecs[0].search.model_copy(
+            update={
+                "encodes": len(measured),
+                "delivered_encodes": len(delivered),
+                "grid_encodes": sum(codec.search.grid_encodes for codec in codecs),
+            }
+        ),
+        locked_cost=_locked_cost(first),
+        constraints=[
+            f"{one.setup.recipe.codec}: {note}" if several else note
+            for one in solved
+            for note in (*one.plan.notes, *(note for rung in one.plan.rungs for note in rung.notes))
+        ],
+        rungs=document_rungs(rungs, written),
+    )
+
+
+def _locked_cost(solved: SolvedCodec) -> LockedCost | None:
+    """Return what one size per rung costs; None where sizes are free per shot."""
+    if solved.plan.policy != "locked":
+        return None
+    cost = cost_of_locked(solved.done.title, solved.plan)
+    return LockedCost(
+        bd_rate_percent=getattr(cost.bd_rate, "percent", None),
+        basis="predicted" if solved.setup.prediction else "measured",
+    )
+
+
+def codec_facts(
+    solved: SolvedCodec,
+    delivered: Sequence[Request],
+    dropped: Sequence[str],
+    ladder: Sequence[RatePoint],
+    anchor: Sequence[RatePoint],
+) -> CodecFacts:
+    """Return what ``ladder.json`` says of one codec.
+
+    Args:
+        solved: Ladder of the codec.
+        delivered: Encodes of all codecs in the package.
+        dropped: Names of the codec's rungs that are not in the package.
+        ladder: Measured rungs of the codec, the dropped ones too.
+        anchor: Measured rungs of the first codec.
+    """
+    setup, recipe = solved.setup, solved.setup.recipe
+    claim = bd_claim(anchor, ladder)
+    return CodecFacts(
+        codec=recipe.codec,
+        recipe=recipe.name,
+        search=SearchFacts(
+            mode=setup.search.name,
+            weights=setup.prediction.model if setup.prediction else None,
+            encodes=len(solved.measured),
+            delivered_encodes=sum(point.recipe == recipe for _, point in delivered),
+            grid_encodes=setup.grid_encodes,
+        ),
+        rungs=len(solved.plan.rungs),
+        dropped=list(dropped),
+        bd_rate_percent={
+            setup.quality_model: round(claim.percent, 4) if isinstance(claim, BdRate) else None
+        },
+    )
+
+
+def measurements_document(
+    title: Title, solved: Sequence[SolvedCodec], measured: Mapping[Request, Measured]
+) -> Measurements:
+    """Return ``measurements.json``: every operating point that was measured, and why."""
+    setups = {one.setup.recipe: one.setup for one in solved}
+    reasons = {request: why for one in solved for request, why in one.reasons.items()}
+    first = solved[0].setup
+    return Measurements(
+        title_id=title.id,
+        recipe=first.recipe.name,
+        quality_model=first.quality_model,
+        weights=first.prediction.model if first.prediction else None,
+        shots=[
+            ShotRow(start_frame=shot.start, end_frame=shot.end, cuts=list(shot.cuts))
+            for shot in title.shots
+        ],
+        cells=[
+            _cell(setups[request[1].recipe], request, encode, reasons.get(request))
+            for request, encode in sorted(measured.items(), key=lambda item: item[0])
+        ],
+    )
+
+
+def _cell(setup: CodecSetup, request: Request, encode: Measured, reason: str | None) -> Cell:
+    shot, point = request
+    expected = setup.prediction.expected(shot, point) if setup.prediction else None
+    frames = setup.title.shots[shot].frames
+    return Cell(
+        shot=shot,
+        width=point.width,
+        height=point.height,
+        crf=point.crf,
+        recipe=point.recipe.name,
+        bytes=encode.num_bytes,
+        quality=round(encode.mean_quality[setup.quality_model], 4),
+        predicted_bytes=round(expected.bits_per_frame * frames / 8) if expected else None,
+        predicted_quality=round(expected.quality, 4) if expected else None,
+        reason=reason,
+    )
+
+
+def run_document(
+    request: LadderRequest,
+    solved: Sequence[SolvedCodec],
+    measurer: Measurer,
+    missed: Miss | None,
+    verify_cpu_seconds: float,
+    clock: Clock,
+) -> dict[str, Any]:
+    """Return ``run.json``: what the run cost, where it ran, and with which versions."""
+    options, costs = request.options, measurer.costs
+    ffmpeg_cpu_seconds = costs.encode_cpu_seconds + costs.vmaf_cpu_seconds
+    # On a cluster of somebody else's, what workers do beside running ffmpeg is not seen here.
+    seen_here = verify_cpu_seconds + (ffmpeg_cpu_seconds if options.scheduler is None else 0.0)
+    document = {
+        "schema": "shotladder/run/1",
+        "title": measurer.title.id,
+        "source": str(options.source.resolve()),
+        "options": options.document(),
+        "encoded_now": costs.encoded,
+        "scored_now": costs.scored,
+        "cpu_seconds": {
+            "encode": round(costs.encode_cpu_seconds, 3),
+            "vmaf": round(costs.vmaf_cpu_seconds, 3),
+            "verify": round(verify_cpu_seconds, 3),
+            "other": round(max(0.0, clock.cpu_seconds() - seen_here), 3),
+        },
+        # Measured against predicted, before any correction.
+        "missed": _rounded(miss_document(missed)) if missed else None,
+        "wall_seconds": round(clock.wall_seconds(), 3),
+        "workers": measurer.executor.slots,
+        "versions": {
+            "shotladder": version("shotladder"),
+            "ffmpeg": ffmpeg.version(),
+            "python": platform.python_version(),
+        },
+        "host": {"system": platform.system(), "machine": platform.machine()},
+    }
+    if len(solved) > 1:
+        document["codecs"] = {
+            one.setup.recipe.codec: {
+                "encoded_now": one.costs.encoded,
+                "encode_cpu_seconds": round(one.costs.encode_cpu_seconds, 3),
+            }
+            for one in solved
+        }
+    return document
+
+
+def _rounded(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: [round(each, 4) for each in value] if isinstance(value, tuple) else round(value, 4)
+        for name, value in numbers.items()
+    }

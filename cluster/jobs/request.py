@@ -1,0 +1,205 @@
+"""What a user asks of a run, and the same resolved once.
+
+:class:`RunOptions` holds the words of the command line, the HTTP interface or a Python caller.
+:class:`LadderRequest` is what they mean: recipes and the profile as values, everything checked.
+The request is made once, at the edge; from there on nothing is looked up by name again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from encoder import ffmpeg
+from encoder.errors import BadInput
+from encoder.recipes import CODECS, PRESETS, Recipe, recipe
+from encoder.source.reference import ReferenceSource
+from ladder.profiles import (
+    Profile,
+    as_profile,
+    profile_document,
+    profile_from_document,
+    profile_names,
+    profile_sha256,
+)
+from ladder.rungs import Policy
+from vmaf import models
+
+SEARCHES = ("predict", "sparse", "exhaustive")
+"""Searches that ``--search`` takes."""
+
+_HDR_DEPTH = 10
+"""Bits per sample that high dynamic range needs at least."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LadderOptions:
+    """The options that decide a package's bytes, as users name them.
+
+    A new option of this kind is a field here, its words in :mod:`cluster.cli.options`, and the
+    place that uses it: manifests, ``run.json`` and repeated runs take it from here.
+    """
+
+    search: str = "predict"
+    """One of :data:`SEARCHES`."""
+    codec: str = "x264"
+    """One of :data:`encoder.recipes.CODECS`, or several separated by commas. The first is the one
+    that every player has to be able to play."""
+    preset: str = "medium"
+    """Encoder preset, one of :data:`encoder.recipes.PRESETS`."""
+    profile: str | Path | Profile = "default"
+    """Name of a built-in profile, path of a TOML file, or a profile."""
+    heights: tuple[int, ...] | None = None
+    """Rung heights instead of those of the profile."""
+    policy: Policy = "locked"
+    """``locked``: one size per rung."""
+    also: tuple[str, ...] = ()
+    """Quality models that score the delivered segments beside the title's own."""
+    tone_map: bool = False
+    """True where a source of high dynamic range becomes a title of standard range."""
+    face_model: Path | None = None
+    """YuNet model that finds faces in artwork; None turns face detection off."""
+    weights: Path | None = None
+    """Weights of the complexity model instead of the packaged ones."""
+
+    def document(self) -> dict[str, Any]:
+        """Return the options as JSON: what ``run.json`` and a run's manifest keep.
+
+        A profile that is not built in is kept with its content and its digest.
+        """
+        document = {field.name: getattr(self, field.name) for field in fields(LadderOptions)}
+        profile = as_profile(self.profile)
+        document["profile"] = profile.name
+        if not isinstance(self.profile, str):
+            document["profile_content"] = profile_document(profile)
+            document["profile_sha256"] = profile_sha256(profile)
+        for name, value in document.items():
+            if isinstance(value, tuple):
+                # No heights have always been kept as null.
+                document[name] = list(value) or (None if name == "heights" else [])
+            elif isinstance(value, Path):
+                document[name] = str(value.resolve())
+        return document
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> LadderOptions:
+        """Return the options that :meth:`document` made a document of, in this or an earlier
+        release: options that the document lacks have their defaults.
+
+        Raises:
+            BadInput: the profile in the document is not one that this version reads.
+        """
+        names = {field.name for field in fields(LadderOptions)}
+        known = {name: value for name, value in document.items() if name in names}
+        for name in ("face_model", "weights"):
+            if known.get(name):
+                known[name] = Path(known[name])
+        for name in ("heights", "also"):
+            if known.get(name) is not None:
+                known[name] = tuple(known[name])
+        if (content := document.get("profile_content")) is not None:
+            known["profile"] = profile_from_document(content)
+        return LadderOptions(**known)
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions(LadderOptions):
+    """What a user asks of a run: a ladder, and where and how to make it."""
+
+    source: Path
+    """Path of the source."""
+    out: Path
+    """Folder for the package."""
+    store: Path | str | None = None
+    """Folder or URL (such as ``s3://bucket/folder``) of the store; None is the default store."""
+    workers: int | None = None
+    """Number of local worker processes; None is one per core."""
+    scheduler: str | None = None
+    """Address of a running Dask scheduler, instead of local workers."""
+    priority: int = 0
+    """Rank among the runs on one scheduler: the higher goes first."""
+
+    def like(self, earlier: LadderOptions) -> RunOptions:
+        """Return these options with everything that decides the package taken from ``earlier``."""
+        here = {f.name: getattr(self, f.name) for f in fields(self)}
+        ladder = {f.name: getattr(earlier, f.name) for f in fields(LadderOptions)}
+        return RunOptions(**{**here, **ladder})
+
+
+@dataclass(frozen=True, slots=True)
+class LadderRequest:
+    """A run's options, resolved: every name is looked up, every combination checked."""
+
+    options: RunOptions
+    """The options as the user named them, for documents and messages."""
+    recipes: tuple[Recipe, ...]
+    """One recipe per codec; every player has to be able to play the first."""
+    profile: Profile
+
+    @classmethod
+    def of(cls, options: RunOptions) -> LadderRequest:
+        """Resolve a run's options. Neither the source nor a tool is looked at yet.
+
+        Raises:
+            BadInput: an option names something that does not exist, or two options conflict.
+        """
+        codecs = tuple(part.strip() for part in options.codec.split(","))
+        if len(set(codecs)) != len(codecs):
+            raise BadInput(f"--codec names a codec twice: {options.codec}")
+        recipes = tuple(recipe(codec, options.preset) for codec in codecs)
+        profile = as_profile(options.profile)
+        if lacking := [codec for codec in codecs if codec not in profile.crf_grid]:
+            raise BadInput(f"profile {profile.name} has no CRF grid for {', '.join(lacking)}")
+        if options.search not in SEARCHES:
+            raise BadInput(f"no search {options.search!r}; choose one of {', '.join(SEARCHES)}")
+        if options.weights is not None and not options.weights.is_file():
+            raise BadInput(f"no weights at {options.weights}; `shotladder train` makes them")
+        if options.policy != "locked":
+            raise BadInput(
+                f"policy {options.policy!r} cannot be packaged yet; use 'locked' "
+                "(ladder.json says what that costs against 'mixed')"
+            )
+        for model in options.also:
+            models.check(model)
+        return cls(options, recipes, profile)
+
+    def check_encoders(self) -> None:
+        """Check that this ffmpeg has an encoder for every recipe.
+
+        Raises:
+            BadInput: an encoder is missing.
+        """
+        # x264 is in every ffmpeg that is of use here; builds differ in the other encoders.
+        encoders = [one.encoder for one in self.recipes if one.codec != "x264"]
+        if encoders and (missing := ffmpeg.lacking(encoders)):
+            raise BadInput(
+                f"--codec {self.options.codec} needs {', '.join(missing)}, which this ffmpeg "
+                f"lacks; unset {ffmpeg.ENVIRONMENT_VARIABLE} or name one built with it"
+            )
+
+    def check_depth(self, source: ReferenceSource) -> None:
+        """Check that every recipe has the bits per sample that the source needs.
+
+        Raises:
+            BadInput: the source has high dynamic range and a recipe has 8 bits.
+        """
+        shallow = [one.codec for one in self.recipes if one.bit_depth < _HDR_DEPTH]
+        if source.hdr is not None and shallow:
+            raise BadInput(
+                f"{self.options.source} is high dynamic range ({source.hdr}), which 8 bit cannot "
+                f"hold, and rungs of {' and '.join(shallow)} have 8 here; use --codec x265, "
+                "svtav1 or both, or --tone-map for a ladder of standard range"
+            )
+
+
+def choices() -> dict[str, tuple[str, ...]]:
+    """Return the values that options take by name, where they can be listed."""
+    return {
+        "search": SEARCHES,
+        "codec": tuple(CODECS),
+        "preset": PRESETS,
+        "profile": profile_names(),
+        "also": models.KNOWN,
+    }
