@@ -397,7 +397,7 @@ def test_scores_of_a_model_that_was_not_learned_are_predicted_as_those_of_one_ak
     options = asked(source, tmp_path / "out", tmp_path / "store")
     made = run_title(options, seen.append, INLINE)
     (warning,) = warnings(seen)
-    assert f"know no {V1_HIGH_FRAME_RATE}" in warning
+    assert f"do not know {V1_HIGH_FRAME_RATE}" in warning
     assert f"predicted as those of {V1}, " in warning
     ladder = made.ladder
     assert (ladder.quality_model, ladder.search.mode) == (V1_HIGH_FRAME_RATE, "predict")
