@@ -26,8 +26,10 @@ from ladder.constraints import CapSet, InfeasibleResult, leaky_bucket_caps, peak
 from ladder.curves import MeasuredPoints, Measurement
 from ladder.profiles import Profile, load_profile
 from ladder.rungs import LadderPlan, RungPlan, solve_at_rates
-from ladder.search.predict import PredictSearch, _next
+from ladder.search.commit import next_rungs
+from ladder.search.predict import PredictSearch
 from ladder.search.questions import MOST_SHOTS, sample
+from ladder.search.state import Tuning
 from ladder.search.steps import Done, Known, Measure, TitleShape
 from ladder.title_curves import TitleCurves
 
@@ -97,8 +99,10 @@ def known(
     return Known(title, profile or load_profile(), "locked", {})
 
 
-def search_for(title: TitleShape, seed: int | None, level: float = LEVEL, **options: float):  # type: ignore[no-untyped-def]
-    return PredictSearch(predicted(title, seed, level), **options)
+def search_for(
+    title: TitleShape, seed: int | None, level: float = LEVEL, tuning: Tuning | None = None
+) -> PredictSearch:
+    return PredictSearch(predicted(title, seed, level), tuning or Tuning())
 
 
 @functools.cache
@@ -208,7 +212,7 @@ def test_only_crfs_that_differ_to_the_encoder_are_asked_for(seed: int) -> None:
 def test_extra_encodes_stay_within_the_budget_and_what_questions_may_take(seed: int) -> None:
     outcome, search = usual(seed), search_for(TITLE, seed)
     # What was planned when the budget was spent may not be delivered in the end.
-    most = 2 * search.budget
+    most = 2 * search.tuning.budget
     assert outcome.extra <= most * len(outcome.plan.points)
 
 
@@ -288,7 +292,7 @@ def test_with_a_perfect_prediction_nothing_extra_is_encoded_and_nothing_lost() -
 
 def test_without_a_budget_what_is_delivered_is_all_that_is_encoded() -> None:
     for seed in range(2):
-        outcome = drive(search_for(TITLE, seed, budget=0.0), known())
+        outcome = drive(search_for(TITLE, seed, tuning=Tuning(budget=0.0)), known())
         check_ladder(outcome, TITLE, load_profile())
         assert outcome.extra == 0
 
@@ -298,7 +302,7 @@ def test_a_budget_buys_a_better_ladder() -> None:
     for seed in range(4):
         bad = predicted(TITLE, seed, 0.3)
         for budget, lost in ((0.0, poor), (0.2, rich)):
-            outcome = drive(PredictSearch(bad, budget=budget), known())
+            outcome = drive(PredictSearch(bad, Tuning(budget=budget)), known())
             lost += losses(outcome.plan, TITLE)
     assert np.mean(poor) < 0.018
     assert np.mean(rich) < 0.012
@@ -314,7 +318,7 @@ def test_the_surest_rungs_are_settled_first() -> None:
     names = {id(r): n for n, r in enumerate(rungs)}
 
     def order(free: list[int], settled: list[int], doubts: list[float]) -> list[int]:
-        found = _next([rungs[n] for n in free], [rungs[n] for n in settled], doubts)
+        found = next_rungs([rungs[n] for n in free], [rungs[n] for n in settled], doubts)
         return [names[id(r)] for r in found]
 
     every = [0, 1, 2, 3, 4]
@@ -345,10 +349,10 @@ BAD: dict[str, Callable[[TitleShape], TitlePrediction]] = {
 def test_however_bad_the_prediction_only_measured_points_are_delivered(how: str) -> None:
     title = TITLE
     check_ladder(drive(PredictSearch(BAD[how](title)), known()), title, load_profile())
-    search = PredictSearch(BAD[how](title), exceptional_gain=math.inf)
+    search = PredictSearch(BAD[how](title), Tuning(exceptional_gain=math.inf))
     outcome = drive(search, known())
     check_ladder(outcome, title, load_profile())
-    most = 2 * search.budget
+    most = 2 * search.tuning.budget
     assert outcome.extra <= most * len(outcome.plan.points)
 
 

@@ -1,0 +1,86 @@
+"""Which rungs to commit next, and how a committed rung keeps its constraints once measured."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+
+from ladder.constraints import InfeasibleResult
+from ladder.curves import MeasuredPoints, Measurement
+from ladder.rungs import RungPlan
+from ladder.search.state import Reasons, State, column_of, requests_of
+
+SAME_RATE_WITHIN = 0.05
+"""Share of its bits within which a rung counts as being where it was planned."""
+
+
+def next_rungs(
+    free: Sequence[RungPlan], committed: Sequence[RungPlan], regrets: Sequence[float]
+) -> list[RungPlan]:
+    """Return the rungs to commit in this round.
+
+    First the most certain one, then the most certain one on each side of it, then all that are
+    as certain as any. Of equally certain rungs the middle one comes first.
+    """
+    middle = len(free) // 2
+    order = sorted(range(len(free)), key=lambda n: (regrets[n], abs(n - middle), n))
+    if len(committed) == 1:
+        below = [n for n in order if free[n].rate < committed[0].rate]
+        above = [n for n in order if free[n].rate > committed[0].rate]
+        return [free[side[0]] for side in (below, above) if side]
+    if not committed:
+        return [free[n] for n in order[:1]]
+    return [free[n] for n in sorted(order) if regrets[n] == min(regrets)]
+
+
+def reusing_measured(state: State, rung: RungPlan, committed: Sequence[RungPlan]) -> RungPlan:
+    """Return the rung with measured cells wherever a new encode would not save enough.
+
+    The rung is returned unchanged where that would move its rate, or repeat a committed rung.
+    """
+    cheap = state.corrected.curves(state.tuning.new_encode_penalty)[rung.size]
+    reused = state.at_slope(rung, cheap)
+    if isinstance(reused, InfeasibleResult):
+        return rung
+    size = state.prediction.sizes.index(rung.size)
+    columns = [column_of(state.prediction, choice.point.crf) for choice in reused.choices]
+    bits = state.corrected.bits[range(len(columns)), size, columns].sum()
+    near = abs(bits / rung.bits - 1) < SAME_RATE_WITHIN
+    taken = any(requests_of(reused) == requests_of(other) for other in committed)
+    return replace(rung, choices=reused.choices) if near and not taken else rung
+
+
+def keep_constraints(
+    state: State, rung: RungPlan
+) -> Generator[Reasons, State, tuple[State, RungPlan]]:
+    """Replace what a measured rung cannot keep under its constraints; yields what to measure.
+
+    First measured cells are kept where possible. Caps follow from the rate, so they are exact
+    only for bits without a penalty on new encodes, which later attempts go without.
+    """
+    tuning = state.tuning
+    for penalty in (tuning.new_encode_penalty, *[0.0] * tuning.repair_rounds):
+        if _keeps_constraints(state, rung):
+            break
+        kept = state.at_slope(rung, state.corrected.curves(penalty)[rung.size])
+        if isinstance(kept, InfeasibleResult):
+            if penalty:
+                continue
+            break
+        why = f"the rung at {rung.rate / 1e3:.0f} kbit/s has to keep its constraints"
+        state = yield {
+            request: why for request in requests_of(kept) if request not in state.measured
+        }
+        rung = state.as_measured(replace(rung, choices=kept.choices))
+    return state, rung
+
+
+def _keeps_constraints(state: State, rung: RungPlan) -> bool:
+    """Return whether a measured rung keeps its constraints as it is."""
+    points = tuple(
+        MeasuredPoints(
+            shot.frames, {choice.point.crf: Measurement(round(choice.bits), choice.quality)}
+        )
+        for shot, choice in zip(state.known.title.shots, rung.choices, strict=True)
+    )
+    return not isinstance(state.at_slope(rung, points), InfeasibleResult)

@@ -1,0 +1,126 @@
+"""How committed rungs get better: by other measured cells, or by new encodes that pay."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from encoder.media import Shot, Size
+from ladder.constraints import InfeasibleResult
+from ladder.rungs import RungPlan, at_slope_within, slope_at
+from ladder.search.measured import measured_points
+from ladder.search.state import Reasons, State, requests_of
+from ladder.search.steps import request_order
+
+
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """New encodes for one rung, and what they are expected to save."""
+
+    gain: float
+    """Share of the rung's bits."""
+    rung: int
+    """Number of the rung among the committed ones."""
+    reasons: Reasons
+
+
+def moves(state: State, committed: Sequence[RungPlan]) -> Reasons:
+    """Return what to encode to improve committed rungs, best first, within the budget."""
+    tuning, shots = state.tuning, state.known.title.shots
+    offers = sorted(
+        _offers(state, committed),
+        key=lambda offer: (
+            -offer.gain / len(offer.reasons),
+            offer.rung,
+            *map(request_order, offer.reasons),
+        ),
+    )
+    room = _room(state, committed)
+    wanted: Reasons = {}
+    for offer in offers:
+        new = {request: why for request, why in offer.reasons.items() if request not in wanted}
+        gain = offer.gain * len(shots) / len(offer.reasons)
+        exceptional = gain > tuning.exceptional_gain * tuning.required_gain
+        allowed = math.inf if tuning.budget > 0 and exceptional else room
+        if gain > tuning.required_gain and len(wanted) + len(new) <= allowed:
+            wanted |= new
+    return wanted
+
+
+def _room(state: State, committed: Sequence[RungPlan]) -> int:
+    """Return how many encodes the budget has left beside those that are delivered now."""
+    delivered = len({request for rung in committed for request in requests_of(rung)})
+    extra = len(state.measured) - delivered
+    return max(0, math.floor(state.tuning.budget * delivered) - extra)
+
+
+def _offers(state: State, committed: Sequence[RungPlan]) -> Iterator[_Offer]:
+    """Yield every single shot that could move, and every other size of a rung."""
+    shots = state.known.title.shots
+    for number, rung in enumerate(committed):
+        if not rung.slope > 0:  # every shot has its best: no bit buys anything
+            continue
+        rate = f"{rung.rate / 1e3:.0f} kbit/s"
+        for size in _allowed_sizes(state, committed, number):
+            best = at_slope_within(
+                state.curves, state.known.profile, size, rung.slope, state.max_rate(rung)
+            )
+            if isinstance(best, InfeasibleResult):
+                continue
+            new = [request for request in requests_of(best) if request not in state.measured]
+            if size == rung.size:
+                for shot, point in new:
+                    gain = _gain(rung, [shot], best, shots)
+                    why = f"is expected to save {100 * gain:.2f} % of the rung at {rate}"
+                    yield _Offer(gain, number, {(shot, point): why})
+            elif new:
+                gain = _gain(rung, range(len(shots)), best, shots)
+                why = f"{size.height}p is expected to save {100 * gain:.1f} % at {rate}"
+                yield _Offer(gain, number, dict.fromkeys(new, why))
+
+
+def _allowed_sizes(state: State, committed: Sequence[RungPlan], number: int) -> tuple[Size, ...]:
+    """Return the sizes of a rung with which the ladder's sizes never fall."""
+    sizes = state.prediction.sizes
+    low = sizes.index(committed[number - 1].size) if number else 0
+    above = committed[number + 1 :]
+    high = sizes.index(above[0].size) if above else len(sizes) - 1
+    return sizes[low : high + 1]
+
+
+def best_measured(state: State, committed: Sequence[RungPlan]) -> list[RungPlan]:
+    """Return each rung's best choice among measured cells, at the slope that the title has there.
+
+    A rung that is no better than the one below it is dropped.
+    """
+    rungs: list[RungPlan] = []
+    shots, sizes = state.known.title.shots, state.prediction.sizes
+    points = measured_points(state.measured, shots)
+    lowest = 0
+    for rung in committed:
+        slope = slope_at(state.curves, rung.size, rung.bits)
+        best = at_slope = replace(rung, slope=slope)
+        for size in (s for s in points if lowest <= sizes.index(s)):
+            other = state.at_slope(replace(at_slope, size=size), points[size])
+            if isinstance(other, InfeasibleResult):
+                continue
+            if size != rung.size and not 0.8 < other.rate / rung.rate < 1.25:
+                continue
+            if slope > 0 and _gain(best, range(len(shots)), other, shots) > 0:
+                best = other
+        if not rungs or (best.bits > rungs[-1].bits and best.quality > rungs[-1].quality):
+            rungs.append(replace(best, target_rate=rung.target_rate))
+            lowest = sizes.index(best.size)
+    return rungs
+
+
+def _gain(rung: RungPlan, of: Iterable[int], other: RungPlan, shots: Sequence[Shot]) -> float:
+    """Return what ``other``'s choices for the shots ``of`` save, as a share of the rung's bits."""
+    total = 0.0
+    for shot in of:
+        old, new = rung.choices[shot], other.choices[shot]
+        total += shots[shot].frames * (new.quality - old.quality) / rung.slope - (
+            new.bits - old.bits
+        )
+    return total / rung.bits

@@ -1,0 +1,120 @@
+"""What the predict search knows at one moment, and what it asks for next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from encoder.media import Request
+from ladder.complexity.prediction import CorrectedTitle, TitlePrediction, correct
+from ladder.constraints import InfeasibleResult
+from ladder.curves import Curve, Measurement
+from ladder.rungs import LadderPlan, RungPlan, at_slope_within, solve
+from ladder.search.measured import measured_rung
+from ladder.search.steps import Known, request_order
+from ladder.title_curves import TitleCurves
+
+Reasons = dict[Request, str]
+"""Cells to measure, each with the reason in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """How many encodes beyond the delivered ones the predict search makes, and what for."""
+
+    budget: float = 0.1
+    """Encodes beyond the delivered ones at most, as a share of the delivered ones. One question
+    is always allowed: without it a short title would get the wrong size unasked."""
+    required_gain: float = 0.03
+    """Share of a rung's bits that encoding all its shots once more has to save. A question or a
+    move of fewer encodes has to save its part of that."""
+    new_encode_penalty: float = 0.03
+    """Share of a shot's bits that a new encode has to save to be preferred to a measured one."""
+    planned_share: float = 0.3
+    """Share of the best probe's value from which on a probe at points that are to be delivered
+    anyway is made instead."""
+    early_cost: float = 0.2
+    """Cost, in encodes, of measuring such a point early: the plan may still change."""
+    accepted_regret: float = 0.01
+    """Share of its bits that a rung may be expected to lose by its size and still count as
+    certain."""
+    exceptional_gain: float = 4.0
+    """A move that saves this many times the required gain is made beyond the budget, if there is
+    any budget."""
+    question_rounds: int = 6
+    """Rounds of questions at most before rungs are committed."""
+    repair_rounds: int = 6
+    """Attempts at most to repair a committed rung that breaks a constraint once measured."""
+    move_rounds: int = 3
+    """Rounds of moves at most after all rungs are committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The title as far as it is known: a prediction corrected by the search's measurements."""
+
+    prediction: TitlePrediction
+    tuning: Tuning
+    known: Known
+    """The question that the search answers. Its measurements may hold cells that the search did
+    not request; those are not looked at."""
+    measured: Mapping[Request, Measurement]
+    """Cells that the search requested, in the order of :func:`~ladder.search.steps.request_order`.
+    """
+    corrected: CorrectedTitle
+    curves: TitleCurves
+    """Curves of ``corrected``."""
+
+    @classmethod
+    def of(
+        cls,
+        prediction: TitlePrediction,
+        tuning: Tuning,
+        known: Known,
+        requested: Collection[Request],
+    ) -> State:
+        """Correct ``prediction`` by the measurements of ``requested``."""
+        ordered = sorted(requested, key=request_order)
+        measured = {request: known.measurements[request] for request in ordered}
+        corrected = correct(prediction, known.title.shots, measured)
+        curves = known.title.with_curves(corrected.curves())
+        return cls(prediction, tuning, known, measured, corrected, curves)
+
+    def plan(
+        self, committed: Collection[RungPlan] = (), curves: TitleCurves | None = None
+    ) -> LadderPlan | InfeasibleResult:
+        """Solve the ladder around ``committed`` rungs, on the corrected curves unless given."""
+        return solve(curves or self.curves, self.known.profile, self.known.policy, tuple(committed))
+
+    def at_slope(self, rung: RungPlan, curves: Iterable[Curve]) -> RungPlan | InfeasibleResult:
+        """Return what a rung would be on these curves of its size, within its constraints."""
+        return at_slope_within(
+            self.known.title.with_curves({rung.size: curves}),
+            self.known.profile,
+            rung.size,
+            rung.slope,
+            self.max_rate(rung),
+        )
+
+    def max_rate(self, rung: RungPlan) -> float:
+        """Return the rate in bit/s that a rung may have; inf where the profile lists no rates."""
+        return rung.target_rate if self.known.profile.rates else math.inf
+
+    def as_measured(self, rung: RungPlan) -> RungPlan:
+        """Return the rung with measured bits and quality in place of the expected ones."""
+        title = self.known.title
+        return measured_rung(rung, self.known.measurements, title.shots, title.frame_rate)
+
+
+def requests_of(rung: RungPlan) -> list[Request]:
+    """Return the cells that a rung delivers, by shot."""
+    return [(shot, choice.point) for shot, choice in enumerate(rung.choices)]
+
+
+def column_of(prediction: TitlePrediction, crf: float) -> int:
+    """Return the column of a CRF in a prediction that it was chosen from."""
+    column = prediction.scale.column(crf)
+    if column is None:
+        raise ValueError(f"CRF {crf:g} was not predicted")
+    return column
