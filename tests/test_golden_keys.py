@@ -68,7 +68,7 @@ def keys_made(monkeypatch: pytest.MonkeyPatch) -> Keys:
     monkeypatch.setattr(ffmpeg, "version", lambda: "golden")
     for name in VERSIONS:
         monkeypatch.setattr(name, lambda distribution: "golden")
-    monkeypatch.setattr("cluster.stages.prediction._digest", lambda content: "golden" * 8)
+    monkeypatch.setattr("cluster.stages.prediction.file_sha256", lambda path: "golden" * 8)
     return made
 
 

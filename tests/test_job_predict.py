@@ -223,7 +223,7 @@ def test_a_prediction_is_the_same_on_any_number_of_threads(finished: Finished) -
         try:
             for threads in (1, 3):
                 torch.set_num_threads(threads)
-                made = prediction._predict(work)
+                made = prediction.compute_prediction(work)
                 assert made.log_bpp.tobytes() == kept.log_bpp.tobytes()
                 assert made.warped_quality.tobytes() == kept.warped_quality.tobytes()
         finally:

@@ -1,12 +1,11 @@
-"""The prediction stage: a title's expected curves, made once and kept.
+"""The prediction stage: a title's expected curves, made once and stored.
 
-A prediction is stored because plans follow from it: a resumed job, on whatever machine, has to
-see the very numbers that the first one saw.
+Plans follow from a prediction, so a resumed job, on whatever machine, has to see the same numbers
+as the first one.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from importlib import resources
@@ -20,6 +19,7 @@ from cluster.stages.analysis import features_key, find_features
 from cluster.stages.stage import Made, find_or_make
 from cluster.stages.title import Title, TitleSource
 from cluster.store import Store, open_store
+from cluster.store.files import file_sha256
 from cluster.store.keys import key
 from encoder.errors import BadInput
 from encoder.media import Shot, Size
@@ -29,27 +29,28 @@ from ladder.complexity.residuals import ResidualModel
 from vmaf import models
 
 PREDICTION_VERSION = 2
-"""Rises when the same weights and features would give another prediction."""
-_ARRAYS = tuple(field.name for field in fields(ResidualModel))
+"""Version of the stage in its keys: raise it when the same weights and features would give another
+prediction."""
 
-
-_OF_CODEC = {"x264": "weights.safetensors"}
-_OF_OTHERS = "weights-codecs.safetensors"
+_RESIDUALS = tuple(field.name for field in fields(ResidualModel))
+_X264_WEIGHTS = "weights.safetensors"
+_OTHER_WEIGHTS = "weights-codecs.safetensors"
 
 
 def packaged_weights(codec: str) -> Path:
-    """The weights for a codec that come with the product.
+    """Return the path of the weights for a codec that come with the product.
 
-    Those of x264 were trained on its dense sweep alone. Those of all others were trained on that
-    and on sparse sweeps of each; for x264 they are no better (docs/measured.md, "Predicting").
+    The weights for x264 were trained on its dense sweep alone. Those for all other codecs were
+    trained on that and on a sparse sweep of each; for x264 they are no better (docs/measured.md,
+    "Predicting").
     """
-    name = _OF_CODEC.get(codec, _OF_OTHERS)
+    name = _X264_WEIGHTS if codec == "x264" else _OTHER_WEIGHTS
     return Path(str(resources.files("ladder.complexity").joinpath(name)))
 
 
 @dataclass(frozen=True, slots=True)
 class PredictionWork:
-    """What the stage needs; small enough to travel."""
+    """Everything that the stage needs, small enough to travel to a worker."""
 
     source: TitleSource
     shots: tuple[Shot, ...]
@@ -57,8 +58,11 @@ class PredictionWork:
     recipe: Recipe
     quality_model: str
     crfs: tuple[float, float]
+    """Lowest and highest CRF."""
     weights: str
+    """Path of the weights."""
     store: str
+    """Folder or URL of the store."""
 
 
 def predict_title(
@@ -71,11 +75,11 @@ def predict_title(
     store: Store,
     executor: Executor,
 ) -> TitlePrediction:
-    """The title's prediction, from the store or made on ``executor``.
+    """Return the title's prediction, from the store or made on ``executor``.
 
     Raises:
-        BadInput: the weights are missing, damaged, for other features, or know nothing of this
-            codec or quality model.
+        BadInput: the weights are missing, damaged, made for other features, or were not trained
+            on this codec or quality model.
     """
     work = PredictionWork(
         source=title.source,
@@ -87,45 +91,58 @@ def predict_title(
         weights=str(weights),
         store=store.place,
     )
-    # Weights are a file of this machine.
+    # With a store behind a URL, workers do not see the file of the weights.
     running = InlineExecutor() if store.remote else executor
     (outcome,) = running.run([Task(id="predict", function=find_prediction, arguments=(work,))])
     if outcome.error is not None:
         raise outcome.error
-    found: TitlePrediction = outcome.result
-    return found
+    prediction: TitlePrediction = outcome.result
+    return prediction
 
 
 def find_prediction(work: PredictionWork) -> TitlePrediction:
-    """The prediction, from the store or by the model. Runs on any worker.
+    """Return the prediction, from the store or by the model. Runs on any worker.
 
     Raises:
-        BadInput: as :func:`predict_title`.
+        BadInput: see :func:`predict_title`.
     """
     store = open_store(work.store)
-    identity = _identity(work)
+    weights = _weights_sha256(work.weights)
 
     def make(scratch: Path) -> Made:
-        prediction = _predict(work)
+        prediction = compute_prediction(work)
         return Made(
-            {"quality_model": prediction.quality_model}, {"prediction": _packed(prediction)}
+            {"quality_model": prediction.quality_model}, {"prediction": pack_prediction(prediction)}
         )
 
     record = find_or_make(
-        store, identity, make, stage="predict", version=PREDICTION_VERSION, title=work.source.id
+        store,
+        _prediction_key(work, weights),
+        make,
+        stage="predict",
+        version=PREDICTION_VERSION,
+        title=work.source.id,
     )
-    content = store.path(record.blobs["prediction"]).read_bytes()
-    return _unpacked(content, record.value["quality_model"], work)
+    return unpack_prediction(
+        store.path(record.blobs["prediction"]).read_bytes(),
+        sizes=work.sizes,
+        crfs=work.crfs,
+        crf_step=work.recipe.crf_step,
+        model=weights[:16],
+        quality_model=record.value["quality_model"],
+    )
 
 
-def _identity(work: PredictionWork) -> str:
-    weights = Path(work.weights)
+def _weights_sha256(path: str) -> str:
     try:
-        content = weights.read_bytes()
+        return file_sha256(Path(path))
     except OSError as error:
         raise BadInput(
-            f"no weights at {weights} ({error.strerror}); `shotladder train` makes them"
+            f"no weights at {path} ({error.strerror}); `shotladder train` makes them"
         ) from error
+
+
+def _prediction_key(work: PredictionWork, weights: str) -> str:
     return key(
         "predict",
         PREDICTION_VERSION,
@@ -135,15 +152,16 @@ def _identity(work: PredictionWork) -> str:
         recipe=work.recipe.name,
         model=work.quality_model,
         crfs=list(work.crfs),
-        weights=_digest(content),
+        weights=weights,
     )
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def compute_prediction(work: PredictionWork) -> TitlePrediction:
+    """Return the model's prediction without the store.
 
-
-def _predict(work: PredictionWork) -> TitlePrediction:
+    Raises:
+        BadInput: see :func:`predict_title`.
+    """
     # Imported here: only this stage needs torch, which takes a second and 200 MB.
     from ladder.complexity.inputs import ShotInputs
     from ladder.complexity.model import load_model
@@ -158,17 +176,18 @@ def _predict(work: PredictionWork) -> TitlePrediction:
             frame_rate=float(reference.frame_rate),
             frames=shot.frames,
             cuts=len(shot.cuts),
-            features=found.values,
+            features=vector.values,
         )
-        for shot, found in zip(work.shots, features, strict=True)
+        for shot, vector in zip(work.shots, features, strict=True)
     ]
     similar = models.similar_models(work.quality_model)
     return model.predict(shots, work.sizes, work.recipe, work.quality_model, work.crfs, similar)
 
 
-def _packed(prediction: TitlePrediction) -> bytes:
+def pack_prediction(prediction: TitlePrediction) -> bytes:
+    """Return the arrays of a prediction as bytes, see :func:`unpack_prediction`."""
     arrays = {"rate": prediction.log_bpp, "quality": prediction.warped_quality}
-    arrays |= {name: getattr(prediction.residuals, name) for name in _ARRAYS}
+    arrays |= {name: getattr(prediction.residuals, name) for name in _RESIDUALS}
     arrays["ends"] = np.array(prediction.scale.ends)
     return tensors.save(
         {name: np.ascontiguousarray(array) for name, array in arrays.items()},
@@ -176,15 +195,33 @@ def _packed(prediction: TitlePrediction) -> bytes:
     )
 
 
-def _unpacked(content: bytes, quality_model: str, work: PredictionWork) -> TitlePrediction:
+def unpack_prediction(
+    content: bytes,
+    *,
+    sizes: Sequence[Size],
+    crfs: tuple[float, float],
+    crf_step: float,
+    model: str,
+    quality_model: str,
+) -> TitlePrediction:
+    """Return the prediction whose arrays :func:`pack_prediction` packed.
+
+    Args:
+        content: The packed arrays.
+        sizes: Sizes that were predicted.
+        crfs: Lowest and highest CRF that was predicted.
+        crf_step: Step between CRFs that differ to the encoder.
+        model: Identity of the weights.
+        quality_model: Quality model whose scores were predicted.
+    """
     arrays = tensors.load(content)
     low, high = arrays["ends"].tolist()
     return TitlePrediction(
-        sizes=work.sizes,
-        scale=CrfScale(*work.crfs, ends=(low, high), step=work.recipe.crf_step),
+        sizes=tuple(sizes),
+        scale=CrfScale(*crfs, ends=(low, high), step=crf_step),
         log_bpp=arrays["rate"],
         warped_quality=arrays["quality"],
-        residuals=ResidualModel(**{name: arrays[name] for name in _ARRAYS}),
-        model=_digest(Path(work.weights).read_bytes())[:16],
+        residuals=ResidualModel(**{name: arrays[name] for name in _RESIDUALS}),
+        model=model,
         quality_model=quality_model,
     )
