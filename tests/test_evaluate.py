@@ -23,7 +23,9 @@ from cluster.cli import main
 from cluster.cli.output import show
 from cluster.cli.views.evaluation import evaluation_view
 from cluster.execution.executor import InlineExecutor, Outcome, Task
+from cluster.store import Store
 from cluster.training import evaluate as library
+from cluster.training import rivals
 from cluster.training.dataset import table_titles
 from cluster.training.evaluate import EvaluateOptions, Evaluation, evaluate
 from cluster.training.table import Row, write_table
@@ -37,6 +39,7 @@ from ladder.complexity.training import Example
 from ladder.evaluation import rival_models
 from ladder.profiles import load_profile
 from ladder.search.steps import full_grid
+from vmaf import models
 from vmaf.models import V1, V1_HIGH_FRAME_RATE
 
 SIZES = (Size(416, 234), Size(640, 360))
@@ -137,7 +140,7 @@ def quick() -> Iterator[list[tuple[str, ...]]]:
         patch.setattr(training, "STEPS", 40)
         patch.setattr(training, "MEMBERS", 1)
         patch.setattr(rival_models, "TREES", 8)
-        for module in (training, rival_models, library):
+        for module in (training, rival_models, rivals):
             patch.setattr(module, "fit", functools.partial(fit, rounds=1))
         patch.setattr(training, "train", spied)
         patch.setattr(rival_models, "train_rival", spied_rival)
@@ -227,7 +230,7 @@ def test_titles_that_are_not_judged_say_why(evaluated: Made) -> None:
 def test_a_quality_model_that_nothing_learned_is_akin_to_is_not_judged(
     evaluated: Made, quick: list[tuple[str, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(library.models, "similar_models", lambda name: ())
+    monkeypatch.setattr(models, "similar_models", lambda name: ())
     found, _, _ = again(evaluated, quick, groups=("bell", "echo"), cache=tmp_path, rivals=False)
     why = {title.title: title.left_out for title in found.titles}
     assert why["bell.mp4"] == ""
@@ -266,8 +269,11 @@ def test_the_same_again_trains_and_judges_nothing(
 def test_what_is_lost_is_made_again_to_the_same(
     evaluated: Made, quick: list[tuple[str, ...]]
 ) -> None:
-    for verdict in evaluated.options.cache.glob("*-verdict.json"):
-        verdict.unlink()
+    cache = evaluated.options.cache
+    verdicts = list(Store(cache).records(library.STAGE))
+    assert len(verdicts) == len(evaluated.found.titles)
+    for verdict in verdicts:
+        (cache / "records" / verdict.key[:2] / f"{verdict.key}.json").unlink()
     found, trained, _ = again(evaluated, quick)
     assert found == evaluated.found
     assert trained == []
