@@ -432,11 +432,6 @@ def number_fragments(media: bytes, first_sequence_number: int) -> bytes:
     return bytes(result)
 
 
-def count_fragments(media: bytes) -> int:
-    """Return the number of fragments, each of which takes a sequence number."""
-    return sum(b.kind == "moof" for b in walk(media))
-
-
 def with_start_time(media: bytes, decode_time: int) -> bytes:
     """Return ``media`` shifted in time so that its first ``tfdt`` is ``decode_time``; same size.
 
