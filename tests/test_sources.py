@@ -302,9 +302,7 @@ def refused_early(path: Path, folder: Path) -> str:
     return caught.value.message
 
 
-def test_sound_that_does_not_decode_is_refused_before_any_encode(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_sound_that_does_not_decode_is_refused_before_any_encode(tmp_path: Path):
     sound = ("-f", "lavfi", "-i", "sine=duration=1", "-c:a", "mp2", "-streamid", "1:300")
     path = clip(tmp_path / "noise.ts", *sound, *X264)
     data = bytearray(path.read_bytes())
@@ -313,18 +311,16 @@ def test_sound_that_does_not_decode_is_refused_before_any_encode(
         if int.from_bytes(data[at + 1 : at + 3], "big") & 0x1FFF == 300:
             data[at + 60 : at + 188] = chance.randbytes(128)
     path.write_bytes(data)
-    said = refused_early(path, tmp_path, monkeypatch)
+    said = refused_early(path, tmp_path)
     assert "its audio (stream 1) does not decode" in said
     assert "-map -0:1 -c copy" in said
 
 
-def test_subtitles_that_are_no_unicode_are_refused_before_any_encode(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_subtitles_that_are_no_unicode_are_refused_before_any_encode(tmp_path: Path):
     latin = words(tmp_path, b"Gr\xfc\xdfe")
     copied = ("-map", "0", "-map", "1", "-c:s", "copy")
     path = clip(tmp_path / "latin.mkv", "-i", latin, *copied, *X264)
-    said = refused_early(path, tmp_path, monkeypatch)
+    said = refused_early(path, tmp_path)
     assert "its subtitles (stream 1) hold text that is not UTF-8" in said
 
 

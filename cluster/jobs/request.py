@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from encoder import ffmpeg
 from encoder.errors import BadInput
 from encoder.recipes import CODECS, PRESETS, Recipe, recipe
-from encoder.source.reference import ReferenceSource
 from ladder.profiles import (
     Profile,
     as_profile,
@@ -26,6 +25,9 @@ from ladder.profiles import (
 )
 from ladder.rungs import Policy
 from vmaf import models
+
+if TYPE_CHECKING:  # clients and the service make requests without loading PyAV
+    from encoder.source.reference import ReferenceSource
 
 SEARCHES = ("predict", "sparse", "exhaustive")
 """Searches that ``--search`` takes."""
