@@ -226,6 +226,11 @@ def as_profile(profile: str | Path | Profile) -> Profile:
         BadInput: no built-in profile has that name, or the file holds no profile.
     """
     if isinstance(profile, Profile):
+        if profile.name in _tables() and profile != load_profile(profile.name):
+            raise BadInput(
+                f"the profile {profile.name!r} differs from the built-in profile of that name; "
+                "give it another name"
+            )
         return profile
     return profile_from_file(profile) if isinstance(profile, Path) else load_profile(profile)
 

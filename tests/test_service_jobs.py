@@ -15,12 +15,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from cluster.service.database import Base, Database
-from cluster.service.documents import Failure, Submission
+from cluster.service.documents import Failure, JobOptions, Submission
 from cluster.service.queue.jobs import MAX_WEBHOOKS, Jobs
 from cluster.service.queue.leases import LeasedJob, Leases
 from cluster.service.queue.table import JobTable
+from cluster.service.queue.work import check_asked, run_options
 from cluster.service.sources import SourceFile
-from encoder.errors import Busy, Conflict, LeaseLost, StoreUnusable
+from encoder.errors import BadInput, Busy, Conflict, LeaseLost, StoreUnusable
+from ladder.profiles import load_profile, profile_document
+from tests.running import quick_profile
 
 
 class Clock:
@@ -328,3 +331,36 @@ class Life(RuleBasedStateMachine):
 
 Life.TestCase.settings = settings(max_examples=10, stateful_step_count=25, deadline=None)
 TestLife = Life.TestCase
+
+
+# -- options -----------------------------------------------------------------------------------
+
+
+def test_the_identity_of_a_job_is_what_it_was(jobs: Jobs, table: JobTable) -> None:
+    """A digest of the submission: clients that submit again after an update get the same job."""
+    job, _ = jobs.submit(asked("a.mp4"), source("a.mp4"), "me")
+    with contextlib.closing(sqlite3.connect(table.database.path)) as database:
+        ((identity,),) = database.execute("select identity from jobs where id = ?", (job.id,))
+    assert identity == "7fee2ac486d7b5de99ff6ab78895cce527af8ef0d5e5ebef0a72fdbfaa30d918"
+
+
+def test_a_profile_travels_as_content() -> None:
+    content = profile_document(quick_profile())
+    options = JobOptions.model_validate({"profile": content, "heights": [180], "preset": "fast"})
+    run = run_options(options, Path("a.mp4"), Path("out"))
+    assert (run.profile, run.heights, run.preset) == (quick_profile(), (180,), "fast")
+    check_asked(options)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ({"name": "mine"}, "key 'heights' is missing"),
+        ({**profile_document(quick_profile()), "rungs": 3}, "unknown key 'rungs'"),
+        ({**profile_document(load_profile()), "jnd": 3.0}, "give it another name"),
+        ({"jnd": 3.0}, "a name"),
+    ],
+)
+def test_content_that_is_no_profile_is_refused(content: dict[str, Any], says: str) -> None:
+    with pytest.raises(BadInput, match=says):
+        check_asked(JobOptions(profile=content))

@@ -301,14 +301,14 @@ def submit(
 def _job_options(flags: LadderFlags) -> JobOptions:
     from cluster.service.client import invalid
     from cluster.service.documents import JobOptions
+    from ladder.profiles import profile_document, profile_from_file
 
+    options = given(flags)
     if isinstance(flags.profile, Path):
-        raise BadInput(
-            f"--profile {flags.profile} is a file, which the service does not see; name one of "
-            "its profiles"
-        )
+        # The service does not see this machine's files: a profile travels as content.
+        options["profile"] = profile_document(profile_from_file(flags.profile))
     try:
-        return JobOptions.model_validate(given(flags))
+        return JobOptions.model_validate(options)
     except ValueError as error:
         raise invalid(error) from error  # type: ignore[arg-type] # pydantic's own
 

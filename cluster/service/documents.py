@@ -53,7 +53,9 @@ class AnswerModel(BaseModel):
 class JobOptions(RequestModel):
     """Options of the run, with the meanings that they have for ``shotladder run``."""
 
-    profile: Name = "default"
+    profile: Name | Annotated[dict[str, Any], Field(min_length=1, max_length=50)] = "default"
+    """Name of a built-in profile, or the content of one: its ``name``, and every key of a table of
+    ``profiles.toml``."""
     codec: Name = "x264"
     preset: Name = "medium"
     search: Name | None = None

@@ -25,6 +25,7 @@ from cluster.service.documents import JobOptions
 from cluster.service.sources import SourceFile, check_unchanged, local_path
 from cluster.store.files import fsync_tree
 from encoder.errors import BadInput
+from ladder.profiles import profile_from_document
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +95,16 @@ def perform(work: Work, source: Path, store: Path, on_event: events.Listener) ->
 
 
 def run_options(asked: JobOptions, source: Path, out: Path) -> RunOptions:
-    """Convert the options of a job to those of a run."""
-    options = RunOptions(
-        source=source,
-        out=out,
-        codec=asked.codec,
-        preset=asked.preset,
-        profile=asked.profile,
-        heights=tuple(asked.heights) if asked.heights else None,
-        also=tuple(asked.also),
-        tone_map=asked.tone_map,
-    )
-    return options if asked.search is None else replace(options, search=asked.search)
+    """Convert the options of a job to those of a run; both have the same names.
+
+    Raises:
+        BadInput: the content of the profile is not that of a profile.
+    """
+    named = {name: value for name, value in asked if value is not None}
+    if not isinstance(asked.profile, str):
+        named["profile"] = profile_from_document(asked.profile)
+    lists = {name: tuple(value) for name, value in named.items() if isinstance(value, list)}
+    return RunOptions(source=source, out=out, **{**named, **lists})
 
 
 def check_asked(asked: JobOptions) -> None:

@@ -1,0 +1,234 @@
+"""Per-shot encoding ladders from Python: whatever the command line can do, by the same names.
+
+::
+
+    import shotladder
+
+    package = shotladder.make_ladder("film.mp4", "ladders/film", heights=(360, 720))
+    for rung in package.ladder.rungs:
+        print(rung.name, rung.bitrate, rung.quality[package.quality_model].mean)
+
+Options have the names of the command line's options, with underscores. Progress goes to
+``on_event``, a function that takes the values of :mod:`cluster.events`. Errors are those of
+:mod:`encoder.errors`: :class:`~encoder.errors.BadInput` for a mistake of the caller, with one line
+that names the object, the cause and the remedy. Everything else in the five packages is internal
+and may move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cluster import events
+    from cluster.execution.executor import DaskExecutor as Cluster
+    from cluster.jobs.estimate import Estimate
+    from cluster.jobs.shots import ListedShots
+    from cluster.jobs.whatif import WhatIf
+    from cluster.package.comparison import Comparison
+    from cluster.package.diff import LadderDifference
+    from cluster.package.package import Package
+    from cluster.service.client import Client
+    from cluster.store import open_store
+    from encoder import errors
+    from ladder.profiles import Profile
+
+    __version__: str
+
+__all__ = [
+    "Client",
+    "Cluster",
+    "Package",
+    "Profile",
+    "__version__",
+    "compare",
+    "diff",
+    "errors",
+    "events",
+    "make_ladder",
+    "open_store",
+    "plan",
+    "shots",
+    "what_if",
+]
+
+_LAZY = {
+    "Client": ("cluster.service.client", "Client"),
+    "Cluster": ("cluster.execution.executor", "DaskExecutor"),
+    "Package": ("cluster.package.package", "Package"),
+    "Profile": ("ladder.profiles", "Profile"),
+    "errors": ("encoder.errors", None),
+    "events": ("cluster.events", None),
+    "open_store": ("cluster.store", "open_store"),
+}
+"""Where names are defined, and under which name. They are imported when they are first used, so
+that ``import shotladder`` takes no time."""
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("shotladder")
+    if name not in _LAZY:
+        raise AttributeError(f"module 'shotladder' has no attribute {name!r}")
+    module, attribute = _LAZY[name]
+    imported = import_module(module)
+    return getattr(imported, attribute) if attribute else imported
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def make_ladder(
+    source: str | Path,
+    out: str | Path,
+    *,
+    on_event: events.Listener | None = None,
+    cluster: Cluster | None = None,
+    **options: Any,
+) -> Package:
+    """Make a package at ``out`` from the title at ``source``, as ``shotladder run`` does.
+
+    Args:
+        source: Path of a video file.
+        out: Folder for the package: new, empty, or a package that is replaced in one step.
+        on_event: Called with every event of the run.
+        cluster: A running :class:`Cluster`, to be used for several calls; by default each call
+            starts one worker per core and ends them.
+        **options: Further options of :class:`cluster.jobs.request.RunOptions`, for example
+            ``codec="x264,svtav1"``, ``heights=(360, 720)``, ``profile=my_profile`` or
+            ``store="s3://bucket/store"``.
+
+    Raises:
+        errors.BadInput: an option cannot be satisfied; nothing was written.
+        errors.Infeasible: no ladder satisfies the profile's constraints.
+        errors.ShotladderError: the run failed; what was finished is kept, and the same call
+            resumes it.
+    """
+    from cluster.jobs.request import RunOptions
+    from cluster.jobs.run import run_title
+    from cluster.package.package import Package
+
+    asked = RunOptions(Path(source), Path(out), **options)
+    return Package.open(run_title(asked, on_event or _ignore, cluster).out)
+
+
+def plan(
+    source: str | Path, *, on_event: events.Listener | None = None, **options: Any
+) -> Estimate:
+    """Estimate what :func:`make_ladder` would cost, as ``shotladder run --plan`` does.
+
+    Only the shots, their features and the predicted curves are made, and kept for the run.
+
+    Raises:
+        errors.BadInput: an option cannot be satisfied.
+        errors.Infeasible: it is known before any encode that no ladder keeps the constraints.
+    """
+    from cluster.jobs.estimate import plan_run
+    from cluster.jobs.request import RunOptions
+
+    return plan_run(RunOptions(Path(source), Path(), **options), on_event or _ignore)
+
+
+def shots(
+    title: str | Path,
+    *,
+    store: str | Path | None = None,
+    on_event: events.Listener | None = None,
+) -> ListedShots:
+    """Return the shots of a video file or of a finished package, as ``shotladder shots`` does.
+
+    Raises:
+        errors.BadInput: there is no such file, or the folder holds no package.
+    """
+    from cluster.jobs.shots import shots_of_package, shots_of_source
+
+    path = Path(title)
+    if path.is_dir():
+        return shots_of_package(path)
+    return shots_of_source(path, store, on_event or _ignore)
+
+
+def compare(
+    package: Package | str | Path,
+    others: Sequence[Package | str | Path] = (),
+    *,
+    on_event: events.Listener | None = None,
+    cluster: Cluster | None = None,
+    **options: Any,
+) -> Comparison:
+    """Measure the baselines on a package's title and state the three claims, as ``shotladder
+    ladder compare`` does.
+
+    Args:
+        package: A package, or its folder.
+        others: Further packages of the same title, to be compared with this one.
+        on_event: Called with every event.
+        cluster: A running :class:`Cluster`.
+        **options: Further options of :class:`cluster.jobs.compare.CompareOptions`: ``source``,
+            ``store``, ``workers``, ``scheduler``.
+
+    Raises:
+        errors.BadInput: a folder holds no package, or the source is missing or another one.
+        errors.ShotladderError: a measurement failed; what was finished is kept.
+    """
+    from cluster.jobs.compare import CompareOptions, compare_ladder
+
+    asked = CompareOptions(
+        _directory(package), others=tuple(_directory(other) for other in others), **options
+    )
+    return compare_ladder(asked, on_event or _ignore, cluster)
+
+
+def what_if(package: Package | str | Path, **asked: Any) -> WhatIf:
+    """Return the ladder that other rungs, limits, profiles or policies would give, without a new
+    encode, as ``shotladder what-if`` does.
+
+    Args:
+        package: A package, or its folder.
+        **asked: Fields of :class:`cluster.jobs.whatif.WhatIfOptions`, for example
+            ``max_rate=4e6`` or ``heights=(360, 720)``.
+
+    Raises:
+        errors.BadInput: what is asked for does not exist.
+        errors.Infeasible: no ladder keeps the constraints.
+    """
+    from cluster.jobs.whatif import WhatIfOptions
+    from cluster.jobs.whatif import what_if as answer
+
+    return answer(WhatIfOptions(_directory(package), **asked))
+
+
+def diff(old: Package | str | Path, new: Package | str | Path) -> LadderDifference:
+    """Return what changed between two packages of one title, as ``shotladder ladder diff`` does.
+
+    Raises:
+        errors.BadInput: one is no package, they are of different titles, or no quality model
+            measured both.
+    """
+    from cluster.package.diff import diff_ladders
+
+    return diff_ladders(_directory(old), _directory(new))
+
+
+def _directory(package: Package | str | Path) -> Path:
+    return Path(package) if isinstance(package, str | Path) else package.directory
+
+
+def _ignore(event: events.Event) -> None:
+    """Take an event and do nothing with it."""
+
+
+def _command_line() -> int:
+    from cluster.cli import main
+
+    return main()
+
+
+if __name__ == "__main__":
+    raise SystemExit(_command_line())
