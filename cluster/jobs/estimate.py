@@ -1,18 +1,19 @@
-"""What a run will cost, without doing it."""
+"""Estimate what a run will cost, without encoding anything."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cluster import events
 from cluster.execution.executor import Executor, InlineExecutor
 from cluster.jobs.request import LadderRequest, RunOptions
-from cluster.jobs.setup import infeasible, set_up
+from cluster.jobs.setup import CodecSetup, infeasible, set_up
 from cluster.stages.analysis import find_title
 from cluster.stages.encodes import find_encode
-from cluster.stages.title import open_title
+from cluster.stages.title import Title, open_title
 from cluster.store import open_store
 from encoder.media import OperatingPoint, Request, Size
 from encoder.recipes import typical_cpu_seconds
@@ -23,39 +24,48 @@ from vmaf import models
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a run would cost, before it is done. Rough: within a factor of two or so."""
+    """What a run is expected to cost, right within a factor of about two."""
 
     title: str
+    """Name of the title."""
     frames: int
+    """Number of frames in the title."""
     shots: int
+    """Number of shots in the title."""
     sizes: tuple[Size, ...]
+    """Candidate sizes of the rungs, smallest first."""
     search: str
-    """``predict``, ``sparse`` or ``exhaustive``: what is really going to search."""
+    """Search that will run: ``predict``, ``sparse`` or ``exhaustive``. Without usable weights it
+    is not the one that the options name."""
     encodes: int
-    """Distinct operating points of shots that it is expected to ask for."""
+    """Number of encodes that the search is expected to ask for."""
     grid_encodes: int
-    """Size of the full grid: shots times sizes times CRFs."""
+    """Number of encodes in the full grid: shots times sizes times CRFs, over all codecs."""
     delivered_encodes: int
-    """At most: rungs times shots."""
+    """Largest number of encodes in the package: rungs times shots."""
     cached_encodes: int
-    """Of ``encodes``, already in the store."""
+    """Number of the expected encodes that the store already has."""
     cpu_hours: dict[str, float]
-    """``encode`` and ``vmaf``, without what is cached."""
+    """CPU hours of ``encode`` and ``vmaf``, without what the store already has."""
     store_bytes: int
+    """Bytes that the run will add to the store."""
     wall_seconds: float
-    """On ``workers`` workers."""
+    """Duration of the run on ``workers`` workers."""
     workers: int
+    """Number of local worker processes."""
 
 
 def plan_run(
     options: RunOptions, on_event: events.Listener, executor: Executor | None = None
 ) -> Estimate:
-    """What :func:`run_title` would cost. Only the title's shots, their features and what is
-    predicted from them are made (and kept) for it.
+    """Estimate what :func:`cluster.jobs.run.run_title` would cost.
+
+    The title's shots and features, and the prediction made from them, are computed and kept in the
+    store; a run then finds them there.
 
     Raises:
-        BadInput: as :func:`run_title`.
-        Infeasible: it is known before any encode that no ladder keeps the constraints.
+        BadInput: an option cannot be satisfied, as for a run.
+        Infeasible: no ladder satisfies the profile's constraints; the search knows without encodes.
     """
     request = LadderRequest.of(options)
     request.check_encoders()
@@ -69,52 +79,67 @@ def plan_run(
         running = executor or InlineExecutor()
         title = find_title(options.source, source, store, running, on_event)
         setups = set_up(request, title, store, running, on_event)
-        setup = setups[0]
-        requests: list[Request] = []
-        for one in setups:
-            known = one.known({})
-            first = one.search.step(known)
-            if isinstance(first, InfeasibleResult):
-                raise infeasible(first)
-            requests += one.search.expected_requests(known)
+        model = setups[0].quality_model
+        requests = [wanted for setup in setups for wanted in _expected_requests(setup)]
         missing = [
             (shot, point)
             for shot, point in requests
-            if find_encode(store, source, title.shots[shot], point, (setup.quality_model,)) is None
+            if find_encode(store, source, title.shots[shot], point, (model,)) is None
         ]
-        reference = title.reference
-        encode_seconds = sum(
-            typical_cpu_seconds(p.recipe, p.width, p.height, title.shots[s].frames, p.crf)
-            for s, p in missing
-        )
-        vmaf_seconds = sum(
-            models.typical_cpu_seconds(
-                setup.quality_model, reference.width, reference.height, title.shots[s].frames
-            )
-            for s, _ in missing
-        )
-        rungs = len(setups) * _most_rungs(setup.profile)
-        return Estimate(
-            title=title.name,
-            frames=reference.frames,
-            shots=len(title.shots),
-            sizes=setup.sizes,
-            search=setup.search.name,
-            encodes=len(requests),
-            grid_encodes=sum(one.grid_encodes for one in setups),
-            delivered_encodes=rungs * len(title.shots),
-            cached_encodes=len(requests) - len(missing),
-            cpu_hours={"encode": encode_seconds / 3600, "vmaf": vmaf_seconds / 3600},
-            store_bytes=round(sum(_typical_bytes(p, title.shots[s].frames) for s, p in missing)),
-            wall_seconds=(encode_seconds + vmaf_seconds) / workers,
-            workers=workers,
-        )
+    cpu_seconds = _cpu_seconds(title, missing, model)
+    first = setups[0]
+    return Estimate(
+        title=title.name,
+        frames=title.reference.frames,
+        shots=len(title.shots),
+        sizes=first.sizes,
+        search=first.search.name,
+        encodes=len(requests),
+        grid_encodes=sum(setup.grid_encodes for setup in setups),
+        delivered_encodes=len(setups) * _most_rungs(first.profile) * len(title.shots),
+        cached_encodes=len(requests) - len(missing),
+        cpu_hours={name: seconds / 3600 for name, seconds in cpu_seconds.items()},
+        store_bytes=round(
+            sum(_typical_bytes(point, title.shots[shot].frames) for shot, point in missing)
+        ),
+        wall_seconds=sum(cpu_seconds.values()) / workers,
+        workers=workers,
+    )
+
+
+def _expected_requests(setup: CodecSetup) -> Sequence[Request]:
+    """Return the encodes that one codec's search is expected to ask for.
+
+    Raises:
+        Infeasible: no ladder satisfies the profile's constraints.
+    """
+    known = setup.known({})
+    step = setup.search.step(known)
+    if isinstance(step, InfeasibleResult):
+        raise infeasible(step)
+    return setup.search.expected_requests(known)
+
+
+def _cpu_seconds(title: Title, requests: Sequence[Request], model: str) -> dict[str, float]:
+    """Return the CPU seconds that encoding and scoring usually take, by stage."""
+    frames = [title.shots[shot].frames for shot, _ in requests]
+    width, height = title.reference.width, title.reference.height
+    return {
+        "encode": sum(
+            typical_cpu_seconds(point.recipe, point.width, point.height, count, point.crf)
+            for (_, point), count in zip(requests, frames, strict=True)
+        ),
+        "vmaf": sum(models.typical_cpu_seconds(model, width, height, count) for count in frames),
+    }
 
 
 def _most_rungs(profile: Profile) -> int:
+    """Return the largest number of rungs that a ladder of the profile can have."""
     return 2 + int((profile.max_quality - profile.min_quality) / profile.jnd)
 
 
 def _typical_bytes(point: OperatingPoint, frames: int) -> float:
-    """Natural video at x264 medium: about 0.1 bit a pixel at CRF 24, halved every 5.5 steps."""
+    """Return the size of natural video at x264 medium: about 0.1 bit per pixel at CRF 24, half as
+    many every 5.5 steps.
+    """
     return 0.1 * 2 ** ((24 - point.crf) / 5.5) * point.width * point.height * frames / 8
