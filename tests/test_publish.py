@@ -138,7 +138,7 @@ def test_swept_before_it_was_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def flock(descriptor: int, operation: int) -> None:
         if operation == fcntl.LOCK_EX and not swept:
             swept.append(descriptor)
-            publish._sweep(tmp_path)
+            publish.remove_abandoned(tmp_path)
         real(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", flock)

@@ -1,7 +1,8 @@
-"""Fill a folder aside, then put it in place in one step: a package is whole or not there.
+"""Publish a package in one step: readers find the old package or the new one, never a part.
 
-The staging folder lies beside the target, so that the last step is a rename within one file
-system. Its owner holds a lock on it; one without an owner was left by a killed run and is removed.
+A package is written to a staging folder beside its target, so that the last step is a rename
+within one file system. A run holds a lock on its staging folder; a staging folder that nobody has
+locked was left behind by a killed run, and the next run removes it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from encoder.errors import OutputUnwritable
 
 MARKER = "ladder.json"
-"""A folder that holds this file, and nothing but :data:`ENTRIES`, is a package of ours."""
+"""File that marks a folder as a package of shotladder, if it holds nothing but :data:`ENTRIES`."""
 
 ENTRIES = frozenset(
     {
@@ -38,15 +39,15 @@ ENTRIES = frozenset(
         "comparison.json",
     }
 )
-"""What a package's folder may hold. Replacing a package removes it, so anything else is somebody's
-own and the folder is not replaced."""
+"""Names of all files and folders that a package may hold. Replacing a package removes it with all
+its content, so a folder that holds anything else is not replaced."""
 
 STAGING = ".shotladder-partial-"
 """Beginning of the name of every staging folder."""
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
-# Of a place, not of a program: what writing a package can run into.
+# Errors of the place that is written to; any other error is one of the program.
 _UNWRITABLE = frozenset(
     {
         errno.ENOSPC,
@@ -64,23 +65,23 @@ _UNWRITABLE = frozenset(
 
 
 def check_output(out: Path, keep: Iterable[Path] = ()) -> Path:
-    """Look whether ``out`` can take a package, before any work is done for it.
+    """Check that a package can be published at ``out``, before any work is done for it.
 
     Args:
-        out: the folder asked for.
-        keep: files and folders that must not lie in it, because it may be replaced as a whole.
+        out: folder for the package; it may be missing, empty, or hold an older package.
+        keep: files and folders that must not lie in ``out``, as it is replaced as a whole.
 
     Returns:
         ``out`` without symbolic links: the folder that will be replaced.
 
     Raises:
-        OutputUnwritable: it is something else, or its parent cannot be written.
+        OutputUnwritable: ``out`` must not be replaced, or its parent folder cannot be written.
     """
     try:
         return _checked(out, keep)
     except OSError as error:
         raise OutputUnwritable(
-            f"{out} cannot be written ({error.strerror}); name a folder that can"
+            f"{out} cannot be written ({error.strerror}); name another folder"
         ) from error
 
 
@@ -91,25 +92,25 @@ def _checked(out: Path, keep: Iterable[Path]) -> Path:
     if folder.is_dir():
         names = {path.name for path in folder.iterdir()}
         if names and (MARKER not in names or names - ENTRIES):
-            others = ", ".join(sorted(names - ENTRIES)[:3]) or ", ".join(sorted(names)[:3])
+            others = sorted(names - ENTRIES) or sorted(names)
             raise OutputUnwritable(
-                f"{out} holds files that are not a package of shotladder ({others}); "
-                "name an empty or a new folder"
+                f"{out} holds files that are not a package of shotladder "
+                f"({', '.join(others[:3])}); name an empty or a new folder"
             )
         if folder.is_mount():
             raise OutputUnwritable(
-                f"{out} is a mount point, which cannot be put in place in one step; "
+                f"{out} is a mount point, which cannot be replaced in one step; "
                 "name a folder inside it"
             )
         if Path.cwd().is_relative_to(folder):
             raise OutputUnwritable(
-                f"{out} is the working folder, which would be replaced; name another folder or "
-                "start from one"
+                f"{out} is the working folder or holds it, and would be replaced; name another "
+                "folder, or start from another one"
             )
     for path in keep:
         if path.resolve().is_relative_to(folder):
             raise OutputUnwritable(
-                f"{path} lies in {out}, which is replaced as a whole; name a folder of its own"
+                f"{path} lies in {out}, which would be replaced as a whole; name another folder"
             )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder.parent):
@@ -119,13 +120,13 @@ def _checked(out: Path, keep: Iterable[Path]) -> Path:
 
 @contextlib.contextmanager
 def publishing(out: Path) -> Iterator[Path]:
-    """A folder to fill; it takes the place of ``out`` when the block ends without an error.
+    """Yield a staging folder, and put it in place of ``out`` when the block ends without an error.
 
     Raises:
-        OutputUnwritable: the folder cannot be made, the disk is full, or ``out`` is in the way.
+        OutputUnwritable: ``out`` must not be replaced, or the disk is full or cannot be written.
     """
     folder = check_output(out)
-    _sweep(folder.parent)
+    remove_abandoned(folder.parent)
     with contextlib.ExitStack() as stack:
         try:
             staging = _stage(folder.parent, stack)
@@ -142,11 +143,11 @@ def publishing(out: Path) -> Iterator[Path]:
 
 
 def _stage(parent: Path, stack: contextlib.ExitStack) -> Path:
-    """A new folder in ``parent``, locked; ``stack`` removes whatever bears its name at the end."""
+    """Make a staging folder and lock it; ``stack`` removes whatever has its name at the end."""
     while True:
         staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=parent))
         stack.callback(shutil.rmtree, staging, ignore_errors=True)
-        # Another run may sweep it before it is locked.
+        # Another run may take the folder for abandoned, and remove it before it is locked.
         with contextlib.suppress(FileNotFoundError):
             descriptor = os.open(staging, os.O_RDONLY | os.O_DIRECTORY)
             stack.callback(os.close, descriptor)
@@ -156,23 +157,23 @@ def _stage(parent: Path, stack: contextlib.ExitStack) -> Path:
 
 
 def _swap(staging: Path, out: Path) -> None:
-    """Give ``out`` the contents of ``staging``; ``staging`` then is what ``out`` was, if it was."""
+    """Rename ``staging`` to ``out``; an older package at ``out`` gets the name ``staging``."""
     while True:
         try:
-            staging.rename(out)  # onto nothing or onto an empty folder
+            staging.rename(out)  # succeeds where out is missing or empty
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
         else:
             return
-        check_output(out)  # somebody may have put files there since
+        check_output(out)  # files may have been added since the first check
         with contextlib.suppress(FileNotFoundError):
             _exchange(staging, out)
             return
 
 
 def _exchange(first: Path, second: Path) -> None:
-    """Two folders change their names, in one step where the file system can."""
+    """Let two folders swap names, in one step where the file system can."""
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if rename is not None:
         paths = (_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second))
@@ -181,21 +182,23 @@ def _exchange(first: Path, second: Path) -> None:
         number = ctypes.get_errno()
         if number not in (errno.EINVAL, errno.ENOSYS):
             raise OSError(number, os.strerror(number), str(second))
-    # Two steps, with the old package aside for an instant.
+    # Three renames: for an instant there is no package.
     aside = first.with_name(first.name + ".old")
     second.rename(aside)
     first.rename(second)
     aside.rename(first)
 
 
-def _sweep(folder: Path) -> None:
-    for left in folder.iterdir():
-        if not left.name.startswith(STAGING):
+def remove_abandoned(folder: Path) -> None:
+    """Remove the staging folders in ``folder`` that killed runs left behind."""
+    for path in folder.iterdir():
+        if not path.name.startswith(STAGING):
             continue
+        # The lock is refused with an OSError while a run holds it.
         with contextlib.suppress(OSError):
-            descriptor = os.open(left, os.O_RDONLY | os.O_DIRECTORY)
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(left, ignore_errors=True)
+                shutil.rmtree(path, ignore_errors=True)
             finally:
                 os.close(descriptor)
