@@ -63,8 +63,7 @@ def test_a_saved_comparison_is_on_the_page(package: Path) -> None:
     claims = [{"quality_model": MODEL, "against_fixed": {"percent": -12.5}}]
     save_comparison(package, hand_made_comparison(), claims, "0123456789abcdef")
     seen: list[events.Event] = []
-    options = report.ReportOptions(package, frames=False)
-    data = report.collect(options, Package.open(package), seen.append)
+    data = report.collect(Package.open(package), seen.append, frames=False)
     assert data["comparison"]["claims"] == claims
     assert data["comparison"]["ladders"]["fixed"][0][:2] == ["360p 145k", 145_000]
 
@@ -73,8 +72,8 @@ def test_codecs_are_compared_on_the_page(package: Path) -> None:
     """By what the run measured; once compared, with other packages as well, by that."""
 
     def shown() -> object:
-        options = report.ReportOptions(package, frames=False)
-        return report.collect(options, Package.open(package), lambda event: None)["codecs"]
+        ladder = Package.open(package)
+        return report.collect(ladder, lambda event: None, frames=False)["codecs"]
 
     assert shown() == []
     ladder = of_three_codecs(hand_made())
@@ -93,12 +92,12 @@ def test_codecs_are_compared_on_the_page(package: Path) -> None:
 
 def test_what_a_start_takes_is_summed(package: Path) -> None:
     """At 24 fps shots begin at 0, 2 and 4.5 s: 2 s need one segment, 4 s two, 8 s all three."""
-    start = report._start(package, hand_made())
+    start = report.start_bytes(Package.open(package))
     assert start["rungs"][0] == [[30_000, 1], [75_500, 2], [84_500, 3], [84_500, 3]]
 
 
 def test_artwork_is_shown_where_there_is_any(package: Path) -> None:
-    assert report._artwork(package) is None
+    assert report.artwork(package) is None
     (package / "artwork").mkdir()
     (package / "artwork" / "a.jpg").write_bytes(b"jpeg")
     crop = {"renditions": [{"uri": "artwork/a.jpg", "bytes": 4, "format": "jpeg"}]}
@@ -106,7 +105,7 @@ def test_artwork_is_shown_where_there_is_any(package: Path) -> None:
     (package.parent / "secret.jpg").write_bytes(b"secret")
     document = {"candidates": [{"rank": 2, "crops": [outside]}, {"rank": 1, "crops": [crop]}]}
     (package / "artwork.json").write_text(json.dumps(document))
-    found = report._artwork(package)
+    found = report.artwork(package)
     assert found is not None
     assert [one["rank"] for one in found["candidates"]] == [1, 2]
     assert found["candidates"][0]["image"] == "data:image/jpeg;base64,anBlZw=="

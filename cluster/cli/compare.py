@@ -92,13 +92,13 @@ def _keep(
     from cluster.events import Warned
     from cluster.package.comparison import save_comparison
     from cluster.package.documents import read_ladder
-    from cluster.package.report import NAME, ReportOptions, write_report
+    from cluster.package.report import REPORT_FILE, ReportOptions, write_report
     from encoder.errors import OutputUnwritable
 
     claims = [fields for kind, fields in lines if kind == "claims"]
     if not save_comparison(directory, comparison, claims, read_ladder(directory).title.id):
         on_event(Warned(f"{directory} cannot be written: the comparison is shown but not kept"))
-    elif (directory / NAME).exists():
+    elif (directory / REPORT_FILE).exists():
         try:
             write_report(ReportOptions(directory), on_event)
         except OutputUnwritable as error:

@@ -103,7 +103,7 @@ def deliver(
         (directory / "run.json").write_bytes(canonical_json(run) + b"\n")
         if page is not None:
             text = report.render({**page, "run": report.shown_run(run)})
-            (directory / report.NAME).write_text(text, encoding="utf-8")
+            (directory / report.REPORT_FILE).write_text(text, encoding="utf-8")
     return Delivered(ladder, run)
 
 
@@ -217,11 +217,8 @@ def _collect_report(directory: Path, measurer: Measurer) -> dict[str, Any] | Non
     """
     try:
         return report.collect(
-            report.ReportOptions(directory),
-            Package.open(directory),
-            measurer.on_event,
-            measurer.title.reference,
+            Package.open(directory), measurer.on_event, reference=measurer.title.reference
         )
     except ShotladderError as error:
-        measurer.on_event(events.Warned(f"no {report.NAME}: {error.message}"))
+        measurer.on_event(events.Warned(f"no {report.REPORT_FILE}: {error.message}"))
         return None
