@@ -22,7 +22,7 @@ from cluster.jobs.doctor import examine_source
 from cluster.jobs.request import RunOptions
 from cluster.jobs.run import run_title
 from cluster.stages.title import open_title
-from cluster.training.sweep import prepare_title
+from cluster.training.sweep import analyse_title
 from encoder import mp4
 from encoder.analysis.frames import small_frames
 from encoder.errors import BadInput
@@ -280,7 +280,7 @@ def test_eight_bits_are_refused_before_any_work(awkward_clip, tmp_path: Path, co
 
 def test_tables_hold_standard_range(awkward_clip, tmp_path: Path):
     with pytest.raises(BadInput, match="know titles of standard range"):
-        prepare_title(awkward_clip("hlg.mkv"), "", 1.0, 0, str(tmp_path / "s"), str(tmp_path / "w"))
+        analyse_title(awkward_clip("hlg.mkv"), "", 1.0, 0, str(tmp_path / "s"), str(tmp_path / "w"))
 
 
 def test_codecs_that_cannot_carry_metadata_say_so():

@@ -16,7 +16,7 @@ from cluster.execution.executor import InlineExecutor
 from cluster.jobs.request import RunOptions
 from cluster.jobs.run import run_title
 from cluster.store import Store
-from cluster.training.feedback import drift_under, labels_in, rows_in
+from cluster.training.feedback import drift_of, feedback_in, rows_in
 from cluster.training.table import Row, write_table
 from cluster.training.train import TrainOptions, promote, shadow, train, training_rows
 from encoder.errors import BadInput
@@ -70,14 +70,14 @@ def test_a_job_leaves_every_cell_that_it_measured_once(
     job: tuple[Path, dict[str, Any], list[Row]],
 ) -> None:
     place, run, rows = job
-    (labels,) = labels_in(Store(place))
-    assert labels.under is not None
-    assert labels.miss is not None
-    assert (labels.under.recipe, labels.under.quality_model) == ("x264-ultrafast", V1)
+    (feedback,) = feedback_in(Store(place))
+    assert feedback.predictor is not None
+    assert feedback.miss is not None
+    assert (feedback.predictor.recipe, feedback.predictor.quality_model) == ("x264-ultrafast", V1)
     assert run["missed"]["cells"] == len(rows) == len({row.key for row in rows})
-    assert run["missed"]["rate"] == pytest.approx(labels.miss.log_rate_error, abs=1e-3)
+    assert run["missed"]["rate"] == pytest.approx(feedback.miss.log_rate_error, abs=1e-3)
     assert {row.recipe for row in rows} == {"x264-ultrafast"}
-    assert drift_under(Store(place), labels.under) is None  # of one title nobody can tell
+    assert drift_of(Store(place), feedback.predictor) is None  # of one title nobody can tell
 
 
 def test_rows_of_a_table_keep_their_group_over_those_of_a_job(
@@ -166,7 +166,7 @@ def test_drift_is_a_warning_that_says_what_to_do(
     from cluster.training import feedback
 
     seen: list[events.Event] = []
-    monkeypatch.setattr(feedback, "drift_under", _always(feedback, job[0]))
+    monkeypatch.setattr(feedback, "drift_of", _always(feedback, job[0]))
     source = make(SMALL, tmp_path / "title.mp4")
     options = RunOptions(source, tmp_path / "out", preset="ultrafast", heights=(90,), store=job[0])
     run_title(options, seen.append, InlineExecutor())
@@ -176,9 +176,9 @@ def test_drift_is_a_warning_that_says_what_to_do(
     assert "\n" not in warning
 
 
-def _always(labels: Any, place: Path) -> Callable[..., Any]:
+def _always(feedback: Any, place: Path) -> Callable[..., Any]:
     """Drift as three titles like the job's own would be, were they as far off."""
-    (one,) = labels_in(Store(place))
+    (one,) = feedback_in(Store(place))
     assert one.miss is not None
     far = replace(one.miss, surprise=(6.0, 1.0))
-    return lambda store, under: labels.drift([far] * 3)
+    return lambda store, predictor: feedback.drift([far] * 3)

@@ -18,14 +18,9 @@ from cluster.stages.analysis import find_features, find_shots
 from cluster.stages.encodes import encode_key
 from cluster.stages.title import open_title
 from cluster.store import Store
-from cluster.training.sweep import (
-    SweepOptions,
-    SweepResult,
-    add_packages,
-    plan_sweep,
-    read_groups,
-    sweep,
-)
+from cluster.training.catalog import read_groups
+from cluster.training.package_rows import add_packages
+from cluster.training.sweep import SweepOptions, SweepResult, plan_sweep, sweep
 from cluster.training.table import read_table
 from encoder.analysis.features import FEATURES_VERSION
 from encoder.augment import AUGMENTATIONS
@@ -254,7 +249,7 @@ class Failing(InlineExecutor):
 
 def test_a_title_that_fails_does_not_take_the_others_with_it(clips: Path, tmp_path: Path) -> None:
     asked = options(tmp_path, clips / "cut.mp4", clips / "one.mp4")
-    with pytest.raises(ToolFailed, match=r"cut\.mp4: .*no luck.* all else is in"):
+    with pytest.raises(ToolFailed, match=r"cut\.mp4: .*no luck.* everything else is in"):
         sweep(asked, lambda event: None, Failing())
     found = [(row.source, row.start_frame, row.height) for row in read_table(asked.table)]
     assert len(found) == 3 * 2 + 4

@@ -11,7 +11,7 @@ from cluster.execution.executor import InlineExecutor
 from cluster.jobs.estimate import plan_run
 from cluster.jobs.request import RunOptions
 from cluster.jobs.run import RunResult
-from cluster.training.sweep import add_packages
+from cluster.training.package_rows import add_packages
 from cluster.training.table import read_table
 from encoder.recipes import recipe
 from fixtures.clips import make

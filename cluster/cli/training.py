@@ -110,6 +110,7 @@ def sweep(
     """
     from cluster.cli.views.training import sweep_view
     from cluster.training import sweep as library
+    from cluster.training.package_rows import add_packages
 
     if table is None:
         raise BadInput("sweep needs --table FILE, the Parquet file for the rows")
@@ -119,9 +120,7 @@ def sweep(
     on_event = announced(context.obj, "sweep", table)
     rows = 0
     if package and not plan:
-        rows = library.add_packages(
-            package, table, on_event, catalog=flags.catalog, store=flags.store
-        )
+        rows = add_packages(package, table, on_event, catalog=flags.catalog, store=flags.store)
     if sources or not package:
         result = (library.plan_sweep if plan else library.sweep)(options, on_event)
     else:

@@ -27,7 +27,7 @@ from cluster.stages.artwork import find_artwork
 from cluster.stages.measurer import Measurer
 from cluster.stages.tracks import audio_tracks, subtitle_tracks
 from cluster.store.keys import canonical_json
-from cluster.training.feedback import learn_from
+from cluster.training.feedback import save_training_rows
 from encoder.errors import ShotladderError
 from encoder.media import Request
 from encoder.package import layout
@@ -85,7 +85,7 @@ def deliver(
     first = solved[0].setup
     selection = _select(solved, measurer)
     artwork = find_artwork(title, store, measurer.executor, on_event, request.options.face_model)
-    missed = learn_from(first, measurer, on_event)
+    missed = save_training_rows(measurer, first.recipe, first.prediction, on_event)
     scored = _secured(request, selection, measurer)
     rungs = [_chosen(choice, scored) for choice in selection.rungs]
     on_event(events.StagePlanned("package", len(rungs), unit="rungs"))

@@ -12,7 +12,6 @@ from cluster.jobs.request import LadderRequest
 from cluster.jobs.setup import CodecSetup
 from cluster.jobs.solve import SolvedCodec
 from cluster.package.assemble import ChosenRung, document_rungs
-from cluster.stages.encodes import Measured
 from cluster.stages.measurer import Measurer
 from cluster.stages.title import Title
 from encoder import ffmpeg
@@ -21,6 +20,7 @@ from encoder.package import layout
 from ladder.bdrate import BdRate, RatePoint
 from ladder.claims import bd_claim
 from ladder.complexity.drift import Miss, miss_document
+from ladder.curves import Measurement
 from ladder.document import (
     Cell,
     CodecFacts,
@@ -39,7 +39,7 @@ def ladder_document(
     codecs: Sequence[CodecFacts],
     rungs: Sequence[ChosenRung],
     written: layout.WrittenPackage,
-    measured: Mapping[Request, Measured],
+    measured: Mapping[Request, Measurement],
 ) -> Ladder:
     """Return ``ladder.json``.
 
@@ -128,7 +128,7 @@ def codec_facts(
 
 
 def measurements_document(
-    title: Title, solved: Sequence[SolvedCodec], measured: Mapping[Request, Measured]
+    title: Title, solved: Sequence[SolvedCodec], measured: Mapping[Request, Measurement]
 ) -> Measurements:
     """Return ``measurements.json``: every operating point that was measured, and why."""
     setups = {one.setup.recipe: one.setup for one in solved}
@@ -150,7 +150,7 @@ def measurements_document(
     )
 
 
-def _cell(setup: CodecSetup, request: Request, encode: Measured, reason: str | None) -> Cell:
+def _cell(setup: CodecSetup, request: Request, measured: Measurement, reason: str | None) -> Cell:
     shot, point = request
     expected = setup.prediction.expected(shot, point) if setup.prediction else None
     frames = setup.title.shots[shot].frames
@@ -160,8 +160,8 @@ def _cell(setup: CodecSetup, request: Request, encode: Measured, reason: str | N
         height=point.height,
         crf=point.crf,
         recipe=point.recipe.name,
-        bytes=encode.num_bytes,
-        quality=round(encode.mean_quality[setup.quality_model], 4),
+        bytes=measured.bits // 8,
+        quality=round(measured.quality, 4),
         predicted_bytes=round(expected.bits_per_frame * frames / 8) if expected else None,
         predicted_quality=round(expected.quality, 4) if expected else None,
         reason=reason,

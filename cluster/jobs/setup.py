@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from cluster import events
 from cluster.execution.executor import Executor
 from cluster.jobs.request import LadderRequest
-from cluster.stages.encodes import Measured
 from cluster.stages.prediction import packaged_weights, predict_title
 from cluster.stages.title import Title
 from cluster.store import Store
@@ -43,15 +42,7 @@ class CodecSetup:
     prediction: TitlePrediction | None
     """Curves that the search starts from; None where it does not predict."""
 
-    def measurements(self, measured: Mapping[Request, Measured]) -> dict[Request, Measurement]:
-        """Return bits and quality of what was measured with this codec's recipe."""
-        return {
-            request: Measurement(made.bits, made.mean_quality[self.quality_model])
-            for request, made in measured.items()
-            if request[1].recipe == self.recipe
-        }
-
-    def known(self, measured: Mapping[Request, Measured]) -> Known:
+    def known(self, measured: Mapping[Request, Measurement]) -> Known:
         """Return everything that the search decides from, given what was measured so far."""
         reference = self.title.reference
         return Known(
@@ -64,7 +55,7 @@ class CodecSetup:
             ),
             profile=self.profile,
             policy=self.policy,
-            measurements=self.measurements(measured),
+            measurements={r: m for r, m in measured.items() if r[1].recipe == self.recipe},
         )
 
     @property

@@ -54,8 +54,7 @@ class SolvedCodec:
         for requests in self.requests:
             encodes = [measurer.known[request] for request in requests]
             quality = sum(
-                count * encode.mean_quality[self.setup.quality_model]
-                for count, encode in zip(frames, encodes, strict=True)
+                count * encode.quality for count, encode in zip(frames, encodes, strict=True)
             ) / sum(frames)
             points.append(RatePoint(sum(encode.bits for encode in encodes) / seconds, quality))
         return points

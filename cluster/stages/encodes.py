@@ -22,23 +22,9 @@ from cluster.store.keys import key
 from encoder import encode, ffmpeg
 from encoder.media import OperatingPoint, Shot
 from encoder.recipes import typical_cpu_seconds
+from ladder.curves import Measurement
 from vmaf import measure, models
 from vmaf.graph import Context, Distorted
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """Size and mean quality of an encode of a shot."""
-
-    num_bytes: int
-    """Size of the media segment."""
-    mean_quality: Mapping[str, float]
-    """Mean score over the shot's frames, by quality model."""
-
-    @property
-    def bits(self) -> int:
-        """Size of the media segment in bits."""
-        return 8 * self.num_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +43,17 @@ class MeasuredEncode:
     """One score per frame, by quality model."""
     frame_hashes: bytes
     """Hashes of the decoded frames, 16 bytes each, see :mod:`encoder.framehash`."""
+    encode_cpu_seconds: float | None
+    """This encode's share of the CPU time of its process; None if it is not known."""
 
     def mean_quality(self, model: str) -> float:
         """Return the mean score over the shot's frames."""
         scores = self.scores[model]
         return sum(scores) / len(scores)
 
-    def summary(self) -> Measured:
-        """Return the encode's size and mean quality."""
-        return Measured(self.num_bytes, {model: self.mean_quality(model) for model in self.scores})
+    def measurement(self, model: str) -> Measurement:
+        """Return the encode's size and its mean quality by one quality model."""
+        return Measurement(8 * self.num_bytes, self.mean_quality(model))
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,4 +298,5 @@ def find_encode(
         init=record.blobs["init"],
         scores=scores,
         frame_hashes=frame_hashes,
+        encode_cpu_seconds=record.cpu_seconds.get("encode"),
     )

@@ -18,7 +18,6 @@ from cluster.execution.executor import Executor
 from cluster.execution.tasks import Outcome, Task, worth_retrying
 from cluster.stages.encodes import (
     Costs,
-    Measured,
     MeasuredEncode,
     ShotWork,
     encode_key,
@@ -33,6 +32,8 @@ from cluster.stages.units import Unit, WorkResult, batches, perform_unit
 from cluster.store import Store
 from encoder.errors import BadInput, ShotladderError, WorkerLost
 from encoder.media import OperatingPoint, Request
+from encoder.recipes import Recipe
+from ladder.curves import Measurement
 
 MAX_GROUP_PIXELS = 12_000_000
 """Maximum sum of frame sizes of the points that one process encodes and scores together. Nine
@@ -49,13 +50,14 @@ class Measurer:
 
     title: Title
     models: tuple[str, ...]
-    """Quality models that every encode is scored by."""
+    """Quality models that every encode is scored by. Measurements state the quality by the
+    first."""
     store: Store
     executor: Executor
     on_event: events.Listener
     costs: Costs = field(default_factory=Costs)
     """Costs of everything that was encoded and scored so far."""
-    known: dict[Request, Measured] = field(default_factory=dict)
+    known: dict[Request, Measurement] = field(default_factory=dict)
     """All measurements so far, by shot and operating point."""
     rounds: int = 0
     """Number of rounds of measurements so far, over all codecs."""
@@ -69,8 +71,7 @@ class Measurer:
         Raises:
             ShotladderError: some of the work failed for good.
         """
-        self._preload(requests)
-        missing = [request for request in requests if not self._look_up(request)]
+        missing = self.missing(requests)
         total, cached = len(requests), len(requests) - len(missing)
         metrics.CACHED.inc(cached)
         self.on_event(events.StagePlanned(stage, total, cached, unit="encodes"))
@@ -107,6 +108,19 @@ class Measurer:
             pending = retries
         if failures:
             raise _failed(failures)
+
+    def missing(self, requests: Sequence[Request]) -> list[Request]:
+        """Return the requests that the store lacks; measurements of the others become known."""
+        self._preload(requests)
+        return [request for request in requests if not self._look_up(request)]
+
+    def measurements(self, recipe: Recipe) -> dict[Request, Measurement]:
+        """Return all measurements of one recipe."""
+        return {
+            (shot, point): measurement
+            for (shot, point), measurement in self.known.items()
+            if point.recipe == recipe
+        }
 
     def keys(self, also: Sequence[str] = ()) -> Iterator[str]:
         """Yield the keys of the records of all measurements.
@@ -171,7 +185,7 @@ class Measurer:
             encode = self._find(request)
             if encode is None:
                 return False
-            self.known[request] = encode.summary()
+            self.known[request] = encode.measurement(self.models[0])
         return True
 
     def _find(self, request: Request) -> MeasuredEncode | None:

@@ -1,26 +1,29 @@
-"""What jobs leave for training: their measurements as rows, and how far off predictions were.
+"""What runs leave for training: their measurements as rows, and how far off predictions were.
 
-Every delivered segment is measured, so production makes labels for free. A job publishes the rows
-of its title (:mod:`cluster.training.table`) into the store, with what the prediction that it
-started from missed (:mod:`ladder.complexity.drift`). ``train --from-store`` trains on the rows; the
-misses of all titles under the same weights and recipe tell drift.
+A run measures every segment that it delivers, so production makes training data for free. A run
+publishes the rows of its title (:mod:`cluster.training.table`) in the store, together with the
+error of the prediction that it started from (:mod:`ladder.complexity.drift`). ``train
+--from-store`` trains on the rows. The errors of all titles that the same weights predicted show
+drift.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from cluster import events
-from cluster.jobs.setup import CodecSetup
 from cluster.stages.analysis import find_features
 from cluster.stages.measurer import Measurer
+from cluster.stages.stage import Made, find_or_make
 from cluster.store import Record, Store
 from cluster.store.keys import key
-from cluster.training.sweep import rows_of_title
+from cluster.training.rows import TitleRows
 from cluster.training.table import Row, read_table, write_table
 from encoder.errors import ShotladderError
+from encoder.recipes import Recipe
 from ladder.complexity.drift import (
     Drift,
     Miss,
@@ -29,131 +32,152 @@ from ladder.complexity.drift import (
     miss_document,
     miss_from_document,
 )
+from ladder.complexity.prediction import TitlePrediction
 
 STAGE = "labels"
-LABELS_VERSION = 1
+VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
-    """Under what a title was predicted; misses are comparable where it is the same."""
+class Predictor:
+    """What a prediction was made by. Errors of equal predictors are comparable."""
 
     weights: str
+    """Identity of the weights."""
     recipe: str
+    """Name of the recipe."""
     quality_model: str
 
 
 @dataclass(frozen=True, slots=True)
-class Labels:
-    """What a job left."""
+class Feedback:
+    """What one run left."""
 
     title: str
     """Digest of the source."""
     name: str
-    under: Prediction | None
+    """File name of the source."""
+    predictor: Predictor | None
+    """What the title was predicted by; None if the run did not predict."""
     miss: Miss | None
+    """Error of the prediction; None if the run did not predict."""
 
 
-def keep_labels(setup: CodecSetup, measurer: Measurer) -> Labels:
-    """Publish what a job has measured. The same measurements are published once.
+def save_training_rows(
+    measurer: Measurer,
+    recipe: Recipe,
+    prediction: TitlePrediction | None,
+    on_event: events.Listener,
+) -> Miss | None:
+    """Save the measurements of a run for training, and warn about drift.
+
+    Failures are reported, never raised. Titles of high dynamic range are not saved, as tables and
+    training support standard range only.
+
+    Args:
+        measurer: Measurer that knows all measurements of the run.
+        recipe: Recipe of the prediction.
+        prediction: Prediction that the run started from, if there was one.
+        on_event: Receives warnings.
+
+    Returns:
+        The error of the prediction, if there was one.
+    """
+    if measurer.title.reference.hdr is not None:
+        return None
+    try:
+        feedback = publish_feedback(measurer, recipe, prediction)
+        predictor = feedback.predictor
+        drifted = drift_of(measurer.store, predictor) if predictor else None
+    except ShotladderError as error:
+        message = f"the measurements of this run were not saved for training: {error.message}"
+        on_event(events.Warned(message))
+        return None
+    if drifted is not None and predictor is not None:
+        facts = {"titles": drifted.titles, "chance": drifted.chance, **asdict(predictor)}
+        on_event(events.Warned(_drift_warning(drifted, predictor), facts))
+    return feedback.miss
+
+
+def _drift_warning(drifted: Drift, predictor: Predictor) -> str:
+    odds = f"{1 / drifted.chance:,.0f}" if drifted.chance > 1e-6 else "more than a million"
+    return (
+        f"drift: {drifted.titles} titles in the store took {drifted.rate_ratio:.2f} times the "
+        f"predicted bits and scored {drifted.quality:+.1f} points against the prediction (chance "
+        f"of a false alarm: 1 in {odds}). Ladders are still correct, since everything is "
+        f"measured, but take more encodes; train on {predictor.recipe} with `shotladder train "
+        "--from-store`"
+    )
+
+
+def publish_feedback(
+    measurer: Measurer, recipe: Recipe, prediction: TitlePrediction | None
+) -> Feedback:
+    """Publish the measurements of a run. The same measurements are published once.
 
     Raises:
-        StoreUnusable: they cannot be written.
+        StoreUnusable: the store cannot be read or written.
     """
-    title, store = setup.title, measurer.store
-    features = find_features(title.source, store.place)
+    title, store = measurer.title, measurer.store
     # Without a catalogue a file is a group of its own, as in a sweep.
-    rows = rows_of_title(title.source.sha256[:16], features, measurer)
-    under, missed = None, None
-    if setup.prediction is not None:
-        under = Prediction(setup.prediction.model, setup.recipe.name, setup.quality_model)
-        known = setup.measurements(measurer.known)
-        missed = miss(setup.prediction, title.shots, known)
+    features = find_features(title.source, store.place)
+    maker = TitleRows(title.id, title.name, "", title.source, title.shots, features)
+    rows = maker.measured(measurer, sorted(measurer.known))
+    predictor, missed = None, None
+    if prediction is not None:
+        predictor = Predictor(prediction.model, recipe.name, measurer.models[0])
+        missed = miss(prediction, title.shots, measurer.measurements(recipe))
     identity = key(
         STAGE,
-        LABELS_VERSION,
-        under=asdict(under) if under else None,
+        VERSION,
+        under=asdict(predictor) if predictor else None,
         cells=[[*map(str, row.key), row.bits] for row in rows],
     )
-    with store.scratch() as scratch:
+
+    def make(scratch: Path) -> Made:
         write_table(scratch / "rows.parquet", rows)
-        store.publish(
-            identity,
-            value={
-                "title": title.source.sha256,
-                "name": title.name,
-                "under": asdict(under) if under else None,
-                "miss": miss_document(missed) if missed else None,
-            },
-            blobs={"rows": store.put_blob(scratch / "rows.parquet", move=True)},
-            stage=STAGE,
-            version=LABELS_VERSION,
-            title=title.id,
-        )
-    return Labels(title.source.sha256, title.name, under, missed)
+        value = {
+            "title": title.source.sha256,
+            "name": title.name,
+            "under": asdict(predictor) if predictor else None,
+            "miss": miss_document(missed) if missed else None,
+        }
+        return Made(value, {"rows": scratch / "rows.parquet"})
+
+    find_or_make(store, identity, make, stage=STAGE, version=VERSION, title=title.id)
+    return Feedback(title.source.sha256, title.name, predictor, missed)
 
 
-def labels_in(store: Store) -> list[Labels]:
-    """What all jobs left."""
-    return [_labels(record) for record in _records(store)]
+def feedback_in(store: Store) -> list[Feedback]:
+    """Return what all runs left in a store."""
+    return [_feedback(record) for record in _records(store)]
 
 
 def rows_in(store: Store) -> Iterator[Row]:
-    """The rows of all jobs; of several jobs on one title all of them."""
+    """Yield the rows of all runs. Several runs of one title may yield the same cell."""
     for record in _records(store):
         yield from read_table(store.path(record.blobs["rows"]))
 
 
 def _records(store: Store) -> Iterator[Record]:
-    return (record for record in store.records(STAGE) if record.version == LABELS_VERSION)
+    return (record for record in store.records(STAGE) if record.version == VERSION)
 
 
-def _labels(record: Record) -> Labels:
+def _feedback(record: Record) -> Feedback:
     value: dict[str, Any] = record.value
-    return Labels(
+    return Feedback(
         title=value["title"],
         name=value["name"],
-        under=Prediction(**value["under"]) if value["under"] else None,
+        predictor=Predictor(**value["under"]) if value["under"] else None,
         miss=miss_from_document(value["miss"]) if value["miss"] else None,
     )
 
 
-def drift_under(store: Store, under: Prediction) -> Drift | None:
-    """Whether the titles that were predicted alike are off the same way."""
-    found = {
-        labels.title: labels.miss
-        for labels in labels_in(store)
-        if labels.under == under and labels.miss is not None
+def drift_of(store: Store, predictor: Predictor) -> Drift | None:
+    """Return the drift of the titles of one predictor; None if their errors show none."""
+    misses = {
+        feedback.title: feedback.miss
+        for feedback in feedback_in(store)
+        if feedback.predictor == predictor and feedback.miss is not None
     }
-    return drift([found[title] for title in sorted(found)])
-
-
-def learn_from(setup: CodecSetup, measurer: Measurer, on_event: events.Listener) -> Miss | None:
-    """Keep a finished job's labels, and warn of drift. A job does not fail for it.
-
-    Tables, and what is trained on them, know titles of standard range.
-    """
-    if setup.title.reference.hdr is not None:
-        return None
-    try:
-        labels = keep_labels(setup, measurer)
-        drifted = drift_under(measurer.store, labels.under) if labels.under else None
-    except ShotladderError as error:
-        on_event(events.Warned(f"what this job measured is not kept for training: {error.message}"))
-        return None
-    if drifted is not None and labels.under is not None:
-        on_event(
-            events.Warned(
-                f"drift: {drifted.titles} titles in the store took {drifted.rate_ratio:.2f} times "
-                f"the predicted bits and scored {drifted.quality:+.1f} points against the "
-                f"prediction (by chance once in {_rarely(drifted.chance)}); ladders stay right, as "
-                f"all is measured, but cost more encodes: train on {labels.under.recipe} with "
-                "`shotladder train --from-store`",
-                {"titles": drifted.titles, "chance": drifted.chance, **asdict(labels.under)},
-            )
-        )
-    return labels.miss
-
-
-def _rarely(chance: float) -> str:
-    return f"{1 / chance:,.0f}" if chance > 1e-6 else "over a million"
+    return drift([misses[title] for title in sorted(misses)])

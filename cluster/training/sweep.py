@@ -1,33 +1,31 @@
 """``sweep``: measure many operating points of many titles into one table, for training.
 
-Everything is made by the stages of the main job and kept in the same store, so a sweep that is
-stopped goes on where it was, a production run's encodes are not made again, and the other way
-round. The table (:mod:`cluster.training.table`) gets a title's rows when that title is done.
+A sweep uses the stages and the store of a run. It therefore resumes where it was stopped, and
+neither a sweep nor a run repeats an encode of the other. The table
+(:mod:`cluster.training.table`) gets the rows of a title as soon as the title is done.
 
-Titles are the given files and, on request, new content made of them (:mod:`encoder.augment`).
-Cells are the profile's full grid, which the yardstick needs, or a spread sample of it, from which
-a model learns more per encode. :func:`add_packages` turns finished packages into rows as well:
-production measures everything that it delivers.
+Titles are the given files and, on request, new content made from them (:mod:`encoder.augment`).
+Cells are the profile's full grid, which ``evaluate`` needs, or a sample spread over it, from which
+a model learns more per encode.
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cluster import events
 from cluster.execution.executor import Executor, InlineExecutor, Task, connect
-from cluster.package.package import Package
-from cluster.stages.analysis import extract_features, find_features, find_shots
+from cluster.stages.analysis import find_features, find_shots
 from cluster.stages.augment import make_augmented
-from cluster.stages.encodes import ShotWork, encode_key, find_encode
 from cluster.stages.measurer import Measurer
 from cluster.stages.title import Title, TitleSource, open_title
 from cluster.store import Store, open_store
-from cluster.training.table import Row, add_rows, read_table
-from encoder import augment, ffmpeg
+from cluster.training.catalog import group_of, read_groups
+from cluster.training.rows import TitleRows, check_standard_range
+from cluster.training.table import add_rows, read_table
+from encoder import augment
 from encoder.analysis.features import ShotFeatures
 from encoder.errors import BadInput, ShotladderError, StoreUnusable
 from encoder.media import Request, Shot
@@ -36,34 +34,33 @@ from ladder.profiles import Profile, as_profile, rung_sizes
 from ladder.sampling import sparse_sample
 from ladder.search.steps import TitleShape, full_grid
 from vmaf import models
-from vmaf.graph import Context
 
 
 @dataclass(frozen=True, slots=True)
 class SweepOptions:
-    """What is asked of a sweep."""
+    """Options of ``sweep``."""
 
     files: tuple[Path, ...]
     table: Path
     cells: int | None = None
-    """Per shot, spread over sizes and CRFs; the full grid where None."""
+    """Number of cells per shot, spread over sizes and CRFs; the full grid if None."""
     seed: int = 0
-    """Of the samples, and of which frames are augmented."""
+    """Random seed for choosing cells and the frames of augmentations."""
     catalog: Path | None = None
-    """CSV with the columns ``file`` (file name) and ``group``."""
+    """CSV file with the columns ``file`` (file name) and ``group``."""
     augmentations: tuple[str, ...] = ()
-    """Names of :data:`encoder.augment.AUGMENTATIONS` to make of each file."""
+    """Names of the :data:`encoder.augment.AUGMENTATIONS` to make of each file."""
     originals: bool = True
     """Whether the files themselves are swept."""
     augmented_seconds: float = 8.0
-    """Most seconds of an augmentation."""
+    """Maximum duration of an augmentation."""
     codec: str = "x264"
     preset: str = "medium"
     profile: str | Path | Profile = "default"
     heights: tuple[int, ...] | None = None
     """Rung heights instead of the profile's."""
     also: tuple[str, ...] = ()
-    """Quality models beside each title's own."""
+    """Further quality models beside each title's own."""
     store: Path | str | None = None
     workers: int | None = None
     scheduler: str | None = None
@@ -71,36 +68,38 @@ class SweepOptions:
 
 @dataclass(frozen=True, slots=True)
 class SweptTitle:
-    """One title of a sweep."""
+    """What was measured of a title, or in a plan, what would be."""
 
     source: str
-    """File name."""
+    """File name of the source."""
     augmentation: str
-    """Empty for the file itself."""
+    """Name of the augmentation; empty for the file itself."""
     group: str
     shots: int
+    """Number of shots."""
     cells: int
-    """Of all its shots."""
+    """Number of cells planned for the title."""
     cached: int
-    """Of them, measured before."""
+    """How many of the cells the store already had."""
     cpu_seconds: float
-    """What the others took to encode and score; of a plan a guess, good to a factor of two."""
+    """CPU seconds spent on the other cells. In a plan this is an estimate, good to a factor of
+    two."""
 
 
 @dataclass(frozen=True, slots=True)
 class SweepResult:
-    """What a sweep did, or of a plan what it would do."""
+    """What a sweep has done, or in a plan, what it would do."""
 
     titles: tuple[SweptTitle, ...]
     skipped: Mapping[str, str]
-    """Titles that cannot be swept, by name, and why."""
+    """Why titles cannot be swept, by name of the title."""
     rows: int
-    """Of the table, now."""
+    """Number of rows in the table."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
-    """A title of the sweep, before it is opened or made."""
+class _TitleRequest:
+    """A file, or an augmentation of it, before it is opened."""
 
     file: Path
     augmentation: str
@@ -112,8 +111,8 @@ class _Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
-    """A title and what the analysis pass said of it."""
+class AnalysedTitle:
+    """A title with its shots and their features."""
 
     source: TitleSource
     shots: tuple[Shot, ...]
@@ -123,18 +122,18 @@ class _Prepared:
 def sweep(
     options: SweepOptions, on_event: events.Listener, executor: Executor | None = None
 ) -> SweepResult:
-    """Measure what is missing, and bring the table up to date, title by title.
+    """Measure what the store lacks, and update the table title by title.
 
-    A title that cannot be used is left out with a warning. One that fails does not keep the others
-    from being swept, and what of it was measured is in the table.
+    A title that cannot be used is left out with a warning. If a title fails, its measured cells
+    are still added to the table, and the other titles are still swept.
 
     Raises:
-        BadInput: an option makes no sense, or the table is not ours.
+        BadInput: an option makes no sense, or the file of the table is not a table.
         StoreUnusable: the store is full; what was measured is in the table.
         ShotladderError: some titles failed.
     """
-    wanted = _wanted(options)
-    rows = len(read_table(options.table)) if options.table.exists() else 0
+    requests = _title_requests(options)
+    count = _row_count(options.table)
     store = open_store(options.store)
     swept: list[SweptTitle] = []
     skipped: dict[str, str] = {}
@@ -143,156 +142,73 @@ def sweep(
         connect(executor, workers=options.workers, scheduler=options.scheduler) as running,
         store.scratch() as workdir,
     ):
-        for one, found in _prepare(options, wanted, store, workdir, running, on_event):
-            error = found if isinstance(found, ShotladderError) else None
-            if isinstance(found, _Prepared):
-                measurer, requests = _planned(options, one, found, store, running, on_event)
-                done, error = _measure(one, measurer, requests)
-                swept.append(done)
-                measured = [r for r in requests if r in measurer.known]
-                rows = add_rows(options.table, _rows(one, found, measurer, measured))
+        for title, analysed in _analyse(options, requests, store, workdir, running, on_event):
+            if isinstance(analysed, AnalysedTitle):
+                measurer = _measurer(options, title, analysed, store, running, on_event)
+                cells = _cells(options, analysed)
+                result, error = _measure(title, measurer, cells)
+                swept.append(result)
+                count = _add_rows(options.table, title, analysed, measurer, cells)
+            else:
+                error = analysed
             if isinstance(error, StoreUnusable):
                 raise error
             if isinstance(error, BadInput):
-                skipped[one.name] = error.message
+                skipped[title.name] = error.message
             elif error is not None:
-                failures[one.name] = error
+                failures[title.name] = error
             if error is not None:
-                on_event(events.Warned(f"{one.name} is left out: {error.message}"))
+                on_event(events.Warned(f"{title.name} is left out: {error.message}"))
     if failures:
-        name, first = next(iter(failures.items()))
-        others = f" (and {len(failures) - 1} more titles)" if len(failures) > 1 else ""
-        raise type(first)(
-            f"{name}: {first.message}{others}; all else is in {options.table}", **first.context
-        )
-    return SweepResult(tuple(swept), skipped, rows)
+        raise _failed(failures, options.table)
+    return SweepResult(tuple(swept), skipped, count)
 
 
 def plan_sweep(
     options: SweepOptions, on_event: events.Listener, executor: Executor | None = None
 ) -> SweepResult:
-    """What :func:`sweep` would measure and take. Titles are analysed (and kept) for it.
+    """Return what :func:`sweep` would measure and its cost. Titles are analysed for it.
 
     Raises:
-        BadInput: as :func:`sweep`.
+        BadInput: see :func:`sweep`.
     """
-    wanted = _wanted(options)
-    rows = len(read_table(options.table)) if options.table.exists() else 0
+    requests = _title_requests(options)
+    count = _row_count(options.table)
     store = open_store(options.store)
     running = executor or InlineExecutor()
     planned: list[SweptTitle] = []
     skipped: dict[str, str] = {}
     with store.scratch() as workdir:
-        for one, found in _prepare(options, wanted, store, workdir, running, on_event):
-            if isinstance(found, ShotladderError):
-                skipped[one.name] = found.message
+        for title, analysed in _analyse(options, requests, store, workdir, running, on_event):
+            if isinstance(analysed, ShotladderError):
+                skipped[title.name] = analysed.message
                 continue
-            measurer, requests = _planned(options, one, found, store, running, on_event)
-            missing = [
-                (shot, point)
-                for shot, point in requests
-                if find_encode(store, found.source, found.shots[shot], point, measurer.models)
-                is None
-            ]
-            cost = sum(
-                ShotWork(found.source, found.shots[shot], (point,), measurer.models, "").cost
-                for shot, point in missing
-            )
-            cached = len(requests) - len(missing)
-            planned.append(_swept(one, len(found.shots), len(requests), cached, cost))
-    return SweepResult(tuple(planned), skipped, rows)
+            measurer = _measurer(options, title, analysed, store, running, on_event)
+            cells = _cells(options, analysed)
+            missing = measurer.missing(cells)
+            cost = sum(work.cost for _, work in measurer.groups(missing))
+            cached = len(cells) - len(missing)
+            planned.append(_swept(title, len(analysed.shots), len(cells), cached, cost))
+    return SweepResult(tuple(planned), skipped, count)
 
 
-def add_packages(
-    directories: Sequence[Path],
-    table: Path,
-    on_event: events.Listener,
-    *,
-    catalog: Path | None = None,
-    source: Path | None = None,
-    store: Path | str | None = None,
-) -> int:
-    """Add what finished packages have measured to the table; how many rows it has then.
-
-    Args:
-        directories: What ``run`` wrote.
-        table: Made if missing.
-        report: Takes progress.
-        catalog: CSV with the columns ``file`` and ``group``.
-        source: The source, if it is not where the run found it (for one package).
-        store: Where features are looked up or kept.
-
-    Raises:
-        BadInput: a folder holds no package, or its source is missing or another one.
-    """
-    groups = read_groups(catalog)
-    opened = open_store(store)
-    rows = 0
-    on_event(events.StagePlanned("packages", len(directories), unit="packages"))
-    for number, directory in enumerate(directories, 1):
-        path = source or Package(directory).source_path
-        with opened.scratch() as workdir:
-            found = package_rows(directory, path, groups.get(path.name, path.stem), opened, workdir)
-        rows = add_rows(table, found)
-        on_event(events.StageProgress("packages", number, len(directories)))
-    return rows
+def _row_count(table: Path) -> int:
+    return len(read_table(table)) if table.exists() else 0
 
 
-def package_rows(directory: Path, path: Path, group: str, store: Store, workdir: Path) -> list[Row]:
-    """One package's measurements as rows: every cell of ``measurements.json``, and the further
-    quality models of what was delivered. What encodes took is not written down there.
-
-    Raises:
-        BadInput: as :func:`add_packages`.
-    """
-    package = Package.open(directory)
-    source = package.open_source(workdir, path)
-    _check_standard(path, source)
-    shots = package.shots
-    if shots == find_shots(source, store.place):
-        features = find_features(source, store.place)
-    else:  # cut by another version
-        features = extract_features(source, shots)
-    prepared = _Prepared(source, shots, features)
-    delivered = _delivered_quality(package)
-    return [
-        _row(
-            _Wanted(path, "", group),
-            prepared,
-            request,
-            bits=8 * cell.bytes,
-            quality={**delivered.get(request, {}), package.quality_model: cell.quality},
-            encode_cpu_seconds=None,
-            tool=package.ladder.tool,
-        )
-        for request, cell in package.cells().items()
-    ]
-
-
-def read_groups(catalog: Path | None) -> dict[str, str]:
-    """Groups by file name.
-
-    Raises:
-        BadInput: the catalogue cannot be read or lacks a column.
-    """
-    if catalog is None:
-        return {}
-    try:
-        with catalog.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(f"the catalogue {catalog} cannot be read ({error})") from error
-    if not {"file", "group"} <= set(reader.fieldnames or ()):
-        raise BadInput(f"the catalogue {catalog} needs the columns file and group")
-    return {row["file"]: row["group"] for row in rows if row["file"] and row["group"]}
+def _failed(failures: Mapping[str, ShotladderError], table: Path) -> ShotladderError:
+    name, first = next(iter(failures.items()))
+    others = f" (and {len(failures) - 1} more titles)" if len(failures) > 1 else ""
+    return type(first)(
+        f"{name}: {first.message}{others}; everything else is in {table}", **first.context
+    )
 
 
 # -- titles ------------------------------------------------------------------------------------
 
 
-def _wanted(options: SweepOptions) -> list[_Wanted]:
-    """The titles asked for, by file; options checked."""
+def _title_requests(options: SweepOptions) -> list[_TitleRequest]:
+    """Check the options and return the titles to sweep, file by file."""
     recipe(options.codec, options.preset)
     as_profile(options.profile)
     for model in options.also:
@@ -300,9 +216,11 @@ def _wanted(options: SweepOptions) -> list[_Wanted]:
     for name in options.augmentations:
         augment.augmentation(name)
     if options.cells is not None and options.cells < 1:
-        raise BadInput(f"asked for {options.cells} cells a shot; 1 or more can be measured")
+        raise BadInput(f"asked for {options.cells} cells a shot; ask for 1 or more")
     if options.augmented_seconds <= 0:
-        raise BadInput(f"asked for augmentations of {options.augmented_seconds:g} s")
+        raise BadInput(
+            f"asked for augmentations of {options.augmented_seconds:g} s; ask for more than 0"
+        )
     groups = read_groups(options.catalog)
     missing = [str(file) for file in options.files if not file.is_file()]
     if missing:
@@ -311,216 +229,159 @@ def _wanted(options: SweepOptions) -> list[_Wanted]:
     if not options.files or not variants:
         raise BadInput("nothing to sweep: name files, and keep them or augment them")
     return [
-        _Wanted(file, variant, groups.get(file.name, file.stem))
+        _TitleRequest(file, variant, group_of(file, groups))
         for file in dict.fromkeys(options.files)
         for variant in variants
     ]
 
 
-def _prepare(
+def _analyse(
     options: SweepOptions,
-    wanted: Sequence[_Wanted],
+    requests: Sequence[_TitleRequest],
     store: Store,
     workdir: Path,
     executor: Executor,
     on_event: events.Listener,
-) -> Iterator[tuple[_Wanted, _Prepared | ShotladderError]]:
-    """Every title, analysed: those of one file at a time, so that the table soon grows."""
-    by_file: dict[Path, list[_Wanted]] = {}
-    for one in wanted:
-        by_file.setdefault(one.file, []).append(one)
-    for number, (file, group) in enumerate(by_file.items()):
+) -> Iterator[tuple[_TitleRequest, AnalysedTitle | ShotladderError]]:
+    """Yield every title, analysed, or why it cannot be.
+
+    The titles of one file are analysed together, so that the table grows soon.
+    """
+    by_file: dict[Path, list[_TitleRequest]] = {}
+    for request in requests:
+        by_file.setdefault(request.file, []).append(request)
+    for number, (file, titles) in enumerate(by_file.items()):
         folder = workdir / str(number)
         tasks = [
             Task(
-                id=str(place),
-                function=prepare_title,
+                id=str(index),
+                function=analyse_title,
                 arguments=(
-                    *(file, one.augmentation, options.augmented_seconds, options.seed),
-                    *(store.place, str(folder / str(place))),
+                    *(file, title.augmentation, options.augmented_seconds, options.seed),
+                    *(store.place, str(folder / str(index))),
                 ),
-                label=one.name,
+                label=title.name,
             )
-            for place, one in enumerate(group)
+            for index, title in enumerate(titles)
         ]
         stage = f"analyse {file.name}"
         on_event(events.StagePlanned(stage, len(tasks), unit="titles"))
-        found: dict[str, _Prepared | ShotladderError] = {}
+        analysed: dict[str, AnalysedTitle | ShotladderError] = {}
         for outcome in executor.run(tasks):
             error = outcome.error
             if error is not None and not isinstance(error, ShotladderError):
                 raise error
-            found[outcome.task_id] = outcome.result if error is None else error
-            on_event(events.StageProgress(stage, len(found), len(tasks)))
-        for place, one in enumerate(group):
-            yield one, found[str(place)]
+            analysed[outcome.task_id] = outcome.result if error is None else error
+            on_event(events.StageProgress(stage, len(analysed), len(tasks)))
+        for index, title in enumerate(titles):
+            yield title, analysed[str(index)]
 
 
-def prepare_title(
-    file: Path, augmentation: str, seconds: float, seed: int, store_root: str, workdir: str
-) -> _Prepared:
-    """Open a file, make the augmentation of it, analyse the result. Runs on any worker.
+def analyse_title(
+    file: Path, augmentation: str, seconds: float, seed: int, place: str, workdir: str
+) -> AnalysedTitle:
+    """Open a file, make the augmentation if one is named, and analyse it. Runs on any worker.
 
     Raises:
-        BadInput: it cannot be used, or not so.
-        ToolFailed, StoreUnusable: it could not be made.
+        BadInput: the file, or this augmentation of it, cannot be used.
+        ToolFailed, StoreUnusable: the augmentation could not be made.
     """
     folder = Path(workdir)
     folder.mkdir(parents=True, exist_ok=True)
     source = open_title(file, folder)
-    _check_standard(file, source)
+    check_standard_range(file, source)
     if augmentation:
-        made = make_augmented(source, augmentation, seconds, seed, open_store(store_root))
-        source = open_title(made, folder)
-    return _Prepared(source, find_shots(source, store_root), find_features(source, store_root))
-
-
-def _check_standard(path: Path, source: TitleSource) -> None:
-    if source.reference.hdr is not None:
-        raise BadInput(
-            f"{path} is high dynamic range ({source.reference.hdr}); tables, and what is trained "
-            "on them, know titles of standard range"
-        )
+        path = make_augmented(source, augmentation, seconds, seed, open_store(place))
+        source = open_title(path, folder)
+    return AnalysedTitle(source, find_shots(source, place), find_features(source, place))
 
 
 # -- cells -------------------------------------------------------------------------------------
 
 
-def _planned(
+def _measurer(
     options: SweepOptions,
-    one: _Wanted,
-    found: _Prepared,
+    title: _TitleRequest,
+    analysed: AnalysedTitle,
     store: Store,
     executor: Executor,
     on_event: events.Listener,
-) -> tuple[Measurer, tuple[Request, ...]]:
-    """Who measures the title, and what."""
-    reference, profile = found.source.reference, as_profile(options.profile)
+) -> Measurer:
+    own_model = models.title_model(analysed.source.reference)
+    return Measurer(
+        Title(title.name, analysed.source, analysed.shots),
+        tuple(dict.fromkeys((own_model, *options.also))),
+        store,
+        executor,
+        on_event,
+    )
+
+
+def _cells(options: SweepOptions, analysed: AnalysedTitle) -> tuple[Request, ...]:
+    """Return the cells to measure: the full grid or a sample of it."""
+    reference, profile = analysed.source.reference, as_profile(options.profile)
     shape = TitleShape(
-        shots=found.shots,
+        shots=analysed.shots,
         frame_rate=reference.frame_rate,
         sizes=rung_sizes(reference.width, reference.height, options.heights or profile.heights),
         recipe=recipe(options.codec, options.preset),
     )
-    requests = (
-        full_grid(shape, profile)
-        if options.cells is None
-        else sparse_sample(shape, profile, options.cells, f"{options.seed}/{found.source.sha256}")
-    )
-    own = models.title_model(reference)
-    title = Title(one.name, found.source, found.shots)
-    wanted = tuple(dict.fromkeys((own, *options.also)))
-    return Measurer(title, wanted, store, executor, on_event), requests
+    if options.cells is None:
+        return full_grid(shape, profile)
+    seed = f"{options.seed}/{analysed.source.sha256}"
+    return sparse_sample(shape, profile, options.cells, seed)
 
 
 def _measure(
-    one: _Wanted, measurer: Measurer, requests: tuple[Request, ...]
+    title: _TitleRequest, measurer: Measurer, cells: Sequence[Request]
 ) -> tuple[SweptTitle, ShotladderError | None]:
+    """Measure the cells of a title; return what was measured, and the error if some failed."""
     error = None
     try:
-        measurer.measure(requests, stage=one.name)
+        measurer.measure(cells, stage=title.name)
     except ShotladderError as raised:
         error = raised
     costs = measurer.costs
-    made = max(costs.encoded, costs.scored // len(measurer.models))
-    done = _swept(
-        one,
+    measured_now = max(costs.encoded, costs.scored // len(measurer.models))
+    swept = _swept(
+        title,
         shots=len(measurer.title.shots),
-        cells=len(requests),
-        cached=max(0, len(measurer.known) - made),
+        cells=len(cells),
+        cached=max(0, len(measurer.known) - measured_now),
         cpu_seconds=costs.encode_cpu_seconds + costs.vmaf_cpu_seconds,
     )
-    return done, error
+    return swept, error
 
 
-def _swept(one: _Wanted, shots: int, cells: int, cached: int, cpu_seconds: float) -> SweptTitle:
+def _swept(
+    title: _TitleRequest, shots: int, cells: int, cached: int, cpu_seconds: float
+) -> SweptTitle:
     return SweptTitle(
-        one.file.name, one.augmentation, one.group, shots, cells, cached, round(cpu_seconds, 3)
+        title.file.name,
+        title.augmentation,
+        title.group,
+        shots,
+        cells,
+        cached,
+        round(cpu_seconds, 3),
     )
 
 
-def rows_of_title(group: str, features: tuple[ShotFeatures, ...], measurer: Measurer) -> list[Row]:
-    """All that a job has measured of a title, as rows."""
-    title = measurer.title
-    return _rows(
-        _Wanted(Path(title.name), "", group),
-        _Prepared(title.source, title.shots, features),
-        measurer,
-        sorted(measurer.known),
+def _add_rows(
+    table: Path,
+    title: _TitleRequest,
+    analysed: AnalysedTitle,
+    measurer: Measurer,
+    cells: Sequence[Request],
+) -> int:
+    """Add the measured cells of a title to the table; return its number of rows."""
+    rows = TitleRows(
+        title.group,
+        title.file.name,
+        title.augmentation,
+        analysed.source,
+        analysed.shots,
+        analysed.features,
     )
-
-
-def _rows(
-    one: _Wanted, found: _Prepared, measurer: Measurer, requests: Sequence[Request]
-) -> list[Row]:
-    rows = []
-    for request in requests:
-        shot, point = request
-        measured = measurer.known[request]
-        record = measurer.store.get(encode_key(found.source, found.shots[shot], point))
-        rows.append(
-            _row(
-                one,
-                found,
-                request,
-                bits=measured.bits,
-                quality=measured.mean_quality,
-                encode_cpu_seconds=record.cpu_seconds.get("encode") if record else None,
-                tool=ffmpeg.version(),
-            )
-        )
-    return rows
-
-
-def _row(
-    one: _Wanted,
-    found: _Prepared,
-    request: Request,
-    *,
-    bits: int,
-    quality: Mapping[str, float],
-    encode_cpu_seconds: float | None,
-    tool: str,
-) -> Row:
-    number, point = request
-    shot, features, reference = found.shots[number], found.features[number], found.source.reference
-    context = Context.of(shot.start, shot.end, reference.frames)
-    return Row(
-        group=one.group,
-        source=one.file.name,
-        augmentation=one.augmentation,
-        title_id=found.source.sha256[:16],
-        source_sha256=found.source.sha256,
-        reference=reference.graph_id,
-        title_width=reference.width,
-        title_height=reference.height,
-        title_frames=reference.frames,
-        frame_rate=reference.frame_rate,
-        source_bits=8 * reference.index.packet_bytes,
-        shot=number,
-        start_frame=shot.start,
-        end_frame=shot.end,
-        cuts=shot.cuts,
-        context_before=context.before,
-        context_after=context.after,
-        recipe=point.recipe.name,
-        width=point.width,
-        height=point.height,
-        crf=point.crf,
-        bits=bits,
-        # As packages round it, so that both say the same of the same cell.
-        quality={model: round(score, 4) for model, score in quality.items()},
-        encode_cpu_seconds=encode_cpu_seconds,
-        tool=tool,
-        features_version=features.version,
-        features=features.values,
-    )
-
-
-def _delivered_quality(package: Package) -> dict[Request, dict[str, float]]:
-    """Return the quality of the delivered segments by every model that measured them."""
-    return {
-        request: dict(segment.quality)
-        for rung in package.ladder.rungs
-        for request, segment in zip(package.requests(rung), rung.segments, strict=True)
-    }
+    measured = [cell for cell in cells if cell in measurer.known]
+    return add_rows(table, rows.measured(measurer, measured))
