@@ -20,27 +20,19 @@ from ladder.choices import Choice
 from ladder.complexity.prediction import TitlePrediction
 from ladder.constraints import InfeasibleResult
 from ladder.curves import MeasuredPoints, Measurement
-from ladder.evaluation.simulate import (
+from ladder.evaluation.losses import RungLoss, bd_at_equal_rates, rung_losses
+from ladder.evaluation.predictions import (
     LEVELS,
-    MOST_ROUNDS,
     Coverage,
-    GridTitle,
-    Off,
-    RungLoss,
-    Simulated,
-    Summary,
-    Truth,
-    Verdict,
-    bd_at_equal_rates,
+    PredictionError,
     corrected_by_proxies,
     coverage,
     first_rung,
-    judge,
-    off,
-    rung_losses,
+    prediction_error,
     shot_residuals,
-    simulate,
 )
+from ladder.evaluation.simulate import MOST_ROUNDS, GridTitle, Simulated, Truth, simulate
+from ladder.evaluation.verdicts import Summary, Verdict, judge
 from ladder.profiles import Profile, load_profile
 from ladder.rungs import LadderPlan, RungPlan
 from ladder.search.predict import PredictSearch
@@ -359,18 +351,18 @@ def test_there_is_no_bd_rate_of_a_single_rung() -> None:
 
 def test_off_is_delivered_minus_predicted() -> None:
     plan = exhaustive().plan
-    right = off(prediction_of(TITLE, MODEL), truth(), plan)
+    right = prediction_error(prediction_of(TITLE, MODEL), truth(), plan)
     assert right is not None
     assert right.segments == len(plan.points)
     assert right.quality < 0.3
     assert right.rate < 0.03
     half = prediction_of(TITLE, MODEL, bias=(math.log(1.5), 0.0))
-    more_bits = off(half, truth(), plan)
+    more_bits = prediction_error(half, truth(), plan)
     assert more_bits is not None
     assert more_bits.rate_bias == pytest.approx(0.5, abs=0.03)
     assert more_bits.rate == pytest.approx(more_bits.rate_bias)
-    better = off(prediction_of(TITLE, MODEL, bias=(0.0, 0.5)), truth(), plan)
-    worse = off(prediction_of(TITLE, MODEL, bias=(0.0, -0.5)), truth(), plan)
+    better = prediction_error(prediction_of(TITLE, MODEL, bias=(0.0, 0.5)), truth(), plan)
+    worse = prediction_error(prediction_of(TITLE, MODEL, bias=(0.0, -0.5)), truth(), plan)
     assert better is not None
     assert worse is not None
     assert 1 < better.quality_bias == pytest.approx(better.quality)
@@ -379,7 +371,7 @@ def test_off_is_delivered_minus_predicted() -> None:
 
 def test_off_is_nothing_where_nothing_is_said() -> None:
     other = prediction_of(shape(SHOTS[:4], SIZES[3:]), MODEL)
-    assert off(other, truth(), exhaustive().plan) is None
+    assert prediction_error(other, truth(), exhaustive().plan) is None
 
 
 SOME = tuple(
@@ -512,7 +504,7 @@ def test_a_verdict_counts_what_the_search_did() -> None:
     assert verdict.cpu_saved == pytest.approx(1 - seconds / all_seconds)
     assert verdict.cpu_ratio is not None
     assert 1 <= verdict.cpu_ratio < 1.6
-    assert verdict.off == off(prediction, truth(), found.plan)
+    assert verdict.off == prediction_error(prediction, truth(), found.plan)
     assert verdict.qualities == (found.plan.rungs[0].quality, found.plan.rungs[-1].quality)
     assert abs(verdict.loss) < 0.05
     assert verdict.bd_percent is not None
@@ -542,14 +534,16 @@ def a_verdict(title: str, losses: Iterable[float | None], **changes: object) -> 
 
 def test_means_are_over_titles_and_the_worst_is_named() -> None:
     verdicts = [
-        a_verdict("good", [0.01, 0.03], bd_percent=1.0, off=Off(30, 1.0, 0.5, 0.1, -0.1)),
+        a_verdict(
+            "good", [0.01, 0.03], bd_percent=1.0, off=PredictionError(30, 1.0, 0.5, 0.1, -0.1)
+        ),
         a_verdict(
             "bad",
             [0.10],
             encodes=20,
             seconds=None,
             rounds=8,
-            off=Off(10, 3.0, -1.5, 0.3, 0.3),
+            off=PredictionError(10, 3.0, -1.5, 0.3, 0.3),
         ),
         a_verdict("none", [], encodes=0, delivered=0, failure="floor: too high"),
     ]
@@ -564,7 +558,7 @@ def test_means_are_over_titles_and_the_worst_is_named() -> None:
     assert found.cpu_ratio == pytest.approx(1.2)  # of the one where it is known
     assert found.cpu_saved == pytest.approx(0.75)
     assert found.bd_percent == 1.0
-    assert found.off == Off(40, 2.0, -0.5, pytest.approx(0.2), pytest.approx(0.1))
+    assert found.off == PredictionError(40, 2.0, -0.5, pytest.approx(0.2), pytest.approx(0.1))
 
 
 def test_a_ladder_whose_rungs_have_no_loss_is_no_failure() -> None:

@@ -45,16 +45,9 @@ from cluster.training.rivals import (
 from cluster.training.table import Row, read_table, read_tables
 from encoder.errors import BadInput
 from ladder.complexity.prediction import TitlePrediction
-from ladder.evaluation.simulate import (
-    Coverage,
-    Simulated,
-    Truth,
-    Verdict,
-    coverage,
-    first_rung,
-    judge,
-    simulate,
-)
+from ladder.evaluation.predictions import Coverage, coverage, first_rung
+from ladder.evaluation.simulate import Simulated, Truth, simulate
+from ladder.evaluation.verdicts import Verdict, judge
 from ladder.profiles import Profile, load_profile
 from ladder.search.predict import PredictSearch
 from ladder.search.steps import ExhaustiveSearch

@@ -19,8 +19,8 @@ from cluster.training.folds import NETWORKS, made_predictions, read_predictions
 from cluster.training.table import read_table
 from ladder.complexity.prediction import TitlePrediction
 from ladder.complexity.residuals import fit
+from ladder.evaluation.predictions import corrected_by_proxies, shot_residuals
 from ladder.evaluation.rival_searches import ConstantCrfSearch, PredictionOnlySearch, SampleSearch
-from ladder.evaluation.simulate import corrected_by_proxies, shot_residuals
 from ladder.search.predict import PredictSearch
 
 RIVAL_KINDS: Final = ("mean", "trees")

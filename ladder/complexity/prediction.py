@@ -1,8 +1,8 @@
-"""Curves of a title that a model predicted, corrected by what has been measured of it.
+"""Predicted curves of a title, and what they become once some cells are measured.
 
 A :class:`TitlePrediction` is made once, before any encode. :func:`correct` conditions it on
-measurements: every measured point is exactly itself, everything else moves by what the measurement
-says about it (:mod:`ladder.complexity.residuals`). The curves that come out are
+measurements: every measured cell takes its exact values, and every other cell moves by what the
+measurements say about it (:mod:`ladder.complexity.residuals`). The resulting curves are
 :class:`PredictedCurve`, another type than measured ones, and each of their candidates says whether
 it was measured.
 """
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from encoder.arrays import Float64
+from encoder.arrays import Float64, Mask
 from encoder.media import OperatingPoint, Request, Shot, Size
 from ladder.complexity.residuals import (
     QUALITY,
@@ -36,15 +36,17 @@ class CrfScale:
     """The CRFs that a prediction covers."""
 
     low: float
+    """Lowest CRF."""
     high: float
+    """Highest CRF."""
     ends: tuple[float, float]
     """CRFs at the positions -1 and 1 of the codec's scale."""
     step: float = CRF_STEP
-    """Between CRFs that differ to the encoder."""
+    """Difference between neighbouring CRFs that the encoder tells apart."""
 
     @property
     def crfs(self) -> Float64:
-        """Multiples of the step from lowest to highest."""
+        """Multiples of the step from the lowest to the highest CRF."""
         last = math.floor(self.high / self.step)
         return np.arange(self._first, last + 1, dtype=np.float64) * self.step
 
@@ -53,13 +55,13 @@ class CrfScale:
         return math.ceil(self.low / self.step)
 
     def column(self, crf: float) -> int | None:
-        """Where ``crf`` stands in :attr:`crfs`; None where it does not."""
+        """Return the index of ``crf`` in :attr:`crfs`; None where it is not among them."""
         steps = crf / self.step
         inside = self._first <= steps <= math.floor(self.high / self.step)
         return int(steps) - self._first if inside and steps.is_integer() else None
 
     def position(self, crf: Float64 | float) -> Float64:
-        """On the codec's scale; any shape."""
+        """Return the position of a CRF on the codec's scale, -1 to 1 at its ends; any shape."""
         middle, half = sum(self.ends) / 2, (self.ends[1] - self.ends[0]) / 2
         return np.asarray((np.asarray(crf, dtype=np.float64) - middle) / half)
 
@@ -69,63 +71,65 @@ class TitlePrediction:
     """Expected curves of every shot at every size, and how far to trust them."""
 
     sizes: tuple[Size, ...]
-    """Smallest first; the last is the title's own."""
+    """Sizes, smallest first; the last is the title's own."""
     scale: CrfScale
     log_bpp: Float64
     """Natural logarithm of bits per pixel, shape ``[shots, sizes, crfs]``."""
     warped_quality: Float64
-    """Quality as :func:`ladder.complexity.scale.warp` gives it, the same shape."""
+    """Quality as :func:`ladder.complexity.scale.warp` gives it, shape ``[shots, sizes, crfs]``."""
     residuals: ResidualModel
+    """Covariance of the errors of both."""
     model: str = ""
     """Identity of the weights."""
     quality_model: str = ""
-    """Whose scores are predicted: not the one that was asked for where that was not learned."""
+    """Quality model whose scores are predicted: a similar one where the weights were not trained
+    on the one that was asked for."""
 
     def log2_scale(self, size: Size) -> float:
-        """Base-2 logarithm of a size's linear scale against the title's own."""
+        """Return the base-2 logarithm of a size's linear scale against the title's own size."""
         own = self.sizes[-1]
         return 0.5 * math.log2(size.width * size.height / (own.width * own.height))
 
     def expected(self, shot: int, point: OperatingPoint) -> Expected | None:
-        """What one operating point of a shot is expected to give; None outside of what was
-        predicted."""
+        """Return what one operating point of a shot is expected to give; None for a point that
+        was not predicted."""
         column = self.scale.column(point.crf)
-        sizes = [(size.width, size.height) for size in self.sizes]
-        if column is None or (point.width, point.height) not in sizes:
+        if column is None or point.size not in self.sizes:
             return None
-        at = shot, sizes.index((point.width, point.height)), column
-        bits = math.exp(self.log_bpp[at]) * point.width * point.height
-        return Expected(bits, float(unwarp(self.warped_quality[at])))
+        cell = shot, self.sizes.index(point.size), column
+        bits = math.exp(self.log_bpp[cell]) * point.width * point.height
+        return Expected(bits, float(unwarp(self.warped_quality[cell])))
+
+    def grid_cells(self) -> Cells:
+        """Return the cells of one shot: all sizes at all CRFs, first for rate, then for quality."""
+        positions = self.scale.position(self.scale.crfs)
+        scales = np.array([self.log2_scale(size) for size in self.sizes])
+        return Cells(
+            np.tile(positions, 2 * len(scales)),
+            np.tile(np.repeat(scales, len(positions)), 2),
+            np.repeat([RATE, QUALITY], len(positions) * len(scales)),
+        )
 
     def optimistic(self, deviations: float) -> TitlePrediction:
-        """Fewer bits and more quality everywhere, by standard deviations of what is missed."""
-        position, sizes = (
-            self.scale.position(self.scale.crfs),
-            [self.log2_scale(s) for s in self.sizes],
-        )
-        count = len(position) * len(sizes)
-        cells = Cells(
-            np.tile(position, 2 * len(sizes)),
-            np.tile(np.repeat(sizes, len(position)), 2),
-            np.repeat([RATE, QUALITY], count),
-        )
+        """Return curves with fewer bits and more quality everywhere, by ``deviations`` standard
+        deviations of the prediction's error."""
+        cells, grid = self.grid_cells(), self.log_bpp.shape[1:]
         model, shared, phi = self.residuals, cells.title_phi(), cells.phi()
         variance = np.einsum("ij,jk,ik->i", shared, model.title_covariance(), shared)
         variance += np.einsum("ij,jk,ik->i", phi, model.shot, phi) + model.local[cells.kind]
-        off = deviations * np.sqrt(variance).reshape(2, len(sizes), len(position))
-        # Beyond the scores that tell something there is nothing to hope for.
-        quality = np.minimum(
-            self.warped_quality + off[QUALITY], warp(np.array(INFORMATIVE_SCORES[1]))
-        )
+        off = deviations * np.sqrt(variance).reshape(2, *grid)
+        # Beyond the informative scores there is nothing to hope for.
+        highest = warp(np.array(INFORMATIVE_SCORES[1]))
+        hoped = np.minimum(self.warped_quality + off[QUALITY], highest)
         return replace(
             self,
             log_bpp=self.log_bpp - off[RATE],
-            warped_quality=np.maximum(self.warped_quality, quality),
+            warped_quality=np.maximum(self.warped_quality, hoped),
         )
 
 
 class Expected(NamedTuple):
-    """An encode before it is made."""
+    """What an encode is expected to give before it is made."""
 
     bits_per_frame: float
     quality: float
@@ -133,30 +137,32 @@ class Expected(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PredictedCurve:
-    """One shot at one size, as far as is known: some points measured, the others predicted."""
+    """One shot at one size as far as it is known: some points measured, the others predicted."""
 
     frames: int
+    """Number of frames of the shot."""
     candidates: tuple[Candidate, ...]
-    """By ascending CRF."""
+    """Points by ascending CRF."""
 
     def points(self, step: float = CRF_STEP) -> tuple[Candidate, ...]:
-        """All candidates, whatever ``step``: a prediction has one spacing."""
+        """Return all candidates whatever ``step``, as a prediction has one spacing."""
         return self.candidates
 
 
 @dataclass(frozen=True, slots=True)
 class CorrectedTitle:
-    """A prediction after conditioning. Arrays have the shape ``[shots, sizes, crfs]``."""
+    """A prediction after conditioning; all arrays have the shape ``[shots, sizes, crfs]``."""
 
     prediction: TitlePrediction
     shots: tuple[Shot, ...]
     bits: Float64
-    """Expected; exact where measured."""
+    """Expected bits of each shot; exact where measured."""
     quality: Float64
-    """Expected; exact where measured."""
-    measured: np.ndarray
-    """Whether."""
+    """Expected mean quality of each shot; exact where measured."""
+    measured: Mask
+    """True where this cell has been measured."""
     posterior: Posterior
+    """Distribution of the remaining errors."""
 
     def curves(self, new_encode_penalty: float = 0.0) -> Mapping[Size, tuple[PredictedCurve, ...]]:
         """Return one curve per shot for each size.
@@ -174,15 +180,15 @@ class CorrectedTitle:
                         map(
                             Candidate,
                             crfs,
-                            bits[number, position].tolist(),
-                            self.quality[number, position].tolist(),
-                            self.measured[number, position].tolist(),
+                            bits[number, column].tolist(),
+                            self.quality[number, column].tolist(),
+                            self.measured[number, column].tolist(),
                         )
                     ),
                 )
                 for number, shot in enumerate(self.shots)
             )
-            for position, size in enumerate(self.prediction.sizes)
+            for column, size in enumerate(self.prediction.sizes)
         }
 
 
@@ -191,32 +197,26 @@ def correct(
     shots: Sequence[Shot],
     measurements: Mapping[Request, Measurement],
 ) -> CorrectedTitle:
-    """Condition ``prediction`` on ``measurements`` (those at its sizes and CRFs).
+    """Condition ``prediction`` on those of ``measurements`` that are at its sizes and CRFs.
 
     A score that is cut off at an end of the scale says nothing where the prediction lies beyond
     that end as well.
     """
-    measured, observed = _observed(prediction, shots, measurements)
-    size_places = np.array([prediction.log2_scale(size) for size in prediction.sizes])
-    position = prediction.scale.position(prediction.scale.crfs)
+    observed = _observed(prediction, shots, measurements)
+    posterior = condition(prediction.residuals, _all_residuals(prediction, shots, observed))
+    cells, grid = prediction.grid_cells(), prediction.log_bpp.shape[1:]
     pixels = np.array([size.width * size.height for size in prediction.sizes], dtype=np.float64)
-    seen = _seen(prediction, shots, observed)
-    posterior = condition(prediction.residuals, seen)
-    grid_positions = np.tile(position, len(size_places))
-    grid_size = np.repeat(size_places, len(position))
-    count = len(grid_positions)
-    cells = Cells(
-        np.tile(grid_positions, 2), np.tile(grid_size, 2), np.repeat([RATE, QUALITY], count)
-    )
+    measured = np.zeros(prediction.log_bpp.shape, dtype=bool)
     bits, quality = np.empty(measured.shape), np.empty(measured.shape)
-    for number, of in enumerate(shots):
-        moved = posterior.mean(number, cells).reshape(2, len(size_places), len(position))
-        per_pixel = np.exp(prediction.log_bpp[number] + moved[RATE])
-        bits[number] = per_pixel * pixels[:, None] * of.frames
+    for number, shot in enumerate(shots):
+        moved = posterior.mean(number, cells).reshape(2, *grid)
+        bpp = np.exp(prediction.log_bpp[number] + moved[RATE])
+        bits[number] = bpp * pixels[:, None] * shot.frames
         quality[number] = unwarp(prediction.warped_quality[number] + moved[QUALITY])
-        for size, column, found in observed[number]:
-            bits[number, size, column] = found.bits
-            quality[number, size, column] = found.quality
+        for size, column, measurement in observed[number]:
+            measured[number, size, column] = True
+            bits[number, size, column] = measurement.bits
+            quality[number, size, column] = measurement.quality
     return CorrectedTitle(prediction, tuple(shots), bits, quality, measured, posterior)
 
 
@@ -225,74 +225,67 @@ def residuals(
     shots: Sequence[Shot],
     measurements: Mapping[Request, Measurement],
 ) -> list[ShotResiduals]:
-    """Of every shot, measured minus predicted where that tells something."""
-    return _seen(prediction, shots, _observed(prediction, shots, measurements)[1])
+    """Return measured minus predicted of every shot, where the measurement is informative."""
+    return _all_residuals(prediction, shots, _observed(prediction, shots, measurements))
 
 
-_Observed = list[list[tuple[int, int, Measurement]]]
-"""By shot: number of a size, CRF column, what was measured there."""
+class _Observed(NamedTuple):
+    """A measured cell of a shot."""
+
+    size: int
+    """Number of the size in the prediction."""
+    column: int
+    """Column of the CRF in the prediction."""
+    measurement: Measurement
 
 
 def _observed(
     prediction: TitlePrediction,
     shots: Sequence[Shot],
     measurements: Mapping[Request, Measurement],
-) -> tuple[np.ndarray, _Observed]:
-    """Which cells of the prediction were measured, and those by shot."""
-    positions = {(size.width, size.height): number for number, size in enumerate(prediction.sizes)}
-    measured = np.zeros(prediction.log_bpp.shape, dtype=bool)
-    observed: _Observed = [[] for _ in shots]
-    for (shot, point), found in measurements.items():
-        size = positions.get((point.width, point.height))
-        column = prediction.scale.column(point.crf)
-        if size is None or column is None:
-            continue
-        measured[shot, size, column] = True
-        observed[shot].append((size, column, found))
-    return measured, observed
+) -> list[list[_Observed]]:
+    """Return the measured cells of every shot that the prediction covers."""
+    sizes = {size: number for number, size in enumerate(prediction.sizes)}
+    observed: list[list[_Observed]] = [[] for _ in shots]
+    for (shot, point), measurement in measurements.items():
+        size, column = sizes.get(point.size), prediction.scale.column(point.crf)
+        if size is not None and column is not None:
+            observed[shot].append(_Observed(size, column, measurement))
+    return observed
 
 
-def _seen(
-    prediction: TitlePrediction, shots: Sequence[Shot], observed: _Observed
+def _all_residuals(
+    prediction: TitlePrediction, shots: Sequence[Shot], observed: Sequence[Sequence[_Observed]]
 ) -> list[ShotResiduals]:
-    size_places = np.array([prediction.log2_scale(size) for size in prediction.sizes])
-    position = prediction.scale.position(prediction.scale.crfs)
     return [
-        _residuals(
-            prediction, number, shot, sorted(points, key=lambda p: p[:2]), size_places, position
-        )
-        for number, (shot, points) in enumerate(zip(shots, observed, strict=True))
+        _shot_residuals(prediction, number, shot, sorted(cells, key=lambda cell: cell[:2]))
+        for number, (shot, cells) in enumerate(zip(shots, observed, strict=True))
     ]
 
 
-def _residuals(
-    prediction: TitlePrediction,
-    number: int,
-    shot: Shot,
-    points: Sequence[tuple[int, int, Measurement]],
-    size_places: Float64,
-    position: Float64,
+def _shot_residuals(
+    prediction: TitlePrediction, number: int, shot: Shot, observed: Sequence[_Observed]
 ) -> ShotResiduals:
-    """Measured minus predicted, for every number that says something."""
-    if not points:
+    """Return measured minus predicted, for every number that is informative."""
+    if not observed:
         empty = np.empty(0)
         return ShotResiduals(Cells(empty, empty, np.empty(0, dtype=np.intp)), empty)
-    sizes = np.array([size for size, _, _ in points])
-    columns = np.array([column for _, column, _ in points])
-    own = prediction.sizes
-    pixels = np.array([own[size].width * own[size].height * shot.frames for size in sizes])
-    rate = np.log(np.array([found.bits for _, _, found in points]) / pixels)
-    scores = np.array([found.quality for _, _, found in points])
-    rate_left = rate - prediction.log_bpp[number, sizes, columns]
+    sizes = np.array([cell.size for cell in observed])
+    columns = np.array([cell.column for cell in observed])
+    areas = [size.width * size.height for size in prediction.sizes]
+    pixels = np.array([areas[size] * shot.frames for size in sizes])
+    log_bpp = np.log(np.array([cell.measurement.bits for cell in observed]) / pixels)
+    scores = np.array([cell.measurement.quality for cell in observed])
+    rate_left = log_bpp - prediction.log_bpp[number, sizes, columns]
     quality_left = warp(scores) - prediction.warped_quality[number, sizes, columns]
     # Beyond the end that the score is cut off at, the prediction may be right.
-    telling = np.sign(quality_left) != -censored(scores)
-    telling |= censored(scores) == 0
+    informative = np.sign(quality_left) != -censored(scores)
+    informative |= censored(scores) == 0
+    positions = prediction.scale.position(prediction.scale.crfs)[columns]
+    scales = np.array([prediction.log2_scale(size) for size in prediction.sizes])[sizes]
     cells = Cells(
-        np.concatenate([position[columns], position[columns][telling]]),
-        np.concatenate([size_places[sizes], size_places[sizes][telling]]),
-        np.concatenate([np.full(len(sizes), RATE), np.full(int(telling.sum()), QUALITY)]).astype(
-            np.intp
-        ),
+        np.concatenate([positions, positions[informative]]),
+        np.concatenate([scales, scales[informative]]),
+        np.repeat([RATE, QUALITY], [len(sizes), int(informative.sum())]),
     )
-    return ShotResiduals(cells, np.concatenate([rate_left, quality_left[telling]]))
+    return ShotResiduals(cells, np.concatenate([rate_left, quality_left[informative]]))

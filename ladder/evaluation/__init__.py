@@ -1,1 +1,1 @@
-"""How good a search is, judged on tables of measured operating points."""
+"""How good searches and predictions are, with rivals to judge them by. No job runs any of it."""

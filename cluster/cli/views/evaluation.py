@@ -14,7 +14,9 @@ from rich.text import Text
 
 from cluster.cli.views.tables import ABSENT, Column, kbits, percent, table
 from cluster.training.evaluate import PREDICT, Evaluation, TitleResult
-from ladder.evaluation.simulate import LEVELS, Coverage, RungLoss, Summary, Verdict
+from ladder.evaluation.losses import RungLoss
+from ladder.evaluation.predictions import LEVELS, Coverage
+from ladder.evaluation.verdicts import Summary, Verdict
 
 NAME_WIDTH = 24
 """Longest title that is not cut."""
