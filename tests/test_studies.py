@@ -65,7 +65,9 @@ def test_a_segment_says_what_was_expected_of_it_and_why() -> None:
     assert row.quality_error == pytest.approx(-1.5)
     assert row.reason == "wanted by the rung at 353 kbit/s"
     # 150 kB in 2.5 s is 480 kbit/s; the rung has 353 and a mean of 78.68.
-    assert row.why.startswith("hard: 1.4x the rung's rate, still 3.2 under its mean")
+    assert row.explanation.startswith(
+        "hard: 1.4x the rung's rate, still 3.2 below its mean quality"
+    )
 
 
 def test_shares_are_of_the_rung_and_of_the_ladder() -> None:
@@ -82,8 +84,9 @@ def test_rows_are_sorted_filtered_and_cut() -> None:
     package = hand_made_package()
     rows = explain.segment_facts(package, package.ladder.rungs[0])
 
-    def chosen(**wanted: object) -> list[int]:
-        return [row.shot for row in explain.chosen_segments(rows, explain.Wanted(**wanted))]  # type: ignore[arg-type]
+    def chosen(**fields: object) -> list[int]:
+        selection = explain.Selection(**fields)  # type: ignore[arg-type]
+        return [row.shot for row in explain.select_segments(rows, selection)]
 
     assert chosen(sort="quality") == [1, 0, 2]
     assert chosen(sort="bytes", limit=2) == [1, 0]

@@ -13,7 +13,7 @@ from cluster.cli.options import Directory, Json
 from cluster.cli.output import finish, show
 
 if TYPE_CHECKING:
-    from cluster.package.explain import SegmentFacts, ShotFacts, Wanted
+    from cluster.package.explain import SegmentFacts, Selection, ShotFacts
 
 ladder_app = typer.Typer(name="ladder", help="Look at a finished ladder.")
 
@@ -59,15 +59,15 @@ class ShotFlags:
         ),
     ] = None
 
-    def wanted(self) -> Wanted:
+    def selection(self) -> Selection:
         """Return which shots to show, in which order.
 
         Raises:
             BadInput: a value cannot be parsed.
         """
-        from cluster.package.explain import Wanted, parse_shots, parse_sort
+        from cluster.package.explain import Selection, parse_shots, parse_sort
 
-        return Wanted(
+        return Selection(
             sort=parse_sort(self.sort),
             reverse=self.reverse,
             limit=self.limit,
@@ -91,20 +91,20 @@ def show_ladder(
     from cluster.package.comparison import read_comparison
     from cluster.package.package import Package
 
-    wanted = flags.wanted()
+    selection = flags.selection()
     package = Package.open(directory)
     ladder = package.ladder
     compared = read_comparison(directory)
     segments: list[SegmentFacts] | None = None
     parts = ladder_view(ladder, compared) if flags.rung is None else [ladder_facts(ladder)]
-    if flags.shots or flags.rung is not None or wanted != explain.Wanted():
+    if flags.shots or flags.rung is not None or selection != explain.Selection():
         rung = explain.find_rung(ladder, flags.rung) if flags.rung is not None else None
         shots: tuple[ShotFacts, ...] = ()
         if rung is not None:
             of_rung = explain.segment_facts(package, rung)
-            segments = [*explain.chosen_segments(of_rung, wanted)]
+            segments = [*explain.select_segments(of_rung, selection)]
         else:
-            shots = explain.chosen_shots(explain.shot_facts(package), wanted)
+            shots = explain.select_shots(explain.shot_facts(package), selection)
             segments = [segment for shot in shots for segment in shot.segments]
         parts += ["", *shots_parts(ladder, rung, shots, segments)]
     finish(

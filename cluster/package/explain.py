@@ -1,15 +1,16 @@
-"""What is known of each shot in each rung, as rows that can be filtered, sorted and explained.
+"""What is known about each shot in each rung, as rows to select, sort and explain.
 
-Measured numbers are those of the delivered segments; predicted ones are what the complexity model
-expected of the same encode before anything of the title was measured.
+Measured numbers are those of the delivered segments. Predicted numbers are those of the complexity
+model for the same encode, from before anything of the title was measured.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, TypeVar, get_args
 
@@ -25,49 +26,54 @@ _T = TypeVar("_T")
 Sort = Literal["shot", "bytes", "rate", "quality", "error"]
 
 DENSE, SPARSE = 1.25, 0.8
-"""Share of the rung's rate from which a shot counts as costly, and under which as cheap."""
+"""Ratios of a shot's rate to its rung's, above which it counts as costly and below as cheap."""
 APART = 1.0
-"""Quality by which a shot counts as better or worse than its rung."""
+"""Distance from the rung's mean quality at which a shot counts as better or worse."""
 NEAR_CEILING = 1.0
-"""Quality within which a shot counts as at the end of what its size can show."""
+"""Distance from the best measured quality of its size at which a shot counts as near its limit."""
 BINDING = 0.97
-"""Share of a limit from which it counts as reached."""
+"""Share of a limit from which the limit counts as reached."""
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentFacts:
-    """One shot of one rung: measured, what was expected of it, and why it is as it is."""
+    """One shot in one rung: what was measured and predicted, and why the shot is as it is."""
 
     rung: str
+    """Name of the rung."""
     segment: Segment
     start_seconds: float
+    """Time at which the shot begins."""
     seconds: float
+    """Duration of the shot."""
     bitrate: float
-    """bit/s, measured."""
+    """Measured rate of the segment in bit/s."""
     share: float
-    """Of the rung's bits, measured."""
+    """Measured share of the rung's bytes, 0 to 1."""
     quality: float
-    """Mean by the ladder's quality model, measured."""
+    """Measured mean by the ladder's quality model."""
     predicted_bytes: int | None
+    """Predicted size of the segment; None where nothing was predicted."""
     predicted_quality: float | None
+    """Predicted mean quality; None where nothing was predicted."""
     reason: str | None
-    """Why the search measured it, in its words."""
-    why: str
-    """Where the shot stands in its rung, from measured numbers."""
+    """Why the search measured this encode, in the search's words."""
+    explanation: str
+    """How the shot compares with its rung, from measured numbers."""
 
     @property
     def shot(self) -> int:
-        """Its number."""
+        """Number of the shot."""
         return self.segment.shot
 
     @property
     def bytes_error(self) -> float | None:
-        """Measured over predicted bytes, less one."""
+        """Ratio of measured to predicted bytes, minus one."""
         return None if not self.predicted_bytes else self.segment.bytes / self.predicted_bytes - 1
 
     @property
     def quality_error(self) -> float | None:
-        """Measured less predicted quality."""
+        """Measured minus predicted quality."""
         return None if self.predicted_quality is None else self.quality - self.predicted_quality
 
 
@@ -76,98 +82,111 @@ class ShotFacts:
     """One shot over all rungs."""
 
     shot: int
+    """Number of the shot."""
     segments: tuple[SegmentFacts, ...]
     """One per rung, lowest rate first."""
     bytes: int
-    """In all rungs together."""
+    """Bytes of the shot in all rungs together."""
     share: float
-    """Of the ladder's bytes."""
+    """Share of the ladder's bytes, 0 to 1."""
     time_share: float
-    """Of the title's frames."""
+    """Share of the title's frames, 0 to 1."""
 
     @property
     def quality(self) -> float:
-        """Mean over the rungs."""
-        return math.fsum(one.quality for one in self.segments) / len(self.segments)
+        """Mean quality over the rungs."""
+        return math.fsum(facts.quality for facts in self.segments) / len(self.segments)
 
     @property
     def worst_error(self) -> float:
-        """Largest difference of measured and predicted quality; 0 where nothing was predicted."""
-        return max(abs(one.quality_error or 0.0) for one in self.segments)
+        """Largest difference between measured and predicted quality; 0 without predictions."""
+        return max(abs(facts.quality_error or 0.0) for facts in self.segments)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which rows, in which order."""
+class Selection:
+    """Which shots to list, and in which order."""
 
     sort: Sort = "shot"
+    """Key to sort by: the number ascending, sizes and errors descending, quality ascending."""
     reverse: bool = False
+    """True reverses the order."""
     limit: int | None = None
+    """Largest number of rows, after sorting."""
     shots: tuple[tuple[int, int], ...] = ()
-    """Ranges of shots, both ends in; () is all."""
+    """Ranges of shot numbers, both ends included; () selects all."""
     below: float | None = None
-    """Only shots of less quality: in the rung looked at, or in every rung."""
+    """Quality that a selected shot stays below: in the rung listed, or in every rung."""
 
 
 def shot_facts(package: Package) -> tuple[ShotFacts, ...]:
     """Return the facts of every shot in every rung, in order of shots."""
     rungs = [segment_facts(package, rung) for rung in package.ladder.rungs]
-    sizes = [sum(one.segment.bytes for one in of) for of in zip(*rungs, strict=True)]
-    total = sum(sizes)
-    return tuple(
-        ShotFacts(
-            shot=of[0].shot,
-            segments=of,
-            bytes=num_bytes,
-            share=num_bytes / total,
-            time_share=(of[0].segment.end_frame - of[0].segment.start_frame)
-            / package.ladder.title.frames,
+    total = sum(facts.segment.bytes for rung in rungs for facts in rung)
+    shots = []
+    for segments in zip(*rungs, strict=True):
+        segment = segments[0].segment
+        num_bytes = sum(facts.segment.bytes for facts in segments)
+        shots.append(
+            ShotFacts(
+                shot=segment.shot,
+                segments=segments,
+                bytes=num_bytes,
+                share=num_bytes / total,
+                time_share=(segment.end_frame - segment.start_frame) / package.ladder.title.frames,
+            )
         )
-        for of, num_bytes in zip(zip(*rungs, strict=True), sizes, strict=True)
-    )
+    return tuple(shots)
 
 
 def segment_facts(package: Package, rung: Rung) -> tuple[SegmentFacts, ...]:
     """Return the facts of every shot of one rung, in order."""
-    ladder, rate = package.ladder, package.frame_rate
-    cells: dict[tuple[int, Size], list[Cell]] = {}
+    ladder, frame_rate = package.ladder, package.frame_rate
+    cells_at: dict[tuple[int, Size], list[Cell]] = {}
     for cell in package.cells(package.recipe_of(rung)).values():
-        cells.setdefault((cell.shot, cell.size), []).append(cell)
+        cells_at.setdefault((cell.shot, cell.size), []).append(cell)
     total = sum(segment.bytes for segment in rung.segments)
     capped = capped_shots(package, rung)
-    found = []
+    rows = []
     for segment in rung.segments:
-        near = cells.get((segment.shot, segment.size), [])
-        own = next((cell for cell in near if cell.crf == segment.crf), None)
-        seconds = float((segment.end_frame - segment.start_frame) / rate)
-        facts = SegmentFacts(
-            rung=rung.name,
-            segment=segment,
-            start_seconds=float(segment.start_frame / rate),
-            seconds=seconds,
-            bitrate=8 * segment.bytes / seconds,
-            share=segment.bytes / total,
-            quality=segment.quality[ladder.quality_model],
-            predicted_bytes=own.predicted_bytes if own else None,
-            predicted_quality=own.predicted_quality if own else None,
-            reason=own.reason if own else None,
-            why="",
+        cells = cells_at.get((segment.shot, segment.size), [])
+        own = next((cell for cell in cells if cell.crf == segment.crf), None)
+        seconds = float((segment.end_frame - segment.start_frame) / frame_rate)
+        rows.append(
+            SegmentFacts(
+                rung=rung.name,
+                segment=segment,
+                start_seconds=float(segment.start_frame / frame_rate),
+                seconds=seconds,
+                bitrate=8 * segment.bytes / seconds,
+                share=segment.bytes / total,
+                quality=segment.quality[ladder.quality_model],
+                predicted_bytes=own.predicted_bytes if own else None,
+                predicted_quality=own.predicted_quality if own else None,
+                reason=own.reason if own else None,
+                explanation="; ".join(
+                    [
+                        _standing(ladder, rung, segment, seconds),
+                        *_limits(ladder, segment, cells, capped=segment.shot in capped),
+                    ]
+                ),
+            )
         )
-        why = _explained(facts, near, ladder, rung, segment.shot in capped)
-        found.append(replace(facts, why=why))
-    return tuple(found)
+    return tuple(rows)
 
 
 def capped_shots(package: Package, rung: Rung) -> frozenset[int]:
     """Return the shots in a window that reaches the peak rate of the ladder's profile."""
     try:
         ratio = package.profile.peak_ratio
-    except BadInput:  # a profile of another version
+    except BadInput:  # a built-in profile that this version lacks
         return frozenset()
     if ratio is None:
         return frozenset()
-    rate = package.frame_rate
-    durations = [Fraction(s.end_frame - s.start_frame) / rate for s in rung.segments]
+    durations = [
+        Fraction(segment.end_frame - segment.start_frame) / package.frame_rate
+        for segment in rung.segments
+    ]
     caps = peak_rate_caps(durations, math.ceil(max(durations)), ratio * rung.bitrate)
     bits = [8 * segment.bytes for segment in rung.segments]
     return frozenset(
@@ -178,96 +197,113 @@ def capped_shots(package: Package, rung: Rung) -> frozenset[int]:
     )
 
 
-def _explained(
-    facts: SegmentFacts, near: Sequence[Cell], ladder: Ladder, rung: Rung, capped: bool
-) -> str:
-    """In words, from measured numbers: how hard, how near its limits, what more bits would buy."""
-    dense = facts.bitrate / rung.bitrate
-    apart = facts.quality - rung.quality[ladder.quality_model].mean
-    takes = f"{dense:.2g}x the rung's rate"
-    if apart < -APART and dense > DENSE:
-        said = f"hard: {takes}, still {-apart:.1f} under its mean"
-    elif apart < -APART and dense < SPARSE:
-        said = f"bits buy little here: {takes}, {-apart:.1f} under its mean"
-    elif apart < -APART:
-        said = f"hard: {-apart:.1f} under the rung's mean at {takes}"
-    elif apart > APART and dense < SPARSE:
-        said = f"easy: {takes}, {apart:.1f} over its mean"
-    elif apart > APART:
-        said = f"bits pay here: {takes}, {apart:.1f} over its mean"
-    else:
-        said = f"near the rung's mean at {takes}"
-    parts = [said]
-    best = max((cell.quality for cell in near), default=facts.quality)
-    lowest_crf = min((cell.crf for cell in near), default=facts.segment.crf)
-    if facts.segment.crf > lowest_crf and best - facts.quality < NEAR_CEILING:
-        parts.append(
-            f"{facts.segment.width}x{facts.segment.height} reaches {best:.1f} at most (measured)"
-        )
+# -- explanations ------------------------------------------------------------------------------
+
+
+def _standing(ladder: Ladder, rung: Rung, segment: Segment, seconds: float) -> str:
+    """Say how hard a shot is: its rate and its quality against those of its rung."""
+    density = 8 * segment.bytes / seconds / rung.bitrate
+    model = ladder.quality_model
+    apart = segment.quality[model] - rung.quality[model].mean
+    rate = f"{density:.2g}x the rung's rate"
+    if apart < -APART and density > DENSE:
+        return f"hard: {rate}, still {-apart:.1f} below its mean quality"
+    if apart < -APART and density < SPARSE:
+        return f"gains little from more bits: {rate}, {-apart:.1f} below its mean quality"
+    if apart < -APART:
+        return f"hard: {rate}, {-apart:.1f} below its mean quality"
+    if apart > APART and density < SPARSE:
+        return f"easy: {rate}, {apart:.1f} above its mean quality"
+    if apart > APART:
+        return f"gains most from more bits: {rate}, {apart:.1f} above its mean quality"
+    return f"average: {rate}, near its mean quality"
+
+
+def _limits(
+    ladder: Ladder, segment: Segment, cells: Sequence[Cell], *, capped: bool
+) -> Iterable[str]:
+    """Say how near a shot is to its limits, or what more bits would gain.
+
+    Args:
+        ladder: ladder of the segment.
+        segment: segment of the shot in one rung.
+        cells: measured cells of the shot at the segment's size.
+        capped: True where the peak rate limits the shot.
+    """
+    quality = segment.quality[ladder.quality_model]
+    best = max((cell.quality for cell in cells), default=quality)
+    lowest_crf = min((cell.crf for cell in cells), default=segment.crf)
+    if segment.crf > lowest_crf and best - quality < NEAR_CEILING:
+        yield f"{segment.width}x{segment.height} reaches at most {best:.1f} (measured)"
     if capped:
-        parts.append("at the peak-rate limit")
-    elif (gain := _gain(facts.segment, near)) is not None:
-        parts.append(f"10 % more of its bits would add {gain:.1f}")
-    return "; ".join(parts)
+        yield "at the peak-rate limit"
+    elif (gain := _gain(segment, cells)) is not None:
+        yield f"10 % more bits would add {gain:.1f}"
 
 
-def _gain(segment: Segment, near: Sequence[Cell]) -> float | None:
-    """Quality that a tenth more bits would add: the next edge of the measured hull, to first
-    order. None past the last measured point."""
-    bits = [float(cell.bytes) for cell in near]
-    quality = [cell.quality for cell in near]
-    hull = upper_hull(bits, quality) if near else []
-    for left, edge in zip(hull, slopes(bits, quality, hull), strict=False):
-        following = hull[hull.index(left) + 1]
-        if bits[left] <= segment.bytes < bits[following]:
-            return edge * 0.1 * segment.bytes
+def _gain(segment: Segment, cells: Sequence[Cell]) -> float | None:
+    """Return the quality that a tenth more bits would add, to first order.
+
+    The slope is that of the measured hull's edge above the segment's bytes; None past the last
+    measured point.
+    """
+    num_bytes = [float(cell.bytes) for cell in cells]
+    quality = [cell.quality for cell in cells]
+    hull = upper_hull(num_bytes, quality) if cells else []
+    edges = zip(slopes(num_bytes, quality, hull), itertools.pairwise(hull), strict=True)
+    for slope, (start, end) in edges:
+        if num_bytes[start] <= segment.bytes < num_bytes[end]:
+            return slope * 0.1 * segment.bytes
     return None
 
 
-def find_rung(ladder: Ladder, asked: str) -> Rung:
-    """The rung of a name, or the one whose rate is nearest to a rate such as ``800k`` or ``1M``.
+# -- what users ask for ------------------------------------------------------------------------
+
+
+def find_rung(ladder: Ladder, text: str) -> Rung:
+    """Return the rung of a name, or the one nearest to a rate such as ``800k`` or ``1M``.
 
     Raises:
-        BadInput: it is neither.
+        BadInput: the text is neither.
     """
     for rung in ladder.rungs:
-        if rung.name == asked:
+        if rung.name == text:
             return rung
-    rate = parse_rate(asked)
+    rate = parse_rate(text)
     if rate is None:
         raise BadInput(
-            f"no rung {asked!r}; name one of {', '.join(r.name for r in ladder.rungs)}, "
+            f"no rung {text!r}; name one of {', '.join(rung.name for rung in ladder.rungs)}, "
             "or a rate such as 800k or 1M"
         )
     return min(ladder.rungs, key=lambda rung: abs(math.log(rung.bitrate / rate)))
 
 
 def parse_rate(text: str) -> float | None:
-    """bit/s of ``1M``, ``1.5Mbit/s``, ``800k`` or ``800000``; None when it is no rate."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmM]?)(?:bit/s|bps)?", text.strip())
-    if found is None or float(found[1]) <= 0:
+    """Return the bit/s of ``1M``, ``1.5Mbit/s``, ``800k`` or ``800000``; None for other text."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmM]?)(?:bit/s|bps)?", text.strip())
+    if match is None or float(match[1]) <= 0:
         return None
-    return float(found[1]) * {"": 1, "k": 1e3, "m": 1e6}[found[2].lower()]
+    return float(match[1]) * {"": 1, "k": 1e3, "m": 1e6}[match[2].lower()]
 
 
 def parse_shots(texts: Iterable[str]) -> tuple[tuple[int, int], ...]:
-    """Ranges from ``3`` and ``10-19``.
+    """Return ranges of shot numbers, both ends included, from texts such as ``3`` and ``10-19``.
 
     Raises:
-        BadInput: one is neither.
+        BadInput: a text is neither a number nor a range.
     """
-    found = []
+    ranges = []
     for text in texts:
-        matched = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
-        if matched is None:
-            raise BadInput(f"--shot takes a number or a range, as 3 or 10-19; got {text!r}")
-        first = int(matched[1])
-        found.append((first, int(matched[2] or first)))
-    return tuple(found)
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
+        if match is None:
+            raise BadInput(f"--shot takes a number or a range, such as 3 or 10-19; got {text!r}")
+        first = int(match[1])
+        ranges.append((first, int(match[2] or first)))
+    return tuple(ranges)
 
 
 def parse_sort(text: str) -> Sort:
-    """A sort key.
+    """Return the sort key of a name.
 
     Raises:
         BadInput: there is no such key.
@@ -278,45 +314,53 @@ def parse_sort(text: str) -> Sort:
     raise BadInput(f"cannot sort by {text!r}; choose one of {', '.join(get_args(Sort))}")
 
 
-def chosen_shots(facts: Sequence[ShotFacts], wanted: Wanted) -> tuple[ShotFacts, ...]:
-    """The shots that are wanted, most or worst first unless by number."""
-    keys: dict[Sort, Callable[[ShotFacts], float]] = {
-        "shot": lambda one: one.shot,
-        "bytes": lambda one: -one.bytes,
-        "rate": lambda one: -one.bytes / one.segments[0].seconds,
-        "quality": lambda one: one.quality,
-        "error": lambda one: -one.worst_error,
-    }
-    kept = [
-        one
-        for one in facts
-        if _asked(one.shot, wanted)
-        and (wanted.below is None or all(s.quality < wanted.below for s in one.segments))
+_SHOT_KEYS: Mapping[Sort, Callable[[ShotFacts], float]] = {
+    "shot": lambda shot: shot.shot,
+    "bytes": lambda shot: -shot.bytes,
+    "rate": lambda shot: -shot.bytes / shot.segments[0].seconds,
+    "quality": lambda shot: shot.quality,
+    "error": lambda shot: -shot.worst_error,
+}
+_SEGMENT_KEYS: Mapping[Sort, Callable[[SegmentFacts], float]] = {
+    "shot": lambda facts: facts.shot,
+    "bytes": lambda facts: -facts.segment.bytes,
+    "rate": lambda facts: -facts.bitrate,
+    "quality": lambda facts: facts.quality,
+    "error": lambda facts: -abs(facts.quality_error or 0.0),
+}
+
+
+def select_shots(shots: Sequence[ShotFacts], selection: Selection) -> tuple[ShotFacts, ...]:
+    """Return the selected shots, sorted."""
+    selected = [
+        shot
+        for shot in shots
+        if _in_ranges(shot.shot, selection)
+        and all(_is_below(facts.quality, selection) for facts in shot.segments)
     ]
-    return _cut(sorted(kept, key=keys[wanted.sort]), wanted)
+    return _ordered(sorted(selected, key=_SHOT_KEYS[selection.sort]), selection)
 
 
-def chosen_segments(facts: Sequence[SegmentFacts], wanted: Wanted) -> tuple[SegmentFacts, ...]:
-    """As :func:`chosen_shots`, within a rung."""
-    keys: dict[Sort, Callable[[SegmentFacts], float]] = {
-        "shot": lambda one: one.shot,
-        "bytes": lambda one: -one.segment.bytes,
-        "rate": lambda one: -one.bitrate,
-        "quality": lambda one: one.quality,
-        "error": lambda one: -abs(one.quality_error or 0.0),
-    }
-    kept = [
-        one
-        for one in facts
-        if _asked(one.shot, wanted) and (wanted.below is None or one.quality < wanted.below)
+def select_segments(
+    segments: Sequence[SegmentFacts], selection: Selection
+) -> tuple[SegmentFacts, ...]:
+    """Return the segments of one rung whose shots are selected, sorted."""
+    selected = [
+        facts
+        for facts in segments
+        if _in_ranges(facts.shot, selection) and _is_below(facts.quality, selection)
     ]
-    return _cut(sorted(kept, key=keys[wanted.sort]), wanted)
+    return _ordered(sorted(selected, key=_SEGMENT_KEYS[selection.sort]), selection)
 
 
-def _asked(shot: int, wanted: Wanted) -> bool:
-    return not wanted.shots or any(first <= shot <= last for first, last in wanted.shots)
+def _in_ranges(shot: int, selection: Selection) -> bool:
+    return not selection.shots or any(first <= shot <= last for first, last in selection.shots)
 
 
-def _cut(rows: list[_T], wanted: Wanted) -> tuple[_T, ...]:
-    ordered = rows[::-1] if wanted.reverse else rows
-    return tuple(ordered[: wanted.limit])
+def _is_below(quality: float, selection: Selection) -> bool:
+    return selection.below is None or quality < selection.below
+
+
+def _ordered(rows: list[_T], selection: Selection) -> tuple[_T, ...]:
+    ordered = rows[::-1] if selection.reverse else rows
+    return tuple(ordered[: selection.limit])

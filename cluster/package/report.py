@@ -202,7 +202,8 @@ def _segment(facts: SegmentFacts) -> list[Any]:
     segment = facts.segment
     return [
         *(segment.crf, segment.bytes, round(facts.quality, 2), segment.width, segment.height),
-        *(facts.predicted_bytes, _rounded(facts.predicted_quality), facts.reason, facts.why),
+        *(facts.predicted_bytes, _rounded(facts.predicted_quality)),
+        *(facts.reason, facts.explanation),
     ]
 
 

@@ -198,5 +198,5 @@ def _segment_fields(facts: SegmentFacts) -> dict[str, Any]:
         "predicted_bytes": facts.predicted_bytes,
         "predicted_quality": facts.predicted_quality,
         "reason": facts.reason,
-        "why": facts.why,
+        "why": facts.explanation,
     }

@@ -198,4 +198,5 @@ def _predicted_quality(facts: SegmentFacts) -> str:
 
 
 def _why(facts: SegmentFacts) -> str:
-    return f"{facts.why}. Search: {facts.reason}" if facts.reason else facts.why
+    text = facts.explanation
+    return f"{text}. Search: {facts.reason}" if facts.reason else text
