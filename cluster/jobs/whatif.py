@@ -1,9 +1,9 @@
-"""What another set of rungs, constraint, profile or policy would give, with no new encode.
+"""Answer what other rungs, constraints, a profile or a policy would give, without any new encode.
 
-A ladder that was searched exhaustively is asked through its measured points, with what lies between
-two of them interpolated. One that was predicted is asked through the prediction that its run
-started from, corrected by everything that was measured since. Every answer says how many of its
-encodes exist.
+A ladder of the exhaustive or the sparse search is solved again on its measured points, with
+interpolation between them. A predicted ladder is solved again on the prediction that its run
+started from, corrected by everything that was measured since. Every rung of an answer says how many
+of its encodes exist.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from cluster.stages.prediction import packaged_weights, predict_title
 from cluster.store import open_store
 from encoder.errors import BadInput, Infeasible, ShotladderError
 from encoder.media import Request, Size
-from ladder.bdrate import BdRate, NoOverlap, RatePoint, bd_rate, monotone
-from ladder.claims import MEDIANS, ViewersClaim, viewers_claim
+from ladder.bdrate import BdRate, NoOverlap, RatePoint
+from ladder.claims import MEDIANS, ViewersClaim, bd_claim, viewers_claim
 from ladder.complexity.prediction import correct
 from ladder.constraints import InfeasibleResult
 from ladder.document import Rung
@@ -36,85 +36,106 @@ Basis = Literal["measured", "predicted"]
 
 @dataclass(frozen=True, slots=True)
 class WhatIfOptions:
-    """What is asked; None is as the ladder was made."""
+    """A question about a ladder; options that are None stay as the ladder was made."""
 
     directory: Path
+    """Folder of the package."""
     profile: str | Path | Profile | None = None
+    """Name of a built-in profile, path of a TOML file, or a profile."""
     policy: Policy | None = None
+    """``locked`` or ``mixed``."""
     heights: tuple[int, ...] | None = None
+    """Rung heights."""
     rates: tuple[float, ...] = ()
-    """bit/s at which rungs are to lie."""
+    """Rates of the rungs in bit/s; () leaves them to the spacing of the profile."""
     max_rate: float | None = None
-    """bit/s that no rung's average may pass."""
+    """Highest average rate of any rung in bit/s."""
     peak_ratio: float | None = None
+    """Highest ratio of peak to average rate of a rung; 0 removes the limit."""
     vbv_seconds: float | None = None
+    """Size of the decoder buffer in seconds at the peak rate; 0 removes the limit."""
     floor: float | None = None
-    """Quality that no shot may fall under."""
+    """Lowest quality of any shot in any rung; 0 removes the limit."""
     jnd: float | None = None
+    """Largest difference in quality between neighbouring rungs."""
     source: Path | None = None
+    """Path of the source; None is where the run found it. Only a predicted ladder needs it."""
     store: Path | str | None = None
+    """Folder or URL of the store; None is the default store."""
     measured_only: bool = False
+    """True answers from measured points even where there is a prediction."""
 
 
 @dataclass(frozen=True, slots=True)
 class WhatIfRung:
-    """A rung that could be."""
+    """A rung of the answer."""
 
     size: Size
     rate: float
-    """bit/s."""
+    """Average rate in bit/s."""
     quality: float
+    """Mean quality."""
     worst_shot: float
-    """Lowest mean of a shot."""
+    """Lowest mean quality of a shot."""
     existing: int
-    """Shots whose encode exists and was measured."""
+    """Number of shots whose encode exists and was measured."""
     basis: Literal["measured", "interpolated", "predicted"]
-    """Where its numbers come from: only measured encodes, or others among them."""
+    """``measured`` where all encodes exist; otherwise how the numbers of the others were found."""
     notes: tuple[str, ...]
+    """What limits the rung, in words."""
 
 
 @dataclass(frozen=True, slots=True)
 class WhatIf:
-    """An answer."""
+    """The answer to a question about a ladder."""
 
     title: str
+    """File name of the source."""
     quality_model: str
+    """Quality model that the ladder was made by."""
     basis: Basis
-    """Of the curves asked: measured with interpolation, or predicted and corrected."""
+    """Curves that the answer was solved on: ``measured`` and interpolated, or ``predicted`` and
+    corrected by measurements."""
     predictor: str | None
+    """Identity of the weights behind predicted curves."""
     asked: Mapping[str, Any]
-    """What differs from how the ladder was made."""
+    """Options of the question, by name."""
     policy: Policy
     shots: int
+    """Number of shots in the title."""
     rungs: tuple[WhatIfRung, ...]
+    """Ladder that the question would give, lowest rate first."""
     unchanged: tuple[RatePoint, ...]
-    """The ladder with nothing changed, solved on the same curves: what differs from it is the doing
-    of what is asked. It is not quite the one that there is, of which a run keeps rungs while it
-    learns. () where nothing is asked."""
+    """Ladder without the changes asked for, solved on the same curves, so that only those changes
+    separate the two. It may differ from the delivered ladder, because a run keeps rungs while it
+    learns. () where no change was asked for, or no such ladder can be solved."""
     changes: bool
-    """Whether what is asked changes anything."""
+    """True where the changes asked for change any encode of the ladder."""
     delivered: tuple[RatePoint, ...]
-    """The ladder that there is: bit/s and quality of its rungs, measured."""
+    """Measured rate (bit/s) and quality of the delivered rungs."""
     delivered_names: tuple[str, ...]
+    """Names of the delivered rungs."""
     new_encodes: int
-    """That it would take to make this ladder."""
+    """Number of encodes that a run would have to add to deliver the rungs."""
     bd_rate: BdRate | NoOverlap | None
-    """Against the unchanged ladder; against the one that there is where nothing is asked."""
+    """BD-rate against ``unchanged``, or against ``delivered`` where that is (); None where a ladder
+    has too few rungs."""
     viewers: tuple[ViewersClaim, ...]
-    """What populations would receive, against the same (called fixed there)."""
+    """What populations of viewers would receive, against the same ladder (called fixed there)."""
     locked_cost: tuple[RungCost, ...]
-    """Under ``mixed``: what the sizes of the ladder that there is cost, at its rates."""
+    """What the size of each delivered rung costs at its rate; () unless the policy is ``mixed``."""
     locked_bd_rate: float | None
-    """Percent, the same over all of them: ``locked_cost`` of ``ladder.json``."""
+    """Percent of bits that the sizes cost over all rungs; ``locked_cost`` in ``ladder.json``."""
     notes: tuple[str, ...]
+    """What limits the ladder and the answer, in words."""
 
 
 def what_if(options: WhatIfOptions) -> WhatIf:
-    """Answer from what is known.
+    """Solve a ladder again under other options, from what is already known about the title.
 
     Raises:
-        BadInput: something asked for does not exist, or the package is none.
-        Infeasible: no ladder keeps the constraints.
+        BadInput: the folder holds no package, or an option cannot be satisfied.
+        Infeasible: no ladder satisfies the constraints.
     """
     package = Package.open(options.directory)
     ladder = package.ladder
@@ -123,19 +144,18 @@ def what_if(options: WhatIfOptions) -> WhatIf:
     policy = options.policy or ladder.policy
     plan = _solve(options, package, profile, title, policy)
     if isinstance(plan, InfeasibleResult):
+        detail = _name_cap(plan.detail, options)
         raise Infeasible(
-            f"no ladder keeps the constraint {plan.constraint!r}: {_own(plan.detail, options)}",
+            f"no ladder keeps the constraint {plan.constraint!r}: {detail}",
             shortfall=plan.shortfall,
             shots=plan.shots,
         )
-    exists = package.points(package.recipe).keys()
-    delivered = tuple(package.rate_points(package.quality_model))
-    rungs = tuple(_rung(rung, exists, basis, options) for rung in plan.rungs)
+    existing = package.points(package.recipe).keys()
+    rungs = tuple(_rung(rung, existing, basis, options) for rung in plan.rungs)
     points = [RatePoint(rung.rate, rung.quality) for rung in rungs]
-    before = _unchanged(options, package, title, basis) if asked else None
-    unchanged = tuple(before.rate_points) if before is not None else ()
-    against = unchanged or delivered
-    curves = monotone(against), monotone(points)
+    unchanged = _unchanged(options, package, title, basis) if asked else None
+    delivered = tuple(package.rate_points(package.quality_model))
+    anchor = tuple(unchanged.rate_points) if unchanged is not None else delivered
     cost = _cost_of_sizes(title, package.rungs()) if policy == "mixed" else None
     return WhatIf(
         title=ladder.title.source,
@@ -144,25 +164,25 @@ def what_if(options: WhatIfOptions) -> WhatIf:
         predictor=package.measurements.weights if basis == "predicted" else None,
         asked=asked,
         policy=policy,
-        unchanged=unchanged,
-        changes=before is None or before.points != plan.points,
         shots=len(title.shots),
         rungs=rungs,
+        unchanged=anchor if unchanged is not None else (),
+        changes=unchanged is None or unchanged.points != plan.points,
         delivered=delivered,
         delivered_names=tuple(rung.name for rung in package.rungs()),
-        new_encodes=len(plan.points - exists),
-        bd_rate=bd_rate(curves[0], curves[1]) if min(map(len, curves)) > 1 else None,
-        viewers=tuple(viewers_claim(points, against, median) for median in MEDIANS),
+        new_encodes=len(plan.points - existing),
+        bd_rate=bd_claim(anchor, points),
+        viewers=tuple(viewers_claim(points, anchor, median) for median in MEDIANS),
         locked_cost=cost.rungs if cost else (),
         locked_bd_rate=getattr(cost and cost.bd_rate, "percent", None),
-        notes=(*notes, *(_own(note, options) for note in plan.notes)),
+        notes=(*notes, *(_name_cap(note, options) for note in plan.notes)),
     )
 
 
 def _solve(
     options: WhatIfOptions, package: Package, profile: Profile, title: TitleCurves, policy: Policy
 ) -> LadderPlan | InfeasibleResult:
-    bits = _source_bits(options, package, profile)
+    bits = _most_bits(options, package, profile)
     if options.max_rate is not None:
         profile = replace(profile, source_cap=True)
     return solve(replace(title, source_bits=bits), profile, policy)
@@ -171,7 +191,9 @@ def _solve(
 def _unchanged(
     options: WhatIfOptions, package: Package, title: TitleCurves, basis: Basis
 ) -> LadderPlan | None:
-    """The ladder with nothing changed, on curves of the same kind; None where there are none."""
+    """Return the ladder without the changes asked for, on curves of the same kind; None where it
+    cannot be solved on them.
+    """
     plain = WhatIfOptions(
         options.directory,
         source=options.source,
@@ -180,14 +202,15 @@ def _unchanged(
     )
     profile, _ = _profile(plain, package)
     if options.heights or options.profile:
-        title, kind, _ = _curves(plain, package, profile)
-        if kind != basis:
+        title, plain_basis, _ = _curves(plain, package, profile)
+        if plain_basis != basis:
             return None
-    solved = _solve(plain, package, profile, title, package.ladder.policy)
-    return solved if isinstance(solved, LadderPlan) else None
+    plan = _solve(plain, package, profile, title, package.ladder.policy)
+    return plan if isinstance(plan, LadderPlan) else None
 
 
 def _profile(options: WhatIfOptions, package: Package) -> tuple[Profile, dict[str, Any]]:
+    """Return the profile that the options give, and the options that were asked for, by name."""
     profile = as_profile(options.profile) if options.profile else package.profile
     changes: dict[str, Any] = {}
     if options.rates:
@@ -206,30 +229,31 @@ def _profile(options: WhatIfOptions, package: Package) -> tuple[Profile, dict[st
     return replace(profile, **changes), asked
 
 
-def _source_bits(options: WhatIfOptions, package: Package, profile: Profile) -> int | None:
-    seconds = package.seconds
-    own = round(package.ladder.title.source_bitrate * seconds) if profile.source_cap else None
-    if options.max_rate is None:
-        return own
-    capped = int(options.max_rate * seconds)
-    return capped if own is None else min(own, capped)
+def _most_bits(options: WhatIfOptions, package: Package, profile: Profile) -> int | None:
+    """Return the most bits that a rung may take; None is no limit.
+
+    The solver knows one limit of this kind, the rate of the source; ``max_rate`` takes its place.
+    """
+    limits = []
+    if profile.source_cap:
+        limits.append(round(package.ladder.title.source_bitrate * package.seconds))
+    if options.max_rate is not None:
+        limits.append(int(options.max_rate * package.seconds))
+    return min(limits, default=None)
 
 
-def _own(note: str, options: WhatIfOptions) -> str:
-    """Rates are capped by one number; say whose it is."""
+def _name_cap(note: str, options: WhatIfOptions) -> str:
+    """Return a note of the solver that names the highest rate asked for, not the source's."""
     if options.max_rate is None:
         return note
     return note.replace("limited to the source's", "limited to the cap of")
 
 
 def _rung(
-    rung: RungPlan,
-    exists: Set[Request],
-    basis: Basis,
-    options: WhatIfOptions,
+    rung: RungPlan, existing: Set[Request], basis: Basis, options: WhatIfOptions
 ) -> WhatIfRung:
-    existing = sum((shot, choice.point) in exists for shot, choice in enumerate(rung.choices))
-    between: Literal["interpolated", "predicted"] = (
+    count = sum((shot, choice.point) in existing for shot, choice in enumerate(rung.choices))
+    inexact: Literal["interpolated", "predicted"] = (
         "interpolated" if basis == "measured" else "predicted"
     )
     return WhatIfRung(
@@ -237,22 +261,22 @@ def _rung(
         rate=rung.rate,
         quality=rung.quality,
         worst_shot=min(choice.quality for choice in rung.choices),
-        existing=existing,
-        basis="measured" if existing == len(rung.choices) else between,
-        notes=tuple(_own(note, options) for note in rung.notes),
+        existing=count,
+        basis="measured" if count == len(rung.choices) else inexact,
+        notes=tuple(_name_cap(note, options) for note in rung.notes),
     )
 
 
 def _cost_of_sizes(title: TitleCurves, rungs: Sequence[Rung]) -> CostOfLocked | None:
-    """What the delivered rungs' sizes cost, on the same curves as the answer; None where they are
-    not sizes of one rung each, or not among those that curves are known of.
+    """Return what the delivered rungs' sizes cost, on the same curves as the answer; None where a
+    rung has several sizes, or one without a curve.
     """
     sizes = []
     for rung in rungs:
-        own = {segment.size for segment in rung.segments}
-        if len(own) != 1 or not own <= set(title.sizes):
+        in_rung = {segment.size for segment in rung.segments}
+        if len(in_rung) != 1 or not in_rung <= set(title.sizes):
             return None
-        sizes.append((own.pop(), 8 * sum(segment.bytes for segment in rung.segments)))
+        sizes.append((in_rung.pop(), 8 * sum(segment.bytes for segment in rung.segments)))
     return cost_of_sizes(title, sizes)
 
 
@@ -262,6 +286,7 @@ def _cost_of_sizes(title: TitleCurves, rungs: Sequence[Rung]) -> CostOfLocked | 
 def _curves(
     options: WhatIfOptions, package: Package, profile: Profile
 ) -> tuple[TitleCurves, Basis, tuple[str, ...]]:
+    """Return the curves to solve on, their basis, and notes about them."""
     if package.measurements.weights is None or options.measured_only:
         title, notes = _measured(options, package, profile)
         return title, "measured", notes
@@ -281,21 +306,19 @@ def _curves(
 def _measured(
     options: WhatIfOptions, package: Package, profile: Profile
 ) -> tuple[TitleCurves, tuple[str, ...]]:
-    """Return the curves through measured points at the sizes asked for, and what they lack."""
+    """Return the curves through measured points at the sizes asked for, and notes about them."""
     curves = package.curves()
     measured = set(curves.sizes)
-    wanted = set(_sizes(options, package, profile)) if options.heights else measured
-    notes = []
-    if missing := sorted(wanted - measured):
-        notes.append(f"left out, as not every shot was measured there: {_listed(missing)}")
-    sizes = wanted & measured
+    asked = set(_sizes(options, package, profile)) if options.heights else measured
+    sizes, missing = asked & measured, sorted(asked - measured)
     if not sizes:
         raise BadInput(
             f"no size asked for was measured in every shot of {package.directory}; "
             f"measured sizes: {_listed(sorted(measured)) or 'none'}"
         )
-    kept = {size: of for size, of in curves.curves.items() if size in sizes}
-    return replace(curves, curves=kept), tuple(notes)
+    kept = {size: by_shot for size, by_shot in curves.curves.items() if size in sizes}
+    notes = [f"sizes left out because not every shot was measured: {_listed(missing)}"]
+    return replace(curves, curves=kept), tuple(notes if missing else ())
 
 
 def _listed(sizes: Sequence[Size]) -> str:
@@ -303,25 +326,23 @@ def _listed(sizes: Sequence[Size]) -> str:
 
 
 def _predicted(options: WhatIfOptions, package: Package, profile: Profile) -> TitleCurves:
-    """Return the prediction that the run started from, corrected by all that was measured.
+    """Return the prediction that the run started from, corrected by everything measured since.
 
     Raises:
         BadInput: the source or the weights are not those of the run.
     """
     recipe, measurements = package.recipe, package.measurements
     grid = profile.crf_grid[recipe.codec]
-    quiet = InlineExecutor()
+    executor = InlineExecutor()
     with (
         contextlib.closing(open_store(options.store)) as store,
         store.scratch() as workdir,
     ):
         source = package.open_source(workdir, options.source)
-        title = find_title(Path(source.reference.named), source, store, quiet, lambda event: None)
+        path = Path(source.reference.named)
+        title = find_title(path, source, store, executor, lambda event: None)
         if title.shots != package.shots:
-            raise BadInput(
-                f"this version detects different shots in {source.reference.named}; "
-                "run the title again"
-            )
+            raise BadInput(f"this version detects different shots in {path}; run the title again")
         prediction = predict_title(
             title,
             _sizes(options, package, profile),
@@ -330,7 +351,7 @@ def _predicted(options: WhatIfOptions, package: Package, profile: Profile) -> Ti
             (grid[0], grid[-1]),
             _weights(package),
             store,
-            quiet,
+            executor,
         )
     if prediction.model != measurements.weights:
         raise BadInput(
@@ -351,5 +372,5 @@ def _sizes(options: WhatIfOptions, package: Package, profile: Profile) -> tuple[
 
 
 def _weights(package: Package) -> Path:
-    named = package.options.get("weights")
-    return Path(named) if named else packaged_weights(package.ladder.codec)
+    path = package.options.get("weights")
+    return Path(path) if path else packaged_weights(package.ladder.codec)

@@ -150,7 +150,7 @@ def segment_facts(package: Package, rung: Rung) -> tuple[SegmentFacts, ...]:
     rows = []
     for segment in rung.segments:
         cells = cells_at.get((segment.shot, segment.size), [])
-        own = next((cell for cell in cells if cell.crf == segment.crf), None)
+        measured = next((cell for cell in cells if cell.crf == segment.crf), None)
         seconds = float((segment.end_frame - segment.start_frame) / frame_rate)
         rows.append(
             SegmentFacts(
@@ -161,9 +161,9 @@ def segment_facts(package: Package, rung: Rung) -> tuple[SegmentFacts, ...]:
                 bitrate=8 * segment.bytes / seconds,
                 share=segment.bytes / total,
                 quality=segment.quality[ladder.quality_model],
-                predicted_bytes=own.predicted_bytes if own else None,
-                predicted_quality=own.predicted_quality if own else None,
-                reason=own.reason if own else None,
+                predicted_bytes=measured.predicted_bytes if measured else None,
+                predicted_quality=measured.predicted_quality if measured else None,
+                reason=measured.reason if measured else None,
                 explanation="; ".join(
                     [
                         _standing(ladder, rung, segment, seconds),
