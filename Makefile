@@ -12,10 +12,10 @@ SEED ?= 1
 
 .PHONY: help setup demo test browsers playback lint types docs bench chaos simulate load fuzz fuzz-sources fuzz-service matrix corpus codec-table clean
 
-help: ## what there is
+help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
-setup: $(READY) ## create .venv with everything, as pinned in constraints.txt
+setup: $(READY) ## create .venv with everything, at the versions of constraints.txt
 
 $(READY): pyproject.toml constraints.txt apt-packages.txt
 	@command -v dpkg >/dev/null || exit 0; \
@@ -29,7 +29,7 @@ $(READY): pyproject.toml constraints.txt apt-packages.txt
 	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
 	@touch $@
 
-demo: $(READY) ## run the main job: on a generated title, or SOURCE=file.mp4
+demo: $(READY) ## run the main job on a generated title, or on SOURCE=file.mp4
 ifeq ($(SOURCE),out/demo-title.mp4)
 	@mkdir -p out
 	@test -f $(SOURCE) || $(BIN)/python -m fixtures.clips $(SOURCE)
@@ -38,16 +38,16 @@ endif
 	$(BIN)/shotladder ladder show "$(DEMO_OUT)"
 	@echo "package: $(DEMO_OUT)/master.m3u8 and $(DEMO_OUT)/manifest.mpd"
 
-test: $(READY) ## the tests
+test: $(READY) ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(TEST_OPTIONS)
 
-browsers: ## browsers from Debian and players from npm, for the playback tests
+browsers: ## install browsers from Debian and players from npm, for the playback tests
 	tests/browser/install
 
 playback: $(READY) browsers ## play a package in Chromium and Firefox with three players
 	SHOTLADDER_BROWSERS=1 $(BIN)/python -m pytest -n 0 -m browser --durations=5
 
-lint: $(READY) ## style, imports, types
+lint: $(READY) ## check style, imports and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
@@ -56,35 +56,35 @@ lint: $(READY) ## style, imports, types
 docs: $(READY) ## regenerate the generated parts of docs/
 	$(BIN)/python -m docs.generate
 
-bench: $(READY) ## where the CPU goes, and how two workers compare with two ffmpegs
+bench: $(READY) ## show where the CPU goes, and compare two workers with two plain ffmpegs
 	$(BIN)/python -m tests.bench
 
-fuzz-sources: $(READY) ## damaged and hostile sources; FUZZ=2000 SEED=1 KEPT=file, what fails is kept in out/fuzz
+fuzz-sources: $(READY) ## read damaged and hostile sources (FUZZ=2000 SEED=1 KEPT=file); out/fuzz keeps what fails
 	$(BIN)/python -m tests.fuzz $(FUZZ) $(SEED) $(if $(KEPT),--kept $(KEPT))
 
-matrix: $(READY) ## every kind of source with every codec, each to a verified package
+matrix: $(READY) ## make a verified package of every kind of source with every codec
 	$(BIN)/python -m tests.matrix
 
-corpus: $(READY) ## every clip of the corpus with x264, to a verified package; goes on where it stopped
+corpus: $(READY) ## make a verified x264 package of every clip of the corpus; resumes where it stopped
 	$(BIN)/python -m tests.corpus_passes
 
-codec-table: $(READY) ## x265, SVT-AV1 and VP9 against x264 on cuts of the corpus; goes on likewise
+codec-table: $(READY) ## compare x265, SVT-AV1 and VP9 with x264 on cuts of the corpus; resumes where it stopped
 	$(BIN)/python -m tests.codec_table
 
-chaos: $(READY) ## 200 rounds of random faults on a cluster; the service killed under 1,000 submissions
+chaos: $(READY) ## inject 200 rounds of random faults into a cluster; kill the service under 1,000 submissions
 	$(BIN)/python -m tests.cluster_chaos
 	$(BIN)/python -m tests.chaos
 
-simulate: $(READY) ## a catalogue of 10, 100 and 1,000 titles with stages that only take time
+simulate: $(READY) ## run catalogues of 10, 100 and 1,000 titles with stages that only take time
 	$(BIN)/python -m tests.simulate
 
-load: $(READY) ## reads under load from a library of 50,000 titles (9 GB in TMPDIR)
+load: $(READY) ## read under load from a library of 50,000 titles (9 GB in TMPDIR)
 	$(BIN)/python -m tests.load
 
-fuzz-service: $(READY) ## schemathesis against the service's OpenAPI document
+fuzz-service: $(READY) ## run schemathesis against the service's OpenAPI document
 	$(BIN)/python -m tests.test_service_fuzz
 
-fuzz: fuzz-sources fuzz-service ## both
+fuzz: fuzz-sources fuzz-service ## run fuzz-sources and fuzz-service
 
-clean: ## remove what was made
+clean: ## remove everything that the targets made
 	rm -rf out $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -245,7 +245,9 @@ class DaskExecutor(Executor):
             if self._scheduler is None:
                 raise ShotladderError(
                     f"the Dask cluster of this machine did not start ({type(error).__name__}: "
-                    f"{error}); run the same command again, or with fewer workers"
+                    f"{error}); run the same command again, or with fewer workers. A Python script "
+                    'has to make its calls under `if __name__ == "__main__":`, since each worker '
+                    "imports the script"
                 ) from error
             raise BadInput(
                 f"no Dask scheduler answers at {self._scheduler} within "
