@@ -17,8 +17,9 @@ from cluster.jobs.request import RunOptions
 from cluster.jobs.run import run_title
 from cluster.store import Store
 from cluster.training.feedback import drift_of, feedback_in, rows_in
+from cluster.training.promote import compare_weights, promote
 from cluster.training.table import Row, write_table
-from cluster.training.train import TrainOptions, promote, shadow, train, training_rows
+from cluster.training.train import TrainOptions, train, training_rows
 from encoder.errors import BadInput
 from fixtures.clips import make
 from ladder.complexity import training
@@ -127,7 +128,7 @@ def test_only_titles_that_neither_has_seen_are_judged_and_the_better_takes_over(
         train(TrainOptions(tmp_path / f"{name}.safetensors", (tmp_path / f"{name}.parquet",)))
     right, wrong = tmp_path / "right.safetensors", tmp_path / "wrong.safetensors"
     to = tmp_path / "current.safetensors"
-    found = shadow(wrong, right, rows)
+    found = compare_weights(wrong, right, rows)
     assert found.seen == 3
     assert [one.title for one in found.titles] == ["3.mp4", "4.mp4", "5.mp4"]
     assert not promote(right, wrong, rows, to).comparison.better

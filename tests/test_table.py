@@ -156,9 +156,9 @@ def _later(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (_alien, "is a table of someone else"),
+        (_alien, "has the schema of another program, but this version reads shotladder/table/1"),
         (_cut, "is not a whole Parquet file"),
-        (_later, "is a table of shotladder/table/9"),
+        (_later, "has the schema shotladder/table/9, but this version reads shotladder/table/1"),
         (lambda path: path.write_text("a,b\n1,2\n"), "is not a whole Parquet file"),
     ],
     ids=["alien", "cut", "later", "text"],

@@ -239,24 +239,25 @@ def promote(
     from cluster.cli.views.training import promotion_view
     from cluster.stages.prediction import packaged_weights
     from cluster.store.place import store_place
-    from cluster.training import train as library
+    from cluster.training import promote as library
+    from cluster.training.train import training_rows
 
     if new is None:
         raise BadInput("promote needs NEW, weights that `shotladder train` wrote")
     if not table and not from_store:
         raise BadInput("promote needs titles to judge on: --from-store, --table FILE, or both")
-    rows = library.training_rows(tuple(table or ()), store_place(store) if from_store else None)
+    rows = training_rows(tuple(table or ()), store_place(store) if from_store else None)
     on_event = announced(context.obj, "promote", new)
-    shadow = library.promote(over or packaged_weights("x264"), new, rows, to)
+    judged = library.promote(over or packaged_weights("x264"), new, rows, to)
     finish(
         on_event,
         as_json=json,
-        lines=(("title", library.judged_facts(title)) for title in shadow.titles),
-        result=library.shadow_facts(shadow)
-        | {"written": str(to) if to and shadow.comparison.better else None},
-        view=lambda: show(promotion_view(shadow, to)),
+        lines=(("title", library.title_facts(title)) for title in judged.titles),
+        result=library.comparison_facts(judged)
+        | {"written": str(to) if to and judged.comparison.better else None},
+        view=lambda: show(promotion_view(judged, to)),
     )
-    if not shadow.comparison.better:
+    if not judged.comparison.better:
         raise typer.Exit(1)
 
 

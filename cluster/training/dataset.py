@@ -1,4 +1,4 @@
-"""The table of measured cells as training, judging and promoting take it: examples and titles."""
+"""Rows of the table as training and judging need them: as examples, and as whole titles."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ if TYPE_CHECKING:
     from ladder.complexity.training import Example
 
 PROXY_CRF = 30.0
-"""Of the encode that a proxy would be."""
+"""CRF of a typical proxy encode."""
 
 
 def current(rows: Iterable[Row]) -> tuple[Row, ...]:
-    """Those with features of this version.
+    """Return the rows with features of this version.
 
     Raises:
         BadInput: there are none.
     """
-    found = tuple(row for row in rows if row.features_version == FEATURES_VERSION)
-    if not found:
+    kept = tuple(row for row in rows if row.features_version == FEATURES_VERSION)
+    if not kept:
         raise BadInput(
             f"the table has no rows with features of version {FEATURES_VERSION}; sweep again"
         )
-    return found
+    return kept
 
 
 def title_name(row: Row) -> str:
-    """A title as tables show it."""
+    """Return the name of a row's title as tables show it: file name and augmentation."""
     return "/".join(part for part in (row.source, row.augmentation) if part)
 
 
 def examples(rows: Iterable[Row]) -> list[Example]:
-    """Rows as training takes them."""
+    """Return rows as training examples."""
     from ladder.complexity.training import Example
 
     return [
@@ -68,7 +68,7 @@ def examples(rows: Iterable[Row]) -> list[Example]:
 
 
 def shot_inputs(row: Row) -> ShotInputs:
-    """What the model looks at."""
+    """Return the model's inputs for the shot of a row."""
     from ladder.complexity.inputs import ShotInputs
 
     return ShotInputs(
@@ -83,31 +83,31 @@ def shot_inputs(row: Row) -> ShotInputs:
 
 @dataclass(frozen=True, slots=True)
 class TableTitle:
-    """All rows of one title under one recipe, as one title."""
+    """All rows of one title and recipe."""
 
     name: str
     group: str
     shape: TitleShape
     quality_model: str
-    """Its own, by which it is judged."""
+    """Quality model that a run would choose for the title, and by which it is judged."""
     cells: Mapping[Request, Row]
 
     @property
     def cost(self) -> float:
-        """How long judging it takes, beside others."""
+        """Time that judging the title takes, compared with other titles."""
         return float(len(self.cells))
 
     @property
     def shot_rows(self) -> list[Row]:
-        """A row of each shot, in order."""
-        first: dict[int, Row] = {}
+        """One row of each shot, in order of shots."""
+        by_shot: dict[int, Row] = {}
         for (shot, _), row in self.cells.items():
-            first.setdefault(shot, row)
-        return [first[shot] for shot in range(len(self.shape.shots))]
+            by_shot.setdefault(shot, row)
+        return [by_shot[shot] for shot in range(len(self.shape.shots))]
 
     @property
     def measurements(self) -> dict[Request, Measurement]:
-        """Of all cells that its quality model has scored."""
+        """Measurements of all cells that the title's quality model has scored."""
         return {
             request: Measurement(row.bits, row.quality[self.quality_model])
             for request, row in self.cells.items()
@@ -115,13 +115,12 @@ class TableTitle:
         }
 
     def missing(self, profile: Profile) -> str:
-        """Why no search can be simulated on it; empty if one can."""
+        """Return why no search can be simulated on the title; empty if one can."""
         shape = self.shape
         ends = [0, *(shot.end for shot in shape.shots)]
         if [shot.start for shot in shape.shots] != ends[:-1]:
             return "its shots do not follow one another"
-        have = self.measurements.keys()
-        if not self._grid(profile) <= have:
+        if not self._grid(profile) <= self.measurements.keys():
             return "its full grid is not measured"
         return ""
 
@@ -134,17 +133,20 @@ class TableTitle:
         }
 
     def with_grid(self, profile: Profile) -> GridTitle:
-        """For simulation; nothing may be :meth:`missing`."""
+        """Return the title for simulation; nothing may be :meth:`missing`."""
         grid = self._grid(profile)
-        costs = {request: self.cells[request].encode_cpu_seconds for request in grid}
-        known = {request: cost for request, cost in costs.items() if cost is not None}
+        seconds = {
+            request: cpu_seconds
+            for request in grid
+            if (cpu_seconds := self.cells[request].encode_cpu_seconds) is not None
+        }
         row = self.shot_rows[0]
         return GridTitle(
             name=self.name,
             group=self.group,
             shape=self.shape,
             grid={r: m for r, m in self.measurements.items() if r in grid},
-            encode_seconds=known if len(known) == len(grid) else {},
+            encode_seconds=seconds if len(seconds) == len(grid) else {},
             score_seconds=[
                 typical_cpu_seconds(
                     self.quality_model, row.title_width, row.title_height, shot.frames
@@ -154,38 +156,39 @@ class TableTitle:
         )
 
     def proxies(self) -> dict[Request, Measurement]:
-        """Of every shot the cell of the smallest size that is nearest to the proxy's CRF."""
+        """Return each shot's cell of the smallest size whose CRF is nearest to a proxy's."""
         smallest = self.shape.sizes[0]
-        found: dict[int, Request] = {}
+        nearest: dict[int, Request] = {}
         for shot, point in sorted(self.measurements):
-            best = found.get(shot)
+            best = nearest.get(shot)
             if point.size == smallest and (
                 best is None or abs(point.crf - PROXY_CRF) < abs(best[1].crf - PROXY_CRF)
             ):
-                found[shot] = (shot, point)
-        return {request: self.measurements[request] for request in found.values()}
+                nearest[shot] = (shot, point)
+        return {request: self.measurements[request] for request in nearest.values()}
 
 
 def table_titles(rows: Iterable[Row]) -> list[TableTitle]:
-    """The titles of a table. What differs in anything but shots, sizes and CRFs is another one.
+    """Return the titles of a table. Rows of one title differ in shot, size and CRF only.
 
-    Where a table has a title under several recipes, its names tell which.
+    Where a table has a title with several recipes, the names of the titles include the recipe.
     """
-    by: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    by_title: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
-        by[row.group, title_name(row), row.source_sha256, row.reference, row.recipe].append(row)
+        identity = row.group, title_name(row), row.source_sha256, row.reference, row.recipe
+        by_title[identity].append(row)
     recipes: dict[str, set[str]] = defaultdict(set)
-    for _, name, *_, recipe in by:
+    for _, name, *_, recipe in by_title:
         recipes[name].add(recipe)
-    names: dict[str, int] = defaultdict(int)
-    found = []
-    for (group, name, *_, recipe), of in sorted(by.items()):
+    uses: dict[str, int] = defaultdict(int)
+    titles = []
+    for (group, name, *_, recipe), title_rows in sorted(by_title.items()):
         if len(recipes[name]) > 1:
             name = f"{name}, {recipe}"
-        names[name] += 1
-        label = name if names[name] == 1 else f"{name} ({names[name]})"
-        found.append(_table_title(label, group, of))
-    return found
+        uses[name] += 1
+        unique = name if uses[name] == 1 else f"{name} ({uses[name]})"
+        titles.append(_table_title(unique, group, title_rows))
+    return titles
 
 
 def _table_title(name: str, group: str, rows: Sequence[Row]) -> TableTitle:

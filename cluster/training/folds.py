@@ -169,7 +169,7 @@ def _train(work: FoldWork) -> Any:
     from ladder.complexity.training import train
     from ladder.evaluation.rival_models import train_rival
 
-    known = examples(training_rows(current(read_tables(work.tables)), work.group))
+    known = examples(rows_without(current(read_tables(work.tables)), work.group))
     try:
         match work.kind:
             case "mean" | "trees":
@@ -182,7 +182,7 @@ def _train(work: FoldWork) -> Any:
         ) from error
 
 
-def training_rows(rows: Iterable[Row], group: str) -> list[Row]:
+def rows_without(rows: Iterable[Row], group: str) -> list[Row]:
     """Return the rows that a model may be trained on if it is judged on ``group``."""
     return [row for row in rows if row.group != group]
 

@@ -1,13 +1,13 @@
 """The table of measurements that models are trained on: one Parquet file, one row per cell.
 
-A cell is one operating point of one shot, really encoded and really scored. Its row holds what was
-measured, what the shot is (features), and where both come from. Features stand in every row of
-their shot, in one list column: rows are sorted, so the repeats lie together and compress to
-nothing, and no second file can disagree with this one. A column ``quality_MODEL`` exists for every
-quality model by which any row was measured, null where a row was not.
+A cell is one operating point of one shot that was encoded and scored. Its row holds the
+measurement, the features of the shot, and where both come from. The features are in every row of
+their shot, as one list column: rows are sorted, so the repeats lie together and compress to
+nothing, and no second file can disagree with this one. There is a column ``quality_MODEL`` for
+every quality model that scored any row, null in rows that it did not score.
 
 Writing is safe to repeat and to interrupt: rows are merged by :attr:`Row.key`, sorted, written to
-a temporary file and renamed. The same rows give the same bytes, whatever the order they came in.
+a temporary file and renamed. The same rows give the same bytes, in whatever order they arrive.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cluster.store.files import atomic_file
 from encoder.analysis.features import FEATURE_NAMES, FEATURES_VERSION
 from encoder.errors import BadInput
 from encoder.media import OperatingPoint, Shot, Size
@@ -38,51 +39,54 @@ _METADATA: Final = b"shotladder"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One measured cell. Fields are columns, but for ``frame_rate`` (``frame_rate_num`` and
-    ``frame_rate_den``) and ``quality`` (a column per model)."""
+    """One measured cell. Its fields are the columns, except that ``frame_rate`` is two columns
+    (``frame_rate_num`` and ``frame_rate_den``) and ``quality`` is one per quality model."""
 
     group: str
-    """Titles that share footage have one group; training and judging never share one."""
+    """Name that all titles with the same footage share. A group is never both trained on and
+    judged."""
     source: str
-    """File name of the source: for an augmentation, of what it was made from."""
+    """File name of the source; for an augmentation, of the file that it was made from."""
     augmentation: str
     """Name of the augmentation that made the title; empty for the source itself."""
     title_id: str
     """First 16 hexadecimal digits of ``source_sha256``."""
     source_sha256: str
-    """Of the title's bytes: the source's, or the augmented intermediate's."""
+    """Digest of the title's bytes: of the source, or of the augmented intermediate."""
     reference: str
-    """Digest of how canonical frames are made of it."""
+    """Digest of how the canonical frames are made from those bytes."""
     title_width: int
     title_height: int
     title_frames: int
     frame_rate: Fraction
     source_bits: int
-    """Of the title's video packets; of an intermediate, that of the intermediate."""
+    """Total size of the title's video packets, in bits."""
     shot: int
-    """Number of the shot in the title."""
+    """Index of the shot in the title."""
     start_frame: int
     end_frame: int
     cuts: tuple[int, ...]
-    """Frames inside the shot that got an IDR."""
+    """Frames inside the shot that are IDRs."""
     context_before: int
-    """Frames of context that the score saw before the shot, and after it."""
+    """Number of frames before the shot that the score saw as context."""
     context_after: int
+    """Number of frames after the shot that the score saw as context."""
     recipe: str
     width: int
     height: int
     crf: float
     bits: int
-    """Of the encode's media segment."""
+    """Size of the encode's media segment."""
     quality: Mapping[str, float]
-    """Mean over the shot's frames, by model."""
+    """Mean score over the shot's frames, by quality model."""
     encode_cpu_seconds: float | None
-    """This cell's share of what its encode took; None where nobody wrote it down."""
+    """This cell's share of the CPU time of its encode; None if it is not known."""
     tool: str
-    """Identity of the ffmpeg that encoded and measured."""
+    """Identity of the ffmpeg that encoded and scored."""
     features_version: int
     features: tuple[float, ...]
-    """In the order of :data:`encoder.analysis.features.FEATURE_NAMES` of that version."""
+    """Features of the shot, in the order of :data:`encoder.analysis.features.FEATURE_NAMES` of
+    that version."""
 
     @property
     def size(self) -> Size:
@@ -91,7 +95,7 @@ class Row:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Rows with equal keys are measurements of the same thing; the newer one counts."""
+        """What was measured. Of two rows with equal keys the newer one replaces the older."""
         return (
             self.source_sha256,
             self.reference,
@@ -117,7 +121,7 @@ class Row:
 
     @property
     def order(self) -> tuple[Any, ...]:
-        """Where the row stands: by title, shot, recipe, size and CRF."""
+        """Sort key of the row: title, shot, recipe, size and CRF."""
         return (
             self.group,
             self.source,
@@ -146,7 +150,7 @@ _TYPES: Final[Mapping[str, Any]] = {
 
 
 def schema(models: Iterable[str]) -> Any:
-    """The Arrow schema of a table with quality by ``models``."""
+    """Return the Arrow schema of a table with the quality by ``models``."""
     columns = []
     for field in fields(Row):
         if field.name == "frame_rate":
@@ -159,8 +163,11 @@ def schema(models: Iterable[str]) -> Any:
 
 
 def merge(old: Sequence[Row], new: Sequence[Row]) -> list[Row]:
-    """Rows of both, sorted. Of equal keys the new row counts, and keeps the quality by models
-    that only the old one has, and its cost if it has none."""
+    """Return the rows of both, sorted.
+
+    Where keys are equal, the new row replaces the old one. It keeps the old row's quality by
+    models that did not score the new one, and the old CPU time if the new one has none.
+    """
     rows = {row.key: row for row in old}
     for row in new:
         before = rows.get(row.key)
@@ -176,13 +183,13 @@ def merge(old: Sequence[Row], new: Sequence[Row]) -> list[Row]:
 
 
 def add_rows(path: Path, new: Sequence[Row]) -> int:
-    """Merge ``new`` into the table at ``path``, made if missing; how many rows it has then.
+    """Merge ``new`` into the table at ``path``, made if missing; return its number of rows.
 
-    Several processes may add to one table at once. A process that is killed leaves the table as it
-    was.
+    Several processes may add to a table at the same time. A process that is killed leaves the
+    table as it was.
 
     Raises:
-        BadInput: what is there is no table of ours, or the place cannot be written.
+        BadInput: the file is not a table, or cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -192,16 +199,16 @@ def add_rows(path: Path, new: Sequence[Row]) -> int:
             write_table(path, rows)
     except OSError as error:
         raise BadInput(
-            f"the table {path} cannot be written ({error.strerror}); name another place"
+            f"the table {path} cannot be written ({error.strerror}); name another file"
         ) from error
     return len(rows)
 
 
 def read_tables(paths: Iterable[Path]) -> list[Row]:
-    """The rows of several tables, each cell once, as :func:`merge` has them.
+    """Return the rows of several tables, merged; rows of later tables replace earlier ones.
 
     Raises:
-        BadInput: as :func:`read_table`.
+        BadInput: see :func:`read_table`.
     """
     rows: list[Row] = []
     for path in paths:
@@ -210,26 +217,30 @@ def read_tables(paths: Iterable[Path]) -> list[Row]:
 
 
 def read_table(path: Path) -> tuple[Row, ...]:
-    """All rows, in their order. Rows of a shot share one tuple of features.
+    """Return all rows, in order. The rows of a shot share one tuple of features.
 
     Raises:
-        BadInput: there is no table, or not one that this version reads.
+        BadInput: there is no table, or none that this version can read.
     """
     if not path.is_file():
         raise BadInput(f"{path} is no file; name a table that `shotladder sweep` wrote")
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        raise BadInput(f"{path} is not a whole Parquet file ({str(error)[:80]})") from error
-    found = json.loads((table.schema.metadata or {}).get(_METADATA, b"{}")).get("schema")
+        raise BadInput(
+            f"{path} is not a whole Parquet file ({str(error)[:80]}); name a table that "
+            "`shotladder sweep` wrote"
+        ) from error
+    table_schema = json.loads((table.schema.metadata or {}).get(_METADATA, b"{}")).get("schema")
     models = [
         name.removeprefix(QUALITY_PREFIX)
         for name in table.column_names
         if name.startswith(QUALITY_PREFIX)
     ]
-    if found != TABLE_SCHEMA or not table.schema.equals(schema(models)):
+    if table_schema != TABLE_SCHEMA or not table.schema.equals(schema(models)):
         raise BadInput(
-            f"{path} is a table of {found or 'someone else'}; this version reads {TABLE_SCHEMA}"
+            f"{path} has the schema {table_schema or 'of another program'}, but this version reads "
+            f"{TABLE_SCHEMA}; name another file"
         )
     return tuple(_rows(table, models))
 
@@ -245,30 +256,30 @@ def _rows(table: Any, models: Sequence[str]) -> Iterator[Row]:
 
 
 def _shared_vectors(column: Any) -> Iterator[tuple[float, ...]]:
-    """The column's lists as tuples, equal neighbours as one."""
+    """Yield the column's lists as tuples; equal neighbours are one object."""
     offsets, values = column.offsets.to_numpy(), column.values.to_numpy(zero_copy_only=False)
-    last, shared = b"", ()
+    previous, shared = b"", ()
     for start, end in pairwise(offsets):
         content = values[start:end].tobytes()
-        if content != last:
-            last, shared = content, tuple(values[start:end].tolist())
+        if content != previous:
+            previous, shared = content, tuple(values[start:end].tolist())
         yield shared
 
 
 def write_table(path: Path, rows: Sequence[Row]) -> None:
-    """Write ``rows``, in their order, as the table at ``path``, whatever is there.
+    """Write ``rows``, in their order, as the table at ``path``; an existing file is replaced.
 
     Raises:
-        OSError: the place cannot be written.
+        OSError: the file cannot be written.
     """
     models = sorted({model for row in rows for model in row.quality})
-    own = {
+    metadata = {
         "schema": TABLE_SCHEMA,
-        # Of the newest rows: those of other versions keep theirs, and training leaves them out.
+        # Of this version's rows. Rows with features of other versions are not trained on.
         "features": {"version": FEATURES_VERSION, "names": list(FEATURE_NAMES)},
     }
-    shape = schema(models).with_metadata({_METADATA: json.dumps(own).encode()})
-    columns: dict[str, list[Any]] = {name: [] for name in shape.names}
+    arrow = schema(models).with_metadata({_METADATA: json.dumps(metadata).encode()})
+    columns: dict[str, list[Any]] = {name: [] for name in arrow.names}
     for row in rows:
         for field in fields(Row):
             if field.name not in ("frame_rate", "quality"):
@@ -277,20 +288,15 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
         columns["frame_rate_den"].append(row.frame_rate.denominator)
         for model in models:
             columns[QUALITY_PREFIX + model].append(row.quality.get(model))
-    table = pa.table(columns, schema=shape)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        pq.write_table(table, temporary, compression="zstd", compression_level=12)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    table = pa.table(columns, schema=arrow)
+    with atomic_file(path) as partial:
+        pq.write_table(table, partial, compression="zstd", compression_level=12)
 
 
 @contextlib.contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """One process at a time: read, merge and rename are one step."""
+    """Keep other processes from adding to tables in a folder: read, merge and rename are one
+    step."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -10,8 +10,9 @@ from rich.text import Text
 
 from cluster.cli.progress import duration
 from cluster.cli.views.tables import Column, table
+from cluster.training.promote import JudgedTitle, WeightsComparison
 from cluster.training.sweep import SweepResult, SweptTitle
-from cluster.training.train import Judged, Shadow, Trained
+from cluster.training.train import Trained
 
 
 def sweep_view(result: SweepResult, path: Path, *, plan: bool) -> Iterator[RenderableType]:
@@ -50,10 +51,10 @@ def trained_view(trained: Trained) -> Iterator[RenderableType]:
         )
 
 
-def promotion_view(shadow: Shadow, to: Path | None) -> Iterator[RenderableType]:
+def promotion_view(judged: WeightsComparison, to: Path | None) -> Iterator[RenderableType]:
     """Show two models side by side on titles that neither was trained on, and which is better."""
-    comparison = shadow.comparison
-    columns: list[Column[Judged]] = [
+    comparison = judged.comparison
+    columns: list[Column[JudgedTitle]] = [
         Column("title", lambda title: title.title, left=True, fold=True),
         Column("cells", lambda title: title.new.cells),
         Column("log score", lambda title: title.current.log_score, ".3f"),
@@ -63,9 +64,9 @@ def promotion_view(shadow: Shadow, to: Path | None) -> Iterator[RenderableType]:
         Column("bits", lambda title: title.current.log_rate_error, "+.2f"),
         Column("new", lambda title: title.new.log_rate_error, "+.2f"),
     ]
-    yield table(columns, shadow.titles)
+    yield table(columns, judged.titles)
     yield (
-        f"{comparison.titles} unseen titles ({shadow.seen} left out, which a model was trained "
+        f"{comparison.titles} unseen titles ({judged.seen} left out, which a model was trained "
         f"on): log score {comparison.gain:+.3f} ± {comparison.deviation:.3f}, better on "
         f"{comparison.better_on}; {comparison.quality_error[0]:.2f} → "
         f"{comparison.quality_error[1]:.2f} points off"
