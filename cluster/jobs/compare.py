@@ -1,20 +1,21 @@
-"""``ladder compare``: measure the baselines on the same title and state the three claims.
+"""``ladder compare``: measure the baselines on the same title, and state the three claims.
 
-The fixed ladder and the best per-title CRF ladder are encoded as a customer would, each rung in
-one process, with the recipe and the quality models of the ladder that they are compared with, and
-their bits are counted as a package's are: media fragments, without init segments and sound.
+The fixed ladder and the best per-title CRF ladder are encoded as a customer would: each rung in
+one process. Recipe and quality models are those of the ladder that they are compared with, and
+bits are counted as in a package: media fragments, without init segments and sound.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 from cluster import events
-from cluster.execution.executor import DaskExecutor, Executor, Task
+from cluster.execution.executor import Executor, Task, connect
+from cluster.package.assemble import encodes_quality, pooled_quality
 from cluster.package.comparison import ComparedRung, Comparison, compare_codecs
 from cluster.package.package import Package
 from cluster.stages.baselines import MeasuredRung, RungWork, find_rung, measure_rung
@@ -27,34 +28,37 @@ from encoder.media import OperatingPoint, Size
 from ladder.baselines import fixed_rungs, per_title_crf_rungs
 from ladder.bdrate import RatePoint
 from ladder.claims import state_claims
-from ladder.document import Quality
 from ladder.title_curves import TitleCurves
 from vmaf.models import PUBLISHED, name_for
-from vmaf.pool import pool_scores
 
 
 @dataclass(frozen=True, slots=True)
 class CompareOptions:
-    """What is asked of a comparison."""
+    """Options of a comparison."""
 
     directory: Path
-    """A package."""
+    """Folder of the package."""
     source: Path | None = None
-    """The title's source; by default where the run found it."""
+    """Path of the source; None is where the run found it."""
     store: Path | str | None = None
+    """Folder or URL of the store; None is the default store."""
     workers: int | None = None
+    """Number of local worker processes; None is one per core."""
     scheduler: str | None = None
+    """Address of a running Dask scheduler, instead of local workers."""
     others: tuple[Path, ...] = ()
-    """Packages of the same title, for instance with other codecs, to be compared with this one."""
+    """Folders of other packages of the same title, for example of other codecs, whose BD-rate
+    against this package is stated."""
 
 
 def compare_ladder(
     options: CompareOptions, on_event: events.Listener, executor: Executor | None = None
 ) -> Comparison:
-    """Measure what is missing and compare.
+    """Encode and score the baselines, as far as the store does not have them, and compare.
 
     Raises:
         BadInput: the folder holds no package, or the source is missing or another one.
+        FrameMismatch: the package is not what this ffmpeg encodes.
         ToolFailed, StoreUnusable: a measurement failed; what was finished is kept.
     """
     package = Package.open(options.directory)
@@ -62,57 +66,58 @@ def compare_ladder(
     codecs = compare_codecs(package, [Package.open(other) for other in options.others])
     published = [name_for(model, hdr=ladder.title.hdr is not None) for model in PUBLISHED]
     models = tuple(dict.fromkeys((ladder.quality_model, *published)))
+    fixed_points = [
+        FixedRung(recipe, rung.size.width, rung.size.height, rung.rate)
+        for rung in fixed_rungs(ladder.title.width, ladder.title.height)
+    ]
     with (
         contextlib.closing(open_store(options.store)) as store,
         store.scratch() as workdir,
     ):
         title = package.open_as_title(workdir, options.source)
-        owned = executor is None
-        running = executor or DaskExecutor(workers=options.workers, scheduler=options.scheduler)
-        try:
+        with connect(executor, workers=options.workers, scheduler=options.scheduler) as running:
             ours = _ours(package, Measurer(title, models, store, running, on_event))
-            fixed = [
-                FixedRung(recipe, rung.size.width, rung.size.height, rung.rate)
-                for rung in fixed_rungs(ladder.title.width, ladder.title.height)
-            ]
             curves = package.curves()
-            per_title = [
+            per_title_points = [
                 OperatingPoint(recipe, *rung.size, rung.crf)
                 for rung in per_title_crf_rungs(curves, [rung.bitrate for rung in package.rungs()])
             ]
-            measured = _measure([*fixed, *per_title], title, models, store, running, on_event)
-        finally:
-            if owned:
-                running.close()
-    rows = [_row(rung, package.seconds) for rung in measured]
-    others = rows[: len(fixed)], rows[len(fixed) :]
+            baselines = _measure(
+                [*fixed_points, *per_title_points], title, models, store, running, on_event
+            )
+    rungs = [_baseline(rung, package.seconds) for rung in baselines]
+    fixed, per_title = rungs[: len(fixed_points)], rungs[len(fixed_points) :]
     return Comparison(
         title=ladder.title.source,
         quality_model=ladder.quality_model,
         ours=tuple(ours),
-        fixed=tuple(others[0]),
-        per_title=tuple(others[1]),
+        fixed=tuple(fixed),
+        per_title=tuple(per_title),
         claims={
             model: state_claims(
-                _points(ours, model), _points(others[0], model), _points(others[1], model)
+                _points(ours, model), _points(fixed, model), _points(per_title, model)
             )
             for model in models
         },
         search=ladder.search.mode,
-        bounds=_bounds(package, curves),
+        bounds=tuple(_bounds(package, curves)),
         codecs=codecs,
     )
 
 
 def _ours(package: Package, measurer: Measurer) -> list[ComparedRung]:
-    # The baselines are made with the first codec, and are compared with what is made with it.
-    own = package.rungs()
-    rungs = [package.requests(rung) for rung in own]
-    measurer.measure(sorted({request for rung in rungs for request in rung}), "ours")
+    """Score the rungs of the package's first codec by all models.
+
+    Raises:
+        FrameMismatch: the package is not what this ffmpeg encodes.
+    """
+    # The baselines are made with the first codec, so its rungs alone are compared with them.
+    rungs = [(rung, package.requests(rung)) for rung in package.rungs()]
+    measurer.measure(sorted({request for _, requests in rungs for request in requests}), "ours")
     compared = []
-    for rung, requests in zip(own, rungs, strict=True):
+    for rung, requests in rungs:
         encodes = [measurer.encode(request) for request in requests]
-        if [made.num_bytes for made in encodes] != [segment.bytes for segment in rung.segments]:
+        if [encode.num_bytes for encode in encodes] != [seg.bytes for seg in rung.segments]:
             raise FrameMismatch(
                 f"rung {rung.name} of the package is not what this ffmpeg encodes; "
                 "run the title again, then compare"
@@ -123,40 +128,33 @@ def _ours(package: Package, measurer: Measurer) -> list[ComparedRung]:
                 width=rung.width,
                 height=rung.height,
                 bitrate=rung.bitrate,
-                quality={
-                    model: Quality(
-                        **pool_scores(
-                            [score for e in encodes for score in e.scores[model]]
-                        ).as_dict()
-                    )
-                    for model in measurer.models
-                },
+                quality={model: encodes_quality(encodes, model) for model in measurer.models},
             )
         )
     return compared
 
 
-def _bounds(package: Package, curves: TitleCurves) -> tuple[str, ...]:
-    """What the per-title ladder could not be chosen from, because nobody measured it."""
+def _bounds(package: Package, curves: TitleCurves) -> Iterable[str]:
+    """Say what the per-title ladder was chosen from, where that was not the whole grid."""
     search = package.ladder.search
     if search.mode == "exhaustive":
-        return ()
-    every = {cell.size for cell in package.cells(package.recipe).values()}
+        return
     spans: dict[Size, tuple[float, float]] = {}
-    for size, of_shots in curves.curves.items():
-        ends = [[point.crf for point in curve.points()] for curve in of_shots]
-        low, high = max(map(min, ends)), min(map(max, ends))
+    for size, by_shot in curves.curves.items():
+        crfs = [[point.crf for point in curve.points()] for curve in by_shot]
+        low, high = max(map(min, crfs)), min(map(max, crfs))
         if low <= high:
             spans[size] = low, high
-    seen = [f"{size.height}p at CRF {low:g} to {high:g}" for size, (low, high) in spans.items()]
-    unseen = sorted(size.height for size in every - spans.keys())
-    return (
-        f"the per-title ladder is the best of {', '.join(seen) or 'nothing'}, by curves through "
+    measured = {cell.size for cell in package.cells(package.recipe).values()}
+    missing = sorted(size.height for size in measured - spans.keys())
+    covered = [f"{size.height}p at CRF {low:g} to {high:g}" for size, (low, high) in spans.items()]
+    yield (
+        f"the per-title ladder is the best of {', '.join(covered) or 'nothing'}, on curves through "
         f"what the {search.mode} search measured of all shots ({search.encodes} encodes; the full "
         f"grid has {search.grid_encodes})"
-        + (f", without {', '.join(f'{height}p' for height in unseen)}" if unseen else "")
-        + "; a better one may exist, so claim 2 may be too good; a ladder made with "
-        "`--search exhaustive` is compared with the best of the whole grid",
+        + (f", without {', '.join(f'{height}p' for height in missing)}" if missing else "")
+        + "; a better one may exist, so claim 2 may be too favourable; make the ladder with "
+        "`--search exhaustive` to compare it with the best of the whole grid"
     )
 
 
@@ -168,30 +166,34 @@ def _measure(
     executor: Executor,
     on_event: events.Listener,
 ) -> list[MeasuredRung]:
+    """Encode and score baseline rungs, as far as the store does not have them.
+
+    Raises:
+        ShotladderError: a rung failed; the others were finished.
+    """
     keyframes = tuple(sorted({f for shot in title.shots for f in (shot.start, *shot.cuts)}))
     works = [RungWork(title.source, rung, keyframes, models, store.place) for rung in rungs]
-    missing = [n for n, work in enumerate(works) if find_rung(store, work) is None]
-    cached = len(works) - len(missing)
-    on_event(events.StagePlanned("baselines", len(works), cached, unit="rungs"))
-    done, spent, expected = cached, 0.0, sum(works[n].cost for n in missing)
+    missing = [number for number, work in enumerate(works) if find_rung(store, work) is None]
+    spent, expected = 0.0, sum(works[number].cost for number in missing)
     tasks = [
         Task(str(n), measure_rung, (works[n],), works[n].cost, f"baseline {_name(rungs[n])}")
         for n in missing
     ]
     failures: list[ShotladderError] = []
-    for outcome in executor.run(tasks):
-        if isinstance(outcome.error, ShotladderError):
-            failures.append(outcome.error)
-            continue
-        if outcome.error is not None:
-            raise outcome.error
-        done += 1
-        spent += works[int(outcome.task_id)].cost
-        on_event(events.StageProgress("baselines", done, len(works), cached, spent / expected))
-    if failures:
-        raise failures[0]
-    found = [find_rung(store, work) for work in works]
-    return [rung for rung in found if rung is not None]
+    cached = len(works) - len(missing)
+    with events.stage(on_event, "baselines", len(works), unit="rungs", cached=cached) as progress:
+        for outcome in executor.run(tasks):
+            if isinstance(outcome.error, ShotladderError):
+                failures.append(outcome.error)
+                continue
+            if outcome.error is not None:
+                raise outcome.error
+            spent += works[int(outcome.task_id)].cost
+            progress.advance(share=spent / expected)
+        if failures:
+            raise failures[0]
+    measured = [find_rung(store, work) for work in works]
+    return [rung for rung in measured if rung is not None]
 
 
 def _name(rung: FixedRung | OperatingPoint) -> str:
@@ -200,16 +202,13 @@ def _name(rung: FixedRung | OperatingPoint) -> str:
     return f"{rung.height}p CRF {rung.crf:g}"
 
 
-def _row(measured: MeasuredRung, seconds: Fraction) -> ComparedRung:
+def _baseline(measured: MeasuredRung, seconds: Fraction) -> ComparedRung:
     return ComparedRung(
         name=_name(measured.rung),
         width=measured.rung.width,
         height=measured.rung.height,
         bitrate=float(8 * measured.media_bytes / seconds),
-        quality={
-            model: Quality(**pool_scores(scores).as_dict())
-            for model, scores in measured.scores.items()
-        },
+        quality={model: pooled_quality(scores) for model, scores in measured.scores.items()},
     )
 
 

@@ -1,4 +1,4 @@
-"""From chosen operating points to a verified package with its documents."""
+"""Write the media of a package, describe its rungs, and verify both against what was scored."""
 
 from __future__ import annotations
 
@@ -20,18 +20,24 @@ from ladder.document import Quality, Rung, Segment
 from vmaf.pool import pool_scores
 
 FRAME_HASHES = "frames.hash"
-"""Beside each rung's media: 16 bytes per frame, as decoded when its segments were scored."""
+"""Name of the file beside each rung's media with 16 bytes per frame: the hash of the frame as it
+was decoded when the rung's segments were scored."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChosenRung:
-    """A rung of the plan: one measured encode per shot."""
+    """A rung of the package, with one measured encode per shot."""
 
     name: str
+    """Name of the rung, such as ``v3-360p``."""
     recipe: Recipe
+    """Recipe of all encodes of the rung."""
     slope: float | None
+    """Slope at which the shots were allocated, in quality-frames per bit."""
     predicted_quality: float | None
+    """Mean quality predicted before anything was measured; None where nothing was predicted."""
     encodes: tuple[MeasuredEncode, ...]
+    """Encodes of the rung, in order of shots."""
 
     @property
     def requests(self) -> list[Request]:
@@ -40,9 +46,12 @@ class ChosenRung:
 
 
 def rung_names(heights: Sequence[int], codec: str | None = None) -> list[str]:
-    """``v1-234p`` and so on, from the lowest rate: unique, and readable in a player's menu.
+    """Return names that are unique and readable in a player's menu, such as ``v1-234p``.
 
-    Beside rungs of other codecs the codec comes first, ``x264-v1-234p``.
+    Args:
+        heights: height of each rung, lowest rate first.
+        codec: codec of the rungs, which their names then begin with (``x264-v1-234p``); None where
+            the package has no rungs of another codec.
     """
     prefix = f"{codec}-" if codec else ""
     return [f"{prefix}v{number}-{height}p" for number, height in enumerate(heights, 1)]
@@ -51,52 +60,63 @@ def rung_names(heights: Sequence[int], codec: str | None = None) -> list[str]:
 def write_media(
     title: Title,
     rungs: Sequence[ChosenRung],
-    heard: Sequence[layout.AudioTrack],
-    read: Sequence[layout.SubtitleTrack],
+    audio: Sequence[layout.AudioTrack],
+    subtitles: Sequence[layout.SubtitleTrack],
     store: Store,
     directory: Path,
 ) -> layout.WrittenPackage:
-    """Write media, playlists and frame hashes into ``directory``."""
-    with store.scratch() as kept:
-        store.warm(blobs=[made.media for rung in rungs for made in rung.encodes])
+    """Write media, playlists and frame hashes into a folder.
+
+    Args:
+        title: title of the package.
+        rungs: rungs of the package.
+        audio: audio tracks; the first plays by default.
+        subtitles: subtitle tracks.
+        store: store that holds the encodes.
+        directory: folder to write to.
+    """
+    with store.scratch() as scratch:
+        store.warm(blobs=[encode.media for rung in rungs for encode in rung.encodes])
         package = layout.TitlePackage(
             frame_rate=title.reference.frame_rate,
             shots=tuple((shot.start, shot.end) for shot in title.shots),
-            renditions=tuple(
-                layout.Rendition(
-                    name=rung.name,
-                    init=store.path(rung.encodes[0].init).read_bytes(),
-                    segments=tuple(
-                        layout.VideoSegment(
-                            start_frame=made.shot.start,
-                            end_frame=made.shot.end,
-                            media=store.keep(made.media, kept),
-                            size=made.num_bytes,
-                            sha256=made.media.sha256,
-                            configuration=made.codec_sha256,
-                        )
-                        for made in rung.encodes
-                    ),
-                )
-                for rung in rungs
-            ),
-            audio=heard[0] if heard else None,
-            more_audio=tuple(heard[1:]),
-            subtitles=tuple(read),
+            renditions=tuple(_rendition(rung, store, scratch) for rung in rungs),
+            audio=audio[0] if audio else None,
+            more_audio=tuple(audio[1:]),
+            subtitles=tuple(subtitles),
         )
         written = write_package(package, directory)
-        for rung, on_disk in zip(rungs, written.video, strict=True):
-            hashes = b"".join(made.frame_hashes for made in rung.encodes)
-            (directory / on_disk.directory / FRAME_HASHES).write_bytes(hashes)
+        for rung, track in zip(rungs, written.video, strict=True):
+            hashes = b"".join(encode.frame_hashes for encode in rung.encodes)
+            (directory / track.directory / FRAME_HASHES).write_bytes(hashes)
         return written
 
 
+def _rendition(rung: ChosenRung, store: Store, scratch: Path) -> layout.Rendition:
+    """Return a rung for the writer; its media stay in the store's cache as long as ``scratch``."""
+    return layout.Rendition(
+        name=rung.name,
+        init=store.path(rung.encodes[0].init).read_bytes(),
+        segments=tuple(
+            layout.VideoSegment(
+                start_frame=encode.shot.start,
+                end_frame=encode.shot.end,
+                media=store.keep(encode.media, scratch),
+                size=encode.num_bytes,
+                sha256=encode.media.sha256,
+                configuration=encode.codec_sha256,
+            )
+            for encode in rung.encodes
+        ),
+    )
+
+
 def verify_directory(directory: Path, rungs: Sequence[Rung], frame_rate: Fraction) -> VerifyReport:
-    """Decode a package and compare every frame with those that were scored.
+    """Decode a package and compare every frame with the frame that was scored.
 
     Raises:
-        VerificationFailed: it is not what was measured.
-        ToolFailed: ffmpeg was killed, so that nothing can be said.
+        VerificationFailed: the package is not what was measured.
+        ToolFailed: ffmpeg was killed, so the package may be right or wrong.
     """
     expected = {rung.name: _expected(directory, rung) for rung in rungs}
     formats = {
@@ -106,20 +126,25 @@ def verify_directory(directory: Path, rungs: Sequence[Rung], frame_rate: Fractio
         return verify_package(directory, frame_rate, expected, pixel_formats=formats)
     except VerificationFailed as error:
         if error.context.get("returncode", 0) < 0:
-            raise ToolFailed(f"not verified: {error.message}", **error.context) from error
+            raise ToolFailed(
+                f"the package was not verified: {error.message}", **error.context
+            ) from error
         raise
 
 
 def _expected(directory: Path, rung: Rung) -> list[ExpectedSegment]:
+    """Return what the segments of a rung have to hold and decode to."""
     folder = Path(rung.init_uri).parent
     try:
         packed = (directory / folder / FRAME_HASHES).read_bytes()
     except OSError as error:
         raise VerificationFailed(
-            f"{folder / FRAME_HASHES} cannot be read ({error.strerror})"
+            f"{folder / FRAME_HASHES} cannot be read ({error.strerror}); make the package again"
         ) from error
     if len(packed) != 16 * rung.segments[-1].end_frame:
-        raise VerificationFailed(f"{folder / FRAME_HASHES} does not hold one hash a frame")
+        raise VerificationFailed(
+            f"{folder / FRAME_HASHES} does not hold one hash per frame; make the package again"
+        )
     hashes = [packed[at : at + 16].hex() for at in range(0, len(packed), 16)]
     return [
         ExpectedSegment(
@@ -133,7 +158,7 @@ def _expected(directory: Path, rung: Rung) -> list[ExpectedSegment]:
 
 
 def document_rungs(rungs: Sequence[ChosenRung], written: layout.WrittenPackage) -> list[Rung]:
-    """The rungs as ``ladder.json`` has them."""
+    """Return the rungs as ``ladder.json`` has them."""
     return [
         Rung(
             name=rung.name,
@@ -146,32 +171,39 @@ def document_rungs(rungs: Sequence[ChosenRung], written: layout.WrittenPackage) 
             peak_bitrate=round(track.peak_bitrate(written.target_duration)),
             slope=rung.slope,
             quality={
-                model: Quality(
-                    **pool_scores(
-                        [score for e in rung.encodes for score in e.scores[model]]
-                    ).as_dict()
-                )
-                for model in rung.encodes[0].scores
+                model: encodes_quality(rung.encodes, model) for model in rung.encodes[0].scores
             },
             predicted_quality=rung.predicted_quality,
             init_uri=track.init_uri,
             segments=[
                 Segment(
                     shot=number,
-                    start_frame=made.shot.start,
-                    end_frame=made.shot.end,
-                    width=made.point.width,
-                    height=made.point.height,
-                    crf=made.point.crf,
-                    bytes=on_disk.size,
-                    uri=on_disk.uri,
-                    sha256=on_disk.sha256,
-                    quality={model: round(made.mean_quality(model), 4) for model in made.scores},
+                    start_frame=encode.shot.start,
+                    end_frame=encode.shot.end,
+                    width=encode.point.width,
+                    height=encode.point.height,
+                    crf=encode.point.crf,
+                    bytes=segment.size,
+                    uri=segment.uri,
+                    sha256=segment.sha256,
+                    quality={
+                        model: round(encode.mean_quality(model), 4) for model in encode.scores
+                    },
                 )
-                for number, (made, on_disk) in enumerate(
+                for number, (encode, segment) in enumerate(
                     zip(rung.encodes, track.segments, strict=True)
                 )
             ],
         )
         for rung, track in zip(rungs, written.video, strict=True)
     ]
+
+
+def encodes_quality(encodes: Sequence[MeasuredEncode], model: str) -> Quality:
+    """Return the quality of a rung by one model, pooled over the frames of all its encodes."""
+    return pooled_quality([score for encode in encodes for score in encode.scores[model]])
+
+
+def pooled_quality(scores: Sequence[float]) -> Quality:
+    """Return the quality pooled over the scores of a title's frames."""
+    return Quality(**pool_scores(scores).as_dict())
