@@ -18,6 +18,7 @@ from complexity_synthetic import (
 )
 
 from encoder.arrays import Float64
+from ladder.complexity.residual_fit import fit
 from ladder.complexity.residuals import (
     QUALITY,
     RATE,
@@ -28,7 +29,6 @@ from ladder.complexity.residuals import (
     ResidualModel,
     ShotResiduals,
     condition,
-    fit,
 )
 
 ASKED = cells_at(

@@ -156,7 +156,7 @@ def test_training_learns_what_it_was_shown(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(training, "STEPS", 250)
     data = arrays(examples(groups=6))
     networks, scale, offsets = train_networks(data)
-    missed = training._at_rows(networks, scale, offsets, data) - data.targets
+    missed = training.predict_rows(networks, scale, offsets, data) - data.targets
     assert np.abs(missed).mean(axis=0).max() < 0.25 * data.targets.std(axis=0).min()
 
 
@@ -194,7 +194,7 @@ def test_networks_may_pass_a_bound_that_they_are_told(monkeypatch: pytest.Monkey
     table = [scored(e, vmaf=100.0 if e.crf < 40 else 80.0) for e in examples()]
     data = arrays(table)
     networks, scale, offsets = train_networks(data)
-    found = training._at_rows(networks, scale, offsets, data)[:, 1]
+    found = training.predict_rows(networks, scale, offsets, data)[:, 1]
     lowest_crf = data.position == data.position.min()
     assert (found[lowest_crf] > warp(np.array(INFORMATIVE_SCORES[1])) + 0.3).mean() > 0.8
 

@@ -34,7 +34,7 @@ from encoder.errors import BadInput
 from encoder.media import Size
 from encoder.recipes import by_name
 from ladder.complexity import training
-from ladder.complexity.residuals import fit
+from ladder.complexity.residual_fit import fit
 from ladder.complexity.training import Example
 from ladder.evaluation import rival_models
 from ladder.profiles import load_profile

@@ -326,7 +326,7 @@ DAMAGES = [
     (cut, "are damaged"),
     (noise, "are damaged"),
     (of_another_version, r"are for features version \d+, this is version \d+; train again"),
-    (with_no_number, "have values that are no numbers in offsets"),
+    (with_no_number, "contain NaN or infinite values in offsets"),
     (without_this_quality_model, f"was not trained on {V1}"),
 ]
 

@@ -18,7 +18,7 @@ from cluster.training.dataset import TableTitle, current, table_titles
 from cluster.training.folds import NETWORKS, made_predictions, read_predictions
 from cluster.training.table import read_table
 from ladder.complexity.prediction import TitlePrediction
-from ladder.complexity.residuals import fit
+from ladder.complexity.residual_fit import fit
 from ladder.evaluation.predictions import corrected_by_proxies, shot_residuals
 from ladder.evaluation.rival_searches import ConstantCrfSearch, PredictionOnlySearch, SampleSearch
 from ladder.search.predict import PredictSearch

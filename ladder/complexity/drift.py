@@ -1,11 +1,11 @@
-"""Predictions beside what was measured: how far off, how surprising, and whose say more.
+"""Predictions against measurements: how far off, how surprising, and which model predicts better.
 
-A job measures what it delivers, so every job tells how good its predictions were. What a model
-misses on a title is partly the same for all the title's shots, so cells are not counted as if
-each were news: the mean misses of rate and of quality of a title are held against their joint
-covariance under the model's own residuals (:mod:`ladder.complexity.residuals`). Whitened, they are
-two standard normal numbers if the title is like those that the model was judged on, and the sum
-over titles tells drift: a change of encoder, preset or material moves all titles the same way.
+A job measures what it delivers, so every job shows how good its predictions were. A model's error
+on a title is partly the same for all the title's shots, so cells are not counted as if each were
+independent: the mean errors of rate and of quality on a title are divided by their joint covariance
+under the model's own residuals (:mod:`ladder.complexity.residuals`). Whitened like that, they are
+two standard normal numbers if the title is like those that the model was judged on. Their sum over
+titles shows drift: a change of encoder, preset or material moves all titles the same way.
 """
 
 from __future__ import annotations
@@ -23,29 +23,30 @@ from ladder.complexity.residuals import QUALITY, RATE, ResidualModel, ShotResidu
 from ladder.curves import Measurement
 
 LEAST_TITLES = 3
-"""From which on titles that are off the same way are called drift."""
+"""Number of titles from which on errors that point the same way are called drift."""
 DRIFT_CHANCE = 1e-3
-"""Chance of a false alarm that is taken: that titles like the model's own look so."""
+"""Chance of a false alarm: that titles like those of the training look like drift."""
 
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """What a prediction missed of one title."""
+    """Errors of a prediction on one title."""
 
     cells: int
+    """Number of measured cells."""
     log_rate_error: float
     """Mean natural logarithm of measured over predicted bits."""
     quality: float
-    """Mean of measured minus predicted, points."""
+    """Mean of measured minus predicted in points."""
     quality_error: float
-    """Mean absolute difference, points."""
+    """Mean absolute difference in points."""
     surprise: tuple[float, float]
-    """The mean misses of rate and warped quality, whitened: two standard normal numbers for a
-    title like those that the model was judged on."""
+    """Mean errors of rate and warped quality, whitened: two standard normal numbers for a title
+    like those that the model was judged on."""
     log_score: float
-    """Mean logarithm of the density that the prediction gave to what was measured: higher is
-    better, and being sure of what is wrong costs most (Gneiting and Raftery, "Strictly proper
-    scoring rules", JASA 102, 2007)."""
+    """Mean log density of the measurements under the prediction; higher is better, and
+    confident errors cost most (Gneiting and Raftery, "Strictly proper scoring rules", JASA 102,
+    2007)."""
 
 
 def miss_document(missed: Miss) -> dict[str, Any]:
@@ -63,15 +64,16 @@ def miss_from_document(document: Mapping[str, Any]) -> Miss:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """Titles that are off the same way."""
+    """Titles whose errors point the same way."""
 
     titles: int
+    """Number of titles."""
     chance: float
-    """That titles like the model's own would be off so far."""
+    """Chance that titles like those of the training would be as far off."""
     rate_ratio: float
     """Mean over titles of measured over predicted bits."""
     quality: float
-    """Mean over titles of measured minus predicted, points."""
+    """Mean over titles of measured minus predicted in points."""
 
 
 def miss(
@@ -79,15 +81,18 @@ def miss(
     shots: Sequence[Shot],
     measurements: Mapping[Request, Measurement],
 ) -> Miss | None:
-    """What ``prediction``, uncorrected, missed of ``measurements``; None of nothing that tells."""
+    """Return the errors of ``prediction``, uncorrected, on ``measurements``.
+
+    None when nothing informative was measured.
+    """
     model, seen = prediction.residuals, residuals(prediction, shots, measurements)
     quality = []
-    for (shot, point), found in measurements.items():
+    for (shot, point), measurement in measurements.items():
         expected = prediction.expected(shot, point)
         if expected is not None:
-            quality.append(found.quality - expected.quality)
+            quality.append(measurement.quality - expected.quality)
     counts = np.array(
-        [sum(int((of.cells.kind == k).sum()) for of in seen) for k in (RATE, QUALITY)]
+        [sum(int((shot.cells.kind == k).sum()) for shot in seen) for k in (RATE, QUALITY)]
     )
     if not counts.all():
         return None
@@ -106,29 +111,29 @@ def miss(
 def _mean_miss(
     model: ResidualModel, seen: Sequence[ShotResiduals], counts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Mean residual by kind, its covariance, and the log density of all of them, each alone."""
+    """Return the mean residual by kind, its covariance, and the sum of the cells' log densities."""
     title = model.title_covariance()
     shared_by_kind = np.zeros((2, len(title)))
     mean, covariance, density = np.zeros(2), np.zeros((2, 2)), 0.0
-    for of in seen:
-        if not len(of.cells):
+    for shot in seen:
+        if not len(shot.cells):
             continue
-        share = np.stack([(of.cells.kind == k) / counts[k] for k in (RATE, QUALITY)])
-        shared, phi = of.cells.title_phi(), of.cells.phi()
-        own = phi @ model.shot @ phi.T + model.local_covariance(of.cells, of.cells)
-        own[np.diag_indices_from(own)] += model.noise[of.cells.kind]
-        mean += share @ of.values
+        share = np.stack([(shot.cells.kind == k) / counts[k] for k in (RATE, QUALITY)])
+        shared, phi = shot.cells.title_phi(), shot.cells.phi()
+        own = phi @ model.shot @ phi.T + model.local_covariance(shot.cells, shot.cells)
+        own[np.diag_indices_from(own)] += model.noise[shot.cells.kind]
+        mean += share @ shot.values
         shared_by_kind += share @ shared
         covariance += share @ own @ share.T
         variance = np.einsum("ij,jk,ik->i", shared, title, shared) + np.diag(own)
-        density -= 0.5 * float((of.values**2 / variance + np.log(2 * math.pi * variance)).sum())
+        density -= 0.5 * float((shot.values**2 / variance + np.log(2 * math.pi * variance)).sum())
     return mean, covariance + shared_by_kind @ title @ shared_by_kind.T, density
 
 
 def drift(misses: Sequence[Miss]) -> Drift | None:
-    """Whether titles are off the same way; None while chance explains it.
+    """Return drift if the errors of titles point the same way; None while chance explains them.
 
-    The sum of whitened misses over the root of their number is standard normal in two
+    The sum of whitened errors over the root of their number is standard normal in two
     dimensions, so its squared length exceeds ``t`` with the chance ``exp(-t / 2)``.
     """
     if len(misses) < LEAST_TITLES:
@@ -150,21 +155,22 @@ class Comparison:
     """Two models on titles that neither has seen."""
 
     titles: int
+    """Number of titles."""
     better_on: int
-    """Titles on which the new one's log score is higher."""
+    """Number of titles on which the new model's log score is higher."""
     gain: float
     """Mean difference of log scores, new minus current."""
     deviation: float
     """Standard error of that mean."""
     quality_error: tuple[float, float]
-    """Mean absolute, current and new, points."""
+    """Mean absolute errors of the current and the new model, in points."""
     rate_error: tuple[float, float]
-    """Mean absolute of titles' mean log ratios, current and new."""
+    """Means over titles of the absolute mean log ratio, for the current and the new model."""
 
     @property
     def better(self) -> bool:
-        """Whether the new one should take over: it says more of most titles, by more than chance
-        does, and is no worse in points."""
+        """True where the new model should take over: its log score is higher on most titles, by
+        more than chance explains, and it is no worse in points."""
         return (
             self.titles >= LEAST_TITLES
             and self.gain > self.deviation
@@ -174,7 +180,7 @@ class Comparison:
 
 
 def compare(current: Sequence[Miss], new: Sequence[Miss]) -> Comparison:
-    """Misses of two models on the same titles, in the same order."""
+    """Compare the errors of two models on the same titles, given in the same order."""
     gains = np.array([b.log_score - a.log_score for a, b in zip(current, new, strict=True)])
     count = len(gains)
     return Comparison(
@@ -194,5 +200,5 @@ def compare(current: Sequence[Miss], new: Sequence[Miss]) -> Comparison:
 
 
 def _mean(values: Iterable[float]) -> float:
-    found = list(values)
-    return float(np.mean(found)) if found else 0.0
+    listed = list(values)
+    return float(np.mean(listed)) if listed else 0.0

@@ -1,6 +1,6 @@
-"""What the networks are told about a shot and an encode of it, as a vector of numbers.
+"""The networks' inputs: a shot and an encode of it as a vector of numbers.
 
-One function makes it, for training and for serving.
+Training and prediction make it with the same function.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from encoder.arrays import Float64
 from encoder.recipes import Recipe
 
 CODECS = ("x264", "x265", "svtav1", "vp9")
-"""Codecs that have an input of their own; a new one goes at the end."""
+"""Codecs that have an input of their own; a new codec goes at the end."""
 PRESETS = (
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow",
 )  # fmt: skip
@@ -26,9 +26,9 @@ CRF_ENDS: Mapping[str, tuple[float, float]] = {
     "svtav1": (15.0, 63.0),
     "vp9": (15.0, 63.0),
 }
-"""CRFs at the places -1 and 1 of each codec's scale."""
+"""CRFs at the positions -1 and 1 of each codec's scale."""
 OWN_SIZE_WITHIN = 0.02
-"""Share by which a size may be under the title's and still count as its own."""
+"""Share by which a size may be smaller than the title's and still count as the title's own."""
 
 _OF_TITLE = ("log2_pixels", "log2_fps")
 _OF_SHOT = ("log2_seconds", "cuts_per_frame")
@@ -39,31 +39,31 @@ INPUT_NAMES = (*FEATURE_NAMES, *_OF_TITLE, *_OF_SHOT, *_OF_SIZE, *_OF_RECIPE)
 
 @dataclass(frozen=True, slots=True)
 class ShotInputs:
-    """A shot, as far as the model looks at it."""
+    """What the model looks at of a shot."""
 
     title_width: int
     title_height: int
     frame_rate: float
     frames: int
     cuts: int
-    """Inside the shot."""
+    """Number of scene cuts inside the shot."""
     features: tuple[float, ...]
-    """In the order of :data:`encoder.analysis.features.FEATURE_NAMES`."""
+    """Features in the order of :data:`encoder.analysis.features.FEATURE_NAMES`."""
 
 
 def crf_position(codec: str, crf: Float64 | float) -> Float64:
-    """Place of a CRF on its codec's scale; any shape."""
+    """Return the position of a CRF on its codec's scale; any shape."""
     low, high = CRF_ENDS[codec]
     return np.asarray((np.asarray(crf, dtype=np.float64) - (low + high) / 2) / ((high - low) / 2))
 
 
 def vector(shot: ShotInputs, width: int, height: int, recipe: Recipe) -> Float64:
-    """The inputs for one shot at one size under a recipe.
+    """Return the inputs of one shot at one size under a recipe.
 
     Shape ``[len(INPUT_NAMES)]``, before standardising.
 
     Raises:
-        ValueError: the features are not of this version.
+        ValueError: the number of features is not that of this version.
     """
     if len(shot.features) != len(FEATURE_NAMES):
         raise ValueError(f"{len(FEATURE_NAMES)} features expected, got {len(shot.features)}")
@@ -91,6 +91,6 @@ _PLACES = {name: number for number, name in enumerate(FEATURE_NAMES)}
 
 
 def _surviving(features: Sequence[float], names: Sequence[str], factor: float) -> float:
-    """How much detail survives scaling by ``factor``, between the factors that were measured."""
-    known = [1.0, *(features[_PLACES[f"{name}_mean"]] for name in names)]
-    return float(np.interp(math.log(factor), np.log([1.0, *SCALE_FACTORS]), known))
+    """Interpolate how much detail survives scaling by ``factor``."""
+    measured = [1.0, *(features[_PLACES[f"{name}_mean"]] for name in names)]
+    return float(np.interp(math.log(factor), np.log([1.0, *SCALE_FACTORS]), measured))

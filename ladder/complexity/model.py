@@ -1,8 +1,8 @@
 """The trained model: networks, the scales of their inputs, and the covariance of their errors.
 
-Weights are one safetensors file, read without pickle. Its metadata says what they were trained on
-and with which features; weights for other features are refused, because a vector that means
-something else gives a prediction that looks like any other.
+Weights are one safetensors file, read without pickle. Its metadata says what the weights were
+trained on and with which features. Weights for other features are refused: their inputs mean
+something else, and the wrong predictions would look like any others.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ladder.complexity.residuals import TERMS, ResidualModel, residuals_for
 
 FORMAT: Final = "shotladder/complexity/1"
 CLIP = 4.0
-"""Standard deviations at which an input is cut off: beyond, nothing was learned."""
+"""Standard deviations at which a standardised input is cut off: nothing was learned beyond."""
 _RESIDUALS: Final = {
     "title": (2 * TERMS, 2 * TERMS),
     "bends": (2,),
@@ -40,61 +40,63 @@ _RESIDUALS: Final = {
     "local": (2,),
     "noise": (2,),
 }
-"""Fields of a :class:`ResidualModel`, and their shapes."""
+"""Shapes of the fields of a :class:`ResidualModel`."""
 
 
 @dataclass(frozen=True, slots=True)
 class InputScale:
-    """From raw inputs to standardised ones."""
+    """How raw inputs are standardised."""
 
     unit: Float64
-    """Typical size of each input; ``arcsinh`` of their ratio tames the long tails."""
+    """Typical magnitude of each input; ``arcsinh`` of an input's ratio to it tames long tails."""
     centre: Float64
+    """Mean of each tamed input."""
     spread: Float64
+    """Standard deviation of each tamed input."""
 
     @classmethod
     def of(cls, inputs: Float64) -> InputScale:
-        """The scale of ``[rows, inputs]``."""
+        """Return the scale that standardises ``inputs``, shape ``[rows, inputs]``."""
         sizes = np.abs(inputs)
         unit = np.array([np.median(c[c > 0]) if (c > 0).any() else 1.0 for c in sizes.T])
         tamed = np.arcsinh(inputs / unit)
         return cls(unit, tamed.mean(axis=0), np.maximum(tamed.std(axis=0), 0.02))
 
     def __call__(self, inputs: Float64) -> Float64:
-        """Standardised, the same shape."""
+        """Return standardised inputs of the same shape."""
         tamed = (np.arcsinh(inputs / self.unit) - self.centre) / self.spread
         return np.asarray(np.clip(tamed, -CLIP, CLIP))
 
 
 @dataclass(frozen=True, slots=True)
 class ComplexityModel:
-    """What :func:`ladder.complexity.training.train` makes and :meth:`predict` needs."""
+    """A trained model, as :func:`ladder.complexity.training.train` returns it."""
 
     networks: CurveNetworks
     scale: InputScale
     offsets: Float64
-    """Mean of log rate and of each warped quality, added to what the networks say."""
+    """Means of log rate and of each warped quality, which are added to the networks' curves."""
     qualities: tuple[str, ...]
     """Quality models, in the order of the networks' curves after the first."""
     residuals: Mapping[str, ResidualModel]
-    """By quality model."""
+    """Covariance of the errors, by quality model."""
     facts: Mapping[str, Any]
-    """Of the training: data, groups, recipes, metrics. Goes into the model card."""
+    """Facts of the training for the model card: data, groups, recipes, metrics."""
 
     @property
     def identity(self) -> str:
-        """Digest of all that predictions depend on."""
+        """Digest of everything that predictions depend on."""
         return hashlib.sha256(self.to_bytes()).hexdigest()[:16]
 
     @property
     def recipes(self) -> tuple[str, ...]:
-        """Recipes that it was trained on."""
+        """Names of the recipes that the model was trained on."""
         return tuple(self.facts["recipes"])
 
     def curves(self, inputs: Float64, quality: str, positions: Float64) -> tuple[Float64, Float64]:
-        """Log rate and warped quality of ``[rows, inputs]`` raw inputs at ``[positions]``.
+        """Return log rate and warped quality of raw ``inputs`` at ``positions`` on the CRF scale.
 
-        Each has the shape ``[rows, positions]``.
+        ``inputs`` has the shape ``[rows, inputs]``, each result ``[rows, positions]``.
         """
         number = 1 + self.qualities.index(quality)
         with torch.inference_mode():
@@ -115,33 +117,33 @@ class ComplexityModel:
         crfs: tuple[float, float],
         similar: Sequence[str] = (),
     ) -> TitlePrediction:
-        """The expected curves of a title.
+        """Return the expected curves of a title.
 
         Args:
-            shots: Of the title, in order.
-            sizes: Smallest first, the title's own last.
-            recipe: How the shots would be encoded; a preset that the weights were not trained on is
-                taken for the nearest preset.
+            shots: Shots of the title, in order.
+            sizes: Sizes, smallest first, the title's own last.
+            recipe: How the shots would be encoded; a preset that the weights were not trained on
+                counts as the nearest preset that they were trained on.
             quality: Name of the quality model.
             crfs: Lowest and highest CRF to predict.
-            similar: Quality models that may stand in for one that it was not trained on, the best
-                first: their scores are predicted, and trusted less.
+            similar: Quality models that may stand in for one that the weights were not trained on,
+                the best first: their scores are predicted, and trusted less.
 
         Raises:
-            BadInput: it knows nothing about that codec, nor about any of the quality models.
+            BadInput: the model was not trained on that codec, or on none of the quality models.
         """
         codec = recipe.codec
         if codec not in {by_name(known).codec for known in self.recipes}:
             raise BadInput(f"the complexity model was not trained on {codec}")
-        found = residuals_for(self.residuals, quality, similar)
-        if found is None:
+        learned = residuals_for(self.residuals, quality, similar)
+        if learned is None:
             raise BadInput(f"the complexity model was not trained on {quality}")
-        learned, residuals = found
+        quality_model, residuals = learned
         scale = CrfScale(*crfs, ends=CRF_ENDS[codec], step=recipe.crf_step)
         rows = np.stack(
             [vector(shot, size.width, size.height, recipe) for shot in shots for size in sizes]
         )
-        rate, warped = self.curves(rows, learned, crf_position(codec, scale.crfs))
+        rate, warped = self.curves(rows, quality_model, crf_position(codec, scale.crfs))
         shape = (len(shots), len(sizes), len(scale.crfs))
         return TitlePrediction(
             sizes=tuple(sizes),
@@ -150,11 +152,11 @@ class ComplexityModel:
             warped_quality=warped.reshape(shape),
             residuals=residuals,
             model=self.identity,
-            quality_model=learned,
+            quality_model=quality_model,
         )
 
     def to_bytes(self) -> bytes:
-        """The weights file. Equal models give equal bytes."""
+        """Return the content of the weights file; equal models give equal bytes."""
         tensors = {f"networks.{k}": v.contiguous() for k, v in self.networks.state_dict().items()}
         for name in ("unit", "centre", "spread"):
             tensors[f"inputs.{name}"] = torch.tensor(getattr(self.scale, name))
@@ -162,7 +164,7 @@ class ComplexityModel:
         for quality, model in self.residuals.items():
             for name in _RESIDUALS:
                 tensors[f"residuals.{quality}.{name}"] = torch.tensor(getattr(model, name))
-        own = {
+        metadata = {
             "format": FORMAT,
             "features_version": FEATURES_VERSION,
             "inputs": list(INPUT_NAMES),
@@ -170,13 +172,13 @@ class ComplexityModel:
             "qualities": list(self.qualities),
             "facts": dict(self.facts),
         }
-        return save(tensors, {"shotladder": json.dumps(own, sort_keys=True)})
+        return save(tensors, {"shotladder": json.dumps(metadata, sort_keys=True)})
 
     def save(self, path: Path) -> None:
         """Write the weights file.
 
         Raises:
-            BadInput: the place cannot be written.
+            BadInput: the file cannot be written.
         """
         temporary = path.with_name(f".{path.name}.part")
         try:
@@ -186,7 +188,7 @@ class ComplexityModel:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise BadInput(
-                f"{path} cannot be written ({error.strerror}); name another place"
+                f"{path} cannot be written ({error.strerror}); name another file"
             ) from error
 
 
@@ -194,38 +196,48 @@ def load_model(path: Path) -> ComplexityModel:
     """Read a weights file.
 
     Raises:
-        BadInput: there is none, it is damaged, of another version, or has weights that are no
-            numbers.
+        BadInput: the file does not exist, is damaged, is of another version, or contains NaN or
+            infinite values.
     """
     if not path.is_file():
         raise BadInput(f"no weights at {path}; `shotladder train` makes them")
     try:
         with safe_open(path, framework="pt") as file:
-            own = json.loads((file.metadata() or {}).get("shotladder", "{}"))
+            metadata = json.loads((file.metadata() or {}).get("shotladder", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise BadInput(f"the weights {path} are damaged ({_line(error)})") from error
-    own = own if isinstance(own, dict) else {}
-    if own.get("format") != FORMAT:
-        raise BadInput(f"{path} holds {own.get('format') or 'no weights of ours'}, not {FORMAT}")
-    if own.get("features_version") != FEATURES_VERSION or own.get("inputs") != list(INPUT_NAMES):
+    metadata = metadata if isinstance(metadata, dict) else {}
+    if metadata.get("format") != FORMAT:
+        found = metadata.get("format") or "no format"
         raise BadInput(
-            f"the weights {path} are for features version {own.get('features_version')}, this is "
-            f"version {FEATURES_VERSION}; train again"
+            f"{path} is not a shotladder weights file (expected {FORMAT}, found {found}); "
+            "`shotladder train` makes one"
+        )
+    inputs = metadata.get("inputs")
+    if metadata.get("features_version") != FEATURES_VERSION or inputs != list(INPUT_NAMES):
+        raise BadInput(
+            f"the weights {path} are for features version {metadata.get('features_version')}, this "
+            f"is version {FEATURES_VERSION}; train again"
         )
     bad = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
     if bad:
-        raise BadInput(f"the weights {path} have values that are no numbers in {bad[0]}")
+        raise BadInput(
+            f"the weights {path} contain NaN or infinite values in {bad[0]}; train again"
+        )
     try:
-        return _model(own, tensors)
+        return _model(metadata, tensors)
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise BadInput(f"the weights {path} are not whole ({_line(error)})") from error
+        raise BadInput(f"the weights {path} are incomplete ({_line(error)})") from error
 
 
-def _model(own: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> ComplexityModel:
-    """The model of a file's metadata and tensors; all kinds of errors where they do not fit."""
-    inputs, qualities, prefix = len(INPUT_NAMES), tuple(own["qualities"]), "networks."
-    networks = CurveNetworks(own["members"], inputs, 1 + len(qualities))
+def _model(metadata: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> ComplexityModel:
+    """Build the model from a file's metadata and tensors.
+
+    Raises errors of many kinds where they do not fit.
+    """
+    inputs, qualities, prefix = len(INPUT_NAMES), tuple(metadata["qualities"]), "networks."
+    networks = CurveNetworks(metadata["members"], inputs, 1 + len(qualities))
     networks.load_state_dict(
         {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     )
@@ -246,10 +258,10 @@ def _model(own: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Compl
             )
             for quality in qualities
         },
-        facts={**own["facts"], "recipes": list(own["facts"]["recipes"])},
+        facts={**metadata["facts"], "recipes": list(metadata["facts"]["recipes"])},
     )
 
 
 def _line(error: Exception) -> str:
-    """What went wrong, short and on one line."""
+    """Return an error's message, short and on one line."""
     return " ".join(str(error).split())[:80]

@@ -1,10 +1,9 @@
-"""A small ensemble of networks: what a shot is and how it is encoded in, its curves out.
+"""A small ensemble of networks: from a shot and a recipe to the shot's rate and quality curves.
 
-The networks never see the CRF. They give, for a shot at one size under one recipe, the
-coefficients of two curves over it: ``level - sum(drop_k x ramp_k(position))`` with every drop
-positive and every ramp rising, so that rate and quality fall with CRF whatever the weights are.
-All members are trained side by side, as one batch of matrices; their mean is the prediction and
-their spread says how far it can be trusted away from what they were trained on.
+The networks never see the CRF. For a shot at one size under one recipe they give the coefficients
+of curves over the CRF, ``level - sum(drop_k x ramp_k(position))``. Every drop is positive and every
+ramp rises, so rate and quality fall with CRF whatever the weights are. All members are trained
+side by side, as one batch of matrices; their mean is the prediction.
 """
 
 from __future__ import annotations
@@ -15,19 +14,20 @@ import torch
 from torch import Tensor, nn
 
 RAMPS = 5
-"""Of a curve: how many bends it can have."""
+"""Number of ramps of a curve, which is how many bends it can have."""
 HIDDEN = 48
-"""Units of each of the two hidden layers."""
+"""Number of units of each of the two hidden layers."""
 DROPOUT = 0.1
+"""Share of hidden units that are left out at each training step."""
 
 
 def ramps(position: Tensor) -> Tensor:
-    """Rising functions of the position on the CRF scale, shape ``[...]`` to ``[..., RAMPS]``.
+    """Return rising functions of the position on the CRF scale, ``[...]`` to ``[..., RAMPS]``.
 
-    Integrals of quadratic B-splines, from 0 to 1 each and centred to be 0 at position 0, the middle
-    of the codec's scale (its ends are -1 and 1): sums with positive weights rise everywhere and
-    have a continuous second derivative (I-splines; Ramsay, "Monotone regression splines in
-    action", Statistical Science 3, 1988).
+    They are integrals of quadratic B-splines that rise by 1 each and are 0 at position 0, the
+    middle of the codec's scale. Sums of them with positive weights rise everywhere and have a
+    continuous second derivative (I-splines; Ramsay, "Monotone regression splines in action",
+    Statistical Science 3, 1988).
     """
     step = 2.0 / (RAMPS - 2)
     starts = (
@@ -37,14 +37,14 @@ def ramps(position: Tensor) -> Tensor:
 
 
 def _rise(t: Tensor) -> Tensor:
-    """Integral of the quadratic B-spline on [0, 3]."""
+    """Return the integral of the quadratic B-spline on [0, 3]."""
     t = t.clamp(0.0, 3.0)
     cubes = [(t - knot).clamp(min=0.0) ** 3 for knot in range(4)]
     return (cubes[0] - 3 * cubes[1] + 3 * cubes[2] - cubes[3]) / 6
 
 
 class Layer(nn.Module):
-    """A linear layer of every member, shape ``[members, batch, inputs]`` to ``[..., outputs]``."""
+    """One linear layer per member, shape ``[members, batch, inputs]`` to ``[..., outputs]``."""
 
     def __init__(self, members: int, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -53,12 +53,12 @@ class Layer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(members, 1, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """One batched product."""
+        """Apply every member's layer in one batched product."""
         return torch.baddbmm(self.bias, x, self.weight)
 
 
 class CurveNetworks(nn.Module):
-    """``members`` networks with ``curves`` curves each: log rate first, then warped qualities."""
+    """``members`` networks with ``curves`` curves each: first log rate, then warped qualities."""
 
     def __init__(self, members: int, inputs: int, curves: int) -> None:
         super().__init__()
@@ -77,9 +77,9 @@ class CurveNetworks(nn.Module):
             self.head.weight.mul_(0.1)
 
     def coefficients(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Levels ``[members, batch, curves]`` and positive drops ``[..., curves, RAMPS]``.
+        """Return levels ``[members, batch, curves]`` and positive drops ``[..., curves, RAMPS]``.
 
-        ``inputs`` is ``[batch, inputs]``, standardised.
+        ``inputs`` are standardised, shape ``[batch, inputs]``.
         """
         hidden = self.body(inputs.expand(self.members, *inputs.shape))
         out = self.head(hidden).unflatten(-1, (self.curves, 1 + RAMPS))

@@ -1,8 +1,8 @@
-"""Training, from a table of measured cells to a model. Flat, to be read from top to bottom.
+"""Training: from a table of measured cells to a model, to be read from top to bottom.
 
 Everything is split by group: titles that share footage are in one fold. The covariance of errors
-comes from folds that the networks did not see, so it says what to expect on a new title; the
-networks that are kept are trained on everything.
+comes from folds that the networks did not see, so it holds for new titles; the networks that are
+kept are trained on everything.
 """
 
 from __future__ import annotations
@@ -22,30 +22,28 @@ from encoder.recipes import Recipe
 from ladder.complexity.inputs import INPUT_NAMES, ShotInputs, crf_position, vector
 from ladder.complexity.model import ComplexityModel, InputScale
 from ladder.complexity.network import CurveNetworks
-from ladder.complexity.residuals import (
-    QUALITY,
-    RATE,
-    Cells,
-    ResidualModel,
-    ShotResiduals,
-    fit,
-)
+from ladder.complexity.residual_fit import fit
+from ladder.complexity.residuals import QUALITY, RATE, Cells, ResidualModel, ShotResiduals
 from ladder.complexity.scale import censored, unwarp, warp
 
 MEMBERS = 5
+"""Number of networks in the ensemble."""
 STEPS = 700
+"""Number of optimiser steps."""
 BATCH = 1024
+"""Number of cells in a step."""
 LEARNING_RATE = 4e-3
 WEIGHT_DECAY = 0.3
 BEND = 0.2
-"""Error, in units of the predicted scales, from which on it counts linearly (Huber)."""
+"""Error in units of the predicted scales above which it counts linearly (Huber)."""
 FOLDS = 5
+"""Number of folds for held-out predictions."""
 LEAST_GROUPS = 3
-"""Groups that a quality model has to be measured on to be learned."""
+"""Number of groups that a quality model has to be measured on to be learned."""
 MOST_CELLS = 24
-"""Of a shot, that the covariance is fitted to: more say little that is new."""
+"""Number of cells of a shot that the covariance is fitted to: more of them add little."""
 BOOTSTRAP = 0.75
-"""How much of a group's weight differs from member to member."""
+"""Share of a group's weight that differs from member to member."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +51,10 @@ class Example:
     """One measured cell."""
 
     group: str
-    """Titles that share footage; never split."""
+    """Group of titles that share footage; never split between folds."""
     title: str
     shot: str
-    """Unique over all titles."""
+    """Name of the shot, unique over all titles."""
     inputs: ShotInputs
     recipe: Recipe
     width: int
@@ -64,35 +62,38 @@ class Example:
     crf: float
     bits: int
     quality: Mapping[str, float]
-    """By quality model; not every cell was scored by every one."""
+    """Mean scores by quality model; not every cell was scored by every model."""
     source: str = ""
-    """Identity of the file: a model keeps those that it learned from, to be judged on others."""
+    """Identity of the source file. A model keeps those of its training, to be judged on others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """Examples as arrays, one row each."""
+    """Examples as arrays, one row per example."""
 
     inputs: Float64
-    """Shape ``[rows, INPUT_NAMES]``."""
+    """Inputs of the networks, shape ``[rows, INPUT_NAMES]``."""
     position: Float64
+    """Position on the codec's CRF scale."""
     log2_scale: Float64
-    """Base-2 logarithm of the linear scale against the title's own."""
+    """Base-2 logarithm of the linear scale against the title's own size."""
     targets: Float64
-    """Log rate and the warped qualities, shape ``[rows, 1 + qualities]``."""
+    """Log rate and warped qualities, shape ``[rows, 1 + qualities]``."""
     scores: Float64
-    """The qualities as measured, NaN where they were not, shape ``[rows, qualities]``."""
+    """Measured qualities, NaN where not measured, shape ``[rows, qualities]``."""
     weight: Float64
+    """Weight of the row in the loss."""
     group: NDArray[np.str_]
     recipe: NDArray[np.str_]
     title: NDArray[np.str_]
-    """With the recipe: what is missed of one codec's curves is not what is missed of another's."""
+    """Title and recipe, as errors on one codec's curves are not those on another's."""
     shot: NDArray[np.str_]
-    """Likewise, so that a shot weighs the same under every recipe."""
+    """Shot and recipe, so that a shot has the same weight under every recipe."""
     qualities: tuple[str, ...]
+    """Quality models, in the order of the columns."""
 
     def only(self, rows: AnyArray) -> Data:
-        """Some of the rows."""
+        """Return the data of some rows."""
         return Data(
             self.inputs[rows],
             self.position[rows],
@@ -109,11 +110,11 @@ class Data:
 
 
 def arrays(examples: Sequence[Example]) -> Data:
-    """Examples as arrays.
+    """Return examples as arrays.
 
     Raises:
-        ValueError: there are none, or no quality model was measured on enough groups, in more
-            than one fold (:func:`folds`): what is missed can't be told from one.
+        ValueError: there are no examples, or no quality model was measured on enough groups in
+            more than one fold (:func:`folds`), so that errors cannot be told.
     """
     if not examples:
         raise ValueError("there is nothing to train on")
@@ -157,7 +158,7 @@ def arrays(examples: Sequence[Example]) -> Data:
 
 
 def train_networks(data: Data, seed: int = 0) -> tuple[CurveNetworks, InputScale, Float64]:
-    """Networks, the scale of their inputs, and what is to be added to their curves."""
+    """Return networks, the scale of their inputs, and the offsets of their curves."""
     torch.manual_seed(seed)
     scale = InputScale.of(data.inputs)
     offsets = np.nanmean(data.targets, axis=0)
@@ -184,7 +185,7 @@ def train_networks(data: Data, seed: int = 0) -> tuple[CurveNetworks, InputScale
 
 
 def _member_weights(data: Data, seed: int) -> Tensor:
-    """Shape ``[MEMBERS, rows]``: each member sees groups a different number of times."""
+    """Return weights ``[MEMBERS, rows]``: each member sees groups a different number of times."""
     random = np.random.default_rng(seed)
     names, of_group = np.unique(data.group, return_inverse=True)
     drawn = random.integers(0, len(names), (MEMBERS, len(names)))
@@ -194,7 +195,10 @@ def _member_weights(data: Data, seed: int) -> Tensor:
 
 
 def _penalty(error: Tensor, bound: Tensor) -> Tensor:
-    """Huber loss summed over curves; of a bound only the wrong side counts, of nothing nothing."""
+    """Return the Huber loss summed over curves.
+
+    Of a bound only the wrong side counts; a missing score does not count at all.
+    """
     error = torch.where(bound > 0, error.clamp(max=0.0), error)
     error = torch.where(bound < 0, error.clamp(min=0.0), error)
     error = torch.nan_to_num(error)
@@ -204,7 +208,7 @@ def _penalty(error: Tensor, bound: Tensor) -> Tensor:
 
 
 def folds(groups: NDArray[np.str_], count: int = FOLDS) -> list[Mask]:
-    """Which rows are held out in each fold: whole groups, folds of about equal size."""
+    """Return the rows to hold out in each fold: whole groups, folds of about equal size."""
     names, sizes = np.unique(groups, return_counts=True)
     fold_of: dict[str, int] = {}
     filled = [0] * min(count, len(names))
@@ -217,17 +221,20 @@ def folds(groups: NDArray[np.str_], count: int = FOLDS) -> list[Mask]:
 
 
 def held_out(data: Data, seed: int = 0, report: Callable[[str], None] = lambda _: None) -> Float64:
-    """Predictions for every row by networks that did not see its group, like ``targets``."""
+    """Return predictions for every row by networks that did not see its group, like ``targets``."""
     predicted = np.empty_like(data.targets)
     parts = folds(data.group)
     for number, out in enumerate(parts, 1):
         report(f"fold {number} of {len(parts)}")
         networks, scale, offsets = train_networks(data.only(~out), seed)
-        predicted[out] = _at_rows(networks, scale, offsets, data.only(out))
+        predicted[out] = predict_rows(networks, scale, offsets, data.only(out))
     return predicted
 
 
-def _at_rows(networks: CurveNetworks, scale: InputScale, offsets: Float64, data: Data) -> Float64:
+def predict_rows(
+    networks: CurveNetworks, scale: InputScale, offsets: Float64, data: Data
+) -> Float64:
+    """Return the networks' predictions for every row, like ``targets``."""
     with torch.inference_mode():
         values = networks(
             torch.tensor(scale(data.inputs), dtype=torch.float32),
@@ -237,18 +244,19 @@ def _at_rows(networks: CurveNetworks, scale: InputScale, offsets: Float64, data:
 
 
 def title_residuals(data: Data, predicted: Float64, quality: int) -> list[list[ShotResiduals]]:
-    """Measured minus predicted of every shot of every title that has scores by a model."""
+    """Return measured minus predicted of every shot, for titles with scores of quality model number
+    ``quality``."""
     scored = ~np.isnan(data.scores[:, quality])
-    telling = scored & (censored(np.nan_to_num(data.scores[:, quality])) == 0)
+    clear = scored & (censored(np.nan_to_num(data.scores[:, quality])) == 0)
     titles = []
     for title in np.unique(data.title[scored]):
         shots = []
         for shot in np.unique(data.shot[scored & (data.title == title)]):
             rows = np.flatnonzero(scored & (data.shot == shot))
             rows = rows[:: math.ceil(len(rows) / MOST_CELLS)]
-            clear = rows[telling[rows]]
-            both = np.concatenate([rows, clear])
-            kind = np.repeat([RATE, QUALITY], [len(rows), len(clear)])
+            scores = rows[clear[rows]]
+            both = np.concatenate([rows, scores])
+            kind = np.repeat([RATE, QUALITY], [len(rows), len(scores)])
             left = data.targets[both] - predicted[both]
             values = np.where(kind == RATE, left[:, 0], left[:, 1 + quality])
             shots.append(
@@ -264,7 +272,7 @@ def train(
     seed: int = 0,
     report: Callable[[str], None] = lambda _: None,
 ) -> ComplexityModel:
-    """A model from measured cells. The same examples and seed give the same model.
+    """Train a model on measured cells; the same examples and seed give the same model.
 
     Raises:
         ValueError: the examples are too few to train on.

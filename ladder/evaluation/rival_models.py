@@ -18,7 +18,8 @@ from encoder.media import Size
 from encoder.recipes import Recipe
 from ladder.complexity.inputs import CODECS, CRF_ENDS, INPUT_NAMES, ShotInputs, vector
 from ladder.complexity.prediction import CrfScale, TitlePrediction
-from ladder.complexity.residuals import ResidualModel, fit, residuals_for
+from ladder.complexity.residual_fit import fit
+from ladder.complexity.residuals import ResidualModel, residuals_for
 from ladder.complexity.training import Data, Example, arrays, folds, title_residuals
 from ladder.curves import pchip
 
