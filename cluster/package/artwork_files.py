@@ -1,4 +1,4 @@
-"""Writes a title's artwork pool into a package's folder: pictures, ``artwork.json``, actions table.
+"""Write a title's artwork pool into a package: pictures, ``artwork.json``, actions table.
 
 Pictures that the replaced package already showed keep their action ids.
 """
@@ -21,12 +21,13 @@ from recommender.artwork.lineage import follow
 from recommender.artwork.stills import MEASURES
 
 ACTIONS_SCHEMA: Final = "shotladder/actions/1"
+"""Schema of the actions table, kept in the metadata of the Parquet file."""
 
 
 def write_artwork(
     record: Record, store: Store, directory: Path, previous: Artwork | None
 ) -> Artwork:
-    """Write a pool into a package's folder.
+    """Write a pool into a package's folder, and return it with its action ids.
 
     Args:
         record: result of :func:`cluster.stages.artwork.find_artwork`.
@@ -56,7 +57,7 @@ def previous_artwork(out: Path) -> Artwork | None:
 
 
 def actions_table(artwork: Artwork) -> bytes:
-    """Return the candidates as a Parquet file, one row each, by rank: a bandit's features."""
+    """Return the candidates as a Parquet file for a bandit: one row of features each, by rank."""
     rows = artwork.candidates
     columns: dict[str, Any] = {
         "action_id": pa.array([row.action_id for row in rows], pa.string()),

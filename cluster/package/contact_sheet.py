@@ -1,4 +1,4 @@
-"""Draws a contact sheet: a package's artwork candidates in one picture, for people to look at."""
+"""Draw a contact sheet: a package's artwork candidates in one picture, for people to look at."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from recommender.artwork.document import Candidate
 from recommender.artwork.select import select
 
 COLUMNS: Final = 5
+"""Tiles per row."""
 TILE_WIDTH: Final = 300
+"""Width of a tile in pixels."""
 _LABEL_HEIGHT = 20
 _GAP = 4
 

@@ -1,12 +1,12 @@
-"""What changed between two ladders of one title, and between two sets of ladders.
+"""Show what changed between two ladders of one title, and between two sets of ladders.
 
-Everything compared is measured on delivered segments, by a quality model that both have.
+Everything compared was measured on delivered segments, by a quality model that both sides have.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,60 +14,68 @@ from typing import Any
 from cluster.package.documents import read_ladder
 from cluster.package.package import Package
 from encoder.errors import BadInput
-from ladder.bdrate import BdRate, NoOverlap, RatePoint, bd_rate, monotone
+from ladder.bdrate import BdRate, NoOverlap, RatePoint
+from ladder.claims import bd_claim
 from ladder.document import Ladder, Rung
 
 
 @dataclass(frozen=True, slots=True)
 class RungChange:
-    """A rung of the new ladder beside the old one nearest to it in rate."""
+    """A rung of the new ladder beside the rung of the old one that is nearest in rate."""
 
     old: Rung | None
-    """None: the new one has no counterpart."""
+    """Rung of the old ladder; None where the new rung has no counterpart."""
     new: Rung | None
+    """Rung of the new ladder; None where the old rung has no counterpart."""
     bitrate_percent: float | None
+    """Change of the rate in percent."""
     quality_change: float | None
-    """Mean by the common quality model."""
+    """Change of the mean quality by the common model."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShotChange:
-    """A shot in both ladders, over the rungs that are paired."""
+    """A shot in both ladders."""
 
     shot: int
+    """Number of the shot."""
     start_frame: int
     end_frame: int
     bd_rate: float | None
-    """Percent; negative: fewer bits. None where the two share too little quality."""
+    """BD-rate over all rungs in percent, negative where the new ladder needs fewer bits; None where
+    the two ladders share too little quality."""
     bytes_percent: float
-    """Of all paired rungs together."""
+    """Change of the shot's bytes in all paired rungs together, in percent."""
     quality_change: float
-    """Mean over the paired rungs."""
+    """Mean change of quality over the paired rungs."""
     worst_change: float
-    """Lowest change of quality in one rung."""
+    """Lowest change of quality in a paired rung."""
 
 
 @dataclass(frozen=True, slots=True)
 class LadderDifference:
-    """Two ladders of one title."""
+    """What differs between two ladders of one title."""
 
     title: str
+    """File name of the source."""
     quality_model: str
-    """By which both were measured."""
+    """Quality model that measured both ladders."""
     facts: Mapping[str, tuple[Any, Any]]
-    """What differs in how they were made: old and new."""
+    """What differs in how the ladders were made, by name: old and new."""
     bd_rate: BdRate | NoOverlap | None
-    """Of the new with the old as the anchor; None: a ladder has too few rungs."""
+    """BD-rate of the new ladder against the old one; None where a ladder has too few rungs."""
     rungs: tuple[RungChange, ...]
+    """Rungs of both ladders, lowest rate first."""
     shots: tuple[ShotChange, ...]
-    """Worst first. () where the shots are not the same."""
+    """Shots, worst first; () where the two ladders have different shots."""
     cpu_seconds: tuple[float | None, float | None]
-    """Of the runs, where they made everything themselves; None where the store helped."""
+    """CPU seconds of the old and the new run; None for a run that found encodes in the store."""
     encodes: tuple[int, int]
+    """Number of encodes that the old and the new search measured."""
 
     @property
     def percent(self) -> float | None:
-        """The BD-rate, where there is one."""
+        """BD-rate in percent; None where there is none."""
         return self.bd_rate.percent if isinstance(self.bd_rate, BdRate) else None
 
 
@@ -75,17 +83,17 @@ def diff_ladders(old: Path, new: Path) -> LadderDifference:
     """Compare the packages in two folders.
 
     Raises:
-        BadInput: one is no package, they are of different titles, or no quality model measured
-            both.
+        BadInput: a folder holds no package, the packages are of different titles, or no quality
+            model measured both.
     """
-    packages = Package.open(old), Package.open(new)
-    before, after = (package.ladder for package in packages)
+    old_package, new_package = Package.open(old), Package.open(new)
+    before, after = old_package.ladder, new_package.ladder
     if before.title.sha256 != after.title.sha256:
         raise BadInput(
             f"{old} is of {before.title.source} and {new} of {after.title.source} (their content "
             "differs); name two ladders of one title"
         )
-    common = [m for m in after.quality_models if m in before.quality_models]
+    common = [model for model in after.quality_models if model in before.quality_models]
     if not common:
         raise BadInput(
             f"{old} was measured by {', '.join(before.quality_models)} and {new} by "
@@ -93,19 +101,18 @@ def diff_ladders(old: Path, new: Path) -> LadderDifference:
         )
     model = common[0]
     pairs = paired_rungs(before.rungs, after.rungs)
-    curves = [
-        monotone(RatePoint(rung.bitrate, rung.quality[model].mean) for rung in ladder.rungs)
+    points = [
+        [RatePoint(rung.bitrate, rung.quality[model].mean) for rung in ladder.rungs]
         for ladder in (before, after)
     ]
-    rated = min(map(len, curves)) > 1
     return LadderDifference(
         title=after.title.source,
         quality_model=model,
-        facts=_facts(*packages),
-        bd_rate=bd_rate(curves[0], curves[1]) if rated else None,
-        rungs=tuple(_change(a, b, model) for a, b in pairs),
-        shots=_shots(before, after, pairs, model),
-        cpu_seconds=(_cpu(packages[0]), _cpu(packages[1])),
+        facts=_facts(old_package, new_package),
+        bd_rate=bd_claim(*points),
+        rungs=tuple(_rung_change(*pair, model) for pair in pairs),
+        shots=_shot_changes(before, after, pairs, model),
+        cpu_seconds=(_cpu_seconds(old_package), _cpu_seconds(new_package)),
         encodes=(before.search.encodes, after.search.encodes),
     )
 
@@ -113,24 +120,28 @@ def diff_ladders(old: Path, new: Path) -> LadderDifference:
 def paired_rungs(
     old: Sequence[Rung], new: Sequence[Rung]
 ) -> tuple[tuple[Rung | None, Rung | None], ...]:
-    """Rungs nearest in rate to each other, both ways; others stand alone. By ascending rate."""
+    """Pair the rungs of two ladders that are nearest in rate to each other, both ways.
+
+    Returns:
+        Pairs by ascending rate; a rung without a counterpart is paired with None.
+    """
 
     def nearest(rung: Rung, others: Sequence[Rung]) -> int:
         return min(
             range(len(others)), key=lambda i: abs(math.log(others[i].bitrate / rung.bitrate))
         )
 
-    there = [nearest(rung, new) for rung in old]
-    back = [nearest(rung, old) for rung in new]
+    to_new = [nearest(rung, new) for rung in old]
+    to_old = [nearest(rung, old) for rung in new]
     pairs: list[tuple[Rung | None, Rung | None]] = []
     for number, rung in enumerate(old):
-        mutual = back[there[number]] == number
-        pairs.append((rung, new[there[number]] if mutual else None))
-    pairs += [(None, rung) for i, rung in enumerate(new) if there[back[i]] != i]
+        mutual = to_old[to_new[number]] == number
+        pairs.append((rung, new[to_new[number]] if mutual else None))
+    pairs += [(None, rung) for number, rung in enumerate(new) if to_new[to_old[number]] != number]
     return tuple(sorted(pairs, key=lambda pair: (pair[1] or pair[0]).bitrate))  # type: ignore[union-attr]
 
 
-def _change(old: Rung | None, new: Rung | None, model: str) -> RungChange:
+def _rung_change(old: Rung | None, new: Rung | None, model: str) -> RungChange:
     if old is None or new is None:
         return RungChange(old, new, None, None)
     return RungChange(
@@ -141,74 +152,80 @@ def _change(old: Rung | None, new: Rung | None, model: str) -> RungChange:
     )
 
 
-def _shots(
+def _shot_changes(
     old: Ladder,
     new: Ladder,
     pairs: Sequence[tuple[Rung | None, Rung | None]],
     model: str,
 ) -> tuple[ShotChange, ...]:
-    both = [(a, b) for a, b in pairs if a is not None and b is not None]
-    bounds = [[(s.start_frame, s.end_frame) for s in one.rungs[0].segments] for one in (old, new)]
-    if bounds[0] != bounds[1] or not both:
+    """Return the changes of all shots, worst first; () where the ladders have different shots."""
+    paired = [(a, b) for a, b in pairs if a is not None and b is not None]
+    bounds, new_bounds = (
+        [(segment.start_frame, segment.end_frame) for segment in ladder.rungs[0].segments]
+        for ladder in (old, new)
+    )
+    if bounds != new_bounds or not paired:
         return ()
     changes = []
-    for number, (start, end) in enumerate(bounds[0]):
-        curves = []
-        for one in (old, new):
-            segments = [rung.segments[number] for rung in one.rungs]
-            curves.append(monotone(RatePoint(s.bytes, s.quality[model]) for s in segments))
-        rated = bd_rate(curves[0], curves[1]) if min(map(len, curves)) > 1 else None
-        paired = [(a.segments[number], b.segments[number]) for a, b in both]
-        moved = [b.quality[model] - a.quality[model] for a, b in paired]
+    for shot, (start, end) in enumerate(bounds):
+        claim = bd_claim(_shot_points(old, shot, model), _shot_points(new, shot, model))
+        segments = [(a.segments[shot], b.segments[shot]) for a, b in paired]
+        ratio = sum(b.bytes for _, b in segments) / sum(a.bytes for a, _ in segments)
+        quality_changes = [b.quality[model] - a.quality[model] for a, b in segments]
         changes.append(
             ShotChange(
-                shot=number,
+                shot=shot,
                 start_frame=start,
                 end_frame=end,
-                bd_rate=rated.percent if isinstance(rated, BdRate) else None,
-                bytes_percent=(
-                    sum(b.bytes for _, b in paired) / sum(a.bytes for a, _ in paired) - 1
-                )
-                * 100,
-                quality_change=math.fsum(moved) / len(moved),
-                worst_change=min(moved),
+                bd_rate=claim.percent if isinstance(claim, BdRate) else None,
+                bytes_percent=(ratio - 1) * 100,
+                quality_change=math.fsum(quality_changes) / len(quality_changes),
+                worst_change=min(quality_changes),
             )
         )
-    return tuple(sorted(changes, key=lambda c: -(c.bd_rate if c.bd_rate is not None else 0.0)))
+    return tuple(sorted(changes, key=lambda change: -(change.bd_rate or 0.0)))
+
+
+def _shot_points(ladder: Ladder, shot: int, model: str) -> list[RatePoint]:
+    segments = [rung.segments[shot] for rung in ladder.rungs]
+    return [RatePoint(segment.bytes, segment.quality[model]) for segment in segments]
 
 
 def _facts(old: Package, new: Package) -> dict[str, tuple[Any, Any]]:
-    def told(package: Package) -> dict[str, Any]:
-        ladder = package.ladder
-        return {
-            "version": package.run.get("versions", {}).get("shotladder"),
-            "tool": ladder.tool,
-            "recipe": ladder.recipe,
-            "quality model": ladder.quality_model,
-            "policy": ladder.policy,
-            "profile": ladder.profile,
-            "search": ladder.search.mode,
-            "weights": ladder.search.weights,
-            "encodes": ladder.search.encodes,
-            "shots": len(ladder.rungs[0].segments),
-            "rungs": len(ladder.rungs),
-            "one size per rung costs (%)": (
-                None
-                if ladder.locked_cost is None or ladder.locked_cost.bd_rate_percent is None
-                else f"{ladder.locked_cost.bd_rate_percent:.2f} ({ladder.locked_cost.basis})"
-            ),
-        }
-
-    before, after = told(old), told(new)
+    before, after = _made_with(old), _made_with(new)
     return {name: (before[name], after[name]) for name in before if before[name] != after[name]}
 
 
-def _cpu(package: Package) -> float | None:
-    """Return the CPU seconds of a run; None unless it made all of its encodes itself."""
+def _made_with(package: Package) -> dict[str, Any]:
+    """Return how a ladder was made, by the names that people read."""
+    ladder = package.ladder
+    cost = ladder.locked_cost
+    return {
+        "version": package.run.get("versions", {}).get("shotladder"),
+        "tool": ladder.tool,
+        "recipe": ladder.recipe,
+        "quality model": ladder.quality_model,
+        "policy": ladder.policy,
+        "profile": ladder.profile,
+        "search": ladder.search.mode,
+        "weights": ladder.search.weights,
+        "encodes": ladder.search.encodes,
+        "shots": len(ladder.rungs[0].segments),
+        "rungs": len(ladder.rungs),
+        "one size per rung costs (%)": (
+            None
+            if cost is None or cost.bd_rate_percent is None
+            else f"{cost.bd_rate_percent:.2f} ({cost.basis})"
+        ),
+    }
+
+
+def _cpu_seconds(package: Package) -> float | None:
+    """Return the CPU seconds of a run; None unless the run made all of its encodes itself."""
     run = package.run
-    whole = run.get("encoded_now") == run.get("scored_now") == package.ladder.search.encodes
+    complete = run.get("encoded_now") == run.get("scored_now") == package.ladder.search.encodes
     seconds = run.get("cpu_seconds")
-    return sum(seconds.values()) if whole and isinstance(seconds, dict) else None
+    return sum(seconds.values()) if complete and isinstance(seconds, dict) else None
 
 
 # -- many titles -------------------------------------------------------------------------------
@@ -216,14 +233,15 @@ def _cpu(package: Package) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """From where on a change is too bad."""
+    """Largest changes with which an upgrade passes."""
 
     mean_bd_rate: float
-    """Percent, over titles."""
+    """Highest mean BD-rate over titles, in percent."""
     title_bd_rate: float
-    """Percent, of any title."""
+    """Highest BD-rate of a single title, in percent."""
     cpu_percent: float | None
-    """Of all titles whose CPU is known on both sides; None is no limit."""
+    """Largest increase of CPU time in percent, over all titles whose CPU time is known on both
+    sides; None is no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,32 +249,35 @@ class UpgradeReport:
     """The same titles under two versions or recipes."""
 
     titles: tuple[LadderDifference, ...]
-    """Worst first."""
+    """Titles that both sides have, worst first."""
     only_old: tuple[str, ...]
     """Titles that the new side lacks."""
     only_new: tuple[str, ...]
+    """Titles that the old side lacks."""
     mean_bd_rate: float | None
-    """Percent, mean over the titles that have one."""
+    """Mean BD-rate in percent, over the titles that have one; None where no title has one."""
     cpu_percent: float | None
-    """New over old, of the titles whose CPU is known on both sides."""
+    """Change of CPU time in percent, over the titles whose CPU time is known on both sides."""
     cpu_titles: int
+    """Number of those titles."""
     failures: tuple[str, ...]
-    """In words: which limits are passed; () is a pass."""
+    """Limits that are exceeded, in words; () where the upgrade passes."""
 
 
 def upgrade_report(old: Path, new: Path, limits: Limits) -> UpgradeReport:
-    """Compare two packages, or two folders of packages by the titles in them.
+    """Compare two packages, or two folders of packages title by title.
 
     Raises:
-        BadInput: no title is on both sides, or as :func:`diff_ladders`.
+        BadInput: a folder holds no package, the sides have no title in common, or the packages of a
+            title cannot be compared.
     """
     before, after = find_packages(old), find_packages(new)
     names = {sha: read_ladder(path).title.source for sha, path in {**before, **after}.items()}
     shared = [sha for sha in before if sha in after]
     if not shared:
         raise BadInput(f"{old} and {new} hold no title in common; name ladders of the same titles")
-    found = [diff_ladders(before[sha], after[sha]) for sha in shared]
-    titles = tuple(sorted(found, key=lambda d: -(d.percent if d.percent is not None else 0.0)))
+    differences = [diff_ladders(before[sha], after[sha]) for sha in shared]
+    titles = tuple(sorted(differences, key=lambda title: -(title.percent or 0.0)))
     percents = [title.percent for title in titles if title.percent is not None]
     costs = [(a, b) for a, b in (t.cpu_seconds for t in titles) if a is not None and b is not None]
     cpu = (sum(b for _, b in costs) / sum(a for a, _ in costs) - 1) * 100 if costs else None
@@ -279,47 +300,44 @@ def _failures(
     mean: float | None,
     cpu: float | None,
     limits: Limits,
-) -> list[str]:
-    said = []
+) -> Iterator[str]:
     if mean is not None and mean > limits.mean_bd_rate:
-        said.append(f"mean BD-rate {mean:+.2f} % is over {limits.mean_bd_rate:g} %")
+        yield f"mean BD-rate {mean:+.2f} % is over {limits.mean_bd_rate:g} %"
     for title in titles:
         if title.percent is None:
-            said.append(f"{title.title} has no BD-rate: {title.bd_rate or 'too few rungs'}")
+            yield f"{title.title} has no BD-rate: {title.bd_rate or 'a ladder has too few rungs'}"
         elif title.percent > limits.title_bd_rate:
-            said.append(
-                f"{title.title}: BD-rate {title.percent:+.2f} % is over {limits.title_bd_rate:g} %"
-            )
+            limit = limits.title_bd_rate
+            yield f"{title.title}: BD-rate {title.percent:+.2f} % is over {limit:g} %"
     if only_old:
-        said.append(f"missing on the new side: {', '.join(only_old)}")
+        yield f"missing on the new side: {', '.join(only_old)}"
     if limits.cpu_percent is not None:
         if cpu is None:
-            said.append("CPU cannot be compared: no title was made from an empty store both times")
+            yield "CPU time cannot be compared: no title was made from an empty store both times"
         elif cpu > limits.cpu_percent:
-            said.append(f"CPU {cpu:+.1f} % is over {limits.cpu_percent:g} %")
-    return said
+            yield f"CPU time {cpu:+.1f} % is over {limits.cpu_percent:g} %"
 
 
 def find_packages(folder: Path) -> dict[str, Path]:
-    """Packages by their title's digest: ``folder`` itself, or those right in it.
+    """Return the packages in a folder, or the folder itself if that is one, by source SHA-256.
 
     Raises:
-        BadInput: there is none, or two of one title.
+        BadInput: there is no package, or there are two of one title.
     """
     if (folder / "ladder.json").exists():
         return {read_ladder(folder).title.sha256: folder}
     if not folder.is_dir():
-        raise BadInput(f"{folder} is no directory; name a package or a folder of packages")
-    found: dict[str, Path] = {}
+        raise BadInput(f"{folder} is not a folder; name a package or a folder of packages")
+    packages: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if not (path / "ladder.json").exists():
             continue
-        digest = read_ladder(path).title.sha256
-        if digest in found:
+        sha256 = read_ladder(path).title.sha256
+        if sha256 in packages:
             raise BadInput(
-                f"{found[digest]} and {path} are of one title; keep one of each title on a side"
+                f"{packages[sha256]} and {path} are of one title; keep one of each title on a side"
             )
-        found[digest] = path
-    if not found:
+        packages[sha256] = path
+    if not packages:
         raise BadInput(f"{folder} holds no package; name a package or a folder of packages")
-    return found
+    return packages

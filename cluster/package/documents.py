@@ -66,25 +66,26 @@ def _read(directory: Path, name: str, kind: type[_D]) -> _D:
     try:
         return kind.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        found = f"has no {name}" if directory.is_dir() else "is no directory"
+        cause = f"has no {name}" if directory.is_dir() else "is no directory"
         raise BadInput(
-            f"{directory} {found}; name the --out directory of a finished `shotladder run`"
+            f"{directory} {cause}; name the --out directory of a finished `shotladder run`"
         ) from None
     except OSError as error:
         raise BadInput(f"{path} cannot be read ({error.strerror})") from error
     except ValidationError as error:
         raise BadInput(
-            f"{path} is not a document that this version reads: {_why(error, path)}"
-        ) from (error)
+            f"{path} is not a document that this version reads: {_first_error(error, path)}"
+        ) from error
 
 
-def _why(error: ValidationError, path: Path) -> str:
-    """Say in one line what is wrong first; another version's schema before anything else."""
+def _first_error(error: ValidationError, path: Path) -> str:
+    """Describe the first error in one line; an error of the schema's version comes first of all."""
     first = error.errors(include_url=False)[0]
     if first["type"] != "json_invalid":
         content = json.loads(path.read_bytes())
         if not isinstance(content, dict) or "schema" not in content:
             return "it names no schema"
-        first = next((e for e in error.errors() if e["loc"][:1] == ("schema",)), first)
+        errors = error.errors(include_url=False)
+        first = next((each for each in errors if each["loc"][:1] == ("schema",)), first)
     location = ".".join(str(part) for part in first["loc"])
     return f"{location + ': ' if location else ''}{first['msg']}"
