@@ -503,7 +503,7 @@ def test_text_that_is_pictures_is_left_out_and_said(tmp_path: Path):
     (stream,) = probe(path).subtitles
     assert (stream.codec, stream.text) == ("hdmv_pgs_subtitle", False)
     (said,) = [finding for finding in examine_source(path) if finding.topic == "subtitles"]
-    assert (said.state, said.then) == ("warn", "are pictures: left out")
+    assert (said.state, said.then) == ("warn", "are pictures, not text: left out")
 
 
 def presentation_graphics() -> bytes:
@@ -551,7 +551,7 @@ def presentation_graphics() -> bytes:
         ("deep.mkv", "pixels", "yuv422p10le, 10 bit", "is read as yuv420p10le, rungs of x264"),
         ("full444.mp4", "pixels", "yuv444p, 8 bit", "is read as yuv420p"),
         ("raw.264", "file", "h264, 2.002 s", "has no timestamps: is remuxed"),
-        ("angles.mkv", "video", "2 streams of video", "stream 0 is the title"),
+        ("angles.mkv", "video", "2 video streams", "stream 0 is the title"),
         ("letterbox.mp4", "picture", "160x120", ""),
     ],
 )

@@ -1,4 +1,4 @@
-"""What this machine can do, and what will happen to a source: findings, as values."""
+"""Examine what this machine can do, and how a run will treat a source. Findings are values."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.metadata import version
@@ -29,26 +29,29 @@ from ladder.profiles import load_profile, rung_sizes
 from vmaf import models
 
 WORKER_BYTES = 2 * 2**30
-"""What one worker's ffmpeg takes at 1080p, about: encoders' lookahead and frames in queues."""
+"""Approximate memory of one worker's ffmpeg at 1080p: encoders' lookahead and frames in queues."""
 STORE_BYTES = 5 * 2**30
-"""Free room under which a store is likely to fill with one title."""
+"""Free space below which a single title is likely to fill the disk."""
 
 State = Literal["ok", "warn", "bad"]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """Something that was examined."""
 
     topic: str
+    """Name of what was examined, such as ``memory`` or ``subtitles``."""
     found: str
+    """What was found."""
     then: str = ""
-    """What follows: what will be done with it, or what to do about it."""
+    """What a run will do about it, or what the user can do; empty where nothing follows."""
     state: State = "ok"
+    """``bad`` where a run cannot work, ``warn`` where the user should know."""
 
 
 def examine_machine(store: Path | str | None = None) -> tuple[Finding, ...]:
-    """ffmpeg and what it can do, processors, memory, the store."""
+    """Examine ffmpeg with its encoders and VMAF models, processors, memory and the store."""
     return (
         Finding("shotladder", f"{version('shotladder')}, Python {platform.python_version()}"),
         *_tool(),
@@ -59,57 +62,50 @@ def examine_machine(store: Path | str | None = None) -> tuple[Finding, ...]:
 
 def _tool() -> tuple[Finding, ...]:
     override = os.environ.get(ffmpeg.ENVIRONMENT_VARIABLE)
-    origin = f"set by {ffmpeg.ENVIRONMENT_VARIABLE}" if override else "of imageio-ffmpeg"
+    origin = f"set by {ffmpeg.ENVIRONMENT_VARIABLE}" if override else "from imageio-ffmpeg"
     try:
-        found = Finding("ffmpeg", f"{ffmpeg.version()}, {origin}: {ffmpeg.binary()}")
+        tool = Finding("ffmpeg", f"{ffmpeg.version()}, {origin}: {ffmpeg.binary()}")
     except ToolFailed as error:
         return (Finding("ffmpeg", error.message, state="bad"),)
-    return found, *_encoders(), _models()
+    return tool, *_encoders(), _models()
 
 
 def _encoders() -> tuple[Finding, ...]:
-    used = ("libx264", "aac")
+    required, optional = ("libx264", "aac"), ("libx265", "libsvtav1", "libvpx-vp9")
     filters = ("libvmaf", "scale", "bwdif", "fps")
-    known = ("libx265", "libsvtav1", "libvpx-vp9")
-    missing = set(ffmpeg.lacking((*used, *filters, *known)))
-    needed = [name for name in (*used, *filters) if name in missing]
-    there = [name for name in (*used, *known) if name not in missing]
+    lacking = set(ffmpeg.lacking((*required, *filters, *optional)))
+    encoders = [name for name in (*required, *optional) if name not in lacking]
     findings = [
-        Finding("encoders", ", ".join(there) or "none", f"--codec takes {', '.join(CODECS)}")
+        Finding("encoders", ", ".join(encoders) or "none", f"--codec takes {', '.join(CODECS)}")
     ]
-    if needed:
-        findings.append(
-            Finding(
-                "missing",
-                ", ".join(needed),
-                f"unset {ffmpeg.ENVIRONMENT_VARIABLE}, or name an ffmpeg built with them",
-                "bad",
-            )
-        )
+    if missing := [name for name in (*required, *filters) if name in lacking]:
+        remedy = f"unset {ffmpeg.ENVIRONMENT_VARIABLE}, or name an ffmpeg built with them"
+        findings.append(Finding("missing", ", ".join(missing), remedy, "bad"))
     return tuple(findings)
 
 
 def _models() -> Finding:
-    lacking = [] if _models_load(models.KNOWN) else [
-        name for name in models.KNOWN if not _models_load([name])
-    ]  # fmt: skip
-    there = [name for name in models.KNOWN if name not in lacking]
+    # Nearly every ffmpeg loads all models at once; only where that fails is each tried alone.
+    loaded: Sequence[str] = models.KNOWN
+    if not _models_load(loaded):
+        loaded = [name for name in models.KNOWN if _models_load([name])]
+    lacking = [name for name in models.KNOWN if name not in loaded]
+    listed = ", ".join(loaded) or "none"
     if models.V1 in lacking:
+        remedy = f"{models.V1} is needed; name an ffmpeg with a newer libvmaf"
+        return Finding("VMAF models", listed, remedy, "bad")
+    if lacking:
         return Finding(
-            "VMAF models",
-            ", ".join(there) or "none",
-            f"{models.V1} is needed; name an ffmpeg with a newer libvmaf",
-            "bad",
+            "VMAF models", listed, f"missing in this build: {', '.join(lacking)}", "warn"
         )
-    then = f"not in this build: {', '.join(lacking)}" if lacking else ""
-    return Finding("VMAF models", ", ".join(there), then, "warn" if lacking else "ok")
+    return Finding("VMAF models", listed)
 
 
 def _models_load(names: Sequence[str]) -> bool:
-    """Whether libvmaf scores two small frames with all of ``names``."""
-    loaded = "|".join(f"version={name}" for name in names)
-    # A filter's option: its separators are escaped once for the option, once for the graph.
-    option = loaded.replace(":", "\\\\:")
+    """Return whether libvmaf can score two small frames by all of these models."""
+    versions = "|".join(f"version={name}" for name in names)
+    # Separators in a filter's option are escaped twice: for the option and for the graph.
+    option = versions.replace(":", "\\\\:")
     # Smaller pictures crash the models made for 2160p.
     picture = "color=gray:size=640x360:rate=25:duration=0.08,format=yuv420p"
     graph = f"{picture}[a];{picture}[b];[a][b]libvmaf=model={option}"
@@ -136,11 +132,11 @@ def _machine() -> tuple[Finding, ...]:
 
 
 def _memory_bytes() -> int:
-    """Of the machine, or of the container where that is less."""
+    """Return the memory of the machine, or of the container where that has less."""
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         return min(physical, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):  # no such limit
+    except (OSError, ValueError):  # the container has no limit
         return physical
 
 
@@ -150,24 +146,26 @@ def _store(root: Path | str) -> Finding:
             Objects(root).find("nothing")
         except (BadInput, StoreUnusable) as error:
             return Finding("store", root, error.message, "bad")
-        return Finding("store", root, f"fetched through {cache_folder(root)}")
+        return Finding("store", root, f"cached in {cache_folder(root)}")
     existing = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     found = f"{root} ({free / 2**30:.1f} GiB free)"
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         return Finding(
-            "store", found, f"{existing} cannot be written; name another with --store", "bad"
+            "store", found, f"{existing} cannot be written; name another store with --store", "bad"
         )
     if free < STORE_BYTES:
-        return Finding("store", found, "little room; free some, or use --store", "warn")
-    return Finding("store", found, "" if root.exists() else "will be made by the first run")
+        return Finding(
+            "store", found, "little space; free some, or name another store with --store", "warn"
+        )
+    return Finding("store", found, "" if root.exists() else "the first run creates it")
 
 
 def examine_source(path: Path) -> tuple[Finding, ...]:
-    """What a source is and what will be done with it. Reads headers and packets, no pictures.
+    """Examine a file: what it is, and how a run will treat it.
 
     Raises:
-        SourceUnusable: it cannot be read, or not by us.
+        SourceUnusable: the file cannot be read, or is not supported.
     """
     with tempfile.TemporaryDirectory() as workdir:
         source = plan_guarded(path, Path(workdir))
@@ -178,7 +176,13 @@ def examine_source(path: Path) -> tuple[Finding, ...]:
 def describe_source(
     source: ReferenceSource, path: Path, *, remuxed: bool = False
 ) -> tuple[Finding, ...]:
-    """As :func:`examine_source`, of a source that is planned already."""
+    """Describe a source, and how a run will treat it.
+
+    Args:
+        source: the source, as the probe planned to read it.
+        path: path of the file.
+        remuxed: True where the file had no timestamps and was remuxed with new ones.
+    """
     info = source.info
     seconds = float(source.timeline.duration_seconds)
     return (
@@ -186,7 +190,7 @@ def describe_source(
             "file",
             f"{info.container.split(',')[0]}, {info.codec}, {seconds:.3f} s, "
             f"{source.index.bitrate / 1000:.0f} kbit/s of video",
-            "has no timestamps: is remuxed with times of its decoder" if remuxed else "",
+            "has no timestamps: is remuxed with timestamps from one decode" if remuxed else "",
         ),
         _range(source),
         _picture(source),
@@ -203,22 +207,21 @@ def describe_source(
 def _range(source: ReferenceSource) -> Finding:
     info = source.info
     colours = {info.color_primaries, info.color_transfer, info.color_matrix} - {None}
-    named = " ".join(sorted(map(str, colours))) or "colours not named"
+    tags = " ".join(sorted(map(str, colours))) or "colours not tagged"
     if info.hdr is not None:
+        found = f"high dynamic range ({info.hdr}), {tags}"
         try:
             check_hdr(Path(info.path).name, source)
         except BadInput as error:
-            return Finding(
-                "colour", f"high dynamic range ({info.hdr}), {named}", error.message, "bad"
-            )
+            return Finding("colour", found, error.message, "bad")
         return Finding(
             "colour",
-            f"high dynamic range ({info.hdr}), {named}",
-            "is carried; quality is that of its picture on a display of standard range "
-            f"({tonemap.NAME}); --codec x265 or svtav1, whose rungs have 10 bit, or --tone-map",
+            found,
+            "is kept in rungs of 10 bit (--codec x265 or svtav1), or converted with --tone-map; "
+            f"quality is measured as on a display of standard range ({tonemap.NAME})",
         )
     converted = "becomes limited range" if info.color_range == "full" or info.rgb else ""
-    return Finding("colour", f"{info.color_range or 'unnamed'} range, {named}", converted)
+    return Finding("colour", f"{info.color_range or 'untagged'} range, {tags}", converted)
 
 
 def _picture(source: ReferenceSource) -> Finding:
@@ -251,12 +254,12 @@ def _motion(source: ReferenceSource) -> Finding:
     if timeline.constant:
         found += f" at {_rate(rate)}"
     else:
-        steady = source.index.steady_rate  # then faster or slower than titles are
+        steady = source.index.steady_rate  # a constant rate that titles cannot have
         found += f" at {float(steady):.3f} fps" if steady else " at a variable rate"
         then = f"becomes {timeline.frames} frames at a constant {_rate(rate)}"
     if info.scan_corrected == "progressive":
         found += ", flagged interlaced"
-        then = ", ".join(filter(None, (then, "is progressive by its pictures, stays as it is")))
+        then = ", ".join(filter(None, (then, "its pictures are progressive: stays as it is")))
     elif info.interlaced:
         found += ", interlaced by its pictures" if info.scan_corrected else ", interlaced"
         then = ", ".join(filter(None, (then, "is deinterlaced")))
@@ -271,7 +274,9 @@ def _ladder(source: ReferenceSource) -> Finding:
     sizes = rung_sizes(source.width, source.height, load_profile().heights)
     model = models.title_model(source)
     return Finding(
-        "ladder", ", ".join(f"{s.width}x{s.height}" for s in sizes), f"is measured by {model}"
+        "ladder",
+        ", ".join(f"{s.width}x{s.height}" for s in sizes),
+        f"quality is measured by {model}",
     )
 
 
@@ -291,55 +296,54 @@ def _sound(source: ReferenceSource) -> Finding:
     return Finding("sound", listed, then)
 
 
-def _subtitles(source: ReferenceSource) -> tuple[Finding, ...]:
+def _subtitles(source: ReferenceSource) -> Iterator[Finding]:
     streams = source.info.subtitles
-    if not streams:
-        return ()
-    findings = []
-    for text, then in ((True, "become WebVTT"), (False, "are pictures: left out")):
-        named = [f"{s.language or 'no language'}: {s.codec}" for s in streams if s.text == text]
-        if named:
-            state: State = "ok" if text else "warn"
-            findings.append(Finding("subtitles", "; ".join(named), then, state))
-    return tuple(findings)
+    treatments: tuple[tuple[bool, str, State], ...] = (
+        (True, "become WebVTT", "ok"),
+        (False, "are pictures, not text: left out", "warn"),
+    )
+    for text, then, state in treatments:
+        listed = [f"{s.language or 'no language'}: {s.codec}" for s in streams if s.text == text]
+        if listed:
+            yield Finding("subtitles", "; ".join(listed), then, state)
 
 
-def _unread(source: ReferenceSource) -> tuple[Finding, ...]:
-    streams = source.info.unread
-    if not streams:
-        return ()
+def _unread(source: ReferenceSource) -> Iterator[Finding]:
     kinds = {"audio": "sound", "subtitle": "subtitles"}
-    named = (f"stream {s.index}: {s.language or 'no language'}, {kinds[s.kind]}" for s in streams)
-    return (Finding("unread", "; ".join(named), "nothing here decodes it: left out", "warn"),)
+    listed = [
+        f"stream {s.index}: {s.language or 'no language'}, {kinds[s.kind]}"
+        for s in source.info.unread
+    ]
+    if listed:
+        yield Finding("unread", "; ".join(listed), "this ffmpeg cannot decode it: left out", "warn")
 
 
-def _other_video(source: ReferenceSource) -> tuple[Finding, ...]:
-    found = []
-    if source.info.other_video:
-        count = source.info.other_video
-        found.append(
-            Finding(
-                "video",
-                f"{count + 1} streams of video",
-                f"stream {source.info.stream_index} is the title",
-                state="warn",
-            )
+def _other_video(source: ReferenceSource) -> Iterator[Finding]:
+    info = source.info
+    if info.other_video:
+        found = f"{info.other_video + 1} video streams"
+        yield Finding("video", found, f"stream {info.stream_index} is the title", "warn")
+    if info.dolby_vision is not None:
+        yield Finding(
+            "Dolby Vision",
+            f"profile {info.dolby_vision.profile} over a complete base layer",
+            "the base layer is the title; the enhancement layer is left out",
+            "warn",
         )
-    if source.info.dolby_vision is not None:
-        found.append(
-            Finding(
-                "Dolby Vision",
-                f"profile {source.info.dolby_vision.profile} over a base layer that is complete",
-                "the base layer is the title; the enhancement is left out",
-                state="warn",
-            )
-        )
-    return tuple(found)
 
 
 def unhealthy(findings: Sequence[Finding], source: Path | None) -> ShotladderError:
-    """The error that says what is wrong, in one line."""
-    bad = "; ".join(f"{f.topic}: {f.found} ({f.then})" for f in findings if f.state == "bad")
+    """Return the error for findings of which at least one is bad.
+
+    Args:
+        findings: what was found.
+        source: the file that was examined; None where it was the machine.
+    """
+    bad = "; ".join(
+        f"{finding.topic}: {finding.found}" + (f" ({finding.then})" if finding.then else "")
+        for finding in findings
+        if finding.state == "bad"
+    )
     if source is not None:
         return SourceUnusable(f"{source} cannot be used: {bad}")
     return ShotladderError(f"this machine cannot run shotladder: {bad}")

@@ -101,15 +101,11 @@ def diff_ladders(old: Path, new: Path) -> LadderDifference:
         )
     model = common[0]
     pairs = paired_rungs(before.rungs, after.rungs)
-    points = [
-        [RatePoint(rung.bitrate, rung.quality[model].mean) for rung in ladder.rungs]
-        for ladder in (before, after)
-    ]
     return LadderDifference(
         title=after.title.source,
         quality_model=model,
         facts=_facts(old_package, new_package),
-        bd_rate=bd_claim(*points),
+        bd_rate=bd_claim(_points(before, model), _points(after, model)),
         rungs=tuple(_rung_change(*pair, model) for pair in pairs),
         shots=_shot_changes(before, after, pairs, model),
         cpu_seconds=(_cpu_seconds(old_package), _cpu_seconds(new_package)),
@@ -184,6 +180,10 @@ def _shot_changes(
             )
         )
     return tuple(sorted(changes, key=lambda change: -(change.bd_rate or 0.0)))
+
+
+def _points(ladder: Ladder, model: str) -> list[RatePoint]:
+    return [RatePoint(rung.bitrate, rung.quality[model].mean) for rung in ladder.rungs]
 
 
 def _shot_points(ladder: Ladder, shot: int, model: str) -> list[RatePoint]:

@@ -1,8 +1,8 @@
 """A finished package as a value: its documents, shots, measured points, source and verification.
 
-Everything that reads a package (``ladder show``, ``compare``, ``what-if``, ``sweep --package``,
-the report) stands on :class:`Package`. A document is read when it is first needed. Points and
-curves are asked for by recipe, because a package may hold rungs of several codecs.
+Everything that reads a package uses :class:`Package`: ``ladder show``, ``compare``, ``what-if``,
+``sweep --package``, the report. A document is read when it is first needed. Measured points and
+curves are returned by recipe, because a package may hold rungs of several codecs.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class Package:
 
     def __init__(self, directory: Path | str) -> None:
         self.directory = Path(directory)
+        """Folder of the package."""
 
     @classmethod
     def open(cls, directory: Path | str) -> Package:
@@ -55,7 +56,7 @@ class Package:
 
     @classmethod
     def of(cls, directory: Path, ladder: Ladder, measurements: Measurements) -> Package:
-        """Return a package whose documents are at hand already."""
+        """Return a package whose documents the caller has already read."""
         package = cls(directory)
         package.ladder, package.measurements = ladder, measurements
         return package
@@ -92,7 +93,7 @@ class Package:
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """Options of the run, as ``run.json`` has them; empty where they are not known."""
+        """Options of the run, as ``run.json`` has them; empty where it has none."""
         options = self.run.get("options")
         return options if isinstance(options, dict) else {}
 
@@ -101,7 +102,7 @@ class Package:
         """Profile that the ladder was made by.
 
         Raises:
-            BadInput: this version knows no profile of that name.
+            BadInput: this version has no profile of that name.
         """
         content = self.options.get("profile_content")
         return profile_from_document(content) if content else load_profile(self.ladder.profile)
@@ -136,16 +137,15 @@ class Package:
             return Path(self.run["source"])
         except (KeyError, TypeError):
             raise BadInput(
-                f"{self.directory / 'run.json'} does not say where the source is; "
-                "name it with --source"
+                f"{self.directory / 'run.json'} does not name the source; name it with --source"
             ) from None
 
     def open_source(self, workdir: Path, path: Path | None = None) -> TitleSource:
         """Open the source that the package was made from.
 
         Args:
-            workdir: Folder for a copy of the source with timestamps, where it has none.
-            path: Path of the source; where the run found it by default.
+            workdir: folder for a copy of the source with timestamps, where it has none.
+            path: path of the source; None is where the run found it.
 
         Raises:
             BadInput: ``run.json`` does not name the source, or the file has other content.
@@ -162,7 +162,7 @@ class Package:
         return source
 
     def open_as_title(self, workdir: Path, path: Path | None = None) -> Title:
-        """Open the source, cut at the package's own shots.
+        """Open the source as a title with the package's own shots.
 
         Raises:
             BadInput, SourceUnusable: see :meth:`open_source`.
@@ -196,7 +196,7 @@ class Package:
         return cell.shot, OperatingPoint(self.recipe_of(cell), *cell.size, cell.crf)
 
     def cells(self, recipe: Recipe | None = None) -> dict[Request, Cell]:
-        """Return the measured cells of one recipe, or of all where none is named."""
+        """Return the measured cells of one recipe, or of all recipes."""
         return {
             self.request_of(cell): cell
             for cell in self.measurements.cells
@@ -204,16 +204,16 @@ class Package:
         }
 
     def points(self, recipe: Recipe | None = None) -> dict[Request, Measurement]:
-        """Return bits and quality of the measured cells of one recipe, or of all."""
+        """Return bits and quality of the measured cells of one recipe, or of all recipes."""
         return {
             request: Measurement(8 * cell.bytes, cell.quality)
             for request, cell in self.cells(recipe).items()
         }
 
     def rungs(self, recipe: Recipe | None = None) -> list[Rung]:
-        """Return the rungs of one recipe (the first codec's where none is named)."""
-        wanted = recipe or self.recipe
-        return [rung for rung in self.ladder.rungs if self.recipe_of(rung) == wanted]
+        """Return the rungs of one recipe; None is the recipe of the first codec."""
+        recipe = recipe or self.recipe
+        return [rung for rung in self.ladder.rungs if self.recipe_of(rung) == recipe]
 
     def requests(self, rung: Rung) -> list[Request]:
         """Return the encodes of a rung, in order of shots."""
@@ -228,13 +228,13 @@ class Package:
         return [RatePoint(rung.bitrate, rung.quality[model].mean) for rung in self.rungs(recipe)]
 
     def curves(self, recipe: Recipe | None = None) -> TitleCurves:
-        """Return the curves through all measured points of one recipe (the first codec's where
-        none is named), at the sizes at which every shot was measured.
+        """Return the curves through all measured points of one recipe, at the sizes at which every
+        shot was measured; None is the recipe of the first codec.
         """
         recipe = recipe or self.recipe
-        cells: dict[Size, dict[int, dict[float, Measurement]]] = {}
-        for (shot, point), measured in self.points(recipe).items():
-            cells.setdefault(point.size, {}).setdefault(shot, {})[point.crf] = measured
+        points: dict[Size, dict[int, dict[float, Measurement]]] = {}
+        for (shot, point), measurement in self.points(recipe).items():
+            points.setdefault(point.size, {}).setdefault(shot, {})[point.crf] = measurement
         return TitleCurves(
             frame_rate=self.frame_rate,
             recipe=recipe,
@@ -244,7 +244,7 @@ class Package:
                     MeasuredCurve(shot.frames, by_shot[number])
                     for number, shot in enumerate(self.shots)
                 )
-                for size, by_shot in cells.items()
+                for size, by_shot in points.items()
                 if len(by_shot) == len(self.shots)
             },
         )
@@ -252,14 +252,11 @@ class Package:
     # -- checks --------------------------------------------------------------------------------
 
     def verify(self, on_event: events.Listener = lambda event: None) -> VerifyReport:
-        """Decode every rung and compare each frame with the one that was scored.
+        """Decode every rung and compare each frame with the frame that was scored.
 
         Raises:
             VerificationFailed: the package is not what was measured.
-            ToolFailed: ffmpeg was killed, so that nothing can be said.
+            ToolFailed: ffmpeg was killed, so the package may be right or wrong.
         """
-        count = len(self.ladder.rungs)
-        on_event(events.StagePlanned("verify", total=count, unit="rungs"))
-        report = verify_directory(self.directory, self.ladder.rungs, self.frame_rate)
-        on_event(events.StageProgress("verify", done=count, total=count))
-        return report
+        with events.stage(on_event, "verify", len(self.ladder.rungs), unit="rungs"):
+            return verify_directory(self.directory, self.ladder.rungs, self.frame_rate)

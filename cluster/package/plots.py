@@ -1,6 +1,6 @@
 """Rate-quality plots of a finished package, as values: hulls, measured points, delivered rungs.
 
-Nothing here draws: the command line and the report do.
+The command line and the report draw them.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Series:
     """One set of points of a plot."""
 
     label: str
+    """Name of the series in the legend."""
     points: tuple[RateQuality, ...]
     """Points, in order of ascending rate where ``joined``."""
     joined: bool
@@ -44,7 +45,9 @@ class Plot:
     """Rate against quality, ready to be drawn."""
 
     title: str
+    """Heading of the plot."""
     quality_model: str
+    """Quality model of all series."""
     series: tuple[Series, ...]
     """Series to draw, none of them empty; the delivered rungs come last."""
     predictor: str | None = None
@@ -54,8 +57,8 @@ class Plot:
 def title_plot(package: Package) -> Plot:
     """Plot the title hull of every size, the hull over all sizes, and the rungs.
 
-    The hull of a size is what equal slopes give on the measured points of its shots alone, without
-    the interpolation that allocation uses between them: rungs may lie a little above it.
+    A title hull is what equal slopes give on measured points alone. Allocation also interpolates
+    between them, so rungs may lie a little above their hull.
     """
     frames = [shot.frames for shot in package.shots]
     series = []
@@ -63,8 +66,8 @@ def title_plot(package: Package) -> Plot:
         by_shot = _by_shot(cells, len(frames))
         sizes = _sizes(cells)
         for size in sizes:
-            of_size = [[cell for cell in cells if cell.size == size] for cells in by_shot]
-            hull = title_hull(of_size, frames, float(package.seconds))
+            at_size = [[cell for cell in cells if cell.size == size] for cells in by_shot]
+            hull = title_hull(at_size, frames, float(package.seconds))
             series.append(Series(label + "{}x{}".format(*size), hull, joined=len(sizes) == 1))
         if len(sizes) > 1:
             free = title_hull(by_shot, frames, float(package.seconds))
@@ -82,13 +85,13 @@ def title_plot(package: Package) -> Plot:
     return Plot(
         f"{ladder.title.source}: title hulls of each size, and the rungs",
         ladder.quality_model,
-        (*(one for one in series if one.points), Series("rungs", rungs, joined=False)),
+        (*(each for each in series if each.points), Series("rungs", rungs, joined=False)),
         package.measurements.weights,
     )
 
 
 def _predicted_rates(package: Package) -> list[float | None]:
-    """Return the bit/s that each rung was predicted to take; None where an encode was not."""
+    """Return the predicted rate of each rung; None where an encode of it has no prediction."""
     cells = package.cells()
     rates: list[float | None] = []
     for rung in package.ladder.rungs:
@@ -96,8 +99,9 @@ def _predicted_rates(package: Package) -> list[float | None]:
             cells[request].predicted_bytes if request in cells else None
             for request in package.requests(rung)
         ]
-        known = [num_bytes for num_bytes in sizes if num_bytes is not None]
-        rates.append(8 * sum(known) / float(package.seconds) if len(known) == len(sizes) else None)
+        predicted = [num_bytes for num_bytes in sizes if num_bytes is not None]
+        complete = len(predicted) == len(sizes)
+        rates.append(8 * sum(predicted) / float(package.seconds) if complete else None)
     return rates
 
 
@@ -109,9 +113,7 @@ def shot_plot(package: Package, shot: int) -> Plot:
     """
     ladder, shots = package.ladder, package.shots
     if not 0 <= shot < len(shots):
-        raise BadInput(
-            f"asked for shot {shot}; {ladder.title.source} has shots 0 to {len(shots) - 1}"
-        )
+        raise BadInput(f"no shot {shot}; {ladder.title.source} has shots 0 to {len(shots) - 1}")
     seconds = float(shots[shot].seconds(package.frame_rate))
     of_shot = [cell for cell in package.measurements.cells if cell.shot == shot]
 
@@ -151,13 +153,15 @@ def shot_plot(package: Package, shot: int) -> Plot:
 def title_hull(
     by_shot: Sequence[Sequence[Cell]], frames: Sequence[int], seconds: float
 ) -> tuple[RateQuality, ...]:
-    """Return the hull of a title from the measured points of its shots: every shot at its cheapest
-    point, then the steepest edges of all shot hulls one after the other.
+    """Return the hull of a title from the measured points of its shots.
+
+    It begins with every shot at its cheapest point, and takes one edge of the shots' hulls after
+    another, the steepest first.
 
     Args:
-        by_shot: Measured points, one list per shot.
-        frames: Number of frames of each shot, shape (shots,).
-        seconds: Duration of the title.
+        by_shot: measured points, one list per shot.
+        frames: number of frames of each shot, shape (shots,).
+        seconds: duration of the title.
 
     Returns:
         Points by ascending rate; none where a shot has no point.
@@ -181,11 +185,11 @@ def title_hull(
 
 
 def _by_recipe(package: Package, cells: Sequence[Cell]) -> list[tuple[str, list[Cell]]]:
-    """Return the cells of each recipe with the prefix of its labels: none for a single recipe."""
+    """Group cells by recipe; each group has a prefix for its labels, empty for a single recipe."""
     groups: dict[Recipe, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(package.recipe_of(cell), []).append(cell)
-    return [(f"{recipe} " if len(groups) > 1 else "", own) for recipe, own in groups.items()]
+    return [(f"{recipe} " if len(groups) > 1 else "", group) for recipe, group in groups.items()]
 
 
 def _by_shot(cells: Sequence[Cell], shots: int) -> list[list[Cell]]:
