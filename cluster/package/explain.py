@@ -215,7 +215,7 @@ def _standing(ladder: Ladder, rung: Rung, segment: Segment, seconds: float) -> s
     if apart > APART and density < SPARSE:
         return f"easy: {rate}, {apart:.1f} above its mean quality"
     if apart > APART:
-        return f"gains most from more bits: {rate}, {apart:.1f} above its mean quality"
+        return f"gains much from its bits: {rate}, {apart:.1f} above its mean quality"
     return f"average: {rate}, near its mean quality"
 
 
