@@ -1,4 +1,4 @@
-"""A feature film's package, as much of it as a report reads: 1,500 shots, every number made up."""
+"""The package of a feature film with made-up numbers, as far as a report reads it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tests.package_media import encode
 SIZES = ((416, 234), (640, 360), (960, 540), (1280, 720), (1920, 1080))
 RUNGS = 9
 CELLS = 11
-"""Measured points of a shot; nine of them are delivered."""
+"""Number of measured points per shot, of which nine are delivered."""
 SHOT_FRAMES = 96
 
 
 def write_long_title(folder: Path, shots: int = 1500) -> None:
-    """The documents of a title of ``shots`` shots of 4 s in nine rungs, and media for thumbnails:
-    one small segment that stands for all."""
+    """Write the documents of a title of ``shots`` shots of 4 s in nine rungs, and one small segment
+    per rung as the media of all its shots."""
     draw = random.Random(shots)
     hard = [draw.gauss(0, 0.5) for _ in range(shots)]
     init, media, _ = encode(0, 24, 30)
@@ -41,7 +41,7 @@ def write_long_title(folder: Path, shots: int = 1500) -> None:
     frames, seconds = shots * SHOT_FRAMES, shots * SHOT_FRAMES / 24
 
     def point(shot: int, place: float) -> tuple[float, int, float]:
-        """CRF, bytes and quality at ``place``, 0 to 1, of the way up."""
+        """Return CRF, bytes and quality of a shot at ``place``, 0 (lowest rung) to 1 (highest)."""
         crf = round(2 * (38 - 20 * place + hard[shot])) / 2
         rate = 150_000 * math.exp(3.6 * place + hard[shot])
         return crf, round(rate * SHOT_FRAMES / 24 / 8), min(99.9, 45 + 53 * place - 4 * hard[shot])

@@ -1,4 +1,4 @@
-"""The baselines, measured on the same title, and the claims made of them."""
+"""The baselines, measured on the same title, and the claims that follow from them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Compared:
 
 
 def baselines(compared: Compared) -> list[tuple[dict[str, object], Path]]:
-    """What the store has of each baseline: its record's value, and its file."""
+    """Return the value of each baseline's record, and its file in the store."""
     store = Store(compared.store)
     found = []
     for key in records(compared.store, "baseline"):
@@ -89,7 +89,7 @@ def test_the_three_ladders(compared: Compared) -> None:
 
 
 def test_bits_are_counted_as_a_packages_are(compared: Compared) -> None:
-    """Fragments on disk, without init segments, over the title's duration."""
+    """Bits are those of the fragments on disk, without init segments."""
     counted = set()
     for value, path in baselines(compared):
         _, media = mp4.split_fragmented(path.read_bytes())
@@ -97,7 +97,7 @@ def test_bits_are_counted_as_a_packages_are(compared: Compared) -> None:
         counted.add(8 * len(media) / SECONDS)
     rungs = (*compared.comparison.fixed, *compared.comparison.per_title)
     assert {rung.bitrate for rung in rungs} == counted
-    # Two passes hit their targets roughly, even on two seconds.
+    # Even in two seconds, two passes hit their targets roughly.
     for rung, target in zip(compared.comparison.fixed, (145e3, 365e3), strict=True):
         assert rung.bitrate == pytest.approx(target, rel=0.5)
 
@@ -156,7 +156,7 @@ def test_baselines_are_measured_once(compared: Compared) -> None:
 
 
 def test_only_the_package_and_the_source_are_needed(compared: Compared, tmp_path: Path) -> None:
-    """From an empty store, and from a copy of the source that only --source knows."""
+    """The store may be empty, and the source may be a copy that only --source names."""
     source, out = tmp_path / "copy.mp4", tmp_path / "out"
     shutil.copy(compared.source, source)
     shutil.copytree(compared.out, out)
@@ -178,7 +178,7 @@ def refused(kind: type[Exception], match: str, out: Path, source: Path | None = 
         assert records(store) == {}
 
 
-def test_what_cannot_be_compared(compared: Compared, tmp_path: Path) -> None:
+def test_packages_and_sources_that_cannot_be_compared(compared: Compared, tmp_path: Path) -> None:
     other = make(replace(TITLE, scenes=TITLE.scenes[1:]), tmp_path / "other.mp4")
     refused(BadInput, "is not the source that", compared.out, other)
     refused(BadInput, r"gone\.mp4", compared.out, tmp_path / "gone.mp4")

@@ -1,4 +1,4 @@
-"""What the views derive from the documents."""
+"""Plots and numbers that are derived from the documents of a package."""
 
 from __future__ import annotations
 

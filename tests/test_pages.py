@@ -1,4 +1,4 @@
-"""The report and the player in real browsers: no errors, no network, any width, right frames."""
+"""The report and the player in real browsers: no errors, no network, any width, exact frames."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @BROWSERS
 def test_the_report_of_a_film_opens_at_once(browser: str, film: Path) -> None:
-    """From the request until it is painted."""
+    """The page is painted within seconds of the request."""
     needs(browser)
     with material.serving(film.parent, film, {**PAGES, "/report.html": film}) as server:
         seen = material.visit(browser, server, "/pages.html?page=open")

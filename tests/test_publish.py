@@ -1,4 +1,4 @@
-"""Where a package goes: whole or not at all, and nothing of the user's is touched."""
+"""A package is published whole or not at all, and files of the user are never touched."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 def test_readers_always_find_a_whole_package(tmp_path: Path) -> None:
-    """One step: while a package is replaced again and again, it is never missing."""
+    """While a package is replaced again and again, it is never missing."""
     out = tmp_path / "out"
     publish_text(out, "0")
     done = threading.Event()
@@ -117,7 +117,7 @@ def publish_often(out: Path, name: str, times: int) -> None:
 
 
 def test_a_crowd_on_one_folder(tmp_path: Path) -> None:
-    """All succeed, the folder is one's, and nobody sweeps another's unfinished work."""
+    """All runs succeed, one of them last, and none removes another's staging folder."""
     context = multiprocessing.get_context("fork")
     crowd = [
         context.Process(target=publish_often, args=(tmp_path / "out", name, 40)) for name in "abcd"
@@ -131,8 +131,8 @@ def test_a_crowd_on_one_folder(tmp_path: Path) -> None:
     assert names(tmp_path) == ["out"]
 
 
-def test_swept_before_it_was_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one instant in which a living run's folder has no lock."""
+def test_removed_before_it_was_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For an instant, the staging folder of a living run has no lock."""
     real, swept = fcntl.flock, []
 
     def flock(descriptor: int, operation: int) -> None:
@@ -185,7 +185,7 @@ def die_in_the_middle(out: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["out", "out [1]*", "ö" * 120])
-def test_what_a_killed_run_left_is_swept_by_the_next(tmp_path: Path, name: str) -> None:
+def test_the_next_run_removes_what_a_killed_run_left(tmp_path: Path, name: str) -> None:
     out = tmp_path / name
     process = multiprocessing.get_context("fork").Process(target=die_in_the_middle, args=(out,))
     process.start()
@@ -196,7 +196,7 @@ def test_what_a_killed_run_left_is_swept_by_the_next(tmp_path: Path, name: str) 
     assert names(tmp_path) == [name]
 
 
-def test_a_living_run_is_not_swept(tmp_path: Path) -> None:
+def test_the_staging_folder_of_a_living_run_stays(tmp_path: Path) -> None:
     with publishing(tmp_path / "one") as folder:
         fill(folder, "one")
         publish_text(tmp_path / "two", "two")
@@ -205,7 +205,7 @@ def test_a_living_run_is_not_swept(tmp_path: Path) -> None:
     assert names(tmp_path) == ["one", "two"]
 
 
-# -- what is not ours stays --------------------------------------------------------------------
+# -- files of the user stay --------------------------------------------------------------------
 
 
 def refused(out: Path, match: str, keep: tuple[Path, ...] = ()) -> None:
@@ -214,7 +214,7 @@ def refused(out: Path, match: str, keep: tuple[Path, ...] = ()) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_with_files_of_somebody_elses(tmp_path: Path) -> None:
+def test_a_folder_with_other_files(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "thesis.doc").write_text("years of work")
@@ -222,7 +222,7 @@ def test_a_folder_with_files_of_somebody_elses(tmp_path: Path) -> None:
     (out / "thesis.doc").rename(tmp_path / "thesis.doc")
     publish_text(out)
     check_output(out)
-    # In a package of ours somebody put a file of their own: it would go with the package.
+    # A file that the user put into a package would be removed with it.
     (tmp_path / "thesis.doc").rename(out / "thesis.doc")
     refused(out, "thesis.doc")
     assert (out / "thesis.doc").read_text() == "years of work"
@@ -282,7 +282,7 @@ def test_what_the_run_needs_is_not_replaced(tmp_path: Path) -> None:
     check_output(out, keep=(tmp_path / "out.mp4", tmp_path / "store"))
 
 
-# -- places that take nothing ------------------------------------------------------------------
+# -- places that cannot be written -------------------------------------------------------------
 
 
 @pytest.fixture
@@ -317,9 +317,9 @@ def as_nobody(folder: Path) -> None:
     refused(folder / "a" / "out", "Permission denied")
 
 
-def test_a_folder_of_somebody_elses() -> None:
+def test_a_folder_of_another_user() -> None:
     if os.getuid() != 0:
-        pytest.skip("only root can become somebody else")
+        pytest.skip("only root can become another user")
     with tempfile.TemporaryDirectory() as folder:  # pytest's own are for root only
         Path(folder).chmod(0o755)
         process = multiprocessing.get_context("fork").Process(
@@ -351,7 +351,7 @@ def test_a_full_disk_and_then_another_one(small_disk: Path, tmp_path: Path) -> N
     assert contents(tmp_path / "other") == contents(tmp_path / "out")
 
 
-def test_the_stores_trouble_is_not_the_outputs(tmp_path: Path) -> None:
+def test_an_error_of_the_store_is_not_one_of_the_output(tmp_path: Path) -> None:
     def run() -> None:
         with publishing(tmp_path / "out"):
             raise StoreUnusable("the store cannot be read")

@@ -69,7 +69,7 @@ def test_a_saved_comparison_is_on_the_page(package: Path) -> None:
 
 
 def test_codecs_are_compared_on_the_page(package: Path) -> None:
-    """By what the run measured; once compared, with other packages as well, by that."""
+    """The page shows what the run measured, or the saved comparison once there is one."""
 
     def shown() -> object:
         ladder = Package.open(package)
@@ -90,8 +90,8 @@ def test_codecs_are_compared_on_the_page(package: Path) -> None:
     assert shown() == [*of_the_run, asdict(more)]
 
 
-def test_what_a_start_takes_is_summed(package: Path) -> None:
-    """At 24 fps shots begin at 0, 2 and 4.5 s: 2 s need one segment, 4 s two, 8 s all three."""
+def test_bytes_of_a_start_are_summed(package: Path) -> None:
+    """Shots begin at 0, 2 and 4.5 s: 2 s need one segment, 4 s two, 8 s all three."""
     start = report.start_bytes(Package.open(package))
     assert start["rungs"][0] == [[30_000, 1], [75_500, 2], [84_500, 3], [84_500, 3]]
 

@@ -36,7 +36,7 @@ def package(tmp_path: Path) -> Path:
 
 
 def predicted() -> Measurements:
-    """As if shot 1 of the middle rung had been expected smaller and better than it is."""
+    """Return measurements in which shot 1 of the middle rung was predicted smaller and better."""
     made = hand_made_measurements()
     cell = made.cells[0].model_copy(
         update={
@@ -57,7 +57,7 @@ def predicted() -> Measurements:
 # -- rows --------------------------------------------------------------------------------------
 
 
-def test_a_segment_says_what_was_expected_of_it_and_why() -> None:
+def test_a_segment_has_its_prediction_and_an_explanation() -> None:
     ladder = hand_made()
     row = explain.segment_facts(Package.of(Path(), ladder, predicted()), ladder.rungs[1])[1]
     assert (row.predicted_bytes, row.predicted_quality) == (120_000, 77.0)
@@ -80,7 +80,7 @@ def test_shares_are_of_the_rung_and_of_the_ladder() -> None:
     assert sum(row.share for row in rows) == pytest.approx(1)
 
 
-def test_rows_are_sorted_filtered_and_cut() -> None:
+def test_rows_are_selected_sorted_and_limited() -> None:
     package = hand_made_package()
     rows = explain.segment_facts(package, package.ladder.rungs[0])
 
@@ -113,7 +113,7 @@ def test_a_rung_is_found_by_name_or_by_the_nearest_rate() -> None:
 
 
 def test_a_shot_at_the_peak_limit_is_known() -> None:
-    """Peak 2 x 353 kbit/s over 2 to 6 s; shot 1 alone (2.5 s) would have to pass 220 kB."""
+    """The peak limit is 2 x 353 kbit/s; shot 1 alone (2.5 s) reaches it at 220 kB."""
     package = hand_made_package()
     rung = package.ladder.rungs[1]
     assert explain.capped_shots(package, rung) == frozenset()
@@ -138,7 +138,7 @@ def test_a_comparison_is_kept_with_its_ladder_only(package: Path) -> None:
 
 
 def test_bits_at_equal_quality(package: Path) -> None:
-    """Halfway between 365k at 68 and 1100k at 88 the fixed ladder needs sqrt(365 x 1100)."""
+    """Halfway from 365k at 68 to 1100k at 88, the fixed ladder needs sqrt(365 x 1100) kbit/s."""
     save_comparison(package, hand_made_comparison(), [], "0123456789abcdef")
     saved = read_comparison(package)
     assert saved is not None
@@ -152,7 +152,7 @@ def test_bits_at_equal_quality(package: Path) -> None:
 
 
 def cheaper(ladder: Ladder, factor: float) -> Ladder:
-    """The same qualities for ``factor`` of the bits."""
+    """Return a ladder of the same qualities with ``factor`` times the bits."""
     rungs = [
         rung.model_copy(
             update={
@@ -206,7 +206,7 @@ def test_an_upgrade_is_gated(
     assert upgrade["mean_bd_rate_percent"] == pytest.approx(100 * (factor - 1), abs=0.01)
 
 
-def test_a_title_that_went_missing_fails_the_gate(tmp_path: Path, package: Path) -> None:
+def test_a_missing_title_fails_the_gate(tmp_path: Path, package: Path) -> None:
     made = hand_made()
     other = made.model_copy(update={"title": made.title.model_copy(update={"sha256": "9" * 64})})
     written(package.parent / "other", other)
@@ -231,8 +231,9 @@ def test_a_cap_is_kept_and_called_a_cap(package: Path) -> None:
     assert capped.viewers[2].received_percent < 0
 
 
-def test_what_is_asked_is_told_from_solving_again(package: Path) -> None:
-    """A cap above every rung does nothing, though the ladder solved anew is not the delivered."""
+def test_a_change_is_separated_from_the_effect_of_solving_again(package: Path) -> None:
+    """A cap above every rung changes nothing, though the ladder solved again is not the delivered
+    one."""
     assert ask(package).unchanged == ()
     idle, felt = ask(package, max_rate=1e9), ask(package, max_rate=400e3)
     assert not idle.changes
@@ -249,12 +250,12 @@ def test_a_cap_that_does_nothing_says_so(package: Path, capsys: pytest.CaptureFi
     assert "new encodes" not in said
 
 
-def test_what_is_not_measured_is_not_called_so(package: Path) -> None:
+def test_only_rungs_of_existing_encodes_are_called_measured(package: Path) -> None:
     found = ask(package)
-    known = {(cell.shot, cell.width, cell.crf) for cell in Package(package).measurements.cells}
+    cells = {(cell.shot, cell.width, cell.crf) for cell in Package(package).measurements.cells}
     assert found.new_encodes > 0
     for rung in found.rungs:
-        assert (rung.basis == "measured") == (rung.existing == len(known) // 6)
+        assert (rung.basis == "measured") == (rung.existing == len(cells) // 6)
 
 
 def test_free_sizes_are_never_worse_and_say_what_locked_costs(package: Path) -> None:
