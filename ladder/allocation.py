@@ -2,13 +2,13 @@
 
 For a slope (lambda, quality per bit) every shot takes the point that maximises
 ``frames x quality - slope x bits`` (Shoham and Gersho, "Efficient bit allocation for an arbitrary
-set of quantizers", IEEE Trans. ASSP 36, 1988); that is optimal for the bits it takes. The slopes
-at which anything changes are those of the hulls' edges, a finite set, so a budget is met by
-sorting edges, not by bisecting floats. Every cap on a run of shots adds a multiplier to the slope
-of its shots, found by coordinate ascent on the dual; what a capped run gives up lowers the
-slope of the rest, so freed bits are spent elsewhere. Gaps that whole points leave are filled
-greedily. Each :class:`Allocation` carries the dual's value, an upper bound on what any choice
-could have reached, so its distance from the optimum is known.
+set of quantizers", IEEE Trans. ASSP 36, 1988); that is optimal for the bits it takes. Choices
+change only at the slopes of the hulls' edges, a finite set, so a budget is met by sorting edges and
+not by bisecting floats. Every cap on a run of shots adds a multiplier to the slope of its shots,
+found by coordinate ascent on the dual. Bits that a capped run gives up lower the slope of the rest
+and so are spent elsewhere. Gaps that whole points leave are filled greedily. Each
+:class:`Allocation` carries the dual's value, an upper bound on any choice, so its distance from the
+optimum is known.
 """
 
 from __future__ import annotations
@@ -33,45 +33,46 @@ from ladder.constraints import (
 from ladder.hull import hull_of_pareto, pareto, slopes
 
 DUAL_ROUNDS = 40
-"""Sweeps over violated windows before what is left is repaired by stepping down."""
-
+"""Sweeps over violated windows before remaining violations are repaired by stepping down."""
 GAP_WORTH_A_SECOND_LOOK = 0.02
-"""Mean quality; when the bound leaves more than this open, a second start is tried."""
+"""Mean quality between the result and its bound above which a second start is tried."""
 
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """A choice for every shot, with the sums that means are made of."""
+    """A choice for every shot, with its sums over the title."""
 
     choices: tuple[Choice, ...]
-    """By shot."""
+    """Choice of each shot."""
     slope: float
     """Quality-frames per bit at which the shots outside of active caps were chosen."""
     bits: float
+    """Bits of the whole title."""
     quality_sum: float
-    """Sum of frames x quality."""
+    """Sum over shots of frames x quality."""
     frames: int
+    """Number of frames of the title."""
     bound: float
-    """No allocation within the same budget and caps has a larger ``quality_sum``."""
+    """Upper bound on ``quality_sum`` for any allocation within the same budget and caps."""
 
     @property
     def quality(self) -> float:
-        """Mean over the title's frames."""
+        """Mean quality over the title's frames."""
         return self.quality_sum / self.frames
 
     @property
     def gap(self) -> float:
-        """Mean quality that a perfect choice could add at most."""
+        """Mean quality that the best possible choice could add at most."""
         return max(0.0, self.bound - self.quality_sum) / self.frames
 
 
 class Problem:
     """The shots of a title prepared for allocation: hulls and options, flattened.
 
-    Build once, use for every budget; not changed afterwards. A ``level`` is a hull vertex per
-    shot, shape ``[shots]``; level 0 is the cheapest choice, ties broken towards quality. An
-    ``option`` is a candidate that no other of its shot beats, on the hull or not, by its place in
-    the flat arrays. Values are frames x quality, so a slope means the same for every shot.
+    Build it once and use it for every budget; it never changes. A ``level`` is a hull vertex per
+    shot, shape ``[shots]``; level 0 is the cheapest choice, and the better of equally cheap ones.
+    An ``option`` is a candidate that no other of its shot beats, on the hull or not, given as its
+    index in the flat arrays. Values are frames x quality, so slopes of different shots compare.
     """
 
     def __init__(self, shots: Sequence[ShotChoices]) -> None:
@@ -89,16 +90,16 @@ class Problem:
             value = [choice.quality * shot.frames for choice in shot.candidates]
             useful = pareto(bits, value)
             hull = hull_of_pareto(bits, value, useful)
-            place = {index: len(options) + at for at, index in enumerate(useful)}
+            option_of = {index: len(options) + at for at, index in enumerate(useful)}
             starts.append(len(options))
             options += [(index, bits[index], value[index]) for index in useful]
-            vertices += [place[index] for index in hull]
+            vertices += [option_of[index] for index in hull]
             vertex_counts.append(len(hull))
             edge_slopes += slopes(bits, value, hull)
 
         shot_numbers = np.arange(len(self.shots))
         self.option_start: Index = np.array([*starts, len(options)], dtype=np.intp)
-        """Shot ``s`` has the options ``[option_start[s], option_start[s + 1])``."""
+        """First option of each shot; shot ``s`` ends at ``option_start[s + 1]``."""
         self.option_index: Index = np.array([o[0] for o in options], dtype=np.intp)
         self.option_bits: Float64 = np.array([o[1] for o in options], dtype=np.float64)
         self.option_value: Float64 = np.array([o[2] for o in options], dtype=np.float64)
@@ -107,7 +108,7 @@ class Problem:
         self._vertices: Index = np.array(vertices, dtype=np.intp)
         self._vertex_start: Index = np.cumsum(counts) - counts
         self.edge_start: Index = np.concatenate(([0], np.cumsum(counts - 1)))
-        """Shot ``s`` has the edges ``[edge_start[s], edge_start[s + 1])``, slopes falling."""
+        """First hull edge of each shot; shot ``s`` ends at ``edge_start[s + 1]``, slopes fall."""
         self.edge_shot: Index = np.repeat(shot_numbers, counts - 1)
         self.edge_slope: Float64 = np.array(edge_slopes, dtype=np.float64)
         lower = np.delete(np.arange(len(vertices)), np.cumsum(counts) - 1)
@@ -115,24 +116,24 @@ class Problem:
             self.option_bits[self._vertices[lower + 1]] - self.option_bits[self._vertices[lower]]
         )
         self.cheapest: Index = np.zeros(len(self.shots), dtype=np.intp)
-        """Level 0 everywhere."""
+        """Level 0 of every shot."""
         self.cheapest_bits: Float64 = self.option_bits[self.options_at(self.cheapest)]
 
     def options_at(self, level: Index) -> Index:
-        """The option that each shot takes at ``level``, shape ``[shots]``."""
+        """Return the option that each shot takes at ``level``, shape ``[shots]``."""
         options: Index = self._vertices[self._vertex_start + level]
         return options
 
     def level_at(self, slope: float) -> Index:
-        """The vertices that are optimal at a slope; ties take fewer bits."""
+        """Return the level that is optimal at a slope; ties take fewer bits."""
         taken = self.edge_shot[self.edge_slope > slope]
         return self._levels(taken)
 
     def level_within(self, bits: float, penalty: Float64) -> tuple[Index, float]:
-        """Best level whose sum of bits is within ``bits``, and its slope.
+        """Return the best level of at most ``bits`` in total, and its slope.
 
-        ``penalty`` is added to the slope that each shot has to earn, shape ``[shots]``. Edges are
-        taken by falling slope while they fit; those that do not earn their penalty are not.
+        ``penalty`` is subtracted from the slopes of each shot's edges, shape ``[shots]``. Edges
+        are taken by falling slope while they fit and their slope stays positive.
         """
         net = self.edge_slope - penalty[self.edge_shot]
         order = _falling(net)
@@ -143,7 +144,7 @@ class Problem:
         return np.bincount(taken, minlength=len(self.shots)).astype(np.intp, copy=False)
 
     def title_curve(self) -> tuple[Float64, Float64]:
-        """Total bits and sum of frames x quality as the slope falls: the title's own hull."""
+        """Return total bits and sums of frames x quality as the slope falls: the title's hull."""
         order = np.argsort(-self.edge_slope, kind="stable")
         base = self.options_at(self.cheapest)
         bits = np.concatenate(([self.option_bits[base].sum()], self.edge_bits[order]))
@@ -153,22 +154,22 @@ class Problem:
 
 
 def _falling(net: Float64) -> Index:
-    """Edges that are worth something, best first; equal ones keep their order."""
+    """Return the edges of positive slope, steepest first; equal ones keep their order."""
     worth = np.flatnonzero(net > 0)
     return worth[np.argsort(-net[worth], kind="stable")]
 
 
 def _fitting(edge_bits: Float64, net: Float64, order: Index, room: float) -> tuple[int, float]:
-    """How many edges of ``order`` fit ``room``, and the slope of the first that does not."""
+    """Return how many edges of ``order`` fit ``room`` bits, and the slope of the next one."""
     spent = np.cumsum(edge_bits[order])
     fit = int(np.searchsorted(spent, room + BIT_TOLERANCE, side="right"))
     return fit, float(net[order[fit]]) if fit < len(order) else 0.0
 
 
 def at_slope(problem: Problem, slope: float) -> Allocation:
-    """Per shot the choice that maximises frames x quality - ``slope`` x bits.
+    """Choose for each shot what maximises frames x quality - ``slope`` x bits.
 
-    Of equally good choices the one with fewer bits. Optimal for the bits that it takes.
+    Of equally good choices the one with fewer bits is taken. The result is optimal for its bits.
     """
     options = problem.options_at(problem.level_at(slope))
     return _allocation(problem, options, slope, float(problem.option_value[options].sum()))
@@ -177,11 +178,11 @@ def at_slope(problem: Problem, slope: float) -> Allocation:
 def for_budget(
     problem: Problem, total_bits: float, caps: Sequence[Cap] = ()
 ) -> Allocation | InfeasibleResult:
-    """The best allocation found that takes at most ``total_bits`` and keeps every cap.
+    """Find a good allocation of at most ``total_bits`` that keeps every cap.
 
-    Without caps it is within one hull edge of the optimum; with caps ``Allocation.gap`` says how
-    far from it at most. Infeasible is exact: the result only when no choice keeps all caps.
-    ``total_bits`` may be infinite.
+    Without caps the result is within one hull edge of the optimum; with caps ``Allocation.gap``
+    bounds the distance. It is infeasible only when no choice keeps all caps. ``total_bits`` may be
+    infinite.
     """
     shots = len(problem.shots)
     limits = CapSet([*caps, WindowCap(0, shots, total_bits, "budget")], shots)
@@ -221,7 +222,7 @@ def _allocation(problem: Problem, options: Index, slope: float, bound: float) ->
 
 
 class _Dual:
-    """Multipliers of the budget (the slope) and of the windows that were found violated."""
+    """Multipliers of the budget (the slope) and of the windows that were violated."""
 
     def __init__(self, problem: Problem, total_bits: float) -> None:
         self.problem = problem
@@ -229,12 +230,12 @@ class _Dual:
         self.slope = 0.0
         self.active: dict[WindowCap, float] = {}
         self.penalty = np.zeros(len(problem.shots))
-        """Sum of the active windows' multipliers over each shot."""
+        """Sum of the active windows' multipliers for each shot."""
         self.bound = math.inf
-        """Least upper bound seen on the sum of frames x quality."""
+        """Lowest upper bound so far on the sum of frames x quality."""
 
     def solve(self) -> Index:
-        """The best level for the multipliers within the budget; lowers the bound on the way."""
+        """Return the best level within the budget for these multipliers; updates the bound."""
         level, self.slope = self.problem.level_within(self.total_bits, self.penalty)
         options = self.problem.options_at(level)
         price = self.slope + self.penalty
@@ -245,7 +246,7 @@ class _Dual:
         return level
 
     def tighten(self, violated: Sequence[WindowCap]) -> None:
-        """Set each active window's multiplier, in turn, to the least that makes it hold."""
+        """Set each active window's multiplier, in turn, to the lowest that makes it hold."""
         for cap in violated:
             self.active.setdefault(cap, 0.0)
         self.penalty[:] = 0.0  # summed afresh, so that rounding does not pile up
@@ -267,7 +268,7 @@ class _Dual:
 
 
 class _Rounded(NamedTuple):
-    """Options that keep every cap, and their sum of frames x quality."""
+    """Options that keep every cap, with their sum of frames x quality."""
 
     options: Index
     value: float
@@ -305,9 +306,10 @@ def _step_down(problem: Problem, level: Index, limits: CapSet, penalty: Float64)
 
 
 def _fill(problem: Problem, level: Index, limits: CapSet, penalty: Float64) -> Index:
-    """Options reached from ``level`` by moves up while the caps have room, best slope first.
+    """Return the options reached from ``level`` by moving up while the caps have room.
 
-    Candidates off the hull count here: they are what a gap smaller than an edge can hold.
+    The best slope comes first. Candidates off the hull are used too: they fit gaps that are
+    smaller than an edge.
     """
     options = problem.options_at(level).copy()
     bits = problem.option_bits[options].copy()
@@ -328,13 +330,13 @@ def _fill(problem: Problem, level: Index, limits: CapSet, penalty: Float64) -> I
 
 
 _Move = tuple[float, int, int]
-"""Negated net slope, shot, option: a heap gives the best first, ties by shot."""
+"""Negated net slope, shot, option: a heap yields the best move first, ties by shot."""
 
 
 def _best_move(
     problem: Problem, shot: int, option: int, room: float, penalty: Float64
 ) -> _Move | None:
-    """The move of one shot with the best slope that fits ``room`` bits."""
+    """Return the move of one shot with the best slope that fits ``room`` bits."""
     higher = slice(option + 1, problem.option_start[shot + 1])  # options rise in bits and value
     extra = problem.option_bits[higher] - problem.option_bits[option]
     fits = int(np.searchsorted(extra, room, side="right"))

@@ -1,4 +1,4 @@
-"""What a ladder is compared with: the fixed ladder, and the best per-title CRF ladder."""
+"""The ladders to compare with: the fixed ladder and the best per-title CRF ladder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ APPLE_HLS_H264 = (
     (6_000_000, 1080),
     (7_800_000, 1080),
 )
-"""Average video rate (bit/s) and 16:9 height of the H.264 rungs in Apple's "HTTP Live Streaming
+"""Average video rate in bit/s and 16:9 height of the H.264 rungs in Apple's "HTTP Live Streaming
 (HLS) authoring specification for Apple devices"."""
 
 
@@ -31,17 +31,17 @@ class FixedRung:
     """One rung of the fixed ladder, to be encoded in two passes at its rate."""
 
     rate: int
-    """bit/s."""
+    """Rate in bit/s."""
     size: Size
 
 
 def fixed_rungs(display_width: int, display_height: int) -> tuple[FixedRung, ...]:
-    """The fixed ladder for a title of this display size, from the lowest rate.
+    """Return the fixed ladder for a title of this display size, from the lowest rate.
 
-    Each listed height stands for a 16:9 frame that the title's shape has to fit into, upright for
-    portrait. Rungs that would enlarge the title are dropped, save where its own size is within
-    10 % of the listed one, which then is used. A title under all of them keeps the lowest rung,
-    at its own size.
+    Each listed height stands for a 16:9 frame, upright for portrait titles, that the title has to
+    fit into. Rungs that would enlarge the title are dropped, unless its own size is within 10 % of
+    the listed one; then its own size is used. A title that is smaller than all of them keeps the
+    lowest rung, at its own size.
     """
     rungs: list[FixedRung] = []
     for rate, height in APPLE_HLS_H264:
@@ -58,13 +58,13 @@ class CrfRung:
     size: Size
     crf: float
     rate: float
-    """Expected bit/s, as the sum of the title's shots encoded one by one."""
+    """Expected rate in bit/s, from the title's shots encoded one by one."""
     quality: float
-    """Expected mean over the title's frames."""
+    """Expected mean quality over the title's frames."""
 
 
 def crf_rungs(title: TitleCurves) -> tuple[CrfRung, ...]:
-    """Every (size, CRF) of the whole title, for CRFs that all shots' curves have."""
+    """Return a rung for every size and every CRF that all shots' curves have."""
     seconds = float(sum(title.durations))
     frames = sum(shot.frames for shot in title.shots)
     rungs, step = [], title.recipe.crf_step
@@ -81,14 +81,15 @@ def crf_rungs(title: TitleCurves) -> tuple[CrfRung, ...]:
 
 
 def per_title_crf_rungs(title: TitleCurves, rates: Sequence[float]) -> tuple[CrfRung, ...]:
-    """The best per-title CRF ladder at the rates (bit/s) of another ladder's rungs.
+    """Return the best per-title CRF ladder at the rates (bit/s) of another ladder's rungs.
 
-    For each rate the (size, CRF) with the highest quality among those within it; rates under the
-    cheapest give the cheapest. Sizes never fall as rates rise, and no rung comes twice, so there
-    may be fewer rungs than rates.
+    Each rate gets the size and CRF of the highest quality within that rate; rates below the
+    cheapest rung get the cheapest. Sizes never fall as rates rise, and no rung comes twice, so
+    there may be fewer rungs than rates.
     """
-    every = crf_rungs(title)
-    kept = [every[i] for i in pareto([r.rate for r in every], [r.quality for r in every])]
+    candidates = crf_rungs(title)
+    unbeaten = pareto([rung.rate for rung in candidates], [rung.quality for rung in candidates])
+    kept = [candidates[index] for index in unbeaten]
     ladder: list[CrfRung] = []
     for rate in sorted(rates):
         within = [rung for rung in kept if rung.rate <= rate] or kept[:1]
@@ -101,5 +102,5 @@ def per_title_crf_rungs(title: TitleCurves, rates: Sequence[float]) -> tuple[Crf
 
 
 def rate_points(rungs: Sequence[CrfRung]) -> tuple[RatePoint, ...]:
-    """Expected rate and quality of each rung."""
+    """Return the expected rate and quality of each rung."""
     return tuple(RatePoint(rung.rate, rung.quality) for rung in rungs)

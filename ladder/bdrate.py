@@ -1,10 +1,10 @@
 """Bjontegaard delta rate: how many percent more bits the test needs for the same quality.
 
-Convention: G. Bjontegaard, VCEG-M33 (2001) and VCEG-AI11 (2008), with the piecewise
-interpolation of JCTVC-L1100 and JVET-AC0187: log10 of the rate as a function of quality, its mean
-difference over the range of quality that both curves reach. Negative: the test needs fewer bits.
-PCHIP by default, Akima (J. ACM 17, 1970) as an alternative; the same values as the
-``bjontegaard`` package with these methods.
+Convention: G. Bjontegaard, VCEG-M33 (2001) and VCEG-AI11 (2008), with the piecewise interpolation
+of JCTVC-L1100 and JVET-AC0187. The log10 of the rate is a function of quality; BD-rate is the mean
+difference over the range of quality that both curves reach. It is negative where the test needs
+fewer bits. Interpolation is PCHIP by default, Akima (J. ACM 17, 1970) as an alternative; values
+equal those of the ``bjontegaard`` package with these methods.
 """
 
 from __future__ import annotations
@@ -23,34 +23,36 @@ Method = Literal["pchip", "akima"]
 
 
 class RatePoint(NamedTuple):
-    """One encode of a title."""
+    """Rate and quality of one encode of a title."""
 
     rate: float
-    """bit/s, or bits: BD-rate knows ratios only."""
+    """Rate in bit/s, or bits: BD-rate depends on ratios only."""
     quality: float
+    """Mean quality."""
 
 
 @dataclass(frozen=True, slots=True)
 class BdRate:
-    """A BD-rate and where it holds."""
+    """A BD-rate and the range of quality that it holds for."""
 
     percent: float
-    """Negative: the test needs fewer bits than the anchor."""
+    """Bits that the test needs over the anchor in percent; negative for fewer bits."""
     low: float
-    """Quality from which both curves reach."""
+    """Lowest quality that both curves reach."""
     high: float
-    """Quality up to which both curves reach."""
+    """Highest quality that both curves reach."""
     overlap: float
-    """That range as a share of what either curve covers, 0 to 1."""
+    """Share of the range that both curves together cover, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class NoOverlap:
-    """Why there is no BD-rate: the curves share no range of quality."""
+    """The reason for there being no BD-rate: the curves share no range of quality."""
 
     anchor: tuple[float, float]
-    """Lowest and highest quality."""
+    """Lowest and highest quality of the anchor."""
     test: tuple[float, float]
+    """Lowest and highest quality of the test."""
 
     def __str__(self) -> str:
         ranges = " and ".join(f"{low:.2f} to {high:.2f}" for low, high in (self.anchor, self.test))
@@ -58,7 +60,7 @@ class NoOverlap:
 
 
 def monotone(points: Iterable[RatePoint]) -> tuple[RatePoint, ...]:
-    """The points that no cheaper one reaches in quality, by ascending rate.
+    """Return the points whose quality no cheaper point reaches, by ascending rate.
 
     Real ladders have rungs that nobody would choose; BD-rate is defined without them.
     """
@@ -70,7 +72,7 @@ def monotone(points: Iterable[RatePoint]) -> tuple[RatePoint, ...]:
 def bd_rate(
     anchor: Sequence[RatePoint], test: Sequence[RatePoint], method: Method = "pchip"
 ) -> BdRate | NoOverlap:
-    """BD-rate of ``test`` against ``anchor``, over the quality that both reach.
+    """Return the BD-rate of ``test`` against ``anchor``, over the quality that both reach.
 
     Raises:
         ValueError: a curve has fewer than two points, or its quality does not rise with rate
@@ -109,7 +111,7 @@ def _axes(points: Sequence[RatePoint], name: str) -> tuple[Float64, Float64]:
 
 
 def akima_slopes(x: Float64, y: Float64) -> Float64:
-    """Akima's derivatives at the knots; two points give a line.
+    """Return Akima's derivatives at the knots; two points give a line.
 
     Where the weights vanish the neighbouring secants are averaged, as in
     ``scipy.interpolate.Akima1DInterpolator``.
@@ -137,7 +139,7 @@ _SLOPES: Mapping[Method, Callable[[Float64, Float64], Float64]] = {
 
 
 def _integral(x: Float64, y: Float64, slopes: Float64, low: float, high: float) -> float:
-    """Exact integral of the cubic Hermite spline over ``[low, high]`` within its knots."""
+    """Return the exact integral of the cubic Hermite spline over ``[low, high]``."""
     h = np.diff(x)
     from_t = (np.clip(low, x[:-1], x[1:]) - x[:-1]) / h
     to_t = (np.clip(high, x[:-1], x[1:]) - x[:-1]) / h

@@ -1,4 +1,4 @@
-"""What each shot can be encoded as: the input of every allocation."""
+"""The ways to encode each shot: the input of every allocation."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ class Choice(NamedTuple):
     """One way to encode a shot."""
 
     bits: float
-    """Of the whole shot."""
+    """Bits of the whole shot."""
     quality: float
-    """Mean over its frames."""
+    """Mean quality over the shot's frames."""
     point: OperatingPoint
+    """Operating point that gives these bits and this quality."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,9 @@ class ShotChoices:
     """The ways to encode one shot, in any order."""
 
     frames: int
+    """Number of frames of the shot."""
     candidates: tuple[Choice, ...]
+    """Possible choices; at least one."""
 
     def __post_init__(self) -> None:
         if self.frames <= 0 or not self.candidates:

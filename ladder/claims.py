@@ -1,22 +1,22 @@
-"""The three claims a ladder has to earn, on measured numbers.
+"""The three claims that a ladder has to earn, on measured numbers.
 
-1. BD-rate against a fixed ladder, 2. BD-rate against the best per-title CRF ladder, 3. what a
-population of viewers receives against the fixed ladder. They are stated together because each
-hides something: BD-rate weighs all qualities alike, also those that nobody sees, and says nothing
-about where rungs sit; the viewers' claim depends on what networks they have.
+The claims are BD-rate against a fixed ladder, BD-rate against the best per-title CRF ladder, and
+what a population of viewers receives against the fixed ladder. They are stated together because
+each hides something. BD-rate gives all qualities the same weight, also those that nobody sees, and
+ignores where rungs lie; the viewers' claim depends on their networks.
 
-The viewers' model: throughput is log-normal with a given median, sigma 1 in natural logarithms. A
-client plays the highest rung whose average rate is under 0.8 of its throughput, and the lowest
-one when there is none. What a client plays is a step function of its throughput, so all
-expectations below are exact sums over the steps, not samples.
+The model of viewers: throughput is log-normal with a given median and sigma 1 in natural
+logarithms. A client plays the highest rung whose average rate is below 0.8 of its throughput, and
+the lowest rung when there is none. The rung that a client plays is a step function of its
+throughput, so all expectations below are exact sums over the steps, not samples.
 
-Two numbers of bits are given, because a saved bit and a gained point of quality are not the same:
+Bits are given twice, because a saved bit and a gained point of quality are not the same:
 
-- ``received``: everyone plays by the rule above on both ladders. Bits can go up where our
-  ladder offers a better rung that the client can afford; the mean quality says what for.
-- ``matched``: on our ladder everyone plays the cheapest rung among those that the rule allows
-  whose quality is at least what the client had from the fixed ladder less the tolerance. A client
-  for which there is no such rung plays its highest, and is counted as worse off.
+- ``received``: everyone plays by the rule above on both ladders. Bits can go up where our ladder
+  offers a better rung that the client can afford; the mean quality shows what that buys.
+- ``matched``: on our ladder everyone plays the cheapest rung that the rule allows and whose
+  quality is at least that of the client's rung of the fixed ladder, less the tolerance. A client
+  without such a rung plays its highest and counts as worse off.
 """
 
 from __future__ import annotations
@@ -29,21 +29,23 @@ from dataclasses import dataclass
 from ladder.bdrate import BdRate, Method, NoOverlap, RatePoint, bd_rate, monotone
 
 MEDIANS = (1e6, 3e6, 10e6)
-"""bit/s, median throughputs of the populations shown."""
+"""Median throughputs in bit/s of the populations that are shown."""
 SIGMA = 1.0
+"""Standard deviation of the natural logarithm of throughput."""
 AFFORDABLE = 0.8
-"""Share of its throughput that a client spends at most."""
+"""Share of its throughput that a client uses at most."""
 TOLERANCE = 0.5
-"""Quality that a client may lose before it counts as worse off."""
+"""Points of quality that a client may lose before it counts as worse off."""
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What a population gets: means over clients."""
+    """What a population receives, as means over clients."""
 
     rate: float
-    """bit/s."""
+    """Mean rate in bit/s."""
     quality: float
+    """Mean quality."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,41 +53,45 @@ class ViewersClaim:
     """What one population receives from our ladder and from the fixed one."""
 
     median: float
-    """bit/s."""
+    """Median throughput in bit/s."""
     fixed: Received
+    """Rate and quality from the fixed ladder."""
     received: Received
-    """From our ladder, playing the highest affordable rung."""
+    """Rate and quality from our ladder, playing the highest affordable rung."""
     matched: Received
-    """From our ladder, playing the cheapest affordable rung that is not worse."""
+    """Rate and quality from our ladder, playing the cheapest affordable rung that is not worse."""
     worse_off: float
-    """Share of clients whose best rung of ours is worse than the fixed one's by more than the
-    tolerance."""
+    """Share of clients whose best rung of our ladder is worse than that of the fixed ladder by more
+    than the tolerance."""
     worst_loss: float
-    """Most quality that any client loses on ``received``; 0 when none does."""
+    """Largest quality that any client loses on ``received``; 0 when none does."""
     under_lowest: float
     """Share of clients that cannot afford our lowest rung and play it all the same."""
     under_lowest_fixed: float
+    """Share of clients that cannot afford the fixed ladder's lowest rung."""
 
     @property
     def received_percent(self) -> float:
-        """Bits against the fixed ladder; negative: fewer."""
+        """Bits over the fixed ladder's in percent; negative for fewer."""
         return (self.received.rate / self.fixed.rate - 1) * 100
 
     @property
     def matched_percent(self) -> float:
-        """Bits against the fixed ladder at quality not worse than by the tolerance."""
+        """Bits over the fixed ladder's in percent, at a quality within the tolerance."""
         return (self.matched.rate / self.fixed.rate - 1) * 100
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """All three, for one quality model."""
+    """All three claims for one quality model."""
 
     against_fixed: BdRate | NoOverlap | None
-    """None: a ladder has fewer than two rungs worth choosing."""
+    """BD-rate against the fixed ladder; None where a ladder has fewer than two rungs worth
+    choosing."""
     against_per_title: BdRate | NoOverlap | None
+    """BD-rate against the best per-title CRF ladder; None as above."""
     viewers: tuple[ViewersClaim, ...]
-    """One per median of :data:`MEDIANS`."""
+    """Claims for each of :data:`MEDIANS`."""
 
 
 def state_claims(
@@ -94,7 +100,7 @@ def state_claims(
     per_title: Sequence[RatePoint],
     method: Method = "pchip",
 ) -> Claims:
-    """The three claims from the measured rungs (bit/s, mean quality) of three ladders."""
+    """Return the three claims from the measured rungs of three ladders."""
     return Claims(
         bd_claim(fixed, ours, method),
         bd_claim(per_title, ours, method),
@@ -105,7 +111,7 @@ def state_claims(
 def bd_claim(
     anchor: Sequence[RatePoint], test: Sequence[RatePoint], method: Method = "pchip"
 ) -> BdRate | NoOverlap | None:
-    """BD-rate of a ladder's rungs, without those that nobody would choose.
+    """Return the BD-rate of a ladder's rungs, without those that nobody would choose.
 
     None where a ladder has fewer than two rungs worth choosing.
     """
@@ -123,9 +129,9 @@ def viewers_claim(
     sigma: float = SIGMA,
     tolerance: float = TOLERANCE,
 ) -> ViewersClaim:
-    """What clients with log-normal throughput receive from either ladder.
+    """Return what clients with log-normal throughput receive from either ladder.
 
-    ``ours`` and ``fixed`` in bit/s and mean quality, in any order, at least one rung each.
+    ``ours`` and ``fixed`` are rates in bit/s with mean qualities, in any order, at least one each.
     """
     ours, fixed = sorted(ours), sorted(fixed)
     # Between two thresholds nobody's choice changes.
@@ -162,26 +168,28 @@ def viewers_claim(
 def playing_shares(
     rates: Sequence[float], median: float, *, sigma: float = SIGMA
 ) -> tuple[float, ...]:
-    """Share of clients that play each rung by the viewers' model.
+    """Return the share of clients that play each rung, by the model of viewers.
 
     Args:
-        rates: bit/s of the rungs, ascending, shape (rungs,), at least one.
-        median: bit/s, of the clients' throughput.
+        rates: Rates of the rungs in bit/s, ascending, at least one.
+        median: Median throughput of the clients in bit/s.
+        sigma: Standard deviation of the natural logarithm of throughput.
 
     Returns:
-        Shape (rungs,), sum 1. The lowest rung's includes those that cannot afford it.
+        One share per rung, summing to 1. That of the lowest includes clients that cannot afford
+        it.
     """
     below = [0.0, *(_below(rate / AFFORDABLE, median, sigma) for rate in rates[1:]), 1.0]
     return tuple(high - low for low, high in itertools.pairwise(below))
 
 
 def _affordable(rungs: Sequence[RatePoint], threshold: float) -> Sequence[RatePoint]:
-    """Rungs for clients just over ``threshold`` bit/s, by ascending rate; never none."""
+    """Return the rungs for clients just above ``threshold`` bit/s, ascending, at least one."""
     return [point for point in rungs if point.rate / AFFORDABLE <= threshold] or rungs[:1]
 
 
 def _below(throughput: float, median: float, sigma: float) -> float:
-    """Share of clients under ``throughput``."""
+    """Return the share of clients whose throughput is below ``throughput`` bit/s."""
     if throughput == 0:
         return 0.0
     return 0.5 * math.erfc(-math.log(throughput / median) / (sigma * math.sqrt(2)))

@@ -1,8 +1,8 @@
-"""A ladder of several codecs: which rungs are worth having beside the others'.
+"""A ladder of several codecs: which rungs are worth keeping.
 
-The first codec is the one that every player has to be able to play, so its ladder stays whole. A
-rung of any other codec is dropped where a rung of another one, the first included, needs no more
-bits and is no worse: whoever can play it loses nothing by taking that one. Pure.
+Every player has to be able to play the first codec, so its ladder stays whole. A rung of any other
+codec is dropped where a rung of another codec, the first included, needs no more bits and is no
+worse: a player that takes the other rung loses nothing. Pure.
 """
 
 from __future__ import annotations
@@ -13,30 +13,33 @@ from ladder.bdrate import RatePoint
 
 
 def kept_rungs(ladders: Mapping[str, Sequence[RatePoint]]) -> dict[str, tuple[int, ...]]:
-    """Which rungs of each codec's ladder stay, by number.
+    """Return the numbers of the rungs that stay in each codec's ladder.
 
     Args:
-        ladders: measured rungs (bit/s, mean quality) by codec; the first one stays whole.
+        ladders: Measured rungs by codec; the ladder of the first codec stays whole.
     """
     codecs = list(ladders)
     kept: dict[str, tuple[int, ...]] = {}
-    for place, codec in enumerate(codecs):
+    for position, codec in enumerate(codecs):
         others = [
-            (other < place, rung)
+            (other < position, rung)
             for other, name in enumerate(codecs)
-            if other != place
+            if other != position
             for rung in ladders[name]
         ]
         kept[codec] = tuple(
             number
             for number, rung in enumerate(ladders[codec])
-            if place == 0 or not any(_dominates(other, rung, first) for first, other in others)
+            if position == 0 or not any(_dominates(other, rung, first) for first, other in others)
         )
     return kept
 
 
 def _dominates(other: RatePoint, rung: RatePoint, first: bool) -> bool:
-    """Whether ``other`` needs no more and is no worse; of two equal ones the ``first`` listed."""
+    """Return whether ``other`` needs no more bits and is no worse.
+
+    Of two equal rungs the one that is listed ``first`` dominates.
+    """
     if other.rate > rung.rate or other.quality < rung.quality:
         return False
     return first or other != rung

@@ -1,10 +1,10 @@
 """Rate constraints as upper bounds on the bits of runs of shots.
 
-Peak rate, VBV and the source's own rate all say the same kind of thing: the shots ``[first, end)``
-together take at most so many bits. So the allocation knows two kinds of cap only, single windows
-and the leaky bucket, which stands for all windows at once without listing them. And because every
-cap is an upper bound, the cheapest choice of every shot is the most feasible point there is: if
-it breaks a cap nothing can keep it, which makes :class:`InfeasibleResult` exact.
+Peak rate, VBV and the source's own rate are all limits on the bits that the shots ``[first, end)``
+take together. So the allocation knows only two kinds of cap: single windows, and the leaky bucket,
+which stands for all windows at once without listing them. As every cap is an upper bound, the
+cheapest choice of every shot is the most feasible one: if it breaks a cap, nothing can keep that
+cap. This makes :class:`InfeasibleResult` exact.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from encoder.arrays import Float64
 from ladder.choices import ShotChoices
 
 BIT_TOLERANCE = 1e-3
-"""Bits by which a sum may pass its cap: far below one bit, far above rounding of long sums."""
+"""Bits by which a sum may exceed its cap: far below one bit, far above rounding in long sums."""
 
 
 @dataclass(frozen=True, slots=True)
 class WindowCap:
-    """Shots ``[first_shot, end_shot)`` take at most ``bits`` together."""
+    """A limit on the bits that the shots ``[first_shot, end_shot)`` take together."""
 
     first_shot: int
     end_shot: int
     bits: float
     why: str
-    """Name of the constraint, for people."""
+    """Name of the constraint for people."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.first_shot < self.end_shot:
@@ -40,13 +40,14 @@ class WindowCap:
 
 @dataclass(frozen=True, slots=True)
 class LeakyBucket:
-    """Every run of shots takes at most ``rate`` x its duration + ``buffer_bits``."""
+    """A limit on every run of shots: ``rate`` x its duration + ``buffer_bits``."""
 
     durations: tuple[float, ...]
-    """Seconds of each shot."""
+    """Duration of each shot in seconds."""
     rate: float
-    """bit/s at which the bucket drains."""
+    """Rate in bit/s at which the bucket drains."""
     buffer_bits: float
+    """Bits that the bucket holds."""
     why: str = "VBV"
 
 
@@ -55,16 +56,17 @@ Cap = WindowCap | LeakyBucket
 
 @dataclass(frozen=True, slots=True)
 class InfeasibleResult:
-    """Why no allocation exists, as a result: nothing was wrong with the question."""
+    """The reason for which no allocation exists; a result, not an error."""
 
     constraint: str
-    """Which one: ``budget``, ``peak rate``, ``VBV``, ``worst shot``, ``source rate`` ..."""
+    """Name of the constraint: ``budget``, ``peak rate``, ``VBV``, ``worst shot`` or ``source
+    rate``."""
     detail: str
-    """One line for people: where, what was asked, what the cheapest choices need."""
+    """One line for people: where it fails, what was asked, what the cheapest choices need."""
     shortfall: float
-    """By how much: bits for rates, points of quality for the worst-shot floor."""
+    """Amount that is missing: bits for rates, points of quality for the worst-shot floor."""
     shots: tuple[int, int] | None = None
-    """The run of shots ``[first, end)`` where it fails."""
+    """Shots ``[first, end)`` where it fails; None for the whole title."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +75,15 @@ class Violation:
 
     cap: WindowCap
     bits: float
-    """What they take."""
+    """Bits that the shots take."""
 
     @property
     def excess(self) -> float:
-        """Bits over the cap."""
+        """Bits above the cap."""
         return self.bits - self.cap.bits
 
     def as_infeasible(self) -> InfeasibleResult:
-        """This violation, when even the cheapest choices cause it."""
+        """Return the reason for infeasibility, for a violation by the cheapest choices."""
         cap = self.cap
         detail = (
             f"{cap.why}: shots {cap.first_shot} to {cap.end_shot - 1} may take "
@@ -93,7 +95,7 @@ class Violation:
 def hls_windows(
     durations: Sequence[Fraction], target_duration: int | Fraction
 ) -> list[tuple[int, int]]:
-    """Runs of contiguous segments that last 0.5 to 1.5 target durations, as ``[first, end)``.
+    """Return the runs ``[first, end)`` of segments that last 0.5 to 1.5 target durations.
 
     These are the windows over which RFC 8216bis (section 4.4.6.2, BANDWIDTH) defines the peak
     segment bit rate.
@@ -121,7 +123,7 @@ def peak_rate_caps(
     bits_per_second: float,
     why: str = "peak rate",
 ) -> tuple[WindowCap, ...]:
-    """Caps that keep the peak segment bit rate of HLS at or under ``bits_per_second``.
+    """Return caps that keep the peak segment bit rate of HLS at or below ``bits_per_second``.
 
     Raises:
         ValueError: a shot is longer than the target duration allows a segment to be.
@@ -141,24 +143,25 @@ def peak_rate_caps(
 def leaky_bucket_caps(
     durations: Sequence[Fraction], rate: float, buffer_bits: float, why: str = "VBV"
 ) -> tuple[LeakyBucket]:
-    """The cap of a buffer of ``buffer_bits`` filled at ``rate`` bit/s, over all runs of shots.
+    """Return the cap of a buffer of ``buffer_bits`` that is filled at ``rate`` bit/s.
 
-    Shots are the grain: a decoder that starts any shot with a full buffer does not run dry.
+    It holds over all runs of whole shots: a decoder that starts any shot with a full buffer does
+    not run dry.
     """
     return (LeakyBucket(tuple(float(d) for d in durations), rate, buffer_bits, why),)
 
 
 def source_cap(shots: int, source_bits: float) -> tuple[WindowCap]:
-    """No rendition takes more bits than the title's own video stream."""
+    """Return the cap at the bits of the title's own video stream."""
     return (WindowCap(0, shots, source_bits, "source rate"),)
 
 
 def worst_shot_floor(
     shots: Sequence[ShotChoices], quality: float
 ) -> tuple[ShotChoices, ...] | InfeasibleResult:
-    """The shots without the choices of less than ``quality``.
+    """Return the shots without their choices of less than ``quality``.
 
-    Infeasible when some shot has nothing left; the worst of those shots is named.
+    The result is infeasible when a shot has no choice left; it names the worst of those shots.
     """
     best = [max(choice.quality for choice in shot.candidates) for shot in shots]
     worst = min(range(len(shots)), key=best.__getitem__)
@@ -172,7 +175,7 @@ def worst_shot_floor(
 
 
 class CapSet:
-    """All caps of one allocation, packed for fast checks. Not changed after it is built."""
+    """All caps of one allocation, packed for fast checks; immutable once built."""
 
     def __init__(self, caps: Sequence[Cap], shots: int) -> None:
         self.shots = shots
@@ -200,17 +203,18 @@ class CapSet:
         return bool(self.windows or self.buckets)
 
     def violations(self, bits: Float64) -> list[Violation]:
-        """Violated windows, worst first (by share over the cap), none of them overlapping.
+        """Return violated windows that do not overlap, worst first by their share over the cap.
 
-        ``bits`` per shot, shape ``[shots]``. Empty exactly when every cap holds.
+        ``bits`` are those of each shot, shape ``[shots]``. The result is empty exactly when every
+        cap holds.
         """
-        found = self._violated_windows(bits)
+        violated = self._violated_windows(bits)
         for bucket in self.buckets:
-            found += _violated_runs(bucket, bits)
-        found.sort(key=lambda v: (-v.excess / max(v.cap.bits, 1.0), v.cap.first_shot))
+            violated += _violated_runs(bucket, bits)
+        violated.sort(key=lambda v: (-v.excess / max(v.cap.bits, 1.0), v.cap.first_shot))
         taken = np.zeros(self.shots, dtype=bool)
         apart = []
-        for violation in found:
+        for violation in violated:
             run = slice(violation.cap.first_shot, violation.cap.end_shot)
             if not taken[run].any():
                 taken[run] = True
@@ -226,9 +230,9 @@ class CapSet:
         return [Violation(self.windows[w], float(used[w])) for w in broken.tolist()]
 
     def headroom(self, bits: Float64) -> Float64:
-        """Bits that each shot alone could take more before some cap breaks, shape ``[shots]``.
+        """Return the bits that each shot alone could add before a cap breaks, shape ``[shots]``.
 
-        Infinite where no cap reaches; negative inside a violated window.
+        Infinite where no cap applies; negative inside a violated window.
         """
         room = np.full(self.shots, np.inf)
         if self.windows:
@@ -245,14 +249,14 @@ class CapSet:
 
 
 def _bucket_level(bucket: LeakyBucket, bits: Float64) -> Float64:
-    """Bits over what the rate delivered, since the start; shape ``[shots + 1]``."""
+    """Return the bits above those that the rate delivered since the start, ``[shots + 1]``."""
     return np.concatenate(([0.0], np.cumsum(bits - bucket.rate * np.array(bucket.durations))))
 
 
 def _violated_runs(bucket: LeakyBucket, bits: Float64) -> list[Violation]:
-    """Worst run of shots, then the worst runs left and right of it, and so on."""
+    """Return the worst run of shots, then the worst runs left and right of it, and so on."""
     level = _bucket_level(bucket, bits)
-    found = []
+    runs = []
     pending = [(0, len(bits))]
     while pending:
         low, high = pending.pop()
@@ -266,6 +270,6 @@ def _violated_runs(bucket: LeakyBucket, bits: Float64) -> list[Violation]:
         first = low + int(np.argmin(level[low:end]))
         seconds = float(np.sum(np.array(bucket.durations[first:end])))
         cap = WindowCap(first, end, bucket.rate * seconds + bucket.buffer_bits, bucket.why)
-        found.append(Violation(cap, float(np.sum(bits[first:end]))))
+        runs.append(Violation(cap, float(np.sum(bits[first:end]))))
         pending += [(low, first), (end, high)]
-    return found
+    return runs

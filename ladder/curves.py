@@ -1,15 +1,15 @@
 """Rate and quality of one shot at one size, as functions of CRF.
 
-Provenance is in the type: a :class:`MeasuredCurve` is made of encodes that exist and were
-scored, and each of its :class:`Candidate` values says whether it is one of them or lies between
-two. Curves that a model predicts are another type with the same :class:`Curve` interface, so
-that a predicted number cannot pass for a measured one.
+Provenance is in the type. A :class:`MeasuredCurve` is made of encodes that exist and were scored;
+each of its :class:`Candidate` values says whether it is one of them or lies between two. Curves
+that a model predicts are another type with the same :class:`Curve` interface, so that a predicted
+number cannot pass for a measured one.
 
 Interpolation is PCHIP (Fritsch and Butland, "A method for constructing local monotone piecewise
 cubic interpolants", SIAM J. Sci. Stat. Comput. 5, 1984; end slopes as in Moler, "Numerical
 Computing with MATLAB", 3.6) of log(bits) and of quality over CRF. It passes through every
-measured point, stays within the range of the two points around it, and so follows real
-measurements where they are not monotone instead of smoothing them; nothing is extrapolated.
+measured point and stays within the range of the two points around it. So it follows measurements
+that are not monotone instead of smoothing them, and nothing is extrapolated.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ import numpy as np
 from encoder.arrays import Float64
 
 CRF_STEP = 0.5
-"""Spacing of the operating points that every search chooses from."""
+"""Spacing of the CRFs that every search chooses from."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One encode of a shot, measured."""
+    """The measured size and quality of one encode of a shot."""
 
     bits: int
-    """Size of the whole encode."""
+    """Bits of the whole encode."""
     quality: float
     """Mean score over the shot's frames; higher is better."""
 
@@ -48,11 +48,11 @@ class Candidate(NamedTuple):
 
     crf: float
     bits: float
-    """Of the shot's encode in total; whole when ``measured``."""
+    """Bits of the shot's whole encode; a whole number when ``measured``."""
     quality: float
-    """Mean over the shot's frames."""
+    """Mean quality over the shot's frames."""
     measured: bool
-    """Whether this very point was encoded and scored."""
+    """True where exactly this point was encoded and scored."""
 
 
 class Curve(Protocol):
@@ -60,21 +60,22 @@ class Curve(Protocol):
 
     @property
     def frames(self) -> int:
-        """Frames of the shot."""
+        """Number of frames of the shot."""
         ...
 
     def points(self, step: float = CRF_STEP) -> tuple[Candidate, ...]:
-        """Candidates by ascending CRF."""
+        """Return candidates by ascending CRF."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredCurve:
-    """Measured points of one shot at one size, and what lies between them."""
+    """Measured points of one shot at one size, interpolated between them."""
 
     frames: int
+    """Number of frames of the shot."""
     measurements: Mapping[float, Measurement]
-    """By CRF; at least one."""
+    """Measurements by CRF; at least one."""
 
     def __post_init__(self) -> None:
         if self.frames <= 0:
@@ -83,23 +84,23 @@ class MeasuredCurve:
             raise ValueError("a measured curve needs at least one measurement")
 
     def points(self, step: float = CRF_STEP) -> tuple[Candidate, ...]:
-        """Every measured point, and every multiple of ``step`` between the outermost two.
+        """Return every measured point and every multiple of ``step`` between the outermost two.
 
-        One measurement gives that point only; two are joined by a straight line (in log bits).
+        A single measurement gives that point only. Two are joined by a straight line in log bits.
         """
-        known = sorted(self.measurements.items())
-        crfs = np.array([crf for crf, _ in known])
-        first, last = math.ceil(crfs[0] / step), math.floor(crfs[-1] / step)
-        asked = sorted({*crfs.tolist(), *(k * step for k in range(first, last + 1))})
-        axes = np.array([(math.log(m.bits), m.quality) for _, m in known]).T
-        log_bits, quality = (pchip(crfs, axis, np.array(asked)).tolist() for axis in axes)
-        between = {
+        measured = sorted(self.measurements.items())
+        knots = np.array([crf for crf, _ in measured])
+        first, last = math.ceil(knots[0] / step), math.floor(knots[-1] / step)
+        crfs = sorted({*knots.tolist(), *(k * step for k in range(first, last + 1))})
+        axes = np.array([(math.log(m.bits), m.quality) for _, m in measured]).T
+        log_bits, quality = (pchip(knots, axis, np.array(crfs)).tolist() for axis in axes)
+        candidates = {
             crf: Candidate(crf, math.exp(log), score, False)
-            for crf, log, score in zip(asked, log_bits, quality, strict=True)
+            for crf, log, score in zip(crfs, log_bits, quality, strict=True)
         }
-        for crf, exact in known:
-            between[crf] = Candidate(crf, float(exact.bits), exact.quality, True)
-        return tuple(between.values())
+        for crf, exact in measured:
+            candidates[crf] = Candidate(crf, float(exact.bits), exact.quality, True)
+        return tuple(candidates.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,19 +108,20 @@ class MeasuredPoints:
     """Measured points of one shot at one size, with nothing between them."""
 
     frames: int
+    """Number of frames of the shot."""
     measurements: Mapping[float, Measurement]
-    """By CRF; at least one."""
+    """Measurements by CRF; at least one."""
 
     def points(self, step: float = CRF_STEP) -> tuple[Candidate, ...]:
-        """The measurements by ascending CRF, whatever ``step``."""
-        known = sorted(self.measurements.items())
-        return tuple(Candidate(crf, float(m.bits), m.quality, True) for crf, m in known)
+        """Return the measurements by ascending CRF, whatever ``step``."""
+        measured = sorted(self.measurements.items())
+        return tuple(Candidate(crf, float(m.bits), m.quality, True) for crf, m in measured)
 
 
 def pchip_slopes(x: Float64, y: Float64) -> Float64:
-    """Derivatives at the knots of the shape-preserving cubic through ``(x, y)``.
+    """Return the derivatives at the knots of the shape-preserving cubic through ``(x, y)``.
 
-    ``x`` strictly ascending, shape ``[n]``; returns shape ``[n]``. The same as
+    ``x`` is strictly ascending; all have the shape ``[n]``. Equal to
     ``scipy.interpolate.PchipInterpolator``.
     """
     if len(x) < 3:
@@ -148,7 +150,10 @@ def _end_slope(h0: float, h1: float, delta0: float, delta1: float) -> float:
 
 
 def pchip(x: Float64, y: Float64, at: Float64) -> Float64:
-    """Value at ``at`` (within ``[x[0], x[-1]]``) of the shape-preserving cubic through (x, y)."""
+    """Return the values of the shape-preserving cubic through ``(x, y)`` at ``at``.
+
+    ``at`` lies within ``[x[0], x[-1]]``.
+    """
     if len(x) == 1:
         return np.full(len(at), y[0])
     slopes = pchip_slopes(x, y)

@@ -1,8 +1,8 @@
-"""``ladder.json`` and ``measurements.json`` as types: what goes out, versioned.
+"""``ladder.json`` and ``measurements.json`` as versioned types.
 
 The JSON Schemas in ``docs/schemas`` are generated from these models. Documents are deterministic:
-the same title, tools and parameters give the same bytes. What differs from run to run (CPU
-seconds, wall time, hosts) is in ``run.json``, which stands beside the package.
+the same title, tools and parameters give the same bytes. Whatever differs from run to run (CPU
+seconds, wall time, hosts) is in ``run.json``, next to the package.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Rational = Annotated[str, Field(pattern=r"^[1-9][0-9]*/[1-9][0-9]*$", examples=[
 
 
 class Document(BaseModel):
-    """Common behaviour: frozen, nothing unknown accepted."""
+    """Base of all documents: frozen, and unknown fields are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
 
@@ -32,7 +32,9 @@ class Quality(Document):
     mean: float
     harmonic_mean: float
     p5: float
+    """5th percentile over frames."""
     p1: float
+    """1st percentile over frames."""
     min: float
 
 
@@ -44,77 +46,92 @@ class TitleFacts(Document):
     source: str
     """File name of the source, without folders."""
     sha256: str
+    """SHA-256 of the source file."""
     width: int
+    """Display width in square pixels, after rotation."""
     height: int
-    """Display size in square pixels, after rotation."""
+    """Display height in square pixels, after rotation."""
     frame_rate: Rational
     frames: int
+    """Number of frames."""
     source_bitrate: int
-    """Bit/s of the source's video packets."""
+    """Rate of the source's video packets in bit/s."""
     audio: bool
+    """True where the source has sound."""
     hdr: Literal["pq", "hlg"] | None = None
-    """Transfer of a title of high dynamic range; its qualities are those of its picture on a
-    display of standard range, which the models' names say."""
+    """Transfer function of a title of high dynamic range; None for standard range. Qualities are
+    those of its picture mapped to standard range, as the models' names state."""
     tone_mapped: Literal["pq", "hlg"] | None = None
-    """Transfer of a source of high dynamic range that was mapped to standard range (``run
-    --tone-map``): the title is what came of it."""
+    """Transfer function of a source of high dynamic range that was mapped to standard range
+    (``run --tone-map``); the title is the mapped picture. None where nothing was mapped."""
 
 
 class SearchFacts(Document):
-    """What was encoded to find the ladder."""
+    """How the ladder was found, and how many encodes that took."""
 
     mode: str
-    """``predict``, ``sparse`` or ``exhaustive``."""
+    """Name of the search: ``predict``, ``sparse`` or ``exhaustive``."""
     weights: str | None = None
     """Identity of the complexity model's weights for the first codec; None where nothing was
     predicted."""
     encodes: int
-    """Distinct operating points of shots that were encoded and measured."""
+    """Number of distinct operating points of shots that were encoded and measured."""
     delivered_encodes: int
-    """Those of them that the package holds."""
+    """Number of those encodes that the package holds."""
     grid_encodes: int
-    """Size of the full grid: shots times sizes times CRFs."""
+    """Number of encodes of the full grid: shots times sizes times CRFs."""
 
 
 class CodecFacts(Document):
-    """One codec of a ladder of several: its own whole ladder, before any rung was dropped."""
+    """One codec of a ladder of several codecs, with its whole ladder before rungs were dropped."""
 
     codec: str
     recipe: str
+    """Name of the recipe."""
     search: SearchFacts
     rungs: int
-    """Rungs of its own ladder."""
+    """Number of rungs of the codec's own ladder."""
     dropped: list[str]
-    """Names of those that are not in the package: a rung of another codec needs no more bits and
-    is no worse. The first codec keeps all: it is what every player has to be able to play."""
+    """Names of rungs that are not in the package because a rung of another codec needs no more
+    bits and is no worse. The first codec keeps all its rungs, as every player has to be able to
+    play it."""
     bd_rate_percent: dict[str, float | None]
-    """By model, against the first codec's ladder, on measured rungs; negative: fewer bits. None
-    where the two share no range of quality."""
+    """BD-rate against the first codec's ladder on measured rungs, by quality model; negative for
+    fewer bits, None where the two ladders share no range of quality."""
 
 
 class LockedCost(Document):
     """What one size per rung costs against sizes free per shot, on the same curves."""
 
     bd_rate_percent: float | None
-    """Positive: ``locked`` needs more bits. None: no common quality range."""
+    """BD-rate of ``locked`` against ``mixed``; positive where ``locked`` needs more bits, None
+    without a common range of quality."""
     basis: Literal["measured", "predicted"]
+    """Kind of curves that both were solved on."""
 
 
 class Segment(Document):
     """One shot of one rung, as delivered."""
 
     shot: int
+    """Number of the shot in the title."""
     start_frame: int
+    """First frame of the shot."""
     end_frame: int
+    """One past the last frame of the shot."""
     width: int
+    """Encoded width in pixels."""
     height: int
+    """Encoded height in pixels."""
     crf: float
     bytes: int
+    """Size of the segment in bytes."""
     uri: str
-    """Relative to the package's folder."""
+    """Path of the segment, relative to the package's folder."""
     sha256: str
+    """SHA-256 of the segment."""
     quality: dict[str, float]
-    """Measured mean quality by model."""
+    """Measured mean quality by quality model."""
 
     @property
     def size(self) -> Size:
@@ -128,47 +145,55 @@ class Rung(Document):
     name: str
     codec: str
     recipe: str | None = None
-    """None in packages from before there were several codecs: the ladder's."""
+    """Name of the recipe; None for the ladder's own, in packages from before there were several
+    codecs."""
     codecs: str
-    """RFC 6381."""
+    """Codecs string as in RFC 6381."""
     width: int
+    """Width in pixels; under ``mixed`` that of the largest segment."""
     height: int
+    """Height in pixels; under ``mixed`` that of the largest segment."""
     bitrate: int
-    """Bit/s of the delivered video: media segments, without the init segment."""
+    """Rate of the delivered video in bit/s: media segments, without the init segment."""
     peak_bitrate: int
-    """Bit/s: largest rate of contiguous segments lasting 0.5 to 1.5 target durations."""
+    """Largest rate in bit/s of contiguous segments that last 0.5 to 1.5 target durations."""
     slope: float | None
     """Quality-frames per bit at which every shot stopped spending."""
     quality: dict[str, Quality]
-    """Measured, by model, over all frames of the title."""
+    """Measured quality over all frames of the title, by quality model."""
     predicted_quality: float | None
-    """Mean quality expected before it was measured; None where nothing was predicted."""
+    """Mean quality that was expected before measuring; None where nothing was predicted."""
     init_uri: str
+    """Path of the init segment, relative to the package's folder."""
     segments: list[Segment]
+    """Segments of the rung, one per shot."""
 
 
 class Ladder(Document):
-    """``ladder.json``."""
+    """The ladder of a package, ``ladder.json``."""
 
     schema_: Literal["shotladder/ladder/1"] = Field(default=LADDER_SCHEMA, alias="schema")
     title: TitleFacts
     policy: Literal["locked", "mixed"]
     profile: str
+    """Name of the profile."""
     codec: str
-    """The first, where there are several."""
+    """Codec of the ladder; the first where there are several."""
     recipe: str
-    """Of the first codec."""
+    """Name of the first codec's recipe."""
     codecs: list[CodecFacts] = Field(default_factory=list)
-    """Each codec of a ladder of several; empty where there is one."""
+    """Facts on each codec of a ladder of several codecs; empty where there is one."""
     tool: str
     """Identity of the ffmpeg that encoded and measured."""
     quality_model: str
+    """Quality model that the ladder was solved for."""
     search: SearchFacts
     locked_cost: LockedCost | None
+    """Cost of one size per rung; None under ``mixed``."""
     constraints: list[str]
-    """In words: what bounded which rung."""
+    """Sentences for people: which constraint bounded which rung."""
     rungs: list[Rung]
-    """Codec by codec, from the lowest rate to the highest."""
+    """Rungs codec by codec, from the lowest rate to the highest."""
 
     @property
     def frame_rate(self) -> Fraction:
@@ -192,7 +217,7 @@ class Ladder(Document):
         return rung.slope * bitrate / float(self.frame_rate)
 
     def to_json(self) -> str:
-        """The document's text, ending in a newline."""
+        """Return the document's text, ending in a newline."""
         return self.model_dump_json(indent=1) + "\n"
 
 
@@ -200,18 +225,27 @@ class Cell(Document):
     """A measured operating point of a shot."""
 
     shot: int
+    """Number of the shot in the title."""
     width: int
+    """Encoded width in pixels."""
     height: int
+    """Encoded height in pixels."""
     crf: float
     recipe: str | None = None
-    """None in documents from before there were several codecs: the document's."""
+    """Name of the recipe; None for the document's own, in documents from before there were several
+    codecs."""
     bytes: int
+    """Size of the encode in bytes."""
     quality: float
+    """Measured mean quality."""
     predicted_bytes: int | None = None
-    """As expected before anything of the title was measured; None where nothing was predicted."""
+    """Size in bytes that was expected before anything was measured; None where nothing was
+    predicted."""
     predicted_quality: float | None = None
+    """Mean quality that was expected before anything was measured; None where nothing was
+    predicted."""
     reason: str | None = None
-    """Why the search asked for it, in words."""
+    """Reason for which the search asked for this cell, in words."""
 
     @property
     def size(self) -> Size:
@@ -220,23 +254,28 @@ class Cell(Document):
 
 
 class ShotRow(Document):
-    """A shot's frames."""
+    """The frames of a shot."""
 
     start_frame: int
+    """First frame."""
     end_frame: int
+    """One past the last frame."""
     cuts: list[int]
+    """Frames inside the shot at which a scene cut was left."""
 
 
 class Measurements(Document):
-    """``measurements.json``: every operating point that was measured for this ladder."""
+    """Every operating point that was measured for a ladder, ``measurements.json``."""
 
     schema_: Literal["shotladder/measurements/1"] = Field(
         default=MEASUREMENTS_SCHEMA, alias="schema"
     )
     title_id: str
+    """First 16 hexadecimal digits of the source's SHA-256."""
     recipe: str
-    """Of the first codec."""
+    """Name of the first codec's recipe."""
     quality_model: str
+    """Quality model of all qualities."""
     weights: str | None = None
     """Identity of the complexity model's weights for the first codec; None where nothing was
     predicted."""
@@ -244,10 +283,10 @@ class Measurements(Document):
     cells: list[Cell]
 
     def of_recipe(self, recipe: str | None) -> list[Cell]:
-        """What was measured with a recipe; None is that of the first codec."""
-        wanted = recipe or self.recipe
-        return [cell for cell in self.cells if (cell.recipe or self.recipe) == wanted]
+        """Return the cells that were measured with a recipe; None is that of the first codec."""
+        name = recipe or self.recipe
+        return [cell for cell in self.cells if (cell.recipe or self.recipe) == name]
 
     def to_json(self) -> str:
-        """The document's text, ending in a newline."""
+        """Return the document's text, ending in a newline."""
         return self.model_dump_json() + "\n"

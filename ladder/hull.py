@@ -1,9 +1,9 @@
 """Upper convex hulls in the rate-quality plane.
 
 Only the part of the hull that matters for choosing is kept: from the point with the fewest bits
-to the one with the highest quality, so quality rises strictly and slopes (quality per bit) fall
-strictly from vertex to vertex. Andrew's monotone chain; slopes are compared as computed, so a
-list of slopes from :func:`slopes` is strictly falling in floating point too.
+to the one with the highest quality. Along it quality rises strictly and slopes (quality per bit)
+fall strictly from vertex to vertex. The algorithm is Andrew's monotone chain; slopes are compared
+as computed, so the result of :func:`slopes` is strictly falling in floating point too.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 
 def pareto(bits: Sequence[float], quality: Sequence[float]) -> list[int]:
-    """Indices of the points that no other point beats, by ascending bits.
+    """Return the indices of the points that no other point beats, by ascending bits.
 
-    A point is beaten by one with no more bits and no less quality; of equal points the first
-    counts.
+    A point is beaten by one with no more bits and no less quality. The first of equal points is
+    kept.
     """
     kept: list[int] = []
     for index in sorted(range(len(bits)), key=lambda i: (bits[i], -quality[i], i)):
@@ -26,14 +26,14 @@ def pareto(bits: Sequence[float], quality: Sequence[float]) -> list[int]:
 
 
 def upper_hull(bits: Sequence[float], quality: Sequence[float]) -> list[int]:
-    """Indices of the hull's vertices, by ascending bits; points on an edge are not vertices."""
+    """Return the indices of the hull's vertices by ascending bits, without points on edges."""
     return hull_of_pareto(bits, quality, pareto(bits, quality))
 
 
 def hull_of_pareto(
     bits: Sequence[float], quality: Sequence[float], unbeaten: Sequence[int]
 ) -> list[int]:
-    """As :func:`upper_hull`, for a caller that has :func:`pareto`'s result already."""
+    """Return what :func:`upper_hull` does, given the result of :func:`pareto` as ``unbeaten``."""
     hull: list[int] = []
     edges: list[float] = []
     for index in unbeaten:
@@ -50,5 +50,5 @@ def hull_of_pareto(
 
 
 def slopes(bits: Sequence[float], quality: Sequence[float], hull: Sequence[int]) -> list[float]:
-    """Quality per bit along each edge of ``hull``: one fewer than it has vertices."""
+    """Return the quality per bit along each edge of ``hull``, one fewer than it has vertices."""
     return [(quality[b] - quality[a]) / (bits[b] - bits[a]) for a, b in itertools.pairwise(hull)]

@@ -1,9 +1,9 @@
-"""Which operating points of a shot to measure for a table: a spread sample of them, pure.
+"""Which operating points of a shot to measure for a training table: an evenly spread sample. Pure.
 
-Cells are drawn one after the other, so a larger sample holds the smaller one and nothing that was
-measured is wasted when a table grows. Within the first ``k`` cells every size has the same number
-(give or take one), sizes measured in one round lie at evenly spaced CRFs, and the CRFs of one
-size follow a golden ratio sequence, which stays evenly spread however far it is drawn.
+Cells are drawn one after the other, so a larger sample contains the smaller one and no measurement
+is wasted when a table grows. Within the first ``k`` cells every size has the same number of them,
+give or take one. Cells of one round lie at evenly spaced CRFs, and the CRFs of one size follow a
+golden ratio sequence, which is evenly spread at every length.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 def sparse_sample(
     title: TitleShape, profile: Profile, cells: int, seed: str
 ) -> tuple[Request, ...]:
-    """``cells`` operating points of every shot, from the lowest to the highest CRF of the
-    profile's grid in the codec's steps; all there are if that is fewer.
+    """Draw ``cells`` operating points of every shot, or all of them if there are fewer.
+
+    CRFs go from the lowest to the highest of the profile's grid, in steps of the codec.
 
     Args:
-        title: Its shots and sizes.
-        profile: Whose CRF range is sampled.
-        cells: Per shot, at least 1.
-        seed: Same seed, same sample. Shots of a title draw on their own, by their frames, so a
-            shot's sample does not depend on the other shots.
+        title: Shots and sizes to sample.
+        profile: Profile whose CRF range is sampled.
+        cells: Number of cells per shot, at least 1.
+        seed: Equal seeds give equal samples. Every shot draws by itself, by its frames, so its
+            sample does not depend on the other shots.
 
     Raises:
         ValueError: ``cells`` is not positive.
@@ -55,21 +56,24 @@ def spread(
     cells: int,
     random_: random.Random,
 ) -> tuple[tuple[Size, float], ...]:
-    """The first ``cells`` of a sequence over sizes and ``crfs``: lowest, highest, step."""
+    """Return the first ``cells`` of a sequence over sizes and CRFs.
+
+    ``crfs`` are the lowest CRF, the highest and the step.
+    """
     low, high, step = crfs
     steps = int(Fraction(high - low) / Fraction(step)) + 1
     shift = random_.random()
     order = list(sizes)
     random_.shuffle(order)
     taken: dict[Size, set[int]] = {size: set() for size in sizes}
-    found = []
+    cells_drawn = []
     for number in range(min(cells, steps * len(order))):
         turn, rank = divmod(number, len(order))
         size = order[rank]
-        place = shift + rank / len(order) + turn * _GOLDEN
-        chosen = int(place % 1 * steps)
+        position = shift + rank / len(order) + turn * _GOLDEN
+        chosen = int(position % 1 * steps)
         while chosen in taken[size]:
             chosen = (chosen + 1) % steps
         taken[size].add(chosen)
-        found.append((size, low + step * chosen))
-    return tuple(found)
+        cells_drawn.append((size, low + step * chosen))
+    return tuple(cells_drawn)

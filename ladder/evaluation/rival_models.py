@@ -1,6 +1,6 @@
-"""Other predictors with the networks' inputs and correction, to judge the networks by.
+"""Other predictors with the networks' inputs and correction, to compare the networks with.
 
-Each gives a :class:`~ladder.complexity.prediction.TitlePrediction` with a covariance of its own
+Each returns a :class:`~ladder.complexity.prediction.TitlePrediction` with the covariance of its own
 held-out errors, so that everything after the prediction is the same.
 """
 
@@ -25,27 +25,30 @@ from ladder.curves import pchip
 
 Kind = Literal["mean", "trees"]
 KNOTS = np.linspace(-1.0, 1.0, 9)
-"""Places that are predicted: the exhaustive grid's. Between them curves are interpolated, as
-trees know steps only."""
+"""Positions that are predicted: those of the exhaustive grid. Curves are interpolated between them,
+as trees give steps only."""
 TREES = 300
 LEAVES = 15
 LEAST_IN_LEAF = 20
-RATE_OF_LEARNING = 0.05
+LEARNING_RATE = 0.05
 RIDGE = 1e-3
+"""Strength of the ridge penalty on the mean curves' coefficients."""
 
 Regression = Callable[[Float64, Float64, Float64], Float64]
-"""From inputs ``[rows, INPUT_NAMES]``, size ``[rows]`` and position ``[rows]`` to one target."""
+"""Function from inputs ``[rows, INPUT_NAMES]``, scales and positions ``[rows]`` to a target."""
 
 
 @dataclass(frozen=True, slots=True)
 class RivalModel:
-    """What :func:`train_rival` makes."""
+    """A trained rival, as :func:`train_rival` returns it."""
 
     kind: Kind
     regressions: tuple[Regression, ...]
-    """For log rate, then for each warped quality."""
+    """Regressions for log rate and for each warped quality."""
     qualities: tuple[str, ...]
+    """Quality models, in the order of the regressions after the first."""
     residuals: dict[str, ResidualModel]
+    """Covariance of the errors, by quality model."""
 
     def predict(
         self,
@@ -56,15 +59,17 @@ class RivalModel:
         crfs: tuple[float, float],
         similar: Sequence[str] = (),
     ) -> TitlePrediction:
-        """As :meth:`ladder.complexity.model.ComplexityModel.predict`.
+        """Return the expected curves of a title.
+
+        Arguments are those of :meth:`ladder.complexity.model.ComplexityModel.predict`.
 
         Raises:
-            BadInput: none of the quality models was among what it was trained on.
+            BadInput: the rival was trained on none of the quality models.
         """
-        found = residuals_for(self.residuals, quality, similar)
-        if found is None:
+        learned = residuals_for(self.residuals, quality, similar)
+        if learned is None:
             raise BadInput(f"the {self.kind} rival was not trained on {quality}")
-        learned, residuals = found
+        quality_model, residuals = learned
         scale = CrfScale(*crfs, ends=CRF_ENDS[recipe.codec], step=recipe.crf_step)
         at, own = scale.position(scale.crfs), sizes[-1].width * sizes[-1].height
         rows = [vector(s, size.width, size.height, recipe) for s in shots for size in sizes]
@@ -81,21 +86,21 @@ class RivalModel:
             sizes=tuple(sizes),
             scale=scale,
             log_bpp=curves(self.regressions[0]),
-            warped_quality=curves(self.regressions[1 + self.qualities.index(learned)]),
+            warped_quality=curves(self.regressions[1 + self.qualities.index(quality_model)]),
             residuals=residuals,
             model=self.kind,
-            quality_model=learned,
+            quality_model=quality_model,
         )
 
 
 def train_rival(kind: Kind, examples: Sequence[Example], *, seed: int = 0) -> RivalModel:
-    """A rival from the examples that the networks would be trained on.
+    """Train a rival on the examples that the networks would be trained on.
 
-    ``mean`` knows a codec's mean curve by size and CRF over all shots and nothing of the shot;
-    ``trees`` are gradient-boosted, monotone in CRF, and see what the networks see.
+    ``mean`` is a codec's mean curve by size and CRF over all shots and ignores the shot; ``trees``
+    are gradient-boosted, monotone in CRF, and have the inputs of the networks.
 
     Raises:
-        BadInput: scikit-learn is not installed, for ``trees``.
+        BadInput: ``trees`` was asked for and scikit-learn is not installed.
         ValueError: the examples are too few to train on.
     """
     ordered = sorted(examples, key=lambda e: (e.shot, e.recipe, e.width * e.height, e.crf))
@@ -119,11 +124,11 @@ def train_rival(kind: Kind, examples: Sequence[Example], *, seed: int = 0) -> Ri
 
 def _regressions(kind: Kind, data: Data, seed: int) -> tuple[Regression, ...]:
     learn = {"mean": _mean_curve, "trees": _trees}[kind]
-    found = []
+    regressions = []
     for target in data.targets.T:
-        of = ~np.isnan(target)
-        found.append(learn(data.only(of), target[of], seed))
-    return tuple(found)
+        rows = ~np.isnan(target)
+        regressions.append(learn(data.only(rows), target[rows], seed))
+    return tuple(regressions)
 
 
 def _mean_curve(data: Data, target: Float64, seed: int) -> Regression:
@@ -144,7 +149,7 @@ def _mean_curve(data: Data, target: Float64, seed: int) -> Regression:
 
 
 def _codecs(inputs: Float64) -> Index:
-    """Number in :data:`CODECS` of each row's codec."""
+    """Return the number in :data:`CODECS` of each row's codec."""
     columns = [INPUT_NAMES.index(f"codec_{codec}") for codec in CODECS]
     return np.asarray(inputs[:, columns].argmax(axis=1))
 
@@ -166,7 +171,7 @@ def _trees(data: Data, target: Float64, seed: int) -> Regression:
     inputs = np.column_stack([data.inputs, data.position])
     trees = HistGradientBoostingRegressor(
         max_iter=TREES,
-        learning_rate=RATE_OF_LEARNING,
+        learning_rate=LEARNING_RATE,
         max_leaf_nodes=LEAVES,
         min_samples_leaf=LEAST_IN_LEAF,
         monotonic_cst=[0] * data.inputs.shape[1] + [-1],

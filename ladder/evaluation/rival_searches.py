@@ -1,4 +1,4 @@
-"""Other ways to find a ladder, to judge the default by."""
+"""Other ways to find a ladder, to compare the default search with."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from ladder.title_curves import TitleCurves
 
 @dataclass(frozen=True, slots=True)
 class SampleSearch:
-    """Measure a fixed sparse sample of every shot and interpolate. Nothing is predicted.
-
-    With ``choose_between`` what was chosen between the samples is measured too, as the exhaustive
-    search does; without, only samples are delivered.
-    """
+    """Measure a fixed sparse sample of every shot and interpolate; nothing is predicted."""
 
     cells: int
-    """Of each shot."""
+    """Number of cells of each shot."""
     choose_between: bool = True
+    """True where cells chosen between the samples are measured too, as in the exhaustive search;
+    False where only samples are delivered."""
     rounds: int = 4
+    """Solutions after which only measured cells may be chosen."""
     seed: str = "evaluate"
+    """Seed of the sample."""
 
     def step(self, known: Known) -> Step:
-        """The sample, what was chosen, the ladder."""
+        """Return the sample first, then what was chosen, then the ladder."""
         cells = max(self.cells, len(known.title.sizes))
         used: set[Request] = set(sparse_sample(known.title, known.profile, cells, self.seed))
         rounds = self.rounds if self.choose_between else 0
@@ -60,12 +60,12 @@ class SampleSearch:
 
 @dataclass(frozen=True, slots=True)
 class PredictionOnlySearch:
-    """Deliver what a prediction says is best; what is measured changes nothing."""
+    """Deliver what a prediction says is best, whatever is measured."""
 
     prediction: TitlePrediction
 
     def step(self, known: Known) -> Step:
-        """The whole ladder at once."""
+        """Return the whole ladder at once, then the ladder as measured."""
         title = known.title
         curves = title.with_curves(correct(self.prediction, title.shots, {}).curves())
         plan = solve(curves, known.profile, known.policy)
@@ -77,10 +77,10 @@ class PredictionOnlySearch:
 
 @dataclass(frozen=True, slots=True)
 class ConstantCrfSearch:
-    """One size and one CRF for all shots of a rung, the best there is in the full grid."""
+    """One size and one CRF for all shots of a rung: the best of the full grid."""
 
     def step(self, known: Known) -> Step:
-        """The grid, then the ladder's own points."""
+        """Return the grid first, then the ladder's own cells, then the ladder."""
         unknown = set(full_grid(known.title, known.profile)) - known.measurements.keys()
         if unknown:
             return _measure(unknown)
@@ -91,14 +91,14 @@ class ConstantCrfSearch:
         for size in title.sizes:
             cells = {}
             for crf in known.profile.crf_grid[title.recipe.codec]:
-                of = [
+                measured = [
                     known.measurements[number, title.point(size, crf)]
                     for number in range(len(title.shots))
                 ]
                 total = math.fsum(
-                    shot.frames * m.quality for shot, m in zip(title.shots, of, strict=True)
+                    shot.frames * m.quality for shot, m in zip(title.shots, measured, strict=True)
                 )
-                cells[crf] = Measurement(sum(m.bits for m in of), total / frames)
+                cells[crf] = Measurement(sum(m.bits for m in measured), total / frames)
             curves[size] = (MeasuredCurve(frames, cells),)
         as_one = TitleCurves(title.frame_rate, title.recipe, (whole,), curves, title.source_bits)
         plan = solve(as_one, known.profile, known.policy)
@@ -111,10 +111,10 @@ class ConstantCrfSearch:
 
 
 def measured_plan(plan: LadderPlan, known: Known) -> LadderPlan:
-    """The same choices with what was measured in place of what was expected.
+    """Return the plan with measured bits and quality in place of the expected ones.
 
     Raises:
-        KeyError: one of them is not measured.
+        KeyError: a cell of the plan is not measured.
     """
     title, measurements = known.title, known.measurements
     return replace(

@@ -1,12 +1,12 @@
 """Which sizes are in question, and which encode would answer.
 
-A rung has one size, so a size that is wrongly dismissed costs every shot of it. Two sizes are
-compared at a rung's slope by ``J = sum of frames x quality - slope x bits``. Both sides are sums
-over shots of what the model may be wrong about, so their difference has a variance in closed form,
-with what a title's shots share and what each has of its own; and every possible measurement has
-a share of that variance that it would remove (value of information: Raiffa and Schlaifer, "Applied
-Statistical Decision Theory", 1961; for Gaussian choices, Frazier, Powell and Dayanik, "The
-knowledge-gradient policy for correlated normal beliefs", INFORMS J. Computing 21, 2009).
+A rung has one size, so a size that is wrongly dismissed costs every shot of the rung. Two sizes are
+compared at a rung's slope by ``J = sum of frames x quality - slope x bits``. Both values of J are
+sums over shots of uncertain numbers, so their difference has a variance in closed form, made of
+what the title's shots share and of what is each shot's own. Every possible measurement would remove
+a known share of that variance (value of information: Raiffa and Schlaifer, "Applied Statistical
+Decision Theory", 1961; for Gaussian choices, Frazier, Powell and Dayanik, "The knowledge-gradient
+policy for correlated normal beliefs", INFORMS J. Computing 21, 2009).
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from ladder.complexity.scale import unwarp_slope, warp
 from ladder.rungs import RungPlan
 
 Point = tuple[int, int]
-"""Number of a size, CRF column."""
+"""Number of a size, and a CRF column."""
 Planned = Mapping[tuple[int, int], Sequence[int]]
-"""CRF columns that are to be delivered, by shot and number of size."""
+"""CRF columns that are to be delivered, by shot and number of the size."""
 MOST_SHOTS = 64
-"""That a question looks at one by one: of more, what the title shares tells most, and evenly
-spread ones stand for the others."""
+"""Number of shots that a question looks at one by one. In longer titles the shared part dominates,
+and evenly spread shots stand for the others."""
 MOST_PLANNED = 8
-"""Shots whose planned points are looked at, those that would say most."""
+"""Number of shots whose planned points are looked at: those that would say most."""
 OUT_OF_QUESTION = 0.6
-"""Share of a rung's bits from which on a size is so much worse that errors are no longer linear."""
+"""Share of a rung's bits above which a size is so much worse that errors are no longer linear."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +42,19 @@ class Question:
     """Whether another size would be better for a rung."""
 
     rung: int
+    """Number of the rung among those that were asked about."""
     size: int
-    """The other size, by its number in the prediction."""
+    """Number of the other size in the prediction."""
     expected: float
-    """What it is expected to be better by, as a share of the rung's bits; mostly negative."""
+    """Expected gain by the other size, as a share of the rung's bits; mostly negative."""
     deviation: float
-    """Standard deviation of that."""
+    """Standard deviation of that gain."""
     regret: float
-    """What choosing without an answer is expected to lose, as a share of the rung's bits."""
+    """Expected loss of choosing without an answer, as a share of the rung's bits."""
     direct: Probe
-    """The shot that says most about it, at the best points of both sizes."""
+    """Probe of the shot that says most, at the best points of both sizes."""
     planned: Probe | None
-    """The same of points that are to be delivered in any case; None where there are none."""
+    """Best probe at points that are to be delivered in any case; None where there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +62,23 @@ class Probe:
     """What to measure of one shot."""
 
     shot: int
+    """Number of the shot in the title."""
     points: tuple[Point, ...]
-    """At the rung's own size and at the other."""
+    """Points at the rung's own size and at the other."""
     value: float
-    """What it is expected to be worth, as a share of the rung's bits."""
+    """Expected gain by the answer, as a share of the rung's bits."""
 
 
 def questions(
     corrected: CorrectedTitle, rungs: Sequence[RungPlan], planned: Planned = MappingProxyType({})
 ) -> list[Question]:
-    """What could be asked about the sizes of ``rungs``, the most valuable first.
+    """Return what could be asked about the sizes of ``rungs``, the most valuable question first.
 
-    The size that is expected to be best may differ from the rung's own where other constraints
-    decided; the comparison is with the rung's own.
+    Other sizes are compared with the rung's own, which is not always the one that is expected to
+    be best: constraints may have decided.
     """
     sizes = corrected.prediction.sizes
-    found = []
+    asked = []
     for number, rung in enumerate(rungs):
         own = sizes.index(rung.size)
         for other in range(len(sizes)):
@@ -84,38 +86,40 @@ def questions(
                 difference = _Difference.at(corrected, rung.slope, (own, other))
                 question = _ask(number, rung, difference, planned)
                 if question is not None and question.direct.value > 0:
-                    found.append(question)
-    return sorted(found, key=lambda q: (-q.direct.value, q.rung, q.size))
+                    asked.append(question)
+    return sorted(asked, key=lambda q: (-q.direct.value, q.rung, q.size))
 
 
 @dataclass(frozen=True, slots=True)
 class _Difference:
-    """J of another size minus J of the rung's own, as a sum over shots of what may move."""
+    """J of another size minus J of the rung's own, as a sum over shots."""
 
     corrected: CorrectedTitle
     sizes: tuple[int, int]
-    """The rung's own and the other."""
+    """Numbers of the rung's own size and of the other."""
     columns: Index
-    """Best CRF columns of both, shape ``[shots, 2]``."""
+    """Best CRF columns of both sizes, shape ``[shots, 2]``."""
     expected: float
+    """Expected difference."""
     weights: Float64
-    """How it moves with the residuals of rate and quality of both, shape ``[shots, 4]``."""
+    """Derivatives by the residuals of rate and quality of both sizes, shape ``[shots, 4]``."""
     moved: Float64
-    """How it moves with what the title shares."""
+    """Derivatives by the terms that the title's shots share, shape ``[TITLE_TERMS]``."""
     variance: float
+    """Variance of the difference."""
 
     @classmethod
     def at(cls, corrected: CorrectedTitle, slope: float, sizes: tuple[int, int]) -> _Difference:
-        """At a slope, every shot at its best point of either size."""
+        """Compare two sizes at a slope, every shot at its best point of either size."""
         frames = np.array([shot.frames for shot in corrected.shots], dtype=np.float64)
         pair = list(sizes)
         worth = frames[:, None, None] * corrected.quality[:, pair] - slope * corrected.bits[:, pair]
         columns = np.asarray(np.argmax(worth, axis=2))
         at = np.arange(len(frames))[:, None], np.array(pair), columns
         bits, steep = corrected.bits[at], unwarp_slope(warp(corrected.quality[at]))
-        told = np.stack([slope * bits, -frames[:, None] * steep], axis=2)
-        told *= np.array([1.0, -1.0])[:, None]
-        weights = np.where(corrected.measured[at][:, :, None], 0.0, told).reshape(-1, 4)
+        derivatives = np.stack([slope * bits, -frames[:, None] * steep], axis=2)
+        derivatives *= np.array([1.0, -1.0])[:, None]
+        weights = np.where(corrected.measured[at][:, :, None], 0.0, derivatives).reshape(-1, 4)
         posterior = corrected.posterior
         moved, own = np.zeros(posterior.title_covariance.shape[0]), 0.0
         some = sample(len(frames))
@@ -131,11 +135,11 @@ class _Difference:
         return cls(corrected, sizes, columns, float(difference.sum()), weights, moved, variance)
 
     def best(self, shot: int) -> tuple[Point, ...]:
-        """Of both sizes."""
+        """Return the shot's best points of both sizes."""
         return tuple(zip(self.sizes, self.columns[shot].tolist(), strict=True))
 
     def removed(self, shot: int, points: Sequence[Point]) -> float:
-        """The share of the variance that goes when ``points`` of a shot are measured."""
+        """Return the share of the variance that measuring ``points`` of a shot would remove."""
         posterior, prediction = self.corrected.posterior, self.corrected.prediction
         seen = _cells(prediction, points)
         both = _cells(prediction, [*points, *self.best(shot)])
@@ -149,28 +153,33 @@ class _Difference:
         return float(link @ np.linalg.solve(unsure, link)) / self.variance
 
     def planned(self, shot: int, planned: Planned) -> tuple[Point, ...]:
-        """Points that will be delivered, near the best of both sizes; () without the other's."""
-        found = []
+        """Return unmeasured points near the best of both sizes that will be delivered.
+
+        Empty where no point of the other size will be.
+        """
+        points = []
         for size, column in self.best(shot):
             near = min(planned.get((shot, size), ()), key=lambda c: abs(c - column), default=None)
             if near is None and size == self.sizes[1]:
                 return ()
             if near is not None and not self.corrected.measured[shot, size, near]:
-                found.append((size, near))
-        return tuple(found)
+                points.append((size, near))
+        return tuple(points)
 
 
 def sample(shots: int) -> range:
-    """Numbers of at most :data:`MOST_SHOTS` shots, evenly spread."""
+    """Return the numbers of at most :data:`MOST_SHOTS` shots, evenly spread."""
     return range(0, shots, math.ceil(shots / MOST_SHOTS))
 
 
 def _cells(prediction: TitlePrediction, points: Iterable[Point]) -> Cells:
-    """Rate and quality of points, in this order."""
-    sizes, columns = (np.array(of, dtype=np.intp) for of in zip(*points, strict=True))
-    position = prediction.scale.position(prediction.scale.crfs)[columns]
-    at = np.array([prediction.log2_scale(size) for size in prediction.sizes])[sizes]
-    return Cells(np.repeat(position, 2), np.repeat(at, 2), np.tile([RATE, QUALITY], len(sizes)))
+    """Return the cells of points, rate and quality of each in this order."""
+    sizes, columns = (np.array(axis, dtype=np.intp) for axis in zip(*points, strict=True))
+    positions = prediction.scale.position(prediction.scale.crfs)[columns]
+    scales = np.array([prediction.log2_scale(size) for size in prediction.sizes])[sizes]
+    return Cells(
+        np.repeat(positions, 2), np.repeat(scales, 2), np.tile([RATE, QUALITY], len(sizes))
+    )
 
 
 def _ask(number: int, rung: RungPlan, difference: _Difference, planned: Planned) -> Question | None:
@@ -203,8 +212,11 @@ def _ask(number: int, rung: RungPlan, difference: _Difference, planned: Planned)
 
 
 def _improvement(expected: float, deviation: float) -> float:
-    """What choosing the better of two brings when their difference, now ``expected``, will be
-    known to have moved by ``deviation`` (Gaussian)."""
+    """Return the expected gain of choosing the better of two after a measurement.
+
+    ``expected`` is their difference now, ``deviation`` the standard deviation by which the
+    measurement will move it (Gaussian).
+    """
     if deviation <= 0:
         return 0.0
     z = abs(expected) / deviation

@@ -1,9 +1,9 @@
 """What to measure next: a pure function of what is known.
 
-A search never encodes. A driver asks it for a :data:`Step`, carries out what it says, adds the
-results to what is known and asks again. Because the answer depends on the set of measurements
-alone, never on their order or on who made them, a killed job continues as if nothing had
-happened, and measurements that some other job left in the store do not change the plan.
+A search never encodes. A driver asks it for a :data:`Step`, carries the step out, adds the results
+to what is known and asks again. The answer depends on the set of measurements alone, never on
+their order or on who made them. So a killed job continues as if nothing had happened, and
+measurements that another job left in the store do not change the plan.
 """
 
 from __future__ import annotations
@@ -28,14 +28,17 @@ class TitleShape:
     """A title as a search sees it."""
 
     shots: tuple[Shot, ...]
+    """Shots of the title, in order."""
     frame_rate: Fraction
+    """Frames per second."""
     sizes: tuple[Size, ...]
+    """Sizes that rungs may have, smallest first."""
     recipe: Recipe
     source_bits: int | None = None
-    """Of the source's video stream in total, if known."""
+    """Bits of the source's video stream; None if unknown."""
 
     def point(self, size: Size, crf: float) -> OperatingPoint:
-        """The operating point of this title's recipe."""
+        """Return an operating point with this title's recipe."""
         return OperatingPoint(self.recipe, size.width, size.height, crf)
 
     def with_curves(self, curves: Mapping[Size, Iterable[Curve]]) -> TitleCurves:
@@ -57,26 +60,26 @@ class Known:
     profile: Profile
     policy: Policy
     measurements: Mapping[Request, Measurement]
-    """May hold more than this search asked for; what it did not ask for, it does not use."""
+    """Measured cells. A search uses only those of them that it asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """Encode and score these, then ask again. Never empty; none of them is known yet."""
+    """Cells to encode and score before asking again; never empty, and none is known yet."""
 
     requests: tuple[Request, ...]
-    """By shot, then smallest size, then CRF."""
+    """Cells by shot, then smallest size, then CRF."""
     reasons: Mapping[Request, str] = field(default_factory=dict)
-    """Why each is measured, in words, where that needs explaining."""
+    """Reasons in words, for those cells that need one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The ladder; every point of it is measured."""
+    """The ladder, all of whose cells are measured."""
 
     plan: LadderPlan
     title: TitleCurves
-    """The curves that it was solved on."""
+    """Curves that the plan was solved on."""
 
 
 Step = Measure | Done | InfeasibleResult
@@ -87,20 +90,20 @@ class Search(Protocol):
 
     @property
     def name(self) -> str:
-        """As in ``--search``."""
+        """Name as in ``--search``."""
         ...
 
     def step(self, known: Known) -> Step:
-        """What to do next; pure, and the same for the same set of measurements."""
+        """Return what to do next; pure, and the same for the same set of measurements."""
         ...
 
     def expected_requests(self, known: Known) -> tuple[Request, ...]:
-        """What it is going to measure as far as can be said now, for an estimate of the cost."""
+        """Return the cells that the search expects to measure, for an estimate of its cost."""
         ...
 
 
 def full_grid(title: TitleShape, profile: Profile) -> tuple[Request, ...]:
-    """Every shot at every size and every CRF of the profile's grid for the title's codec."""
+    """Return every shot at every size and every CRF of the profile's grid for the codec."""
     return tuple(
         (shot, title.point(size, crf))
         for shot in range(len(title.shots))
@@ -129,25 +132,28 @@ def measured_title(
 class ExhaustiveSearch:
     """Measure the whole grid, solve, measure what was chosen; repeat until nothing is new.
 
-    With ``every`` over 1 the grid is thinner: the sparse search, for where nothing is predicted.
+    With ``every`` over 1 the grid is thinner: this is the sparse search, which is used where
+    nothing can be predicted.
 
-    The choice falls on points between the grid's, and measuring them moves the curves a little,
-    so the solution can move once more. After ``rounds`` solutions the choice is limited to what
-    has been measured. Rounds are replayed from the grid at every step: that is what makes the
-    result independent of what else has been measured.
+    The choice falls on points between those of the grid, and measuring them moves the curves a
+    little, so the solution can move again. After ``rounds`` solutions the choice is limited to
+    measured cells. Every step replays all rounds from the grid, which makes the result
+    independent of what else has been measured.
     """
 
     rounds: int = 4
+    """Solutions after which only measured cells may be chosen."""
     every: int = 1
-    """Which CRFs of the profile's grid: every one, or every second... and always both ends."""
+    """Step through the profile's CRF grid: 1 measures every CRF, 2 every second one; both ends are
+    always measured."""
 
     @property
     def name(self) -> str:
-        """As in ``--search``."""
+        """Name as in ``--search``."""
         return "exhaustive" if self.every == 1 else "sparse"
 
     def expected_requests(self, known: Known) -> tuple[Request, ...]:
-        """The grid."""
+        """Return the grid."""
         return self._grid(known)
 
     def _grid(self, known: Known) -> tuple[Request, ...]:
@@ -156,7 +162,7 @@ class ExhaustiveSearch:
         return tuple(r for r in full_grid(known.title, known.profile) if r[1].crf in kept)
 
     def step(self, known: Known) -> Step:
-        """The grid first, then what the ladder would deliver, then the ladder."""
+        """Return the grid first, then what the ladder would deliver, then the ladder."""
         used = set(self._grid(known))
         for solved in range(self.rounds + 1):
             missing = used - known.measurements.keys()
@@ -173,6 +179,6 @@ class ExhaustiveSearch:
 
 
 def request_order(request: Request) -> tuple[int, int, int, float]:
-    """By shot, then smallest size, then CRF."""
+    """Return a sort key: by shot, then smallest size, then CRF."""
     shot, point = request
     return shot, point.width * point.height, point.width, point.crf
