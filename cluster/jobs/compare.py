@@ -116,7 +116,7 @@ def _ours(package: Package, measurer: Measurer) -> list[ComparedRung]:
     measurer.measure(sorted({request for _, requests in rungs for request in requests}), "ours")
     compared = []
     for rung, requests in rungs:
-        encodes = [measurer.encode(request) for request in requests]
+        encodes = [measurer.measured_encode(request) for request in requests]
         if [encode.num_bytes for encode in encodes] != [seg.bytes for seg in rung.segments]:
             raise FrameMismatch(
                 f"rung {rung.name} of the package is not what this ffmpeg encodes; "

@@ -163,7 +163,7 @@ def _secured(request: LadderRequest, selection: _Selection, measurer: Measurer) 
             measurer.costs,
         )
         measurer.measure(selection.requests, stage="also")
-    measurer.secure(selection.requests, stage="again")
+    measurer.ensure_intact(selection.requests, stage="again")
     return measurer
 
 
@@ -174,7 +174,7 @@ def _chosen(choice: _RungChoice, measurer: Measurer) -> ChosenRung:
         recipe=setup.recipe,
         slope=choice.codec.plan.rungs[choice.number].slope,
         predicted_quality=_predicted_quality(choice),
-        encodes=tuple(measurer.encode(request) for request in choice.requests),
+        encodes=tuple(measurer.measured_encode(request) for request in choice.requests),
     )
 
 

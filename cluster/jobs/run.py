@@ -88,7 +88,7 @@ def run_title(
             measurer = Measurer(title, models, store, running, on_event)
             solved = [solve(setup, measurer) for setup in setups]
             delivered = deliver(request, solved, measurer, clock)
-            record.note(measurer.keys(further_models(request, measurer)))
+            record.note(measurer.record_keys(further_models(request, measurer)))
             record.note([shots_key(title.source), features_key(title.source)])
             record.finish(options.out, len(delivered.ladder.rungs), delivered.run)
     return RunResult(delivered.ladder, options.out, delivered.run, record.manifest)

@@ -76,7 +76,7 @@ def write_media(
         directory: folder to write to.
     """
     with store.scratch() as scratch:
-        store.warm(blobs=[encode.media for rung in rungs for encode in rung.encodes])
+        store.preload(blobs=[encode.media for rung in rungs for encode in rung.encodes])
         package = layout.TitlePackage(
             frame_rate=title.reference.frame_rate,
             shots=tuple((shot.start, shot.end) for shot in title.shots),

@@ -1,6 +1,6 @@
 """The artwork stage: chooses a title's pool and makes all of its files.
 
-Stills are measured in the analysis pass (:mod:`cluster.stages.title`). This stage chooses among
+Stills are measured in the analysis pass (:mod:`cluster.stages.analysis`). This stage chooses among
 them, fetches the chosen ones at full size, crops and codes them, and keeps everything in the store.
 :mod:`cluster.package.artwork_files` copies it into a package.
 """

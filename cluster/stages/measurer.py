@@ -111,7 +111,7 @@ class Measurer:
 
     def missing(self, requests: Sequence[Request]) -> list[Request]:
         """Return the requests that the store lacks; measurements of the others become known."""
-        self._preload(requests)
+        self._preload_records(requests)
         return [request for request in requests if not self._look_up(request)]
 
     def measurements(self, recipe: Recipe) -> dict[Request, Measurement]:
@@ -122,7 +122,7 @@ class Measurer:
             if point.recipe == recipe
         }
 
-    def keys(self, also: Sequence[str] = ()) -> Iterator[str]:
+    def record_keys(self, also: Sequence[str] = ()) -> Iterator[str]:
         """Yield the keys of the records of all measurements.
 
         ``also`` names further quality models whose scores are included.
@@ -133,7 +133,7 @@ class Measurer:
             for model in (*self.models, *also):
                 yield score_key(*encode, model)
 
-    def encode(self, request: Request) -> MeasuredEncode:
+    def measured_encode(self, request: Request) -> MeasuredEncode:
         """Return a measured encode with a score for each frame.
 
         Raises:
@@ -144,33 +144,27 @@ class Measurer:
             raise lost(self.store.place, "an encode")
         return encode
 
-    def secure(self, requests: Sequence[Request], stage: str) -> None:
+    def ensure_intact(self, requests: Sequence[Request], stage: str) -> None:
         """Make again what the store has lost or damaged of the encodes that will be delivered.
 
         Raises:
             ShotladderError: some of the work failed for good.
         """
         encodes = {request: self._find(request) for request in requests}
-        self.store.warm(
-            blobs=[
-                blob
-                for encode in encodes.values()
-                if encode
-                for blob in (encode.media, encode.init)
-            ]
-        )
+        stored = [encode for encode in encodes.values() if encode]
+        self.store.preload(blobs=[blob for each in stored for blob in (each.media, each.init)])
         for request, encode in encodes.items():
             if encode is None or not all(map(self.store.find, (encode.media, encode.init))):
                 del self.known[request]
         if any(request not in self.known for request in requests):
             self.measure(requests, stage)
 
-    def _preload(self, requests: Sequence[Request]) -> None:
+    def _preload_records(self, requests: Sequence[Request]) -> None:
         """Read many records at once, where the store is slow to answer for each one."""
         unknown = [request for request in requests if request not in self.known]
         if self.store.remote and unknown:
             source, shots = self.title.source, self.title.shots
-            self.store.warm(
+            self.store.preload(
                 key
                 for shot, point in unknown
                 for key in (

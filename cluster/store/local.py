@@ -179,7 +179,7 @@ class Store:
         """
         return self.path(blob)
 
-    def warm(self, keys: Iterable[str] = (), blobs: Iterable[Blob] = ()) -> None:
+    def preload(self, keys: Iterable[str] = (), blobs: Iterable[Blob] = ()) -> None:
         """Prepare for reading these records and blobs one by one, where that is slow."""
 
     def intact(self, record: Record) -> bool:

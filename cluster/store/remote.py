@@ -136,7 +136,7 @@ class RemoteStore(Store):
         return kept
 
     @override
-    def warm(self, keys: Iterable[str] = (), blobs: Iterable[Blob] = ()) -> None:
+    def preload(self, keys: Iterable[str] = (), blobs: Iterable[Blob] = ()) -> None:
         unknown = [key for key in dict.fromkeys(keys) if key not in self._records]
         with ThreadPoolExecutor(STREAMS) as pool:
             list(pool.map(self.get, unknown))
@@ -200,7 +200,7 @@ class RemoteStore(Store):
         if stage not in LISTED:
             raise ValueError(f"records of {stage!r} are not listed behind a URL")
         keys = sorted(mark.digest for mark in self.entries(f"stages/{stage}"))
-        self.warm(keys)
+        self.preload(keys)
         for key in keys:
             record = self.get(key)
             if record is not None:

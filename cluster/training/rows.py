@@ -17,8 +17,8 @@ from vmaf.graph import Context
 
 
 @dataclass(frozen=True, slots=True)
-class TitleRows:
-    """Makes rows of one title: everything that its rows have in common."""
+class TrainingTitle:
+    """A title as training sees it: everything that its rows have in common."""
 
     group: str
     file: str
@@ -30,7 +30,7 @@ class TitleRows:
     features: tuple[ShotFeatures, ...]
     """Features of each shot."""
 
-    def measured(self, measurer: Measurer, requests: Iterable[Request]) -> list[Row]:
+    def measured_rows(self, measurer: Measurer, requests: Iterable[Request]) -> list[Row]:
         """Return the rows of encodes that a measurer knows.
 
         Raises:
@@ -39,7 +39,7 @@ class TitleRows:
         return [self._measured(measurer, request) for request in requests]
 
     def _measured(self, measurer: Measurer, request: Request) -> Row:
-        encode = measurer.encode(request)
+        encode = measurer.measured_encode(request)
         return self.row(
             request,
             bits=8 * encode.num_bytes,
