@@ -279,8 +279,11 @@ def test_eight_bits_are_refused_before_any_work(awkward_clip, tmp_path: Path, co
 
 
 def test_tables_hold_standard_range(awkward_clip, tmp_path: Path):
-    with pytest.raises(BadInput, match="know titles of standard range"):
-        analyse_title(awkward_clip("hlg.mkv"), "", 1.0, 0, str(tmp_path / "s"), str(tmp_path / "w"))
+    with pytest.raises(BadInput, match="tables and training support standard range only"):
+        analyse_title(
+            *(awkward_clip("hlg.mkv"), "", "group", 1.0, 0),
+            *(str(tmp_path / "store"), str(tmp_path / "work")),
+        )
 
 
 def test_codecs_that_cannot_carry_metadata_say_so():

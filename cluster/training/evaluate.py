@@ -25,7 +25,9 @@ from cluster.store.files import file_sha256
 from cluster.store.keys import key
 from cluster.training.dataset import TableTitle, current, table_titles
 from cluster.training.folds import (
+    COSTS,
     NETWORKS,
+    CachedWork,
     FoldWork,
     code_digest,
     fold_key,
@@ -250,6 +252,8 @@ class _Evaluator:
                 profile=options.profile,
                 cache=self.cache.place,
                 key=fold_key(kind, group, follows_from),
+                cost=COSTS[kind],
+                label=f"{kind} without {group}",
             )
             for kind in (NETWORKS, *(RIVAL_KINDS if options.rivals else ()))
             for group in self.groups
@@ -269,6 +273,8 @@ class _Evaluator:
                 folds=networks,
                 cache=self.cache.place,
                 key=proxy_key(group, networks, code),
+                cost=1.0,
+                label=f"proxies of {group}",
             )
             for group in self.groups
         ]
@@ -290,13 +296,14 @@ class _Evaluator:
                     cache=self.cache.place,
                     key=identity,
                     cost=title.cost,
+                    label=title.name,
                 )
             )
         self._run("judge", "titles", work, judge_title)
         records = (require(self.cache, each.key, "a verdict") for each in work)
         return [_RESULT.validate_python(record.value) for record in records]
 
-    def _run(self, step: str, unit: str, work: Sequence[Any], function: Any) -> None:
+    def _run(self, step: str, unit: str, work: Sequence[CachedWork], function: Any) -> None:
         run_missing(step, unit, work, function, self.cache, self.executor, self.on_event)
 
 
@@ -315,8 +322,8 @@ def _judging_code() -> str:
 # -- judging -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class JudgeWork:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeWork(CachedWork):
     """Everything that a worker needs to judge the searches on one title."""
 
     judged: Path
@@ -325,16 +332,6 @@ class JudgeWork:
     profile: str
     folds: Mapping[str, str]
     """Keys of the predictions for the title's group, by kind."""
-    cache: str
-    """Folder of the store that keeps predictions and verdicts."""
-    key: str
-    cost: float
-    """Number of cells of the title."""
-
-    @property
-    def label(self) -> str:
-        """Description for progress and errors."""
-        return self.title
 
 
 _RESULT: Final = TypeAdapter(TitleResult)

@@ -20,7 +20,7 @@ from cluster.stages.measurer import Measurer
 from cluster.stages.stage import Made, find_or_make
 from cluster.store import Record, Store
 from cluster.store.keys import key
-from cluster.training.rows import TitleRows
+from cluster.training.rows import TrainingTitle
 from cluster.training.table import Row, read_table, write_table
 from encoder.errors import ShotladderError
 from encoder.recipes import Recipe
@@ -121,8 +121,8 @@ def publish_feedback(
     title, store = measurer.title, measurer.store
     # Without a catalogue a file is a group of its own, as in a sweep.
     features = find_features(title.source, store.place)
-    maker = TitleRows(title.id, title.name, "", title.source, title.shots, features)
-    rows = maker.measured(measurer, sorted(measurer.known))
+    training = TrainingTitle(title.id, title.name, "", title.source, title.shots, features)
+    rows = training.measured_rows(measurer, sorted(measurer.known))
     predictor, missed = None, None
     if prediction is not None:
         predictor = Predictor(prediction.model, recipe.name, measurer.models[0])

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from cluster import events
 from cluster.execution.executor import Executor, Task
@@ -32,24 +32,25 @@ from vmaf import models
 NETWORKS: Final = "networks"
 """Kind of the predictions by the product's model. Other kinds are rivals of it."""
 
+COSTS: Final = {NETWORKS: 10.0, "trees": 3.0, "mean": 1.0}
+"""Duration of training by kind, relative to one another."""
+
 STAGE = "evaluate-fold"
 VERSION = 1
 
 
-class CachedWork(Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CachedWork:
     """Work of one task whose result is a record of a store."""
 
-    @property
-    def key(self) -> str:
-        """Key of the record."""
-
-    @property
-    def cost(self) -> float:
-        """Duration compared with other work of the same step."""
-
-    @property
-    def label(self) -> str:
-        """Description of the work for progress and errors."""
+    cache: str
+    """Folder of the store."""
+    key: str
+    """Key of the record."""
+    cost: float
+    """Duration compared with other work of the same step."""
+    label: str
+    """Description of the work for progress and errors."""
 
 
 def run_missing(
@@ -79,8 +80,8 @@ def run_missing(
         on_event(events.StageProgress(step, cached + number, len(work), cached))
 
 
-@dataclass(frozen=True, slots=True)
-class FoldWork:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoldWork(CachedWork):
     """Everything that a worker needs to predict one group by a model trained without it."""
 
     tables: tuple[Path, ...]
@@ -91,19 +92,6 @@ class FoldWork:
     kind: str
     """:data:`NETWORKS` or a kind of :mod:`ladder.evaluation.rival_models`."""
     profile: str
-    cache: str
-    """Folder of the store that keeps the predictions."""
-    key: str
-
-    @property
-    def cost(self) -> float:
-        """Duration compared with other kinds."""
-        return {NETWORKS: 10.0, "trees": 3.0}.get(self.kind, 1.0)
-
-    @property
-    def label(self) -> str:
-        """Description for progress and errors."""
-        return f"{self.kind} without {self.group}"
 
 
 def fold_key(kind: str, group: str, follows_from: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from cluster.package.package import Package
 from cluster.stages.analysis import extract_features, find_features, find_shots
 from cluster.store import Store, open_store
 from cluster.training.catalog import group_of, read_groups
-from cluster.training.rows import TitleRows, check_standard_range
+from cluster.training.rows import TrainingTitle, check_standard_range
 from cluster.training.table import Row, add_rows
 from encoder.media import Request
 
@@ -69,7 +69,7 @@ def package_rows(
         features = find_features(source, store.place)
     else:  # The run was of a version that detects other shots.
         features = extract_features(source, shots)
-    title = TitleRows(group, path.name, "", source, shots, features)
+    title = TrainingTitle(group, path.name, "", source, shots, features)
     delivered = _delivered_quality(package)
     return [
         title.row(

@@ -15,7 +15,7 @@ from cluster.stages.stage import find_or_make
 from cluster.store import Store, open_store
 from cluster.store.keys import key
 from cluster.training.dataset import TableTitle, current, table_titles
-from cluster.training.folds import NETWORKS, made_predictions, read_predictions
+from cluster.training.folds import NETWORKS, CachedWork, made_predictions, read_predictions
 from cluster.training.table import read_table
 from ladder.complexity.prediction import TitlePrediction
 from ladder.complexity.residual_fit import fit
@@ -60,8 +60,8 @@ def rival_searches(predictions: Mapping[str, TitlePrediction], cells: int) -> li
     return searches
 
 
-@dataclass(frozen=True, slots=True)
-class ProxyWork:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyWork(CachedWork):
     """Everything that a worker needs to correct a group's predictions by proxies."""
 
     judged: Path
@@ -69,15 +69,6 @@ class ProxyWork:
     group: str
     folds: tuple[str, ...]
     """Keys of the networks' predictions for all groups."""
-    cache: str
-    """Folder of the store that keeps the predictions."""
-    key: str
-    cost: float = 1.0
-
-    @property
-    def label(self) -> str:
-        """Description for progress and errors."""
-        return f"proxies of {self.group}"
 
 
 def proxy_key(group: str, folds: Sequence[str], code: str) -> str:

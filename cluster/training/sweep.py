@@ -20,15 +20,14 @@ from cluster.execution.executor import Executor, InlineExecutor, Task, connect
 from cluster.stages.analysis import find_features, find_shots
 from cluster.stages.augment import make_augmented
 from cluster.stages.measurer import Measurer
-from cluster.stages.title import Title, TitleSource, open_title
+from cluster.stages.title import Title, open_title
 from cluster.store import Store, open_store
 from cluster.training.catalog import group_of, read_groups
-from cluster.training.rows import TitleRows, check_standard_range
+from cluster.training.rows import TrainingTitle, check_standard_range
 from cluster.training.table import add_rows, read_table
 from encoder import augment
-from encoder.analysis.features import ShotFeatures
 from encoder.errors import BadInput, ShotladderError, StoreUnusable
-from encoder.media import Request, Shot
+from encoder.media import Request
 from encoder.recipes import recipe
 from ladder.profiles import Profile, as_profile, rung_sizes
 from ladder.sampling import sparse_sample
@@ -110,15 +109,6 @@ class _TitleRequest:
         return f"{self.file.name}+{self.augmentation}" if self.augmentation else self.file.name
 
 
-@dataclass(frozen=True, slots=True)
-class AnalysedTitle:
-    """A title with its shots and their features."""
-
-    source: TitleSource
-    shots: tuple[Shot, ...]
-    features: tuple[ShotFeatures, ...]
-
-
 def sweep(
     options: SweepOptions, on_event: events.Listener, executor: Executor | None = None
 ) -> SweepResult:
@@ -142,23 +132,24 @@ def sweep(
         connect(executor, workers=options.workers, scheduler=options.scheduler) as running,
         store.scratch() as workdir,
     ):
-        for title, analysed in _analyse(options, requests, store, workdir, running, on_event):
-            if isinstance(analysed, AnalysedTitle):
-                measurer = _measurer(options, title, analysed, store, running, on_event)
-                cells = _cells(options, analysed)
+        for name, title in _analyse(options, requests, store, workdir, running, on_event):
+            if isinstance(title, TrainingTitle):
+                measurer = _measurer(options, name, title, store, running, on_event)
+                cells = _cells(options, title)
                 result, error = _measure(title, measurer, cells)
                 swept.append(result)
-                count = _add_rows(options.table, title, analysed, measurer, cells)
+                measured = [cell for cell in cells if cell in measurer.known]
+                count = add_rows(options.table, title.measured_rows(measurer, measured))
             else:
-                error = analysed
+                error = title
             if isinstance(error, StoreUnusable):
                 raise error
             if isinstance(error, BadInput):
-                skipped[title.name] = error.message
+                skipped[name] = error.message
             elif error is not None:
-                failures[title.name] = error
+                failures[name] = error
             if error is not None:
-                on_event(events.Warned(f"{title.name} is left out: {error.message}"))
+                on_event(events.Warned(f"{name} is left out: {error.message}"))
     if failures:
         raise _failed(failures, options.table)
     return SweepResult(tuple(swept), skipped, count)
@@ -179,16 +170,15 @@ def plan_sweep(
     planned: list[SweptTitle] = []
     skipped: dict[str, str] = {}
     with store.scratch() as workdir:
-        for title, analysed in _analyse(options, requests, store, workdir, running, on_event):
-            if isinstance(analysed, ShotladderError):
-                skipped[title.name] = analysed.message
+        for name, title in _analyse(options, requests, store, workdir, running, on_event):
+            if isinstance(title, ShotladderError):
+                skipped[name] = title.message
                 continue
-            measurer = _measurer(options, title, analysed, store, running, on_event)
-            cells = _cells(options, analysed)
+            measurer = _measurer(options, name, title, store, running, on_event)
+            cells = _cells(options, title)
             missing = measurer.missing(cells)
             cost = sum(work.cost for _, work in measurer.groups(missing))
-            cached = len(cells) - len(missing)
-            planned.append(_swept(title, len(analysed.shots), len(cells), cached, cost))
+            planned.append(_swept(title, len(cells), len(cells) - len(missing), cost))
     return SweepResult(tuple(planned), skipped, count)
 
 
@@ -242,8 +232,8 @@ def _analyse(
     workdir: Path,
     executor: Executor,
     on_event: events.Listener,
-) -> Iterator[tuple[_TitleRequest, AnalysedTitle | ShotladderError]]:
-    """Yield every title, analysed, or why it cannot be.
+) -> Iterator[tuple[str, TrainingTitle | ShotladderError]]:
+    """Yield the name of every title, and the title, analysed, or why it cannot be.
 
     The titles of one file are analysed together, so that the table grows soon.
     """
@@ -257,7 +247,8 @@ def _analyse(
                 id=str(index),
                 function=analyse_title,
                 arguments=(
-                    *(file, title.augmentation, options.augmented_seconds, options.seed),
+                    *(file, title.augmentation, title.group),
+                    *(options.augmented_seconds, options.seed),
                     *(store.place, str(folder / str(index))),
                 ),
                 label=title.name,
@@ -266,7 +257,7 @@ def _analyse(
         ]
         stage = f"analyse {file.name}"
         on_event(events.StagePlanned(stage, len(tasks), unit="titles"))
-        analysed: dict[str, AnalysedTitle | ShotladderError] = {}
+        analysed: dict[str, TrainingTitle | ShotladderError] = {}
         for outcome in executor.run(tasks):
             error = outcome.error
             if error is not None and not isinstance(error, ShotladderError):
@@ -274,12 +265,18 @@ def _analyse(
             analysed[outcome.task_id] = outcome.result if error is None else error
             on_event(events.StageProgress(stage, len(analysed), len(tasks)))
         for index, title in enumerate(titles):
-            yield title, analysed[str(index)]
+            yield title.name, analysed[str(index)]
 
 
 def analyse_title(
-    file: Path, augmentation: str, seconds: float, seed: int, place: str, workdir: str
-) -> AnalysedTitle:
+    file: Path,
+    augmentation: str,
+    group: str,
+    seconds: float,
+    seed: int,
+    place: str,
+    workdir: str,
+) -> TrainingTitle:
     """Open a file, make the augmentation if one is named, and analyse it. Runs on any worker.
 
     Raises:
@@ -293,7 +290,9 @@ def analyse_title(
     if augmentation:
         path = make_augmented(source, augmentation, seconds, seed, open_store(place))
         source = open_title(path, folder)
-    return AnalysedTitle(source, find_shots(source, place), find_features(source, place))
+    shots = find_shots(source, place)
+    features = find_features(source, place)
+    return TrainingTitle(group, file.name, augmentation, source, shots, features)
 
 
 # -- cells -------------------------------------------------------------------------------------
@@ -301,15 +300,15 @@ def analyse_title(
 
 def _measurer(
     options: SweepOptions,
-    title: _TitleRequest,
-    analysed: AnalysedTitle,
+    name: str,
+    title: TrainingTitle,
     store: Store,
     executor: Executor,
     on_event: events.Listener,
 ) -> Measurer:
-    own_model = models.title_model(analysed.source.reference)
+    own_model = models.title_model(title.source.reference)
     return Measurer(
-        Title(title.name, analysed.source, analysed.shots),
+        Title(name, title.source, title.shots),
         tuple(dict.fromkeys((own_model, *options.also))),
         store,
         executor,
@@ -317,35 +316,34 @@ def _measurer(
     )
 
 
-def _cells(options: SweepOptions, analysed: AnalysedTitle) -> tuple[Request, ...]:
+def _cells(options: SweepOptions, title: TrainingTitle) -> tuple[Request, ...]:
     """Return the cells to measure: the full grid or a sample of it."""
-    reference, profile = analysed.source.reference, as_profile(options.profile)
+    reference, profile = title.source.reference, as_profile(options.profile)
     shape = TitleShape(
-        shots=analysed.shots,
+        shots=title.shots,
         frame_rate=reference.frame_rate,
         sizes=rung_sizes(reference.width, reference.height, options.heights or profile.heights),
         recipe=recipe(options.codec, options.preset),
     )
     if options.cells is None:
         return full_grid(shape, profile)
-    seed = f"{options.seed}/{analysed.source.sha256}"
+    seed = f"{options.seed}/{title.source.sha256}"
     return sparse_sample(shape, profile, options.cells, seed)
 
 
 def _measure(
-    title: _TitleRequest, measurer: Measurer, cells: Sequence[Request]
+    title: TrainingTitle, measurer: Measurer, cells: Sequence[Request]
 ) -> tuple[SweptTitle, ShotladderError | None]:
     """Measure the cells of a title; return what was measured, and the error if some failed."""
     error = None
     try:
-        measurer.measure(cells, stage=title.name)
+        measurer.measure(cells, stage=measurer.title.name)
     except ShotladderError as raised:
         error = raised
     costs = measurer.costs
     measured_now = max(costs.encoded, costs.scored // len(measurer.models))
     swept = _swept(
         title,
-        shots=len(measurer.title.shots),
         cells=len(cells),
         cached=max(0, len(measurer.known) - measured_now),
         cpu_seconds=costs.encode_cpu_seconds + costs.vmaf_cpu_seconds,
@@ -353,35 +351,13 @@ def _measure(
     return swept, error
 
 
-def _swept(
-    title: _TitleRequest, shots: int, cells: int, cached: int, cpu_seconds: float
-) -> SweptTitle:
+def _swept(title: TrainingTitle, cells: int, cached: int, cpu_seconds: float) -> SweptTitle:
     return SweptTitle(
-        title.file.name,
-        title.augmentation,
-        title.group,
-        shots,
-        cells,
-        cached,
-        round(cpu_seconds, 3),
+        source=title.file,
+        augmentation=title.augmentation,
+        group=title.group,
+        shots=len(title.shots),
+        cells=cells,
+        cached=cached,
+        cpu_seconds=round(cpu_seconds, 3),
     )
-
-
-def _add_rows(
-    table: Path,
-    title: _TitleRequest,
-    analysed: AnalysedTitle,
-    measurer: Measurer,
-    cells: Sequence[Request],
-) -> int:
-    """Add the measured cells of a title to the table; return its number of rows."""
-    rows = TitleRows(
-        title.group,
-        title.file.name,
-        title.augmentation,
-        analysed.source,
-        analysed.shots,
-        analysed.features,
-    )
-    measured = [cell for cell in cells if cell in measurer.known]
-    return add_rows(table, rows.measured(measurer, measured))
