@@ -19,9 +19,11 @@ from typing import Any
 import ffmpeg
 
 from encoder import mp4
+from encoder.encode import MP4_OPTIONS
 from encoder.errors import BadInput
 from encoder.ffmpeg import Command, run
-from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
+from encoder.source.probe import nearest_even
+from encoder.source.reference import ReferenceSource, open_reference, reading_command
 from encoder.source.timeline import MIN_RATE
 
 STAGE_VERSION = 1
@@ -29,24 +31,7 @@ STAGE_VERSION = 1
 
 _SCALE_FLAGS = "lanczos+accurate_rnd+full_chroma_int+bitexact"
 _LEAST_SIDE = 64
-_INTERMEDIATE = {
-    "c:v": "libx264",
-    "preset": "ultrafast",
-    "crf": 6,
-    "g": 48,
-    "bf": 0,
-    "threads": 1,
-    "fps_mode": "passthrough",
-    "use_editlist": 0,
-    "map_metadata": -1,
-    "map_chapters": -1,
-    "fflags": "+bitexact",
-    "flags:v": "+bitexact",
-    "f": "mp4",
-}
-
-Build = Callable[[Any, ReferenceSource], Any]
-"""Function that adds filters to an ``ffmpeg-python`` node of a source."""
+_CODING = {"c:v": "libx264", "preset": "ultrafast", "crf": 6, "g": 48, "bf": 0, "threads": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +40,8 @@ class Augmentation:
 
     name: str
     """Name in options, keys and tables."""
-    build: Build
-    """Function that adds the filters to the canonical reference."""
+    build: Callable[[Any, ReferenceSource], Any]
+    """Function that adds the filters to the canonical reference of a source."""
     frames_per_frame: int = 1
     """Number of source frames for each frame of the intermediate."""
     rate_divisor: int = 1
@@ -65,15 +50,15 @@ class Augmentation:
 
 def _crop(node: Any, source: ReferenceSource) -> Any:
     """Cut out 62 % of each side, not scaled: closer."""
-    width, height = _even(source.width * 0.62), _even(source.height * 0.62)
-    x, y = _even(source.width * 0.1), _even(source.height * 0.25)
+    width, height = nearest_even(source.width * 0.62), nearest_even(source.height * 0.62)
+    x, y = nearest_even(source.width * 0.1), nearest_even(source.height * 0.25)
     return node.filter("crop", w=width, h=height, x=x, y=y)
 
 
 def _zoom(node: Any, source: ReferenceSource) -> Any:
     """Enlarge half of each side to full size: a soft source."""
-    width, height = _even(source.width * 0.5), _even(source.height * 0.5)
-    x, y = _even(source.width * 0.3), _even(source.height * 0.2)
+    width, height = nearest_even(source.width * 0.5), nearest_even(source.height * 0.5)
+    x, y = nearest_even(source.width * 0.3), nearest_even(source.height * 0.2)
     return node.filter("crop", w=width, h=height, x=x, y=y).filter(
         "scale", source.width, source.height, flags=_SCALE_FLAGS
     )
@@ -81,7 +66,7 @@ def _zoom(node: Any, source: ReferenceSource) -> Any:
 
 def _small(node: Any, source: ReferenceSource) -> Any:
     """Scale to two thirds of each side: a smaller master."""
-    width, height = _even(source.width * 2 / 3), _even(source.height * 2 / 3)
+    width, height = nearest_even(source.width * 2 / 3), nearest_even(source.height * 2 / 3)
     return node.filter("scale", width, height, flags=_SCALE_FLAGS).filter("setsar", 1)
 
 
@@ -89,9 +74,9 @@ def _reframe(node: Any, source: ReferenceSource) -> Any:
     """Crop upright from wide and wide from upright."""
     width, height = source.width, source.height
     if width > height:
-        width = _even(min(width, height * 9 / 16))
+        width = nearest_even(min(width, height * 9 / 16))
     else:
-        height = _even(min(height, width * 9 / 16))
+        height = nearest_even(min(height, width * 9 / 16))
     return node.filter("crop", w=width, h=height)
 
 
@@ -150,11 +135,7 @@ AUGMENTATIONS: Mapping[str, Augmentation] = {
 
 
 def augmentation(name: str) -> Augmentation:
-    """Return the augmentation called ``name``.
-
-    Raises:
-        BadInput: there is no such augmentation.
-    """
+    """Return the augmentation called ``name``; a :class:`BadInput` lists the names."""
     if name not in AUGMENTATIONS:
         raise BadInput(
             f"no augmentation is called {name!r}; choose one of {', '.join(AUGMENTATIONS)}"
@@ -163,14 +144,10 @@ def augmentation(name: str) -> Augmentation:
 
 
 def augment(source: ReferenceSource, name: str, start: int, end: int, path: Path) -> float:
-    """Write an intermediate of canonical frames ``[start, end)`` of a title to ``path``.
-
-    Returns:
-        CPU seconds.
+    """Write an intermediate of canonical frames ``[start, end)`` to ``path``; return CPU seconds.
 
     Raises:
         BadInput: the title is too small or too short for it, or its frame rate too low.
-        ToolFailed: ffmpeg failed.
     """
     return run(augment_command(source, name, start, end, path)).cpu_seconds
 
@@ -184,16 +161,14 @@ def augment_command(
     rate = source.frame_rate / recipe.rate_divisor
     node = recipe.build(open_reference(source, start, end), source)
     options = {
-        **_INTERMEDIATE,
+        **MP4_OPTIONS,
+        **_CODING,
         "pix_fmt": source.pix_fmt,
         "video_track_timescale": mp4.timescale_for(rate),
     }
     output = ffmpeg.output(node, str(path), **options)
     # Some filters draw their noise per thread, so their output depends on the number of threads.
-    graph = output.global_args(
-        "-v", "error", "-y", "-filter_complex_threads", "1", *GLOBAL_ARGUMENTS
-    )
-    return Command.of(graph.get_args())
+    return reading_command(output, "-filter_complex_threads", "1")
 
 
 def _check(source: ReferenceSource, recipe: Augmentation, frames: int) -> None:
@@ -211,7 +186,3 @@ def _check(source: ReferenceSource, recipe: Augmentation, frames: int) -> None:
             f"cannot augment by {recipe.name}: {source.width}x{source.height} is too small; give a "
             f"source of at least {2 * _LEAST_SIDE} pixels a side"
         )
-
-
-def _even(length: float) -> int:
-    return max(2, 2 * round(length / 2))

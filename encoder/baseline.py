@@ -21,7 +21,7 @@ from encoder.errors import FrameMismatch
 from encoder.ffmpeg import Command, patience, run
 from encoder.media import OperatingPoint
 from encoder.recipes import Recipe
-from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
+from encoder.source.reference import ReferenceSource, open_reference, reading_command
 
 STAGE_VERSION = 1
 """Part of the store key of every baseline: raise it when the bits of a baseline change."""
@@ -35,11 +35,8 @@ class FixedRung:
     """A rung of a fixed ladder: one size at one average bitrate."""
 
     recipe: Recipe
-    """Encoder and its options."""
     width: int
-    """Width in pixels, even."""
     height: int
-    """Height in pixels, even."""
     bitrate: int
     """Target of the second pass in bit/s."""
 
@@ -61,13 +58,9 @@ class RungEncode:
 def encode_at_crf(
     source: ReferenceSource, point: OperatingPoint, keyframes: Sequence[int], path: Path
 ) -> tuple[RungEncode, float]:
-    """Encode the title at one operating point, with IDRs at ``keyframes``.
-
-    Returns:
-        The encode, and its CPU seconds.
+    """Encode the title at one operating point, with IDRs at ``keyframes``; also return CPU seconds.
 
     Raises:
-        ToolFailed: ffmpeg failed.
         FrameMismatch: the encode does not hold all frames of the title.
     """
     recipe = point.recipe
@@ -80,13 +73,9 @@ def encode_at_crf(
 def encode_at_bitrate(
     source: ReferenceSource, rung: FixedRung, path: Path
 ) -> tuple[RungEncode, float]:
-    """Encode the title in two passes as a rung of a fixed ladder.
-
-    Returns:
-        The encode, and its CPU seconds.
+    """Encode the title in two passes as a rung of a fixed ladder; also return CPU seconds.
 
     Raises:
-        ToolFailed: ffmpeg failed.
         FrameMismatch: the encode does not hold all frames of the title.
     """
     cpu_seconds = sum(
@@ -122,8 +111,8 @@ def _command(
         video_track_timescale=mp4.timescale_for(source.frame_rate),
         movflags=MOVFLAGS,
         map_chapters=-1,
-    ).global_args("-v", "error", "-y", *GLOBAL_ARGUMENTS)
-    return Command.of(output.get_args())
+    )
+    return reading_command(output)
 
 
 def _finish(source: ReferenceSource, path: Path) -> RungEncode:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from encoder import mp4
 from encoder.errors import FrameMismatch
 from encoder.ffmpeg import Command, patience, run
 from encoder.media import OperatingPoint, Shot
-from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
+from encoder.source.reference import ReferenceSource, open_reference, reading_command
 
 STAGE_VERSION = 1
 """Part of the store key of every encode: raise it when the bits of an encode change."""
@@ -27,21 +26,31 @@ STAGE_VERSION = 1
 MOVFLAGS = "+frag_keyframe+empty_moov+default_base_moof+frag_discont+negative_cts_offsets"
 """Flags of ffmpeg's MP4 muxer for CMAF: one fragment per keyframe, times of the title, no edits."""
 
+MP4_OPTIONS = {
+    "fps_mode": "passthrough",
+    "use_editlist": 0,
+    "map_metadata": -1,
+    # A source's chapters would become a second track.
+    "map_chapters": -1,
+    "fflags": "+bitexact",
+    "flags:v": "+bitexact",
+    "f": "mp4",
+}
+"""Options of every MP4 whose frames are the title's, and whose bytes depend on nothing else."""
+
 
 @dataclass(frozen=True, slots=True)
 class Encode:
     """A shot encoded at an operating point."""
 
     shot: Shot
-    """The shot."""
     point: OperatingPoint
-    """The operating point."""
     init_path: Path
     """File with ``ftyp+moov``; encodes of equal ``codec_sha256`` may share it."""
     media_path: Path
     """File with ``moof+mdat`` (several where the shot has cuts inside): the delivered segment."""
     num_bytes: int
-    """Size of the media part."""
+    """Size of the media part in bytes."""
     codecs: str
     """RFC 6381 string, for example ``avc1.64001f``."""
     codec_sha256: str
@@ -57,7 +66,6 @@ def encode_shot(
         The encodes in the order of ``points``, and their CPU seconds in total.
 
     Raises:
-        ToolFailed: ffmpeg failed.
         FrameMismatch: an encode does not hold exactly the shot's frames.
     """
     paths = [directory / f"encode-{number}.mp4" for number in range(len(points))]
@@ -87,8 +95,7 @@ def encode_command(
         copies = branch.filter_multi_output("split", len(at_size))
         for number, (point, path) in enumerate(at_size):
             outputs.append(_output(copies.stream(number), source, shot, point, path))
-    graph = ffmpeg.merge_outputs(*outputs).global_args("-v", "error", "-y", *GLOBAL_ARGUMENTS)
-    return Command.of(graph.get_args())
+    return reading_command(ffmpeg.merge_outputs(*outputs))
 
 
 def scaled(stream: Any, source: ReferenceSource, width: int, height: int) -> Any:
@@ -104,18 +111,13 @@ def _output(
     recipe = point.recipe
     options: dict[str, Any] = {
         **recipe.carrying(recipe.arguments(point.crf), source.static_metadata),
+        **MP4_OPTIONS,
         "pix_fmt": recipe.pixel_format,
-        "fps_mode": "passthrough",
-        "output_ts_offset": _decimal(shot.start / source.frame_rate),
-        "use_editlist": 0,
+        # ffmpeg rounds option times to a microsecond; the muxer then rounds to the timescale, whose
+        # ticks are longer than the error. `_finish` asserts the exact decode time.
+        "output_ts_offset": f"{float(shot.start / source.frame_rate):.6f}",
         "video_track_timescale": mp4.timescale_for(source.frame_rate),
         "movflags": MOVFLAGS,
-        "map_metadata": -1,
-        # A source's chapters would become a second track.
-        "map_chapters": -1,
-        "fflags": "+bitexact",
-        "flags:v": "+bitexact",
-        "f": "mp4",
     }
     if shot.cuts:
         options["force_key_frames"] = frame_list([cut - shot.start for cut in shot.cuts])
@@ -132,12 +134,6 @@ def frame_list(frames: Sequence[int]) -> str:
             for i in range(0, len(terms), 2)
         ]
     return f"expr:{terms[0]}"
-
-
-def _decimal(seconds: Fraction) -> str:
-    # ffmpeg rounds option times to a microsecond; the muxer then rounds to the timescale, whose
-    # ticks are longer than the error. `_finish` asserts the exact decode time.
-    return f"{float(seconds):.6f}"
 
 
 def _finish(source: ReferenceSource, shot: Shot, point: OperatingPoint, path: Path) -> Encode:

@@ -80,6 +80,11 @@ PATIENT_OPTIONS = {"analyzeduration": "60000000", "probesize": "100000000"}
 that are read before a stream counts as empty, instead of 5 s and 5 MB."""
 
 
+def as_arguments(options: Mapping[str, str]) -> list[str]:
+    """Return options as ffmpeg's command line takes them."""
+    return [part for name, value in options.items() for part in (f"-{name}", value)]
+
+
 def patience(frames: int) -> float:
     """Return the seconds after which a process that encodes or scores ``frames`` frames has hung.
 
@@ -122,7 +127,7 @@ MEMORY_GIB = 24
 """Default of :data:`MEMORY_VARIABLE`: nine x264 encoders of 1080p take 3.3 GB of memory and three
 times as much address space."""
 OUTPUT_BYTES = 64 << 30
-"""Default of :attr:`Limits.output_bytes`."""
+"""Bytes of each file that a child process may write by default."""
 
 
 def default_limits(timeout_seconds: float) -> Limits:
@@ -240,30 +245,18 @@ def run(
     cwd: str | os.PathLike[str] | None = None,
     limits: Limits | None = None,
 ) -> Completed:
-    """Run ffmpeg to its end.
+    """Run ffmpeg to its end; a thread feeds it the chunks of ``stdin``.
 
     The calling thread must live as long as the call: the kernel kills ffmpeg when it dies.
-
-    Args:
-        command: The call.
-        timeout_seconds: Wall time after which ffmpeg is killed.
-        stdin: Chunks that a thread feeds to ffmpeg.
-        cwd: Working directory of ffmpeg.
-        limits: Limits that the kernel enforces, by default :func:`default_limits`.
 
     Raises:
         ToolTimedOut: ffmpeg exceeded a time limit and was killed.
         StoreUnusable: ffmpeg failed because the disk is full.
         ToolFailed: ffmpeg ended with any other status than 0.
     """
-    program = (binary(), *(() if stdin is not None else ("-nostdin",)))
-    ended = _execute(
-        (*program, *command.arguments),
-        timeout_seconds,
-        stdin,
-        cwd,
-        limits or default_limits(timeout_seconds),
-    )
+    program = (binary(), *(() if stdin is not None else ("-nostdin",)), *command.arguments)
+    limits = limits or default_limits(timeout_seconds)
+    ended = _execute(program, timeout_seconds, stdin, cwd, limits)
     if ended.returncode != 0:
         raise _failure(command.shell(), "ffmpeg", ended, timeout_seconds)
     return ended.completed
@@ -285,11 +278,9 @@ def _execute(
     stdin: Iterable[bytes] | None,
     cwd: str | os.PathLike[str] | None,
     limits: Limits,
-    *,
     environment: Mapping[str, str] | None = None,
     most_bytes: int = -1,
 ) -> _Ended:
-    """Run a program to its end, however it ends."""
     started = time.monotonic()
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         process = subprocess.Popen(
@@ -327,12 +318,13 @@ def _execute(
         stderr.seek(max(0, size - STDERR_TAIL_BYTES))
         tail = stderr.read().decode(errors="replace")
         stdout.seek(0)
+        cpu_seconds = usage.ru_utime + usage.ru_stime
         return _Ended(
             process.returncode,
             expired.is_set(),
-            usage.ru_utime + usage.ru_stime >= limits.cpu_seconds,
+            cpu_seconds >= limits.cpu_seconds,
             Completed(
-                cpu_seconds=usage.ru_utime + usage.ru_stime,
+                cpu_seconds=cpu_seconds,
                 wall_seconds=time.monotonic() - started,
                 peak_memory_bytes=usage.ru_maxrss * 1024,
                 # The output of a failed process is not used.
@@ -353,30 +345,16 @@ def run_python(
     """Run ``python -m module`` with ``request`` on stdin, and return what it wrote to stdout.
 
     For work on untrusted data that must not take this process down with it: see
-    :mod:`encoder.source.sandbox`.
-
-    Args:
-        module: Name of the module to run.
-        request: Bytes for its stdin.
-        timeout_seconds: Wall time after which it is killed.
-        limits: Limits that the kernel enforces.
-        most_bytes: Bytes of stdout that are read at most; -1 for all.
+    :mod:`encoder.source.sandbox`. At most ``most_bytes`` of stdout are read, all of it with -1.
 
     Raises:
         ToolTimedOut: the process exceeded a time limit and was killed.
         ToolFailed: the process crashed or ended with any other status than 0.
     """
     root = str(Path(__file__).resolve().parent.parent)
-    paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    ended = _execute(
-        (sys.executable, "-m", module),
-        timeout_seconds,
-        [request],
-        None,
-        limits,
-        environment={"PYTHONPATH": paths},
-        most_bytes=most_bytes,
-    )
+    paths = {"PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
+    program = (sys.executable, "-m", module)
+    ended = _execute(program, timeout_seconds, [request], None, limits, paths, most_bytes)
     if ended.returncode != 0:
         raise _failure(f"python -m {module}", "the child process", ended, timeout_seconds)
     return ended.completed.stdout
@@ -449,9 +427,6 @@ def _cause(stderr: str) -> str:
 
 def lacking(capabilities: Sequence[str]) -> tuple[str, ...]:
     """Return the names among ``capabilities`` (encoders or filters) that this ffmpeg lacks."""
-    listed = (
-        run(Command(("-hide_banner", "-encoders")), timeout_seconds=30).stdout
-        + run(Command(("-hide_banner", "-filters")), timeout_seconds=30).stdout
-    ).decode()
-    words = set(listed.split())
-    return tuple(name for name in capabilities if name not in words)
+    lists = (Command(("-hide_banner", kind)) for kind in ("-encoders", "-filters"))
+    words = {word for each in lists for word in run(each, timeout_seconds=30).stdout.split()}
+    return tuple(name for name in capabilities if name.encode() not in words)

@@ -17,27 +17,19 @@ which one frame in a long title may match by chance), murmur3 0.8 ms, MD5 4.8 ms
 _HASH_DIGITS = 32
 
 
-def hash_output_options(pixel_format: str = "yuv420p") -> tuple[str, ...]:
+def hash_output_options(pixel_format: str = "yuv420p") -> dict[str, str]:
     """Return ffmpeg's output options that hash each frame as decoded, at its own size.
 
-    The name of the output (``pipe:1`` or a path) follows them. ``-fps_mode passthrough`` keeps
-    ffmpeg from repeating or dropping frames to fit a time base.
-
-    Args:
-        pixel_format: Pixel format of the encode; frames in another one would be converted first.
+    ``-fps_mode passthrough`` keeps ffmpeg from repeating or dropping frames to fit a time base.
+    Frames in another than the encode's ``pixel_format`` would be converted first.
     """
-    return (
-        "-fps_mode",
-        "passthrough",
-        "-pix_fmt",
-        pixel_format,
-        "-c:v",
-        "rawvideo",
-        "-f",
-        "framehash",
-        "-hash",
-        ALGORITHM,
-    )
+    return {
+        "fps_mode": "passthrough",
+        "pix_fmt": pixel_format,
+        "c:v": "rawvideo",
+        "f": "framehash",
+        "hash": ALGORITHM,
+    }
 
 
 def parse(text: str | bytes) -> tuple[str, ...]:

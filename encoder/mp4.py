@@ -2,8 +2,8 @@
 
 A pure reader and writer of the few boxes of a CMAF track (ISO/IEC 14496-12 and -15, ISO/IEC
 23000-19). It neither decodes media nor opens files. Every read is checked against the enclosing
-box: malformed input raises :class:`ValueError` with the byte position, so that a truncated file is
-a clear error and never a wrong table.
+box: malformed or truncated input and unsupported fields raise :class:`ValueError` with the byte
+position in every function here, so that a damaged file is a clear error and never a wrong table.
 
 Times are integers in ticks of the track's timescale.
 """
@@ -67,7 +67,7 @@ class Sample:
     duration: int
     """Ticks until the next frame is decoded."""
     size: int
-    """Size in bytes."""
+    """Number of bytes of the frame."""
     offset: int
     """Offset of its first byte in the media that was read."""
     is_sync: bool
@@ -91,11 +91,8 @@ class Colour:
     """Code points of ITU-T H.273 in a ``colr`` box of kind ``nclx``."""
 
     primaries: int
-    """Code point of the primaries."""
     transfer: int
-    """Code point of the transfer characteristic."""
     matrix: int
-    """Code point of the matrix."""
     full: bool
     """True for the full range of levels."""
 
@@ -118,9 +115,7 @@ class CodecConfiguration:
     codecs: str
     """RFC 6381 string, for example ``avc1.64001F``."""
     width: int
-    """Width in pixels."""
     height: int
-    """Height in pixels."""
     colour: Colour | None = None
     """Colours that the sample entry states, None without code points."""
 
@@ -134,15 +129,10 @@ class AudioConfiguration:
     sample_rate: int
     """Sample rate in Hz."""
     channels: int
-    """Number of channels."""
 
 
 def walk(data: bytes, start: int = 0, end: int | None = None) -> Iterator[Box]:
-    """Yield the boxes of ``data[start:end]`` in order, one level deep.
-
-    Raises:
-        ValueError: a header is truncated, or a size exceeds the enclosing box.
-    """
+    """Yield the boxes of ``data[start:end]`` in order, one level deep."""
     limit = len(data) if end is None else end
     position = start
     while position < limit:
@@ -168,11 +158,7 @@ def walk(data: bytes, start: int = 0, end: int | None = None) -> Iterator[Box]:
 
 
 def find(data: bytes, path: str, start: int = 0, end: int | None = None) -> Box:
-    """Return the first box at ``path``, for example ``moov/trak/mdia/mdhd``.
-
-    Raises:
-        ValueError: there is no such box, or a box on the way is malformed.
-    """
+    """Return the first box at ``path``, for example ``moov/trak/mdia/mdhd``."""
     box: Box | None = None
     for kind in path.split("/"):
         box = next((child for child in walk(data, start, end) if child.kind == kind), None)
@@ -225,9 +211,6 @@ def split_fragmented(data: bytes) -> tuple[bytes, bytes]:
 
     ``init`` is ``ftyp + moov``, ``media`` every ``moof + mdat``. Indexes and padding (``sidx``,
     ``mfra``, ``styp``, ``free``) are dropped: their offsets only fit the whole file.
-
-    Raises:
-        ValueError: the data is malformed, or not a fragmented MP4.
     """
     boxes = list(walk(data))
     init = [b for b in boxes if b.kind in ("ftyp", "moov")]
@@ -248,9 +231,6 @@ def timescale_for(frame_rate: Fraction) -> int:
     It is the rate's numerator times the smallest power of ten that reaches 10 000: 24 fps gets
     24000, 24000/1001 gets 24000, 12.5 gets 25000, 22.05 gets 44100.
 
-    Args:
-        frame_rate: Frames per second.
-
     Raises:
         ValueError: the rate is not positive, or its numerator does not fit into an MP4.
     """
@@ -265,11 +245,7 @@ def timescale_for(frame_rate: Fraction) -> int:
 
 
 def track_timescale(init: bytes) -> int:
-    """Return the ticks per second of the only track.
-
-    Raises:
-        ValueError: ``init`` is malformed, or its timescale 0.
-    """
+    """Return the ticks per second of the only track."""
     fields = _Fields(init, find(init, "moov/trak/mdia/mdhd"))
     version, _ = fields.version_and_flags()
     fields.take("QQ" if version == 1 else "II")
@@ -282,9 +258,7 @@ def track_timescale(init: bytes) -> int:
 def edit_media_time(init: bytes) -> int:
     """Return the media time in ticks at presentation time 0; it is 0 without an edit list.
 
-    Raises:
-        ValueError: ``init`` is malformed, or its edit list has more than the one plain edit that
-            CMAF allows.
+    More than the one plain edit that CMAF allows is refused.
     """
     trak = find(init, "moov/trak")
     if not any(child.kind == "edts" for child in walk(init, trak.body, trak.end)):
@@ -304,9 +278,6 @@ def fragments(init: bytes, media: bytes) -> list[Fragment]:
 
     Defaults come from tfhd, then from trex; times from tfdt, samples from trun. All sample data
     must be in the ``mdat`` of its fragment.
-
-    Raises:
-        ValueError: ``media`` is malformed, truncated, without tfdt, or has several tracks.
     """
     track_id, defaults = _track_defaults(init)
     boxes = list(walk(media))
@@ -322,11 +293,7 @@ def fragments(init: bytes, media: bytes) -> list[Fragment]:
 
 
 def sample_table(init: bytes, media: bytes) -> list[Sample]:
-    """Return all samples of ``media`` in decoding order.
-
-    Raises:
-        ValueError: as :func:`fragments` does.
-    """
+    """Return all samples of ``media`` in decoding order."""
     return [sample for fragment in fragments(init, media) for sample in fragment.samples]
 
 
@@ -416,11 +383,7 @@ def _fragment_header(
 
 
 def number_fragments(media: bytes, first_sequence_number: int) -> bytes:
-    """Return ``media`` with its ``mfhd`` numbered from ``first_sequence_number``; same size.
-
-    Raises:
-        ValueError: ``media`` is malformed.
-    """
+    """Return ``media`` with its ``mfhd`` numbered from ``first_sequence_number``; same size."""
     result = bytearray(media)
     number = first_sequence_number
     for moof in (b for b in walk(media) if b.kind == "moof"):
@@ -432,38 +395,12 @@ def number_fragments(media: bytes, first_sequence_number: int) -> bytes:
     return bytes(result)
 
 
-def with_start_time(media: bytes, decode_time: int) -> bytes:
-    """Return ``media`` shifted in time so that its first ``tfdt`` is ``decode_time``; same size.
-
-    The shift is exact where ``-output_ts_offset``, which counts microseconds, is not (timescales
-    near 10**6).
-
-    Raises:
-        ValueError: ``media`` is malformed, or a time does not fit its field.
-    """
-    result = bytearray(media)
-    shift: int | None = None
-    for moof in (b for b in walk(media) if b.kind == "moof"):
-        fields = _Fields(media, find(media, "traf/tfdt", moof.body, moof.end))
-        version, _ = fields.version_and_flags()
-        layout, position = ">Q" if version == 1 else ">I", fields.position
-        time = fields.one(layout[1:])
-        shift = decode_time - time if shift is None else shift
-        if not 0 <= time + shift < 2 ** (8 * struct.calcsize(layout)):
-            raise ValueError(f"time {time + shift} does not fit the tfdt at {fields.box.start}")
-        struct.pack_into(layout, result, position, time + shift)
-    return bytes(result)
-
-
 def with_brand(init: bytes, brand: str) -> bytes:
     """Return ``init`` with an ``ftyp`` that claims ``brand`` first, then ``iso6`` and ``cmfc``.
 
     ``cmfc`` is CMAF's basic structure. ``cmf2`` also states that a track has no edit list and
     signed composition offsets: that is true of our video, not of our audio, which needs its edit
     list.
-
-    Raises:
-        ValueError: the brand does not have four characters, or ``init`` is malformed.
     """
     code = brand.encode("latin-1")
     if len(code) != 4:
@@ -479,9 +416,6 @@ def cmaf_header(init: bytes, brand: str) -> bytes:
     Sets the brand, marks the track enabled, in the movie and in its preview (``tkhd`` flags 7),
     adds the empty ``stss`` of a video track in which not every sample is a sync sample, and drops
     ``udta``: tags such as the writing tool's version do not belong in a package.
-
-    Raises:
-        ValueError: ``init`` is malformed.
     """
     is_video = _handler(init) == b"vide"
 
@@ -503,11 +437,7 @@ def cmaf_header(init: bytes, brand: str) -> bytes:
 
 
 def with_sample_entry_boxes(init: bytes, boxes: bytes) -> bytes:
-    """Return ``init`` with ``boxes`` at the end of its only sample entry.
-
-    Raises:
-        ValueError: ``init`` is malformed.
-    """
+    """Return ``init`` with ``boxes`` at the end of its only sample entry."""
     entry = sample_entry(init)
     steps = ["moov", "trak", "mdia", "minf", "stbl", "stsd"]
     around = [find(init, "/".join(steps[: depth + 1])) for depth in range(len(steps))]
@@ -536,16 +466,7 @@ def audio_fragment(
 ) -> bytes:
     """Write one ``moof + mdat`` of samples that are all sync samples, as those of audio are.
 
-    Args:
-        sequence_number: Sequence number in ``mfhd``.
-        decode_time: Decode time of the first sample, ticks.
-        sizes: Size of each sample in bytes, shape (samples,).
-        durations: Duration of each sample in ticks, shape (samples,).
-        payload: The samples back to back.
-        track_id: Track id in the init.
-
-    Raises:
-        ValueError: there are no samples, or lengths that do not agree.
+    ``payload`` holds the samples back to back; times are ticks.
     """
     if not sizes or len(sizes) != len(durations) or sum(sizes) != len(payload):
         raise ValueError(
@@ -562,13 +483,11 @@ def audio_fragment(
     )
     tfdt = full_box("tfdt", 1, 0, struct.pack(">Q", decode_time))
     mfhd = full_box("mfhd", 0, 0, struct.pack(">I", sequence_number))
-    if len(set(durations)) == 1:
-        flags, table = 0x201, b"".join(struct.pack(">I", size) for size in sizes)
-    else:
-        flags, table = (
-            0x301,
-            b"".join(struct.pack(">II", *pair) for pair in zip(durations, sizes, strict=True)),
-        )
+    flags, fields = _DATA_OFFSET | _SAMPLE_SIZE, [sizes]
+    if len(set(durations)) > 1:
+        flags, fields = flags | _SAMPLE_DURATION, [durations, sizes]
+    layout = f">{len(fields)}I"
+    table = b"".join(struct.pack(layout, *sample) for sample in zip(*fields, strict=True))
 
     def moof(data_offset: int) -> bytes:
         head = struct.pack(">Ii", len(sizes), data_offset)
@@ -578,11 +497,7 @@ def audio_fragment(
 
 
 def codec_configuration(init: bytes) -> CodecConfiguration:
-    """Return the video decoder configuration in ``init``.
-
-    Raises:
-        ValueError: ``init`` is malformed, or its codec is not supported.
-    """
+    """Return the video decoder configuration in ``init``."""
     entry = sample_entry(init)
     kind = _CONFIGURATION_BOX.get(entry.kind)
     if kind is None:
@@ -606,11 +521,7 @@ def codec_configuration(init: bytes) -> CodecConfiguration:
 
 
 def audio_configuration(init: bytes) -> AudioConfiguration:
-    """Return the AAC decoder configuration in ``init``.
-
-    Raises:
-        ValueError: ``init`` is malformed, or not MPEG-4 audio.
-    """
+    """Return the AAC decoder configuration in ``init``."""
     entry = sample_entry(init)
     if entry.kind != "mp4a":
         raise ValueError(f"sample entry {entry.kind!r} at {entry.start} is not 'mp4a'")
@@ -622,11 +533,7 @@ def audio_configuration(init: bytes) -> AudioConfiguration:
 
 
 def sample_entry(init: bytes) -> Box:
-    """Return the only entry of ``stsd``.
-
-    Raises:
-        ValueError: ``init`` is malformed, or has several entries.
-    """
+    """Return the only entry of ``stsd``."""
     fields = _Fields(init, find(init, "moov/trak/mdia/minf/stbl/stsd"))
     fields.version_and_flags()
     count = fields.one("I")
@@ -652,9 +559,6 @@ def codecs_string(fourcc: str, config: bytes, colour: Colour | None = None) -> s
 
     AV1's optional fields are written for high dynamic range, as the AV1 binding requires; players
     assume BT.709 without them.
-
-    Raises:
-        ValueError: the configuration is shorter than its format, or the codec is unknown.
     """
     needed = {"avcC": 4, "hvcC": 13, "av1C": 3, "vpcC": 7}.get(_CONFIGURATION_BOX.get(fourcc, ""))
     if needed is None or len(config) < needed:
@@ -684,13 +588,8 @@ def _hevc_codecs(fourcc: str, config: bytes) -> str:
     # The compatibility flags are written with the first flag as the lowest bit.
     compatibility = int(f"{int.from_bytes(config[2:6], 'big'):032b}"[::-1], 2)
     constraints = config[6:12].rstrip(b"\0")
-    parts = [
-        f"{space}{config[1] & 0x1F}",
-        f"{compatibility:X}",
-        f"{tier}{config[12]}",
-        *(f"{byte:X}" for byte in constraints),
-    ]
-    return ".".join([fourcc, *parts])
+    parts = [f"{space}{config[1] & 0x1F}", f"{compatibility:X}", f"{tier}{config[12]}"]
+    return ".".join([fourcc, *parts, *(f"{byte:X}" for byte in constraints)])
 
 
 def _mp4a_codecs(init: bytes, esds: Box) -> str:

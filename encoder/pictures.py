@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 
 import av
@@ -15,7 +16,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from encoder.arrays import UInt8
 from encoder.errors import FrameMismatch
 from encoder.ffmpeg import SOURCE_OPTIONS, Command, patience, run
-from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_sdr
+from encoder.source.reference import ReferenceSource, open_sdr, reading_command
 from encoder.source.tonemap import CICP, tone_map_small
 
 Picture = UInt8
@@ -23,19 +24,13 @@ Picture = UInt8
 
 
 def segment_picture(init: bytes, media: bytes, frame: int) -> Picture:
-    """Decode one frame of a CMAF segment.
-
-    Args:
-        init: Bytes of the init segment.
-        media: Bytes of the media segment.
-        frame: Number of the frame in the segment, from 0.
+    """Decode frame number ``frame``, from 0, of a CMAF segment.
 
     Raises:
         FrameMismatch: the segment does not decode, or has no such frame.
     """
-    options = {**SOURCE_OPTIONS}
     try:
-        with av.open(io.BytesIO(init + media), "r", options=options) as container:
+        with av.open(io.BytesIO(init + media), "r", options=dict(SOURCE_OPTIONS)) as container:
             for number, decoded in enumerate(container.decode(video=0)):
                 if number == frame:
                     return _bgr(decoded)
@@ -60,24 +55,29 @@ def _bgr(decoded: av.VideoFrame) -> Picture:
     return np.asarray(decoded.to_ndarray(format="bgr24"), dtype=np.uint8)
 
 
-def source_picture(source: ReferenceSource, frame: int) -> Picture:
-    """Read a canonical frame of the source.
+def read_bgr(source: ReferenceSource, numbers: Sequence[int], command: Command) -> Picture:
+    """Return canonical frames (n, height, width, 3), which ``command`` writes as raw BGR to stdout.
 
     Raises:
-        ToolFailed: ffmpeg cannot decode the frame.
-        FrameMismatch: ffmpeg returned another number of frames than one.
+        ToolFailed: ffmpeg cannot decode the frames.
+        FrameMismatch: ffmpeg returned another number of frames.
     """
+    done = run(command, timeout_seconds=patience(numbers[-1] + 1 - numbers[0]))
+    shape = (source.height, source.width, 3)
+    if len(done.stdout) != len(numbers) * math.prod(shape):
+        raise FrameMismatch(
+            f"cannot read frames {', '.join(map(str, numbers))} of {source.path}: ffmpeg returned "
+            f"{len(done.stdout) / math.prod(shape):g} frames instead of {len(numbers)}"
+        )
+    return np.frombuffer(done.stdout, np.uint8).reshape(len(numbers), *shape)
+
+
+def source_picture(source: ReferenceSource, frame: int) -> Picture:
+    """Read a canonical frame of the source, with the errors of :func:`read_bgr`."""
     node = open_sdr(source, frame, frame + 1).filter("format", pix_fmts="bgr24")
     output = ffmpeg.output(node, "pipe:1", f="rawvideo", fps_mode="passthrough")
-    graph = output.global_args("-v", "error", "-y", *GLOBAL_ARGUMENTS)
-    done = run(Command.of(graph.get_args()), timeout_seconds=patience(1))
-    size = source.height * source.width * 3
-    if len(done.stdout) != size:
-        raise FrameMismatch(
-            f"cannot read frame {frame} of {source.path}: ffmpeg returned "
-            f"{len(done.stdout) / size:g} frames instead of 1"
-        )
-    return np.frombuffer(done.stdout, np.uint8).reshape(source.height, source.width, 3)
+    picture: Picture = read_bgr(source, [frame], reading_command(output))[0]
+    return picture
 
 
 def fitted(picture: Picture, width: int, height: int) -> Picture:

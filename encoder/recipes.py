@@ -51,18 +51,9 @@ PRESETS = (
 """Names of presets, fastest first."""
 
 _SVT_PRESETS = (12, 11, 10, 9, 8, 6, 5, 4, 2)
-# Deadline and cpu-used of libvpx: its "good" deadline ends at 5, faster ones are "realtime".
-_VPX_PRESETS = (
-    ("realtime", 8),
-    ("realtime", 7),
-    ("realtime", 6),
-    ("realtime", 5),
-    ("good", 5),
-    ("good", 4),
-    ("good", 2),
-    ("good", 1),
-    ("good", 0),
-)
+# Values of libvpx' cpu-used, which its "good" deadline takes up to 5: faster ones are "realtime".
+_VPX_SPEEDS = (8, 7, 6, 5, 5, 4, 2, 1, 0)
+_VPX_REALTIME_PRESETS = 4
 
 CRF_STEP = 0.5
 """Step of CRFs for encoders that take any."""
@@ -70,9 +61,6 @@ CRF_STEP = 0.5
 PEAK_FACTOR = 2
 """Peak over average bitrate of rate-controlled encodes, and seconds of buffer at the peak rate;
 Apple allows 200 % for video on demand."""
-
-Passes = tuple[dict[str, str], ...]
-"""Encoder options of each pass."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -87,7 +75,7 @@ class Recipe:
     codec: str
     """Codec as users name it, as in ``x264``."""
     preset: str
-    """One of :data:`PRESETS`."""
+    """Name of the preset, one of :data:`PRESETS`."""
     encoder: str
     """ffmpeg's name of the encoder, ``libx264``."""
     options: tuple[tuple[str, str], ...]
@@ -141,16 +129,13 @@ class Recipe:
         name = f"{self.codec}-params"
         return options | {name: f"{options[name]}:{more}"}
 
-    def bitrate_passes(self, bitrate: int, keyframe_interval: int, log: Path) -> Passes:
+    def bitrate_passes(
+        self, bitrate: int, keyframe_interval: int, log: Path
+    ) -> tuple[dict[str, str], ...]:
         """Return the encoder options of each pass for a rung of a fixed ladder.
 
-        There are two passes; one for SVT-AV1, to which ffmpeg passes no statistics on, and for
-        libvpx's fastest presets.
-
-        Args:
-            bitrate: Average bitrate in bit/s.
-            keyframe_interval: Frames from one keyframe to the next.
-            log: File for the statistics of the first pass.
+        There are two passes, with their statistics in ``log``; one for SVT-AV1, to which ffmpeg
+        passes no statistics on, and for libvpx's fastest presets.
         """
         options = {"c:v": self.encoder, **dict(self.options), "b:v": str(bitrate)}
         buffered = {
@@ -194,11 +179,7 @@ def _preset_number(codec: str, preset: str) -> int:
 
 
 def x264(preset: str = "medium") -> Recipe:
-    """Return the x264 recipe at ``preset``: 8 bit H.264, High profile.
-
-    Raises:
-        BadInput: there is no such preset.
-    """
+    """Return the x264 recipe at ``preset``: 8 bit H.264, High profile."""
     _preset_number("x264", preset)
     return Recipe(
         name=f"x264-{preset}",
@@ -223,11 +204,7 @@ _X265_COMMON = (
 
 
 def x265(preset: str = "medium") -> Recipe:
-    """Return the x265 recipe at ``preset``: 10 bit HEVC, Main 10 profile.
-
-    Raises:
-        BadInput: there is no such preset.
-    """
+    """Return the x265 recipe at ``preset``: 10 bit HEVC, Main 10 profile."""
     _preset_number("x265", preset)
     return Recipe(
         name=f"x265-{preset}",
@@ -247,11 +224,7 @@ def x265(preset: str = "medium") -> Recipe:
 
 
 def svtav1(preset: str = "medium") -> Recipe:
-    """Return the SVT-AV1 recipe at ``preset``: 10 bit AV1, main profile.
-
-    Raises:
-        BadInput: there is no such preset.
-    """
+    """Return the SVT-AV1 recipe at ``preset``: 10 bit AV1, main profile."""
     number = _SVT_PRESETS[_preset_number("svtav1", preset)]
     return Recipe(
         name=f"svtav1-{preset}",
@@ -265,20 +238,16 @@ def svtav1(preset: str = "medium") -> Recipe:
 
 
 def vp9(preset: str = "medium") -> Recipe:
-    """Return the VP9 recipe at ``preset``: 8 bit, profile 0, alternate references on.
-
-    Raises:
-        BadInput: there is no such preset.
-    """
-    deadline, speed = _VPX_PRESETS[_preset_number("vp9", preset)]
+    """Return the VP9 recipe at ``preset``: 8 bit, profile 0, alternate references on."""
+    number = _preset_number("vp9", preset)
     return Recipe(
         name=f"vp9-{preset}",
         codec="vp9",
         preset=preset,
         encoder="libvpx-vp9",
         options=(
-            ("deadline", deadline),
-            ("cpu-used", str(speed)),
+            ("deadline", "realtime" if number < _VPX_REALTIME_PRESETS else "good"),
+            ("cpu-used", str(_VPX_SPEEDS[number])),
             ("threads", "1"),
             ("row-mt", "0"),
             ("tile-columns", "0"),
@@ -309,11 +278,7 @@ def recipe(codec: str, preset: str) -> Recipe:
 
 @functools.cache
 def by_name(name: str) -> Recipe:
-    """Return the recipe called ``name`` in a document or a table, for example ``x264-medium``.
-
-    Raises:
-        BadInput: the codec or the preset is unknown.
-    """
+    """Return the recipe called ``name`` in documents and tables, for example ``x264-medium``."""
     codec, _, preset = name.partition("-")
     return recipe(codec, preset)
 

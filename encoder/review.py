@@ -38,19 +38,15 @@ class Stretch:
     """A run of black or frozen frames."""
 
     kind: str
-    """``black`` or ``frozen``."""
+    """Kind of stretch, ``black`` or ``frozen``."""
     start: float
-    """Start in seconds."""
+    """Time of the first frame, seconds."""
     end: float
-    """End in seconds."""
+    """Time after the last frame, seconds."""
 
 
 def loudness(path: Path, frames: int) -> Loudness:
-    """Measure the loudness of a file's audio.
-
-    Args:
-        path: The file.
-        frames: Number of video frames in the file, which bounds the time that ffmpeg may take.
+    """Measure the loudness of a file's audio; the ``frames`` of its video bound ffmpeg's time.
 
     Raises:
         ToolFailed: the file has no audio, or the audio does not decode.

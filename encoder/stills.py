@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import ffmpeg
-import numpy as np
 
 from encoder.arrays import UInt8
 from encoder.encode import frame_list
-from encoder.errors import FrameMismatch
-from encoder.ffmpeg import Command, patience, run
-from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_sdr
+from encoder.ffmpeg import Command
+from encoder.pictures import read_bgr
+from encoder.source.reference import ReferenceSource, open_sdr, reading_command
 
 MOST_AT_ONCE = 8
 """Largest number of frames that one process returns: they are in memory together."""
@@ -34,7 +33,7 @@ class FullFrame:
     """A canonical frame as a picture."""
 
     number: int
-    """Frame number on the canonical timeline."""
+    """Number of the frame on the canonical timeline."""
     bgr: UInt8
     """(height, width, 3) full range, upright, square pixels, at the title's display size."""
 
@@ -44,29 +43,11 @@ def fetch_frames(
 ) -> Iterator[FullFrame]:
     """Yield canonical frames at full size, in ascending order, each once.
 
-    Args:
-        source: The title.
-        frames: Numbers of the frames, in any order.
-        matrix: ffmpeg's name of the matrix of the title's YCbCr.
-
-    Raises:
-        ToolFailed: ffmpeg cannot decode the frames.
-        FrameMismatch: ffmpeg returned another number of frames.
-        ValueError: a number is outside the title.
+    ``matrix`` is ffmpeg's name of the matrix of the title's YCbCr. The errors are those of
+    :func:`group_frames` and :func:`encoder.pictures.read_bgr`.
     """
     for numbers in group_frames(source, frames):
-        done = run(
-            fetch_command(source, numbers, matrix),
-            timeout_seconds=patience(numbers[-1] + 1 - numbers[0]),
-        )
-        shape = (source.height, source.width, 3)
-        size = source.height * source.width * 3
-        if len(done.stdout) != size * len(numbers):
-            raise FrameMismatch(
-                f"cannot read frames {', '.join(map(str, numbers))} of {source.path}: "
-                f"ffmpeg returned {len(done.stdout) / size:g} frames instead of {len(numbers)}"
-            )
-        pictures = np.frombuffer(done.stdout, np.uint8).reshape(len(numbers), *shape)
+        pictures = read_bgr(source, numbers, fetch_command(source, numbers, matrix))
         for number, picture in zip(numbers, pictures, strict=True):
             yield FullFrame(number, picture)
 
@@ -110,5 +91,4 @@ def fetch_command(source: ReferenceSource, numbers: Sequence[int], matrix: str) 
         flags=_SWS,
     ).filter("format", pix_fmts="bgr24")
     output = ffmpeg.output(picture, "pipe:1", f="rawvideo", fps_mode="passthrough", map_metadata=-1)
-    graph = output.global_args("-v", "error", "-y", *GLOBAL_ARGUMENTS)
-    return Command.of(graph.get_args())
+    return reading_command(output)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from encoder.errors import BadInput
 
@@ -37,13 +36,6 @@ class RankedFile:
     sha256: str
     density: float
     """Expected quality x seconds per byte for one play of the title."""
-
-
-class CacheManifest(Protocol):
-    """A title whose files are ranked, such as :class:`recommender.prefetch.document.Prefetch`."""
-
-    def ranked_files(self) -> Iterable[RankedFile]:
-        """Return the title's files by falling density."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +79,7 @@ def order_by_value(files: Sequence[CacheFile]) -> list[tuple[int, float]]:
 
 
 def plan_cache(
-    titles: Mapping[str, CacheManifest],
+    titles: Mapping[str, Iterable[RankedFile]],
     popularity: Mapping[str, float],
     budget_bytes: int | None = None,
 ) -> Iterator[PlannedFile]:
@@ -96,7 +88,8 @@ def plan_cache(
     A file that occurs in two titles (the same bytes) counts once, where it is most valuable.
 
     Args:
-        titles: manifests by the caller's names.
+        titles: files of each title by falling density, as
+            :meth:`recommender.prefetch.document.Prefetch.ranked_files` yields them.
         popularity: expected plays by the same names, in any unit. A title that is not listed
             counts as never played and is left out.
         budget_bytes: size of the cache; None for all files.
@@ -125,8 +118,8 @@ def plan_cache(
 
 
 def _by_plays(
-    name: str, title: CacheManifest, plays: float
+    name: str, files: Iterable[RankedFile], plays: float
 ) -> Iterator[tuple[float, str, int, RankedFile]]:
     """Yield (density over all plays, title, rank in the title, file)."""
-    for rank, file in enumerate(title.ranked_files()):
+    for rank, file in enumerate(files):
         yield plays * file.density, name, rank, file

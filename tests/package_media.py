@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoder import framehash, mp4
-from encoder.ffmpeg import Command, run
+from encoder.ffmpeg import Command, as_arguments, run
 from encoder.package.layout import Rendition, TitlePackage, VideoSegment
 from encoder.package.verify import ExpectedSegment
 
@@ -73,9 +73,8 @@ def encode(
 
 def decode(path: Path, *options: str) -> tuple[str, ...]:
     """Frame hashes of whatever ffmpeg opens; ``options`` select the stream."""
-    command = Command.of(
-        ["-v", "error", "-i", path, *options, *framehash.hash_output_options(), "pipe:1"]
-    )
+    hashing = as_arguments(framehash.hash_output_options())
+    command = Command.of(["-v", "error", "-i", path, *options, *hashing, "pipe:1"])
     return framehash.parse(run(command).stdout)
 
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from encoder.errors import BadInput
 from recommender.artwork import crops, metrics
+from recommender.artwork.build import WIDTHS, rendition_sizes
 from recommender.artwork.colour import dominant_colours
 from recommender.artwork.crops import ASPECTS, Box, Point
 from recommender.artwork.faces import Face, FaceFinder
-from recommender.artwork.renditions import WIDTHS, rendition_sizes
 from tests.artwork_material import natural, small
 from tests.face_model import write_red_finder
 

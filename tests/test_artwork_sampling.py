@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from encoder.analysis.feature_maths import colourfulness
 from encoder.analysis.frames import feed, small_frames
 from encoder.source.reference import plan_source
 from recommender.artwork import letters, metrics, saliency
@@ -90,7 +91,7 @@ def test_levels_have_known_values() -> None:
     black = metrics.levels(np.full((40, 60), 16, np.uint8))
     assert (black["exposure"], black["bright"], black["entropy"]) == (0, 0, 0)
     assert black["clipped"] == 1
-    assert metrics.colourfulness(np.full((3, 20, 20), 128, np.uint8)) == 0
+    assert colourfulness(np.full((3, 20, 20), 128, np.uint8)) == 0
 
 
 def test_saliency_and_focal_point_find_the_thing() -> None:

@@ -166,7 +166,7 @@ def answered(change: Callable[[Any], Any]) -> Callable[[Path], bytes]:
 
     def answer(path: Path) -> bytes:
         planned = change(plan_source(path, path.parent))
-        return b"plan\n" + to_bytes(planned, sandbox.Facts.of(planned, timed=""))
+        return b"plan\n" + to_bytes(planned, timed="")
 
     return answer
 
@@ -186,7 +186,7 @@ def unordered(planned: ReferenceSource) -> ReferenceSource:
 
 def elsewhere(path: Path) -> bytes:
     planned = plan_source(path, path.parent)
-    return b"plan\n" + to_bytes(planned, sandbox.Facts.of(planned, timed="mkv"))
+    return b"plan\n" + to_bytes(planned, timed="mkv")
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 def decoded(arguments: Sequence[object], folder: Path, video: int = 0) -> tuple[str, ...]:
     """Hash of every frame of an input's video stream, read by ffmpeg's own demuxers."""
     listing = folder / "frames.txt"
-    asked = ["-v", "error", *arguments, "-map", f"0:v:{video}", *framehash.hash_output_options()]
+    hashing = ffmpeg.as_arguments(framehash.hash_output_options())
+    asked = ["-v", "error", *arguments, "-map", f"0:v:{video}", *hashing]
     ffmpeg.run(ffmpeg.Command.of([*asked, "-y", listing]))
     return framehash.parse(listing.read_text())
 

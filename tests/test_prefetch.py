@@ -213,7 +213,7 @@ def test_a_titles_plan_has_every_file_once_and_needs_first() -> None:
 
 
 def test_plans_of_several_titles_follow_popularity_and_budget() -> None:
-    titles = {"a": built("a", shots=5), "b": built("b", shots=5)}
+    titles = {name: tuple(built(name, shots=5).ranked_files()) for name in ("a", "b")}
     everything = list(plan_cache(titles, {"a": 10, "b": 1}))
     assert [one.density for one in everything] == sorted(
         (one.density for one in everything), reverse=True

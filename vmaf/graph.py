@@ -27,7 +27,7 @@ import ffmpeg
 
 from encoder import framehash
 from encoder.ffmpeg import Command
-from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
+from encoder.source.reference import ReferenceSource, open_reference, reading_command
 from encoder.source.tonemap import tone_mapped
 from vmaf.models import TONE_MAPPED, has_banding_feature, name_for
 
@@ -103,13 +103,7 @@ def score_command(
     reference = open_reference(source, start - context.before, end + context.after)
     if viewing_size(source) != (source.width, source.height):
         reference = reference.filter("scale", *viewing_size(source), flags="bicubic")
-    reference = (
-        tone_mapped(reference, source.hdr)
-        .filter("format", "yuv420p10le")
-        .filter("settb", "1/1000")
-        .filter("setpts", "N*40")
-        .filter_multi_output("split", len(encodes))
-    )
+    reference = _comparable(reference, source).filter_multi_output("split", len(encodes))
     outputs = []
     for number, encode in enumerate(encodes):
         decoded = ffmpeg.input(str(encode.path), threads=1)["v"].filter_multi_output("split", 2)
@@ -121,16 +115,9 @@ def score_command(
             log_paths[number],
         )
         outputs.append(ffmpeg.output(scored, "-", f="null", fps_mode="passthrough"))
-        outputs.append(
-            ffmpeg.output(decoded.stream(1), str(hash_paths[number]), **_hash_options(encode))
-        )
-    graph = ffmpeg.merge_outputs(*outputs).global_args("-v", "error", "-y", *GLOBAL_ARGUMENTS)
-    return Command.of(graph.get_args())
-
-
-def _hash_options(encode: Distorted) -> dict[str, str]:
-    options = framehash.hash_output_options(encode.pixel_format)
-    return {name[1:]: value for name, value in zip(options[::2], options[1::2], strict=True)}
+        hashing = framehash.hash_output_options(encode.pixel_format)
+        outputs.append(ffmpeg.output(decoded.stream(1), str(hash_paths[number]), **hashing))
+    return reading_command(ffmpeg.merge_outputs(*outputs))
 
 
 def upscaled(stream: Any, source: ReferenceSource, context: Context) -> Any:
@@ -144,6 +131,11 @@ def upscaled(stream: Any, source: ReferenceSource, context: Context) -> Any:
             stop_mode="clone",
         )
     stream = stream.filter("scale", *viewing_size(source), flags="bicubic")
+    return _comparable(stream, source)
+
+
+def _comparable(stream: Any, source: ReferenceSource) -> Any:
+    """Add the last filters of both sides: standard range, 10 bit, aligned by frame number."""
     return (
         tone_mapped(stream, source.hdr)
         .filter("format", "yuv420p10le")

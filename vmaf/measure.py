@@ -46,8 +46,6 @@ def measure(
         The scores in the order of ``encodes``, and the CPU seconds of the whole call.
 
     Raises:
-        ToolFailed: ffmpeg failed.
-        StoreUnusable: the disk is full.
         FrameMismatch: an encode does not have exactly ``end - start`` frames.
     """
     logs = [directory / f"vmaf-{number}.json" for number in range(len(encodes))]

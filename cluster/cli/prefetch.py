@@ -69,7 +69,7 @@ def plan(
     from cluster.package.documents import read_prefetch
     from recommender.caching import plan_cache
 
-    titles = {str(directory): read_prefetch(directory) for directory in directories}
+    titles = {str(each): tuple(read_prefetch(each).ranked_files()) for each in directories}
     plays = dict.fromkeys(titles, 1.0) | dict(_plays(text) for text in popularity or ())
     planned = list(plan_cache(titles, plays, None if size is None else _bytes(size)))
     finish(

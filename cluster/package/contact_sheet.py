@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from cluster.package.documents import read_artwork
-from encoder.analysis.frames import Plane
+from encoder.arrays import UInt8
 from encoder.errors import BadInput, OutputUnwritable
 from recommender.artwork.document import Candidate
 from recommender.artwork.select import select
@@ -67,7 +67,7 @@ def write_sheet(directory: Path, out: Path, aspect: str) -> int:
     return len(tiles)
 
 
-def arrange(tiles: list[Plane], columns: int = COLUMNS) -> Plane:
+def arrange(tiles: list[UInt8], columns: int = COLUMNS) -> UInt8:
     """Arrange tiles of one size in rows, with a gap between them."""
     height, width = tiles[0].shape[:2]
     columns = min(columns, len(tiles))
@@ -80,7 +80,7 @@ def arrange(tiles: list[Plane], columns: int = COLUMNS) -> Plane:
     return sheet
 
 
-def _tile(picture: Plane, candidate: Candidate) -> Plane:
+def _tile(picture: UInt8, candidate: Candidate) -> UInt8:
     """Draw a picture at the sheet's width, with a line of text under it."""
     height = max(1, round(picture.shape[0] * TILE_WIDTH / picture.shape[1]))
     small = cv2.resize(picture, (TILE_WIDTH, height), interpolation=cv2.INTER_AREA)

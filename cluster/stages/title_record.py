@@ -9,24 +9,13 @@ from __future__ import annotations
 import functools
 import hashlib
 
-from pydantic import BaseModel
-
 from cluster.stages.stage import Made, find_or_make, require
 from cluster.stages.title import TitleSource
 from cluster.store import Store, open_store
 from cluster.store.keys import key
 from encoder.source import reference_bytes
-from encoder.source.reference_bytes import ReferenceFacts, located
 
 VERSION = 1
-
-
-class _Digest(BaseModel):
-    sha256: str
-
-
-class _Facts(ReferenceFacts, _Digest):
-    """Facts of a title. Pydantic puts the fields of the last base first, so the digest leads."""
 
 
 def store_title(title: TitleSource, store: Store) -> str:
@@ -63,9 +52,7 @@ def load_title(place: str, identity: str, path: str) -> TitleSource:
 
 def to_bytes(title: TitleSource) -> bytes:
     """Serialise a title source without its paths."""
-    return reference_bytes.to_bytes(
-        title.reference, _Facts.of(title.reference, sha256=title.sha256)
-    )
+    return reference_bytes.to_bytes(title.reference, sha256=title.sha256)
 
 
 def from_bytes(content: bytes, path: str) -> TitleSource:
@@ -74,5 +61,5 @@ def from_bytes(content: bytes, path: str) -> TitleSource:
     Raises:
         ValueError: the bytes are damaged.
     """
-    reference, facts = reference_bytes.from_bytes(content, _Facts)
-    return TitleSource(reference=located(reference, path), sha256=facts.sha256)
+    reference, (sha256,) = reference_bytes.from_bytes(content, "sha256")
+    return TitleSource(reference=reference_bytes.located(reference, path), sha256=sha256)

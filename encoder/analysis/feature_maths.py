@@ -95,15 +95,14 @@ _WEIGHTS = _weights()
 
 
 def _texture(plane: Float32) -> Texture:
-    """Return the texture of one plane (height, width).
-
-    Rows and columns that do not fill a block at the lower and right edges are ignored.
-    """
     return _textures(plane[None])
 
 
 def _textures(planes: Float32) -> Texture:
-    """Return the texture of (planes, height, width): the blocks of all planes in order."""
+    """Return the texture of (planes, height, width): the blocks of all planes in order.
+
+    Rows and columns that do not fill a block at the lower and right edges are ignored.
+    """
     _, height, width = planes.shape
     short = (max(0, _BLOCK - height), max(0, _BLOCK - width))
     if any(short):
@@ -129,13 +128,11 @@ class SmallPicture:
     yuv: UInt8
     """(3, height, width) planes."""
     luma: Float32
-    """(height, width) luma."""
     half: UInt8
     """Luma at half size."""
     mid: Texture
-    """Texture of the luma."""
     coarse: Texture
-    """Texture of :attr:`half`."""
+    """Texture of the luma at half size."""
 
     @classmethod
     def of(cls, yuv: UInt8) -> Self:
@@ -147,9 +144,7 @@ class SmallPicture:
 def spatial_measures(picture: SmallPicture, windows: Float32) -> tuple[float, ...]:
     """Measure one frame: :data:`encoder.analysis.features.SPATIAL` without KEPT and SEEN.
 
-    Args:
-        picture: The small frame.
-        windows: (windows, height, width) of the decoded luma, for the ``*_fine`` measures.
+    ``windows`` (windows, height, width) of the decoded luma give the ``*_fine`` measures.
     """
     luma, mid, coarse = picture.yuv[0], picture.mid, picture.coarse
     pixels = luma.size
@@ -164,7 +159,7 @@ def spatial_measures(picture: SmallPicture, windows: Float32) -> tuple[float, ..
         float(fine.energy.mean()),
         float(mid.energy.mean()),
         float(coarse.energy.mean()),
-        _quantile(mid.energy, 0.9),
+        quantile(mid.energy, 0.9),
         float(sum(chroma)),
         float(fine.high.sum()) / total if total > _UNIFORM_TEXTURE else 0.0,
         float(np.mean(gradient)) / _SOBEL_GAIN,
@@ -173,14 +168,15 @@ def spatial_measures(picture: SmallPicture, windows: Float32) -> tuple[float, ..
         noise(picture.luma[None]),
         float(mean[0, 0]),
         float(deviation[0, 0]),
-        _colourfulness(picture.yuv),
+        colourfulness(picture.yuv),
         float((mid.plain < _FLAT_TEXTURE).mean()),
         float((fine.plain < _UNIFORM_TEXTURE).mean()),
         np.count_nonzero(luma < _DARK_LEVEL) / pixels,
     )
 
 
-def _colourfulness(yuv: UInt8) -> float:
+def colourfulness(yuv: UInt8) -> float:
+    """Return the spread of chroma plus 0.3 of its distance from grey, in levels."""
     variance = square = 0.0
     for plane in yuv[1:]:
         mean, deviation = cv2.meanStdDev(plane)
@@ -194,10 +190,7 @@ def noise(planes: Float32) -> float:
 
     It comes out a little under the truth, and as 0 where all is black or white. Immerkaer's mask
     (a second difference both ways, blind to ramps and straight edges) is averaged over blocks of
-    6x6 pixels.
-
-    Args:
-        planes: (planes, height, width).
+    6x6 pixels of ``planes`` (planes, height, width).
     """
     size = 6
     count, height, width = planes.shape
@@ -218,7 +211,7 @@ def noise(planes: Float32) -> float:
     shown = means(np.abs(mask))[(level > _CLIPPED[0]) & (level < _CLIPPED[1])]
     if not len(shown):
         return 0.0
-    return math.sqrt(math.pi / 2) / 6 * _quantile(shown, _NOISE_QUANTILE)
+    return math.sqrt(math.pi / 2) / 6 * quantile(shown, _NOISE_QUANTILE)
 
 
 # -- detail that survives scaling --------------------------------------------------------------
@@ -230,11 +223,8 @@ def surviving(windows: Float32, factors: Sequence[float]) -> tuple[float, ...]:
     Detail is the gradient. The surviving part is its product with the gradient of the same windows
     averaged down and enlarged again (cubic), over its own square. *Kept* is that ratio over all
     windows; *seen* is its mean over blocks of 9x9 pixels, with masking by the little detail that
-    every block is assumed to have, as Li et al. pool detail loss.
-
-    Args:
-        windows: (down, across, 64, 64).
-        factors: How many times smaller each side is made; 64 over each is a whole number.
+    every block is assumed to have, as Li et al. pool detail loss. Windows are
+    (down, across, 64, 64), and 64 over each factor is a whole number.
     """
     down, across, size, _ = windows.shape
     grid = (down, across)
@@ -264,11 +254,8 @@ def surviving(windows: Float32, factors: Sequence[float]) -> tuple[float, ...]:
 def _middles(mosaic: Float32, grid: tuple[int, int], border: int, count: int) -> Float32:
     """Cut ``count`` x ``count`` pixels out of each window of a mosaic, as a smaller mosaic.
 
-    Args:
-        mosaic: Windows side by side.
-        grid: (down, across) number of windows.
-        border: Pixels left out at the upper and left side of each window.
-        count: Pixels kept on each side.
+    ``grid`` is the number of windows (down, across), ``border`` the pixels that are left out at the
+    upper and left side of each.
     """
     down, across = grid
     height, width = mosaic.shape[0] // down, mosaic.shape[1] // across
@@ -301,7 +288,7 @@ def temporal_noise(windows: Float32, before: Float32) -> float:
     change = windows - before
     change -= change.mean(axis=(1, 2), keepdims=True)
     deviation = np.abs(change).mean(axis=(1, 2)) * math.sqrt(math.pi / 2)
-    return _quantile(deviation, _STILLEST_QUANTILE) / math.sqrt(2)
+    return quantile(deviation, _STILLEST_QUANTILE) / math.sqrt(2)
 
 
 class MotionMeter:
@@ -325,12 +312,7 @@ class MotionMeter:
         self._affine: Float64 | None = None
 
     def measure(self, picture: SmallPicture, before: UInt8) -> tuple[float, ...]:
-        """Return :data:`encoder.analysis.features.TEMPORAL` without the noise.
-
-        Args:
-            picture: The frame.
-            before: (3, height, width) planes of the frame before it.
-        """
+        """Return :data:`encoder.analysis.features.TEMPORAL` without the noise."""
         luma, old = picture.yuv[0], before[0]
         old_half = _half(old)
         flow = self._backward(picture.half, old_half)
@@ -340,7 +322,7 @@ class MotionMeter:
         coarse, inter_coarse = picture.coarse.energy, _texture(_half(residual)).energy
         old_coarse = _texture(_floats(old_half)).energy
         return (
-            _distance(luma, old),
+            _mean_difference(luma, old),
             cv2.norm(residual, cv2.NORM_L1) / residual.size,
             float(np.minimum(intra, inter).mean()),
             float(np.minimum(coarse, inter_coarse).mean()),
@@ -349,7 +331,7 @@ class MotionMeter:
             float((_block_means(difference) < _STILL_DIFFERENCE).mean()),
             *self._motion(flow),
             abs(cv2.mean(luma)[0] - cv2.mean(old)[0]),
-            sum(_distance(picture.yuv[plane], before[plane]) for plane in (1, 2)),
+            sum(_mean_difference(picture.yuv[plane], before[plane]) for plane in (1, 2)),
         )
 
     def _backward(self, half: UInt8, old_half: UInt8) -> Float32:
@@ -396,13 +378,13 @@ class MotionMeter:
         mean = float(length.mean())
         return (
             percent * mean,
-            percent * _quantile(length.astype(np.float32), 0.9),
+            percent * quantile(length.astype(np.float32), 0.9),
             percent * float(local.mean()),
             float(np.hypot(*moved.mean(axis=0))) / mean if mean > _LEAST_MOTION else 0.0,
         )
 
 
-def _quantile(values: Float32, share: float) -> float:
+def quantile(values: AnyArray, share: float) -> float:
     """Return the value at ``share`` of the sorted values, without interpolation.
 
     It avoids the cost of :func:`numpy.quantile`.
@@ -411,8 +393,7 @@ def _quantile(values: Float32, share: float) -> float:
     return float(np.partition(values, at)[at])
 
 
-def _distance(one: UInt8, other: UInt8) -> float:
-    """Return the mean absolute difference."""
+def _mean_difference(one: UInt8, other: UInt8) -> float:
     return cv2.norm(one, other, cv2.NORM_L1) / one.size
 
 

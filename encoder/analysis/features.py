@@ -137,13 +137,7 @@ class FeatureExtractor:
     def __init__(
         self, frame_rate: Fraction, *, full_range: bool = False, interlaced: bool = False
     ) -> None:
-        """Prepare for one title.
-
-        Args:
-            frame_rate: Frames per second of the title.
-            full_range: Whether decoded pictures use the full range of levels.
-            interlaced: Whether decoded pictures may hold two fields.
-        """
+        """Prepare for a title; decoded pictures may hold two fields if ``interlaced``."""
         self._step = max(1, round(frame_rate / SAMPLES_PER_SECOND))
         self._full_range = full_range
         self._interlaced = interlaced
@@ -188,11 +182,7 @@ class FeatureExtractor:
         )
 
     def shots(self, shots: Sequence[Shot]) -> tuple[ShotFeatures, ...]:
-        """Return one vector per shot.
-
-        Raises:
-            ValueError: no frame has been pushed.
-        """
+        """Return one vector per shot."""
         numbers, rows = self.measured()
         return tuple(reduce_shot(numbers, rows, shot) for shot in shots)
 
@@ -217,12 +207,9 @@ def is_measured(number: int, step: int) -> bool:
 
 
 def reduce_shot(numbers: Int64, rows: Float32, shot: Shot) -> ShotFeatures:
-    """Reduce the rows of measured frames to the features of a shot.
+    """Reduce the rows of measured frames (frames, measures) to the features of a shot.
 
-    Args:
-        numbers: Frame numbers of the measured frames, ascending.
-        rows: (frames, measures), a row for each of them.
-        shot: The shot, which may hold none of the frames.
+    ``numbers`` are the frames' numbers, ascending; the shot may hold none of them.
     """
     if not len(numbers):
         raise ValueError("features need at least one measured frame")

@@ -29,9 +29,6 @@ from encoder.source.tonemap import tone_map_small
 SMALL_SIDE = 320
 """Pixels of the longer side of a small frame."""
 
-Plane = UInt8
-"""Eight-bit samples of one plane, or of several."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SmallFrame:

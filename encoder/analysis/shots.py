@@ -155,14 +155,8 @@ def plan_shots(
     cuts left inside a shot (each gets an IDR there); the most even lengths (least sum of squares).
     Boundaries between two boundaries on cuts are therefore evenly spaced, and the search only runs
     over pairs of cuts. A title shorter than ``min_s`` is one shot. Where no division keeps the
-    limits (``max_s`` under twice ``min_s``), shots may be shorter, never longer.
-
-    Args:
-        cuts: First frames of scenes; those outside ``(0, frames)`` are ignored.
-        frames: Number of frames of the title.
-        frame_rate: Frames per second.
-        min_s: Least duration of a shot, seconds.
-        max_s: Largest duration of a shot, seconds.
+    limits (``max_s`` under twice ``min_s``), shots may be shorter, never longer. Cuts outside
+    ``(0, frames)`` are ignored.
 
     Raises:
         ValueError: the title has no frames, or the limits are out of order.

@@ -17,7 +17,14 @@ from langcodes.tag_parser import LanguageTagError
 
 from encoder import mp4
 from encoder.errors import SourceUnusable, ToolFailed
-from encoder.ffmpeg import PATIENT_OPTIONS, SOURCE_OPTIONS, Command, does_not_decode, run
+from encoder.ffmpeg import (
+    PATIENT_OPTIONS,
+    SOURCE_OPTIONS,
+    Command,
+    as_arguments,
+    does_not_decode,
+    run,
+)
 from encoder.package.layout import AudioSegment, AudioTrack
 
 STAGE_VERSION = 1
@@ -47,8 +54,7 @@ def audio_command(
     surround: bool = False,
 ) -> Command:
     """Build the ffmpeg call of :func:`encode_audio`."""
-    options = SOURCE_OPTIONS | PATIENT_OPTIONS
-    inputs = [part for name, value in options.items() for part in (f"-{name}", value)]
+    inputs = as_arguments(SOURCE_OPTIONS | PATIENT_OPTIONS)
     layout = "5.1" if surround else "stereo"
     filters = ",".join(
         [
@@ -159,9 +165,6 @@ def segment_audio(
         data: The file that :func:`encode_audio` wrote.
         boundaries: Ends of the shots in seconds, increasing, shape (shots,).
         language: Language as written in the source; unknown tags are dropped.
-
-    Raises:
-        ValueError: ``data`` is not such a file, or there are no boundaries.
     """
     init, media = mp4.split_fragmented(data)
     samples = mp4.sample_table(init, media)

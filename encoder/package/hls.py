@@ -13,12 +13,7 @@ from fractions import Fraction
 from itertools import accumulate
 from pathlib import PurePosixPath
 
-from encoder.package.layout import (
-    WrittenPackage,
-    WrittenSubtitles,
-    WrittenTrack,
-    peak_bitrate,
-)
+from encoder.package.layout import WrittenPackage, WrittenSubtitles, WrittenTrack, peak_bitrate
 
 VERSION = 7
 """``EXT-X-VERSION`` of all playlists."""
@@ -84,7 +79,7 @@ def media_playlist(track: WrittenTrack, target_duration: int) -> str:
     playlist at the time of their ``tfdt``, by which players place them. Otherwise Shaka Player
     shifts audio by the difference, 21 ms early.
     """
-    lines = _head(track, target_duration)
+    lines = _media_head(track, target_duration)
     ends = (segment.start + segment.duration + track.priming for segment in track.segments)
     for segment, duration in zip(track.segments, _durations(ends), strict=True):
         lines += [f"#EXTINF:{duration},", PurePosixPath(segment.uri).name]
@@ -93,7 +88,7 @@ def media_playlist(track: WrittenTrack, target_duration: int) -> str:
 
 def iframe_playlist(track: WrittenTrack, target_duration: int) -> str:
     """Write the playlist of one rung's key frames alone, as byte ranges of its segments."""
-    lines = _head(track, target_duration)
+    lines = _media_head(track, target_duration)
     lines.insert(2, "#EXT-X-I-FRAMES-ONLY")
     frames = [(segment, frame) for segment in track.segments for frame in segment.keyframes]
     ends = (frame.start + frame.duration for _, frame in frames)
@@ -106,29 +101,25 @@ def iframe_playlist(track: WrittenTrack, target_duration: int) -> str:
     return _text([*lines, "#EXT-X-ENDLIST"])
 
 
-def _head(track: WrittenTrack, target_duration: int) -> list[str]:
+def _media_head(track: WrittenTrack, target_duration: int) -> list[str]:
+    init = PurePosixPath(track.init_uri).name
+    return [*_head(target_duration), "#EXT-X-INDEPENDENT-SEGMENTS", f'#EXT-X-MAP:URI="{init}"']
+
+
+def _head(target_duration: int) -> list[str]:
     return [
         "#EXTM3U",
         f"#EXT-X-VERSION:{VERSION}",
         f"#EXT-X-TARGETDURATION:{target_duration}",
         "#EXT-X-MEDIA-SEQUENCE:0",
         "#EXT-X-PLAYLIST-TYPE:VOD",
-        "#EXT-X-INDEPENDENT-SEGMENTS",
-        f'#EXT-X-MAP:URI="{PurePosixPath(track.init_uri).name}"',
     ]
 
 
 def subtitle_playlist(track: WrittenSubtitles, target_duration: int) -> str:
     """Write the media playlist of one subtitle track."""
-    lines = [
-        "#EXTM3U",
-        f"#EXT-X-VERSION:{VERSION}",
-        f"#EXT-X-TARGETDURATION:{target_duration}",
-        "#EXT-X-MEDIA-SEQUENCE:0",
-        "#EXT-X-PLAYLIST-TYPE:VOD",
-    ]
-    ends = accumulate(track.durations)
-    for number, duration in enumerate(_durations(ends)):
+    lines = _head(target_duration)
+    for number, duration in enumerate(_durations(accumulate(track.durations))):
         lines += [f"#EXTINF:{duration},", subtitle_name(number)]
     return _text([*lines, "#EXT-X-ENDLIST"])
 
@@ -143,7 +134,7 @@ def _audio_attributes(sounds: Sequence[WrittenTrack]) -> Iterator[dict[str, str]
 
     Players select the first stereo track of each language automatically.
     """
-    names = _Names()
+    names: Counter[str] = Counter()
     selected: set[str | None] = set()
     for number, track in enumerate(sounds):
         surround = f" {track.channels - 1}.1" if track.channels > _STEREO else ""
@@ -151,7 +142,7 @@ def _audio_attributes(sounds: Sequence[WrittenTrack]) -> Iterator[dict[str, str]
         attributes = {
             "TYPE": "AUDIO",
             "GROUP-ID": f'"{_AUDIO_GROUP}"',
-            "NAME": f'"{names.unique((track.language or "Audio") + surround)}"',
+            "NAME": f'"{_unique((track.language or "Audio") + surround, names)}"',
             "DEFAULT": "NO" if number else "YES",
             "AUTOSELECT": "YES" if automatic else "NO",
             "CHANNELS": f'"{track.channels}"',
@@ -165,7 +156,7 @@ def _audio_attributes(sounds: Sequence[WrittenTrack]) -> Iterator[dict[str, str]
 
 
 def _subtitle_attributes(tracks: Sequence[WrittenSubtitles]) -> Iterator[dict[str, str]]:
-    names = _Names()
+    names: Counter[str] = Counter()
     offered: set[tuple[str | None, bool, bool]] = set()
     for track in tracks:
         kind = (track.language, track.forced, track.hearing_impaired)
@@ -173,7 +164,7 @@ def _subtitle_attributes(tracks: Sequence[WrittenSubtitles]) -> Iterator[dict[st
         attributes = {
             "TYPE": "SUBTITLES",
             "GROUP-ID": f'"{_SUBTITLE_GROUP}"',
-            "NAME": f'"{names.unique(name)}"',
+            "NAME": f'"{_unique(name, names)}"',
             "DEFAULT": "NO",
             "AUTOSELECT": "NO" if kind in offered else "YES",
             "FORCED": "YES" if track.forced else "NO",
@@ -192,15 +183,10 @@ _HARD_OF_HEARING = (
 )
 
 
-class _Names:
-    """Makes the names in a group differ, as RFC 8216, 4.3.4.1.1 requires."""
-
-    def __init__(self) -> None:
-        self._given: Counter[str] = Counter()
-
-    def unique(self, name: str) -> str:
-        self._given[name] += 1
-        return name if self._given[name] == 1 else f"{name} {self._given[name]}"
+def _unique(name: str, given: Counter[str]) -> str:
+    """Return ``name``, numbered where the group has it already: RFC 8216, 4.3.4.1.1."""
+    given[name] += 1
+    return name if given[name] == 1 else f"{name} {given[name]}"
 
 
 def _durations(ends: Iterable[Fraction]) -> Iterable[str]:

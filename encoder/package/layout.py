@@ -1,7 +1,8 @@
 """The input and the written package as values, and the definitions of its bitrates.
 
 Times are seconds as :class:`~fractions.Fraction` on the title's presentation timeline, which
-begins at its first video frame. Sizes are bytes, bitrates bit/s.
+begins at its first video frame. Sizes are bytes, bitrates bit/s, languages BCP 47 tags (None when
+unknown), digests hexadecimal SHA-256. URIs and folders are relative to the package's folder.
 """
 
 from __future__ import annotations
@@ -35,9 +36,7 @@ class VideoSegment:
     media: Path | bytes
     """``moof + mdat``, one pair per keyframe, on the title's timeline."""
     size: int
-    """Size of ``media``."""
     sha256: str
-    """Hex digest of ``media``."""
     configuration: str
     """:attr:`encoder.mp4.CodecConfiguration.sha256` of the encode's init."""
 
@@ -68,7 +67,6 @@ class AudioSegment:
     start: Fraction
     """Presentation time of its first audible sample, after the edit list."""
     duration: Fraction
-    """Duration of its presentation."""
     media: bytes
     """One ``moof + mdat``."""
 
@@ -78,11 +76,10 @@ class AudioTrack:
     """One audio track of a title."""
 
     init: bytes
-    """``ftyp + moov``."""
+    """Init segment, ``ftyp + moov``."""
     segments: tuple[AudioSegment, ...]
     """Segments in order; short shots may share one."""
     language: str | None = None
-    """BCP 47 tag, when known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +93,6 @@ class SubtitleTrack:
     boundaries: tuple[Fraction, ...]
     """End of each shot."""
     language: str | None = None
-    """BCP 47 tag, when known."""
     forced: bool = False
     """True where players show the track without being asked."""
     hearing_impaired: bool = False
@@ -118,7 +114,6 @@ class TitlePackage:
     more_audio: tuple[AudioTrack, ...] = ()
     """Audio that a viewer may choose instead: other languages, commentary, surround."""
     subtitles: tuple[SubtitleTrack, ...] = ()
-    """Subtitle tracks."""
 
     def __post_init__(self) -> None:
         ends = [0, *(end for _, end in self.shots)]
@@ -157,7 +152,6 @@ class KeyFrame:
     """A frame at which decoding can start, and the bytes of its segment that show it alone."""
 
     start: Fraction
-    """Presentation time."""
     duration: Fraction
     """Time until the next key frame or the end."""
     offset: int
@@ -171,13 +165,9 @@ class WrittenSegment:
     """A media segment on disk."""
 
     uri: str
-    """Path relative to the package's folder."""
     start: Fraction
-    """Presentation time."""
     duration: Fraction
-    """Duration of its presentation."""
     size: int
-    """Size of the file."""
     sha256: str
     """Hex digest of the file: the encode with its fragments numbered."""
     keyframes: tuple[KeyFrame, ...] = ()
@@ -189,21 +179,15 @@ class WrittenTrack:
     """A rung or an audio track on disk."""
 
     name: str
-    """Name of the track."""
     directory: str
-    """Folder relative to the package's folder."""
     codecs: str
-    """RFC 6381 string."""
+    """Value of ``codecs`` by RFC 6381."""
     timescale: int
     """Ticks per second of its files, in which all its times are whole."""
     init_uri: str
-    """Path of the init segment relative to the package's folder."""
     init_size: int
-    """Size of the init segment."""
     init_sha256: str
-    """Hex digest of the init segment."""
     segments: tuple[WrittenSegment, ...]
-    """Media segments in order."""
     width: int = 0
     """Width in pixels; 0 for audio."""
     height: int = 0
@@ -213,11 +197,9 @@ class WrittenTrack:
     sample_rate: int = 0
     """Audio sample rate in Hz; 0 for video."""
     language: str | None = None
-    """BCP 47 tag of audio, when known."""
     priming: Fraction = Fraction(0)
     """Time at the beginning of the media that the edit list skips."""
     colour: mp4.Colour | None = None
-    """Colours that the init of video states."""
 
     @property
     def video_range(self) -> str | None:
@@ -240,7 +222,7 @@ class WrittenTrack:
         return float(8 * self.size / self.duration)
 
     def peak_bitrate(self, target_duration: int) -> float:
-        """Return the peak bitrate, by :func:`peak_bitrate`."""
+        """Return the peak bitrate of the media segments in bit/s."""
         return peak_bitrate(
             [8 * segment.size for segment in self.segments],
             [segment.duration for segment in self.segments],
@@ -253,19 +235,13 @@ class WrittenSubtitles:
     """A subtitle track on disk."""
 
     name: str
-    """Name of the track."""
     directory: str
-    """Folder relative to the package's folder."""
     durations: tuple[Fraction, ...]
-    """Durations of its segments."""
     size: int
     """Size of the whole file."""
     language: str | None
-    """BCP 47 tag, when known."""
     forced: bool
-    """True where players show the track without being asked."""
     hearing_impaired: bool
-    """True where the track also describes sounds."""
 
     @property
     def duration(self) -> Fraction:
@@ -284,11 +260,8 @@ class WrittenPackage:
     video: tuple[WrittenTrack, ...]
     """Rungs, from the lowest bitrate to the highest."""
     audio: WrittenTrack | None
-    """Audio that plays by default, None for a silent title."""
     more_audio: tuple[WrittenTrack, ...] = ()
-    """Audio that a viewer may choose instead."""
     subtitles: tuple[WrittenSubtitles, ...] = ()
-    """Subtitle tracks."""
 
     @property
     def sounds(self) -> tuple[WrittenTrack, ...]:
@@ -312,15 +285,10 @@ class WrittenPackage:
 def peak_bitrate(
     bits: Sequence[float], durations: Sequence[Fraction | float], target_duration: float
 ) -> float:
-    """Return the peak bitrate by RFC 8216, 4.1, in bit/s.
+    """Return the peak bitrate by RFC 8216, 4.1, in bit/s; there is a duration for each of ``bits``.
 
     It is the largest bitrate of contiguous segments lasting 0.5 to 1.5 target durations. A title
     so short that no run lasts half a target duration has its average bitrate.
-
-    Args:
-        bits: Bits of each segment, shape (segments,).
-        durations: Duration of each segment in seconds, positive, shape (segments,).
-        target_duration: Target duration in seconds.
 
     Raises:
         ValueError: there are no segments, different lengths, or a duration that is not positive.
@@ -353,11 +321,6 @@ def buffered_bitrate(
     A client that starts with any segment i and receives at this rate begins to play after
     ``buffer_seconds`` (``MPD@minBufferTime``) and then has every segment j complete when it is due:
     bits of i..j <= rate x (buffer_seconds + time from i to j).
-
-    Args:
-        bits: Bits of each segment, shape (segments,).
-        durations: Duration of each segment in seconds, shape (segments,).
-        buffer_seconds: Seconds that the client buffers first, positive.
     """
     ends = np.cumsum(np.asarray(bits, dtype=float))
     starts = np.concatenate([[0.0], np.cumsum([float(duration) for duration in durations])[:-1]])

@@ -2,13 +2,13 @@
 
 It deliberately shares no code with :mod:`encoder.package.hls` and :mod:`encoder.package.dash`, so
 that verification does not repeat a mistake made there. It only supports what our packages use;
-anything else is a :class:`ValueError`.
+in every function, anything else is a :class:`ValueError`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
@@ -24,7 +24,6 @@ class PlaylistEntry:
     """One segment, or one key frame, of a media playlist."""
 
     uri: str
-    """URI as written."""
     duration: Fraction
     """Duration in seconds, as written to the microsecond."""
     byte_range: tuple[int, int] | None
@@ -36,11 +35,9 @@ class MediaPlaylist:
     """A media playlist."""
 
     target_duration: int
-    """``EXT-X-TARGETDURATION`` in seconds."""
+    """Value of ``EXT-X-TARGETDURATION``, seconds."""
     init_uri: str
-    """URI of the init segment as written."""
     entries: tuple[PlaylistEntry, ...]
-    """Entries in order."""
     tags: frozenset[str]
     """Names of all its tags."""
 
@@ -60,9 +57,9 @@ class MasterPlaylist:
     """The multivariant playlist."""
 
     variants: tuple[Variant, ...]
-    """Rungs, ``EXT-X-STREAM-INF``."""
+    """Rungs, each an ``EXT-X-STREAM-INF``."""
     iframes: tuple[Variant, ...]
-    """Trick-play tracks, ``EXT-X-I-FRAME-STREAM-INF``."""
+    """Trick-play tracks, each an ``EXT-X-I-FRAME-STREAM-INF``."""
     media: tuple[Variant, ...]
     """Audio and subtitle tracks, ``EXT-X-MEDIA``."""
 
@@ -74,23 +71,16 @@ class DashTrack:
     name: str
     """Id of the representation."""
     content_type: str
-    """``video`` or ``audio``."""
+    """Kind of media, ``video`` or ``audio``."""
     attributes: Mapping[str, str]
-    """Attributes of the representation."""
     init_uri: str
-    """URI of the init segment."""
     timescale: int
-    """Ticks per second of the timeline."""
     segments: tuple[tuple[str, Fraction, Fraction], ...]
     """URI, start and duration in seconds of each segment."""
 
 
 def parse_master(text: str) -> MasterPlaylist:
-    """Read a multivariant playlist.
-
-    Raises:
-        ValueError: the text is not one.
-    """
+    """Read a multivariant playlist."""
     lines = _lines(text)
     variants: list[Variant] = []
     iframes: list[Variant] = []
@@ -109,11 +99,7 @@ def parse_master(text: str) -> MasterPlaylist:
 
 
 def parse_media(text: str) -> MediaPlaylist:
-    """Read a media playlist.
-
-    Raises:
-        ValueError: the text is not one, or lacks its map, its target duration or its end.
-    """
+    """Read a media playlist."""
     target, init_uri, duration = 0, "", None
     byte_range: tuple[int, int] | None = None
     entries: list[PlaylistEntry] = []
@@ -145,19 +131,9 @@ def parse_media(text: str) -> MediaPlaylist:
 
 
 def parse_manifest(text: str) -> tuple[DashTrack, ...]:
-    """Read an MPD of segment templates with timelines.
-
-    Raises:
-        ValueError: the text is not one.
-    """
-    try:
-        root = ET.fromstring(text)
-    except ET.ParseError as error:
-        raise ValueError(f"not XML: {error}") from error
-    if root.tag != f"{_MPD}MPD":
-        raise ValueError(f"not an MPD but {root.tag!r}")
+    """Read the video and audio of an MPD of segment templates with timelines."""
     tracks = []
-    for adaptation in root.iterfind(f"{_MPD}Period/{_MPD}AdaptationSet"):
+    for adaptation in _adaptation_sets(text):
         if adaptation.get("contentType") == "text":
             continue
         if adaptation.get("startWithSAP") != "1":
@@ -171,28 +147,26 @@ def parse_manifest(text: str) -> tuple[DashTrack, ...]:
 
 
 def parse_texts(text: str) -> tuple[str, ...]:
-    """Return the URIs of the subtitles in an MPD, in order.
-
-    Raises:
-        ValueError: the text is not an MPD, or a representation of text has no URL.
-    """
-    try:
-        root = ET.fromstring(text)
-    except ET.ParseError as error:
-        raise ValueError(f"not XML: {error}") from error
-    sets = root.iterfind(f"{_MPD}Period/{_MPD}AdaptationSet[@contentType='text']")
+    """Return the URIs of the subtitles in an MPD, in order."""
+    sets = [each for each in _adaptation_sets(text) if each.get("contentType") == "text"]
     urls = [each.findtext(f"{_MPD}Representation/{_MPD}BaseURL") for each in sets]
     if not all(urls):
         raise ValueError("a representation of text lacks its BaseURL")
     return tuple(url for url in urls if url)
 
 
-def parse_subtitles(text: str) -> tuple[int, tuple[PlaylistEntry, ...]]:
-    """Return the target duration and the segments of a playlist of WebVTT.
+def _adaptation_sets(text: str) -> Iterator[ET.Element]:
+    try:
+        root = ET.fromstring(text)
+    except ET.ParseError as error:
+        raise ValueError(f"not XML: {error}") from error
+    if root.tag != f"{_MPD}MPD":
+        raise ValueError(f"not an MPD but {root.tag!r}")
+    return root.iterfind(f"{_MPD}Period/{_MPD}AdaptationSet")
 
-    Raises:
-        ValueError: the text is not such a playlist.
-    """
+
+def parse_subtitles(text: str) -> tuple[int, tuple[PlaylistEntry, ...]]:
+    """Return the target duration and the segments of a playlist of WebVTT."""
     # Segments of text have no init segment, so the playlist has no map.
     playlist = parse_media(text + '#EXT-X-MAP:URI="-"\n')
     if "EXT-X-ENDLIST" not in text:

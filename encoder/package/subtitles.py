@@ -18,6 +18,7 @@ from encoder.ffmpeg import (
     DEFAULT_TIMEOUT_SECONDS,
     SOURCE_OPTIONS,
     Command,
+    as_arguments,
     default_limits,
     does_not_decode,
     run,
@@ -56,10 +57,10 @@ class Cue:
 
 def extract_command(source: Path, stream_index: int) -> Command:
     """Build the ffmpeg call of :func:`extract`."""
-    inputs = [part for name, value in SOURCE_OPTIONS.items() for part in (f"-{name}", value)]
     return Command.of(
         [
-            *("-hide_banner", "-nostats", "-v", "error", "-copyts", *inputs),
+            *("-hide_banner", "-nostats", "-v", "error", "-copyts"),
+            *as_arguments(SOURCE_OPTIONS),
             *("-i", source),
             *("-map", f"0:{stream_index}", "-map_metadata", "-1", "-c:s", "webvtt"),
             *("-f", "webvtt", "pipe:1"),
@@ -97,15 +98,10 @@ def extract(source: Path, stream_index: int) -> str:
 
 
 def cues(text: str, first_video_pts: Fraction, duration: Fraction) -> tuple[Cue, ...]:
-    """Parse a WebVTT file and move its cues to a title's timeline.
+    """Parse a WebVTT file and move its cues to a title's timeline, sorted by their start.
 
-    Args:
-        text: What :func:`extract` returned.
-        first_video_pts: Presentation time of the title's first frame in the source, seconds.
-        duration: Duration of the title, seconds; cues are cut off outside it.
-
-    Returns:
-        Cues sorted by their start.
+    ``first_video_pts`` is the time of the title's first frame in the source, seconds. Cues are cut
+    off outside the title.
 
     Raises:
         ValueError: the text is not WebVTT.
@@ -140,15 +136,7 @@ def subtitle_track(
     forced: bool = False,
     hearing_impaired: bool = False,
 ) -> SubtitleTrack:
-    """Build a track with one segment per shot, and the whole file.
-
-    Args:
-        cues: Cues sorted by their start.
-        boundaries: Ends of the shots in seconds, increasing, shape (shots,).
-        language: BCP 47 tag, when known.
-        forced: Whether players show the track without being asked.
-        hearing_impaired: Whether the track also describes sounds.
-    """
+    """Build a track with one segment per shot, and the whole file, from sorted cues."""
     starts = (Fraction(0), *boundaries[:-1])
     return SubtitleTrack(
         whole=document(cues),
@@ -169,8 +157,8 @@ def document(cues: Sequence[Cue], *, mapped: bool = False) -> str:
     if mapped:
         head += "X-TIMESTAMP-MAP=MPEGTS:0,LOCAL:00:00:00.000\n"
     blocks = [
-        f"{_written(cue.start)} --> {_written(cue.end)}{' ' * bool(cue.settings)}{cue.settings}\n"
-        f"{cue.text}\n"
+        f"{webvtt_time(cue.start)} --> {webvtt_time(cue.end)} {cue.settings}".rstrip()
+        + f"\n{cue.text}\n"
         for cue in cues
     ]
     return "\n".join([head, *blocks])
@@ -189,9 +177,9 @@ def _seconds(text: str) -> Fraction:
     return Fraction(((hours * 60 + minutes) * 60 + seconds) * 1000 + millis, 1000)
 
 
-def _written(seconds: Fraction) -> str:
-    millis = round(seconds * 1000)
-    whole, millis = divmod(millis, 1000)
+def webvtt_time(seconds: Fraction) -> str:
+    """Return a time as cues of WebVTT write it."""
+    whole, millis = divmod(round(seconds * 1000), 1000)
     minutes, whole = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours:02d}:{minutes:02d}:{whole:02d}.{millis:03d}"

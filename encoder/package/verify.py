@@ -13,20 +13,21 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from encoder import framehash, mp4
 from encoder.errors import FrameMismatch, ToolFailed, VerificationFailed
-from encoder.ffmpeg import Command, run
+from encoder.ffmpeg import Command, as_arguments, run
 from encoder.package import readback
 from encoder.package.layout import check_timeline, peak_bitrate
 
 _T = TypeVar("_T")
 _MICROSECOND = Fraction(1, 1_000_000)
 _AUDIO_FRAME_SECONDS = Fraction(1024, 48_000)
+_FROM_PIPE = ("-hide_banner", "-v", "error", "-protocol_whitelist", "pipe", "-f", "mp4")
 _DIMENSIONS = re.compile(rb"^#dimensions 0: (\d+)x(\d+)", re.MULTILINE)
 
 
@@ -49,7 +50,6 @@ class VerifyReport:
     """Extent and cost of a verification."""
 
     rungs: tuple[str, ...]
-    """Names of the rungs."""
     frames: int
     """Number of frames of each rung."""
     segments: int
@@ -81,11 +81,10 @@ def verify_package(
     Args:
         directory: Folder of the package.
         frame_rate: Frames per second of the title.
-        expected: Recorded segments of each rung, in the order of the playlists.
+        expected: Recorded segments of each rung, in the order of the playlists; at least one rung.
         pixel_formats: Pixel format of each rung's encodes, by default ``yuv420p``.
 
     Raises:
-        ValueError: ``expected`` is empty.
         VerificationFailed: the first difference; ``context`` names ``rung``, ``segment`` (number),
             ``frame`` and ``file`` as far as they apply.
     """
@@ -93,9 +92,8 @@ def verify_package(
         raise ValueError("a package is verified against the frames of at least one rung")
     started = time.thread_time()
     master = _playlist(directory, "master.m3u8", readback.parse_master)
-    dash = {
-        track.name: track for track in _playlist(directory, "manifest.mpd", readback.parse_manifest)
-    }
+    tracks = _playlist(directory, "manifest.mpd", readback.parse_manifest)
+    dash = {track.name: track for track in tracks}
     variants = _check_rungs(master, dash, list(expected))
     video_seconds = max(s.end_frame for s in next(iter(expected.values()))) / frame_rate
     sounds = _check_sounds(directory, master, dash, video_seconds)
@@ -298,8 +296,7 @@ def _check_subtitles(
 ) -> dict[str, int]:
     """Check that every subtitle track exists, whole and in segments as long as the video.
 
-    Returns:
-        Target duration of each track by its name.
+    Return the target durations by the names of the tracks.
     """
     tracks = [medium for medium in master.media if medium.attributes.get("TYPE") == "SUBTITLES"]
     wholes = _playlist(directory, "manifest.mpd", readback.parse_texts)
@@ -400,9 +397,8 @@ def decode_command(pixel_format: str = "yuv420p") -> Command:
     """
     return Command.of(
         [
-            *("-hide_banner", "-v", "error", "-protocol_whitelist", "pipe", "-f", "mp4"),
-            *("-threads", 1, "-i", "pipe:0", "-map", "0:v:0"),
-            *framehash.hash_output_options(pixel_format),
+            *(*_FROM_PIPE, "-threads", 1, "-i", "pipe:0", "-map", "0:v:0"),
+            *as_arguments(framehash.hash_output_options(pixel_format)),
             "pipe:1",
         ]
     )
@@ -469,19 +465,14 @@ def _check_audio(
         _fail(f"{rung!r} is in master.m3u8 but not in manifest.mpd", rung=rung)
     track = _Track(folder, init, playlist, tuple(segments), tuple(durations), [])
     _check_times(rung, track, dash[rung], Fraction(priming, scale))
+    command = Command.of(
+        [*_FROM_PIPE, "-xerror", "-i", "pipe:0", "-map", "0:a:0", "-f", "null", "-"]
+    )
     try:
-        done = run(
-            Command.of(
-                [
-                    *("-hide_banner", "-v", "error", "-protocol_whitelist", "pipe", "-f", "mp4"),
-                    *("-xerror", "-i", "pipe:0", "-map", "0:a:0", "-f", "null", "-"),
-                ]
-            ),
-            stdin=_bytes(directory, track),
-        )
+        done = run(command, stdin=_bytes(directory, track))
     except ToolFailed as error:
         _fail(f"{rung!r} does not decode: {error.message}", rung=rung, **error.context)
-    return _Track(folder, init, playlist, tuple(segments), tuple(durations), [], done.cpu_seconds)
+    return replace(track, cpu_seconds=done.cpu_seconds)
 
 
 def _bytes(directory: Path, track: _Track) -> Iterator[bytes]:
@@ -498,16 +489,13 @@ def _playlist(directory: Path, uri: str, parse: Callable[[str], _T], **where: An
 
 
 def _read(directory: Path, uri: str, **where: Any) -> bytes:
-    path = directory / uri
+    path, where = directory / uri, where | {"file": uri}
     if not path.resolve().is_relative_to(directory.resolve()):
-        _fail(f"{uri!r} is outside the package", **{**where, "file": uri})
+        _fail(f"{uri!r} is outside the package", **where)
     try:
         return path.read_bytes()
     except OSError as error:
-        _fail(
-            f"{_place(where)}{uri} is missing or cannot be read ({error.strerror})",
-            **{**where, "file": uri},
-        )
+        _fail(f"{_place(where)}{uri} is missing or cannot be read ({error.strerror})", **where)
 
 
 def _fail_length(name: str, seconds: Fraction | int, video_seconds: Fraction) -> NoReturn:

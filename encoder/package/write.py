@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from encoder import mp4
 from encoder.errors import OutputUnwritable, StoreUnusable
@@ -57,10 +58,9 @@ def write_package(package: TitlePackage, directory: Path) -> WrittenPackage:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         video = tuple(_write_video(package, each, directory) for each in package.renditions)
-        audio = None if package.audio is None else _write_audio(package.audio, directory)
-        more_audio = tuple(
-            _write_audio(track, directory, f"{AUDIO_NAME}-{number}")
-            for number, track in enumerate(package.more_audio, 2)
+        sounds = tuple(
+            _write_audio(track, directory, AUDIO_NAME if number == 1 else f"{AUDIO_NAME}-{number}")
+            for number, track in enumerate(package.sounds, 1)
         )
         subtitles = tuple(
             _write_subtitles(track, directory, f"{SUBTITLES}-{number}")
@@ -70,15 +70,11 @@ def write_package(package: TitlePackage, directory: Path) -> WrittenPackage:
             frame_rate=package.frame_rate,
             target_duration=target_duration(
                 [segment.duration for segment in video[0].segments],
-                [
-                    segment.duration
-                    for track in (*([audio] if audio else []), *more_audio)
-                    for segment in track.segments
-                ],
+                [segment.duration for track in sounds for segment in track.segments],
             ),
             video=video,
-            audio=audio,
-            more_audio=more_audio,
+            audio=sounds[0] if sounds else None,
+            more_audio=sounds[1:],
             subtitles=subtitles,
         )
         for name, text in playlists(written).items():
@@ -129,43 +125,55 @@ def _check_configurations(rendition: Rendition) -> None:
 
 def _write_video(package: TitlePackage, rendition: Rendition, directory: Path) -> WrittenTrack:
     folder = f"video/{rendition.name}"
-    (directory / folder).mkdir(parents=True)
     init = mp4.cmaf_header(rendition.init, VIDEO_BRAND)
-    (directory / folder / INIT).write_bytes(init)
-    configuration = mp4.codec_configuration(init)
+    facts = _write_init(directory, folder, init)
+    rate, timescale = package.frame_rate, mp4.track_timescale(init)
     segments: list[WrittenSegment] = []
     sequence_number = 1
     for number, segment in enumerate(rendition.segments):
         media = _read(rendition.name, segment)
-        fragments = check_segment(rendition.name, segment, media, init, package.frame_rate)
+        fragments = check_segment(rendition.name, segment, media, init, rate)
         media = mp4.number_fragments(media, sequence_number)
         sequence_number += len(fragments)
-        uri = f"{folder}/{segment_name(number)}"
-        (directory / uri).write_bytes(media)
-        end = segment.end_frame / package.frame_rate
-        segments.append(
-            WrittenSegment(
-                uri=uri,
-                start=segment.start_frame / package.frame_rate,
-                duration=(segment.end_frame - segment.start_frame) / package.frame_rate,
-                size=len(media),
-                sha256=hashlib.sha256(media).hexdigest(),
-                keyframes=keyframes(fragments, mp4.track_timescale(init), end),
-            )
-        )
+        start, end = segment.start_frame / rate, segment.end_frame / rate
+        uri, keys = f"{folder}/{segment_name(number)}", keyframes(fragments, timescale, end)
+        segments.append(_write_segment(directory, uri, start, end - start, media, keys))
+    configuration = mp4.codec_configuration(init)
     return WrittenTrack(
         name=rendition.name,
-        directory=folder,
         codecs=configuration.codecs,
-        timescale=mp4.track_timescale(init),
-        init_uri=f"{folder}/{INIT}",
-        init_size=len(init),
-        init_sha256=hashlib.sha256(init).hexdigest(),
         segments=tuple(segments),
         width=configuration.width,
         height=configuration.height,
         colour=configuration.colour,
+        **facts,
     )
+
+
+def _write_init(directory: Path, folder: str, init: bytes) -> dict[str, Any]:
+    """Write the init segment of a track; return the fields of the track that describe it."""
+    (directory / folder).mkdir(parents=True)
+    (directory / folder / INIT).write_bytes(init)
+    return {
+        "directory": folder,
+        "timescale": mp4.track_timescale(init),
+        "init_uri": f"{folder}/{INIT}",
+        "init_size": len(init),
+        "init_sha256": hashlib.sha256(init).hexdigest(),
+    }
+
+
+def _write_segment(
+    directory: Path,
+    uri: str,
+    start: Fraction,
+    duration: Fraction,
+    media: bytes,
+    keys: tuple[KeyFrame, ...] = (),
+) -> WrittenSegment:
+    (directory / uri).write_bytes(media)
+    digest = hashlib.sha256(media).hexdigest()
+    return WrittenSegment(uri, start, duration, len(media), digest, keys)
 
 
 def keyframes(
@@ -221,37 +229,23 @@ def _write_subtitles(track: SubtitleTrack, directory: Path, name: str) -> Writte
     )
 
 
-def _write_audio(audio: AudioTrack, directory: Path, name: str = AUDIO_NAME) -> WrittenTrack:
+def _write_audio(audio: AudioTrack, directory: Path, name: str) -> WrittenTrack:
     # The default track has the folder of a title with one track, the others have folders in it.
     folder = name if name == AUDIO_NAME else f"{AUDIO_NAME}/{name}"
-    (directory / folder).mkdir()
     init = mp4.cmaf_header(audio.init, AUDIO_BRAND)
-    (directory / folder / INIT).write_bytes(init)
-    configuration = mp4.audio_configuration(init)
+    facts = _write_init(directory, folder, init)
     segments = []
-    for number, segment in enumerate(audio.segments):
+    for number, each in enumerate(audio.segments):
         uri = f"{folder}/{segment_name(number)}"
-        (directory / uri).write_bytes(segment.media)
-        segments.append(
-            WrittenSegment(
-                uri=uri,
-                start=segment.start,
-                duration=segment.duration,
-                size=len(segment.media),
-                sha256=hashlib.sha256(segment.media).hexdigest(),
-            )
-        )
+        segments.append(_write_segment(directory, uri, each.start, each.duration, each.media))
+    configuration = mp4.audio_configuration(init)
     return WrittenTrack(
         name=name,
-        directory=folder,
         codecs=configuration.codecs,
-        timescale=mp4.track_timescale(init),
-        init_uri=f"{folder}/{INIT}",
-        init_size=len(init),
-        init_sha256=hashlib.sha256(init).hexdigest(),
         segments=tuple(segments),
         channels=configuration.channels,
         sample_rate=configuration.sample_rate,
         language=audio.language,
         priming=Fraction(mp4.edit_media_time(init), mp4.track_timescale(init)),
+        **facts,
     )

@@ -80,8 +80,7 @@ def length_size(extradata: bytes | None) -> int:
 def sequence_of(extradata: bytes | None) -> Sequence | None:
     """Return the first sequence parameter set in a stream's extradata, None without one.
 
-    Args:
-        extradata: An ``avcC`` record, or units after start codes.
+    Extradata is an ``avcC`` record, or units after start codes.
     """
     if not extradata:
         return None
@@ -138,12 +137,7 @@ def _skip_scaling_list(bits: _Bits, size: int) -> None:
 
 
 def units(packet: bytes, length_bytes: int) -> Iterator[bytes]:
-    """Yield the NAL units of a packet, each from its header on.
-
-    Args:
-        packet: A packet, or extradata.
-        length_bytes: Size of the length before each unit, by :func:`length_size`.
-    """
+    """Yield the NAL units of a packet or of extradata, each from its header on."""
     position = 0
     while position + 4 < len(packet):
         if length_bytes:

@@ -146,7 +146,6 @@ class Demuxed:
     """A packet of a video stream, with facts that only its coded headers state."""
 
     packet: av.Packet[av.VideoStream]
-    """The packet itself."""
     key: bool
     """True where decoding can start at the packet."""
     completes: bool
@@ -217,11 +216,7 @@ def _packets(path: str | os.PathLike[str]) -> tuple[Fraction, list[_Packet]]:
 def _check_clock(
     path: str | os.PathLike[str], time_base: Fraction, keyframes: Sequence[int]
 ) -> None:
-    """Check that time advances from keyframe to keyframe, in the order of the file.
-
-    Raises:
-        SourceUnusable: time jumps back, for example where recordings were joined byte by byte.
-    """
+    """Check that time advances between keyframes; where recordings were joined it may not."""
     for before, now in pairwise(keyframes):
         if now < before:
             raise SourceUnusable(
@@ -232,11 +227,7 @@ def _check_clock(
 
 
 def _drop_torn(packets: list[_Packet]) -> float:
-    """Remove torn packets from the end of the list.
-
-    Returns:
-        PTS in ticks from which nothing is shown: the smallest of a torn packet, infinite for none.
-    """
+    """Remove torn packets at the end; return the PTS from which nothing is shown, or infinity."""
     torn_from = math.inf
     while packets and packets[-1].corrupt:
         pts = packets.pop().pts

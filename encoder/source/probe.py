@@ -66,12 +66,8 @@ FieldOrder = Literal["unknown", "progressive", "tt", "bb", "tb", "bt"]
 """ffmpeg's names: which field is coded first (t or b), then which is shown first."""
 _FIELD_ORDERS: tuple[FieldOrder, ...] = ("unknown", "progressive", "tt", "bb", "tb", "bt")
 
-ORIENTATION_FILTERS = frozenset(
-    {
-        *("hflip", "vflip", "transpose=clock", "transpose=cclock"),
-        *("transpose=clock_flip", "transpose=cclock_flip"),
-    }
-)
+_TURNS = ("clock", "cclock", "clock_flip", "cclock_flip")
+ORIENTATION_FILTERS = frozenset(("hflip", "vflip", *(f"transpose={turn}" for turn in _TURNS)))
 """Filters that :attr:`SourceInfo.orientation` may name."""
 
 _PICTURE_CODECS = ("mjpeg", "png", "bmp", "gif", "webp", "tiff")
@@ -89,7 +85,6 @@ class AudioStream:
     codec: str
     """ffmpeg's canonical name of the codec."""
     channels: int
-    """Number of channels."""
     sample_rate: int
     """Sample rate in Hz."""
     language: str | None
@@ -127,7 +122,7 @@ class UnreadStream:
     index: int
     """Index of the stream in the file."""
     kind: str
-    """``audio`` or ``subtitle``."""
+    """Kind of stream, ``audio`` or ``subtitle``."""
     language: str | None
     """Language tag as written in the file, None without one."""
 
@@ -175,7 +170,7 @@ class SourceInfo:
     base_rate_from_header: Fraction | None
     """ffmpeg's ``r_frame_rate``, a guess."""
     average_rate_from_header: Fraction | None
-    """ffmpeg's ``avg_frame_rate``."""
+    """Frames per second by ffmpeg's ``avg_frame_rate``."""
     rate_from_bitstream: Fraction | None
     """Frames per second that the coded stream itself states (H.264/HEVC VUI)."""
     duration_seconds_from_header: Fraction | None
@@ -241,15 +236,16 @@ def square_pixels(width: int, height: int, sample_aspect: Fraction) -> tuple[int
     if abs(sample_aspect - 1) <= _SQUARE_TOLERANCE:
         return width, height
     if sample_aspect > 1:
-        return _nearest_even(width * sample_aspect), height
-    return width, _nearest_even(height / sample_aspect)
+        return nearest_even(width * sample_aspect), height
+    return width, nearest_even(height / sample_aspect)
 
 
 def _even(size: int) -> int:
     return size - size % 2
 
 
-def _nearest_even(size: Fraction) -> int:
+def nearest_even(size: Fraction | float) -> int:
+    """Return the even number nearest ``size``, at least 2."""
     return max(2, 2 * round(size / 2))
 
 

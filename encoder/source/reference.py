@@ -26,7 +26,7 @@ from typing import Any, Literal
 import ffmpeg
 
 from encoder.errors import SourceUnusable
-from encoder.ffmpeg import SOURCE_OPTIONS
+from encoder.ffmpeg import SOURCE_OPTIONS, Command
 from encoder.source.hdr_metadata import NO_METADATA, StaticMetadata
 from encoder.source.index import FrameIndex, index_frames
 from encoder.source.probe import SourceInfo, probe
@@ -79,11 +79,8 @@ class ReferenceSource:
     path: str
     """Absolute path of the file to read, which may be a copy with timestamps of the given one."""
     info: SourceInfo
-    """Properties of the source."""
     index: FrameIndex
-    """Frames and keyframes of the source."""
     timeline: Timeline
-    """Canonical timeline of the title."""
     tone_mapped: bool = False
     """True where a high dynamic range source is tone-mapped in the reference itself, which makes it
     a title of standard range."""
@@ -205,7 +202,7 @@ def open_reference(source: ReferenceSource, start: int, end: int) -> Any:
     """Return an ``ffmpeg-python`` node with canonical frames ``[start, end)``, numbered from 0.
 
     Its time base is one frame, its frame rate the title's, its pixel format
-    :attr:`ReferenceSource.pix_fmt`. Commands need :data:`GLOBAL_ARGUMENTS`.
+    :attr:`ReferenceSource.pix_fmt`. :func:`reading_command` builds the call.
 
     Raises:
         ValueError: the range is empty or outside ``[0, source.frames]``.
@@ -235,6 +232,12 @@ def open_reference(source: ReferenceSource, start: int, end: int) -> Any:
         .filter("setpts", "N")
         .filter("fps", str(source.frame_rate))
     )
+
+
+def reading_command(output: Any, *arguments: str) -> Command:
+    """Build the ffmpeg call of an output whose inputs are references."""
+    graph = output.global_args("-v", "error", "-y", *arguments, *GLOBAL_ARGUMENTS)
+    return Command.of(graph.get_args())
 
 
 def open_sdr(source: ReferenceSource, start: int, end: int) -> Any:

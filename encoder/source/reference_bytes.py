@@ -7,14 +7,16 @@ file has taken over (:mod:`encoder.source.sandbox`).
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from fractions import Fraction
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import BaseModel, TypeAdapter
 from safetensors import numpy as tensors
+from typing_extensions import TypedDict
 
 from encoder.arrays import AnyArray, Int64
 from encoder.source.index import FrameIndex
@@ -22,55 +24,26 @@ from encoder.source.probe import SourceInfo
 from encoder.source.reference import ReferenceSource
 from encoder.source.timeline import Timeline
 
+if TYPE_CHECKING:  # writing needs no pydantic: the process that plans a source starts sooner
+    from pydantic import TypeAdapter
+
 _LENGTH_BYTES = 8  # of the header, at the beginning of a safetensors file
-_HEADER = TypeAdapter(dict[str, dict[str, object]])
 
 
-class ReferenceFacts(BaseModel):
+class _Facts(TypedDict):
     """Facts of a planned source that are no arrays; the names and the order are a file format."""
 
     info: SourceInfo
-    """The probed source, without its path."""
     time_base: Fraction
-    """Seconds per tick of the index."""
     last_duration: int
-    """Ticks for which the last frame is shown."""
     packet_bytes: int
-    """Coded bytes of the video stream."""
     frame_rate: Fraction
-    """Frames per second of the canonical timeline."""
     frames: int
-    """Number of canonical frames."""
     tone_mapped: bool
-    """True where the reference is tone-mapped to standard range."""
-
-    @classmethod
-    def of(cls, reference: ReferenceSource, **more: object) -> Self:
-        """Collect the facts of ``reference``; ``more`` are fields that a subclass adds."""
-        index, timeline = reference.index, reference.timeline
-        return cls(
-            info=replace(reference.info, path=""),
-            time_base=index.time_base,
-            last_duration=index.last_duration,
-            packet_bytes=index.packet_bytes,
-            frame_rate=timeline.frame_rate,
-            frames=timeline.frames,
-            tone_mapped=reference.tone_mapped,
-            **more,
-        )
 
 
-Facts = TypeVar("Facts", bound=ReferenceFacts)
-"""Facts of a source, perhaps with further fields."""
-
-
-def to_bytes(reference: ReferenceSource, facts: ReferenceFacts) -> bytes:
-    """Serialise a planned source without its paths.
-
-    Args:
-        reference: The source.
-        facts: :meth:`ReferenceFacts.of` the source.
-    """
+def to_bytes(reference: ReferenceSource, **more: str) -> bytes:
+    """Serialise a planned source without its paths; ``more`` are facts that precede its own."""
     index, timeline = reference.index, reference.timeline
     arrays: dict[str, AnyArray] = {
         "pts": index.pts,
@@ -79,18 +52,33 @@ def to_bytes(reference: ReferenceSource, facts: ReferenceFacts) -> bytes:
     }
     if timeline.source_of is not None:
         arrays["source_of"] = timeline.source_of
+    facts: _Facts = {
+        "info": replace(reference.info, path=""),
+        "time_base": index.time_base,
+        "last_duration": index.last_duration,
+        "packet_bytes": index.packet_bytes,
+        "frame_rate": timeline.frame_rate,
+        "frames": timeline.frames,
+        "tone_mapped": reference.tone_mapped,
+    }
+    plain = {**more, **facts, "info": asdict(facts["info"])}
+    text = json.dumps(plain, default=str, ensure_ascii=False, separators=(",", ":"))
     return tensors.save(
-        {name: np.ascontiguousarray(array) for name, array in arrays.items()},
-        {"facts": facts.model_dump_json()},
+        {name: np.ascontiguousarray(array) for name, array in arrays.items()}, {"facts": text}
     )
 
 
-def from_bytes(content: bytes, kind: type[Facts]) -> tuple[ReferenceSource, Facts]:
-    """Read what :func:`to_bytes` wrote; :func:`located` adds the paths.
+@functools.cache
+def _checker() -> TypeAdapter[_Facts]:
+    from pydantic import TypeAdapter
 
-    Args:
-        content: The bytes.
-        kind: Model of the facts that were written.
+    return TypeAdapter(_Facts)
+
+
+def from_bytes(content: bytes, *more: str) -> tuple[ReferenceSource, list[str]]:
+    """Read what :func:`to_bytes` wrote, and the further facts called ``more``.
+
+    :func:`located` adds the paths.
 
     Raises:
         ValueError: the bytes are damaged, or no such source can exist.
@@ -98,35 +86,33 @@ def from_bytes(content: bytes, kind: type[Facts]) -> tuple[ReferenceSource, Fact
     try:
         arrays: Mapping[str, AnyArray] = tensors.load(content)
         end = _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "little")
-        header = _HEADER.validate_json(content[_LENGTH_BYTES:end])
-        facts = kind.model_validate_json(str(header["__metadata__"]["facts"]))
+        text = json.loads(content[_LENGTH_BYTES:end])["__metadata__"]["facts"]
+        facts = _checker().validate_json(text)
+        further = [str(json.loads(text)[name]) for name in more]
         times = {name: _ticks(arrays, name) for name in ("pts", "keyframe_pts", "keyframe_dts")}
         source_of = _ticks(arrays, "source_of") if "source_of" in arrays else None
     except Exception as error:  # safetensors, pydantic and Fraction each raise their own
         raise ValueError(f"not a planned source ({type(error).__name__})") from error
     reference = ReferenceSource(
         path="",
-        info=facts.info,
+        info=facts["info"],
         index=FrameIndex(
-            time_base=facts.time_base,
+            time_base=facts["time_base"],
             **times,
-            last_duration=facts.last_duration,
-            packet_bytes=facts.packet_bytes,
+            last_duration=facts["last_duration"],
+            packet_bytes=facts["packet_bytes"],
         ),
-        timeline=Timeline(facts.frame_rate, facts.frames, source_of),
-        tone_mapped=facts.tone_mapped,
+        timeline=Timeline(facts["frame_rate"], facts["frames"], source_of),
+        tone_mapped=facts["tone_mapped"],
     )
     _check(reference)
-    return reference, facts
+    return reference, further
 
 
 def located(reference: ReferenceSource, path: str, given: str = "") -> ReferenceSource:
-    """Return the source with its paths on this machine.
+    """Return what :func:`from_bytes` returned with its paths on this machine.
 
-    Args:
-        reference: The source, as :func:`from_bytes` returns it.
-        path: The file to read.
-        given: The file that was given, where ``path`` is a copy of it with timestamps.
+    ``given`` is the file that was given, where ``path`` is a copy of it with timestamps.
     """
     info = replace(reference.info, path=path)
     return replace(reference, path=path, info=info, given=given)

@@ -14,15 +14,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from encoder import errors
 from encoder.errors import ShotladderError, SourceUnusable, ToolFailed, ToolTimedOut
 from encoder.ffmpeg import Limits, run_python
 from encoder.source.probe import ORIENTATION_FILTERS
 from encoder.source.reference import ReferenceSource, plan_source
-from encoder.source.reference_bytes import ReferenceFacts, from_bytes, located, to_bytes
-from encoder.source.timestamps import timed_path
+from encoder.source.reference_bytes import from_bytes, located, to_bytes
+from encoder.source.timestamps import TIMED_SUFFIXES, timed_path
 
 MEMORY_BYTES = 6 << 30
 """Address space of the child: a picture of the largest accepted size, several times over."""
@@ -41,13 +41,6 @@ _ERRORS: dict[str, type[ShotladderError]] = {
     for name, kind in vars(errors).items()
     if isinstance(kind, type) and issubclass(kind, ShotladderError)
 }
-
-
-class Facts(ReferenceFacts):
-    """Facts of the source as the child answers them."""
-
-    timed: Literal["", "mp4", "mkv"]
-    """Suffix of the copy with timestamps that was made; empty where the source has its own."""
 
 
 def plan_guarded(path: Path, workdir: Path) -> ReferenceSource:
@@ -97,24 +90,20 @@ def plan_guarded(path: Path, workdir: Path) -> ReferenceSource:
 
 
 def _read(answer: bytes, path: Path, workdir: Path) -> ReferenceSource | ShotladderError:
-    """Read what the child answered, believing nothing.
-
-    Raises:
-        Exception: of any class, when it is not what :func:`_answer` writes.
-    """
+    """Read what the child answered, believing nothing: any exception may be raised."""
     if answer.startswith(_ERROR):
         name, message, context = json.loads(answer.removeprefix(_ERROR))
         return _ERRORS[name](" ".join(message.splitlines()), **context)
     if not answer.startswith(_PLAN):
         raise ValueError("neither a plan nor an error")
-    reference, facts = from_bytes(answer.removeprefix(_PLAN), Facts)
+    reference, (timed,) = from_bytes(answer.removeprefix(_PLAN), "timed")
     if not ORIENTATION_FILTERS.issuperset(reference.info.orientation):
         raise ValueError("filters that turn no picture upright")
     given = path.resolve()
     readable = given
-    if facts.timed:
-        copy = timed_path(given, workdir, facts.timed)
-        if copy.is_symlink() or not copy.is_file():
+    if timed:  # suffix of the copy with timestamps that was made
+        copy = timed_path(given, workdir, timed)
+        if timed not in TIMED_SUFFIXES or copy.is_symlink() or not copy.is_file():
             raise ValueError("a copy that was not made")
         readable = copy.resolve()
     return located(reference, str(readable), str(given))
@@ -135,7 +124,7 @@ def _answer() -> int:
         )
     else:
         timed = "" if reference.path == reference.given else Path(reference.path).suffix[1:]
-        answer = _PLAN + to_bytes(reference, Facts.of(reference, timed=timed))
+        answer = _PLAN + to_bytes(reference, timed=timed)
     sys.stdout.buffer.write(answer)
     return 0
 

@@ -10,13 +10,14 @@ as interlaced when nearly every picture looks so and its height is one of interl
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from fractions import Fraction
 
 from encoder.errors import ShotladderError, SourceUnusable
-from encoder.ffmpeg import SOURCE_OPTIONS, Command, run
+from encoder.ffmpeg import SOURCE_OPTIONS, Command, as_arguments, run
 from encoder.source.index import FrameIndex
 from encoder.source.probe import FieldOrder, SourceInfo
 
@@ -40,7 +41,7 @@ class ScanCounts:
     bottom_first: int = 0
     """Interlaced pictures with the bottom field first."""
     progressive: int = 0
-    """Pictures without interlacing."""
+    """Pictures that show no interlacing."""
     unrepeated: int = 0
     """Pictures that repeat neither field of the picture before."""
     repeated_top: int = 0
@@ -49,14 +50,7 @@ class ScanCounts:
     """Pictures that repeat the bottom field of the picture before."""
 
     def __add__(self, other: ScanCounts) -> ScanCounts:
-        return ScanCounts(
-            self.top_first + other.top_first,
-            self.bottom_first + other.bottom_first,
-            self.progressive + other.progressive,
-            self.unrepeated + other.unrepeated,
-            self.repeated_top + other.repeated_top,
-            self.repeated_bottom + other.repeated_bottom,
-        )
+        return ScanCounts(*map(operator.add, astuple(self), astuple(other)))
 
     @property
     def telecine(self) -> bool:
@@ -157,7 +151,7 @@ def count(info: SourceInfo, index: FrameIndex) -> ScanCounts:
 
 
 def _command(info: SourceInfo, seconds: float | None, frames: int) -> Command:
-    options = [part for name, value in SOURCE_OPTIONS.items() for part in (f"-{name}", value)]
+    options = as_arguments(SOURCE_OPTIONS)
     seek = [] if seconds is None else ["-seek_timestamp", "1", "-ss", f"{seconds:.6f}"]
     return Command.of(
         [

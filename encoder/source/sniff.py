@@ -36,11 +36,7 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
 
 
 def kind(head: bytes) -> str | None:
-    """Return in words what a refused file is, None when its kind has no name here.
-
-    Args:
-        head: First :data:`HEAD_BYTES` bytes of the file.
-    """
+    """Return in words what a refused file is by its first bytes, None where it has no name here."""
     if _MXF_KEY in head:
         return "MXF"
     stripped = head.lstrip(b"\xef\xbb\xbf \t\r\n")

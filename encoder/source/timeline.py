@@ -38,7 +38,6 @@ class Timeline:
     """A canonical timeline: frames at a constant rate from time 0."""
 
     frame_rate: Fraction
-    """Frames per second."""
     frames: int
     """Number of canonical frames."""
     source_of: Int64 | None
@@ -61,7 +60,7 @@ class Timeline:
 
 
 def plan_timeline(index: FrameIndex, likely: tuple[Fraction | None, ...] = ()) -> Timeline:
-    """Place the frames of a source on a timeline of constant rate.
+    """Place the frames of a source on a timeline of constant rate; headers claim ``likely`` rates.
 
     Timestamps are rounded to ticks (to milliseconds in Matroska and FLV), so a rate fits when no
     frame is further than one tick from its place. Of several fitting rates the nearest wins, likely
@@ -69,10 +68,6 @@ def plan_timeline(index: FrameIndex, likely: tuple[Fraction | None, ...] = ()) -
     one place each still count as constant. Otherwise the rate is that of the closest frames (1 in
     10 may be closer), a standard rate where one fits, and canonical frame ``n`` shows the last
     source frame with ``round((pts - pts[0]) * rate) <= n``, as ffmpeg's ``fps`` filter does.
-
-    Args:
-        index: Frames of the source.
-        likely: Rates that headers claim.
     """
     ticks = index.pts - index.pts[0]
     claims = tuple(Fraction(rate) for rate in likely if rate and _in_limits(rate))

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import Literal
 
 import av
 import av.container
@@ -24,6 +23,8 @@ from encoder.source.probe import is_decodable, opened, video_stream
 from encoder.source.timeline import DEFAULT_RATE
 
 _EXAMINED_PACKETS = 500
+TIMED_SUFFIXES = ("mp4", "mkv")
+"""Suffixes that :func:`timed_path` is given."""
 _RAW_DEMUXERS = ("h264", "hevc", "mpegvideo", "m4v", "obu", "av1", "mjpeg")
 
 
@@ -59,7 +60,7 @@ def ensure_timestamps(source: str | os.PathLike[str], workdir: str | os.PathLike
     if not needs_timestamps(source):
         return source
     plan = _presentation(source)
-    suffix: Literal["mp4", "mkv"] = "mp4" if plan.codec in _MP4_CODECS and not plan.sound else "mkv"
+    suffix = "mp4" if plan.codec in _MP4_CODECS and not plan.sound else "mkv"
     made = timed_path(source, workdir, suffix)
     partial = made.with_name(f"{made.stem}.{os.getpid()}.{suffix}")
     try:
@@ -70,9 +71,7 @@ def ensure_timestamps(source: str | os.PathLike[str], workdir: str | os.PathLike
     return made
 
 
-def timed_path(
-    source: Path, workdir: str | os.PathLike[str], suffix: Literal["mp4", "mkv"]
-) -> Path:
+def timed_path(source: Path, workdir: str | os.PathLike[str], suffix: str) -> Path:
     """Return where :func:`ensure_timestamps` puts its copy of ``source``."""
     return Path(workdir) / f"{source.name}.timed.{suffix}"
 

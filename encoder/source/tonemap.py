@@ -86,12 +86,8 @@ def tags(transfer: Transfer) -> dict[str, str]:
 def tone_map_small(yuv: AnyArray, transfer: Transfer) -> UInt8:
     """Tone-map a picture without chroma subsampling.
 
-    Args:
-        yuv: (height, width, 3) BT.2020 codes, limited range, 16 bit: PyAV's ``yuv444p16le``.
-        transfer: Transfer of the codes.
-
-    Returns:
-        (3, height, width) BT.709 codes, limited range, 8 bit.
+    ``yuv`` is (height, width, 3) BT.2020 codes of 16 bit, PyAV's ``yuv444p16le``; the result is
+    (3, height, width) BT.709 codes of 8 bit. Both have limited range.
     """
     levels = np.moveaxis(yuv, -1, 0).astype(np.float32) / 256
     luma = (levels[0] - 16) / 219

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from encoder.analysis.frames import Plane
-from encoder.arrays import Float32
+from encoder.arrays import Float32, UInt8
 
 # Kr and Kb as in ITU-T H.273.
 _LUMA_WEIGHTS = {
@@ -51,7 +50,7 @@ def yuv_to_bgr(matrix: str) -> Float32:
     return np.column_stack([gains, offsets]).astype(np.float32)
 
 
-def bgr_of_small(yuv: Plane, matrix: str | None, height: int) -> Plane:
+def bgr_of_small(yuv: UInt8, matrix: str | None, height: int) -> UInt8:
     """Convert a small frame (3, h, w) of a title of ``height`` lines to BGR (h, w, 3)."""
     gains = yuv_to_bgr(matrix_of(matrix, height))
     return np.asarray(cv2.transform(cv2.merge(list(yuv)), gains), np.uint8)
@@ -67,7 +66,7 @@ class Colour:
     """Share of the pixels that have it, 0 to 1."""
 
 
-def dominant_colours(picture: Plane, count: int = 5) -> tuple[Colour, ...]:
+def dominant_colours(picture: UInt8, count: int = 5) -> tuple[Colour, ...]:
     """Return up to ``count`` colours of BGR (h, w, 3), the most frequent first."""
     small = cv2.resize(picture, (48, 27), interpolation=cv2.INTER_AREA)
     points = cv2.cvtColor(small, cv2.COLOR_BGR2LAB).reshape(-1, 3).astype(np.float32)

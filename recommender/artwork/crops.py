@@ -13,8 +13,8 @@ from typing import Final
 
 import numpy as np
 
-from encoder.analysis.frames import Plane
-from encoder.arrays import Float32
+from encoder.arrays import Float32, UInt8
+from encoder.source.probe import nearest_even
 from recommender.artwork import saliency
 from recommender.artwork.faces import Face
 
@@ -44,7 +44,7 @@ class Box:
     width: int
     height: int
 
-    def of(self, picture: Plane) -> Plane:
+    def of(self, picture: UInt8) -> UInt8:
         """Return a view of the pixels inside the window."""
         return picture[self.y : self.y + self.height, self.x : self.x + self.width]
 
@@ -58,7 +58,7 @@ class Point:
 
 
 def picture_area(
-    width: int, height: int, bars: Float32, bright: Float32, pictures: Sequence[Plane] = ()
+    width: int, height: int, bars: Float32, bright: Float32, pictures: Sequence[UInt8] = ()
 ) -> Box:
     """Return the part of a title's frames that is not black bars.
 
@@ -95,7 +95,7 @@ def picture_area(
     return Box(left, top, width - left - right, height - top - bottom)
 
 
-def _bar(picture: Plane, side: int) -> int:
+def _bar(picture: UInt8, side: int) -> int:
     """Count the black lines on one side of a full-range picture; 0 if it is too dark to tell."""
     grey = picture.max(axis=2)
     if float(np.quantile(grey, 0.95)) < _PLAIN_LEVEL * 2:
@@ -108,9 +108,7 @@ def _bar(picture: Plane, side: int) -> int:
 def focal_point(attention: Float32, faces: Sequence[Face] | None) -> Point:
     """Return where people look: at the faces, weighted by size, or else at the salient part.
 
-    Args:
-        attention: saliency map of the picture.
-        faces: faces in the picture; None if face detection is off.
+    ``faces`` is None if face detection is off.
     """
     if faces:
         weights = np.array([face.width * face.height for face in faces])
@@ -132,22 +130,16 @@ def crop(
     """Return the largest window of ``aspect`` in ``area`` that keeps what people look at.
 
     The window takes in as much saliency as possible, prefers the focal point near its middle, and
-    avoids cutting through salient things and faces. Its sides are even.
-
-    Args:
-        area: part of the picture to crop.
-        aspect: width over height.
-        attention: saliency map of ``area``.
-        focus: focal point in ``area``.
-        faces: faces in ``area``.
+    avoids cutting through salient things and faces. Its sides are even. ``attention`` is the
+    saliency map of ``area``, in which ``focus`` and ``faces`` lie.
     """
     if Fraction(area.width, area.height) > aspect:
         height = area.height - area.height % 2
-        width = min(area.width, _even(height * aspect))
+        width = min(area.width, nearest_even(height * aspect))
         free, along = area.width - width, 1
     else:
         width = area.width - area.width % 2
-        height = min(area.height, _even(width / aspect))
+        height = min(area.height, nearest_even(width / aspect))
         free, along = area.height - height, 0
     side = area.width if along else area.height
     window = (width if along else height) / side
@@ -172,11 +164,7 @@ def _best_start(
 ) -> float:
     """Return the best start of a window over a profile of saliency, as a share of the side.
 
-    Args:
-        profile: saliency along the side.
-        window: length of the window as a share of the side.
-        place: focal point along the side, 0 to 1.
-        spans: start and end of each face along the side, 0 to 1.
+    All other arguments are shares of the side as well; ``spans`` are those of the faces.
     """
     if window >= 1:
         return 0.0
@@ -206,7 +194,3 @@ def _best_start(
         if value > best_value + 1e-9:
             best, best_value = float(start), value
     return best
-
-
-def _even(size: Fraction) -> int:
-    return max(2, 2 * round(size / 2))

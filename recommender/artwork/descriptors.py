@@ -14,8 +14,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from encoder.analysis.frames import Plane
-from encoder.arrays import AnyArray, Float32
+from encoder.arrays import AnyArray, Float32, UInt8
 
 EMBEDDING_ID: Final = "shotladder-classical/1"
 """Id of the embedding. Never compare embeddings with different ids."""
@@ -35,7 +34,7 @@ _CHROMA_BIN = np.clip(
 _COLOURS, _EDGES, _CHROMA = 0.5, 0.25, 0.25
 
 
-def perceptual_hash(luma: Plane) -> int:
+def perceptual_hash(luma: UInt8) -> int:
     """Return a hash of 64 bits of a luma plane, to be compared by :func:`hash_distance`."""
     small = cv2.resize(luma, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
     low = cv2.dct(small)[:8, :8].ravel()
@@ -50,7 +49,7 @@ def hash_distance(one: int, other: int) -> int:
     return (one ^ other).bit_count()
 
 
-def embedding(yuv: Plane) -> Float32:
+def embedding(yuv: UInt8) -> Float32:
     """Return the embedding of a small picture (3, height, width), of length 1 at most.
 
     The Euclidean distance of two embeddings is 0 for equal pictures and near 1 for unlike ones.
@@ -73,7 +72,7 @@ def distances(embedding: Float32, others: Float32) -> Float32:
     return np.asarray(np.sqrt(np.square(others - embedding).sum(axis=-1)), np.float32)
 
 
-def _directions(luma: Plane) -> Float32:
+def _directions(luma: UInt8) -> Float32:
     """Return the histogram of the directions of edges in each quarter of the picture."""
     small = cv2.resize(luma, (80, 48), interpolation=cv2.INTER_AREA).astype(np.float32)
     across, down = cv2.Sobel(small, cv2.CV_32F, 1, 0), cv2.Sobel(small, cv2.CV_32F, 0, 1)
@@ -88,7 +87,7 @@ def _directions(luma: Plane) -> Float32:
     return np.asarray(np.sqrt(np.concatenate(histograms)), np.float32)
 
 
-def _chroma(yuv: Plane) -> Float32:
+def _chroma(yuv: UInt8) -> Float32:
     """Return the histogram of chroma around grey."""
     u, v = (np.asarray(cv2.LUT(plane, _CHROMA_BIN), np.uint8) for plane in yuv[1:])
     bins = u * np.uint8(_CHROMA_BINS) + v

@@ -147,9 +147,9 @@ class Candidate(Document):
     spoiler_zone: bool
     """True in the last fifth of the title, by time alone."""
     maturity: None
-    """Always null: unknown."""
+    """Always null, because it is unknown."""
     rights: None
-    """Always null: unknown."""
+    """Always null, because it is unknown."""
 
 
 class Filter(Document):
@@ -172,7 +172,7 @@ class Selection(Document):
     filters: list[Filter]
     """Filters in the order in which they drop."""
     clusters: int
-    """Number of clusters."""
+    """Number of clusters of similar stills."""
     uncovered_clusters: list[int]
     """Clusters without a candidate, because all of their stills duplicate another cluster's."""
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
-from encoder.analysis.frames import Plane
+from encoder.arrays import UInt8
 from encoder.errors import BadInput
 
 MIN_SCORE: Final = 0.8
@@ -62,7 +62,7 @@ class FaceFinder:
         finally:
             cv2.utils.logging.setLogLevel(log_level)
 
-    def find(self, picture: Plane) -> tuple[Face, ...]:
+    def find(self, picture: UInt8) -> tuple[Face, ...]:
         """Return the faces in a BGR picture (height, width, 3), the largest first."""
         height, width = picture.shape[:2]
         scale = min(1.0, _MAX_SIDE / max(height, width))

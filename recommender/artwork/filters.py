@@ -147,11 +147,9 @@ FILTERS: Final[Mapping[str, Callable[[TitleStills], Float32]]] = {
 
 
 def apply_filters(title: TitleStills, quality: Float32) -> Filtered:
-    """Drop the worst stills that each filter finds, within its quota. One still always stays.
+    """Drop the worst stills that each filter finds, within its quota.
 
-    Args:
-        title: the stills, at least one.
-        quality: quality of each still, (n,); the best one stays if all are bad.
+    One still always stays: the one of the best ``quality`` (n,) if all are bad.
     """
     count = len(title.stills)
     dropped_by: list[str | None] = [None] * count

@@ -9,13 +9,12 @@ sizes, because the strokes of large titles are wider than the gaps of small ones
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Self
 
 import cv2
 import numpy as np
 
-from encoder.analysis.frames import Plane
 from encoder.arrays import AnyArray, Float32, UInt8
 
 _SIDES = (480, 160)
@@ -46,17 +45,10 @@ class _Pieces:
 
     def pick(self, indices: list[int]) -> Self:
         """Return the pieces with these indices."""
-        return type(self)(
-            self.x[indices],
-            self.y[indices],
-            self.width[indices],
-            self.height[indices],
-            self.fill[indices],
-            self.level[indices],
-        )
+        return type(self)(*(getattr(self, each.name)[indices] for each in fields(self)))
 
 
-def text_likelihood(detail: Plane) -> float:
+def text_likelihood(detail: UInt8) -> float:
     """Return how much of the picture is lines of letters, 0 to 1.
 
     From about 0.45 the letters cannot be missed.
@@ -72,7 +64,7 @@ def text_likelihood(detail: Plane) -> float:
     return min(1.0, likelihood)
 
 
-def _text_in(plane: Plane, ink: UInt8) -> float:
+def _text_in(plane: UInt8, ink: UInt8) -> float:
     """Return the likelihood of text of one polarity at one size."""
     pieces = _letter_like(plane, ink)
     if len(pieces) < _LETTERS_OF_A_LINE:
@@ -88,7 +80,7 @@ def _text_in(plane: Plane, ink: UInt8) -> float:
     return max(letters / _LETTERS_OF_A_CARD, size)
 
 
-def _letter_like(plane: Plane, ink: UInt8) -> _Pieces:
+def _letter_like(plane: UInt8, ink: UInt8) -> _Pieces:
     """Return the pieces of ink that have the shape of a letter, the largest if there are many."""
     # A plane of 480 by 480 has fewer pieces than a label of 16 bits can tell apart.
     _, _, boxes, _ = cv2.connectedComponentsWithStats(ink, connectivity=8, ltype=cv2.CV_16U)
@@ -136,7 +128,7 @@ def _is_text(line: _Pieces) -> bool:
     return on_base_line and varied and even
 
 
-def _is_on_ground(plane: Plane, ink: UInt8, line: _Pieces) -> bool:
+def _is_on_ground(plane: UInt8, ink: UInt8, line: _Pieces) -> bool:
     """Tell whether the ground between the letters has one level, far from that of the ink."""
     rows = slice(int(line.y.min()), int((line.y + line.height).max()))
     columns = slice(int(line.x.min()), int((line.x + line.width).max()))

@@ -11,15 +11,13 @@ noise by Immerkaer's mask (:func:`encoder.analysis.feature_maths.noise`).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Final
 
 import cv2
 import numpy as np
 
-from encoder.analysis.frames import Plane
-from encoder.arrays import AnyArray, Float32
+from encoder.arrays import AnyArray, Float32, UInt8
 
 DETAIL_SIDE: Final = 960
 """Longer side in pixels of the plane that focus and letters are read from."""
@@ -44,7 +42,7 @@ class Focus:
     direction, a loss of focus has none."""
 
 
-def detail_plane(luma: AnyArray, gain: float = 1.0, offset: float = 0.0) -> Plane:
+def detail_plane(luma: AnyArray, gain: float = 1.0, offset: float = 0.0) -> UInt8:
     """Return stored luma as 8-bit limited range, averaged down to :data:`DETAIL_SIDE`."""
     height, width = luma.shape
     scale = min(1.0, DETAIL_SIDE / max(height, width))
@@ -56,7 +54,7 @@ def detail_plane(luma: AnyArray, gain: float = 1.0, offset: float = 0.0) -> Plan
     return np.asarray(np.clip(np.rint(levels), 0, 255), np.uint8)
 
 
-def focus(detail: Plane) -> Focus:
+def focus(detail: UInt8) -> Focus:
     """Measure sharpness and blur of the sharpest quarter of ``detail``.
 
     Only a quarter counts, because a face in front of a soft background is sharp enough.
@@ -88,7 +86,7 @@ def focus(detail: Plane) -> Focus:
     return Focus(sharpness, 1.0 - lost / total if total > 0 else 1.0, abs(blurs[0] - blurs[1]))
 
 
-def _steps(plane: Plane, axis: int) -> Plane:
+def _steps(plane: UInt8, axis: int) -> UInt8:
     first, second = (plane[:-1], plane[1:]) if axis == 0 else (plane[:, :-1], plane[:, 1:])
     return np.asarray(cv2.absdiff(first, second), np.uint8)
 
@@ -105,7 +103,7 @@ def _block_means(plane: AnyArray, block: int = _BLOCK) -> Float32:
     return (sums / block**2).astype(np.float32)
 
 
-def levels(luma: Plane) -> dict[str, float]:
+def levels(luma: UInt8) -> dict[str, float]:
     """Measure exposure, contrast, clipping and entropy of a luma plane.
 
     ``exposure`` is the mean from 0 (black) to 1 (white). ``contrast`` is the span of the middle
@@ -128,17 +126,7 @@ def levels(luma: Plane) -> dict[str, float]:
     }
 
 
-def colourfulness(yuv: Plane) -> float:
-    """Return the spread of chroma plus 0.3 of its distance from grey, in levels."""
-    variance = square = 0.0
-    for plane in yuv[1:]:
-        mean, deviation = cv2.meanStdDev(plane)
-        variance += float(deviation[0, 0]) ** 2
-        square += (float(mean[0, 0]) - 128) ** 2
-    return math.sqrt(variance) + 0.3 * math.sqrt(square)
-
-
-def gradient_map(luma: Plane, block: int = 8) -> Float32:
+def gradient_map(luma: UInt8, block: int = 8) -> Float32:
     """Return the mean gradient of each block of ``luma``, levels per pixel."""
     across = cv2.absdiff(luma[:, 1:], luma[:, :-1])[:-1]
     down = cv2.absdiff(luma[1:], luma[:-1])[:, :-1]
@@ -168,7 +156,7 @@ def title_space(gradients: Float32) -> tuple[float, str]:
     return shares[best], best
 
 
-def bars(luma: Plane) -> tuple[int, int, int, int]:
+def bars(luma: UInt8) -> tuple[int, int, int, int]:
     """Count the black lines at (top, bottom, left, right) of a plane, at most a third each."""
     counts = []
     black = (luma <= BLACK + 8).view(np.uint8)

@@ -67,14 +67,7 @@ def pool_size(shots: int, seconds: float) -> int:
 
 
 def make_pool(stills: Stills, shots: Sequence[Shot], frames: int, frame_rate: Fraction) -> Pool:
-    """Choose the candidates of a title.
-
-    Args:
-        stills: the title's stills, at least one.
-        shots: the title's shots, in order.
-        frames: number of frames in the title.
-        frame_rate: frames per second.
-    """
+    """Choose the candidates of a title with at least one still."""
     ranks = all_percentiles(stills)
     starts = np.array([shot.start for shot in shots])
     shot_of = np.searchsorted(starts, stills.frames, side="right") - 1

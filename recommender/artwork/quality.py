@@ -97,10 +97,8 @@ def motion(stills: Stills) -> Float32:
 def quality(stills: Stills, ranks: Float32, shots: Int64 | None = None) -> Float32:
     """Return the quality of each still, about 0 to 1, (n,).
 
-    Args:
-        stills: stills of a title.
-        ranks: their percentiles (:func:`all_percentiles`).
-        shots: index of each still's shot, ascending, (n,); None if the title is one shot.
+    ``ranks`` are :func:`all_percentiles`, ``shots`` the ascending indices of the stills' shots,
+    (n,), None if the title is one shot.
     """
     total = np.zeros(len(stills), np.float32)
     for name, weight in WEIGHTS.items():

@@ -13,13 +13,12 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from encoder.analysis.frames import Plane
-from encoder.arrays import AnyArray, Float32
+from encoder.arrays import AnyArray, Float32, UInt8
 
 _MAP_SIDE = 64
 
 
-def saliency_map(yuv: Plane) -> Float32:
+def saliency_map(yuv: UInt8) -> Float32:
     """Return the saliency of a picture (3, height, width), 0 to 1.
 
     The map (h, w) has at most 64 pixels on the longer side. The spectral residual finds what
@@ -94,7 +93,7 @@ def focal_point(attention: Float32) -> tuple[float, float]:
     )
 
 
-def composition(luma: Plane, attention: Float32) -> dict[str, float]:
+def composition(luma: UInt8, attention: Float32) -> dict[str, float]:
     """Measure the composition of a still, given its saliency map.
 
     ``thirds`` is how near the focal point is to a crossing of the thirds, 1 on the crossing.

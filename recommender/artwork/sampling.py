@@ -17,9 +17,9 @@ from typing import Final, Self
 import cv2
 import numpy as np
 
-from encoder.analysis.feature_maths import StoredLuma, noise
-from encoder.analysis.frames import Plane, SmallFrame
-from encoder.arrays import Float32
+from encoder.analysis.feature_maths import StoredLuma, colourfulness, noise, quantile
+from encoder.analysis.frames import SmallFrame
+from encoder.arrays import Float32, UInt8
 from encoder.source.reference import ReferenceSource
 from recommender.artwork import letters, metrics, saliency
 from recommender.artwork.descriptors import EMBEDDING_SIZE, embedding, perceptual_hash
@@ -57,8 +57,8 @@ class _SampledFrame:
 
     number: int
     score: float
-    yuv: Plane
-    detail: Plane
+    yuv: UInt8
+    detail: UInt8
     windows: Float32
     change: float
 
@@ -69,7 +69,7 @@ class _RecentFrame:
     step: float
     """Mean absolute difference to the frame before, in levels."""
     tiny: Float32
-    luma: Plane
+    luma: UInt8
 
 
 @dataclass(slots=True, eq=False)
@@ -92,14 +92,7 @@ class StillSampler:
         full_range: bool = False,
         interlaced: bool = False,
     ) -> None:
-        """Create a sampler for a title.
-
-        Args:
-            frame_rate: frames per second.
-            frames: length of the title.
-            full_range: whether decoded pictures use the full range of levels.
-            interlaced: whether decoded pictures may hold two fields.
-        """
+        """Create a sampler for a title; decoded pictures may hold two fields if ``interlaced``."""
         shortest = max(1, round(frame_rate / STILLS_PER_SECOND))
         self.frames_per_still = max(shortest, -(-frames // MAX_STILLS))
         """Length of the runs of frames of which each gives a still."""
@@ -112,7 +105,7 @@ class StillSampler:
         """The last frames; a still is measured when it is in their middle."""
         self.pending: deque[_SampledFrame] = deque()
         """Stills that are waiting for the frames after them."""
-        self._previous: Plane | None = None
+        self._previous: UInt8 | None = None
         self._best: _SampledFrame | None = None
         self._rows = _Rows()
 
@@ -172,7 +165,7 @@ class StillSampler:
             bars=np.array(rows.bars, np.float16).reshape(count, 4).astype(np.float32),
         )
 
-    def _changes(self, luma: Plane) -> tuple[float, float]:
+    def _changes(self, luma: UInt8) -> tuple[float, float]:
         """Return the mean difference to the previous frame, and that of the most changed blocks."""
         if self._previous is None:
             return 0.0, 0.0
@@ -190,7 +183,7 @@ class StillSampler:
             "motion_blur": focus.motion_blur,
             "noise": noise(still.windows),
             "text": letters.text_likelihood(still.detail),
-            "colourfulness": metrics.colourfulness(yuv),
+            "colourfulness": colourfulness(yuv),
             "title_space": metrics.title_space(gradients)[0],
             "uniform": metrics.uniform_share(gradients),
             "change": still.change,
@@ -209,7 +202,7 @@ class StillSampler:
         top, bottom, left, right = metrics.bars(luma)
         rows.bars.append((top / height, bottom / height, left / width, right / width))
 
-    def _unrest(self, number: int, luma: Plane) -> float:
+    def _unrest(self, number: int, luma: UInt8) -> float:
         """Return by how many levels the most changed places differ a moment before or after.
 
         Eyes that are closing and hands that are moving show here. In the middle of a blink the
@@ -265,12 +258,11 @@ class StillSampler:
         return float(nearest)
 
 
-def _block_quantile(difference: Plane, share: float) -> float:
+def _block_quantile(difference: UInt8, share: float) -> float:
     """Return the quantile at ``share`` of the means of 8x8 blocks."""
     height, width = (max(1, side // 8) for side in difference.shape)
-    blocks = cv2.resize(difference, (width, height), interpolation=cv2.INTER_AREA).ravel()
-    at = int(share * (len(blocks) - 1))
-    return float(np.partition(blocks, at)[at])
+    blocks = cv2.resize(difference, (width, height), interpolation=cv2.INTER_AREA)
+    return quantile(blocks.ravel(), share)
 
 
 def _relit(before: Float32, after: Float32) -> bool:
@@ -297,7 +289,7 @@ def _moved(before: Float32, after: Float32) -> bool:
     return rest < _EXPLAINED * change
 
 
-def _mean_gradient(luma: Plane) -> float:
+def _mean_gradient(luma: UInt8) -> float:
     """Return the mean gradient in levels per pixel, plus 0.1 so that no frame scores zero."""
     across = cv2.norm(luma[:, 1:], luma[:, :-1], cv2.NORM_L1)
     down = cv2.norm(luma[1:], luma[:-1], cv2.NORM_L1)

@@ -15,7 +15,10 @@ from typing import Any, Final, Self
 import cv2
 import numpy as np
 
-from encoder.analysis.frames import Plane, SmallFrame
+from encoder.analysis.frames import SmallFrame
+from encoder.arrays import UInt8
+from encoder.package.subtitles import webvtt_time
+from encoder.pictures import jpeg
 from encoder.source.reference import ReferenceSource
 from recommender.artwork.colour import bgr_of_small
 
@@ -48,12 +51,7 @@ class ScrubTrack:
 
     def facts(self) -> dict[str, int]:
         """Return all fields but the sheets, for JSON."""
-        return {
-            "step": self.step,
-            "count": self.count,
-            "width": self.width,
-            "height": self.height,
-        }
+        return {name: getattr(self, name) for name in ("step", "count", "width", "height")}
 
     @classmethod
     def of(cls, facts: Mapping[str, Any], sheets: tuple[bytes, ...]) -> Self:
@@ -63,10 +61,7 @@ class ScrubTrack:
     def webvtt(self, frame_rate: Fraction, frames: int, names: tuple[str, ...]) -> str:
         """Return the track as WebVTT whose cues name parts of the sheets, as players expect.
 
-        Args:
-            frame_rate: frames per second of the title.
-            frames: number of frames in the title.
-            names: file names of the sheets, relative to the track.
+        ``names`` are the file names of the sheets, relative to the track.
         """
         parts = ["WEBVTT"]
         for number in range(self.count):
@@ -75,7 +70,7 @@ class ScrubTrack:
             start = Fraction(number * self.step) / frame_rate
             end = Fraction(min(frames, (number + 1) * self.step)) / frame_rate
             area = f"{column * self.width},{row * self.height},{self.width},{self.height}"
-            parts.append(f"{_clock(start)} --> {_clock(end)}\n{names[sheet]}#xywh={area}")
+            parts.append(f"{webvtt_time(start)} --> {webvtt_time(end)}\n{names[sheet]}#xywh={area}")
         return "\n\n".join(parts) + "\n"
 
 
@@ -93,7 +88,7 @@ class ScrubSampler:
         self._matrix, self._display_height = matrix, height
         scale = Fraction(TILE_SIDE, max(width, height))
         self._width, self._height = (max(2, round(side * scale)) for side in (width, height))
-        self._sheet: Plane | None = None
+        self._sheet: UInt8 | None = None
         self._count = 0
         self._sheets: list[bytes] = []
 
@@ -131,14 +126,5 @@ class ScrubSampler:
     def _close(self, rows: int) -> None:
         if self._sheet is None:
             return
-        options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-        coded, content = cv2.imencode(".jpg", self._sheet[: rows * self._height], options)
-        assert coded
-        self._sheets.append(content.tobytes())
+        self._sheets.append(jpeg(self._sheet[: rows * self._height], _JPEG_QUALITY))
         self._sheet = None
-
-
-def _clock(seconds: Fraction) -> str:
-    thousandths = round(seconds * 1000)
-    minutes, rest = divmod(thousandths, 60_000)
-    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest // 1000:02d}.{rest % 1000:03d}"

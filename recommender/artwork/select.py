@@ -34,14 +34,8 @@ def select(artwork: Artwork, aspect: str, k: int, diverse: bool = False) -> list
     """Return up to ``k`` candidates of a pool, best first.
 
     The result for a smaller ``k`` is the beginning of that for a larger one, so that a service can
-    keep one list per aspect and cut it.
-
-    Args:
-        artwork: the pool.
-        aspect: ``16:9``, ``2:3``, ``1:1`` or ``21:9``.
-        k: how many candidates to return at most.
-        diverse: choose by quality and by distance to the candidates chosen before, so that
-            candidates shown together differ; otherwise by quality alone.
+    keep one list per aspect and cut it. A ``diverse`` choice is by quality and by distance to the
+    candidates chosen before, so that candidates shown together differ; otherwise by quality alone.
 
     Raises:
         BadInput: there is no such aspect, or ``k`` is not positive.

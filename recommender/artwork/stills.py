@@ -42,11 +42,11 @@ class Stills:
     frames: Int64
     """Canonical frame numbers, (n,)."""
     measures: Float32
-    """Measures, (n, len(MEASURES))."""
+    """Values of :data:`MEASURES` of each still, (n, len(MEASURES))."""
     hashes: npt.NDArray[np.uint64]
-    """Perceptual hashes, (n,)."""
+    """Perceptual hash of each still, (n,)."""
     embeddings: Float32
-    """Embeddings, (n, EMBEDDING_SIZE)."""
+    """Embedding of each still, (n, EMBEDDING_SIZE)."""
     bars: Float32
     """Black bars at top, bottom, left and right as shares of the height or width, (n, 4)."""
 

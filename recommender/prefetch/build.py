@@ -45,11 +45,7 @@ default."""
 
 
 def build_prefetch(ladder: Ladder, written: WrittenPackage) -> Prefetch:
-    """Build the document of a package.
-
-    Args:
-        ladder: the package's ``ladder.json``.
-        written: the same package as it lies on disk; its video tracks are the ladder's rungs.
+    """Build the document of a package from its ``ladder.json`` and its files on disk.
 
     Raises:
         ValueError: the ladder and the package have different rungs.
