@@ -8,7 +8,6 @@ follow the same keyframe.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import ffmpeg
@@ -28,28 +27,18 @@ _NEAR_PIXELS = 20_000_000
 _SWS = "lanczos+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class FullFrame:
-    """A canonical frame as a picture."""
-
-    number: int
-    """Number of the frame on the canonical timeline."""
-    bgr: UInt8
-    """(height, width, 3) full range, upright, square pixels, at the title's display size."""
-
-
 def fetch_frames(
     source: ReferenceSource, frames: Iterable[int], matrix: str
-) -> Iterator[FullFrame]:
-    """Yield canonical frames at full size, in ascending order, each once.
+) -> Iterator[tuple[int, UInt8]]:
+    """Yield canonical frames with their numbers, in ascending order, each once.
 
+    A picture is (height, width, 3) full range BGR, upright, at the title's display size.
     ``matrix`` is ffmpeg's name of the matrix of the title's YCbCr. The errors are those of
     :func:`group_frames` and :func:`encoder.pictures.read_bgr`.
     """
     for numbers in group_frames(source, frames):
         pictures = read_bgr(source, numbers, fetch_command(source, numbers, matrix))
-        for number, picture in zip(numbers, pictures, strict=True):
-            yield FullFrame(number, picture)
+        yield from zip(numbers, pictures, strict=True)
 
 
 def group_frames(source: ReferenceSource, frames: Iterable[int]) -> list[tuple[int, ...]]:

@@ -439,7 +439,7 @@ def test_model_names():
 @pytest.mark.parametrize("file", ["hdr10.mp4", "hlg.mkv"])
 def test_whoever_looks_sees_the_mapped_picture(awkward_clip, tmp_path: Path, file):
     source = plan_source(awkward_clip(file), tmp_path)
-    full = next(fetch_frames(source, [4], "bt709")).bgr.astype(float)
+    full = next(fetch_frames(source, [4], "bt709"))[1].astype(float)
     small = next(frame for frame in small_frames(source) if frame.number == 4)
     output = ffmpeg.output(open_sdr(source, 4, 5), "pipe:1", f="rawvideo")
     done = run(Command.of(output.global_args("-copyts", "-v", "error").get_args()))
@@ -462,7 +462,7 @@ def test_pictures_of_segments_are_mapped(packages: Path, awkward_clip, tmp_path:
     init = (package / rung["init_uri"]).read_bytes()
     media = (package / rung["segments"][0]["uri"]).read_bytes()
     from_package = segment_picture(init, media, 4).astype(float)
-    of_source = next(fetch_frames(source, [4], "bt709")).bgr.astype(float)
+    of_source = next(fetch_frames(source, [4], "bt709"))[1].astype(float)
     if from_package.shape == of_source.shape:
         assert np.abs(from_package - of_source).mean() < 12
     assert from_package.std() == pytest.approx(of_source.std(), rel=0.2)

@@ -24,8 +24,9 @@ from cluster.store import Blob, Record, Store, open_store
 from cluster.store.files import file_sha256
 from cluster.store.keys import key
 from encoder import ffmpeg
+from encoder.arrays import UInt8
 from encoder.source.reference import ReferenceSource
-from encoder.stills import FullFrame, fetch_frames
+from encoder.stills import fetch_frames
 from recommender.artwork.build import Files, build_artwork, build_candidate, build_scrub
 from recommender.artwork.colour import matrix_of
 from recommender.artwork.crops import CROPS_VERSION, Box, picture_area
@@ -153,9 +154,9 @@ def _make_pool(
 
     ranks = {still.frame: rank for rank, still in enumerate(pool.chosen)}
     candidates = []
-    for frame in _full_frames(reference, ranks):
-        rank = ranks[frame.number]
-        candidate, files = build_candidate(title, stills, pool, rank, frame.bgr, area, finder)
+    for frame, picture in _full_frames(reference, ranks):
+        rank = ranks[frame]
+        candidate, files = build_candidate(title, stills, pool, rank, picture, area, finder)
         candidates.append(candidate)
         keep(files)
     scrub, files = build_scrub(track, title)
@@ -189,10 +190,10 @@ def _picture_area(reference: ReferenceSource, stills: Stills, pool: Pool) -> Box
         return rough
     brightest = sorted(pool.chosen, key=lambda still: -float(bright[still.row]))
     numbers = [still.frame for still in brightest[:_MAX_BAR_PICTURES]]
-    pictures = [frame.bgr for frame in _full_frames(reference, numbers)]
+    pictures = [picture for _, picture in _full_frames(reference, numbers)]
     return picture_area(*size, stills.bars, bright, pictures)
 
 
-def _full_frames(reference: ReferenceSource, numbers: Iterable[int]) -> Iterator[FullFrame]:
+def _full_frames(reference: ReferenceSource, numbers: Iterable[int]) -> Iterator[tuple[int, UInt8]]:
     matrix = matrix_of(reference.sdr_matrix, reference.height)
     return fetch_frames(reference, numbers, matrix)

@@ -433,7 +433,26 @@ class StoredLuma:
     @classmethod
     def of(cls, picture: av.VideoFrame, full_range: bool, interlaced: bool) -> Self:
         """Take the luma of a picture, or the luma of one field of an interlaced picture."""
-        plane, scale, offset = _stored_luma(picture, full_range)
+        layout = picture.format
+        bits = layout.components[0].bits
+        plain = layout.name.startswith(("yuv4", "yuvj4", "yuva4", "gray", "nv12", "nv16"))
+        if not plain or layout.is_big_endian or bits > 16 or picture.planes[0].line_size <= 0:
+            picture = picture.reformat(
+                format="yuv444p",
+                dst_colorspace=Colorspace.ITU709 if layout.is_rgb else None,
+                dst_color_range=ColorRange.MPEG,
+                threads=1,
+            )
+            full_range, bits = False, 8
+        stored = picture.planes[0]
+        kind: np.dtype[Any] = np.dtype(np.uint8 if bits <= 8 else "<u2")
+        plane = np.frombuffer(memoryview(stored), kind).reshape(
+            -1, stored.line_size // kind.itemsize
+        )
+        scale, offset = 0.5 ** (bits - 8), 0.0
+        if full_range:
+            scale, offset = scale * 219 / 255, 16
+        plane = plane[: stored.height, : stored.width]
         return cls(plane[::2] if interlaced else plane, scale, offset)
 
     def fine_windows(self) -> Float32:
@@ -468,25 +487,3 @@ class StoredLuma:
 def _starts(side: int, size: int, most: int) -> Int64:
     count = min(most, side // size)
     return (2 * np.arange(count) + 1) * side // (2 * count) - size // 2
-
-
-def _stored_luma(picture: av.VideoFrame, full_range: bool) -> tuple[AnyArray, float, float]:
-    """Return the luma plane as decoded, with the scale and offset of :class:`StoredLuma`."""
-    layout = picture.format
-    bits = layout.components[0].bits
-    plain = layout.name.startswith(("yuv4", "yuvj4", "yuva4", "gray", "nv12", "nv16"))
-    if not plain or layout.is_big_endian or bits > 16 or picture.planes[0].line_size <= 0:
-        picture = picture.reformat(
-            format="yuv444p",
-            dst_colorspace=Colorspace.ITU709 if layout.is_rgb else None,
-            dst_color_range=ColorRange.MPEG,
-            threads=1,
-        )
-        full_range, bits = False, 8
-    stored = picture.planes[0]
-    kind: np.dtype[Any] = np.dtype(np.uint8 if bits <= 8 else "<u2")
-    plane = np.frombuffer(memoryview(stored), kind).reshape(-1, stored.line_size // kind.itemsize)
-    scale, offset = 0.5 ** (bits - 8), 0.0
-    if full_range:
-        scale, offset = scale * 219 / 255, 16
-    return plane[: stored.height, : stored.width], scale, offset

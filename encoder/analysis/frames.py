@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
-from encoder.arrays import Int64, UInt8
+from encoder.arrays import UInt8
 from encoder.errors import SourceUnusable
 from encoder.source.colour_codes import color_matrix, color_range
 from encoder.source.probe import opened
@@ -102,12 +102,12 @@ def small_frames(source: ReferenceSource, threads: int = 2) -> Iterator[SmallFra
     hdr = source.info.hdr
     if source.info.quarter_turned:
         width, height = height, width
-    timeline = source.timeline
+    source_of = source.timeline.source_of
     number = 0
     for position, picture in enumerate(_decoded(source, threads)):
-        last = (
-            position if timeline.source_of is None else _last_showing(timeline.source_of, position)
-        )
+        last = position
+        if source_of is not None:
+            last = int(np.searchsorted(source_of, position, side="right")) - 1
         if number > last:
             continue  # of several source frames within one canonical frame, the last is shown
         try:
@@ -132,10 +132,6 @@ def small_frames(source: ReferenceSource, threads: int = 2) -> Iterator[SmallFra
         while number <= last:
             yield SmallFrame(number, yuv, picture)
             number += 1
-
-
-def _last_showing(source_of: Int64, position: int) -> int:
-    return int(np.searchsorted(source_of, position, side="right")) - 1
 
 
 def _decoded(source: ReferenceSource, threads: int) -> Iterator[av.VideoFrame]:

@@ -32,6 +32,8 @@ _CHANNEL_SCHEME = "urn:mpeg:dash:23003:3:audio_channel_configuration:2011"
 def manifest(package: WrittenPackage) -> str:
     """Write the MPD: an adaptation set per video codec, audio track and subtitle track."""
     duration = _duration(max(track.duration for track in package.video))
+    tracks = [*package.video, *package.sounds]
+    longest = max(segment.duration for track in tracks for segment in track.segments)
     mpd = ET.Element(
         "MPD",
         {
@@ -39,25 +41,20 @@ def manifest(package: WrittenPackage) -> str:
             "profiles": _PROFILES,
             "type": "static",
             "mediaPresentationDuration": duration,
-            "maxSegmentDuration": _duration(_longest(package)),
+            "maxSegmentDuration": _duration(longest),
             "minBufferTime": _duration(Fraction(package.target_duration)),
         },
     )
     period = ET.SubElement(mpd, "Period", {"id": "0", "start": "PT0S", "duration": duration})
     number = itertools.count()
-    for _, tracks in itertools.groupby(package.video, lambda track: track.codecs.split(".")[0]):
-        _video_set(period, next(number), package, list(tracks))
+    for _, rungs in itertools.groupby(package.video, lambda track: track.codecs.split(".")[0]):
+        _video_set(period, next(number), package, list(rungs))
     for track in package.sounds:
         _audio_set(period, next(number), package, track, main=track is package.audio)
     for subtitles in package.subtitles:
         _subtitle_set(period, next(number), subtitles)
     ET.indent(mpd, " ")
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(mpd, encoding="unicode") + "\n"
-
-
-def _longest(package: WrittenPackage) -> Fraction:
-    tracks = [*package.video, *package.sounds]
-    return max(segment.duration for track in tracks for segment in track.segments)
 
 
 def _video_set(

@@ -195,17 +195,9 @@ def _packets(path: str | os.PathLike[str]) -> tuple[Fraction, list[_Packet]]:
                     continue
                 # Bit 4 of a VP8 frame's first byte is show_frame (RFC 6386, 9.1).
                 invisible = vp8 and not bytes(packet)[0] & 0x10
-                packets.append(
-                    _Packet(
-                        packet.pts,
-                        packet.dts,
-                        packet.duration or 0,
-                        each.key,
-                        not (packet.is_discard or invisible),
-                        packet.is_corrupt,
-                        packet.size,
-                    )
-                )
+                shown = not (packet.is_discard or invisible)
+                times = packet.pts, packet.dts, packet.duration or 0
+                packets.append(_Packet(*times, each.key, shown, packet.is_corrupt, packet.size))
         except av.error.FFmpegError:
             # A truncated file ends like this. All packets before are complete, and the analysis
             # pass decodes every frame of them.

@@ -105,20 +105,16 @@ def measure_start(
     segments = max(1, bisect.bisect_left(starts, seconds - 1e-4))  # times are in microseconds
     last = boundaries[segments - 1]
     end = last.start_seconds + last.seconds
-    audio_segments = _audio_segments_until(audio, end)
+    parts = audio.segments[: _audio_segments_until(audio, end)] if audio is not None else []
     init_bytes = rung.init.bytes + (audio.init.bytes if audio is not None else 0)
     video_bytes = sum(segment.bytes for segment in rung.segments[:segments])
-    audio_bytes = (
-        sum(segment.bytes for segment in audio.segments[:audio_segments])
-        if audio is not None
-        else 0
-    )
+    audio_bytes = sum(part.bytes for part in parts)
     return Start(
         seconds=int(seconds),
         rung=rung.name,
         covers_seconds=round(end, 6),
         segments=segments,
-        audio_segments=audio_segments,
+        audio_segments=len(parts),
         init_bytes=init_bytes,
         video_bytes=video_bytes,
         audio_bytes=audio_bytes,
@@ -246,14 +242,12 @@ def _audio_file(segment: WrittenSegment) -> AudioFile:
     )
 
 
-def _audio_segments_until(audio: AudioTrack | None, seconds: float) -> int:
+def _audio_segments_until(audio: AudioTrack, seconds: float) -> int:
     """Return how many audio segments belong to the shots that end at ``seconds``.
 
     A segment that ends one audio frame late belongs to them. One that only begins there, with one
     audio frame before ``seconds``, does not.
     """
-    if audio is None:
-        return 0
     middles = [part.start_seconds + part.seconds / 2 for part in audio.segments]
     return max(1, bisect.bisect_left(middles, seconds))
 
