@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from ladder_synthetic import measure
 
 from encoder.arrays import Float64
 from encoder.media import Request
@@ -23,6 +22,7 @@ from ladder.complexity.residuals import (
 from ladder.complexity.scale import warp
 from ladder.curves import Measurement
 from ladder.search.steps import TitleShape
+from tests.ladder_synthetic import measure
 
 SCALE = CrfScale(14.0, 46.0, CRF_ENDS["x264"])
 

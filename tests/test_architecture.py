@@ -131,3 +131,10 @@ def test_a_module_is_named_for_what_it_does_and_says_it(path: Path) -> None:
     assert path.stem not in NAMELESS
     assert path.parent.parent != REPOSITORY or path.stem not in FORBIDDEN_NAMES
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def test_tests_are_imported_in_one_way() -> None:
+    """As ``tests.x``: under two names, a module would be loaded twice."""
+    helpers = {path.stem for path in (REPOSITORY / "tests").glob("*.py")}
+    for path in (REPOSITORY / "tests").rglob("*.py"):
+        assert helpers.isdisjoint(imported(path)), name(path)

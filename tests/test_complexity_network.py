@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from complexity_synthetic import residual_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -25,6 +24,7 @@ from encoder.recipes import by_name, vp9, x264
 from ladder.complexity.inputs import CODECS, CRF_ENDS, INPUT_NAMES, ShotInputs, crf_position, vector
 from ladder.complexity.model import ComplexityModel, InputScale, load_model
 from ladder.complexity.network import RAMPS, CurveNetworks, ramps
+from tests.complexity_synthetic import residual_model
 
 QUALITIES = ("vmaf_v0.6.1", "vmaf_v1.0.16_3d0h")
 SIZES = (Size(416, 234), Size(640, 360), Size(1280, 720))

@@ -7,15 +7,6 @@ import itertools
 
 import numpy as np
 import pytest
-from complexity_synthetic import (
-    cells_at,
-    draw_shot,
-    draw_terms,
-    grid_cells,
-    random_cells,
-    residual_model,
-    with_noise,
-)
 
 from encoder.arrays import Float64
 from ladder.complexity.residual_fit import fit
@@ -29,6 +20,15 @@ from ladder.complexity.residuals import (
     ResidualModel,
     ShotResiduals,
     condition,
+)
+from tests.complexity_synthetic import (
+    cells_at,
+    draw_shot,
+    draw_terms,
+    grid_cells,
+    random_cells,
+    residual_model,
+    with_noise,
 )
 
 ASKED = cells_at(

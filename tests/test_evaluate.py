@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ladder_synthetic import measure, shape
 
 from cluster import events
 from cluster.cli import main
@@ -39,6 +38,7 @@ from ladder.complexity.training import Example
 from ladder.evaluation import rival_models
 from ladder.profiles import load_profile
 from ladder.search.steps import full_grid
+from tests.ladder_synthetic import measure, shape
 from vmaf import models
 from vmaf.models import V1, V1_HIGH_FRAME_RATE
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ladder_synthetic import known, shape
 
 from ladder.baselines import crf_rungs, fixed_rungs, per_title_crf_rungs, rate_points
 from ladder.bdrate import BdRate, NoOverlap, RatePoint, bd_rate
@@ -16,6 +15,7 @@ from ladder.claims import MEDIANS, Received, state_claims, viewers_claim
 from ladder.profiles import load_profile
 from ladder.rungs import LadderPlan, solve
 from ladder.search.steps import full_grid, measured_title
+from tests.ladder_synthetic import known, shape
 
 FIXED = [RatePoint(0.5e6, 60), RatePoint(1e6, 75), RatePoint(2e6, 88), RatePoint(6e6, 96)]
 OURS = [RatePoint(0.4e6, 62), RatePoint(0.8e6, 77), RatePoint(1.5e6, 89), RatePoint(4e6, 95.8)]

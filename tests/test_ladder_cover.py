@@ -9,8 +9,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from complexity_synthetic import prediction_of, residual_model
-from ladder_synthetic import SIZES, measure, shape
 
 from encoder.arrays import Float64
 from encoder.media import Request
@@ -22,6 +20,8 @@ from ladder.profiles import load_profile
 from ladder.rungs import LadderPlan, RungPlan, solve
 from ladder.search.questions import Question, questions
 from ladder.title_curves import TitleCurves
+from tests.complexity_synthetic import prediction_of, residual_model
+from tests.ladder_synthetic import SIZES, measure, shape
 
 TITLE = shape()
 LEVEL = 0.04

@@ -7,13 +7,13 @@ import math
 
 import numpy as np
 import pytest
-from complexity_synthetic import prediction_of, residual_model
-from ladder_synthetic import measure, shape
 
 from encoder.media import Request
 from ladder.complexity.drift import DRIFT_CHANCE, LEAST_TITLES, Miss, compare, drift, miss
 from ladder.complexity.prediction import TitlePrediction
 from ladder.curves import Measurement
+from tests.complexity_synthetic import prediction_of, residual_model
+from tests.ladder_synthetic import measure, shape
 
 TITLE = shape()
 MODEL = residual_model(0.1)

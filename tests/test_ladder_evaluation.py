@@ -11,8 +11,6 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from complexity_synthetic import cells_at, draw_shot, draw_terms, prediction_of, residual_model
-from ladder_synthetic import SHOTS, SIZES, measure, shape
 
 from encoder.media import Shot, Size
 from encoder.recipes import x264
@@ -46,6 +44,14 @@ from ladder.search.steps import (
     TitleShape,
     full_grid,
 )
+from tests.complexity_synthetic import (
+    cells_at,
+    draw_shot,
+    draw_terms,
+    prediction_of,
+    residual_model,
+)
+from tests.ladder_synthetic import SHOTS, SIZES, measure, shape
 
 PROFILE = load_profile()
 TITLE = shape(SHOTS[:4], SIZES[:3])

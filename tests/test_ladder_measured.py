@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 
 import pytest
-from ladder_synthetic import SIZES, known, measure, shape
 
 from encoder.media import OperatingPoint, Request
 from encoder.recipes import x265
@@ -15,6 +14,7 @@ from ladder.profiles import load_profile
 from ladder.rungs import solve
 from ladder.search.measured import measured_curves, measured_points, measured_rung
 from ladder.search.steps import full_grid, measured_title
+from tests.ladder_synthetic import SIZES, known, measure, shape
 
 TITLE = shape()
 GRID = {request: measure(request) for request in full_grid(TITLE, load_profile())}

@@ -15,8 +15,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from complexity_synthetic import Measuring, prediction_of, residual_model
-from ladder_synthetic import SHOTS, SIZES, measure, shape
 
 from encoder.media import OperatingPoint, Request, Size
 from encoder.recipes import by_name, vp9
@@ -32,6 +30,8 @@ from ladder.search.questions import MOST_SHOTS, sample
 from ladder.search.state import Tuning
 from ladder.search.steps import Done, Known, Measure, TitleShape
 from ladder.title_curves import TitleCurves
+from tests.complexity_synthetic import Measuring, prediction_of, residual_model
+from tests.ladder_synthetic import SHOTS, SIZES, measure, shape
 
 TITLE = shape(SHOTS[:6], SIZES[:3])
 LEVEL = 0.1

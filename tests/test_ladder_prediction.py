@@ -8,10 +8,8 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from complexity_synthetic import SCALE, prediction_of, residual_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ladder_synthetic import SIZES, measure, shape
 
 from encoder.media import OperatingPoint, Request
 from encoder.recipes import by_name
@@ -19,6 +17,8 @@ from ladder.complexity.prediction import CorrectedTitle, CrfScale, TitlePredicti
 from ladder.complexity.residuals import RATE, Cells
 from ladder.complexity.scale import unwarp, warp
 from ladder.curves import Measurement
+from tests.complexity_synthetic import SCALE, prediction_of, residual_model
+from tests.ladder_synthetic import SIZES, measure, shape
 
 TITLE = shape()
 PREDICTION = prediction_of(TITLE, residual_model(), seed=1)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from complexity_synthetic import prediction_of, residual_model
-from ladder_synthetic import SHOTS, SIZES, measure, shape
 
 from encoder.media import OperatingPoint, Request
 from ladder.constraints import InfeasibleResult
@@ -21,6 +19,8 @@ from ladder.evaluation.simulate import Steps
 from ladder.profiles import load_profile
 from ladder.rungs import LadderPlan
 from ladder.search.steps import Done, Known, Measure, full_grid
+from tests.complexity_synthetic import prediction_of, residual_model
+from tests.ladder_synthetic import SHOTS, SIZES, measure, shape
 
 TITLE = shape(SHOTS[:3], SIZES[:2])
 PROFILE = load_profile()

@@ -7,7 +7,6 @@ import itertools
 
 import numpy as np
 import pytest
-from ladder_synthetic import SHOTS, SIZES, known, measure, shape
 
 from encoder.media import Shot, Size
 from encoder.recipes import x264
@@ -20,6 +19,7 @@ from ladder.profiles import Profile, load_profile
 from ladder.rungs import LadderPlan, Policy, solve, solve_at_rates
 from ladder.search.steps import full_grid, measured_title
 from ladder.title_curves import TitleCurves
+from tests.ladder_synthetic import SHOTS, SIZES, known, measure, shape
 
 PROFILE = load_profile()
 GRID = full_grid(shape(), PROFILE)

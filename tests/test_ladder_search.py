@@ -6,7 +6,6 @@ import dataclasses
 import random
 
 import pytest
-from ladder_synthetic import SIZES, known, measure, shape
 
 from encoder.media import OperatingPoint, Request
 from encoder.recipes import by_name
@@ -14,6 +13,7 @@ from ladder.constraints import InfeasibleResult
 from ladder.curves import Measurement
 from ladder.profiles import load_profile
 from ladder.search.steps import Done, ExhaustiveSearch, Known, Measure, full_grid
+from tests.ladder_synthetic import SIZES, known, measure, shape
 
 
 def drive(search: ExhaustiveSearch, start: Known, seed: int) -> tuple[Done, Known, list[int]]:

@@ -8,9 +8,9 @@ import av
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from package_media import encode
 
 from encoder import mp4
+from tests.package_media import encode
 
 RATES = [
     Fraction(24),

@@ -9,13 +9,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from package_media import RATE, onset, samples, title
 
 from encoder import mp4
 from encoder.errors import ToolFailed
 from encoder.ffmpeg import Command, run
 from encoder.package.audio import audio_command, encode_audio, segment_audio
 from encoder.package.write import write_package
+from tests.package_media import RATE, onset, samples, title
 
 SECONDS = Fraction(3)
 EVENT = Fraction(1)

@@ -9,7 +9,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from package_media import encode, segment, title
 
 from encoder import framehash, mp4
 from encoder.errors import FrameMismatch, VerificationFailed
@@ -18,6 +17,7 @@ from encoder.package.audio import encode_audio, segment_audio
 from encoder.package.layout import Rendition
 from encoder.package.verify import ExpectedSegment, verify_package
 from encoder.package.write import write_package
+from tests.package_media import encode, segment, title
 
 RATE = Fraction(25)
 SHOTS = ((0, 25), (25, 60), (60, 75))

@@ -12,7 +12,6 @@ from typing import Any
 import m3u8
 import pytest
 from mpegdash.parser import MPEGDASHParser
-from package_media import decode, encode, title
 
 from encoder import framehash, mp4
 from encoder.errors import OutputUnwritable, StoreUnusable
@@ -21,6 +20,7 @@ from encoder.package.audio import encode_audio, segment_audio
 from encoder.package.layout import TitlePackage, WrittenPackage
 from encoder.package.verify import ExpectedSegment, decode_command, verify_package
 from encoder.package.write import write_package
+from tests.package_media import decode, encode, title
 
 SHOTS = ((0, 24), (24, 60), (60, 72))
 CUT = 45
