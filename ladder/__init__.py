@@ -1,4 +1,4 @@
-"""Decisions: curves, hulls, allocation, rungs, baselines, BD-rate.
+"""Decisions: curves, hulls, allocation, rungs, searches, baselines, BD-rate.
 
-Pure: takes numbers, returns numbers. No ffmpeg, no Dask, no files.
+Pure: numbers in, numbers out. No ffmpeg and no Dask; profiles and weights are the only files.
 """

@@ -199,9 +199,6 @@ class CapSet:
         self._pair_window = of_window[order]
         self._pair_shots, self._pair_starts = np.unique(of_shot[order], return_index=True)
 
-    def __bool__(self) -> bool:
-        return bool(self.windows or self.buckets)
-
     def violations(self, bits: Float64) -> list[Violation]:
         """Return violated windows that do not overlap, worst first by their share over the cap.
 

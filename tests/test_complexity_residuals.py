@@ -157,7 +157,7 @@ def test_the_order_of_observations_and_of_shots_says_nothing() -> None:
         )
 
 
-def test_what_was_observed_is_believed_but_for_its_noise() -> None:
+def test_observations_are_exact_up_to_their_noise() -> None:
     model, observed = any_model(5), any_observations(5)
     posterior = Posterior(model, observed)
     for number, shot in enumerate(observed):
@@ -209,7 +209,7 @@ def test_for_another_quality_model_only_quality_is_trusted_less() -> None:
 
 
 @pytest.mark.parametrize("planted", SCALES)
-def test_a_surprising_title_is_believed_at_a_larger_scale(planted: float) -> None:
+def test_a_surprising_title_gets_a_larger_scale(planted: float) -> None:
     model = residual_model()
     found = [condition(model, title).scale for title in drawn(8, 7, planted)]
     # One step off now and then: a title has not much more than two hundred terms to tell it by.

@@ -178,9 +178,9 @@ def test_of_a_bound_only_the_wrong_side_is_an_error() -> None:
     error = torch.tensor([[-0.5, -0.5], [0.5, 0.5], [float("nan"), 0.5]], requires_grad=True)
     for bound, wrong in (([1, 1], [0]), ([-1, -1], [1]), ([0, 0], [0, 1])):
         of = torch.tensor([bound] * 3, dtype=torch.int8)
-        found = training._penalty(error, of)
+        found = training.censored_loss(error, of)
         assert [row for row in range(2) if found[row] > 0] == wrong
-    single = training._penalty(error[2:, :1], torch.zeros((1, 1), dtype=torch.int8))
+    single = training.censored_loss(error[2:, :1], torch.zeros((1, 1), dtype=torch.int8))
     assert single.item() == 0  # what was not scored is no error,
     single.sum().backward()  # type: ignore[no-untyped-call]
     assert error.grad is not None

@@ -397,7 +397,7 @@ GIVEN = tuple((shot, TITLE.point(TITLE.sizes[1], 30.0)) for shot in range(len(TI
 
 @functools.cache
 def drawn(level: float, sure: float, number: int) -> tuple[TitlePrediction, ...]:
-    """Predictions with errors of ``level`` at SOME and GIVEN, believed to be of ``sure``."""
+    """Predictions with errors of ``level`` at SOME and GIVEN, assumed to be of ``sure``."""
     model, right = residual_model(level), prediction_of(TITLE, residual_model(sure))
     asked = sorted({(point.width, point.height, point.crf) for _, point in (*SOME, *GIVEN)})
     sizes = [right.sizes.index(Size(width, height)) for width, height, _ in asked]
@@ -427,7 +427,7 @@ def shares(
     return [sum((one[kind] for one in both), Coverage()).shares for kind in (0, 1)]
 
 
-def test_intervals_hold_what_they_promise_where_errors_are_as_believed() -> None:
+def test_intervals_hold_what_they_promise_where_errors_are_as_assumed() -> None:
     for found in shares(drawn(0.2, 0.2, 60)):
         assert found == pytest.approx(LEVELS, abs=0.07)
 

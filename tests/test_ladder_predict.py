@@ -1,6 +1,6 @@
 """Deliver and correct, driven to its end over titles whose truth is a formula.
 
-What the prediction is off by is drawn from the very covariances that the search believes in,
+The prediction's errors are drawn from the very covariances that the search assumes,
 unless a test wants it worse.
 """
 
@@ -309,7 +309,7 @@ def test_a_budget_buys_a_better_ladder() -> None:
     assert np.mean(rich) < 0.75 * np.mean(poor)
 
 
-def test_the_surest_rungs_are_settled_first() -> None:
+def test_the_most_certain_rungs_are_committed_first() -> None:
     rungs = [
         RungPlan(SIZES[0], rate, 1e-6, (), rate, rate, 50.0, 0.0)
         for rate in (1e5, 2e5, 4e5, 8e5, 1.6e6)
@@ -317,8 +317,8 @@ def test_the_surest_rungs_are_settled_first() -> None:
     sure, doubt = 0.03, 0.1
     names = {id(r): n for n, r in enumerate(rungs)}
 
-    def order(free: list[int], settled: list[int], doubts: list[float]) -> list[int]:
-        found = next_rungs([rungs[n] for n in free], [rungs[n] for n in settled], doubts)
+    def order(free: list[int], committed: list[int], regrets: list[float]) -> list[int]:
+        found = next_rungs([rungs[n] for n in free], [rungs[n] for n in committed], regrets)
         return [names[id(r)] for r in found]
 
     every = [0, 1, 2, 3, 4]

@@ -100,7 +100,7 @@ def test_what_was_measured_is_exactly_itself_and_order_says_nothing(
     assert np.array_equal(result.quality, again.quality)
 
 
-def test_what_is_not_measured_may_be_handicapped() -> None:
+def test_new_encodes_may_be_penalised() -> None:
     request, place = at(2, 1, 30.0)
     result = corrected({request: measure(request)})
     plain, dear = result.curves(), result.curves(new_encode_penalty=0.05)

@@ -78,7 +78,7 @@ def test_what_is_chosen_between_the_samples_is_measured_too() -> None:
     assert plan.points <= set().union(*asked)
 
 
-def test_who_believes_a_prediction_measures_what_it_delivers_and_nothing_else() -> None:
+def test_without_correction_what_is_delivered_is_measured_and_nothing_else() -> None:
     plan, known, asked = drive(PredictionOnlySearch(PERFECT))
     check(plan, known)
     assert asked == [set(plan.points)]

@@ -176,7 +176,7 @@ def train_networks(data: Data, seed: int = 0) -> tuple[CurveNetworks, InputScale
     for _ in range(STEPS):
         batch = torch.randint(0, len(inputs), (min(BATCH, len(inputs)),))
         error = networks(inputs[batch], position[batch]) - targets[batch]
-        loss = (_penalty(error, bound[batch]) * weight[:, batch]).mean()
+        loss = (censored_loss(error, bound[batch]) * weight[:, batch]).mean()
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -194,7 +194,7 @@ def _member_weights(data: Data, seed: int) -> Tensor:
     return torch.tensor(weight, dtype=torch.float32)
 
 
-def _penalty(error: Tensor, bound: Tensor) -> Tensor:
+def censored_loss(error: Tensor, bound: Tensor) -> Tensor:
     """Return the Huber loss summed over curves.
 
     Of a bound only the wrong side counts; a missing score does not count at all.

@@ -17,7 +17,6 @@ what was in doubt before often no longer is.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
 
 from encoder.media import Request
 from ladder.complexity.prediction import TitlePrediction
@@ -31,15 +30,17 @@ from ladder.search.state import Reasons, State, Tuning, requests_of
 from ladder.search.steps import Done, Known, Measure, Step, request_order
 
 
-@dataclass(frozen=True, slots=True)
 class PredictSearch:
-    """Measure what the ladder needs, correct the prediction, move what pays."""
+    """Measure what the ladder needs, correct the prediction, move what pays.
 
-    prediction: TitlePrediction
-    tuning: Tuning = field(default_factory=Tuning)
-    _last: list[_Run] = field(default_factory=list, init=False, repr=False, compare=False)
-    """Where the last step stopped: the next one continues there if it knows the same and more.
-    Saves time only; a step's answer follows from its arguments."""
+    A step's answer follows from its arguments alone. The search remembers where its last step
+    stopped and continues there if it knows the same and more, which only saves time.
+    """
+
+    def __init__(self, prediction: TitlePrediction, tuning: Tuning | None = None) -> None:
+        self.prediction = prediction
+        self.tuning = tuning or Tuning()
+        self._stopped: _Run | None = None
 
     @property
     def name(self) -> str:
@@ -53,12 +54,12 @@ class PredictSearch:
 
     def step(self, known: Known) -> Step:
         """Return what to measure next, or the ladder."""
-        run = self._last.pop() if self._last else None
+        run, self._stopped = self._stopped, None
         if run is None or not run.can_continue(known):
             run = _Run(self, known)
         step = run.step(known)
         if isinstance(step, Measure):
-            self._last.append(run)
+            self._stopped = run
         return step
 
 
@@ -104,8 +105,10 @@ class _Run:
 
 
 def _rounds() -> Generator[Reasons, State, Done | InfeasibleResult]:
-    """The search. Yields what to measure and is sent the state once that is measured; the first
-    yield asks for nothing."""
+    """Run the search: yield what to measure, and be sent the state once that is measured.
+
+    The first yield asks for nothing.
+    """
     state = yield {}
     tuning = state.tuning
     committed: list[RungPlan] = []
