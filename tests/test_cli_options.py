@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import pytest
 import typer
 
+from cluster.cli.command import command, option
 from cluster.cli.compare import WhatIfFlags
-from cluster.cli.groups import grouped
 from cluster.cli.options import LadderFlags, RunFlags, given, parse_heights, parse_profile
 from cluster.cli.training import EvaluateFlags, SweepFlags
 from cluster.jobs.request import RunOptions
@@ -55,23 +55,26 @@ class Flags:
         tuple[int, ...] | None, typer.Option(metavar="N,...", parser=parse_heights)
     ] = None
     names: Annotated[tuple[str, ...], typer.Option("--name")] = ()
+    size: int = option(7, "--width", min=1, help="A width.")
 
 
 def asked(*line: str) -> tuple[Flags, bool]:
     seen: list[tuple[Flags, bool]] = []
 
-    @grouped
-    def command(*, flags: Flags, loud: bool = False) -> None:
+    @command
+    def listen(*, flags: Flags, loud: bool = False) -> None:
         seen.append((flags, loud))
 
     app = typer.Typer()
-    app.command()(command)
+    app.command()(listen)
     app(list(line), standalone_mode=False)
     return seen[0]
 
 
 def test_a_group_comes_as_one_value() -> None:
     assert asked("--number", "3") == (Flags(3), False)
+    assert asked("--number", "3", "--width", "9") == (Flags(3, size=9), False)
+    assert Flags(3).size == 7
     line = ("--name", "a", "--heights", "234,360", "--number", "3", "--name", "b", "--loud")
     assert asked(*line) == (Flags(3, (234, 360), ("a", "b")), True)
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cluster.cli.options import Directory, Json
-from cluster.cli.output import finish, show
+from cluster.cli.command import command
+from cluster.cli.options import Directory
+from cluster.cli.output import Output
 
 if TYPE_CHECKING:
     from recommender.artwork.document import Candidate
@@ -24,8 +25,9 @@ Aspect = Annotated[
 
 
 @artwork_app.command("list")
+@command
 def list_artwork(
-    context: typer.Context,
+    output: Output,
     directory: Directory,
     aspect: Aspect = None,
     most: Annotated[
@@ -35,7 +37,6 @@ def list_artwork(
         bool,
         typer.Option("--diverse", help="Choose candidates that differ, to be shown side by side."),
     ] = False,
-    json: Json = False,
 ) -> None:
     """List the candidates of a package, best first, with what was measured of each.
 
@@ -53,33 +54,26 @@ def list_artwork(
             pick.candidate.model_copy(update={"crops": [pick.crop]}) if aspect else pick.candidate
             for pick in picked
         ]
-    finish(
-        context.obj,
-        as_json=json,
+    output.finish(
         lines=artwork_lines(artwork, chosen),
         result={"candidates": len(chosen), "pool": artwork.pool},
-        view=lambda: show(artwork_view(artwork, chosen)),
+        view=lambda: artwork_view(artwork, chosen),
     )
 
 
 @artwork_app.command("sheet")
+@command
 def sheet(
-    context: typer.Context,
+    output: Output,
     directory: Directory,
     out: Annotated[
         Path,
         typer.Option(metavar="FILE", help="File for the sheet, outside DIR: `.png` or `.jpg`."),
     ],
     aspect: Aspect = None,
-    json: Json = False,
 ) -> None:
     """Draw a contact sheet: the candidates in order, with rank, time and quality."""
     from cluster.package.contact_sheet import write_sheet
 
     count = write_sheet(directory, out, aspect or "16:9")
-    finish(
-        context.obj,
-        as_json=json,
-        result={"out": str(out), "candidates": count},
-        view=lambda: print(out),
-    )
+    output.finish(result={"out": str(out), "candidates": count}, view=lambda: str(out))

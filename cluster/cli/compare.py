@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cluster.cli.groups import grouped
+from cluster.cli.command import command, option
 from cluster.cli.options import (
     Directory,
     Heights,
-    Json,
     MovedSource,
     Scheduler,
     StorePath,
@@ -22,7 +21,7 @@ from cluster.cli.options import (
     parse_policy,
     parse_profile,
 )
-from cluster.cli.output import Line, announced, finish, show, write_lines
+from cluster.cli.output import Line, Output
 from encoder.errors import BadInput
 
 if TYPE_CHECKING:
@@ -37,26 +36,26 @@ Limit = Annotated[
 # -- with baselines ----------------------------------------------------------------------------
 
 
+@command
 def compare(
-    context: typer.Context,
+    output: Output,
     directory: Directory,
     rungs: Annotated[
         bool, typer.Option("--rungs", help="Also show the rungs of all three ladders.")
     ] = False,
     source: MovedSource = None,
     others: Annotated[
-        list[Path] | None,
+        tuple[Path, ...],
         typer.Option(
             "--with",
             metavar="DIR",
             help="Another package of the same title, for example of another codec, whose BD-rate "
             "against this one is shown. May be repeated.",
         ),
-    ] = None,
+    ] = (),
     workers: Workers = None,
     scheduler: Scheduler = None,
     store: StorePath = None,
-    json: Json = False,
 ) -> None:
     """Compare a ladder with a fixed ladder and with the best per-title CRF ladder.
 
@@ -69,19 +68,15 @@ def compare(
     from cluster.cli.views.comparison import comparison_lines, comparison_view
     from cluster.jobs import compare as library
 
-    on_event = announced(context.obj, "compare", directory)
-    options = library.CompareOptions(
-        directory, source, store, workers, scheduler, tuple(others or ())
-    )
+    on_event = output.announce("compare", directory)
+    options = library.CompareOptions(directory, source, store, workers, scheduler, others)
     comparison = library.compare_ladder(options, on_event)
     lines = list(comparison_lines(comparison))
     _keep(directory, comparison, lines, on_event)
-    finish(
-        on_event,
-        as_json=json,
+    output.finish(
         lines=lines,
         result={"title": comparison.title, "exhaustive": comparison.exhaustive},
-        view=lambda: show(comparison_view(comparison, rungs=rungs)),
+        view=lambda: comparison_view(comparison, rungs=rungs),
     )
 
 
@@ -108,12 +103,12 @@ def _keep(
 # -- two ladders -------------------------------------------------------------------------------
 
 
+@command
 def diff(
-    context: typer.Context,
+    output: Output,
     old: Annotated[Path, typer.Argument(metavar="OLD", help="Package to compare against.")],
     new: Annotated[Path, typer.Argument(metavar="NEW", help="Another package of the same title.")],
     limit: Limit = 10,
-    json: Json = False,
 ) -> None:
     """Show what changed between two ladders of one title: how they were made, rungs, shots, cost.
 
@@ -123,17 +118,16 @@ def diff(
     from cluster.package.diff import diff_ladders
 
     difference = diff_ladders(old, new)
-    finish(
-        context.obj,
-        as_json=json,
+    output.finish(
         lines=difference_lines(difference, limit),
         result={"title": difference.title, "bd_rate_percent": difference.percent},
-        view=lambda: show(difference_view(difference, limit)),
+        view=lambda: difference_view(difference, limit),
     )
 
 
+@command
 def upgrade_report(
-    context: typer.Context,
+    output: Output,
     old: Annotated[
         Path,
         typer.Argument(metavar="OLD", help="Package, or folder of packages, to compare against."),
@@ -160,7 +154,6 @@ def upgrade_report(
         ),
     ] = None,
     limit: Limit = 5,
-    json: Json = False,
 ) -> None:
     """Compare the same titles under two versions or recipes, and fail if the new one is worse.
 
@@ -171,18 +164,12 @@ def upgrade_report(
     from encoder.errors import GateFailed
 
     report = library.upgrade_report(old, new, library.Limits(max_mean, max_title, max_cpu))
-    if report.failures:
-        if json:
-            write_lines(upgrade_lines(report, limit))
-        else:
-            show(upgrade_view(report, limit))
-        raise GateFailed("; ".join(report.failures), failures=list(report.failures))
-    finish(
-        context.obj,
-        as_json=json,
+    failure = GateFailed("; ".join(report.failures), failures=list(report.failures))
+    output.finish(
+        failure=failure if report.failures else None,
         lines=upgrade_lines(report, limit),
         result={"titles": len(report.titles), "mean_bd_rate_percent": report.mean_bd_rate},
-        view=lambda: show(upgrade_view(report, limit)),
+        view=lambda: upgrade_view(report, limit),
     )
 
 
@@ -209,83 +196,58 @@ def _parse_rates(text: str) -> tuple[float, ...]:
 class WhatIfFlags:
     """Options of ``what-if``, the fields of :class:`cluster.jobs.whatif.WhatIfOptions`."""
 
-    profile: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|FILE",
-            parser=parse_profile,
-            help="Another profile: its name, or a TOML file.",
-        ),
-    ] = None
-    policy: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            parser=parse_policy,
-            help="Another policy. `locked`: one size per rung; `mixed`: shots of a rung may differ "
-            "in size, and what one size per rung costs is shown.",
-        ),
-    ] = None
-    max_rate: Annotated[
-        float | None,
-        typer.Option(
-            metavar="RATE",
-            parser=_parse_rate("--max-rate"),
-            help="Highest average rate of any rung, such as `4M` or `800k`.",
-        ),
-    ] = None
-    rates: Annotated[
-        tuple[float, ...] | None,
-        typer.Option(metavar="RATE,RATE,...", parser=_parse_rates, help="Rates of the rungs."),
-    ] = None
+    profile: str | None = option(
+        None,
+        metavar="NAME|FILE",
+        parser=parse_profile,
+        help="Another profile: its name, or a TOML file.",
+    )
+    policy: str | None = option(
+        None,
+        metavar="NAME",
+        parser=parse_policy,
+        help="Another policy. `locked`: one size per rung; `mixed`: shots of a rung may differ "
+        "in size, and what one size per rung costs is shown.",
+    )
+    max_rate: float | None = option(
+        None,
+        metavar="RATE",
+        parser=_parse_rate("--max-rate"),
+        help="Highest average rate of any rung, such as `4M` or `800k`.",
+    )
+    rates: tuple[float, ...] | None = option(
+        None, metavar="RATE,RATE,...", parser=_parse_rates, help="Rates of the rungs."
+    )
     heights: Heights = None
-    peak_ratio: Annotated[
-        float | None,
-        typer.Option(
-            metavar="RATIO",
-            help="Highest ratio of peak to average rate of a rung; 0 removes the limit.",
-        ),
-    ] = None
-    vbv_seconds: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS",
-            help="Size of the decoder buffer in seconds at the peak rate; 0 removes the limit.",
-        ),
-    ] = None
-    floor: Annotated[
-        float | None,
-        typer.Option(
-            metavar="QUALITY", help="Lowest quality of any shot in any rung; 0 removes the limit."
-        ),
-    ] = None
-    jnd: Annotated[
-        float | None,
-        typer.Option(
-            metavar="QUALITY", help="Largest difference in quality between neighbouring rungs."
-        ),
-    ] = None
-    measured_only: Annotated[
-        bool,
-        typer.Option(
-            "--measured", help="Answer from measured points only, even if there is a prediction."
-        ),
-    ] = False
-    source: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Path of the source, if it has moved since the run. Only a predicted ladder "
-            "needs it.",
-        ),
-    ] = None
+    peak_ratio: float | None = option(
+        None,
+        metavar="RATIO",
+        help="Highest ratio of peak to average rate of a rung; 0 removes the limit.",
+    )
+    vbv_seconds: float | None = option(
+        None,
+        metavar="SECONDS",
+        help="Size of the decoder buffer in seconds at the peak rate; 0 removes the limit.",
+    )
+    floor: float | None = option(
+        None, metavar="QUALITY", help="Lowest quality of any shot in any rung; 0 removes the limit."
+    )
+    jnd: float | None = option(
+        None, metavar="QUALITY", help="Largest difference in quality between neighbouring rungs."
+    )
+    measured_only: bool = option(
+        False, "--measured", help="Answer from measured points only, even if there is a prediction."
+    )
+    source: Path | None = option(
+        None,
+        metavar="FILE",
+        help="Path of the source, if it has moved since the run. Only a predicted ladder needs it.",
+    )
     store: StorePath = None
 
 
-@grouped
-def what_if(
-    context: typer.Context, *, directory: Directory, flags: WhatIfFlags, json: Json = False
-) -> None:
+@command
+def what_if(output: Output, *, directory: Directory, flags: WhatIfFlags) -> None:
     """Show what other rungs, constraints, profiles or policies would give. Encodes nothing.
 
     Answers come from what was measured and, for a predicted ladder, from its prediction corrected
@@ -295,12 +257,10 @@ def what_if(
     from cluster.jobs import whatif as library
 
     options = library.WhatIfOptions(directory=directory, **given(flags))
-    on_event = announced(context.obj, "what-if", directory)
+    output.announce("what-if", directory)
     answer = library.what_if(options)
-    finish(
-        on_event,
-        as_json=json,
+    output.finish(
         lines=whatif_lines(answer),
         result={"rungs": len(answer.rungs), "new_encodes": answer.new_encodes},
-        view=lambda: show(whatif_view(answer)),
+        view=lambda: whatif_view(answer),
     )

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cluster.cli.command import command, option
 from cluster.cli.compare import compare, diff
-from cluster.cli.groups import grouped
-from cluster.cli.options import Directory, Json
-from cluster.cli.output import finish, show
+from cluster.cli.options import Directory
+from cluster.cli.output import Output
 
 if TYPE_CHECKING:
     from cluster.package.explain import SegmentFacts, Selection, ShotFacts
@@ -22,42 +22,29 @@ ladder_app = typer.Typer(name="ladder", help="Look at a finished ladder.")
 class ShotFlags:
     """Options of ``ladder show`` that choose shots and their order."""
 
-    shots: Annotated[bool, typer.Option("--shots", help="Also show each shot in each rung.")] = (
-        False
+    shots: bool = option(False, "--shots", help="Also show each shot in each rung.")
+    rung: str | None = option(
+        None,
+        metavar="NAME|RATE",
+        help="Show the shots of one rung, with what was predicted for them and why they are "
+        "as they are: the rung's name, or a rate such as `800k` or `1M` for the nearest rung.",
     )
-    rung: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|RATE",
-            help="Show the shots of one rung, with what was predicted for them and why they are "
-            "as they are: the rung's name, or a rate such as `800k` or `1M` for the nearest rung.",
-        ),
-    ] = None
-    shot: Annotated[
-        tuple[str, ...],
-        typer.Option(
-            metavar="N|N-M", help="Show only this shot or range of shots. May be repeated."
-        ),
-    ] = ()
-    sort: Annotated[
-        str,
-        typer.Option(
-            metavar="KEY",
-            help="Order of shots: `shot` (by number), `bytes` or `rate` (largest first), "
-            "`quality` or `error` of the prediction (worst first).",
-        ),
-    ] = "shot"
-    reverse: Annotated[bool, typer.Option("--reverse", help="Reverse the order.")] = False
-    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Show at most N shots.")] = (
-        None
+    shot: tuple[str, ...] = option(
+        (), metavar="N|N-M", help="Show only this shot or range of shots. May be repeated."
     )
-    below: Annotated[
-        float | None,
-        typer.Option(
-            metavar="QUALITY",
-            help="Show only shots of lower quality: in the rung, or in every rung.",
-        ),
-    ] = None
+    sort: str = option(
+        "shot",
+        metavar="KEY",
+        help="Order of shots: `shot` (by number), `bytes` or `rate` (largest first), "
+        "`quality` or `error` of the prediction (worst first).",
+    )
+    reverse: bool = option(False, "--reverse", help="Reverse the order.")
+    limit: int | None = option(None, metavar="N", min=1, help="Show at most N shots.")
+    below: float | None = option(
+        None,
+        metavar="QUALITY",
+        help="Show only shots of lower quality: in the rung, or in every rung.",
+    )
 
     def selection(self) -> Selection:
         """Return which shots to show, in which order.
@@ -77,10 +64,8 @@ class ShotFlags:
 
 
 @ladder_app.command("show", rich_help_panel="Look")
-@grouped
-def show_ladder(
-    context: typer.Context, *, directory: Directory, flags: ShotFlags, json: Json = False
-) -> None:
+@command
+def show_ladder(output: Output, *, directory: Directory, flags: ShotFlags) -> None:
     """Show the rungs of a ladder: sizes, rates, measured quality, and what limited them.
 
     Any option about shots lists shots.
@@ -107,18 +92,17 @@ def show_ladder(
             shots = explain.select_shots(explain.shot_facts(package), selection)
             segments = [segment for shot in shots for segment in shot.segments]
         parts += ["", *shots_parts(ladder, rung, shots, segments)]
-    finish(
-        context.obj,
-        as_json=json,
+    output.finish(
         lines=ladder_lines(ladder, compared, segments),
         result={"rungs": len(ladder.rungs), "shots": len(ladder.rungs[0].segments)},
-        view=lambda: show(parts),
+        view=lambda: parts,
     )
 
 
 @ladder_app.command("plot", rich_help_panel="Look")
+@command
 def plot_ladder(
-    context: typer.Context,
+    output: Output,
     directory: Directory,
     shot: Annotated[
         int | None,
@@ -128,7 +112,6 @@ def plot_ladder(
             "rungs chose. Shots count from 0.",
         ),
     ] = None,
-    json: Json = False,
 ) -> None:
     """Plot rate against quality: the title's hulls and its rungs, or those of one shot."""
     from cluster.cli.views.plot import plot_lines, render
@@ -137,12 +120,10 @@ def plot_ladder(
 
     package = Package.open(directory)
     plot = title_plot(package) if shot is None else shot_plot(package, shot)
-    finish(
-        context.obj,
-        as_json=json,
+    output.finish(
         lines=plot_lines(plot),
         result={"title": plot.title, "quality_model": plot.quality_model},
-        view=lambda: print(render(plot)),
+        view=lambda: render(plot),
     )
 
 

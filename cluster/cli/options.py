@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cluster.cli.command import option
 from encoder.errors import BadInput
 
 # -- parsers -----------------------------------------------------------------------------------
@@ -79,9 +80,6 @@ MovedSource = Annotated[
         "--source", metavar="FILE", help="Path of the source, if it has moved since the run."
     ),
 ]
-Json = Annotated[
-    bool, typer.Option("--json", help="Write NDJSON to stdout; the last line is `done` or `error`.")
-]
 StorePath = Annotated[
     str | None,
     typer.Option(
@@ -147,79 +145,65 @@ Heights = Annotated[
 class GridFlags:
     """Options of ``run``, ``submit`` and ``sweep``: what is encoded and scored."""
 
-    codec: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME,...",
-            help="Video codec: `x264`, `x265`, `svtav1` or `vp9`. Several, such as "
-            "`x264,svtav1`, go into one package; every player must be able to play the first.",
-        ),
-    ] = "x264"
-    preset: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME", help="Encoder preset, `ultrafast` (fastest) to `veryslow` (smallest)."
-        ),
-    ] = "medium"
+    codec: str = option(
+        "x264",
+        metavar="NAME,...",
+        help="Video codec: `x264`, `x265`, `svtav1` or `vp9`. Several, such as "
+        "`x264,svtav1`, go into one package; every player must be able to play the first.",
+    )
+    preset: str = option(
+        "medium",
+        metavar="NAME",
+        help="Encoder preset, `ultrafast` (fastest) to `veryslow` (smallest).",
+    )
     profile: Profile = "default"
     heights: Heights = None
-    also: Annotated[
-        tuple[str, ...],
-        typer.Option(
-            metavar="MODEL",
-            help="Additional quality model to score with, for example `vmaf_v0.6.1neg`. May be "
-            "repeated.",
-        ),
-    ] = ()
+    also: tuple[str, ...] = option(
+        (),
+        metavar="MODEL",
+        help="Additional quality model to score with, for example `vmaf_v0.6.1neg`. May be "
+        "repeated.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class LadderFlags(GridFlags):
     """Options of ``run`` and ``submit``: what decides the ladder."""
 
-    search: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Search for operating points. `predict` encodes the ladder that the complexity "
-            "model predicts, and corrects the prediction by what it measures; `exhaustive` "
-            "measures every size and CRF of the grid; `sparse` measures every third CRF. "
-            "[default: predict]",
-        ),
-    ] = None
-    tone_map: Annotated[
-        bool, typer.Option("--tone-map", help="Make an SDR ladder of an HDR source (PQ or HLG).")
-    ] = False
+    search: str | None = option(
+        None,
+        metavar="NAME",
+        help="Search for operating points. `predict` encodes the ladder that the complexity "
+        "model predicts, and corrects the prediction by what it measures; `exhaustive` "
+        "measures every size and CRF of the grid; `sparse` measures every third CRF. "
+        "[default: predict]",
+    )
+    tone_map: bool = option(
+        False, "--tone-map", help="Make an SDR ladder of an HDR source (PQ or HLG)."
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class RunFlags(LadderFlags):
     """Options of ``run`` that are fields of :class:`cluster.jobs.request.RunOptions`."""
 
-    policy: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            parser=parse_policy,
-            help="Policy for sizes. `locked`: all shots of a rung have one size and differ in CRF.",
-        ),
-    ] = "locked"
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Weights of the complexity model. [default: those that come with shotladder]",
-        ),
-    ] = None
+    policy: str = option(
+        "locked",
+        metavar="NAME",
+        parser=parse_policy,
+        help="Policy for sizes. `locked`: all shots of a rung have one size and differ in CRF.",
+    )
+    weights: Path | None = option(
+        None,
+        metavar="FILE",
+        help="Weights of the complexity model. [default: those that come with shotladder]",
+    )
     face_model: FaceModel = None
     workers: Workers = None
     scheduler: Scheduler = None
-    priority: Annotated[
-        int,
-        typer.Option(
-            metavar="N",
-            help="Priority among the runs on one scheduler: higher goes first, equal ones take "
-            "turns.",
-        ),
-    ] = 0
+    priority: int = option(
+        0,
+        metavar="N",
+        help="Priority among the runs on one scheduler: higher goes first, equal ones take turns.",
+    )
     store: StorePath = None

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from cluster.cli.options import Directory, Json, MovedSource, StorePath
-from cluster.cli.output import announced, finish, show
-
-if TYPE_CHECKING:
-    from cluster.events import Listener
+from cluster.cli.command import command
+from cluster.cli.options import Directory, MovedSource, StorePath
+from cluster.cli.output import Output
 
 
+@command
 def shots(
-    context: typer.Context,
+    output: Output,
     title: Annotated[
         Path,
         typer.Argument(
@@ -23,28 +22,24 @@ def shots(
         ),
     ],
     store: StorePath = None,
-    json: Json = False,
 ) -> None:
     """List the shots of a video or of a finished ladder."""
     from cluster.cli.views.shots import shot_lines, shots_view
     from cluster.jobs.shots import shots_of_package, shots_of_source
 
-    on_event: Listener = context.obj
     if title.is_dir():
         listed = shots_of_package(title)
     else:
-        on_event = announced(on_event, "shots", title)
-        listed = shots_of_source(title, store, on_event)
-    finish(
-        on_event,
-        as_json=json,
+        listed = shots_of_source(title, store, output.announce("shots", title))
+    output.finish(
         lines=shot_lines(listed),
         result={"shots": len(listed.shots), "frames": listed.frames},
-        view=lambda: show(shots_view(listed)),
+        view=lambda: shots_view(listed),
     )
 
 
-def verify(context: typer.Context, directory: Directory, json: Json = False) -> None:
+@command
+def verify(output: Output, directory: Directory) -> None:
     """Decode a package and compare every frame with the frame that was scored.
 
     Playlists, sizes, times, keyframes and audio are checked too. `run` does all this before it
@@ -52,26 +47,24 @@ def verify(context: typer.Context, directory: Directory, json: Json = False) -> 
     """
     from cluster.package.package import Package
 
-    on_event = announced(context.obj, "verify", directory)
-    done = Package.open(directory).verify(on_event)
-    finish(
-        on_event,
-        as_json=json,
+    done = Package.open(directory).verify(output.announce("verify", directory))
+    output.finish(
         result={
             "rungs": list(done.rungs),
             "frames": done.frames,
             "segments": done.segments,
             "cpu_seconds": round(done.cpu_seconds, 3),
         },
-        view=lambda: print(
+        view=lambda: (
             f"{directory}: {len(done.rungs)} rungs of {done.segments} segments decode to exactly "
             f"the {done.frames} frames that were scored"
         ),
     )
 
 
+@command
 def report(
-    context: typer.Context,
+    output: Output,
     directory: Directory,
     out: Annotated[
         Path | None,
@@ -84,7 +77,6 @@ def report(
             "--frames/--no-frames", help="Include thumbnails and frames of the worst shots."
         ),
     ] = True,
-    json: Json = False,
 ) -> None:
     """Write an HTML report of a ladder that needs no network and no other file.
 
@@ -94,11 +86,8 @@ def report(
     """
     from cluster.package.report import ReportOptions, write_report
 
-    on_event = announced(context.obj, "report", directory)
+    on_event = output.announce("report", directory)
     path = write_report(ReportOptions(directory, out, source, frames), on_event)
-    finish(
-        on_event,
-        as_json=json,
-        result={"report": str(path), "bytes": path.stat().st_size},
-        view=lambda: print(path),
+    output.finish(
+        result={"report": str(path), "bytes": path.stat().st_size}, view=lambda: str(path)
     )

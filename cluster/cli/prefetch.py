@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from cluster.cli.options import Directory, Json
-from cluster.cli.output import finish, show
+from cluster.cli.command import command
+from cluster.cli.options import Directory
+from cluster.cli.output import Output
 from encoder.errors import BadInput
 
 prefetch_app = typer.Typer(
@@ -19,29 +20,29 @@ _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 @prefetch_app.command("show")
-def show_prefetch(context: typer.Context, directory: Directory, json: Json = False) -> None:
+@command
+def show_prefetch(output: Output, directory: Directory) -> None:
     """Show which rung to start with at which throughput, and the bytes of its first seconds."""
     from cluster.cli.views.prefetch import prefetch_view
     from cluster.package.documents import read_prefetch
 
     prefetch = read_prefetch(directory)
-    finish(
-        context.obj,
-        as_json=json,
+    output.finish(
         lines=[
             *(("startup", entry.model_dump()) for entry in prefetch.startup),
             *(("start", entry.model_dump()) for entry in prefetch.starts),
         ],
         result={"title": prefetch.title, "rungs": len(prefetch.rungs)},
-        view=lambda: show(prefetch_view(prefetch)),
+        view=lambda: prefetch_view(prefetch),
     )
 
 
 @prefetch_app.command("plan")
+@command
 def plan(
-    context: typer.Context,
+    output: Output,
     directories: Annotated[
-        list[Path],
+        tuple[Path, ...],
         typer.Argument(metavar="DIR...", help="Directories of finished packages, one or more."),
     ],
     size: Annotated[
@@ -53,16 +54,15 @@ def plan(
         ),
     ] = None,
     popularity: Annotated[
-        list[str] | None,
+        tuple[str, ...],
         typer.Option(
             metavar="DIR=PLAYS",
             help="Expected plays of a title, in any unit; 1 for the others. May be repeated.",
         ),
-    ] = None,
+    ] = (),
     top: Annotated[
         int, typer.Option(metavar="N", min=1, help="Number of files to show; `--json` lists all.")
     ] = 20,
-    json: Json = False,
 ) -> None:
     """List the files to keep in a cache, those with the most expected quality per byte first."""
     from cluster.cli.views.prefetch import cache_view
@@ -70,14 +70,12 @@ def plan(
     from recommender.caching import plan_cache
 
     titles = {str(each): tuple(read_prefetch(each).ranked_files()) for each in directories}
-    plays = dict.fromkeys(titles, 1.0) | dict(_plays(text) for text in popularity or ())
+    plays = dict.fromkeys(titles, 1.0) | dict(_plays(text) for text in popularity)
     planned = list(plan_cache(titles, plays, None if size is None else _bytes(size)))
-    finish(
-        context.obj,
-        as_json=json,
+    output.finish(
         lines=[("file", asdict(file)) for file in planned],
         result={"files": len(planned), "bytes": planned[-1].total_bytes if planned else 0},
-        view=lambda: show(cache_view(planned[:top], planned)),
+        view=lambda: cache_view(planned[:top], planned),
     )
 
 

@@ -8,20 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cluster.cli.groups import grouped
-from cluster.cli.options import Json, RunFlags, StorePath, given
-from cluster.cli.output import announced, finish, say, show, write_lines
+from cluster.cli.command import command
+from cluster.cli.options import RunFlags, StorePath, given
+from cluster.cli.output import Output, say
 from encoder.errors import BadInput
 
 if TYPE_CHECKING:
-    from cluster.events import Listener
     from cluster.jobs.request import RunOptions
     from cluster.jobs.run import RunResult
 
 
-@grouped
+@command
 def run(
-    context: typer.Context,
+    output: Output,
     *,
     source: Annotated[
         Path | None,
@@ -59,7 +58,6 @@ def run(
             help="Serve Prometheus metrics at `http://127.0.0.1:N/metrics` during the run.",
         ),
     ] = None,
-    json: Json = False,
 ) -> None:
     """Make a ladder: find the shots, encode and score them, choose, package, verify.
 
@@ -85,51 +83,44 @@ def run(
     if before is not None:
         options = repeated(before, options)
     if plan:
-        _estimate(options, context.obj, as_json=json)
+        _estimate(options, output)
         return
-    on_event = announced(context.obj, "run", options.source)
+    on_event = output.announce("run", options.source)
     with metrics.served(metrics_port):
         done = run_title(options, on_event)
     if before is not None and done.manifest is not None:
         check_repeated(before, done.manifest)
-    finish(
-        on_event,
-        as_json=json,
+    output.finish(
         result={"out": str(done.out), "rungs": len(done.ladder.rungs), "run": done.run},
-        view=lambda: _show_run(done),
+        view=lambda: _run_view(done),
     )
 
 
-def _show_run(done: RunResult) -> None:
+def _run_view(done: RunResult) -> str:
     from cluster.cli.views.ladder import run_summary
 
     say(run_summary(done.ladder, done.run, str(done.out)))
-    for name in ("master.m3u8", "manifest.mpd", "ladder.json"):
-        print(done.out / name)
-
-
-def _estimate(options: RunOptions, on_event: Listener, *, as_json: bool) -> None:
-    from cluster.cli.views.estimate import estimate_fields, estimate_view
-    from cluster.jobs.estimate import plan_run
-
-    on_event = announced(on_event, "plan", options.source)
-    estimate = plan_run(options, on_event)
-    finish(
-        on_event,
-        as_json=as_json,
-        result=estimate_fields(estimate),
-        view=lambda: show(estimate_view(estimate)),
+    return "\n".join(
+        str(done.out / name) for name in ("master.m3u8", "manifest.mpd", "ladder.json")
     )
 
 
+def _estimate(options: RunOptions, output: Output) -> None:
+    from cluster.cli.views.estimate import estimate_fields, estimate_view
+    from cluster.jobs.estimate import plan_run
+
+    estimate = plan_run(options, output.announce("plan", options.source))
+    output.finish(result=estimate_fields(estimate), view=lambda: estimate_view(estimate))
+
+
+@command
 def doctor(
-    context: typer.Context,
+    output: Output,
     source: Annotated[
         Path | None,
         typer.Argument(metavar="[SOURCE]", help="Video file to examine instead of the machine."),
     ] = None,
     store: StorePath = None,
-    json: Json = False,
 ) -> None:
     """Check what this machine can do; for a SOURCE, what it is and how a run would treat it."""
     from cluster.cli.views.findings import findings_view
@@ -137,16 +128,10 @@ def doctor(
 
     findings = examine.examine_machine(store) if source is None else examine.examine_source(source)
     lines = [("finding", asdict(finding)) for finding in findings]
-    if any(finding.state == "bad" for finding in findings):
-        if json:
-            write_lines(lines)
-        else:
-            show(findings_view(findings))
-        raise examine.unhealthy(findings, source)
-    finish(
-        context.obj,
-        as_json=json,
+    bad = any(finding.state == "bad" for finding in findings)
+    output.finish(
         lines=lines,
+        failure=examine.unhealthy(findings, source) if bad else None,
         result={"warnings": sum(finding.state == "warn" for finding in findings)},
-        view=lambda: show(findings_view(findings)),
+        view=lambda: findings_view(findings),
     )

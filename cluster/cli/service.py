@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cluster.cli.groups import grouped
-from cluster.cli.options import FaceModel, Json, LadderFlags, Scheduler, Workers, given
-from cluster.cli.output import announced, finish, say, show
+from cluster.cli.command import command, option
+from cluster.cli.options import FaceModel, LadderFlags, Scheduler, Workers, given
+from cluster.cli.output import Output, say
 from encoder.errors import BadInput, ShotladderError
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from cluster.events import Event, Listener
     from cluster.service.client import Client
     from cluster.service.documents import Job, JobOptions
@@ -30,92 +32,74 @@ if TYPE_CHECKING:
 class JobFlags:
     """Options of ``serve`` and ``runner``: where the service is kept, and how it runs jobs."""
 
-    data: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder in which the service keeps everything.")
-    ] = Path("shotladder-service")
-    slots: Annotated[
-        int, typer.Option("--jobs", metavar="N", min=0, max=64, help="Number of jobs at once.")
-    ] = 1
+    data: Path = option(
+        Path("shotladder-service"),
+        metavar="DIR",
+        help="Folder in which the service keeps everything.",
+    )
+    slots: int = option(1, "--jobs", metavar="N", min=0, max=64, help="Number of jobs at once.")
     workers: Workers = None
     scheduler: Scheduler = None
     face_model: FaceModel = None
-    grace: Annotated[
-        float,
-        typer.Option(
-            metavar="HOURS",
-            min=0,
-            help="Hours for which the files of a replaced version can still be read.",
-        ),
-    ] = 168
-    media_url: Annotated[
-        str,
-        typer.Option(
-            metavar="URL",
-            help="URL under which players read media, for example of a CDN. [default: the "
-            "service's own]",
-        ),
-    ] = ""
+    grace: float = option(
+        168,
+        metavar="HOURS",
+        min=0,
+        help="Hours for which the files of a replaced version can still be read.",
+    )
+    media_url: str = option(
+        "",
+        metavar="URL",
+        help="URL under which players read media, for example of a CDN. [default: the "
+        "service's own]",
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class WebFlags:
     """Options of ``serve``: what it accepts, from whom, and whom it tells."""
 
-    sources: Annotated[
-        tuple[Path, ...],
-        typer.Option(
-            metavar="DIR",
-            help="Folder that sources may be in; no other file is read. May be repeated.",
-        ),
-    ] = ()
-    source_urls: Annotated[
-        tuple[str, ...],
-        typer.Option(
-            "--source-url",
-            metavar="URL",
-            help="Folder of a web server that sources may be in, such as "
-            "`https://media.example/masters/`. May be repeated.",
-        ),
-    ] = ()
-    host: Annotated[str, typer.Option(metavar="HOST", help="Address to listen on.")] = "127.0.0.1"
-    port: Annotated[
-        int,
-        typer.Option(
-            metavar="PORT", min=0, max=65535, help="Port to listen on; 0 takes a free one."
-        ),
-    ] = 8480
-    tokens: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="File with lines NAME TOKEN: who may submit and withdraw. [default: DIR/tokens, "
-            "created with one token if it is missing]",
-        ),
-    ] = None
-    read_tokens: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="File with lines NAME TOKEN: who may read. [default: everybody]"
-        ),
-    ] = None
-    webhook_hosts: Annotated[
-        tuple[str, ...],
-        typer.Option(
-            "--webhook-host",
-            metavar="HOST",
-            help="Host that jobs may name as a webhook; `*.example.com` allows all of its "
-            "subdomains. May be repeated.",
-        ),
-    ] = ()
-    webhook_secret: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="File with the secret that signs webhooks.")
-    ] = None
-    webhook_private: Annotated[
-        bool, typer.Option("--webhook-private", help="Allow webhooks to private addresses.")
-    ] = False
+    sources: tuple[Path, ...] = option(
+        (),
+        metavar="DIR",
+        help="Folder that sources may be in; no other file is read. May be repeated.",
+    )
+    source_urls: tuple[str, ...] = option(
+        (),
+        "--source-url",
+        metavar="URL",
+        help="Folder of a web server that sources may be in, such as "
+        "`https://media.example/masters/`. May be repeated.",
+    )
+    host: str = option("127.0.0.1", metavar="HOST", help="Address to listen on.")
+    port: int = option(
+        8480, metavar="PORT", min=0, max=65535, help="Port to listen on; 0 takes a free one."
+    )
+    tokens: Path | None = option(
+        None,
+        metavar="FILE",
+        help="File with lines NAME TOKEN: who may submit and withdraw. [default: DIR/tokens, "
+        "created with one token if it is missing]",
+    )
+    read_tokens: Path | None = option(
+        None, metavar="FILE", help="File with lines NAME TOKEN: who may read. [default: everybody]"
+    )
+    webhook_hosts: tuple[str, ...] = option(
+        (),
+        "--webhook-host",
+        metavar="HOST",
+        help="Host that jobs may name as a webhook; `*.example.com` allows all of its "
+        "subdomains. May be repeated.",
+    )
+    webhook_secret: Path | None = option(
+        None, metavar="FILE", help="File with the secret that signs webhooks."
+    )
+    webhook_private: bool = option(
+        False, "--webhook-private", help="Allow webhooks to private addresses."
+    )
 
 
-@grouped
+@command
 def serve(*, jobs: JobFlags, web: WebFlags) -> None:
     """Run the HTTP service: take jobs, run them, publish their packages, answer reads.
 
@@ -131,7 +115,7 @@ def serve(*, jobs: JobFlags, web: WebFlags) -> None:
     run_service(_service_options(jobs, roots=roots, **fields), _announce)
 
 
-@grouped
+@command
 def runner(*, jobs: JobFlags) -> None:
     """Run jobs of a service on this machine, beside a service that was started with `--jobs 0`.
 
@@ -173,23 +157,19 @@ def _announce(url: str, tokens: Path) -> None:
 class Connection:
     """Options of the commands that talk to a service."""
 
-    url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            envvar="SHOTLADDER_URL",
-            help="URL of the service. [default: http://127.0.0.1:8480]",
-        ),
-    ] = None
-    token: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TOKEN",
-            envvar="SHOTLADDER_TOKEN",
-            help="Token to authenticate with; safer in the environment, where other users of the "
-            "machine do not see it.",
-        ),
-    ] = None
+    url: str | None = option(
+        None,
+        metavar="URL",
+        envvar="SHOTLADDER_URL",
+        help="URL of the service. [default: http://127.0.0.1:8480]",
+    )
+    token: str | None = option(
+        None,
+        metavar="TOKEN",
+        envvar="SHOTLADDER_TOKEN",
+        help="Token to authenticate with; safer in the environment, where other users of the "
+        "machine do not see it.",
+    )
 
     @contextlib.contextmanager
     def client(self) -> Iterator[Client]:
@@ -207,41 +187,31 @@ JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job.")]
 class SubmissionFlags:
     """Options of ``submit`` about the job, not about the ladder."""
 
-    external_id: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Name of the title in your catalogue, under which it is read. [default: derived "
-            "from the source's path]",
-        ),
-    ] = None
-    priority: Annotated[
-        int, typer.Option(metavar="N", min=-100, max=100, help="Priority: higher goes first.")
-    ] = 0
-    deadline: Annotated[
-        datetime | None,
-        typer.Option(
-            metavar="TIME",
-            help="Time by which the job should be done, UTC, such as 2027-01-31T20:00:00; earlier "
-            "goes first.",
-        ),
-    ] = None
-    webhook: Annotated[
-        str | None, typer.Option(metavar="URL", help="URL to notify when the job has ended.")
-    ] = None
-    idempotency_key: Annotated[
-        str | None,
-        typer.Option(
-            "--key",
-            metavar="KEY",
-            help="Key of this submission: submitting again with the same key returns the same job.",
-        ),
-    ] = None
+    external_id: str | None = option(
+        None,
+        metavar="NAME",
+        help="Name of the title in your catalogue, under which it is read. [default: derived "
+        "from the source's path]",
+    )
+    priority: int = option(0, metavar="N", min=-100, max=100, help="Priority: higher goes first.")
+    deadline: datetime | None = option(
+        None,
+        metavar="TIME",
+        help="Time by which the job should be done, UTC, such as 2027-01-31T20:00:00; earlier "
+        "goes first.",
+    )
+    webhook: str | None = option(None, metavar="URL", help="URL to notify when the job has ended.")
+    idempotency_key: str | None = option(
+        None,
+        "--key",
+        metavar="KEY",
+        help="Key of this submission: submitting again with the same key returns the same job.",
+    )
 
 
-@grouped
+@command
 def submit(
-    context: typer.Context,
+    output: Output,
     *,
     source: Annotated[
         str,
@@ -261,13 +231,12 @@ def submit(
     ] = False,
     flags: LadderFlags,
     connection: Connection,
-    json: Json = False,
 ) -> None:
     """Submit a title to a service and print the job's id.
 
     With `--wait` the exit status is 0 only if the job succeeded.
     """
-    on_event = announced(context.obj, "submit", source)
+    on_event = output.announce("submit", source)
     fields = asdict(submission)
     if submission.deadline is not None:
         fields["deadline"] = submission.deadline.replace(tzinfo=UTC)
@@ -285,17 +254,16 @@ def submit(
             if job.state != "succeeded":
                 raise _ended_badly(job)
 
-    def view() -> None:
+    def view() -> Iterable[RenderableType] | str:
         if plan and job.result is not None:
             from cluster.cli.views.estimate import estimate_view, service_estimate
 
-            show(estimate_view(service_estimate(job.result.plan or {})))
-        else:
-            print(job.id)
-            if job.state == "succeeded":
-                say(f"{job.title} can be read: {client.url}/v1/titles/{job.title}")
+            return estimate_view(service_estimate(job.result.plan or {}))
+        if job.state == "succeeded":
+            say(f"{job.title} can be read: {client.url}/v1/titles/{job.title}")
+        return job.id
 
-    finish(on_event, as_json=json, result={"job": job.model_dump(mode="json")}, view=view)
+    output.finish({"job": job.model_dump(mode="json")}, view)
 
 
 def _job_options(flags: LadderFlags) -> JobOptions:
@@ -313,9 +281,9 @@ def _job_options(flags: LadderFlags) -> JobOptions:
         raise invalid(error) from error  # type: ignore[arg-type] # pydantic's own
 
 
-@grouped
+@command
 def jobs(
-    context: typer.Context,
+    output: Output,
     *,
     state: Annotated[
         str | None,
@@ -332,19 +300,16 @@ def jobs(
         int, typer.Option(metavar="N", min=1, help="List at most the N newest jobs.")
     ] = 50,
     connection: Connection,
-    json: Json = False,
 ) -> None:
     """List the jobs of a service, newest first."""
     from cluster.cli.views.jobs import jobs_view
 
     with connection.client() as client:
         listed = list(client.jobs(state=_state(state), external_id=external_id, limit=limit))
-    finish(
-        context.obj,
-        as_json=json,
+    output.finish(
         lines=[("job", job.model_dump(mode="json")) for job in listed],
         result={"jobs": len(listed)},
-        view=lambda: show(jobs_view(listed)),
+        view=lambda: jobs_view(listed),
     )
 
 
@@ -358,71 +323,51 @@ def _state(text: str | None) -> Any:
     return text
 
 
-@grouped
-def status(
-    context: typer.Context, *, job: JobId, connection: Connection, json: Json = False
-) -> None:
+@command
+def status(output: Output, *, job: JobId, connection: Connection) -> None:
     """Show a job: its state, its progress, its result."""
     from cluster.cli.views.jobs import job_view
 
     with connection.client() as client:
         current = client.job(job)
-    finish(
-        context.obj,
-        as_json=json,
-        result={"job": current.model_dump(mode="json")},
-        view=lambda: show(job_view(current)),
-    )
+    output.finish(result={"job": current.model_dump(mode="json")}, view=lambda: job_view(current))
 
 
-@grouped
-def cancel(
-    context: typer.Context, *, job: JobId, connection: Connection, json: Json = False
-) -> None:
+@command
+def cancel(output: Output, *, job: JobId, connection: Connection) -> None:
     """Cancel a job. Its finished work is kept for `retry` or for another job."""
     with connection.client() as client:
         cancelled = client.cancel(job)
         if cancelled.state == "running":
             with contextlib.suppress(TimeoutError):
                 cancelled = client.wait(job, timeout_seconds=20)
-    _finish_with_state(context, cancelled, as_json=json)
+    _finish_with_state(output, cancelled)
 
 
-@grouped
-def retry(
-    context: typer.Context, *, job: JobId, connection: Connection, json: Json = False
-) -> None:
+@command
+def retry(output: Output, *, job: JobId, connection: Connection) -> None:
     """Queue a failed or cancelled job again; it resumes from its finished work."""
     with connection.client() as client:
         queued = client.retry(job)
-    _finish_with_state(context, queued, as_json=json)
+    _finish_with_state(output, queued)
 
 
-def _finish_with_state(context: typer.Context, job: Job, *, as_json: bool) -> None:
-    finish(
-        context.obj,
-        as_json=as_json,
-        result={"job": job.model_dump(mode="json")},
-        view=lambda: print(f"{job.id} {job.state}"),
-    )
+def _finish_with_state(output: Output, job: Job) -> None:
+    output.finish(result={"job": job.model_dump(mode="json")}, view=lambda: f"{job.id} {job.state}")
 
 
-@grouped
+@command
 def withdraw(
-    context: typer.Context,
+    output: Output,
     *,
     title: Annotated[str, typer.Argument(metavar="TITLE", help="Name of a published title.")],
     connection: Connection,
-    json: Json = False,
 ) -> None:
     """Take a title down: package, artwork, prefetch and caches. A line in the audit log stays."""
     with connection.client() as client:
         line = client.withdraw(title)
-    finish(
-        context.obj,
-        as_json=json,
-        result=line.model_dump(mode="json"),
-        view=lambda: print(f"{line.title} withdrawn by {line.actor}"),
+    output.finish(
+        result=line.model_dump(mode="json"), view=lambda: f"{line.title} withdrawn by {line.actor}"
     )
 
 

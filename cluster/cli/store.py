@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from cluster.cli.options import Json, StorePath
-from cluster.cli.output import finish, show
+from cluster.cli.command import command
+from cluster.cli.options import StorePath
+from cluster.cli.output import Output
 
 runs_app = typer.Typer(name="runs", help="Look at the runs that a store remembers.")
 store_app = typer.Typer(name="store", help="Clean up and check a store.")
@@ -19,15 +20,14 @@ Run = Annotated[
 
 
 @runs_app.command("list")
-def list_runs(context: typer.Context, store: StorePath = None, json: Json = False) -> None:
+@command
+def list_runs(output: Output, store: StorePath = None) -> None:
     """List the runs of a store, oldest first."""
     from cluster.cli.views.store import runs_view
     from cluster.store import manifests, open_store
 
     runs = manifests.list_runs(open_store(store))
-    finish(
-        context.obj,
-        as_json=json,
+    output.finish(
         lines=[
             (
                 "run",
@@ -43,32 +43,31 @@ def list_runs(context: typer.Context, store: StorePath = None, json: Json = Fals
             for run in runs
         ],
         result={"runs": len(runs)},
-        view=lambda: show(runs_view(runs)),
+        view=lambda: runs_view(runs),
     )
 
 
 @runs_app.command("show")
-def show_run(context: typer.Context, run: Run, store: StorePath = None, json: Json = False) -> None:
+@command
+def show_run(output: Output, run: Run, store: StorePath = None) -> None:
     """Show what is remembered of a run: inputs, versions, results."""
     from cluster.store import manifests, open_store
 
     manifest = manifests.find_run(open_store(store), run)
-    finish(
-        context.obj,
-        as_json=json,
+    output.finish(
         lines=[("manifest", manifest.model_dump())],
         result={"run": manifest.id},
-        view=lambda: print(manifest.to_json().decode(), end=""),
+        view=lambda: manifest.to_json().decode().removesuffix("\n"),
     )
 
 
 @runs_app.command("diff")
+@command
 def diff_runs(
-    context: typer.Context,
+    output: Output,
     run: Run,
     other: Annotated[str, typer.Argument(metavar="OTHER", help="Another run.")],
     store: StorePath = None,
-    json: Json = False,
 ) -> None:
     """Show in what two runs differ: sources, options, versions, files."""
     from cluster.cli.views.store import difference_view
@@ -78,38 +77,31 @@ def diff_runs(
     opened = open_store(store)
     first, second = manifests.find_run(opened, run), manifests.find_run(opened, other)
     differences = changes(first, second)
-    finish(
-        context.obj,
-        as_json=json,
+    output.finish(
         lines=[("difference", {"what": w, "run": a, "other": b}) for w, a, b in differences],
         result={"differences": len(differences), "same_package": first.package == second.package},
         view=lambda: (
-            show(difference_view(first.id, second.id, differences))
+            difference_view(first.id, second.id, differences)
             if differences
-            else print("the two runs do not differ")
+            else "the two runs do not differ"
         ),
     )
 
 
 @runs_app.command("remove")
-def remove_run(
-    context: typer.Context, run: Run, store: StorePath = None, json: Json = False
-) -> None:
+@command
+def remove_run(output: Output, run: Run, store: StorePath = None) -> None:
     """Forget a run, so that `store gc` may remove what only this run needs."""
     from cluster.store import manifests, open_store
 
     manifest = manifests.remove_run(open_store(store), run)
-    finish(
-        context.obj,
-        as_json=json,
-        result={"run": manifest.id},
-        view=lambda: print(f"forgot {manifest.id}"),
-    )
+    output.finish(result={"run": manifest.id}, view=lambda: f"forgot {manifest.id}")
 
 
 @store_app.command("gc")
+@command
 def gc(
-    context: typer.Context,
+    output: Output,
     days: Annotated[
         float, typer.Option(metavar="N", help="Keep everything younger than N days.")
     ] = 7.0,
@@ -117,7 +109,6 @@ def gc(
         bool, typer.Option("--dry-run", help="Only show what would be removed.")
     ] = False,
     store: StorePath = None,
-    json: Json = False,
 ) -> None:
     """Remove what no remembered run and no running run needs."""
     from cluster.store import open_store
@@ -125,11 +116,9 @@ def gc(
 
     done = collect_garbage(open_store(store), keep_seconds=days * 86_400, dry_run=dry_run)
     verb = "would remove" if dry_run else "removed"
-    finish(
-        context.obj,
-        as_json=json,
+    output.finish(
         result=asdict(done),
-        view=lambda: print(
+        view=lambda: (
             f"{verb} {done.records} records and {done.blobs} blobs, {done.bytes / 1e6:.1f} MB; "
             f"kept {done.kept_records} records, {done.kept_bytes / 1e6:.1f} MB"
         ),
@@ -137,13 +126,13 @@ def gc(
 
 
 @store_app.command("fsck")
+@command
 def fsck(
-    context: typer.Context,
+    output: Output,
     repair: Annotated[
         bool, typer.Option("--repair", help="Remove damaged entries; later runs make them again.")
     ] = False,
     store: StorePath = None,
-    json: Json = False,
 ) -> None:
     """Read everything in a store and compare it with its digest."""
     from cluster.store import open_store
@@ -153,7 +142,7 @@ def fsck(
     opened = open_store(store)
     flaws = [asdict(flaw) for flaw in check_store(opened, repair=repair)]
     if flaws and not repair:
-        if not json:
+        if not output.as_json:
             for flaw in flaws:
                 print(f"{flaw['name']}: {flaw['what']}")
         raise StoreUnusable(
@@ -161,12 +150,10 @@ def fsck(
             "make them again",
             flaws=flaws,
         )
-    finish(
-        context.obj,
-        as_json=json,
+    output.finish(
         lines=[("flaw", flaw) for flaw in flaws],
         result={"flaws": len(flaws)},
-        view=lambda: print(
+        view=lambda: (
             f"{opened.place}: {len(flaws)} damaged entries removed"
             if flaws
             else f"{opened.place}: no damaged entries"
@@ -175,17 +162,16 @@ def fsck(
 
 
 @store_app.command("titles")
-def titles(context: typer.Context, store: StorePath = None, json: Json = False) -> None:
+@command
+def titles(output: Output, store: StorePath = None) -> None:
     """Show the size of each title in a store, largest first."""
     from cluster.cli.views.store import titles_view
     from cluster.store import open_store
     from cluster.store.garbage import title_sizes
 
     sizes = title_sizes(open_store(store))
-    finish(
-        context.obj,
-        as_json=json,
+    output.finish(
         lines=[("title", asdict(size)) for size in sizes],
         result={"titles": len(sizes), "bytes": sum(size.bytes for size in sizes)},
-        view=lambda: show(titles_view(sizes)),
+        view=lambda: titles_view(sizes),
     )

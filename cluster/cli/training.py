@@ -8,10 +8,9 @@ from typing import Annotated
 
 import typer
 
-from cluster.cli.groups import grouped
+from cluster.cli.command import command, option
 from cluster.cli.options import (
     GridFlags,
-    Json,
     Profile,
     Scheduler,
     StorePath,
@@ -19,7 +18,7 @@ from cluster.cli.options import (
     given,
     parse_names,
 )
-from cluster.cli.output import announced, finish, say, show
+from cluster.cli.output import Output, say
 from encoder.errors import BadInput
 
 # -- sweep -------------------------------------------------------------------------------------
@@ -35,49 +34,39 @@ def _parse_augmentations(text: str) -> tuple[str, ...]:
 class SweepFlags(GridFlags):
     """Options of ``sweep``, the fields of :class:`cluster.training.sweep.SweepOptions`."""
 
-    codec: Annotated[
-        str, typer.Option(metavar="NAME", help="Video codec: `x264`, `x265`, `svtav1` or `vp9`.")
-    ] = "x264"
-    cells: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Measure N operating points of every shot, spread over sizes and CRFs, instead "
-            "of the full grid. A larger N includes the points of a smaller one.",
-        ),
-    ] = None
-    seed: Annotated[
-        int, typer.Option(metavar="N", help="Random seed for choosing cells and frames.")
-    ] = 0
-    catalog: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="CSV",
-            help="Table with the columns `file` and `group`: titles of one group share footage. A "
-            "file that is not listed is a group of its own.",
-        ),
-    ] = None
-    augmentations: Annotated[
-        tuple[str, ...] | None,
-        typer.Option(
-            "--augment",
-            metavar="NAME,...",
-            parser=_parse_augmentations,
-            help="Also sweep augmentations of every file: `all`, or some of `crop`, `zoom`, "
-            "`small`, `reframe`, `fast`, `halfrate`, `grain`, `denoise`, `soft`, `dark`.",
-        ),
-    ] = None
-    augmented_seconds: Annotated[
-        float, typer.Option(metavar="S", help="Maximum seconds per augmentation.")
-    ] = 8.0
+    codec: str = option(
+        "x264", metavar="NAME", help="Video codec: `x264`, `x265`, `svtav1` or `vp9`."
+    )
+    cells: int | None = option(
+        None,
+        metavar="N",
+        help="Measure N operating points of every shot, spread over sizes and CRFs, instead "
+        "of the full grid. A larger N includes the points of a smaller one.",
+    )
+    seed: int = option(0, metavar="N", help="Random seed for choosing cells and frames.")
+    catalog: Path | None = option(
+        None,
+        metavar="CSV",
+        help="Table with the columns `file` and `group`: titles of one group share footage. A "
+        "file that is not listed is a group of its own.",
+    )
+    augmentations: tuple[str, ...] | None = option(
+        None,
+        "--augment",
+        metavar="NAME,...",
+        parser=_parse_augmentations,
+        help="Also sweep augmentations of every file: `all`, or some of `crop`, `zoom`, "
+        "`small`, `reframe`, `fast`, `halfrate`, `grain`, `denoise`, `soft`, `dark`.",
+    )
+    augmented_seconds: float = option(8.0, metavar="S", help="Maximum seconds per augmentation.")
     workers: Workers = None
     scheduler: Scheduler = None
     store: StorePath = None
 
 
-@grouped
+@command
 def sweep(
-    context: typer.Context,
+    output: Output,
     *,
     sources: Annotated[
         tuple[Path, ...], typer.Argument(metavar="[SOURCE]...", help="Video files.")
@@ -101,7 +90,6 @@ def sweep(
     plan: Annotated[
         bool, typer.Option("--plan", help="Only show what would be measured and what it costs.")
     ] = False,
-    json: Json = False,
 ) -> None:
     """Measure rate and quality of many shots into a table, for `train` and for comparison.
 
@@ -117,7 +105,7 @@ def sweep(
     options = library.SweepOptions(
         files=sources, table=table, originals=not only_augmented, **given(flags)
     )
-    on_event = announced(context.obj, "sweep", table)
+    on_event = output.announce("sweep", table)
     rows = 0
     if package and not plan:
         rows = add_packages(package, table, on_event, catalog=flags.catalog, store=flags.store)
@@ -125,9 +113,7 @@ def sweep(
         result = (library.plan_sweep if plan else library.sweep)(options, on_event)
     else:
         result = library.SweepResult((), {}, rows)
-    finish(
-        on_event,
-        as_json=json,
+    output.finish(
         lines=[("swept_title", asdict(title)) for title in result.titles],
         result={
             "table": str(table),
@@ -135,14 +121,14 @@ def sweep(
             "titles": len(result.titles),
             "skipped": dict(result.skipped),
         },
-        view=lambda: show(sweep_view(result, table, plan=plan)),
+        view=lambda: sweep_view(result, table, plan=plan),
     )
 
 
 # -- train and promote -------------------------------------------------------------------------
 
 Tables = Annotated[
-    list[Path] | None,
+    tuple[Path, ...],
     typer.Option(
         "--table",
         metavar="FILE",
@@ -155,8 +141,9 @@ FromStore = Annotated[
 ]
 
 
+@command
 def train(
-    context: typer.Context,
+    output: Output,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -164,7 +151,7 @@ def train(
             help="File for the weights, `.safetensors`; the model card is written beside it.",
         ),
     ] = None,
-    table: Tables = None,
+    table: Tables = (),
     from_store: FromStore = False,
     seed: Annotated[int, typer.Option(metavar="N", help="Random seed for initial weights.")] = 0,
     leave_out: Annotated[
@@ -175,7 +162,6 @@ def train(
         ),
     ] = None,
     store: StorePath = None,
-    json: Json = False,
 ) -> None:
     """Train the complexity model. The same rows and seed give the same bytes.
 
@@ -190,26 +176,25 @@ def train(
         raise BadInput("train needs --out FILE, the file for the weights")
     if not table and not from_store:
         raise BadInput("train needs --table FILE, --from-store, or both")
-    on_event = announced(context.obj, "train", out)
+    output.announce("train", out)
     options = library.TrainOptions(
         out=out,
-        tables=tuple(table or ()),
+        tables=table,
         store=store_place(store) if from_store else None,
         seed=seed,
         leave_out=parse_names(leave_out) if leave_out else (),
     )
-    trained = library.train(options, (lambda _: None) if json else say)
-    finish(
-        on_event,
-        as_json=json,
+    trained = library.train(options, (lambda _: None) if output.as_json else say)
+    output.finish(
         result={"weights": str(trained.weights), "card": str(trained.card), "model": trained.model}
         | trained.facts,
-        view=lambda: show(trained_view(trained)),
+        view=lambda: trained_view(trained),
     )
 
 
+@command
 def promote(
-    context: typer.Context,
+    output: Output,
     new: Annotated[Path | None, typer.Argument(metavar="NEW", help="Weights to judge.")] = None,
     over: Annotated[
         Path | None,
@@ -225,10 +210,9 @@ def promote(
             help="File that NEW is copied to if it is better. Nothing is written without it.",
         ),
     ] = None,
-    table: Tables = None,
+    table: Tables = (),
     from_store: FromStore = False,
     store: StorePath = None,
-    json: Json = False,
 ) -> None:
     """Judge new weights against the current ones on titles that neither was trained on.
 
@@ -246,16 +230,14 @@ def promote(
         raise BadInput("promote needs NEW, weights that `shotladder train` wrote")
     if not table and not from_store:
         raise BadInput("promote needs titles to judge on: --from-store, --table FILE, or both")
-    rows = training_rows(tuple(table or ()), store_place(store) if from_store else None)
-    on_event = announced(context.obj, "promote", new)
+    rows = training_rows(table, store_place(store) if from_store else None)
+    output.announce("promote", new)
     judged = library.promote(over or packaged_weights("x264"), new, rows, to)
-    finish(
-        on_event,
-        as_json=json,
+    output.finish(
         lines=(("title", library.title_facts(title)) for title in judged.titles),
         result=library.comparison_facts(judged)
         | {"written": str(to) if to and judged.comparison.better else None},
-        view=lambda: show(promotion_view(judged, to)),
+        view=lambda: promotion_view(judged, to),
     )
     if not judged.comparison.better:
         raise typer.Exit(1)
@@ -268,52 +250,43 @@ def promote(
 class EvaluateFlags:
     """Options of ``evaluate``, the fields of :class:`cluster.training.evaluate.EvaluateOptions`."""
 
-    also: Annotated[
-        tuple[Path, ...],
-        typer.Option(metavar="FILE", help="Another table to train on. May be repeated."),
-    ] = ()
-    judged: Annotated[
-        Path | None,
-        typer.Option(
-            "--judge",
-            metavar="FILE",
-            help="Judge the titles of this table instead, and train on none of it: for example to "
-            "find out what a sparse sweep of another codec is worth.",
-        ),
-    ] = None
-    groups: Annotated[
-        tuple[str, ...] | None,
-        typer.Option(
-            metavar="NAME,...",
-            parser=parse_names,
-            help="Judge only the titles of these groups. [default: all]",
-        ),
-    ] = None
-    rivals: Annotated[
-        bool,
-        typer.Option(
-            "--rivals",
-            help="Also judge what could replace the search: sparse grids, no correction, no "
-            "model, trees instead of networks, one CRF per rung; and what a free proxy encode of "
-            "every shot would bring.",
-        ),
-    ] = False
-    cache: Annotated[
-        Path,
-        typer.Option(
-            metavar="DIR",
-            help="Folder for predictions and verdicts. The same command resumes; after a change "
-            "of the search alone, nothing is trained again.",
-        ),
-    ] = Path("out/evaluate")
+    also: tuple[Path, ...] = option(
+        (), metavar="FILE", help="Another table to train on. May be repeated."
+    )
+    judged: Path | None = option(
+        None,
+        "--judge",
+        metavar="FILE",
+        help="Judge the titles of this table instead, and train on none of it: for example to "
+        "find out what a sparse sweep of another codec is worth.",
+    )
+    groups: tuple[str, ...] | None = option(
+        None,
+        metavar="NAME,...",
+        parser=parse_names,
+        help="Judge only the titles of these groups. [default: all]",
+    )
+    rivals: bool = option(
+        False,
+        "--rivals",
+        help="Also judge what could replace the search: sparse grids, no correction, no "
+        "model, trees instead of networks, one CRF per rung; and what a free proxy encode of "
+        "every shot would bring.",
+    )
+    cache: Path = option(
+        Path("out/evaluate"),
+        metavar="DIR",
+        help="Folder for predictions and verdicts. The same command resumes; after a change "
+        "of the search alone, nothing is trained again.",
+    )
     profile: Profile = "default"
     workers: Workers = None
     scheduler: Scheduler = None
 
 
-@grouped
+@command
 def evaluate(
-    context: typer.Context,
+    output: Output,
     *,
     table: Annotated[
         Path | None,
@@ -327,7 +300,6 @@ def evaluate(
     rungs: Annotated[
         bool, typer.Option("--rungs", help="Also show every rung beside the best one of its rate.")
     ] = False,
-    json: Json = False,
 ) -> None:
     """Judge the search on titles that its model was not trained on, without any encode.
 
@@ -339,11 +311,9 @@ def evaluate(
 
     if table is None:
         raise BadInput("evaluate needs --table FILE, a table that `shotladder sweep` wrote")
-    on_event = announced(context.obj, "evaluate", table)
+    on_event = output.announce("evaluate", table)
     evaluation = library.evaluate(library.EvaluateOptions(table=table, **given(flags)), on_event)
-    finish(
-        on_event,
-        as_json=json,
+    output.finish(
         lines=views.evaluation_lines(evaluation),
         result={
             "table": str(table),
@@ -354,5 +324,5 @@ def evaluate(
             "summaries": views.summary_fields(evaluation),
             "single_shot_summaries": views.summary_fields(evaluation, single=True),
         },
-        view=lambda: show(views.evaluation_view(evaluation, rungs=rungs)),
+        view=lambda: views.evaluation_view(evaluation, rungs=rungs),
     )

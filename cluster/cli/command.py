@@ -1,9 +1,9 @@
-"""Groups of options: a parameter of a command whose type is a dataclass stands for its fields.
+"""Commands whose options and output are declared once.
 
-Typer reads the options of a command from its signature. :func:`grouped` gives it a signature in
-which each group is replaced by the options that its fields declare, and hands the command the group
-as one value. Options that several commands share are thereby declared once, and a new option does
-not touch the commands that take its group.
+Typer reads the options of a command from its signature. :func:`command` gives it a signature in
+which each parameter whose type is a dataclass, a group, is replaced by the options that its fields
+declare, and hands the command the group as one value. A new option does not touch the commands that
+take its group. A command that takes an :class:`.output.Output` has the option ``--json``.
 """
 
 from __future__ import annotations
@@ -15,36 +15,55 @@ import typing
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, TypeVar
 
+import typer
+
+from cluster.cli.output import Output
+
 _T = TypeVar("_T")
+_Json = Annotated[
+    bool, typer.Option("--json", help="Write NDJSON to stdout; the last line is `done` or `error`.")
+]
 
 
-def grouped(command: Callable[..., _T]) -> Callable[..., _T]:
+def option(default: Any, *declarations: str, **settings: Any) -> Any:
+    """Declare a field of a group as an option, with the arguments of :func:`typer.Option`."""
+    info = typer.Option(*declarations, **settings)
+    return dataclasses.field(default=default, metadata={"option": info})
+
+
+def command(function: Callable[..., _T]) -> Callable[..., _T]:
     """Declare the fields of a command's groups as its options.
 
-    A field that is a tuple is an option that may be repeated. An option with a ``parser`` may have
-    any type.
+    A parameter or field that is a tuple is an option that may be repeated. An option with a
+    ``parser`` may have any type.
     """
-    hints = typing.get_type_hints(command, include_extras=True)
+    hints = typing.get_type_hints(function, include_extras=True)
     groups: dict[str, Any] = {
         name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)
     }
     options: list[inspect.Parameter] = []
-    for name, parameter in inspect.signature(command).parameters.items():
+    for name, parameter in inspect.signature(function).parameters.items():
         if name in groups:
             options += _fields(groups[name])
+        elif hints[name] is Output:
+            options.append(_option("context", typer.Context, inspect.Parameter.empty))
         else:
             options.append(_option(name, hints[name], parameter.default))
+    if "output" in hints:
+        options.append(_option("json", _Json, False))
 
-    @functools.wraps(command)
+    @functools.wraps(function)
     def with_groups(**given: Any) -> _T:
-        values = {
+        values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in given.items()
         }
         for name, group in groups.items():
             fields = dataclasses.fields(group)
             values[name] = group(**{field.name: values.pop(field.name) for field in fields})
-        return command(**values)
+        if "output" in hints:
+            values["output"] = Output(values.pop("context").obj, as_json=values.pop("json"))
+        return function(**values)
 
     with_groups.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
     with_groups.__annotations__ = {option.name: option.annotation for option in options}
@@ -54,9 +73,11 @@ def grouped(command: Callable[..., _T]) -> Callable[..., _T]:
 def _fields(group: Any) -> Iterator[inspect.Parameter]:
     hints = typing.get_type_hints(group, include_extras=True)
     for field in dataclasses.fields(group):
+        hint = hints[field.name]
+        if "option" in field.metadata:
+            hint = Annotated[hint, field.metadata["option"]]
         required = field.default is dataclasses.MISSING
-        default = inspect.Parameter.empty if required else field.default
-        yield _option(field.name, hints[field.name], default)
+        yield _option(field.name, hint, inspect.Parameter.empty if required else field.default)
 
 
 def _option(name: str, hint: Any, default: Any) -> inspect.Parameter:
