@@ -51,10 +51,10 @@ class Shelf:
         shutil.rmtree(out, ignore_errors=True)
         write_package(out, seed, **more)
         with self.library.files.locked():
-            package, documents = self.library.files.admit(out)
+            package = self.library.files.admit(out)
             self.leases.succeed(
                 job,  # type: ignore[arg-type]
-                lambda session, row: self.library.publish(session, row, package, documents),
+                lambda session, row: self.library.publish(session, row, package),
             )
         self.library.refresh()
         return package
@@ -188,7 +188,7 @@ def test_a_package_that_was_never_published_is_dropped(shelf: Shelf) -> None:
     before = shelf.files()
     out = shelf.folder / "work" / "out"
     write_package(out, "one")
-    package, _ = shelf.library.files.admit(out)
+    package = shelf.library.files.admit(out)
     assert before < shelf.files()
     assert shelf.library.drop_unpublished([kept]) == 0
     assert shelf.library.drop_unpublished() == 1
@@ -201,7 +201,7 @@ def test_a_package_without_its_row_is_taken_in_again(shelf: Shelf) -> None:
     begun = shelf.begin("film", "one")
     out = shelf.folder / "work" / "out"
     write_package(out, "one")
-    package, _ = shelf.library.files.admit(out)
+    package = shelf.library.files.admit(out)
     shelf.library.files.bundles.path(package).unlink()
     assert shelf.finish(begun) == package
     assert shelf.library.files.bundles.get(package).entry("start/4/0") is not None

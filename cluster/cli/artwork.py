@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cluster.cli.command import command
+from cluster.cli.command import command, option
 from cluster.cli.options import Directory
 from cluster.cli.output import Output
 
@@ -30,13 +30,10 @@ def list_artwork(
     output: Output,
     directory: Directory,
     aspect: Aspect = None,
-    most: Annotated[
-        int | None, typer.Option("--k", metavar="N", help="List at most N candidates.")
-    ] = None,
-    diverse: Annotated[
-        bool,
-        typer.Option("--diverse", help="Choose candidates that differ, to be shown side by side."),
-    ] = False,
+    most: int | None = option(None, "--k", metavar="N", help="List at most N candidates."),
+    diverse: bool = option(
+        False, "--diverse", help="Choose candidates that differ, to be shown side by side."
+    ),
 ) -> None:
     """List the candidates of a package, best first, with what was measured of each.
 

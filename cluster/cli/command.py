@@ -26,9 +26,17 @@ _Json = Annotated[
 
 
 def option(default: Any, *declarations: str, **settings: Any) -> Any:
-    """Declare a field of a group as an option, with the arguments of :func:`typer.Option`."""
-    info = typer.Option(*declarations, **settings)
-    return dataclasses.field(default=default, metadata={"option": info})
+    """Declare a parameter or the field of a group as an option, as :func:`typer.Option` does."""
+    return _declared(default, typer.Option(*declarations, **settings))
+
+
+def argument(default: Any, **settings: Any) -> Any:
+    """Declare a parameter as an argument that may be left out, as :func:`typer.Argument` does."""
+    return _declared(default, typer.Argument(**settings))
+
+
+def _declared(default: Any, info: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"info": info})
 
 
 def command(function: Callable[..., _T]) -> Callable[..., _T]:
@@ -73,14 +81,16 @@ def command(function: Callable[..., _T]) -> Callable[..., _T]:
 def _fields(group: Any) -> Iterator[inspect.Parameter]:
     hints = typing.get_type_hints(group, include_extras=True)
     for field in dataclasses.fields(group):
-        hint = hints[field.name]
-        if "option" in field.metadata:
-            hint = Annotated[hint, field.metadata["option"]]
-        required = field.default is dataclasses.MISSING
-        yield _option(field.name, hint, inspect.Parameter.empty if required else field.default)
+        yield _option(field.name, hints[field.name], field)
 
 
 def _option(name: str, hint: Any, default: Any) -> inspect.Parameter:
+    if isinstance(default, dataclasses.Field):
+        if "info" in default.metadata:
+            hint = Annotated[hint, default.metadata["info"]]
+        default = default.default
+        if default is dataclasses.MISSING:
+            default = inspect.Parameter.empty
     if typing.get_origin(hint) is Annotated:
         kind, info = typing.get_args(hint)
         if getattr(info, "parser", None) is not None:

@@ -40,19 +40,15 @@ Limit = Annotated[
 def compare(
     output: Output,
     directory: Directory,
-    rungs: Annotated[
-        bool, typer.Option("--rungs", help="Also show the rungs of all three ladders.")
-    ] = False,
+    rungs: bool = option(False, "--rungs", help="Also show the rungs of all three ladders."),
     source: MovedSource = None,
-    others: Annotated[
-        tuple[Path, ...],
-        typer.Option(
-            "--with",
-            metavar="DIR",
-            help="Another package of the same title, for example of another codec, whose BD-rate "
-            "against this one is shown. May be repeated.",
-        ),
-    ] = (),
+    others: tuple[Path, ...] = option(
+        (),
+        "--with",
+        metavar="DIR",
+        help="Another package of the same title, for example of another codec, whose BD-rate "
+        "against this one is shown. May be repeated.",
+    ),
     workers: Workers = None,
     scheduler: Scheduler = None,
     store: StorePath = None,
@@ -138,21 +134,18 @@ def upgrade_report(
             metavar="NEW", help="The same titles, made by another version, tool or recipe."
         ),
     ],
-    max_mean: Annotated[
-        float, typer.Option(metavar="PERCENT", help="Highest mean BD-rate over titles that passes.")
-    ] = 0.5,
-    max_title: Annotated[
-        float,
-        typer.Option(metavar="PERCENT", help="Highest BD-rate of a single title that passes."),
-    ] = 2.0,
-    max_cpu: Annotated[
-        float | None,
-        typer.Option(
-            metavar="PERCENT",
-            help="Highest increase of CPU time that passes. Compared only for titles whose two "
-            "runs began with an empty store.",
-        ),
-    ] = None,
+    max_mean: float = option(
+        0.5, metavar="PERCENT", help="Highest mean BD-rate over titles that passes."
+    ),
+    max_title: float = option(
+        2.0, metavar="PERCENT", help="Highest BD-rate of a single title that passes."
+    ),
+    max_cpu: float | None = option(
+        None,
+        metavar="PERCENT",
+        help="Highest increase of CPU time that passes. Compared only for titles whose two "
+        "runs began with an empty store.",
+    ),
     limit: Limit = 5,
 ) -> None:
     """Compare the same titles under two versions or recipes, and fail if the new one is worse.

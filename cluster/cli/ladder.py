@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -104,14 +104,12 @@ def show_ladder(output: Output, *, directory: Directory, flags: ShotFlags) -> No
 def plot_ladder(
     output: Output,
     directory: Directory,
-    shot: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Plot one shot instead of the title: its measured points, its hull and what the "
-            "rungs chose. Shots count from 0.",
-        ),
-    ] = None,
+    shot: int | None = option(
+        None,
+        metavar="N",
+        help="Plot one shot instead of the title: its measured points, its hull and what the "
+        "rungs chose. Shots count from 0.",
+    ),
 ) -> None:
     """Plot rate against quality: the title's hulls and its rungs, or those of one shot."""
     from cluster.cli.views.plot import plot_lines, render

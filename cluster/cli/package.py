@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.cli.command import command
+from cluster.cli.command import command, option
 from cluster.cli.options import Directory, MovedSource, StorePath
 from cluster.cli.output import Output
 
@@ -66,17 +66,13 @@ def verify(output: Output, directory: Directory) -> None:
 def report(
     output: Output,
     directory: Directory,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="File for the report. [default: DIR/report.html]"),
-    ] = None,
+    out: Path | None = option(
+        None, metavar="FILE", help="File for the report. [default: DIR/report.html]"
+    ),
     source: MovedSource = None,
-    frames: Annotated[
-        bool,
-        typer.Option(
-            "--frames/--no-frames", help="Include thumbnails and frames of the worst shots."
-        ),
-    ] = True,
+    frames: bool = option(
+        True, "--frames/--no-frames", help="Include thumbnails and frames of the worst shots."
+    ),
 ) -> None:
     """Write an HTML report of a ladder that needs no network and no other file.
 

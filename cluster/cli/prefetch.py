@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.cli.command import command
+from cluster.cli.command import command, option
 from cluster.cli.options import Directory
 from cluster.cli.output import Output
 from encoder.errors import BadInput
@@ -45,24 +45,18 @@ def plan(
         tuple[Path, ...],
         typer.Argument(metavar="DIR...", help="Directories of finished packages, one or more."),
     ],
-    size: Annotated[
-        str | None,
-        typer.Option(
-            "--bytes",
-            metavar="N",
-            help="Size of the cache, such as `500M` or `20G`. [default: list all files]",
-        ),
-    ] = None,
-    popularity: Annotated[
-        tuple[str, ...],
-        typer.Option(
-            metavar="DIR=PLAYS",
-            help="Expected plays of a title, in any unit; 1 for the others. May be repeated.",
-        ),
-    ] = (),
-    top: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Number of files to show; `--json` lists all.")
-    ] = 20,
+    size: str | None = option(
+        None,
+        "--bytes",
+        metavar="N",
+        help="Size of the cache, such as `500M` or `20G`. [default: list all files]",
+    ),
+    popularity: tuple[str, ...] = option(
+        (),
+        metavar="DIR=PLAYS",
+        help="Expected plays of a title, in any unit; 1 for the others. May be repeated.",
+    ),
+    top: int = option(20, metavar="N", min=1, help="Number of files to show; `--json` lists all."),
 ) -> None:
     """List the files to keep in a cache, those with the most expected quality per byte first."""
     from cluster.cli.views.prefetch import cache_view

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from cluster.cli.command import command
+from cluster.cli.command import argument, command, option
 from cluster.cli.options import RunFlags, StorePath, given
 from cluster.cli.output import Output, say
 from encoder.errors import BadInput
@@ -22,42 +20,33 @@ if TYPE_CHECKING:
 def run(
     output: Output,
     *,
-    source: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="SOURCE",
-            help="Video file. With `--from`: the path of the source, if it has moved.",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Directory for the package: a new or empty one, or an older package, which is "
-            "replaced in one step.",
-        ),
-    ] = None,
-    plan: Annotated[
-        bool,
-        typer.Option("--plan", help="Only estimate what the run would cost; needs no `--out`."),
-    ] = False,
+    source: Path | None = argument(
+        None,
+        metavar="SOURCE",
+        help="Video file. With `--from`: the path of the source, if it has moved.",
+    ),
+    out: Path | None = option(
+        None,
+        metavar="DIR",
+        help="Directory for the package: a new or empty one, or an older package, which is "
+        "replaced in one step.",
+    ),
+    plan: bool = option(
+        False, "--plan", help="Only estimate what the run would cost; needs no `--out`."
+    ),
     flags: RunFlags,
-    repeat: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            metavar="RUN",
-            help="Repeat a run (see `runs list`) with its source and options, and compare the two "
-            "packages.",
-        ),
-    ] = None,
-    metrics_port: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Serve Prometheus metrics at `http://127.0.0.1:N/metrics` during the run.",
-        ),
-    ] = None,
+    repeat: str | None = option(
+        None,
+        "--from",
+        metavar="RUN",
+        help="Repeat a run (see `runs list`) with its source and options, and compare the two "
+        "packages.",
+    ),
+    metrics_port: int | None = option(
+        None,
+        metavar="N",
+        help="Serve Prometheus metrics at `http://127.0.0.1:N/metrics` during the run.",
+    ),
 ) -> None:
     """Make a ladder: find the shots, encode and score them, choose, package, verify.
 
@@ -116,10 +105,9 @@ def _estimate(options: RunOptions, output: Output) -> None:
 @command
 def doctor(
     output: Output,
-    source: Annotated[
-        Path | None,
-        typer.Argument(metavar="[SOURCE]", help="Video file to examine instead of the machine."),
-    ] = None,
+    source: Path | None = argument(
+        None, metavar="[SOURCE]", help="Video file to examine instead of the machine."
+    ),
     store: StorePath = None,
 ) -> None:
     """Check what this machine can do; for a SOURCE, what it is and how a run would treat it."""

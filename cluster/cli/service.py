@@ -222,13 +222,10 @@ def submit(
         ),
     ],
     submission: SubmissionFlags,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Show the progress of the job until it has ended.")
-    ] = False,
-    plan: Annotated[
-        bool,
-        typer.Option("--plan", help="Only estimate what the job would cost, and wait for that."),
-    ] = False,
+    wait: bool = option(False, "--wait", help="Show the progress of the job until it has ended."),
+    plan: bool = option(
+        False, "--plan", help="Only estimate what the job would cost, and wait for that."
+    ),
     flags: LadderFlags,
     connection: Connection,
 ) -> None:
@@ -285,20 +282,13 @@ def _job_options(flags: LadderFlags) -> JobOptions:
 def jobs(
     output: Output,
     *,
-    state: Annotated[
-        str | None,
-        typer.Option(
-            metavar="STATE",
-            help="List only jobs that are `queued`, `running`, `succeeded`, `failed` or "
-            "`cancelled`.",
-        ),
-    ] = None,
-    external_id: Annotated[
-        str | None, typer.Option(metavar="NAME", help="List only jobs of this title.")
-    ] = None,
-    limit: Annotated[
-        int, typer.Option(metavar="N", min=1, help="List at most the N newest jobs.")
-    ] = 50,
+    state: str | None = option(
+        None,
+        metavar="STATE",
+        help="List only jobs that are `queued`, `running`, `succeeded`, `failed` or `cancelled`.",
+    ),
+    external_id: str | None = option(None, metavar="NAME", help="List only jobs of this title."),
+    limit: int = option(50, metavar="N", min=1, help="List at most the N newest jobs."),
     connection: Connection,
 ) -> None:
     """List the jobs of a service, newest first."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.cli.command import command
+from cluster.cli.command import command, option
 from cluster.cli.options import StorePath
 from cluster.cli.output import Output
 
@@ -102,12 +102,8 @@ def remove_run(output: Output, run: Run, store: StorePath = None) -> None:
 @command
 def gc(
     output: Output,
-    days: Annotated[
-        float, typer.Option(metavar="N", help="Keep everything younger than N days.")
-    ] = 7.0,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show what would be removed.")
-    ] = False,
+    days: float = option(7.0, metavar="N", help="Keep everything younger than N days."),
+    dry_run: bool = option(False, "--dry-run", help="Only show what would be removed."),
     store: StorePath = None,
 ) -> None:
     """Remove what no remembered run and no running run needs."""
@@ -129,9 +125,9 @@ def gc(
 @command
 def fsck(
     output: Output,
-    repair: Annotated[
-        bool, typer.Option("--repair", help="Remove damaged entries; later runs make them again.")
-    ] = False,
+    repair: bool = option(
+        False, "--repair", help="Remove damaged entries; later runs make them again."
+    ),
     store: StorePath = None,
 ) -> None:
     """Read everything in a store and compare it with its digest."""

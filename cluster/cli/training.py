@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.cli.command import command, option
+from cluster.cli.command import argument, command, option
 from cluster.cli.options import (
     GridFlags,
     Profile,
@@ -68,28 +68,20 @@ class SweepFlags(GridFlags):
 def sweep(
     output: Output,
     *,
-    sources: Annotated[
-        tuple[Path, ...], typer.Argument(metavar="[SOURCE]...", help="Video files.")
-    ] = (),
-    table: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Parquet file for the rows; created if missing, extended if not."
-        ),
-    ] = None,
+    sources: tuple[Path, ...] = argument((), metavar="[SOURCE]...", help="Video files."),
+    table: Path | None = option(
+        None, metavar="FILE", help="Parquet file for the rows; created if missing, extended if not."
+    ),
     flags: SweepFlags,
-    only_augmented: Annotated[
-        bool, typer.Option("--only-augmented", help="Sweep only the augmentations, not the files.")
-    ] = False,
-    package: Annotated[
-        tuple[Path, ...],
-        typer.Option(
-            metavar="DIR", help="Also add the measurements of a finished package. May be repeated."
-        ),
-    ] = (),
-    plan: Annotated[
-        bool, typer.Option("--plan", help="Only show what would be measured and what it costs.")
-    ] = False,
+    only_augmented: bool = option(
+        False, "--only-augmented", help="Sweep only the augmentations, not the files."
+    ),
+    package: tuple[Path, ...] = option(
+        (), metavar="DIR", help="Also add the measurements of a finished package. May be repeated."
+    ),
+    plan: bool = option(
+        False, "--plan", help="Only show what would be measured and what it costs."
+    ),
 ) -> None:
     """Measure rate and quality of many shots into a table, for `train` and for comparison.
 
@@ -144,23 +136,19 @@ FromStore = Annotated[
 @command
 def train(
     output: Output,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="File for the weights, `.safetensors`; the model card is written beside it.",
-        ),
-    ] = None,
+    out: Path | None = option(
+        None,
+        metavar="FILE",
+        help="File for the weights, `.safetensors`; the model card is written beside it.",
+    ),
     table: Tables = (),
     from_store: FromStore = False,
-    seed: Annotated[int, typer.Option(metavar="N", help="Random seed for initial weights.")] = 0,
-    leave_out: Annotated[
-        str | None,
-        typer.Option(
-            metavar="GROUP,...",
-            help="Groups that are not trained on, so that their titles can be run as unseen ones.",
-        ),
-    ] = None,
+    seed: int = option(0, metavar="N", help="Random seed for initial weights."),
+    leave_out: str | None = option(
+        None,
+        metavar="GROUP,...",
+        help="Groups that are not trained on, so that their titles can be run as unseen ones.",
+    ),
     store: StorePath = None,
 ) -> None:
     """Train the complexity model. The same rows and seed give the same bytes.
@@ -195,21 +183,17 @@ def train(
 @command
 def promote(
     output: Output,
-    new: Annotated[Path | None, typer.Argument(metavar="NEW", help="Weights to judge.")] = None,
-    over: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Current weights. [default: the x264 weights that come with shotladder]",
-        ),
-    ] = None,
-    to: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="File that NEW is copied to if it is better. Nothing is written without it.",
-        ),
-    ] = None,
+    new: Path | None = argument(None, metavar="NEW", help="Weights to judge."),
+    over: Path | None = option(
+        None,
+        metavar="FILE",
+        help="Current weights. [default: the x264 weights that come with shotladder]",
+    ),
+    to: Path | None = option(
+        None,
+        metavar="FILE",
+        help="File that NEW is copied to if it is better. Nothing is written without it.",
+    ),
     table: Tables = (),
     from_store: FromStore = False,
     store: StorePath = None,
@@ -288,18 +272,16 @@ class EvaluateFlags:
 def evaluate(
     output: Output,
     *,
-    table: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Parquet file that `shotladder sweep` wrote. Titles with their full grid are "
-            "judged, all others are trained on.",
-        ),
-    ] = None,
+    table: Path | None = option(
+        None,
+        metavar="FILE",
+        help="Parquet file that `shotladder sweep` wrote. Titles with their full grid are "
+        "judged, all others are trained on.",
+    ),
     flags: EvaluateFlags,
-    rungs: Annotated[
-        bool, typer.Option("--rungs", help="Also show every rung beside the best one of its rate.")
-    ] = False,
+    rungs: bool = option(
+        False, "--rungs", help="Also show every rung beside the best one of its rate."
+    ),
 ) -> None:
     """Judge the search on titles that its model was not trained on, without any encode.
 

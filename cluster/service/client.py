@@ -11,14 +11,14 @@ carry an ``Idempotency-Key``, so that a repeated submission never makes two jobs
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
@@ -101,12 +101,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -128,7 +123,7 @@ class Client:
         idempotency_key: str | None = None,
     ) -> Submitted:
         """Submit a title and return its job, which may have existed already (``merged``)."""
-        try:
+        with _validated():
             submission = Submission(
                 source=os.fspath(source),
                 external_id=external_id,
@@ -138,18 +133,8 @@ class Client:
                 deadline=deadline,
                 webhook=webhook,
             )
-        except ValidationError as error:
-            raise invalid(error) from error
-        answer = self._request(
-            "POST",
-            "/v1/jobs",
-            content=submission.model_dump_json().encode(),
-            headers={
-                "Content-Type": "application/json",
-                "Idempotency-Key": idempotency_key or uuid.uuid4().hex,
-            },
-        )
-        return Submitted.model_validate_json(answer.content)
+        key = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        return self._post(Submitted, "/v1/jobs", submission, key)
 
     def job(self, job_id: str) -> Job:
         """Return a job and its present state."""
@@ -178,13 +163,11 @@ class Client:
 
     def cancel(self, job_id: str) -> Job:
         """Cancel a job; a running job is ``cancelled`` only some seconds later."""
-        answer = self._request("POST", f"/v1/jobs/{_path_part(job_id)}/cancel")
-        return Job.model_validate_json(answer.content)
+        return self._post(Job, f"/v1/jobs/{_path_part(job_id)}/cancel")
 
     def retry(self, job_id: str) -> Job:
         """Queue a failed or cancelled job again."""
-        answer = self._request("POST", f"/v1/jobs/{_path_part(job_id)}/retry")
-        return Job.model_validate_json(answer.content)
+        return self._post(Job, f"/v1/jobs/{_path_part(job_id)}/retry")
 
     def events(self, job_id: str, after: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield numbered events of a job until it has ended, across restarts of the service."""
@@ -269,22 +252,20 @@ class Client:
 
     def ladder(self, name: str) -> Ladder:
         """Return a title's ``ladder.json``."""
-        return Ladder.model_validate_json(self._document(f"/v1/titles/{_path_part(name)}/ladder"))
+        return self._document(Ladder, name, "ladder")
 
     def prefetch(self, name: str) -> Prefetch:
         """Return a title's ``prefetch.json``."""
-        return Prefetch.model_validate_json(
-            self._document(f"/v1/titles/{_path_part(name)}/prefetch")
-        )
+        return self._document(Prefetch, name, "prefetch")
 
     def start(self, name: str, *, kbps: float, seconds: float = 4) -> StartDocument:
         """Return the files of a title to prefetch first, for a throughput in kbit/s."""
-        path = f"/v1/titles/{_path_part(name)}/prefetch/start?seconds={seconds:g}&kbps={kbps:g}"
-        return StartDocument.model_validate_json(self._document(path))
+        query = f"seconds={seconds:g}&kbps={kbps:g}"
+        return self._document(StartDocument, name, f"prefetch/start?{query}")
 
     def artwork(self, name: str) -> Artwork:
         """Return a title's ``artwork.json``: its whole pool of stills."""
-        return Artwork.model_validate_json(self._document(f"/v1/titles/{_path_part(name)}/artwork"))
+        return self._document(Artwork, name, "artwork")
 
     def stills(
         self,
@@ -298,15 +279,12 @@ class Client:
         query = f"aspect={quote(aspect, safe=':')}&diverse={'true' if diverse else 'false'}"
         if k is not None:
             query += f"&k={k}"
-        path = f"/v1/titles/{_path_part(name)}/artwork?{query}"
-        return SelectedArtwork.model_validate_json(self._document(path))
+        return self._document(SelectedArtwork, name, f"artwork?{query}")
 
     def starts(self, names: Sequence[str], *, kbps: float, seconds: float = 4) -> Batch:
         """Return the files to prefetch first of up to 100 titles."""
-        try:
+        with _validated():
             batch = StartBatch(titles=list(names), kbps=kbps, seconds=seconds)
-        except ValidationError as error:
-            raise invalid(error) from error
         return self._post(Batch, "/v1/prefetch:batch", batch)
 
     def artworks(
@@ -318,10 +296,8 @@ class Client:
         diverse: bool = False,
     ) -> ArtworkRow:
         """Return the best stills of up to 100 titles, as :meth:`stills` does."""
-        try:
+        with _validated():
             batch = ArtworkBatch(titles=list(names), aspect=aspect, k=k, diverse=diverse)
-        except ValidationError as error:
-            raise invalid(error) from error
         return self._post(ArtworkRow, "/v1/artwork:batch", batch)
 
     def changes(self, since: int = 0) -> Changes:
@@ -333,25 +309,32 @@ class Client:
     def _get(self, kind: type[_M], path: str, params: dict[str, Any] | None = None) -> _M:
         return kind.model_validate_json(self._request("GET", path, params=params or {}).content)
 
-    def _post(self, kind: type[_M], path: str, request: BaseModel) -> _M:
-        headers = {"Content-Type": "application/json"}
-        content = request.model_dump_json().encode()
-        return kind.model_validate_json(
-            self._request("POST", path, content=content, headers=headers).content
-        )
+    def _post(
+        self,
+        kind: type[_M],
+        path: str,
+        request: BaseModel | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> _M:
+        body: dict[str, Any] = {"headers": headers}
+        if request is not None:
+            body["content"] = request.model_dump_json().encode()
+            body["headers"] = {"Content-Type": "application/json", **(headers or {})}
+        return kind.model_validate_json(self._request("POST", path, **body).content)
 
-    def _document(self, path: str) -> bytes:
-        """Get a document; a cached one is sent again only if it has changed."""
+    def _document(self, kind: type[_M], title: str, document: str) -> _M:
+        """Get a document of a title; a cached one is sent again only if it has changed."""
+        path = f"/v1/titles/{_path_part(title)}/{document}"
         cached = self._cache.get(path)
         headers = {"If-None-Match": cached[0]} if cached else {}
         answer = self._request("GET", path, headers=headers)
         if answer.status_code == 304 and cached:
-            return cached[1]
+            return kind.model_validate_json(cached[1])
         self._cache[path] = answer.headers["ETag"], answer.content
         self._cache.move_to_end(path)
         while len(self._cache) > _MAX_CACHED:
             self._cache.popitem(last=False)
-        return answer.content
+        return kind.model_validate_json(answer.content)
 
     def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
         give_up_at = time.monotonic() + self._patience
@@ -411,6 +394,14 @@ def invalid(error: ValidationError) -> BadInput:
     """Return the error for a request that is invalid before it is sent."""
     first = error.errors(include_url=False)[0]
     return BadInput(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+
+
+@contextlib.contextmanager
+def _validated() -> Iterator[None]:
+    try:
+        yield
+    except ValidationError as error:
+        raise invalid(error) from error
 
 
 def _path_part(name: str) -> str:

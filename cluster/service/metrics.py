@@ -26,21 +26,19 @@ class Metrics:
     def __init__(self, jobs: Jobs, library: Library) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call] # they double the output
         self.registry = CollectorRegistry()
-        requests = Counter(
+        self._requests = Counter(
             "shotladder_requests",
             "HTTP requests by route and status.",
             ("route", "status"),
             registry=self.registry,
         )
-        seconds = Histogram(
+        self._seconds = Histogram(
             "shotladder_request_seconds",
             "Seconds from a request until its response was handed to the network, by route.",
             ("route",),
             buckets=_BUCKETS,
             registry=self.registry,
         )
-        self._requests = requests
-        self._seconds = seconds
         self._bound: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self.registry.register(_TableCollector(jobs, library))
 

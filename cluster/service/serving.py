@@ -23,7 +23,6 @@ from cluster.service.queue.leases import Leases
 from cluster.service.queue.runner import Runner, RunnerOptions
 from cluster.service.queue.table import JobTable
 from cluster.service.queue.webhooks import WebhookPolicy, Webhooks
-from cluster.service.queue.work import Perform, perform
 from cluster.service.sources import SourcePolicy
 from cluster.service.web import check_url_prefix
 from encoder.errors import BadInput
@@ -36,8 +35,8 @@ OPEN_FILES = 16_384
 MAX_CONNECTIONS = 4_000
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceOptions:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceOptions(RunnerOptions):
     """Options of a service."""
 
     data: Path
@@ -53,14 +52,6 @@ class ServiceOptions:
     """File with tokens that may write; None for ``data/tokens``, which is created if missing."""
     read_tokens: Path | None = None
     """File with tokens that may read; None to let everybody read."""
-    slots: int = 1
-    """Number of jobs that run at the same time; 0 if another process runs them."""
-    workers: int | None = None
-    """Worker processes of one job on this machine; None for one per core."""
-    scheduler: str | None = None
-    """Address of a Dask scheduler, to run jobs on its workers instead."""
-    face_model: Path | None = None
-    """YuNet model (ONNX) that finds faces in artwork."""
     grace_seconds: float = 7 * DAY_SECONDS
     """Time for which the files of a replaced version can still be read."""
     media_url: str = ""
@@ -71,8 +62,6 @@ class ServiceOptions:
     """True to allow webhooks at private addresses."""
     webhook_secret: Path | None = None
     """File with the secret that signs webhooks."""
-    performing: Perform = perform
-    """Function that runs a job."""
 
 
 def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
@@ -165,22 +154,12 @@ def work(options: ServiceOptions, ready: Callable[[str], None]) -> None:
 
 def _library(options: ServiceOptions, database: Database) -> Library:
     return Library(
-        database,
-        options.data,
-        media_url=options.media_url,
-        grace_seconds=options.grace_seconds,
+        database, options.data, media_url=options.media_url, grace_seconds=options.grace_seconds
     )
 
 
 def _runner(table: JobTable, library: Library, options: ServiceOptions) -> Runner:
-    runner_options = RunnerOptions(
-        slots=options.slots,
-        workers=options.workers,
-        scheduler=options.scheduler,
-        face_model=options.face_model,
-        performing=options.performing,
-    )
-    return Runner(Jobs(table), Leases(table), library, runner_options)
+    return Runner(Jobs(table), Leases(table), library, options)
 
 
 def _webhook_policy(options: ServiceOptions) -> WebhookPolicy:

@@ -113,7 +113,8 @@ def fetch(url: str, size: int, stamp: str, folder: Path, progress: Callable[[int
         while (begin := file.tell()) < size:
             lost: Exception = EOFError("the answer ended early")
             try:
-                with client.stream("GET", url, headers=_range_from(begin)) as answer:
+                headers = {"Range": f"bytes={begin}-"} if begin else {}
+                with client.stream("GET", url, headers=headers) as answer:
                     if answer.status_code == 200:
                         file.seek(0)
                         file.truncate()
@@ -151,10 +152,6 @@ def _client(timeout_seconds: float) -> httpx.Client:
         timeout=timeout_seconds,
         headers={"Accept-Encoding": "identity"},
     )
-
-
-def _range_from(begin: int) -> dict[str, str]:
-    return {"Range": f"bytes={begin}-"} if begin else {}
 
 
 def _begins_at(headers: Mapping[str, str], begin: int) -> bool:

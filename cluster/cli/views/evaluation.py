@@ -288,25 +288,18 @@ def evaluation_lines(evaluation: Evaluation) -> Iterator[tuple[str, dict[str, An
                 name: _number(getattr(verdict, name))
                 for name in ("loss", "worst", "extra", "saved", "cpu_saved", "cpu_ratio")
             }
-            yield (
-                "verdict",
-                {
-                    "recipe": title.recipe,
-                    **asdict(verdict),
-                    **figures,
-                    "qualities": verdict.qualities,
-                },
-            )
+            rest = {"qualities": verdict.qualities}
+            yield "verdict", {"recipe": title.recipe} | asdict(verdict) | figures | rest
     for title in evaluation.titles:
-        yield (
-            "calibration",
-            {
-                **{name: getattr(title, name) for name in ("title", "group", "quality_model")},
-                "left_out": title.left_out,
-                "before": [asdict(coverage) for coverage in title.before],
-                "after": [asdict(coverage) for coverage in title.after],
-            },
-        )
+        calibration = {
+            "title": title.title,
+            "group": title.group,
+            "quality_model": title.quality_model,
+            "left_out": title.left_out,
+            "before": [asdict(coverage) for coverage in title.before],
+            "after": [asdict(coverage) for coverage in title.after],
+        }
+        yield "calibration", calibration
 
 
 def _number(value: float | None) -> float | None:

@@ -54,15 +54,13 @@ def render(plot: Plot, *, width: int | None = None) -> str:
 def plot_lines(plot: Plot) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the series of a plot as NDJSON objects; points are bit/s and quality."""
     for series in plot.series:
-        yield (
-            "series",
-            {
-                "label": series.label,
-                "joined": series.joined,
-                "basis": series.basis,
-                "points": [[round(p.bitrate), round(p.quality, 4)] for p in series.points],
-            },
-        )
+        fields = {
+            "label": series.label,
+            "joined": series.joined,
+            "basis": series.basis,
+            "points": [[round(p.bitrate), round(p.quality, 4)] for p in series.points],
+        }
+        yield "series", fields
 
 
 def _basis(plot: Plot) -> list[str]:

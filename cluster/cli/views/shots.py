@@ -46,17 +46,15 @@ def shot_lines(listed: ListedShots) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield a title's shots as NDJSON objects."""
     rate = listed.frame_rate
     for number, shot in enumerate(listed.shots):
-        yield (
-            "shot",
-            {
-                "shot": number,
-                "start_frame": shot.start,
-                "end_frame": shot.end,
-                "cuts": list(shot.cuts),
-                "start_seconds": round(float(shot.start / rate), 6),
-                "seconds": round(float(shot.seconds(rate)), 6),
-            },
-        )
+        fields = {
+            "shot": number,
+            "start_frame": shot.start,
+            "end_frame": shot.end,
+            "cuts": list(shot.cuts),
+            "start_seconds": round(float(shot.start / rate), 6),
+            "seconds": round(float(shot.seconds(rate)), 6),
+        }
+        yield "shot", fields
 
 
 # -- of a ladder -------------------------------------------------------------------------------

@@ -174,16 +174,14 @@ def whatif_lines(answer: WhatIf) -> Iterator[tuple[str, dict[str, Any]]]:
         },
     )
     for rung in answer.rungs:
-        yield (
-            "rung",
-            {
-                "width": rung.size.width,
-                "height": rung.size.height,
-                "bitrate": round(rung.rate),
-                "quality": round(rung.quality, 4),
-                "worst_shot": round(rung.worst_shot, 4),
-                "basis": rung.basis,
-                "existing_encodes": rung.existing,
-                "notes": list(rung.notes),
-            },
-        )
+        fields = {
+            "width": rung.size.width,
+            "height": rung.size.height,
+            "bitrate": round(rung.rate),
+            "quality": round(rung.quality, 4),
+            "worst_shot": round(rung.worst_shot, 4),
+            "basis": rung.basis,
+            "existing_encodes": rung.existing,
+            "notes": list(rung.notes),
+        }
+        yield "rung", fields

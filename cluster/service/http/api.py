@@ -22,13 +22,13 @@ Errors are `application/problem+json`; their `detail` names the remedy. Document
 router = APIRouter(tags=["operation"])
 
 
-@router.get("/healthz", response_model=Health, summary="Liveness")
+@router.get("/healthz", summary="Liveness")
 async def healthy() -> Health:
     """Answers as long as the process works."""
     return Health(status="ok")
 
 
-@router.get("/readyz", response_model=Readiness, responses=documented(503), summary="Readiness")
+@router.get("/readyz", responses=documented(503), summary="Readiness")
 def ready(service: CurrentService) -> Readiness:
     """Answers while the tables can be read, with the number of queued and running jobs."""
     counts = service.jobs.counts()

@@ -119,10 +119,5 @@ class FrontMiddleware:
 
 
 async def _send_reply(send: Send, reply: Reply, *, with_body: bool = True) -> None:
-    start = {
-        "type": "http.response.start",
-        "status": reply.status,
-        "headers": reply.headers,
-    }
-    await send(start)
+    await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
     await send({"type": "http.response.body", "body": reply.body if with_body else b""})

@@ -7,6 +7,7 @@ application declares the same routes for its OpenAPI document, and answers them 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +20,7 @@ from cluster.service.http.queries import ArtworkQuery, StartQuery
 from cluster.service.library.bundle import Bundle, Entry
 from cluster.service.library.files import DOCUMENTS
 from cluster.service.library.library import Library, not_published
+from encoder.errors import NotThere
 
 Headers = list[tuple[bytes, bytes]]
 EntryChoice = Callable[[Bundle], Entry | None]
@@ -75,16 +77,11 @@ class Reader:
             choose = _choice(document, query)
         except ValueError as error:
             return failure(document, 422, str(error))
-        current = self._library.current(title)
-        if current is None or current.version is None:
-            missing = not_published(title, withdrawn=current is not None)
+        try:
+            bundle = self.bundle(title)
+        except NotThere as missing:
             reason = missing.context["reason"]
             return failure(document, status_of(missing), missing.message, reason)
-        try:
-            bundle = self._library.files.bundles.get(current.package)
-        except FileNotFoundError:  # withdrawn by another process just now
-            missing = not_published(title, withdrawn=True)
-            return failure(document, 410, missing.message, "withdrawn")
         entry = choose(bundle)
         if entry is None:
             detail = f"{title} has no {document}; GET /v1/titles/{title} lists its documents"
@@ -97,19 +94,29 @@ class Reader:
         """Return the chosen document of each title that has one, and the titles that have none."""
         documents, missing = [], []
         for title in dict.fromkeys(titles[:MAX_BATCH_TITLES]):
-            current = self._library.current(title)
             entry = None
-            if current is not None and current.version is not None:
-                try:
-                    bundle = self._library.files.bundles.get(current.package)
-                    entry = choose(bundle)
-                except FileNotFoundError:
-                    pass
+            with contextlib.suppress(NotThere):
+                bundle = self.bundle(title)
+                entry = choose(bundle)
             if entry is None:
                 missing.append(title)
             else:
                 documents.append((title, bundle.body(entry)))
         return documents, missing
+
+    def bundle(self, title: str) -> Bundle:
+        """Return the bundle of a title's current version.
+
+        Raises:
+            NotThere: the title is not published.
+        """
+        current = self._library.current(title)
+        if current is None or current.version is None:
+            raise not_published(title, withdrawn=current is not None)
+        try:
+            return self._library.files.bundles.get(current.package)
+        except FileNotFoundError:  # withdrawn by another process just now
+            raise not_published(title, withdrawn=True) from None
 
     def _reply(
         self,

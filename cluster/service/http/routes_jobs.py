@@ -48,7 +48,6 @@ KEEP_ALIVE_SECONDS = 15.0
 @router.post(
     "",
     status_code=202,
-    response_model=Submitted,
     responses=documented(400, 401, 403, 409, 413, 422, 503),
     summary="Submit a title",
 )
@@ -62,24 +61,21 @@ def submit(
     """Return a job for a source, before the source is read. Submissions of the same source (by URI,
     size and modification time or ETag) with the same title and options are merged into one job.
     """
+    job, merged = None, True
     if idempotency_key is not None:
-        earlier = service.jobs.find_submitted(submission, actor, idempotency_key)
-        if earlier is not None:
-            response.headers["Location"] = f"/v1/jobs/{earlier.id}"
-            return Submitted(**earlier.model_dump(), merged=True)
-    if submission.webhook is not None:
-        service.webhooks.check(submission.webhook)
-    source = find_source(submission.source, service.sources)
-    check_asked(submission.options)
-    job, merged = service.jobs.submit(submission, source, actor, idempotency_key)
+        job = service.jobs.find_submitted(submission, actor, idempotency_key)
+    if job is None:
+        if submission.webhook is not None:
+            service.webhooks.check(submission.webhook)
+        source = find_source(submission.source, service.sources)
+        check_asked(submission.options)
+        job, merged = service.jobs.submit(submission, source, actor, idempotency_key)
+        log.info("submitted", job=job.id, title=job.title, actor=actor, merged=merged)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
-    log.info("submitted", job=job.id, title=job.title, actor=actor, merged=merged)
     return Submitted(**job.model_dump(), merged=merged)
 
 
-@router.get(
-    "", response_model=JobPage, responses=documented(401, 422), summary="List jobs, newest first"
-)
+@router.get("", responses=documented(401, 422), summary="List jobs, newest first")
 def page(
     service: CurrentService,
     _: ReaderName,
@@ -94,21 +90,16 @@ def page(
     return JobPage(jobs=jobs, next=following)
 
 
-@router.get(
-    "/{job_id}", response_model=Job, responses=documented(401, 404, 422), summary="Get a job"
-)
+@router.get("/{job_id}", responses=documented(401, 404, 422), summary="Get a job")
 def get(job_id: JobId, service: CurrentService, _: ReaderName) -> Job:
     """The job and its present state."""
     return service.jobs.get(job_id)
 
 
-@router.post(
-    "/{job_id}/cancel",
-    status_code=202,
-    response_model=Job,
-    responses=documented(400, 401, 404, 409, 413, 422),
-    summary="Cancel a job",
-)
+_CHANGE = documented(400, 401, 404, 409, 413, 422)
+
+
+@router.post("/{job_id}/cancel", status_code=202, responses=_CHANGE, summary="Cancel a job")
 def cancel(job_id: JobId, service: CurrentService, actor: WriterName) -> Job:
     """Cancel a job: at once if it is queued, within seconds if it runs."""
     job = service.jobs.cancel(job_id)
@@ -116,13 +107,7 @@ def cancel(job_id: JobId, service: CurrentService, actor: WriterName) -> Job:
     return job
 
 
-@router.post(
-    "/{job_id}/retry",
-    status_code=202,
-    response_model=Job,
-    responses=documented(400, 401, 404, 409, 413, 422),
-    summary="Retry a job",
-)
+@router.post("/{job_id}/retry", status_code=202, responses=_CHANGE, summary="Retry a job")
 def retry(job_id: JobId, service: CurrentService, actor: WriterName) -> Job:
     """Queue a failed or cancelled job again. It resumes from what was finished before."""
     job = service.jobs.retry(job_id)

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 import structlog
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import FileResponse
 
 from cluster.service.documents import (
@@ -40,7 +40,6 @@ from cluster.service.http.reading import (
     start_choice,
     stills_choice,
 )
-from cluster.service.library.library import not_published
 from encoder.errors import NotThere
 from ladder.document import Ladder
 from recommender.artwork.document import Artwork, SelectedArtwork
@@ -51,8 +50,6 @@ log = structlog.stdlib.get_logger(__name__)
 
 Name = Annotated[str, Path(pattern=TITLE_PATTERN, examples=["film-1"])]
 IMMUTABLE = "max-age=31536000, immutable"
-_READ = documented(401, 404, 410, 422)
-_NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "Not modified."}}
 # Files of a package that clients may read: not run.json, which contains local paths.
 _READABLE_FILES = ("ladder.json", "prefetch.json", "artwork.json", "report.html", "master.m3u8",
                    "manifest.mpd", "measurements.json")  # fmt: skip
@@ -78,12 +75,7 @@ _TYPES = {
 }
 
 
-@router.get(
-    "/titles",
-    response_model=TitlePage,
-    responses=documented(401, 422),
-    summary="List published titles",
-)
+@router.get("/titles", responses=documented(401, 422), summary="List published titles")
 def titles(
     service: CurrentService,
     _: ReaderName,
@@ -95,7 +87,7 @@ def titles(
     return TitlePage(titles=page, next=following)
 
 
-@router.get("/titles/{title}", response_model=TitleDetail, responses=_READ, summary="Get a title")
+@router.get("/titles/{title}", responses=documented(401, 404, 410, 422), summary="Get a title")
 def title(title: Name, service: CurrentService, _: ReaderName) -> TitleDetail:
     """The published title and its versions."""
     return service.library.title(title)
@@ -103,7 +95,6 @@ def title(title: Name, service: CurrentService, _: ReaderName) -> TitleDetail:
 
 @router.delete(
     "/titles/{title}",
-    response_model=AuditLine,
     responses=documented(400, 401, 404, 410, 413, 422),
     summary="Take a title down",
 )
@@ -114,12 +105,7 @@ def withdraw(title: Name, service: CurrentService, actor: WriterName) -> AuditLi
     return line
 
 
-@router.get(
-    "/audit",
-    response_model=list[AuditLine],
-    responses=documented(401, 422),
-    summary="Audit log of a title",
-)
+@router.get("/audit", responses=documented(401, 422), summary="Audit log of a title")
 def audit(
     service: CurrentService, _: WriterName, title: Annotated[TitleName, Query(examples=["film-1"])]
 ) -> list[AuditLine]:
@@ -127,7 +113,9 @@ def audit(
     return service.library.audit(title)
 
 
-def _document(request: Request, service: Service) -> Response:
+async def _stored_response(
+    title: Name, request: Request, service: CurrentService, _: ReaderName
+) -> Response:
     """Answer as the reading path does."""
     scope = request.scope
     reply = service.reader.answer(scope["path"], scope["query_string"], scope["headers"])
@@ -138,92 +126,75 @@ def _document(request: Request, service: Service) -> Response:
     return response
 
 
+StoredResponse = Annotated[Response, Depends(_stored_response)]
+_DOCUMENT: dict[int | str, dict[str, Any]] = {
+    304: {"description": "Not modified."},
+    **documented(401, 404, 410, 422),
+}
+
+
 @router.get(
-    "/titles/{title}/ladder",
-    response_model=Ladder,
-    responses={**_NOT_MODIFIED, **_READ},
-    summary="ladder.json",
+    "/titles/{title}/ladder", response_model=Ladder, responses=_DOCUMENT, summary="ladder.json"
 )
-async def ladder(title: Name, request: Request, service: CurrentService, _: ReaderName) -> Response:
+async def ladder(response: StoredResponse) -> Response:
     """The operating point of every shot of every rung, with its measured quality and size."""
-    return _document(request, service)
+    return response
 
 
 @router.get(
     "/titles/{title}/prefetch",
     response_model=Prefetch,
-    responses={**_NOT_MODIFIED, **_READ},
+    responses=_DOCUMENT,
     summary="prefetch.json",
 )
-async def prefetch(
-    title: Name, request: Request, service: CurrentService, _: ReaderName
-) -> Response:
+async def prefetch(response: StoredResponse) -> Response:
     """The whole prefetch manifest: every file and its size, the start-up rungs, the cache plan."""
-    return _document(request, service)
+    return response
 
 
 @router.get(
     "/titles/{title}/prefetch/start",
     response_model=StartDocument,
-    responses={**_NOT_MODIFIED, **_READ},
+    responses=_DOCUMENT,
     summary="Files to prefetch first",
 )
-async def start(
-    title: Name,
-    request: Request,
-    service: CurrentService,
-    _: ReaderName,
-    query: Annotated[StartQuery, Query()],
-) -> Response:
+async def start(response: StoredResponse, query: Annotated[StartQuery, Query()]) -> Response:
     """Init segments and media segments of the first seconds, for a client's throughput."""
-    return _document(request, service)
+    return response
 
 
 @router.get(
     "/titles/{title}/artwork",
     response_model=Artwork | SelectedArtwork,
-    responses={**_NOT_MODIFIED, **_READ},
+    responses=_DOCUMENT,
     summary="artwork.json, or the best stills of one shape",
 )
-async def artwork(
-    title: Name,
-    request: Request,
-    service: CurrentService,
-    _: ReaderName,
-    query: Annotated[ArtworkQuery, Query()],
-) -> Response:
+async def artwork(response: StoredResponse, query: Annotated[ArtworkQuery, Query()]) -> Response:
     """The whole pool; with ``aspect``, ``k`` or ``diverse`` the best stills of one shape."""
-    return _document(request, service)
+    return response
+
+
+_PAGE = {
+    "description": "A page for people.",
+    "content": {"text/html": {"schema": {"type": "string"}}},
+}
 
 
 @router.get(
     "/titles/{title}/report",
     response_class=Response,
-    responses={
-        200: {
-            "description": "A page for people.",
-            "content": {"text/html": {"schema": {"type": "string"}}},
-        },
-        **_NOT_MODIFIED,
-        **_READ,
-    },
+    responses={200: _PAGE, **_DOCUMENT},
     summary="report.html",
 )
-async def report(title: Name, request: Request, service: CurrentService, _: ReaderName) -> Response:
+async def report(response: StoredResponse) -> Response:
     """The report on the title's ladder."""
-    return _document(request, service)
+    return response
 
 
 @router.get(
     "/titles/{title}/player",
     response_class=Response,
-    responses={
-        200: {
-            "description": "A page for people.",
-            "content": {"text/html": {"schema": {"type": "string"}}},
-        },
-        **documented(404, 410, 422),
-    },
+    responses={200: _PAGE, **documented(404, 410, 422)},
     summary="Player page",
 )
 def player(title: Name, service: CurrentService) -> Response:
@@ -231,9 +202,7 @@ def player(title: Name, service: CurrentService) -> Response:
     needs no token. Where reads need one, the page asks its user for the token.
     """
     if not service.tokens.readers:
-        current = service.library.current(title)
-        if current is None or current.version is None:
-            raise not_published(title, withdrawn=current is not None)
+        service.reader.bundle(title)  # raises an error for a title that cannot be read
     page = resources.files("cluster.service.library").joinpath("player.html").read_bytes()
     headers = {
         "Cache-Control": f"{_scope(service)}, max-age={FRESH_SECONDS}",
@@ -265,12 +234,7 @@ def artwork_batch(batch: ArtworkBatch, service: CurrentService, _: ReaderName) -
     return _joined(*service.reader.batch(batch.titles, stills_choice(batch)))
 
 
-@router.get(
-    "/changes",
-    response_model=Changes,
-    responses=documented(401, 422),
-    summary="Change feed",
-)
+@router.get("/changes", responses=documented(401, 422), summary="Change feed")
 def changes(
     service: CurrentService,
     _: ReaderName,
@@ -287,7 +251,7 @@ _BINARY = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
 _BYTES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The whole file.", "content": _BINARY},
     206: {"description": "A range of the file.", "content": _BINARY},
-    **_NOT_MODIFIED,
+    304: _DOCUMENT[304],
     **documented(400, 401, 404, 410, 416, 422),
 }
 

@@ -70,11 +70,9 @@ class PackageFiles:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def admit(self, folder: Path) -> tuple[str, tuple[str, ...]]:
-        """Move a finished package into the library, where clients cannot read it yet.
-
-        Returns:
-            Name of the package, and names of its documents.
+    def admit(self, folder: Path) -> str:
+        """Move a finished package into the library, where clients cannot read it yet; return its
+        name.
         """
         package = package_name(folder)
         target = self.folder(package)
@@ -89,7 +87,7 @@ class PackageFiles:
             write_bundle(
                 self.bundles.path(package), entries, [rung.throughput for rung in prefetch.startup]
             )
-        return package, tuple(name for name in DOCUMENTS if name in entries)
+        return package
 
     def remove(self, package: str) -> None:
         """Remove a package, except for media that other packages share."""

@@ -34,7 +34,7 @@ from cluster.service.database import (
     moment,
 )
 from cluster.service.documents import AuditLine, Change, Changes, Title, TitleDetail, Version
-from cluster.service.library.files import PackageFiles
+from cluster.service.library.files import DOCUMENTS, PackageFiles
 from encoder.errors import NotThere
 
 DAY_SECONDS = 86400.0
@@ -122,7 +122,7 @@ class Library:
         if after is not None:
             query = query.where(TitleRow.name > after)
         with self.database.reading() as session:
-            rows = list(session.execute(query))
+            rows = session.execute(query).all()
             page = [self._title(row, published) for row, published in rows[:limit]]
             return page, page[-1].title if len(rows) > limit else None
 
@@ -136,13 +136,10 @@ class Library:
             row = session.get(TitleRow, name)
             if row is None or row.version is None:
                 raise not_published(name, withdrawn=row is not None)
-            versions = list(
-                session.scalars(
-                    select(VersionRow)
-                    .where(VersionRow.title == name)
-                    .order_by(VersionRow.version.desc())
-                )
-            )
+            newest_first = VersionRow.version.desc()
+            versions = session.scalars(
+                select(VersionRow).where(VersionRow.title == name).order_by(newest_first)
+            ).all()
             published = next(v.published for v in versions if v.version == row.version)
             job_numbers = [version.job for version in versions]
             jobs = session.execute(
@@ -167,14 +164,8 @@ class Library:
     def changes(self, since: int, limit: int) -> Changes:
         """Return the changes after the sequence number ``since``, oldest first."""
         with self.database.reading() as session:
-            rows = list(
-                session.scalars(
-                    select(ChangeRow)
-                    .where(ChangeRow.sequence > since)
-                    .order_by(ChangeRow.sequence)
-                    .limit(limit + 1)
-                )
-            )
+            later = select(ChangeRow).where(ChangeRow.sequence > since)
+            rows = session.scalars(later.order_by(ChangeRow.sequence).limit(limit + 1)).all()
         shown = rows[:limit]
         return Changes(
             changes=[
@@ -198,22 +189,11 @@ class Library:
             rows = session.scalars(
                 select(AuditRow).where(AuditRow.title == title).order_by(AuditRow.id)
             )
-            return [
-                AuditLine(
-                    at=moment(row.at),
-                    actor=row.actor,
-                    action=row.action,
-                    title=row.title,
-                    detail=row.detail,
-                )
-                for row in rows
-            ]
+            return [_audit_line(row) for row in rows]
 
     # -- publishing ----------------------------------------------------------------------------
 
-    def publish(
-        self, session: Session, job: JobRow, package: str, documents: Iterable[str]
-    ) -> dict[str, Any]:
+    def publish(self, session: Session, job: JobRow, package: str) -> dict[str, Any]:
         """Make a job's package the current version of its title, in the transaction that ends it.
 
         Returns:
@@ -245,7 +225,6 @@ class Library:
             published=now,
             retired=now if superseded else None,
             remove_at=now + self.grace_seconds if superseded else None,
-            removed=False,
         )
         session.add(version)
         if not superseded:
@@ -253,19 +232,9 @@ class Library:
                 current.retired, current.remove_at = now, now + self.grace_seconds
             kind = "published" if current is None else "replaced"
             title.version, title.package, title.updated = number, package, now
-            title.documents = ",".join(documents)
-            session.add(
-                ChangeRow(kind=kind, title=job.title, version=number, package=package, at=now)
-            )
-            session.add(
-                AuditRow(
-                    at=now,
-                    actor=job.submitted_by,
-                    action=kind,
-                    title=job.title,
-                    detail={"version": number, "package": package, "job": job.id},
-                )
-            )
+            entries = self.files.bundles.get(package).names()
+            title.documents = ",".join(name for name in DOCUMENTS if name in entries)
+            _record(session, title, now, job.submitted_by, kind, job=job.id)
         return {"version": number, "package": package, "superseded": superseded}
 
     # -- taking down ---------------------------------------------------------------------------
@@ -283,7 +252,6 @@ class Library:
             title = session.get(TitleRow, name)
             if title is None or title.version is None:
                 raise not_published(name, withdrawn=title is not None)
-            detail = {"version": title.version, "package": title.package}
             contents = set()
             for version in session.scalars(select(VersionRow).where(VersionRow.title == name)):
                 version.retired = version.retired or now
@@ -294,35 +262,23 @@ class Library:
                     cancel(session, job)
                 job.identity = job.content = None
                 contents.add(job.content_sha256 or "")
-            line = AuditRow(at=now, actor=actor, action="withdrawn", title=name, detail=detail)
-            session.add(line)
-            session.add(
-                ChangeRow(
-                    kind="withdrawn",
-                    title=name,
-                    version=title.version,
-                    package=title.package,
-                    at=now,
-                )
-            )
+            line = _record(session, title, now, actor, "withdrawn")
             title.version = title.package = None
             title.updated = now
         self.refresh()
         self.sweep()
         self.sweep_stores(contents)
-        return AuditLine(at=moment(now), actor=actor, action="withdrawn", title=name, detail=detail)
+        return _audit_line(line)
 
     def sweep(self) -> int:
         """Remove the files of versions whose grace period has ended; return how many versions."""
         now = self._clock()
         with self.database.reading() as session:
-            due = list(
-                session.execute(
-                    select(VersionRow.title, VersionRow.version).where(
-                        VersionRow.remove_at <= now, VersionRow.removed.is_(False)
-                    )
+            due = session.execute(
+                select(VersionRow.title, VersionRow.version).where(
+                    VersionRow.remove_at <= now, VersionRow.removed.is_(False)
                 )
-            )
+            ).all()
         if not due:
             return 0
         contents = set()
@@ -357,11 +313,8 @@ class Library:
         if packages is None:
             packages = self.files.packages()
         with self.database.reading() as session:
-            kept = set(
-                session.scalars(
-                    select(VersionRow.package).where(VersionRow.removed.is_(False)).distinct()
-                )
-            )
+            present = select(VersionRow.package).where(VersionRow.removed.is_(False))
+            kept = set(session.scalars(present.distinct()))
         dropped = [package for package in packages if package not in kept]
         for package in dropped:
             self.files.remove(package)
@@ -376,22 +329,15 @@ class Library:
                     .where(VersionRow.content_sha256 == sha256, VersionRow.removed.is_(False))
                     .limit(1)
                 )
+                unfinished = JobRow.content.is_not(None) & (JobRow.state != "succeeded")
+                # The process of a cancelled job may still write; its runner sweeps once it ended.
+                running = JobRow.state == "running"
                 job = session.scalar(
                     select(JobRow.number)
-                    .where(
-                        JobRow.content_sha256 == sha256,
-                        JobRow.content.is_not(None),
-                        JobRow.state != "succeeded",
-                    )
+                    .where(JobRow.content_sha256 == sha256, unfinished | running)
                     .limit(1)
                 )
-                # The process of a cancelled job may still write; its runner sweeps once it ended.
-                running = session.scalar(
-                    select(JobRow.number)
-                    .where(JobRow.content_sha256 == sha256, JobRow.state == "running")
-                    .limit(1)
-                )
-            if version is None and job is None and running is None:
+            if version is None and job is None:
                 shutil.rmtree(self.root / "stores" / sha256, ignore_errors=True)
 
     def _title(self, row: TitleRow, published: float) -> Title:
@@ -403,6 +349,23 @@ class Library:
             published_at=moment(published),
             documents=row.documents.split(","),
         )
+
+
+def _record(
+    session: Session, title: TitleRow, at: float, actor: str, kind: str, **more: str
+) -> AuditRow:
+    """Record what happened to a title's version in the change feed and in the audit log."""
+    version = {"version": title.version, "package": title.package}
+    session.add(ChangeRow(kind=kind, title=title.name, at=at, **version))
+    line = AuditRow(at=at, actor=actor, action=kind, title=title.name, detail=version | more)
+    session.add(line)
+    return line
+
+
+def _audit_line(row: AuditRow) -> AuditLine:
+    return AuditLine(
+        at=moment(row.at), actor=row.actor, action=row.action, title=row.title, detail=row.detail
+    )
 
 
 def not_published(name: str, withdrawn: bool) -> NotThere:

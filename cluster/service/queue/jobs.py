@@ -102,10 +102,6 @@ class Jobs:
                     webhooks=[submission.webhook] if submission.webhook else [],
                     submitted_by=actor,
                     created=self._table.clock(),
-                    attempts=0,
-                    crashes=0,
-                    lost=0,
-                    cancel_requested=False,
                     identity=identity,
                 )
                 session.add(row)

@@ -12,6 +12,7 @@ job waits for the earlier.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -106,8 +107,7 @@ class Leases:
 
     def heartbeat(self, job: LeasedJob, events: Sequence[Mapping[str, Any]] = ()) -> bool:
         """Extend the lease and record events; return whether the job should be cancelled."""
-        with self._table.database.writing() as session:
-            row = self._leased_row(session, job)
+        with self._leased(job) as (session, row):
             row.lease_until = self._table.clock() + self._lease_seconds
             for body in _last_progress_of_each_stage(events):
                 self._table.record_event(session, row, dict(body))
@@ -146,26 +146,23 @@ class Leases:
         Raises:
             LeaseLost: as always, or the job was cancelled.
         """
-        with self._table.database.writing() as session:
-            row = self._leased_row(session, job)
+        with self._leased(job) as (session, row):
             if row.cancel_requested:
                 raise LeaseLost(f"{job.id} was cancelled")
             row.content_sha256 = sha256
             row.content = digest([row.kind, sha256, row.options])
             if row.kind != "run":
                 return None, None
-            others = list(
-                session.scalars(
-                    select(JobRow)
-                    .where(
-                        JobRow.content == row.content,
-                        JobRow.number != row.number,
-                        JobRow.identity.is_not(None),
-                        JobRow.state.in_(("running", "succeeded")),
-                    )
-                    .order_by(JobRow.number)
+            others = session.scalars(
+                select(JobRow)
+                .where(
+                    JobRow.content == row.content,
+                    JobRow.number != row.number,
+                    JobRow.identity.is_not(None),
+                    JobRow.state.in_(("running", "succeeded")),
                 )
-            )
+                .order_by(JobRow.number)
+            ).all()
             for other in others:
                 if other.state == "succeeded" and other.result and other.result.get("package"):
                     return str(other.result["package"]), other.id
@@ -186,8 +183,7 @@ class Leases:
         Raises:
             LeaseLost: as always, or the job was cancelled; nothing was published.
         """
-        with self._table.database.writing() as session:
-            row = self._leased_row(session, job)
+        with self._leased(job) as (session, row):
             if row.cancel_requested:
                 raise LeaseLost(f"{job.id} was cancelled")
             row.result = dict(publish(session, row))
@@ -196,35 +192,27 @@ class Leases:
 
     def fail(self, job: LeasedJob, failure: Failure) -> Job:
         """End a job with an error."""
-        with self._table.database.writing() as session:
-            row = self._leased_row(session, job)
+        with self._leased(job) as (session, row):
             self._table.fail(session, row, failure)
             return self._table.document(row)
 
     def record_crash(self, job: LeasedJob, cause: str) -> None:
         """Queue a job again whose own process died, or fail it after :data:`MAX_CRASHES`."""
-        with self._table.database.writing() as session:
-            row = self._leased_row(session, job)
+        with self._leased(job) as (session, row):
             row.crashes += 1
-            if row.cancel_requested:
-                self._table.finish(session, row, "cancelled")
-            elif row.crashes >= MAX_CRASHES:
+            failure = None
+            if row.crashes >= MAX_CRASHES:
                 message = (
                     f"the job's process died {row.crashes} times ({cause}); "
                     "check that the machine has enough memory, then retry the job"
                 )
-                self._table.fail(session, row, Failure(error="WorkerDied", message=message))
-            else:
-                self._table.requeue(session, row, cause)
+                failure = Failure(error="WorkerDied", message=message)
+            self._give_up(session, row, cause, failure)
 
     def release(self, job: LeasedJob, reason: str) -> None:
         """Give a job up: queue it again, or end it if it was cancelled."""
-        with self._table.database.writing() as session:
-            row = self._leased_row(session, job)
-            if row.cancel_requested:
-                self._table.finish(session, row, "cancelled")
-            else:
-                self._table.requeue(session, row, reason)
+        with self._leased(job) as (session, row):
+            self._give_up(session, row, reason)
         self._table.on_queued()
 
     def requeue_lost(self, is_alive: Callable[[str], bool]) -> int:
@@ -237,13 +225,8 @@ class Leases:
             Number of jobs whose lease was lost.
         """
         with self._table.database.reading() as session:
-            running = list(
-                session.execute(
-                    select(JobRow.number, JobRow.owner, JobRow.lease, JobRow.lease_until).where(
-                        JobRow.state == "running"
-                    )
-                )
-            )
+            columns = select(JobRow.number, JobRow.owner, JobRow.lease, JobRow.lease_until)
+            running = session.execute(columns.where(JobRow.state == "running")).all()
         now = self._table.clock()
         lost = [
             (number, lease)
@@ -259,23 +242,35 @@ class Leases:
             if row.state != "running" or row.lease != lease:
                 return False
             row.lost += 1
-            if row.cancel_requested:
-                self._table.finish(session, row, "cancelled")
-            elif row.lost >= MAX_LOST:
+            failure = None
+            if row.lost >= MAX_LOST:
                 message = (
                     f"the job lost its runner {row.lost} times; "
                     "check what the job does to the machine, then retry the job"
                 )
-                self._table.fail(session, row, Failure(error="RunnerLost", message=message))
-            else:
-                self._table.requeue(session, row, "runner lost")
+                failure = Failure(error="RunnerLost", message=message)
+            self._give_up(session, row, "runner lost", failure)
             return True
 
-    def _leased_row(self, session: Session, job: LeasedJob) -> JobRow:
-        row = session.get_one(JobRow, job.number)
-        if row.state != "running" or row.lease != job.lease:
-            raise LeaseLost(f"{job.id} is {row.state} under another lease")
-        return row
+    def _give_up(
+        self, session: Session, row: JobRow, reason: str, failure: Failure | None = None
+    ) -> None:
+        """End a job that was cancelled, or that failed; queue any other again."""
+        if row.cancel_requested:
+            self._table.finish(session, row, "cancelled")
+        elif failure is not None:
+            self._table.fail(session, row, failure)
+        else:
+            self._table.requeue(session, row, reason)
+
+    @contextlib.contextmanager
+    def _leased(self, job: LeasedJob) -> Iterator[tuple[Session, JobRow]]:
+        """Open a transaction on the row of a job that this runner still holds."""
+        with self._table.database.writing() as session:
+            row = session.get_one(JobRow, job.number)
+            if row.state != "running" or row.lease != job.lease:
+                raise LeaseLost(f"{job.id} is {row.state} under another lease")
+            yield session, row
 
 
 def _last_progress_of_each_stage(

@@ -28,7 +28,6 @@ import structlog
 
 from cluster import events
 from cluster.service.documents import Failure, Outcome
-from cluster.service.library.files import DOCUMENTS
 from cluster.service.library.library import Library
 from cluster.service.queue.jobs import Jobs
 from cluster.service.queue.leases import LeasedJob, Leases
@@ -47,12 +46,12 @@ JOBS_PER_PROCESS = 200
 SWEEP_SECONDS = 60.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerOptions:
     """How jobs are run."""
 
     slots: int = 1
-    """Number of jobs that run at the same time."""
+    """Number of jobs that run at the same time; 0 if another process runs them."""
     workers: int | None = None
     """Worker processes of one job on this machine; None for one per core."""
     scheduler: str | None = None
@@ -145,10 +144,7 @@ class Runner:
                 self._woken.clear()
                 continue
             try:
-                with (
-                    _errors_logged("running", job=slot.job.id),
-                    contextlib.suppress(LeaseLost),
-                ):
+                with _errors_logged("running", job=slot.job.id), contextlib.suppress(LeaseLost):
                     self._run(slot, slot.job)
             finally:
                 slot.job, slot.preempted = None, False
@@ -280,50 +276,27 @@ class Runner:
 
     def _end(self, job: LeasedJob, work: Work, ended: Ended) -> None:
         if ended.failure is not None:
-            self._fail(job, ended.failure)
+            failure = Failure.model_validate(events.document(ended.failure))
+            self._leases.fail(job, failure)
+            log.warning("job failed", job=job.id, error=failure.error, message=failure.message)
             return
         result = dict(ended.result or {})
         if job.kind == "plan":
             self._leases.succeed(job, lambda session, row: result)
             return
         with self._library.files.locked():
-            package, documents = self._library.files.admit(work.out)
+            package = self._library.files.admit(work.out)
             try:
-                self._publish(job, package, result, documents)
+                self._publish(job, package, result)
             except BaseException:  # for example, a takedown has cancelled the job
                 self._library.drop_unpublished([package])
                 raise
 
-    def _fail(self, job: LeasedJob, failed: events.Failed) -> None:
-        failure = Failure(
-            error=failed.error,
-            message=failed.message,
-            context=events.document(failed)["context"],
-        )
-        self._leases.fail(job, failure)
-        log.warning("job failed", job=job.id, error=failed.error, message=failed.message)
-
-    def _publish(
-        self,
-        job: LeasedJob,
-        package: str,
-        result: Mapping[str, Any],
-        documents: tuple[str, ...] | None = None,
-    ) -> None:
-        """End a job by making its package the title's current version.
-
-        Args:
-            job: the job.
-            package: name of the package.
-            result: what the run reported.
-            documents: names of the package's documents; None to read them from its bundle.
-        """
-        if documents is None:
-            names = self._library.files.bundles.get(package).names()
-            documents = tuple(name for name in DOCUMENTS if name in names)
+    def _publish(self, job: LeasedJob, package: str, result: Mapping[str, Any]) -> None:
+        """End a job by making its package the title's current version."""
 
         def publish(session: Any, row: Any) -> Mapping[str, Any]:
-            version = self._library.publish(session, row, package, documents)
+            version = self._library.publish(session, row, package)
             return Outcome.model_validate({**result, **version}).model_dump(mode="json")
 
         self._leases.succeed(job, publish)
@@ -331,10 +304,10 @@ class Runner:
         log.info("job succeeded", job=job.id, title=job.title, package=package)
 
     def _process_died(self, slot: _Slot, job: LeasedJob) -> None:
-        process = slot.process
-        if process is not None:
-            process.join(STOP_SECONDS)
-        cause = f"exit status {process.exitcode}" if process is not None else "no process"
+        cause = "no process"
+        if slot.process is not None:
+            slot.process.join(STOP_SECONDS)
+            cause = f"exit status {slot.process.exitcode}"
         self._discard_process(slot)
         log.warning("process of the job died", job=job.id, cause=cause)
         self._leases.record_crash(job, cause)
