@@ -15,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any
 
+from encoder.errors import BadInput, ShotladderError
+
 TRACEBACK_VARIABLE = "SHOTLADDER_TRACEBACK"
 """Environment variable that, when set, shows the traceback of an error."""
 
@@ -42,47 +44,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return TERMINATED if signal.SIGTERM in signals else INTERRUPTED
     except Exception as error:
-        _explain(error)
-        return _status(error)
+        if os.environ.get(TRACEBACK_VARIABLE) and isinstance(error, ShotladderError):
+            traceback.print_exception(error)  # that of a defect was shown already
+        return MISTAKE if isinstance(error, BadInput) else FAILED
 
 
 def _dispatch(arguments: list[str], on_event: Any) -> int:
     from typer.exceptions import TyperException
 
     from cluster.cli.app import app
-    from encoder.errors import BadInput
 
     try:
         status = app(
             arguments or ["--help"], prog_name="shotladder", standalone_mode=False, obj=on_event
         )
     except TyperException as error:
-        command = _command_path(error)
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "shotladder"
         message = " ".join(error.format_message().split()).rstrip(".")
         raise BadInput(f"{message}; see `{command} --help`") from error
     if status == INTERRUPTED:  # Typer turns Ctrl-C into this status
         raise KeyboardInterrupt
     sys.stdout.flush()
     return status if isinstance(status, int) else OK
-
-
-def _command_path(error: Exception) -> str:
-    context = getattr(error, "ctx", None)
-    return context.command_path if context is not None else "shotladder"
-
-
-def _status(error: Exception) -> int:
-    from encoder.errors import BadInput
-
-    return MISTAKE if isinstance(error, BadInput) else FAILED
-
-
-def _explain(error: Exception) -> None:
-    """Print the traceback if the environment asks for it; that of a defect was shown already."""
-    from encoder.errors import ShotladderError
-
-    if os.environ.get(TRACEBACK_VARIABLE) and isinstance(error, ShotladderError):
-        traceback.print_exception(error)
 
 
 @contextlib.contextmanager

@@ -53,7 +53,7 @@ def command(function: Callable[..., _T]) -> Callable[..., _T]:
     for name, parameter in inspect.signature(function).parameters.items():
         if name in groups:
             options += _fields(groups[name])
-        elif hints[name] is Output:
+        elif name == "output":
             options.append(_option("context", typer.Context, inspect.Parameter.empty))
         else:
             options.append(_option(name, hints[name], parameter.default))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -171,13 +171,11 @@ class Connection:
         "machine do not see it.",
     )
 
-    @contextlib.contextmanager
-    def client(self) -> Iterator[Client]:
-        """Yield a client of the service."""
+    def client(self) -> Client:
+        """Return a client of the service, to be closed."""
         from cluster.service.client import Client
 
-        with Client(self.url, self.token) as client:
-            yield client
+        return Client(self.url, self.token)
 
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job.")]

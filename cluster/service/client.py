@@ -204,10 +204,7 @@ class Client:
     ) -> Job:
         """Wait until a job has ended, in whatever state.
 
-        Args:
-            job_id: id of the job.
-            timeout_seconds: limit of the wait; with a limit, ``on_event`` is not called.
-            on_event: called with each event of the job.
+        ``on_event`` is called with each event of the job, unless there is a ``timeout_seconds``.
 
         Raises:
             TimeoutError: the job has not ended within ``timeout_seconds``.

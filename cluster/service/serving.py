@@ -67,9 +67,7 @@ class ServiceOptions(RunnerOptions):
 def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
     """Serve until SIGINT or SIGTERM.
 
-    Args:
-        options: options of the service.
-        ready: called with the URL and the file of tokens once requests are accepted.
+    ``ready`` is called with the URL and the file of tokens once requests are accepted.
 
     Raises:
         BadInput: the address is in use, or a file or folder of the options cannot be used.
@@ -132,9 +130,7 @@ def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
 def work(options: ServiceOptions, ready: Callable[[str], None]) -> None:
     """Run jobs of a service's folder in this process, without HTTP, until interrupted.
 
-    Args:
-        options: options of the service.
-        ready: called with the runner's name once jobs are accepted.
+    ``ready`` is called with the runner's name once jobs are accepted.
 
     Raises:
         BadInput: a file or folder of the options cannot be used.

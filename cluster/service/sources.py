@@ -44,11 +44,7 @@ class SourceFile:
 
 
 def find_source(source: str, policy: SourcePolicy) -> SourceFile:
-    """Look a source up without reading its content.
-
-    Args:
-        source: ``file:///`` URI, absolute path or URL.
-        policy: where sources may lie.
+    """Look up a source, a ``file:///`` URI, absolute path or URL, without reading its content.
 
     Raises:
         BadInput: the source has another scheme or lies elsewhere; the error does not tell whether

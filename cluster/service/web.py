@@ -95,11 +95,8 @@ def fetch(url: str, size: int, stamp: str, folder: Path, progress: Callable[[int
         url: URL of the source.
         size: expected size in bytes.
         stamp: expected ETag or modification time.
-        folder: where to put the file, under its own name; created if missing.
+        folder: folder for the file, which keeps its name; created if missing.
         progress: called with the number of bytes that have arrived.
-
-    Returns:
-        Path of the file.
 
     Raises:
         SourceUnusable: the file has changed, or its server does not send it.

@@ -95,14 +95,8 @@ def _range(qualities: tuple[float, float] | None) -> str | None:
     return None if qualities is None else f"{qualities[0]:.1f}-{qualities[1]:.1f}"
 
 
-def _off(name: str, form: str) -> Column[Verdict]:
+def _off(heading: str, name: str, form: str, scale: int = 1) -> Column[Verdict]:
     """Return a column about what was delivered less what was predicted first."""
-    heading, scale = {
-        "quality": ("off", 1),
-        "quality_bias": ("bias", 1),
-        "rate": ("rate", 100),
-        "rate_bias": ("bias", 100),
-    }[name]
 
     def value(verdict: Verdict | Summary) -> float | None:
         return None if verdict.off is None else scale * getattr(verdict.off, name)
@@ -124,10 +118,10 @@ _ENCODES: list[Column[Verdict]] = [
 ]
 _QUALITIES: list[Column[Verdict]] = [
     Column("title", lambda v: _name(v.title), left=True, total=lambda mean: "mean"),
-    _off("quality", ".2f"),
-    _off("quality_bias", ".2f"),
-    _off("rate", ".0f"),
-    _off("rate_bias", ".0f"),
+    _off("off", "quality", ".2f"),
+    _off("bias", "quality_bias", ".2f"),
+    _off("rate", "rate", ".0f", 100),
+    _off("bias", "rate_bias", ".0f", 100),
     Column("covered", lambda v: _range(v.qualities)),
     Column("best", lambda v: _range(v.best_qualities)),
     Column("CPU x", lambda v: v.cpu_ratio, ".2f", total=lambda mean: mean.cpu_ratio),

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
 import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cluster.service.http.reading import Reader, Reply, failure
 from cluster.service.metrics import Metrics
 
 log = structlog.stdlib.get_logger(__name__)
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_BODY_BYTES = 65_536
 BODY_SECONDS = 15.0
@@ -28,7 +21,7 @@ BODY_SECONDS = 15.0
 class FrontMiddleware:
     """Answers reads of documents, limits request bodies, counts and times all requests."""
 
-    def __init__(self, app: Application, reader: Reader, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, reader: Reader, metrics: Metrics) -> None:
         self._app = app
         self._reader = reader
         self._metrics = metrics

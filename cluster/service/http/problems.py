@@ -35,24 +35,16 @@ _PROBLEMS = {
 
 
 def problem(status: int, detail: str, reason: str | None = None, **more: Any) -> bytes:
-    """Return a problem document as bytes.
+    """Return a problem document with the fields ``more`` as bytes.
 
-    Args:
-        status: HTTP status.
-        detail: one line with the object, the cause and the remedy.
-        reason: kind of problem, for programs; by default the kind of the status.
-        more: further fields of the document.
+    ``reason`` is the kind of problem, for programs; by default the kind of the status.
     """
     kind, title = _PROBLEMS.get(status, ("problem", "Problem"))
     if reason is not None:
         kind = reason.replace(" ", "-").replace("_", "-")
-    return (
-        Problem(
-            type=f"urn:shotladder:problem:{kind}", title=title, status=status, detail=detail, **more
-        )
-        .model_dump_json(exclude_none=True)
-        .encode()
-    )
+    kind = f"urn:shotladder:problem:{kind}"
+    document = Problem(type=kind, title=title, status=status, detail=detail, **more)
+    return document.model_dump_json(exclude_none=True).encode()
 
 
 def response(

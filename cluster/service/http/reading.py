@@ -155,11 +155,7 @@ def stills_choice(query: ArtworkQuery | ArtworkBatch) -> EntryChoice:
 
 
 def _choice(document: str, query: bytes) -> EntryChoice:
-    """Parse the query of a document and return what chooses its entry.
-
-    Raises:
-        ValueError: the query is invalid.
-    """
+    """Return what chooses the entry of a document; a query that is invalid is a ValueError."""
     if document == START:
         return start_choice(StartQuery.parse(query))
     if document == "artwork":

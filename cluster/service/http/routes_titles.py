@@ -312,7 +312,6 @@ def package_file(
 
 
 def _scope(service: Service) -> str:
-    """Return which caches may keep what is read."""
     return "private" if service.tokens.readers else "public"
 
 

@@ -165,7 +165,7 @@ class Bundles:
         self.folder = folder
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         max_open = MAX_OPEN if soft == resource.RLIM_INFINITY else min(MAX_OPEN, soft // 8)
-        self.get = lru_cache(maxsize=max_open)(self._open)
+        self.get = lru_cache(maxsize=max_open)(lambda package: Bundle(self.path(package)))
         """Return the bundle of a package. Raises FileNotFoundError."""
 
     def path(self, package: str) -> Path:
@@ -176,9 +176,6 @@ class Bundles:
         """Close all bundles, since some may have been removed."""
         self.get.cache_clear()
 
-    def _open(self, package: str) -> Bundle:
-        return Bundle(self.path(package))
-
 
 def stills_name(aspect: str, diverse: bool) -> str:
     """Return the name of the entry that lists the best stills of a shape."""
@@ -188,12 +185,9 @@ def stills_name(aspect: str, diverse: bool) -> str:
 def write_bundle(
     path: Path, entries: Mapping[str, EntryContent], throughputs: Sequence[int]
 ) -> None:
-    """Write a bundle.
+    """Write a bundle of named entries; its folder is created if missing.
 
-    Args:
-        path: path of the file; its folder is created if missing.
-        entries: entries by name.
-        throughputs: bit/s from which each start-up rung is taken, ascending from 0.
+    ``throughputs`` are the bit/s from which each start-up rung is taken, ascending from 0.
     """
     bodies = bytearray()
 
@@ -220,10 +214,7 @@ def package_entries(
 ) -> tuple[dict[str, EntryContent], Prefetch]:
     """Return the entries of a package's bundle, and its prefetch manifest.
 
-    Args:
-        folder: folder of the package.
-        package: name of the package.
-        base: prefix of the package's relative URIs.
+    ``base`` is the prefix of the package's relative URIs.
 
     Raises:
         FileNotFoundError: the package lacks ``ladder.json`` or ``prefetch.json``.

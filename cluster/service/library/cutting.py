@@ -47,12 +47,7 @@ class Cut:
 
 
 def cuttable_list(head: bytes, entries: Sequence[bytes]) -> CuttableList:
-    """Encode a list.
-
-    Args:
-        head: text before the first entry.
-        entries: texts of the entries, at least one.
-    """
+    """Encode a list of one entry or more, whose text begins with ``head``."""
     packer = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
     plain, packed, table = bytearray(head), bytearray(_GZIP_HEADER + packer.compress(head)), b""
     for number, entry in enumerate(entries):

@@ -300,15 +300,10 @@ class Library:
         return len(due)
 
     def drop_unpublished(self, packages: Iterable[str] | None = None) -> int:
-        """Remove packages without a version, left by jobs that died or were cancelled in between.
+        """Remove those of ``packages`` (by default of all) that have no version, left by jobs that
+        died or were cancelled in between; return how many.
 
         Call it while :meth:`.files.PackageFiles.locked` is held.
-
-        Args:
-            packages: names of the packages to check; all by default.
-
-        Returns:
-            Number of packages removed.
         """
         if packages is None:
             packages = self.files.packages()

@@ -59,14 +59,8 @@ class Jobs:
     ) -> tuple[Job, bool]:
         """Queue a job, or merge the submission into the job of equal identity.
 
-        Args:
-            submission: what the client asked for.
-            source: the submitted source.
-            actor: name of the client.
-            key: ``Idempotency-Key`` of the request.
-
-        Returns:
-            The job, and whether it existed already.
+        Returns the job, and whether it existed already. ``actor`` is the name of the client, and
+        ``key`` the ``Idempotency-Key`` of its request.
 
         Raises:
             Conflict: ``key`` was used for another submission.

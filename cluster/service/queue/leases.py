@@ -216,13 +216,9 @@ class Leases:
         self._table.on_queued()
 
     def requeue_lost(self, is_alive: Callable[[str], bool]) -> int:
-        """Queue the jobs again whose runner is dead or silent.
+        """Queue the jobs again whose runner is dead or silent; return how many.
 
-        Args:
-            is_alive: tells from a runner's name whether its process lives.
-
-        Returns:
-            Number of jobs whose lease was lost.
+        ``is_alive`` tells from a runner's name whether its process lives.
         """
         with self._table.database.reading() as session:
             columns = select(JobRow.number, JobRow.owner, JobRow.lease, JobRow.lease_until)

@@ -11,12 +11,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import connection, parent_process
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 from cluster import events
 from cluster.jobs.request import LadderRequest, RunOptions
@@ -63,20 +63,13 @@ class Ended:
     failure: events.Failed | None = None
 
 
-class Perform(Protocol):
-    """What runs a job: a function of a module, since it goes to another process by its name."""
-
-    def __call__(
-        self, work: Work, source: Path, store: Path, on_event: events.Listener
-    ) -> Mapping[str, Any]:
-        """Fill ``work.out``, or estimate; return ``run`` (``run.json``) or ``plan``."""
+Perform = Callable[[Work, Path, Path, events.Listener], Mapping[str, Any]]
+"""Runs a job as :func:`perform` does; goes to another process by its name."""
 
 
 def perform(work: Work, source: Path, store: Path, on_event: events.Listener) -> Mapping[str, Any]:
-    """Run the job: :func:`cluster.jobs.run.run_title` or :func:`cluster.jobs.estimate.plan_run`.
-
-    Raises:
-        ShotladderError: as those functions do.
+    """Run the job by :func:`cluster.jobs.run.run_title`, which fills ``work.out``, and return
+    ``run`` (``run.json``); or return ``plan`` by :func:`cluster.jobs.estimate.plan_run`.
     """
     options = replace(
         run_options(work.options, source, work.out),
