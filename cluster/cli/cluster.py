@@ -6,33 +6,24 @@ from typing import Annotated
 
 import typer
 
+from cluster.cli.command import command, option
 from cluster.cli.output import say
 
 
+@command
 def scheduler(
-    host: Annotated[
-        str,
-        typer.Option(
-            metavar="ADDRESS", help="Address to listen on; runs and workers must reach it."
-        ),
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(metavar="N", help="Port to listen on; the default is Dask's.")
-    ] = 8786,
-    dashboard: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="Address of Dask's dashboard, with Prometheus metrics at `/metrics`. [default: "
-            "none]",
-        ),
-    ] = None,
-    worker_ttl: Annotated[
-        float,
-        typer.Option(
-            metavar="SECONDS", help="Seconds of silence after which a worker counts as dead."
-        ),
-    ] = 60.0,
+    host: str = option(
+        "127.0.0.1", metavar="ADDRESS", help="Address to listen on; runs and workers must reach it."
+    ),
+    port: int = option(8786, metavar="N", help="Port to listen on; the default is Dask's."),
+    dashboard: str | None = option(
+        None,
+        metavar="HOST:PORT",
+        help="Address of Dask's dashboard, with Prometheus metrics at `/metrics`. [default: none]",
+    ),
+    worker_ttl: float = option(
+        60.0, metavar="SECONDS", help="Seconds of silence after which a worker counts as dead."
+    ),
 ) -> None:
     """Run a Dask scheduler with the settings that encode and score tasks need.
 
@@ -43,27 +34,23 @@ def scheduler(
     serve_scheduler(SchedulerOptions(host, port, dashboard, worker_ttl), say)
 
 
+@command
 def worker(
     address: Annotated[
         str,
         typer.Argument(metavar="SCHEDULER", help="Address of the scheduler, `tcp://host:8786`."),
     ],
-    cores: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Number of encodes at once, each on one core. [default: the number of cores]",
-        ),
-    ] = None,
-    scratch: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Folder for Dask's own files.")
-    ] = None,
-    host: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS", help="Address of this machine under which the scheduler reaches it."
-        ),
-    ] = None,
+    cores: int | None = option(
+        None,
+        metavar="N",
+        help="Number of encodes at once, each on one core. [default: the number of cores]",
+    ),
+    scratch: str | None = option(None, metavar="DIR", help="Folder for Dask's own files."),
+    host: str | None = option(
+        None,
+        metavar="ADDRESS",
+        help="Address of this machine under which the scheduler reaches it.",
+    ),
 ) -> None:
     """Run workers for a Dask scheduler until they are stopped.
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -302,8 +302,6 @@ def jobs(
 
 
 def _state(text: str | None) -> Any:
-    from typing import get_args
-
     from cluster.service.documents import State
 
     if text is not None and text not in get_args(State):
@@ -361,8 +359,6 @@ def withdraw(
 
 def _forward(body: dict[str, Any], on_event: Listener) -> None:
     """Report an event of a job as an event of this command."""
-    from typing import get_args
-
     from cluster import events
 
     kinds = {kind.type: kind for kind in get_args(events.Event)}

@@ -19,6 +19,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
@@ -62,6 +63,7 @@ _MAX_CACHED = 4096
 """Limit of documents that are kept for conditional requests."""
 
 _M = TypeVar("_M", bound=BaseModel)
+_P = TypeVar("_P", JobPage, TitlePage)
 
 
 class Client:
@@ -150,16 +152,9 @@ class Client:
     ) -> Iterator[Job]:
         """Yield jobs, newest first: all of them, or at most ``limit``."""
         filters = {"state": state, "title": title, "external_id": external_id}
-        params: dict[str, Any] = {name: value for name, value in filters.items() if value}
-        left = limit
-        while left is None or left > 0:
-            params["limit"] = min(left or 200, 200)
-            page = self._get(JobPage, "/v1/jobs", params)
-            yield from page.jobs
-            if page.next is None:
-                return
-            params["cursor"] = page.next
-            left = None if left is None else left - len(page.jobs)
+        given = {name: value for name, value in filters.items() if value}
+        pages = self._pages(JobPage, "/v1/jobs", {**given, "limit": min(limit or 200, 200)})
+        yield from islice((job for page in pages for job in page.jobs), limit)
 
     def cancel(self, job_id: str) -> Job:
         """Cancel a job; a running job is ``cancelled`` only some seconds later."""
@@ -225,13 +220,8 @@ class Client:
 
     def titles(self) -> Iterator[Title]:
         """Yield all published titles, by name."""
-        params: dict[str, Any] = {"limit": 200}
-        while True:
-            page = self._get(TitlePage, "/v1/titles", params)
+        for page in self._pages(TitlePage, "/v1/titles", {"limit": 200}):
             yield from page.titles
-            if page.next is None:
-                return
-            params["cursor"] = page.next
 
     def title(self, name: str) -> TitleDetail:
         """Return a published title with its versions."""
@@ -305,6 +295,14 @@ class Client:
 
     def _get(self, kind: type[_M], path: str, params: dict[str, Any] | None = None) -> _M:
         return kind.model_validate_json(self._request("GET", path, params=params or {}).content)
+
+    def _pages(self, kind: type[_P], path: str, params: dict[str, Any]) -> Iterator[_P]:
+        while True:
+            page = self._get(kind, path, params)
+            yield page
+            if page.next is None:
+                return
+            params["cursor"] = page.next
 
     def _post(
         self,

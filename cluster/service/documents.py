@@ -84,8 +84,8 @@ class Submission(RequestModel):
     """Jobs of higher priority run first. They also preempt a running job of lower priority, which
     later resumes from the store."""
     deadline: AwareDatetime | None = None
-    """Among equal priorities the earliest deadline runs first. A job that misses its deadline is
-    marked ``late`` and goes on."""
+    """Time by which the job should succeed; among equal priorities the earliest runs first. A job
+    that misses its deadline is marked ``late`` and goes on."""
     webhook: str | None = Field(
         default=None, max_length=2048, pattern=r"^https?://[^\x00-\x20\x7f]+$"
     )

@@ -13,6 +13,7 @@ from prometheus_client import (
 )
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from typing_extensions import override
 
 from cluster.service.library.library import Library
 from cluster.service.queue.jobs import Jobs
@@ -20,10 +21,12 @@ from cluster.service.queue.jobs import Jobs
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0)
 
 
-class Metrics:
-    """The metrics of one service."""
+class Metrics(Collector):
+    """The metrics of one service; those of the tables are read when they are collected."""
 
     def __init__(self, jobs: Jobs, library: Library) -> None:
+        self._jobs = jobs
+        self._library = library
         disable_created_metrics()  # type: ignore[no-untyped-call] # they double the output
         self.registry = CollectorRegistry()
         self._requests = Counter(
@@ -40,7 +43,7 @@ class Metrics:
             registry=self.registry,
         )
         self._bound: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
-        self.registry.register(_TableCollector(jobs, library))
+        self.registry.register(self)
 
     def observe(self, route: str, status: int, seconds: float) -> None:
         """Count a request that was answered."""
@@ -55,14 +58,7 @@ class Metrics:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
-
-class _TableCollector(Collector):
-    """Collects the metrics that are read from the tables."""
-
-    def __init__(self, jobs: Jobs, library: Library) -> None:
-        self._jobs = jobs
-        self._library = library
-
+    @override
     def collect(self) -> Iterator[Metric]:
         counts = self._jobs.counts()
         jobs = GaugeMetricFamily("shotladder_jobs", "Jobs in each state.", labels=["state"])

@@ -38,7 +38,7 @@ class SourceFile:
     uri: str
     """``file://`` URI of the real path, or the URL."""
     size: int
-    """Size in bytes."""
+    """Size of the file in bytes."""
     stamp: str
     """Modification time of a file in nanoseconds; ETag or modification time of a URL."""
 

@@ -23,7 +23,6 @@ from cluster.service.documents import (
 )
 from cluster.service.http.context import CurrentService, ReaderName, Service, WriterName
 from cluster.service.http.problems import documented
-from cluster.service.queue.jobs import Filters
 from cluster.service.queue.work import check_asked
 from cluster.service.sources import find_source
 from encoder.errors import Busy
@@ -86,7 +85,9 @@ def page(
     cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$")] = None,
 ) -> JobPage:
     """Jobs by state, title or external id. Pass ``next`` as ``cursor`` to get the next page."""
-    jobs, following = service.jobs.page(Filters(state, title, external_id), limit, cursor)
+    jobs, following = service.jobs.page(
+        limit, cursor, state=state, title=title, external_id=external_id
+    )
     return JobPage(jobs=jobs, next=following)
 
 

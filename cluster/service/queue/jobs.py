@@ -19,7 +19,6 @@ from __future__ import annotations
 import hashlib
 import math
 import secrets
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import delete, func, select
@@ -36,15 +35,6 @@ IDEMPOTENCY_SECONDS = 7 * 86400.0
 MAX_QUEUED = 100_000
 MAX_WEBHOOKS = 16
 """Limit of webhooks of one job, into which several submissions may have been merged."""
-
-
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """Which jobs to list."""
-
-    state: State | None = None
-    title: str | None = None
-    external_id: str | None = None
 
 
 class Jobs:
@@ -141,15 +131,21 @@ class Jobs:
             return self._table.document(_row_of(session, job_id))
 
     def page(
-        self, filters: Filters, limit: int, cursor: str | None = None
+        self,
+        limit: int,
+        cursor: str | None = None,
+        *,
+        state: State | None = None,
+        title: str | None = None,
+        external_id: str | None = None,
     ) -> tuple[list[Job], str | None]:
         """Return a page of jobs, newest first, and the cursor of the next page."""
         query = select(JobRow).order_by(JobRow.number.desc()).limit(limit + 1)
         for column, value in (
-            (JobRow.state, filters.state),
-            (JobRow.title, filters.title),
-            (JobRow.external_id, filters.external_id),
-            (JobRow.title, filters.external_id),  # equal where set, and only titles have an index
+            (JobRow.state, state),
+            (JobRow.title, title),
+            (JobRow.external_id, external_id),
+            (JobRow.title, external_id),  # equal where set, and only titles have an index
         ):
             if value is not None:
                 query = query.where(column == value)

@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import connection, parent_process
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from cluster import events
@@ -112,7 +111,7 @@ def check_asked(asked: JobOptions) -> None:
 def serve(pipe: connection.Connection, performing: Perform) -> None:
     """Run what comes through ``pipe`` until it closes; the main function of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service, which then ends us
-    signal.signal(signal.SIGTERM, _raise_interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     threading.Thread(target=_die_with_parent, name="die-with-parent", daemon=True).start()
     os.nice(5)  # on a shared machine reads come first
     try:
@@ -123,19 +122,17 @@ def serve(pipe: connection.Connection, performing: Perform) -> None:
 
 
 def _run(work: Work, pipe: connection.Connection, performing: Perform) -> Ended:
-    def on_event(event: events.Event) -> None:
-        pipe.send(event)
-
     try:
         check_unchanged(work.source)
         sha256, source = work.content_sha256, local_path(work.source.uri)
         if sha256 is None:
-            source = source or _fetch(work, on_event)
-            sha256 = _digest(source, work.source.size, on_event)
+            source = source or _fetch(work, pipe.send)
+            sha256 = _digest(source, work.source.size, pipe.send)
         pipe.send(ContentKnown(sha256))
         if not pipe.recv():
             return Ended()
-        result = performing(work, source or _fetch(work, on_event), work.stores / sha256, on_event)
+        source = source or _fetch(work, pipe.send)
+        result = performing(work, source, work.stores / sha256, pipe.send)
         check_unchanged(work.source)
         if work.out.exists():  # a plan makes none
             fsync_tree(work.out)
@@ -184,10 +181,6 @@ def _as_bad_input(error: OSError) -> Exception:
     if error.filename is not None:
         return BadInput(f"{error.filename}: {error.strerror}; correct this and retry the job")
     return error
-
-
-def _raise_interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _die_with_parent() -> None:
