@@ -35,13 +35,9 @@ def difference_view(difference: LadderDifference, limit: int) -> list[Renderable
 
 _FACTS: list[Column[tuple[str, tuple[Any, Any]]]] = [
     Column("made with", lambda row: row[0], left=True),
-    Column("old", lambda row: _fact(row[1][0]), left=True, fold=True),
-    Column("new", lambda row: _fact(row[1][1]), left=True, fold=True),
+    Column("old", lambda row: row[1][0], left=True, fold=True),
+    Column("new", lambda row: row[1][1], left=True, fold=True),
 ]
-
-
-def _fact(value: Any) -> str | None:
-    return None if value is None else str(value)
 
 
 def _rungs(difference: LadderDifference) -> Table:
