@@ -370,7 +370,5 @@ def not_published(name: str, withdrawn: bool) -> NotThere:
             f"{name} was withdrawn; GET /v1/changes tells when", reason="withdrawn", title=name
         )
     return NotThere(
-        f"there is no title {name!r}; GET /v1/titles lists them",
-        reason="no_such_title",
-        title=name,
+        f"there is no title {name!r}; GET /v1/titles lists them", reason="no_such_title", title=name
     )

@@ -244,11 +244,7 @@ class Webhooks:
             target = httpx.URL(delivery.url).copy_with(host=bracketed, port=port)
             try:
                 async with http.stream(
-                    "POST",
-                    target,
-                    content=body,
-                    headers=headers,
-                    extensions={"sni_hostname": host},
+                    "POST", target, content=body, headers=headers, extensions={"sni_hostname": host}
                 ) as answer:  # its body is not read, however long it is
                     return f"{answer.status_code} {answer.reason_phrase}"
             except httpx.ConnectError as error:
