@@ -174,14 +174,11 @@ class _Calibrated:
 
 def _calibration(evaluation: Evaluation) -> Table:
     def over(group: str, titles: Sequence[TitleResult]) -> _Calibrated:
-        sums = (
-            (
-                sum((getattr(title, when)[0] for title in titles), Coverage()),
-                sum((getattr(title, when)[1] for title in titles), Coverage()),
-            )
-            for when in ("before", "after")
-        )
-        return _Calibrated(group, *sums)
+        def total(when: str, kind: int) -> Coverage:
+            return sum((getattr(title, when)[kind] for title in titles), Coverage())
+
+        before, later = ((total(when, 0), total(when, 1)) for when in ("before", "after"))
+        return _Calibrated(group, before, later)
 
     levels = "/".join(f"{100 * level:.0f}" for level in LEVELS)
     columns: list[Column[_Calibrated]] = [
