@@ -75,16 +75,12 @@ def status_of(error: ShotladderError) -> int:
     return 500
 
 
-DOCUMENTED: dict[int | str, dict[str, Any]] = {
-    status: {"description": title, "content": {MEDIA_TYPE: {"schema": {
-        "$ref": "#/components/schemas/Problem"}}}}
-    for status, (_, title) in _PROBLEMS.items()
-}  # fmt: skip
-
-
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the problem responses of an operation, for its OpenAPI document."""
-    return {status: DOCUMENTED[status] for status in statuses}
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {
+        status: {"description": _PROBLEMS[status][1], "content": content} for status in statuses
+    }
 
 
 def answer_errors(app: FastAPI) -> None:

@@ -136,28 +136,25 @@ class Library:
             row = session.get(TitleRow, name)
             if row is None or row.version is None:
                 raise not_published(name, withdrawn=row is not None)
-            newest_first = VersionRow.version.desc()
-            versions = session.scalars(
-                select(VersionRow).where(VersionRow.title == name).order_by(newest_first)
+            versions = session.execute(
+                select(VersionRow, JobRow.id)
+                .outerjoin(JobRow, JobRow.number == VersionRow.job)
+                .where(VersionRow.title == name)
+                .order_by(VersionRow.version.desc())
             ).all()
-            published = next(v.published for v in versions if v.version == row.version)
-            job_numbers = [version.job for version in versions]
-            jobs = session.execute(
-                select(JobRow.number, JobRow.id).where(JobRow.number.in_(job_numbers))
-            )
-            job_ids = {row[0]: row[1] for row in jobs}
+            published = next(v.published for v, _ in versions if v.version == row.version)
             return TitleDetail(
                 **self._title(row, published).model_dump(),
                 versions=[
                     Version(
                         version=version.version,
                         package=version.package,
-                        job=job_ids.get(version.job or 0, ""),
+                        job=job_id or "",
                         published_at=moment(version.published),
                         retired_at=None if version.retired is None else moment(version.retired),
                         removed_at=None if version.remove_at is None else moment(version.remove_at),
                     )
-                    for version in versions
+                    for version, job_id in versions
                 ],
             )
 
