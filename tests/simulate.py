@@ -104,7 +104,7 @@ def simulate(site: Site, folder: Path, titles: int, shots: int, at_once: int, li
             ended = 0
             while (job := leases.claim(f"runner-{runner}")) is not None:
                 tasks = units_of(f"{job.number:016x}", shots, place)
-                dispatch = Dispatch(client, tasks, 2, SharedWorkers(client), warn=print)
+                dispatch = Dispatch(client, tasks, 2, SharedWorkers(client), print)
                 told = time.monotonic()
                 for at, outcome in enumerate(dispatch.outcomes(), 1):
                     assert outcome.error is None, outcome

@@ -56,7 +56,7 @@ def a_run(folder: Path, store: Store, title: TitleSource, keys: list[str]) -> Ma
     out.mkdir(exist_ok=True)
     (out / "ladder.json").write_text("{}")
     with recorded(options(folder), title, store) as record:
-        record.note(keys)
+        record.keys.update(keys)
         record.finish(out, 3, {"encoded_now": 1})
     return record.manifest
 

@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
+from cluster import events
 from cluster.execution import dispatch
 from cluster.execution.executor import DaskExecutor, Outcome, Task
 from cluster.execution.fingerprint import PACKAGES, Fingerprint, own_fingerprint
@@ -68,7 +69,7 @@ def test_a_worker_of_other_code_is_refused_by_name(tmp_path: Path) -> None:
         )
     with (other / "ladder" / "curves.py").open("a") as file:
         file.write("# changed\n")
-    said: list[str] = []
+    said: list[events.Event] = []
     with site(tmp_path / "site", workers=0) as made:
         worker = subprocess.Popen(
             [
@@ -81,7 +82,7 @@ def test_a_worker_of_other_code_is_refused_by_name(tmp_path: Path) -> None:
             text=True,
         )
         try:
-            with DaskExecutor(scheduler=made.address, warn=said.append) as executor:
+            with DaskExecutor(scheduler=made.address, on_event=said.append) as executor:
                 with pytest.raises(BadInput, match=r"no worker .* can be used: code is [0-9a-f]+"):
                     list(executor.run(tasks(tmp_path / "log", 1)))
                 made.start_worker()  # the right one may come any time
@@ -89,8 +90,9 @@ def test_a_worker_of_other_code_is_refused_by_name(tmp_path: Path) -> None:
             assert outcome.error is None
         finally:
             kill_tree(worker)
-    assert any("is not used: code is " in line for line in said)
-    assert "models is" not in " ".join(said)  # only what differs is named
+    warnings = [event.message for event in said if isinstance(event, events.Warned)]
+    assert any("is not used: code is " in line for line in warnings)
+    assert "models is" not in " ".join(warnings)  # only what differs is named
 
 
 def test_workers_that_others_deploy_are_asked_and_used(tmp_path: Path) -> None:
@@ -208,10 +210,10 @@ def test_a_worker_that_dies_and_one_that_comes(tmp_path: Path) -> None:
 
 
 def test_a_scheduler_that_dies_and_comes_back(tmp_path: Path) -> None:
-    log, said = tmp_path / "log", list[str]()
+    log, said = tmp_path / "log", list[events.Event]()
     with (
         site(tmp_path / "site", workers=2) as made,
-        DaskExecutor(scheduler=made.address, warn=said.append) as executor,
+        DaskExecutor(scheduler=made.address, on_event=said.append) as executor,
     ):
         outcomes = executor.run(tasks(log, 20, 0.2))
         next(outcomes)

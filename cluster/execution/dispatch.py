@@ -7,9 +7,10 @@ import queue
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from cluster import events
 from cluster.execution import metrics
 from cluster.execution.ledger import Deliver, GiveUp, Ledger, Recall, Retry
 from cluster.execution.pool import WorkerPool, announced, begun_on, listen_again
@@ -37,19 +38,20 @@ class Dispatch:
         tasks: Iterable[Task],
         retries: int,
         pool: WorkerPool,
-        *,
-        warn: Callable[[str], None],
+        on_event: events.Listener,
         priority: int = 0,
     ) -> None:
         self._client = client
         self._ledger = Ledger(tasks, retries=retries, run=uuid.uuid4().hex)
         self._futures: dict[str, Any] = {}
         self._pool = pool
-        self._warn = warn
+        self._on_event = on_event
         self._priority = priority
         self._topic, self._begun = begun_on(client)
         self._ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._outcomes: queue.SimpleQueue[Outcome | str | Exception | None] = queue.SimpleQueue()
+        self._outcomes: queue.SimpleQueue[Outcome | events.Warned | Exception | None] = (
+            queue.SimpleQueue()
+        )
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._main, name="dispatch", daemon=True)
 
@@ -64,10 +66,10 @@ class Dispatch:
         while (item := self._outcomes.get()) is not None:
             if isinstance(item, Exception):
                 raise item
-            if isinstance(item, str):
-                self._warn(item)
-                continue
-            yield item
+            if isinstance(item, Outcome):
+                yield item
+            else:
+                self._on_event(item)
 
     def left(self) -> list[Task]:
         """Return the tasks without an outcome, after :class:`SchedulerLost`."""
@@ -129,9 +131,8 @@ class Dispatch:
         slots = self._pool.slots()
         metrics.SLOTS.set(slots)
         for refusal in self._pool.refused():
-            self._outcomes.put(refusal)
-        for instruction in self._ledger.count(slots, self._pool.refusal_summary, now):
-            self._carry_out(instruction)
+            self._outcomes.put(events.Warned(refusal))
+        self._carry_out(self._ledger.count(slots, self._pool.refusal_summary, now))
         # On a shared cluster one task waits even without a worker: that makes adaptive ones grow.
         return max(self._pool.depth - 1, slots * self._pool.depth)
 
@@ -176,7 +177,7 @@ class Dispatch:
             instruction = self._ledger.finished(name, outcome)
         self._carry_out(instruction)
 
-    def _carry_out(self, instruction: Deliver | Retry | Recall | GiveUp) -> None:
+    def _carry_out(self, instruction: Deliver | Retry | Recall | GiveUp | None) -> None:
         match instruction:
             case Deliver(outcome):
                 self._outcomes.put(outcome)

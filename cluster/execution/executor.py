@@ -37,9 +37,10 @@ from typing import Any, Protocol, Self, TypeVar
 
 from typing_extensions import override
 
+from cluster import events
 from cluster.execution.dispatch import Dispatch, SchedulerLost
 from cluster.execution.fingerprint import own_fingerprint
-from cluster.execution.pool import OwnWorkers, SharedWorkers, WorkerPool
+from cluster.execution.pool import SharedWorkers, WorkerPool
 from cluster.execution.tasks import RETRIES, Outcome, Task, perform, worth_retrying
 from encoder.errors import BadInput, ShotladderError
 
@@ -82,9 +83,6 @@ class Executor(Protocol):
             ShotladderError: the cluster was lost, or has had no worker for minutes.
         """
 
-    def close(self) -> None:
-        """End what the executor started. Running tasks are killed, not waited for."""
-
 
 class InlineExecutor(Executor):
     """Runs tasks in this process, one after another, in their order."""
@@ -93,12 +91,6 @@ class InlineExecutor(Executor):
 
     def __init__(self, *, retries: int = RETRIES) -> None:
         self._retries = retries
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @override
     def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
@@ -109,10 +101,6 @@ class InlineExecutor(Executor):
                 attempts += 1
                 outcome = perform(task)
             yield replace(outcome, attempts=attempts)
-
-    @override
-    def close(self) -> None:
-        pass
 
 
 class DaskExecutor(Executor):
@@ -136,8 +124,7 @@ class DaskExecutor(Executor):
         retries: int = RETRIES,
         dashboard: bool = False,
         priority: int = 0,
-        warn: Callable[[str], None] = lambda message: None,
-        tell: Callable[[str], None] = lambda message: None,
+        on_event: events.Listener = lambda event: None,
     ) -> None:
         """Prepare the executor; nothing starts before the first task.
 
@@ -148,8 +135,7 @@ class DaskExecutor(Executor):
             dashboard: whether a local cluster serves Dask's dashboard.
             priority: among executors on one scheduler, the higher is served first; those of equal
                 priority take turns.
-            warn: called with what the user should know about the cluster.
-            tell: called with what may interest the user.
+            on_event: receives warnings and notes about the cluster.
 
         Raises:
             BadInput: both ``workers`` and ``scheduler`` are given, or ``workers`` is not positive.
@@ -166,8 +152,7 @@ class DaskExecutor(Executor):
         self._retries = retries
         self._dashboard = dashboard
         self._priority = priority
-        self._warn = warn
-        self._tell = tell
+        self._on_event = on_event
         self._stack = contextlib.ExitStack()
         self.client: Any = None
         """Dask's client; None while no cluster is connected."""
@@ -234,12 +219,12 @@ class DaskExecutor(Executor):
                         preload=["cluster.execution.executor"],
                     )
                 self.client = _joined(self.local_cluster)
-                self._pool = OwnWorkers(self.client)
+                self._pool = WorkerPool(self.client)
             else:
                 self.client = _joined(self._scheduler)
                 self._pool = SharedWorkers(self.client)
                 if link := self.dashboard_link:
-                    self._tell(f"the cluster's dashboard is at {link}")
+                    self._on_event(events.Noted(f"the cluster's dashboard is at {link}"))
         except Exception as error:
             self.close()
             if self._scheduler is None:
@@ -264,12 +249,7 @@ class DaskExecutor(Executor):
             self.start()
             assert self._pool is not None
             self._dispatch = dispatch = Dispatch(
-                self.client,
-                waiting,
-                self._retries,
-                self._pool,
-                warn=self._warn,
-                priority=self._priority,
+                self.client, waiting, self._retries, self._pool, self._on_event, self._priority
             )
             try:
                 yield from dispatch.outcomes()
@@ -284,9 +264,11 @@ class DaskExecutor(Executor):
 
     def _rejoin(self, lost: SchedulerLost) -> None:
         """Wait until a scheduler is started again at the same address."""
-        self._warn(
-            f"the Dask scheduler at {self._scheduler} was lost; waiting "
-            f"{SCHEDULER_BACK_SECONDS:g} s for it to come back"
+        self._on_event(
+            events.Warned(
+                f"the Dask scheduler at {self._scheduler} was lost; waiting "
+                f"{SCHEDULER_BACK_SECONDS:g} s for it to come back"
+            )
         )
         deadline = time.monotonic() + SCHEDULER_BACK_SECONDS
         self.close()
@@ -298,8 +280,8 @@ class DaskExecutor(Executor):
                     raise lost from None
                 time.sleep(1)
 
-    @override
     def close(self) -> None:
+        """End what the executor started. Running tasks are killed, not waited for."""
         if self._dispatch is not None:  # its iterator may not have been closed
             self._abandoned |= self._dispatch.abandon()
             self._dispatch = None
@@ -326,8 +308,7 @@ def connect(
     workers: int | None = None,
     scheduler: str | None = None,
     priority: int = 0,
-    warn: Callable[[str], None] = lambda message: None,
-    tell: Callable[[str], None] = lambda message: None,
+    on_event: events.Listener = lambda event: None,
 ) -> Iterator[Executor]:
     """Yield ``executor``, or else a :class:`DaskExecutor` that is closed at the end of the block.
 
@@ -338,7 +319,7 @@ def connect(
         yield executor
         return
     with DaskExecutor(
-        workers=workers, scheduler=scheduler, priority=priority, warn=warn, tell=tell
+        workers=workers, scheduler=scheduler, priority=priority, on_event=on_event
     ) as started:
         yield started
 

@@ -117,7 +117,7 @@ class Ledger:
             submissions.append(Submit(name, attempt.task))
         return submissions
 
-    def count(self, slots: int, refusals: str, now: float) -> list[Recall | GiveUp]:
+    def count(self, slots: int, refusals: str, now: float) -> Recall | GiveUp | None:
         """Note how many tasks the cluster can run at once.
 
         Args:
@@ -128,27 +128,23 @@ class Ledger:
         since = self._without_workers_since
         if slots:
             self._without_workers_since = None
-            return [] if since is None else [Recall()]
+            return None if since is None else Recall()
         since = self._without_workers_since = now if since is None else since
         if refusals and now - since > REFUSED_SECONDS:
-            return [
-                GiveUp(
-                    BadInput(
-                        f"no worker of the Dask cluster can be used: {refusals}; start workers "
-                        "with this release's `shotladder worker`"
-                    )
+            return GiveUp(
+                BadInput(
+                    f"no worker of the Dask cluster can be used: {refusals}; start workers with "
+                    "this release's `shotladder worker`"
                 )
-            ]
+            )
         if now - since > NO_WORKER_SECONDS:
-            return [
-                GiveUp(
-                    ShotladderError(
-                        f"the Dask cluster has had no worker for {NO_WORKER_SECONDS:g} s; start "
-                        "some and run the same command again, what was finished is in the store"
-                    )
+            return GiveUp(
+                ShotladderError(
+                    f"the Dask cluster has had no worker for {NO_WORKER_SECONDS:g} s; start some "
+                    "and run the same command again, what was finished is in the store"
                 )
-            ]
-        return []
+            )
+        return None
 
     # -- events --------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from typing_extensions import override
 
@@ -12,56 +12,35 @@ from cluster.execution.fingerprint import Fingerprint, own_fingerprint
 from cluster.execution.tasks import Outcome, Task, perform
 
 
-class WorkerPool(Protocol):
-    """Workers that a run may use."""
+@dataclass(slots=True)
+class WorkerPool:
+    """Workers that a run may use: all workers of a cluster that this process started."""
 
-    depth: int
+    client: Any
+    depth: int = 1
     """Number of tasks handed to each core. One where a cluster has a single client; two on a
     shared cluster, where a core would otherwise begin another client's task while this client's
     next one is on its way."""
 
     def slots(self) -> int:
         """Return how many tasks may run at once now; 0 while the scheduler cannot be reached."""
+        try:
+            return sum(self.client.nthreads().values())
+        except OSError:
+            return 0
 
     def refused(self) -> list[str]:
         """Name the workers refused since the last call, with the reason for each."""
+        return []
 
     @property
     def refusal_summary(self) -> str:
         """Reasons of all refusals, for an error; empty if no worker was refused."""
+        return ""
 
     @property
     def submit_kwargs(self) -> dict[str, Any]:
         """Arguments of ``Client.submit`` that keep tasks on these workers."""
-
-
-class OwnWorkers(WorkerPool):
-    """All workers of a cluster that this process started."""
-
-    depth = 1
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-
-    @override
-    def slots(self) -> int:
-        try:
-            return sum(self._client.nthreads().values())
-        except OSError:
-            return 0
-
-    @override
-    def refused(self) -> list[str]:
-        return []
-
-    @property
-    @override
-    def refusal_summary(self) -> str:
-        return ""
-
-    @property
-    @override
-    def submit_kwargs(self) -> dict[str, Any]:
         return {}
 
 
@@ -73,9 +52,8 @@ class SharedWorkers(WorkerPool):
     are asked for their fingerprint once, and offer the resource from then on if it matches.
     """
 
-    client: Any
-    fingerprint: Fingerprint = field(default_factory=own_fingerprint)
     depth: int = 2
+    fingerprint: Fingerprint = field(default_factory=own_fingerprint)
     _refusals: dict[str, str] = field(default_factory=dict)
     """Reason by the address of a worker that was asked; empty for a worker that matches."""
     _told: set[str] = field(default_factory=set)

@@ -88,13 +88,12 @@ def deliver(
     missed = save_training_rows(measurer, first.recipe, first.prediction, on_event)
     scored = _secured(request, selection, measurer)
     rungs = [_chosen(choice, scored) for choice in selection.rungs]
-    on_event(events.StagePlanned("package", len(rungs), unit="rungs"))
-    audio = call_with_retries(audio_tracks, title, store)
-    subtitles = call_with_retries(subtitle_tracks, title, store)
     with publishing(request.options.out) as directory:
-        written = write_media(title, rungs, audio, subtitles, store, directory)
+        with events.stage(on_event, "package", len(rungs), unit="rungs"):
+            audio = call_with_retries(audio_tracks, title, store)
+            subtitles = call_with_retries(subtitle_tracks, title, store)
+            written = write_media(title, rungs, audio, subtitles, store, directory)
         ladder = ladder_document(title, solved, selection.codecs, rungs, written, measurer.known)
-        on_event(events.StageProgress("package", len(rungs), len(rungs)))
         verify_cpu_seconds = _verify(directory, ladder, on_event)
         _write_documents(directory, ladder, written, solved, measurer)
         write_artwork(artwork, store, directory, previous_artwork(request.options.out))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+from datetime import UTC, datetime
 from typing import Any
 
 from cluster.execution.fingerprint import own_fingerprint
@@ -17,16 +19,20 @@ def recorded(
     options: RunOptions, source: TitleSource, store: Store
 ) -> contextlib.AbstractContextManager[Recorder]:
     """Keep a manifest of the run inside the block; see :func:`cluster.store.manifests.recorded`."""
-    path = options.source.resolve()
-    return manifests.recorded(
-        store,
-        manifests.Source(path=str(path), sha256=source.sha256, size=path.stat().st_size),
+    path, begun = options.source.resolve(), datetime.now(UTC)
+    manifest = Manifest(
+        id=f"{begun:%Y%m%dT%H%M%S}-{source.sha256[:8]}-{os.urandom(2).hex()}",
+        state="running",
+        started=manifests.utc(begun),
+        title=source.sha256[:16],
+        source=manifests.Source(path=str(path), sha256=source.sha256, size=path.stat().st_size),
         options=options.document(),
-        versions=own_fingerprint().parts,
-        out=options.out,
-        weights=options.weights,
-        face_model=options.face_model,
+        weights_sha256=file_sha256(options.weights) if options.weights else None,
+        face_model_sha256=file_sha256(options.face_model) if options.face_model else None,
+        versions=dict(own_fingerprint().parts),
+        out=str(options.out.resolve()),
     )
+    return manifests.recorded(store, manifest)
 
 
 def differences(run: Manifest, other: Manifest) -> list[tuple[str, Any, Any]]:

@@ -76,8 +76,7 @@ def run_title(
                 workers=options.workers,
                 scheduler=options.scheduler,
                 priority=options.priority,
-                warn=lambda message: on_event(events.Warned(message)),
-                tell=lambda message: on_event(events.Noted(message)),
+                on_event=on_event,
             ) as running,
         ):
             _warn_of_source(source, options.source, on_event)
@@ -88,8 +87,8 @@ def run_title(
             measurer = Measurer(title, models, store, running, on_event)
             solved = [solve(setup, measurer) for setup in setups]
             delivered = deliver(request, solved, measurer, clock)
-            record.note(measurer.record_keys(further_models(request, measurer)))
-            record.note([shots_key(title.source), features_key(title.source)])
+            record.keys.update(measurer.record_keys(further_models(request, measurer)))
+            record.keys.update([shots_key(title.source), features_key(title.source)])
             record.finish(options.out, len(delivered.ladder.rungs), delivered.run)
     return RunResult(delivered.ladder, options.out, delivered.run, record.manifest)
 
@@ -110,7 +109,6 @@ def _prepare_audio_and_subtitles(title: Title, store: Store, on_event: events.Li
     info = title.reference.info
     streams = len(info.audio) + sum(stream.text for stream in info.subtitles)
     if streams:
-        on_event(events.StagePlanned("sound and text", streams, unit="streams"))
-        for make in (audio_tracks, subtitle_tracks):
-            call_with_retries(make, title, store)
-        on_event(events.StageProgress("sound and text", streams, streams))
+        with events.stage(on_event, "sound and text", streams, unit="streams"):
+            for make in (audio_tracks, subtitle_tracks):
+                call_with_retries(make, title, store)

@@ -11,7 +11,7 @@ from cluster import events
 from cluster.package.package import Package
 from cluster.stages.analysis import find_shots
 from cluster.stages.title import open_title
-from cluster.store.place import default_store, open_store
+from cluster.store.place import open_store
 from encoder.media import Shot
 
 
@@ -22,7 +22,7 @@ class ListedShots:
     title: str
     """File name of the source."""
     frame_rate: Fraction
-    """Frames per second."""
+    """Number of frames per second."""
     shots: tuple[Shot, ...]
 
     @property
@@ -38,14 +38,13 @@ def shots_of_source(path: Path, store: Path | str | None, on_event: events.Liste
         SourceUnusable: the file cannot be read.
     """
     with (
-        contextlib.closing(open_store(store or default_store())) as opened,
+        contextlib.closing(open_store(store)) as opened,
         opened.scratch() as workdir,
     ):
         source = open_title(path, workdir)
         frames = source.reference.frames
-        on_event(events.StagePlanned("shots", total=frames, unit="frames"))
-        shots = find_shots(source, opened.place)
-        on_event(events.StageProgress("shots", done=frames, total=frames))
+        with events.stage(on_event, "shots", frames, unit="frames"):
+            shots = find_shots(source, opened.place)
     return ListedShots(path.name, source.reference.frame_rate, shots)
 
 

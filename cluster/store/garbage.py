@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from cluster.store.local import Store
 from cluster.store.manifests import list_runs, run_keys
-from cluster.store.records import Entry, Record, parse_record
+from cluster.store.records import Entry, parse_record
 
 KEEP_SECONDS = 7 * 86_400.0
 """Age up to which records that no run needs are kept, because a run may want them again."""
@@ -60,9 +60,9 @@ class TitleSize:
     title: str
     """First 16 digits of the source's digest; empty for records that belong to no title."""
     records: int
-    """Number of records."""
+    """Number of the title's records."""
     blobs: int
-    """Number of blobs."""
+    """Number of blobs that these records name."""
     bytes: int
     """Size of these records and blobs."""
     runs: int
@@ -72,11 +72,7 @@ class TitleSize:
 def collect_garbage(
     store: Store, *, keep_seconds: float = KEEP_SECONDS, dry_run: bool = False
 ) -> Collected:
-    """Remove what no remembered run's package is made of, unless it is young or a run may need it.
-
-    Raises:
-        StoreUnusable: the store cannot be read or written.
-    """
+    """Remove what no remembered package is made of, unless it is young or a run may need it."""
     now = store.now()
     runs = list_runs(store)
     remembered = {run.title for run in runs}
@@ -86,7 +82,7 @@ def collect_garbage(
     garbage: list[Entry] = []
     kept = 0
     for entry in store.entries("records"):
-        record = _record(store, entry)
+        record = parse_record(store.read_entry(entry.name), entry.digest)
         old = now - entry.modified > keep_seconds
         if record is None:  # damaged: counts as missing for every reader
             if old:
@@ -125,9 +121,6 @@ def check_store(store: Store, *, repair: bool = False) -> Iterator[Flaw]:
     """Read every entry, compare it with its digest, and yield the damaged ones.
 
     ``repair`` removes damaged entries, so that they are made again where they are needed.
-
-    Raises:
-        StoreUnusable: the store cannot be read, or not written where it is repaired.
     """
     sizes: dict[str, int] = {}
     for entry in store.entries("blobs"):
@@ -141,7 +134,7 @@ def check_store(store: Store, *, repair: bool = False) -> Iterator[Flaw]:
             store.remove_entry(entry.name)
         yield Flaw(entry.name, "content does not match its SHA-256")
     for entry in store.entries("records"):
-        record = _record(store, entry)
+        record = parse_record(store.read_entry(entry.name), entry.digest)
         missing = [
             name
             for name, blob in (record.blobs.items() if record else ())
@@ -165,7 +158,7 @@ def title_sizes(store: Store) -> list[TitleSize]:
     total: Counter[str] = Counter()
     blobs: dict[str, set[str]] = {}
     for entry in store.entries("records"):
-        record = _record(store, entry)
+        record = parse_record(store.read_entry(entry.name), entry.digest)
         title = record.title if record else ""
         records[title] += 1
         total[title] += entry.size
@@ -183,8 +176,3 @@ def title_sizes(store: Store) -> list[TitleSize]:
         for title, count in records.items()
     ]
     return sorted(titles, key=lambda title: -title.bytes)
-
-
-def _record(store: Store, entry: Entry) -> Record | None:
-    content = store.read_entry(entry.name)
-    return parse_record(content, entry.digest) if content is not None else None

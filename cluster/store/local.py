@@ -59,10 +59,13 @@ class Store:
     Every method may be called from several threads and processes at once.
 
     Raises:
-        StoreUnusable: the folder cannot be made or read. Every method raises it when the disk is
-            full or access is denied; nothing half-written is ever visible, and the store works
+        StoreUnusable: the folder cannot be made or read. Every method raises it too, when the disk
+            is full or access is denied; nothing half-written is ever visible, and the store works
             again once the cause is gone.
     """
+
+    remote = False
+    """Whether the store is behind a URL; workers may then not see the sources either."""
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root).absolute()
@@ -87,11 +90,6 @@ class Store:
             self._workspace[2]()
             self._workspace = None
 
-    @property
-    def remote(self) -> bool:
-        """Whether the store is behind a URL; workers may then not see the sources either."""
-        return False
-
     # -- blobs ---------------------------------------------------------------------------------
 
     def put_blob(self, source: bytes | os.PathLike[str], *, move: bool = False) -> Blob:
@@ -102,7 +100,6 @@ class Store:
 
         Raises:
             FileNotFoundError: ``source`` is a file that does not exist.
-            StoreUnusable: the bytes cannot be written.
         """
         if isinstance(source, bytes):
             blob = Blob(hashlib.sha256(source).hexdigest(), len(source))
@@ -124,7 +121,7 @@ class Store:
             stamp = _stamp(temporary)
             if stamp is None or stamp[1] != blob.size:
                 raise OSError(errno.EIO, "the file does not have the size of what was written")
-            final = self._blob_path(blob.sha256)
+            final = self.root / blob_name(blob.sha256)
             with self._repairing():
                 final.parent.mkdir(exist_ok=True)
                 temporary.rename(final)
@@ -136,11 +133,8 @@ class Store:
 
         The bytes are read and compared with the digest when this process first asks, and again
         if the file has changed since. A damaged file is removed.
-
-        Raises:
-            StoreUnusable: the file exists and cannot be read.
         """
-        path = self._blob_path(blob.sha256)
+        path = self.root / blob_name(blob.sha256)
         with self._usable("read"):
             stamp = _stamp(path)
             if stamp is None:
@@ -164,7 +158,7 @@ class Store:
         """Return the file of a blob that must exist, such as one of a record just read.
 
         Raises:
-            StoreUnusable: the blob is missing or damaged, or cannot be read.
+            StoreUnusable: the blob is missing or damaged.
         """
         path = self.find(blob)
         if path is None:
@@ -172,11 +166,7 @@ class Store:
         return path
 
     def keep(self, blob: Blob, folder: Path) -> Path:
-        """Return a file of a blob that must exist, which stays for as long as ``folder`` does.
-
-        Raises:
-            StoreUnusable: the blob is missing or damaged, or cannot be read.
-        """
+        """Return a file as :meth:`path` does, which stays for as long as ``folder`` does."""
         return self.path(blob)
 
     def preload(self, keys: Iterable[str] = (), blobs: Iterable[Blob] = ()) -> None:
@@ -200,13 +190,8 @@ class Store:
     # -- records -------------------------------------------------------------------------------
 
     def get(self, key: str) -> Record | None:
-        """Return the record of ``key``; None if it or one of its blobs is missing or damaged.
-
-        Raises:
-            StoreUnusable: the record exists and cannot be read.
-        """
-        with self._usable("read"):
-            record = _read_record(self._record_path(key), key)
+        """Return the record of ``key``; None if it or one of its blobs is missing or damaged."""
+        record = parse_record(self.read_entry(record_name(key)), key)
         if record is None or any(self.find(blob) is None for blob in record.blobs.values()):
             return None
         return record
@@ -228,21 +213,17 @@ class Store:
 
         Raises:
             TypeError: ``value`` is not JSON.
-            StoreUnusable: the record cannot be written, or one of ``blobs`` is not in the store.
+            StoreUnusable: one of ``blobs`` is not in the store.
         """
-        for blob in (blobs or {}).values():
+        blobs, cpu_seconds = dict(blobs or {}), dict(cpu_seconds or {})
+        for blob in blobs.values():
             self._require(blob)
-        record = Record(
-            key,
-            stage,
-            version,
-            value,
-            dict(blobs or {}),
-            dict(cpu_seconds or {}),
-            created_by(),
-            title,
+        content = record_bytes(
+            Record(key, stage, version, value, blobs, cpu_seconds, created_by(), title)
         )
-        return self._publish(record, record_bytes(record))
+        record = parse_record(content, key)  # as `get` returns it: JSON has no tuples
+        assert record is not None
+        return self._publish(record, content)
 
     def _require(self, blob: Blob) -> None:
         """Raise unless the blob is in the store, so that no record names a missing one."""
@@ -250,11 +231,11 @@ class Store:
 
     def _publish(self, record: Record, content: bytes) -> Record:
         """Write a record, or return the record of the process that was first."""
-        key = record.key
-        path = self._record_path(key)
+        name = record_name(record.key)
+        path = self.root / name
         with self._usable("read"):
             before = _stamp(path)
-        first = self.get(key)
+        first = self.get(record.key)
         if first is not None:
             return first
         with self._usable("written"), self._temporary_file() as (temporary, file):
@@ -264,21 +245,13 @@ class Store:
             with self._repairing():
                 path.parent.mkdir(exist_ok=True)
                 if _stamp(path) != before:
-                    first = _read_record(path, key)
+                    first = parse_record(self.read_entry(name), record.key)
                 if first is None:
                     temporary.rename(path)
-        if first is not None:
-            return first
-        published = parse_record(content, key)
-        assert published is not None
-        return published
+        return first or record
 
     def records(self, stage: str) -> Iterator[Record]:
-        """Yield all records of one stage, sorted by key. Reads every record of the store.
-
-        Raises:
-            StoreUnusable: a record cannot be read.
-        """
+        """Yield all records of one stage, sorted by key. Reads every record of the store."""
         with self._usable("listed"):
             keys = sorted(path.stem for path in (self.root / "records").glob("*/*.json"))
         for key in keys:
@@ -289,11 +262,7 @@ class Store:
     # -- entries: files or objects by name, whatever they hold -----------------------------------
 
     def entries(self, folder: str) -> Iterator[Entry]:
-        """Yield everything below ``blobs``, ``records`` or ``runs``.
-
-        Raises:
-            StoreUnusable: the folder cannot be listed.
-        """
+        """Yield everything below ``blobs``, ``records`` or ``runs``."""
         for path in sorted((self.root / folder).rglob("*")):
             with self._usable("listed"), contextlib.suppress(FileNotFoundError):
                 if path.is_file() and not path.name.startswith("."):
@@ -302,52 +271,32 @@ class Store:
                     yield Entry(name, status.st_size, status.st_mtime)
 
     def read_entry(self, name: str) -> bytes | None:
-        """Return the bytes of an entry; None if there is no such entry.
-
-        Raises:
-            StoreUnusable: the entry cannot be read.
-        """
+        """Return the bytes of an entry; None if there is no such entry."""
         with self._usable("read"), contextlib.suppress(FileNotFoundError):
             return (self.root / name).read_bytes()
         return None
 
     def write_entry(self, name: str, content: bytes) -> None:
-        """Replace or create an entry in one step.
-
-        Raises:
-            StoreUnusable: the entry cannot be written.
-        """
+        """Replace or create an entry in one step."""
         path = self.root / name
         with self._usable("written"):
             path.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(path, content)
 
     def remove_entry(self, name: str) -> None:
-        """Remove an entry if it exists.
-
-        Raises:
-            StoreUnusable: the entry cannot be removed.
-        """
+        """Remove an entry if it exists."""
         with self._usable("written"):
             (self.root / name).unlink(missing_ok=True)
 
     def abort_uploads(self, older_than: float) -> int:
-        """Abort unfinished uploads that began before that time; return how many there were.
+        """Abort uploads that began before that time (seconds since 1970); return their number.
 
-        Args:
-            older_than: seconds since 1970.
-
-        Raises:
-            StoreUnusable: the store cannot be listed or written.
+        Such uploads never ended. Nobody can see them, but the server charges for them.
         """
         return 0
 
     def now(self) -> float:
-        """Return the time by the clock that stamps entries, which may not be this machine's.
-
-        Raises:
-            StoreUnusable: the store cannot be written.
-        """
+        """Return the time by the clock that stamps entries, which may not be this machine's."""
         name = f"runs/clock-{os.urandom(4).hex()}"
         self.write_entry(name, b"")
         try:
@@ -365,9 +314,6 @@ class Store:
         Call :meth:`get` again once inside: whoever held the claim before may have made the
         result. The kernel ends the claim of a killed process. Several keys are claimed in one
         order by everybody, so nobody waits in a circle; a claim inside a claim has no such order.
-
-        Raises:
-            StoreUnusable: the lock cannot be made.
         """
         with contextlib.ExitStack() as held:
             for key in sorted(set(keys)):
@@ -385,7 +331,7 @@ class Store:
         If the process is killed, the next store that opens the folder removes it.
 
         Raises:
-            StoreUnusable: the folder cannot be made, or the disk was full inside the block.
+            StoreUnusable: the disk was full inside the block.
         """
         with self._usable("written"):
             folder = Path(tempfile.mkdtemp(dir=self._own_temporary()))
@@ -399,12 +345,6 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
 
     # -- inside --------------------------------------------------------------------------------
-
-    def _blob_path(self, sha256: str) -> Path:
-        return self.root / blob_name(sha256)
-
-    def _record_path(self, key: str) -> Path:
-        return self.root / record_name(key)
 
     def _own_temporary(self) -> Path:
         """Return this process's folder for unfinished work, made when it is first needed."""
@@ -516,13 +456,6 @@ def _copy(source: Path, target: IO[bytes]) -> Blob:
             digest.update(chunk)
             size += len(chunk)
     return Blob(digest.hexdigest(), size)
-
-
-def _read_record(path: Path, key: str) -> Record | None:
-    try:
-        return parse_record(path.read_bytes(), key)
-    except FileNotFoundError:
-        return None
 
 
 def _leave(process: int, folder: Path, descriptor: int) -> None:

@@ -11,9 +11,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,7 +43,7 @@ class Source(BaseModel):
     sha256: str
     """SHA-256 of the file."""
     size: int
-    """Size in bytes."""
+    """Size of the file in bytes."""
 
 
 class Manifest(BaseModel):
@@ -57,9 +56,9 @@ class Manifest(BaseModel):
     """Start time, first digits of the source's digest, and a random part."""
     state: State
     started: str
-    """UTC, ISO 8601."""
+    """Time of the start: UTC, ISO 8601."""
     ended: str | None = None
-    """UTC, ISO 8601; None while the run lives."""
+    """Time of the end; None while the run lives."""
     title: str
     """First 16 digits of the source's SHA-256."""
     source: Source
@@ -97,97 +96,53 @@ class Recorder:
     manifest: Manifest
     keys: set[str] = field(default_factory=set)
     """Keys of the records that the package is made of."""
-    _ended: threading.Event = field(default_factory=threading.Event)
-
-    def note(self, keys: Iterable[str]) -> None:
-        """Add records that the package is made of."""
-        self.keys.update(keys)
 
     def finish(self, out: Path, rungs: int, costs: Mapping[str, Any]) -> None:
         """Save the manifest of a run whose package is complete in ``out``."""
         files = package_files(out)
-        self.save(
-            state="finished",
-            files=files,
-            package=package_digest(files),
-            rungs=rungs,
-            costs=dict(costs),
-        )
+        package = package_digest(files)
+        self.save(state="finished", files=files, package=package, rungs=rungs, costs=dict(costs))
 
     def save(self, **changes: Any) -> None:
-        """Write the manifest with these fields changed.
-
-        Raises:
-            StoreUnusable: the manifest cannot be written.
-        """
-        ended = {"ended": _utc()} if "state" in changes else {}
+        """Write the manifest with these fields changed."""
+        ended = {"ended": utc(datetime.now(UTC))} if "state" in changes else {}
         self.manifest = self.manifest.model_copy(update={**changes, **ended})
         if self.keys and "state" in changes:
             packed = b"".join(bytes.fromhex(key) for key in sorted(self.keys))
             self.store.write_entry(_keys_name(self.manifest.id), packed)
         self.store.write_entry(_name(self.manifest.id), self.manifest.to_json())
 
-    def _heartbeat(self) -> None:
-        while not self._ended.wait(HEARTBEAT_SECONDS):
-            with contextlib.suppress(StoreUnusable):
-                self.save()
-
 
 @contextlib.contextmanager
-def recorded(
-    store: Store,
-    source: Source,
-    *,
-    options: Mapping[str, Any],
-    versions: Mapping[str, str],
-    out: Path,
-    weights: Path | None = None,
-    face_model: Path | None = None,
-) -> Iterator[Recorder]:
-    """Keep a manifest of the run inside the block, however the run ends.
-
-    Args:
-        store: the store that keeps the manifest.
-        source: the run's source file.
-        options: the options that decide the package, as JSON.
-        versions: the versions that decide the package, by name.
-        out: the folder of the package.
-        weights: the complexity model's weights, if the user named a file.
-        face_model: the face model, if the user named one.
+def recorded(store: Store, manifest: Manifest) -> Iterator[Recorder]:
+    """Keep the manifest of the run inside the block up to date, however the run ends.
 
     Raises:
         StoreUnusable: the manifest cannot be written.
     """
-    begun = datetime.now(UTC)
-    manifest = Manifest(
-        id=f"{begun:%Y%m%dT%H%M%S}-{source.sha256[:8]}-{os.urandom(2).hex()}",
-        state="running",
-        started=_utc(begun),
-        title=source.sha256[:16],
-        source=source,
-        options=dict(options),
-        weights_sha256=file_sha256(weights) if weights else None,
-        face_model_sha256=file_sha256(face_model) if face_model else None,
-        versions=dict(versions),
-        out=str(out.resolve()),
-    )
     recorder = Recorder(store, manifest)
     recorder.save()
-    thread = threading.Thread(target=recorder._heartbeat, name="run-manifest", daemon=True)
+    ended = threading.Event()
+
+    def write_again_and_again() -> None:
+        while not ended.wait(HEARTBEAT_SECONDS):
+            with contextlib.suppress(StoreUnusable):
+                recorder.save()
+
+    thread = threading.Thread(target=write_again_and_again, name="run-manifest", daemon=True)
     thread.start()
     try:
-        yield recorder
+        try:
+            yield recorder
+        finally:
+            ended.set()
+            thread.join()
     except BaseException as error:
-        recorder._ended.set()
-        thread.join()
         message = error.message if isinstance(error, ShotladderError) else type(error).__name__
-        stopped = not isinstance(error, Exception)
+        state = "failed" if isinstance(error, Exception) else "interrupted"
         with contextlib.suppress(StoreUnusable):
-            recorder.save(state="interrupted" if stopped else "failed", error=message)
+            recorder.save(state=state, error=message)
         raise
-    finally:
-        recorder._ended.set()
-        thread.join()
 
 
 def list_runs(store: Store) -> list[Manifest]:
@@ -197,8 +152,9 @@ def list_runs(store: Store) -> list[Manifest]:
     for entry in store.entries("runs"):
         if not entry.name.endswith(".json"):
             continue
-        manifest = _parse(store.read_entry(entry.name))
-        if manifest is None:
+        try:
+            manifest = Manifest.model_validate_json(store.read_entry(entry.name) or b"")
+        except ValidationError:  # damaged, or removed meanwhile
             continue
         if manifest.state == "running" and now - entry.modified > ALIVE_SECONDS:
             manifest = manifest.model_copy(update={"state": "interrupted"})
@@ -260,12 +216,6 @@ def package_digest(files: Mapping[str, str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _parse(content: bytes | None) -> Manifest | None:
-    with contextlib.suppress(ValidationError):
-        return Manifest.model_validate_json(content or b"")
-    return None
-
-
 def _name(run: str) -> str:
     return f"runs/{run}.json"
 
@@ -274,5 +224,6 @@ def _keys_name(run: str) -> str:
     return f"runs/{run}.keys"
 
 
-def _utc(when: datetime | None = None) -> str:
-    return (when or datetime.now(UTC)).isoformat(timespec="milliseconds")
+def utc(when: datetime) -> str:
+    """Return a time as manifests have it."""
+    return when.isoformat(timespec="milliseconds")

@@ -114,10 +114,7 @@ class Objects:
     def abort_uploads(self, older_than: float) -> int:
         """Abort multipart uploads that began before that time (seconds since 1970) and never ended.
 
-        Nobody can see them, but the server charges for them.
-
-        Returns:
-            The number of aborted uploads.
+        Nobody can see them, but the server charges for them. Return the number of aborted uploads.
         """
         if not hasattr(self.filesystem, "call_s3"):
             return 0
@@ -177,11 +174,7 @@ class Objects:
 
 @functools.cache
 def filesystem(protocol: str) -> Any:
-    """Return this process's fsspec file system for URLs that begin with ``protocol``.
-
-    Raises:
-        ImportError, ValueError: fsspec does not support the protocol.
-    """
+    """Return this process's fsspec file system for URLs that begin with ``protocol``."""
     options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
     if protocol in ("s3", "s3a"):
         options["default_block_size"] = PART_BYTES

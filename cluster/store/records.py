@@ -24,7 +24,7 @@ class Blob:
     sha256: str
     """SHA-256 of the bytes, which is also their name: 64 hexadecimal digits."""
     size: int
-    """Size in bytes."""
+    """Number of the bytes."""
 
     def __post_init__(self) -> None:
         if not is_digest(self.sha256):
@@ -34,11 +34,7 @@ class Blob:
 
     @classmethod
     def of_file(cls, path: Path) -> Blob:
-        """Describe the bytes of a file, in constant memory.
-
-        Raises:
-            OSError: the file cannot be read.
-        """
+        """Describe the bytes of a file, in constant memory."""
         with path.open("rb") as file:
             return cls(hashlib.file_digest(file, "sha256").hexdigest(), file.tell())
 
@@ -72,7 +68,7 @@ class Entry:
     name: str
     """Path below the store's root, with slashes."""
     size: int
-    """Size in bytes."""
+    """Size of the content in bytes."""
     modified: float
     """Time of the last change, in seconds since 1970 by the clock of the store's machine."""
 
@@ -88,11 +84,7 @@ def is_digest(name: str) -> bool:
 
 
 def checked_key(key: str) -> str:
-    """Return ``key``, which becomes part of a path.
-
-    Raises:
-        ValueError: it is not a key.
-    """
+    """Return ``key``, which becomes part of a path; raise ValueError if it is not a key."""
     if not is_digest(key):
         raise ValueError(f"a key is 64 hexadecimal digits, got {key!r}")
     return key
@@ -104,11 +96,7 @@ def blob_name(sha256: str) -> str:
 
 
 def record_name(key: str) -> str:
-    """Return the path of a record below the store's root.
-
-    Raises:
-        ValueError: ``key`` is not a key.
-    """
+    """Return the path of a record below the store's root."""
     return f"records/{checked_key(key)[:2]}/{key}.json"
 
 
@@ -131,8 +119,10 @@ def record_bytes(record: Record) -> bytes:
     return canonical_json(document | {"digest": digest}) + b"\n"
 
 
-def parse_record(content: bytes, key: str) -> Record | None:
+def parse_record(content: bytes | None, key: str) -> Record | None:
     """Return the record in ``content``; None unless it is undamaged and the record of ``key``."""
+    if content is None:
+        return None
     try:
         document = json.loads(content)
         del document["digest"]

@@ -45,6 +45,7 @@ POLL_SECONDS = 0.5
 CACHE_VARIABLE = "SHOTLADDER_CACHE"
 """Environment variable that names the folder of the cache, by default beside the default store."""
 LIMIT_VARIABLE = "SHOTLADDER_CACHE_GB"
+"""Environment variable with the size that the cache may have, in gigabytes."""
 DEFAULT_LIMIT_GB = 20.0
 PINNED, LEAST_PINNED = 64, 8
 """Number of files read last by this process that stay in the cache: at most the first number, and
@@ -67,30 +68,24 @@ def cache_folder(url: str) -> Path:
     return place / hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
-def cache_limit_bytes() -> int:
-    """Return the size that the cache may have, from ``SHOTLADDER_CACHE_GB``."""
-    return int(float(os.environ.get(LIMIT_VARIABLE) or DEFAULT_LIMIT_GB) * 1e9)
-
-
 class RemoteStore(Store):
     """A store at ``url``, with a cache in a local folder."""
+
+    remote = True
 
     def __init__(self, url: str, cache: Path | None = None, limit: int | None = None) -> None:
         self.objects = Objects(url)
         super().__init__(cache or cache_folder(self.objects.url))
         self.place = self.objects.url
-        self.limit_bytes = cache_limit_bytes() if limit is None else limit
+        if limit is None:
+            limit = int(float(os.environ.get(LIMIT_VARIABLE) or DEFAULT_LIMIT_GB) * 1e9)
+        self.limit_bytes = limit
         """Size that the cache may have."""
         self._fetched = 0
         self._pins: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self._records: OrderedDict[str, Record] = OrderedDict()
         self._present: dict[str, float] = {}
         self._lock = threading.Lock()
-
-    @property
-    @override
-    def remote(self) -> bool:
-        return True
 
     @override
     def close(self) -> None:
@@ -157,8 +152,7 @@ class RemoteStore(Store):
         with self._lock:
             record = self._records.get(key)
         if record is None:
-            content = self.objects.read(record_name(key))
-            record = parse_record(content, key) if content is not None else None
+            record = parse_record(self.objects.read(record_name(key)), key)
         # Only the existence and size of blobs are checked here; their bytes when they are read.
         if record is None or not all(map(self._is_there, record.blobs.values())):
             with self._lock:
@@ -181,7 +175,7 @@ class RemoteStore(Store):
         name = record_name(key)
         while not self.objects.create(name, content):
             existing = self.objects.read(name)
-            first = parse_record(existing, key) if existing is not None else None
+            first = parse_record(existing, key)
             if first is not None and all(map(self._is_there, first.blobs.values())):
                 return first
             if existing is not None:  # damaged, or its blobs are gone
@@ -189,11 +183,9 @@ class RemoteStore(Store):
                 break
         if stage in LISTED:
             self.objects.replace(f"stages/{stage}/{key}", b"")
-        published = parse_record(content, key)
-        assert published is not None
         with self._lock:
-            self._records[key] = published
-        return published
+            self._records[key] = record
+        return record
 
     @override
     def records(self, stage: str) -> Iterator[Record]:
@@ -351,8 +343,7 @@ class RemoteStore(Store):
     def evict(self) -> int:
         """Remove the blobs used least recently until the cache fits its limit.
 
-        Returns:
-            The size of the remaining blobs in bytes.
+        Return the size of the remaining blobs in bytes.
         """
         entries = []
         for path in (self.root / "blobs").glob("*/*"):
