@@ -28,7 +28,7 @@ class Started:
     source: str
     """File or folder that the command works on, as the user named it."""
     version: str
-    """Release of shotladder."""
+    """Release of shotladder that runs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -255,10 +255,10 @@ def test_workers_end_when_told_and_leave_no_process(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:8786"])
 def test_a_worker_wants_an_address(address: str) -> None:
-    from cluster.execution.daemons import WorkerOptions, serve_workers
+    from cluster.execution.daemons import serve_workers
 
     with pytest.raises(BadInput, match="looks like tcp://host:8786"):
-        serve_workers(WorkerOptions(address, 1), lambda message: None)
+        serve_workers(address, 1, None, None, lambda message: None)
 
 
 def test_a_port_that_is_taken_is_one_line() -> None:

@@ -29,9 +29,9 @@ def scheduler(
 
     Its protocol has no passwords: let only trusted machines reach it.
     """
-    from cluster.execution.daemons import SchedulerOptions, serve_scheduler
+    from cluster.execution.daemons import serve_scheduler
 
-    serve_scheduler(SchedulerOptions(host, port, dashboard, worker_ttl), say)
+    serve_scheduler(host, port, dashboard, worker_ttl, say)
 
 
 @command
@@ -57,6 +57,6 @@ def worker(
     A run uses only workers that have its own release, ffmpeg and models. It names the workers that
     it does not use, and why.
     """
-    from cluster.execution.daemons import WorkerOptions, serve_workers
+    from cluster.execution.daemons import serve_workers
 
-    serve_workers(WorkerOptions(address, cores, scratch, host), say)
+    serve_workers(address, cores, scratch, host, say)

@@ -12,10 +12,9 @@ import logging
 import signal
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from cluster.execution.executor import WORKER_TTL_SECONDS, settings, usable_cores
+from cluster.execution.executor import settings, usable_cores
 from cluster.execution.fingerprint import own_fingerprint
 from encoder.errors import BadInput
 
@@ -25,94 +24,82 @@ LOOK_SECONDS = 1.0
 Tell = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class SchedulerOptions:
-    """Options of `shotladder scheduler`."""
+def serve_scheduler(
+    host: str, port: int, dashboard: str | None, worker_ttl: float, tell: Tell
+) -> None:
+    """Run a scheduler at an address until SIGINT or SIGTERM.
 
-    host: str = "127.0.0.1"
-    """Address to listen on."""
-    port: int = 8786
-    """Port to listen on."""
-    dashboard: str | None = None
-    """``host:port`` for Dask's dashboard and its Prometheus metrics; None for neither."""
-    worker_ttl: float = WORKER_TTL_SECONDS
-    """Seconds after which a silent worker counts as dead."""
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerOptions:
-    """Options of `shotladder worker`."""
-
-    scheduler: str
-    """Address of the scheduler, ``tcp://host:port``."""
-    cores: int | None = None
-    """Number of encodes at once, each in its own process; by default one for each core."""
-    scratch: str | None = None
-    """Folder for Dask's own files; by default a temporary one."""
-    host: str | None = None
-    """Address of this machine that others can reach, for machines with several addresses."""
-
-
-def serve_scheduler(options: SchedulerOptions, tell: Tell) -> None:
-    """Run a scheduler until SIGINT or SIGTERM.
+    Args:
+        host: address of this machine to listen on.
+        port: its port.
+        dashboard: ``host:port`` for Dask's dashboard and Prometheus metrics; None for neither.
+        worker_ttl: seconds after which a silent worker counts as dead.
+        tell: called with what the user should know.
 
     Raises:
         BadInput: the address cannot be listened on.
     """
-    with settings(worker_ttl=options.worker_ttl), _quiet():
-        asyncio.run(_scheduler(options, tell))
+    with settings(worker_ttl=worker_ttl), _quiet():
+        asyncio.run(_scheduler(host, port, dashboard, tell))
 
 
-def serve_workers(options: WorkerOptions, tell: Tell) -> None:
+def serve_workers(
+    scheduler: str, cores: int | None, scratch: str | None, host: str | None, tell: Tell
+) -> None:
     """Run workers until SIGINT or SIGTERM, through any number of schedulers at the address.
+
+    Args:
+        scheduler: address of the scheduler, ``tcp://host:port``.
+        cores: number of encodes at once, each in its own process; by default one for each core.
+        scratch: folder for Dask's own files; by default a temporary one.
+        host: address of this machine that others can reach, for machines with several addresses.
+        tell: called with what the user should know.
 
     Raises:
         BadInput: ``cores`` is not positive, or the scheduler's address is malformed.
         ToolFailed: there is no ffmpeg.
     """
-    cores = options.cores or usable_cores()
+    cores = cores or usable_cores()
     if cores < 1:
         raise BadInput(f"asked for {cores} cores; 1 or more can work")
-    if not options.scheduler.startswith(("tcp://", "tls://")):
-        raise BadInput(f"a scheduler's address looks like tcp://host:8786, got {options.scheduler}")
-    ticket = own_fingerprint().ticket
-    with tempfile.TemporaryDirectory(prefix="shotladder-worker-") as scratch:
-        place = options.scratch or scratch
-        with settings(), _quiet():
-            asyncio.run(_workers(options, cores, ticket, place, tell))
+    if not scheduler.startswith(("tcp://", "tls://")):
+        raise BadInput(f"a scheduler's address looks like tcp://host:8786, got {scheduler}")
+    with settings(), _quiet(), tempfile.TemporaryDirectory(prefix="shotladder-worker-") as folder:
+        asyncio.run(_workers(scheduler, cores, scratch or folder, host, tell))
 
 
-async def _scheduler(options: SchedulerOptions, tell: Tell) -> None:
+async def _scheduler(host: str, port: int, dashboard: str | None, tell: Tell) -> None:
     from distributed import Scheduler
 
     kind: Any = Scheduler
     ended = _signalled()
     try:
         scheduler = await kind(
-            host=options.host,
-            port=options.port,
-            dashboard=options.dashboard is not None,
-            dashboard_address=options.dashboard or "127.0.0.1:0",
+            host=host,
+            port=port,
+            dashboard=dashboard is not None,
+            dashboard_address=dashboard or "127.0.0.1:0",
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise BadInput(
-            f"cannot listen on {options.host}:{options.port} ({error.__cause__ or error}); "
+            f"cannot listen on {host}:{port} ({error.__cause__ or error}); "
             "name another --host or --port"
         ) from error
     async with scheduler:
         tell(f"scheduler at {scheduler.address}")
-        if options.dashboard is not None:
-            tell(f"dashboard at http://{options.dashboard}/status")
+        if dashboard is not None:
+            tell(f"dashboard at http://{dashboard}/status")
         await ended.wait()
 
 
-async def _workers(
-    options: WorkerOptions, cores: int, ticket: str, scratch: str, tell: Tell
-) -> None:
+async def _workers(scheduler: str, cores: int, scratch: str, host: str | None, tell: Tell) -> None:
     ended = _signalled()
-    tell(f"{cores} workers for {options.scheduler}, ticket {ticket}")
+    ticket = own_fingerprint().ticket
+    tell(f"{cores} workers for {scheduler}, ticket {ticket}")
     keepers = [
-        asyncio.create_task(_keep(options, ticket, scratch, tell if number == 0 else _silent))
+        asyncio.create_task(
+            _keep(scheduler, host, ticket, scratch, tell if number == 0 else _silent)
+        )
         for number in range(cores)
     ]
     await ended.wait()
@@ -121,25 +108,25 @@ async def _workers(
     await asyncio.gather(*keepers, return_exceptions=True)
 
 
-async def _keep(options: WorkerOptions, ticket: str, scratch: str, tell: Tell) -> None:
+async def _keep(scheduler: str, host: str | None, ticket: str, scratch: str, tell: Tell) -> None:
     """Run one worker process after another, each for as long as its scheduler lives."""
     from distributed import Nanny
 
     kind: Any = Nanny
     answered = True
     while True:
-        if not await _answers(options.scheduler):
+        if not await _answers(scheduler):
             if answered:
-                tell(f"no scheduler answers at {options.scheduler}; looking again every second")
+                tell(f"no scheduler answers at {scheduler}; looking again every second")
             answered = False
             await asyncio.sleep(LOOK_SECONDS)
             continue
         if not answered:
-            tell(f"found the scheduler at {options.scheduler}")
+            tell(f"found the scheduler at {scheduler}")
         answered = True
         nanny = kind(
-            options.scheduler,
-            host=options.host,
+            scheduler,
+            host=host,
             nthreads=1,
             resources={ticket: 1},
             # Dask sees only Python's memory, and the work is in ffmpeg's.

@@ -183,10 +183,8 @@ class DaskExecutor(Executor):
         """URL of Dask's dashboard; None if the cluster has none or is not running."""
         if self.client is None:
             return None
-        if self._scheduler is not None:
-            services = self.client.sync(self.client.scheduler.identity)["services"]
-            return str(self.client.dashboard_link) if "dashboard" in services else None
-        return str(self.client.dashboard_link) if self._dashboard else None
+        services = self.client.sync(self.client.scheduler.identity)["services"]
+        return str(self.client.dashboard_link) if "dashboard" in services else None
 
     def start(self) -> None:
         """Start or join the cluster now instead of with the first task.
@@ -310,11 +308,7 @@ def connect(
     priority: int = 0,
     on_event: events.Listener = lambda event: None,
 ) -> Iterator[Executor]:
-    """Yield ``executor``, or else a :class:`DaskExecutor` that is closed at the end of the block.
-
-    Raises:
-        BadInput: as :class:`DaskExecutor`.
-    """
+    """Yield ``executor``, or else a :class:`DaskExecutor` that the end of the block closes."""
     if executor is not None:
         yield executor
         return
@@ -327,8 +321,7 @@ def connect(
 def call_with_retries(function: Callable[..., _T], *arguments: Any) -> _T:
     """Call a function in this process, again where an executor would: when ffmpeg was killed.
 
-    Raises:
-        Exception: the function's own error, of the last attempt.
+    The error of the last attempt is raised.
     """
     (outcome,) = InlineExecutor().run([Task(function.__name__, function, arguments)])
     if outcome.error is not None:

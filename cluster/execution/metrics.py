@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+
+from encoder.errors import BadInput
 
 REGISTRY = CollectorRegistry()
 QUEUE = Gauge(
@@ -33,11 +35,6 @@ BUSY = Counter(
 )  # fmt: skip
 
 
-def text() -> bytes:
-    """Return the metrics in Prometheus' text format."""
-    return generate_latest(REGISTRY)
-
-
 @contextlib.contextmanager
 def served(port: int | None) -> Iterator[None]:
     """Serve the metrics at ``http://127.0.0.1:PORT/metrics``, if a port is given.
@@ -48,8 +45,6 @@ def served(port: int | None) -> Iterator[None]:
     if port is None:
         yield
         return
-    from encoder.errors import BadInput
-
     try:
         server, thread = start_http_server(port, "127.0.0.1", registry=REGISTRY)
     except OSError as error:

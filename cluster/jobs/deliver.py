@@ -30,7 +30,6 @@ from cluster.store.keys import canonical_json
 from cluster.training.feedback import save_training_rows
 from encoder.errors import ShotladderError
 from encoder.media import Request
-from encoder.package import layout
 from ladder.codecs import kept_rungs
 from ladder.document import CodecFacts, Ladder
 from recommender.prefetch.build import build_prefetch
@@ -45,11 +44,8 @@ class _RungChoice:
     number: int
     """Position in the codec's own ladder."""
     name: str
-
-    @property
-    def requests(self) -> list[Request]:
-        """Encodes of the rung, in order of shots."""
-        return self.codec.requests[self.number]
+    requests: list[Request]
+    """Encodes of the rung, in order of shots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +59,13 @@ class _Selection:
     codecs: tuple[CodecFacts, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    """A published package."""
-
-    ladder: Ladder
-    run: dict[str, Any]
-    """Content of ``run.json``."""
-
-
 def deliver(
     request: LadderRequest, solved: Sequence[SolvedCodec], measurer: Measurer, clock: Clock
-) -> Delivered:
+) -> tuple[Ladder, dict[str, Any]]:
     """Publish the solved ladders as one package at the request's output folder.
+
+    Returns:
+        The contents of ``ladder.json`` and ``run.json``.
 
     Raises:
         ToolFailed, StoreUnusable: something could not be made; what was finished is kept.
@@ -94,16 +84,22 @@ def deliver(
             subtitles = call_with_retries(subtitle_tracks, title, store)
             written = write_media(title, rungs, audio, subtitles, store, directory)
         ladder = ladder_document(title, solved, selection.codecs, rungs, written, measurer.known)
-        verify_cpu_seconds = _verify(directory, ladder, on_event)
-        _write_documents(directory, ladder, written, solved, measurer)
+        with events.stage(on_event, "verify", len(rungs), unit="rungs"):
+            verified = call_with_retries(
+                verify_directory, directory, ladder.rungs, ladder.frame_rate
+            )
+        measurements = measurements_document(title, solved, measurer.known)
+        (directory / "ladder.json").write_text(ladder.to_json())
+        (directory / "measurements.json").write_text(measurements.to_json())
+        (directory / "prefetch.json").write_text(build_prefetch(ladder, written).to_json())
         write_artwork(artwork, store, directory, previous_artwork(request.options.out))
         page = _collect_report(directory, scored)
-        run = run_document(request, solved, scored, missed, verify_cpu_seconds, clock)
+        run = run_document(request, solved, scored, missed, verified.cpu_seconds, clock)
         (directory / "run.json").write_bytes(canonical_json(run) + b"\n")
         if page is not None:
             text = report.render({**page, "run": report.shown_run(run)})
             (directory / report.REPORT_FILE).write_text(text, encoding="utf-8")
-    return Delivered(ladder, run)
+    return ladder, run
 
 
 def further_models(request: LadderRequest, measurer: Measurer) -> list[str]:
@@ -114,33 +110,30 @@ def further_models(request: LadderRequest, measurer: Measurer) -> list[str]:
 
 def _select(solved: Sequence[SolvedCodec], measurer: Measurer) -> _Selection:
     """Drop the rungs that a rung of another codec makes useless."""
-    ladders = {one.setup.recipe.codec: one.rate_points(measurer) for one in solved}
-    anchor = ladders[solved[0].setup.recipe.codec]
+    ladders = {one.codec: one.rate_points(measurer) for one in solved}
     kept = kept_rungs(ladders)
+    several = len(solved) > 1
     names = {
-        one.setup.recipe.codec: rung_names(
-            [rung.size.height for rung in one.plan.rungs],
-            one.setup.recipe.codec if len(solved) > 1 else None,
+        one.codec: rung_names(
+            [rung.size.height for rung in one.plan.rungs], one.codec if several else None
         )
         for one in solved
     }
     rungs = tuple(
-        _RungChoice(one, number, names[codec][number])
+        _RungChoice(one, number, names[one.codec][number], one.requests[number])
         for one in solved
-        for codec in [one.setup.recipe.codec]
-        for number in kept[codec]
+        for number in kept[one.codec]
     )
     requests = tuple(sorted({request for rung in rungs for request in rung.requests}))
     codecs = tuple(
         codec_facts(
             one,
             requests,
-            [name for number, name in enumerate(names[codec]) if number not in kept[codec]],
-            ladders[codec],
-            anchor,
+            [name for n, name in enumerate(names[one.codec]) if n not in kept[one.codec]],
+            ladders[one.codec],
+            ladders[solved[0].codec],
         )
         for one in solved
-        for codec in [one.setup.recipe.codec]
     )
     return _Selection(rungs, requests, codecs)
 
@@ -148,14 +141,12 @@ def _select(solved: Sequence[SolvedCodec], measurer: Measurer) -> _Selection:
 def _secured(request: LadderRequest, selection: _Selection, measurer: Measurer) -> Measurer:
     """Score the delivered encodes by the further models too, and have the store hold them whole.
 
-    Returns:
-        A measurer that knows the delivered encodes with all their scores.
+    Return a measurer that knows the delivered encodes with all their scores.
     """
-    own = measurer.models
     if request.options.also:
         measurer = Measurer(
             measurer.title,
-            tuple(dict.fromkeys((*own, *further_models(request, measurer)))),
+            tuple(dict.fromkeys((*measurer.models, *further_models(request, measurer)))),
             measurer.store,
             measurer.executor,
             measurer.on_event,
@@ -186,28 +177,6 @@ def _predicted_quality(choice: _RungChoice) -> float | None:
     frames = [shot.frames for shot in choice.codec.setup.title.shots]
     total = sum(n * e.quality for n, e in zip(frames, expected, strict=True) if e is not None)
     return round(total / sum(frames), 4)
-
-
-def _verify(directory: Path, ladder: Ladder, on_event: events.Listener) -> float:
-    """Decode the package and compare every frame; return the CPU seconds that took."""
-    count = len(ladder.rungs)
-    on_event(events.StagePlanned("verify", count, unit="rungs"))
-    verified = call_with_retries(verify_directory, directory, ladder.rungs, ladder.frame_rate)
-    on_event(events.StageProgress("verify", count, count))
-    return verified.cpu_seconds
-
-
-def _write_documents(
-    directory: Path,
-    ladder: Ladder,
-    written: layout.WrittenPackage,
-    solved: Sequence[SolvedCodec],
-    measurer: Measurer,
-) -> None:
-    measurements = measurements_document(measurer.title, solved, measurer.known)
-    (directory / "ladder.json").write_text(ladder.to_json())
-    (directory / "measurements.json").write_text(measurements.to_json())
-    (directory / "prefetch.json").write_text(build_prefetch(ladder, written).to_json())
 
 
 def _collect_report(directory: Path, measurer: Measurer) -> dict[str, Any] | None:

@@ -41,16 +41,7 @@ def ladder_document(
     written: layout.WrittenPackage,
     measured: Mapping[Request, Measurement],
 ) -> Ladder:
-    """Return ``ladder.json``.
-
-    Args:
-        title: Title of the package.
-        solved: Ladder of each codec, the first codec's first.
-        codecs: Facts of each codec, in the same order.
-        rungs: Rungs that the package holds.
-        written: Files that were written for them.
-        measured: Everything that was measured on the way.
-    """
+    """Return ``ladder.json``. ``solved`` and ``codecs`` are in one order, the first codec first."""
     first, several = solved[0], len(solved) > 1
     setup, plan = first.setup, first.plan
     delivered = {request for one in rungs for request in one.requests}
@@ -72,7 +63,7 @@ def ladder_document(
         ),
         locked_cost=_locked_cost(first),
         constraints=[
-            f"{one.setup.recipe.codec}: {note}" if several else note
+            f"{one.codec}: {note}" if several else note
             for one in solved
             for note in (*one.plan.notes, *(note for rung in one.plan.rungs for note in rung.notes))
         ],
@@ -101,11 +92,11 @@ def codec_facts(
     """Return what ``ladder.json`` says of one codec.
 
     Args:
-        solved: Ladder of the codec.
-        delivered: Encodes of all codecs in the package.
-        dropped: Names of the codec's rungs that are not in the package.
-        ladder: Measured rungs of the codec, the dropped ones too.
-        anchor: Measured rungs of the first codec.
+        solved: ladder of the codec.
+        delivered: encodes of all codecs in the package.
+        dropped: names of the codec's rungs that are not in the package.
+        ladder: measured rungs of the codec, the dropped ones too.
+        anchor: measured rungs of the first codec.
     """
     setup, recipe = solved.setup, solved.setup.recipe
     claim = bd_claim(anchor, ladder)
@@ -207,7 +198,7 @@ def run_document(
     }
     if len(solved) > 1:
         document["codecs"] = {
-            one.setup.recipe.codec: {
+            one.codec: {
                 "encoded_now": one.costs.encoded,
                 "encode_cpu_seconds": round(one.costs.encode_cpu_seconds, 3),
             }

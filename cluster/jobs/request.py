@@ -45,7 +45,7 @@ class LadderOptions:
     """
 
     search: str = "predict"
-    """One of :data:`SEARCHES`."""
+    """Search for the operating points, one of :data:`SEARCHES`."""
     codec: str = "x264"
     """One of :data:`encoder.recipes.CODECS`, or several separated by commas. The first is the one
     that every player has to be able to play."""

@@ -86,11 +86,11 @@ def run_title(
             models = (setups[0].quality_model,)
             measurer = Measurer(title, models, store, running, on_event)
             solved = [solve(setup, measurer) for setup in setups]
-            delivered = deliver(request, solved, measurer, clock)
+            ladder, run = deliver(request, solved, measurer, clock)
             record.keys.update(measurer.record_keys(further_models(request, measurer)))
             record.keys.update([shots_key(title.source), features_key(title.source)])
-            record.finish(options.out, len(delivered.ladder.rungs), delivered.run)
-    return RunResult(delivered.ladder, options.out, delivered.run, record.manifest)
+            record.finish(options.out, len(ladder.rungs), run)
+    return RunResult(ladder, options.out, run, record.manifest)
 
 
 def _warn_of_source(source: TitleSource, path: Path, on_event: events.Listener) -> None:

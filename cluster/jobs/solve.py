@@ -34,6 +34,11 @@ class SolvedCodec:
     """What the measurements for this codec took."""
 
     @property
+    def codec(self) -> str:
+        """Name of the codec."""
+        return self.setup.recipe.codec
+
+    @property
     def plan(self) -> LadderPlan:
         """Rungs, each with a chosen operating point per shot."""
         return self.done.plan
@@ -53,10 +58,9 @@ class SolvedCodec:
         points = []
         for requests in self.requests:
             encodes = [measurer.known[request] for request in requests]
-            quality = sum(
-                count * encode.quality for count, encode in zip(frames, encodes, strict=True)
-            ) / sum(frames)
-            points.append(RatePoint(sum(encode.bits for encode in encodes) / seconds, quality))
+            total = sum(n * encode.quality for n, encode in zip(frames, encodes, strict=True))
+            rate = sum(encode.bits for encode in encodes) / seconds
+            points.append(RatePoint(rate, total / sum(frames)))
         return points
 
 

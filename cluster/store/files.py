@@ -10,21 +10,13 @@ from pathlib import Path
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes as 64 hexadecimal digits, in constant memory.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
+    """Return the SHA-256 of a file's bytes as 64 hexadecimal digits, in constant memory."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def atomic_write(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Replace or create the file ``path`` in one step; see :func:`atomic_file`.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Replace or create the file ``path`` in one step; see :func:`atomic_file`."""
     with atomic_file(path, durable=durable) as partial:
         partial.write_bytes(content)
 
@@ -36,9 +28,6 @@ def atomic_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
     The partial file lies beside ``path``; its name begins with a dot and ends like that of
     ``path``. If the block raises, the partial file is removed and ``path`` stays as it was.
     ``durable`` makes the new content survive a loss of power, at the cost of two fsyncs.
-
-    Raises:
-        OSError: the file cannot be made durable or renamed.
     """
     partial = path.with_name(f".{os.getpid()}-{os.urandom(4).hex()}.{path.name}")
     try:
@@ -53,11 +42,7 @@ def atomic_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def fsync_file(path: Path) -> None:
-    """Make a file's bytes, or the names in a folder, survive a loss of power.
-
-    Raises:
-        OSError: the bytes cannot be written to the disk.
-    """
+    """Make a file's bytes, or the names in a folder, survive a loss of power."""
     # After a loss of power, a renamed file may exist under its new name without its bytes.
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -67,11 +52,7 @@ def fsync_file(path: Path) -> None:
 
 
 def fsync_tree(folder: Path) -> None:
-    """Make a folder, and all files and folders in it, survive a loss of power.
-
-    Raises:
-        OSError: some bytes cannot be written to the disk.
-    """
+    """Make a folder, and all files and folders in it, survive a loss of power."""
     for place, _, names in os.walk(folder, onerror=_raise):
         for name in names:
             fsync_file(Path(place, name))

@@ -16,11 +16,7 @@ from pathlib import Path
 def acquire(path: Path, *, wait: bool = True) -> int | None:
     """Take the lock ``path`` and return the descriptor that holds it.
 
-    Returns:
-        None if another process holds the lock and ``wait`` is false.
-
-    Raises:
-        OSError: the file cannot be made.
+    Return None if another process holds the lock and ``wait`` is false.
     """
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)

@@ -20,11 +20,11 @@ def default_store() -> Path | str:
     return store_place(os.environ.get(STORE_VARIABLE) or Path(cache) / "shotladder" / "store")
 
 
-def store_place(place: Path | str | None) -> Path | str:
+def store_place(place: str | os.PathLike[str] | None) -> Path | str:
     """Return a folder as a path and a URL as it is; :func:`default_store` for None."""
     if place is None:
         return default_store()
-    return str(place) if _is_url(place) else Path(place)
+    return place if isinstance(place, str) and "://" in place else Path(place)
 
 
 def open_store(place: str | os.PathLike[str] | None = None) -> Store:
@@ -36,14 +36,10 @@ def open_store(place: str | os.PathLike[str] | None = None) -> Store:
         BadInput: no kind of store has such a URL.
         StoreUnusable: the store cannot be made or read.
     """
-    place = place or default_store()
-    if not _is_url(place):
+    place = store_place(place or None)
+    if isinstance(place, Path):
         return Store(place)
     # Imported here: fsspec takes a while, and a store in a folder does not need it.
     from cluster.store.remote import RemoteStore
 
-    return shared(RemoteStore, str(place).rstrip("/"))
-
-
-def _is_url(place: str | os.PathLike[str]) -> bool:
-    return isinstance(place, str) and "://" in place
+    return shared(RemoteStore, place.rstrip("/"))
