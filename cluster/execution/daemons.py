@@ -98,7 +98,7 @@ async def _workers(scheduler: str, cores: int, scratch: str, host: str | None, t
     tell(f"{cores} workers for {scheduler}, ticket {ticket}")
     keepers = [
         asyncio.create_task(
-            _keep(scheduler, host, ticket, scratch, tell if number == 0 else _silent)
+            _keep(scheduler, host, ticket, scratch, tell if number == 0 else lambda message: None)
         )
         for number in range(cores)
     ]
@@ -164,10 +164,6 @@ def _signalled() -> asyncio.Event:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
     return ended
-
-
-def _silent(message: str) -> None:
-    pass
 
 
 def _quiet() -> Any:

@@ -299,7 +299,6 @@ class DaskExecutor(Executor):
         self._stack.close()
 
 
-@contextlib.contextmanager
 def connect(
     executor: Executor | None = None,
     *,
@@ -307,15 +306,11 @@ def connect(
     scheduler: str | None = None,
     priority: int = 0,
     on_event: events.Listener = lambda event: None,
-) -> Iterator[Executor]:
-    """Yield ``executor``, or else a :class:`DaskExecutor` that the end of the block closes."""
+) -> contextlib.AbstractContextManager[Executor]:
+    """Return a context of ``executor``, or of a new :class:`DaskExecutor`, which its end closes."""
     if executor is not None:
-        yield executor
-        return
-    with DaskExecutor(
-        workers=workers, scheduler=scheduler, priority=priority, on_event=on_event
-    ) as started:
-        yield started
+        return contextlib.nullcontext(executor)
+    return DaskExecutor(workers=workers, scheduler=scheduler, priority=priority, on_event=on_event)
 
 
 def call_with_retries(function: Callable[..., _T], *arguments: Any) -> _T:

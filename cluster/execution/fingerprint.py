@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -21,9 +21,6 @@ from encoder import ffmpeg
 PACKAGES = ("encoder", "vmaf", "ladder", "recommender", "cluster")
 LIBRARIES = ("av", "numpy", "opencv-python", "scenedetect", "dask", "distributed")
 """Distributions that decide what an analysis finds in a title, or whether processes can talk."""
-
-_CODE = (".py", ".toml")
-_MODELS = (".safetensors",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +55,8 @@ def own_fingerprint() -> Fingerprint:
     """
     parts = {
         "shotladder": version("shotladder"),
-        "code": _digest(_CODE),
-        "models": _digest(_MODELS),
+        "code": _digest(".py", ".toml"),
+        "models": _digest(".safetensors"),
         "ffmpeg": ffmpeg.version(),
         "python": ".".join(platform.python_version_tuple()[:2]),
     }
@@ -71,20 +68,15 @@ def own_fingerprint() -> Fingerprint:
     return Fingerprint(parts)
 
 
-def _digest(suffixes: tuple[str, ...]) -> str:
+def _digest(*suffixes: str) -> str:
     """Return a digest of the names and contents of shotladder's files with these suffixes."""
     digest = hashlib.sha256()
-    for package, path in _files(suffixes):
-        digest.update(f"{package}/{path.name}\0".encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()[:16]
-
-
-def _files(suffixes: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
     for package in PACKAGES:
         place = import_module(package).__file__
         assert place is not None
         folder = Path(place).parent
         for path in sorted(folder.rglob("*")):
             if path.suffix in suffixes and path.is_file():
-                yield str(path.parent.relative_to(folder.parent)), path
+                digest.update(f"{path.relative_to(folder.parent)}\0".encode())
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]

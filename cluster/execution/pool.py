@@ -98,11 +98,9 @@ class SharedWorkers(WorkerPool):
         return "; ".join(dict.fromkeys(why for why in self._refusals.values() if why))
 
     def _ask(self, address: str, facts: Any) -> tuple[int, str] | None:
-        """Ask a worker for its fingerprint.
+        """Ask a worker for its fingerprint; return None if the worker did not answer.
 
-        Returns:
-            The cores that the worker offers from now on, or 0 and the reason why it is refused;
-            None if the worker did not answer.
+        Otherwise return the cores that the worker offers from now on, or 0 and why it is refused.
         """
         try:
             answer = self.client.run(

@@ -78,18 +78,8 @@ def perform(task: Task) -> Outcome:
         result = task.function(*task.arguments)
     except Exception as error:
         failure = portable(error)
-    return Outcome(
-        task.id,
-        result,
-        failure,
-        seconds=time.perf_counter() - started,
-        worker=here(),
-    )
-
-
-def here() -> str:
-    """Return ``host:process`` of this process."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+    seconds = time.perf_counter() - started
+    return Outcome(task.id, result, failure, seconds, f"{socket.gethostname()}:{os.getpid()}")
 
 
 def portable(error: Exception) -> Exception:

@@ -102,9 +102,6 @@ def _warn_of_source(source: TitleSource, path: Path, on_event: events.Listener) 
 def _prepare_audio_and_subtitles(title: Title, store: Store, on_event: events.Listener) -> None:
     """Make the audio and subtitle tracks, which stay in the store: a stream that does not decode
     ends the run before anything is encoded.
-
-    Raises:
-        SourceUnusable: a stream does not decode.
     """
     info = title.reference.info
     streams = len(info.audio) + sum(stream.text for stream in info.subtitles)

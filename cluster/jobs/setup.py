@@ -144,11 +144,9 @@ def _predict(
 
 
 def _search(name: str, prediction: TitlePrediction | None) -> Search:
-    if name == "exhaustive":
-        return ExhaustiveSearch()
-    if prediction is None:
-        return ExhaustiveSearch(every=SPARSE_EVERY)
-    return PredictSearch(prediction)
+    if prediction is not None:
+        return PredictSearch(prediction)
+    return ExhaustiveSearch(every=1 if name == "exhaustive" else SPARSE_EVERY)
 
 
 def infeasible(result: InfeasibleResult) -> Infeasible:

@@ -112,10 +112,7 @@ class Objects:
             yield self._object(facts)
 
     def abort_uploads(self, older_than: float) -> int:
-        """Abort multipart uploads that began before that time (seconds since 1970) and never ended.
-
-        Nobody can see them, but the server charges for them. Return the number of aborted uploads.
-        """
+        """Abort multipart uploads: see :meth:`cluster.store.local.Store.abort_uploads`."""
         if not hasattr(self.filesystem, "call_s3"):
             return 0
         bucket, _, folder = self.base.partition("/")
