@@ -189,14 +189,17 @@ class Dispatch:
                 raise error
 
     def _recall(self) -> None:
+        running = self._ledger.running()
         try:
-            given = {key for keys in self._client.processing().values() for key in keys}
+            # Not `processing()`: a submission may still be on its way to the scheduler, and would
+            # be recalled and run twice.
+            states = self._client.sync(self._client.scheduler.get_task_status, keys=running)
         except OSError:
             return
         names = [
             name
-            for name in self._ledger.running()
-            if name not in given and self._futures[name].status == "pending"
+            for name in running
+            if states[name] == "no-worker" and self._futures[name].status == "pending"
         ]
         self._ledger.recalled(names)
         if futures := [self._futures.pop(name) for name in names]:
