@@ -18,9 +18,11 @@ and may move.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from importlib import import_module
+from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from cluster import events
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from ladder.profiles import Profile
 
     __version__: str
+
+_Options = TypeVar("_Options")
 
 __all__ = [
     "Client",
@@ -114,7 +118,7 @@ def make_ladder(
     from cluster.jobs.run import run_title
     from cluster.package.package import Package
 
-    asked = RunOptions(Path(source), Path(out), **options)
+    asked = _asked(RunOptions, source=source, out=out, **options)
     return Package.open(run_title(asked, on_event or _ignore, cluster).out)
 
 
@@ -132,11 +136,12 @@ def plan(
     from cluster.jobs.estimate import plan_run
     from cluster.jobs.request import RunOptions
 
-    return plan_run(RunOptions(Path(source), Path(), **options), on_event or _ignore)
+    asked = _asked(RunOptions, source=source, out=".", **options)
+    return plan_run(asked, on_event or _ignore)
 
 
 def shots(
-    title: str | Path,
+    title: Package | str | Path,
     *,
     store: str | Path | None = None,
     on_event: events.Listener | None = None,
@@ -148,7 +153,7 @@ def shots(
     """
     from cluster.jobs.shots import shots_of_package, shots_of_source
 
-    path = Path(title)
+    path = _directory(title)
     if path.is_dir():
         return shots_of_package(path)
     return shots_of_source(path, store, on_event or _ignore)
@@ -179,8 +184,13 @@ def compare(
     """
     from cluster.jobs.compare import CompareOptions, compare_ladder
 
-    asked = CompareOptions(
-        _directory(package), others=tuple(_directory(other) for other in others), **options
+    if isinstance(others, str | Path | Package):
+        others = (others,)
+    asked = _asked(
+        CompareOptions,
+        directory=_directory(package),
+        others=tuple(_directory(other) for other in others),
+        **options,
     )
     return compare_ladder(asked, on_event or _ignore, cluster)
 
@@ -201,7 +211,7 @@ def what_if(package: Package | str | Path, **asked: Any) -> WhatIf:
     from cluster.jobs.whatif import WhatIfOptions
     from cluster.jobs.whatif import what_if as answer
 
-    return answer(WhatIfOptions(_directory(package), **asked))
+    return answer(_asked(WhatIfOptions, directory=_directory(package), **asked))
 
 
 def diff(old: Package | str | Path, new: Package | str | Path) -> LadderDifference:
@@ -217,7 +227,38 @@ def diff(old: Package | str | Path, new: Package | str | Path) -> LadderDifferen
 
 
 def _directory(package: Package | str | Path) -> Path:
-    return Path(package) if isinstance(package, str | Path) else package.directory
+    from cluster.package.package import Package
+    from encoder.errors import BadInput
+
+    if isinstance(package, Package):
+        return package.directory
+    if isinstance(package, str | Path):
+        return Path(package)
+    raise BadInput(f"expected a package or a path, got {package!r:.80}")
+
+
+def _asked(kind: type[_Options], **options: Any) -> _Options:
+    """Return options with their types checked, as the command line checks them.
+
+    Raises:
+        errors.BadInput: there is no such option, or a value has a wrong type.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    from encoder.errors import BadInput
+
+    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    for name, value in options.items():
+        if name not in known:
+            raise BadInput(f"no option {name!r}; the options are {', '.join(sorted(known))}")
+        if isinstance(value, float) and not isfinite(value):
+            raise BadInput(f"{name} is {value}; give a finite number")
+    try:
+        return TypeAdapter(kind).validate_python(options)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0])
+        raise BadInput(f"{name} is {options[name]!r:.80}: {first['msg']}") from None
 
 
 def _ignore(event: events.Event) -> None:

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import json
 import math
+import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -23,6 +24,9 @@ from encoder.recipes import CODECS
 NATIVE_MARGIN = 1.1
 """Ratio of the source's own height to a listed one under which the source's own is taken instead:
 it costs the same and needs no scaling."""
+
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +72,16 @@ class Profile:
     ``jnd`` and ``max_rate_ratio``."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name:
-            raise BadInput(f"a profile's name is {self.name!r}; it has to be text")
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise BadInput(
+                f"a profile's name is {self.name!r:.80}; it has to be 1 to 64 letters, digits, "
+                "dots, underscores and hyphens"
+            )
         for key, (read, expected) in _READERS.items():
             value = getattr(self, key)
             try:
                 object.__setattr__(self, key, read(value))
-            except (TypeError, ValueError):
+            except (OverflowError, TypeError, ValueError):
                 raise BadInput(
                     f"profile {self.name}: {key} is {value!r:.60}; it has to be {expected}"
                 ) from None
@@ -97,10 +104,12 @@ class Profile:
                     f"profile {self.name}: crf_grid has the unknown codec {codec!r}; "
                     f"choose one of {', '.join(CODECS)}"
                 )
-            step = CODECS[codec]().crf_step
-            if not grid or any(crf % step for crf in grid):
+            recipe = CODECS[codec]()
+            (low, high), step = recipe.crf_range, recipe.crf_step
+            if not grid or any(crf % step or not low <= crf <= high for crf in grid):
                 raise BadInput(
-                    f"profile {self.name}: crf_grid of {codec} needs CRFs in steps of {step:g}"
+                    f"profile {self.name}: crf_grid of {codec} needs CRFs in steps of {step:g}, "
+                    f"from {low:g} to {high:g}"
                 )
 
 
@@ -137,7 +146,7 @@ def _first_rate(value: Any) -> tuple[float, float]:
 def _grids(value: Any) -> dict[str, tuple[float, ...]]:
     if not isinstance(value, Mapping) or not value:
         raise TypeError
-    return {codec: _numbers(grid) for codec, grid in value.items()}
+    return {codec: tuple(sorted(set(_numbers(grid)))) for codec, grid in value.items()}
 
 
 def _flag(value: Any) -> bool:
@@ -182,7 +191,10 @@ def load_profile(name: str = "default") -> Profile:
     """
     tables = _tables()
     if name not in tables:
-        raise BadInput(f"no profile is called {name!r}; there are {', '.join(tables)}")
+        raise BadInput(
+            f"no profile is called {name!r}; choose one of {', '.join(tables)}, or give the "
+            "path of a TOML file"
+        )
     return profile_from(name, {**tables["default"], **tables[name]})
 
 

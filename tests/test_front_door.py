@@ -123,3 +123,28 @@ def test_the_documented_example_runs(title: Path, tmp_path: Path) -> None:
     )
     assert ended.returncode == 0, ended.stderr
     assert "kbit/s" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"heigths": (180,)}, "no option 'heigths'; the options are also, codec, face_model"),
+        ({"heights": "54,108"}, "heights is '54,108'"),
+        ({"heights": [54, 108.5]}, "heights is .*whole|heights is .*fractional"),
+        ({"codec": ["x264"]}, "codec is"),
+        ({"workers": 0}, "the number of workers is 0; give 1 or more"),
+        ({"profile": "mine.toml"}, "or give the path of a TOML file"),
+    ],
+)
+def test_a_wrong_option_is_one_line(title: Path, options: dict[str, object], says: str) -> None:
+    with pytest.raises(shotladder.errors.BadInput, match=says) as error:
+        shotladder.plan(title, store=title.parent / "store", **options)
+    assert "\n" not in error.value.message
+
+
+def test_what_a_package_does_not_hold_is_one_line(package: shotladder.Package) -> None:
+    with pytest.raises(shotladder.errors.BadInput, match="its recipes are x264-ultrafast"):
+        package.points("x264-slow")
+    with pytest.raises(shotladder.errors.BadInput, match="max_rate is nan"):
+        shotladder.what_if(package, max_rate=float("nan"))
+    assert package.points("x264-ultrafast") == package.points()

@@ -50,7 +50,7 @@ def test_other_profiles_change_the_default() -> None:
 
 
 def test_an_unknown_profile_names_those_there_are() -> None:
-    with pytest.raises(BadInput, match="'nope'; there are default"):
+    with pytest.raises(BadInput, match="'nope'; choose one of default"):
         load_profile("nope")
 
 
@@ -89,6 +89,8 @@ def test_a_profile_with_wrong_keys_or_numbers_is_refused() -> None:
         ({"crf_grid": {"h264": [14]}}, "crf_grid has the unknown codec 'h264'; choose one of x264"),
         ({"crf_grid": {"x264": [14.2]}}, "crf_grid of x264 needs CRFs in steps of 0.5"),
         ({"crf_grid": {"vp9": [15.5]}}, "crf_grid of vp9 needs CRFs in steps of 1"),
+        ({"crf_grid": {"x264": [-10, 24]}}, "crf_grid of x264 needs CRFs .* from 4 to 51"),
+        ({"jnd": 10**400}, "jnd is .*; it has to be a number"),
         ({"crf_grid": {"x264": []}}, "crf_grid of x264 needs CRFs"),
     ],
 )
@@ -235,3 +237,17 @@ def test_sizes_are_even_rise_and_keep_the_shape(width: int, height: int) -> None
 def test_aspect_error_is_signed() -> None:
     assert aspect_error(Size(416, 234), 1920, 1080) == 0
     assert aspect_error(Size(640, 432), 1920, 1080) == pytest.approx(-0.1667, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["", "\ud800", "a\nb", "../../x", "x" * 65, 3])
+def test_a_name_is_plain(name: object) -> None:
+    with pytest.raises(
+        BadInput, match=r"a profile's document|a profile's name is .*letters, digits"
+    ):
+        profile_from_document({**profile_document(load_profile()), "name": name})
+
+
+def test_a_grid_has_each_crf_once() -> None:
+    assert replace(load_profile(), name="x", crf_grid={"x264": [22, 22]}).crf_grid["x264"] == (
+        22.0,
+    )

@@ -364,3 +364,18 @@ def test_a_profile_travels_as_content() -> None:
 def test_content_that_is_no_profile_is_refused(content: dict[str, Any], says: str) -> None:
     with pytest.raises(BadInput, match=says):
         check_asked(JobOptions(profile=content))
+
+
+def test_equal_profiles_are_one_job(jobs: Jobs) -> None:
+    content = profile_document(quick_profile())
+    first, _ = jobs.submit(asked("a.mp4", options={"profile": content}), source("a.mp4"), "me")
+    same = {**content, "jnd": int(content["jnd"])}
+    second, merged = jobs.submit(asked("a.mp4", options={"profile": same}), source("a.mp4"), "me")
+    assert merged
+    assert second.id == first.id
+
+
+def test_a_job_may_ask_for_several_codecs() -> None:
+    check_asked(JobOptions(codec="x264,svtav1"))
+    with pytest.raises(ValueError, match="codec"):
+        JobOptions(codec="x264,,svtav1")

@@ -154,6 +154,8 @@ class LadderRequest:
         profile = as_profile(options.profile)
         if lacking := [codec for codec in codecs if codec not in profile.crf_grid]:
             raise BadInput(f"profile {profile.name} has no CRF grid for {', '.join(lacking)}")
+        if options.workers is not None and options.workers < 1:
+            raise BadInput(f"the number of workers is {options.workers}; give 1 or more")
         if options.search not in SEARCHES:
             raise BadInput(f"no search {options.search!r}; choose one of {', '.join(SEARCHES)}")
         if options.weights is not None and not options.weights.is_file():

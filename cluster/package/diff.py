@@ -243,6 +243,12 @@ class Limits:
     """Largest increase of CPU time in percent, over all titles whose CPU time is known on both
     sides; None is no limit."""
 
+    def __post_init__(self) -> None:
+        for name in ("mean_bd_rate", "title_bd_rate", "cpu_percent"):
+            limit = getattr(self, name)
+            if limit is not None and not math.isfinite(limit):
+                raise BadInput(f"the limit {name} is {limit}; give a finite number of percent")
+
 
 @dataclass(frozen=True, slots=True)
 class UpgradeReport:

@@ -24,13 +24,14 @@ from cluster.package.documents import (
 )
 from cluster.stages.title import Title, TitleSource, open_title
 from encoder.errors import BadInput
-from encoder.media import OperatingPoint, Request, Shot, Size
+from encoder.media import OperatingPoint, Request, Shot
 from encoder.package.verify import VerifyReport
 from encoder.recipes import Recipe, by_name
 from ladder.bdrate import RatePoint
-from ladder.curves import MeasuredCurve, Measurement
+from ladder.curves import Measurement
 from ladder.document import Cell, Ladder, Measurements, Rung
 from ladder.profiles import Profile, load_profile, profile_from_document
+from ladder.search.measured import measured_curves
 from ladder.title_curves import TitleCurves
 from recommender.artwork.document import Artwork
 from recommender.prefetch.document import Prefetch
@@ -195,24 +196,29 @@ class Package:
         """Return the shot and the operating point that a cell measures."""
         return cell.shot, OperatingPoint(self.recipe_of(cell), *cell.size, cell.crf)
 
-    def cells(self, recipe: Recipe | None = None) -> dict[Request, Cell]:
-        """Return the measured cells of one recipe, or of all recipes."""
+    def cells(self, recipe: Recipe | str | None = None) -> dict[Request, Cell]:
+        """Return the measured cells of one recipe (or of its name), or of all recipes.
+
+        Raises:
+            BadInput: the package has no such recipe.
+        """
+        wanted = self._one_of_ours(recipe)
         return {
             self.request_of(cell): cell
             for cell in self.measurements.cells
-            if recipe is None or self.recipe_of(cell) == recipe
+            if wanted is None or self.recipe_of(cell) == wanted
         }
 
-    def points(self, recipe: Recipe | None = None) -> dict[Request, Measurement]:
+    def points(self, recipe: Recipe | str | None = None) -> dict[Request, Measurement]:
         """Return bits and quality of the measured cells of one recipe, or of all recipes."""
         return {
             request: Measurement(8 * cell.bytes, cell.quality)
             for request, cell in self.cells(recipe).items()
         }
 
-    def rungs(self, recipe: Recipe | None = None) -> list[Rung]:
+    def rungs(self, recipe: Recipe | str | None = None) -> list[Rung]:
         """Return the rungs of one recipe; None is the recipe of the first codec."""
-        recipe = recipe or self.recipe
+        recipe = self._one_of_ours(recipe) or self.recipe
         return [rung for rung in self.ladder.rungs if self.recipe_of(rung) == recipe]
 
     def requests(self, rung: Rung) -> list[Request]:
@@ -223,31 +229,30 @@ class Package:
             for segment in rung.segments
         ]
 
-    def rate_points(self, model: str, recipe: Recipe | None = None) -> list[RatePoint]:
+    def rate_points(self, model: str, recipe: Recipe | str | None = None) -> list[RatePoint]:
         """Return rate (bit/s) and mean quality by ``model`` of each rung of one recipe."""
         return [RatePoint(rung.bitrate, rung.quality[model].mean) for rung in self.rungs(recipe)]
 
-    def curves(self, recipe: Recipe | None = None) -> TitleCurves:
+    def curves(self, recipe: Recipe | str | None = None) -> TitleCurves:
         """Return the curves through all measured points of one recipe, at the sizes at which every
         shot was measured; None is the recipe of the first codec.
         """
-        recipe = recipe or self.recipe
-        points: dict[Size, dict[int, dict[float, Measurement]]] = {}
-        for (shot, point), measurement in self.points(recipe).items():
-            points.setdefault(point.size, {}).setdefault(shot, {})[point.crf] = measurement
+        recipe = self._one_of_ours(recipe) or self.recipe
         return TitleCurves(
             frame_rate=self.frame_rate,
             recipe=recipe,
             shots=self.shots,
-            curves={
-                size: tuple(
-                    MeasuredCurve(shot.frames, by_shot[number])
-                    for number, shot in enumerate(self.shots)
-                )
-                for size, by_shot in points.items()
-                if len(by_shot) == len(self.shots)
-            },
+            curves=measured_curves(self.points(recipe), self.shots),
         )
+
+    def _one_of_ours(self, recipe: Recipe | str | None) -> Recipe | None:
+        wanted = by_name(recipe) if isinstance(recipe, str) else recipe
+        if wanted is not None and wanted not in self.recipes:
+            raise BadInput(
+                f"{self.directory} has nothing of the recipe {wanted}; its recipes are "
+                f"{', '.join(map(str, self.recipes))}"
+            )
+        return wanted
 
     # -- checks --------------------------------------------------------------------------------
 

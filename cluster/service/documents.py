@@ -50,13 +50,17 @@ class AnswerModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+Codecs = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}(,[A-Za-z0-9._-]{1,64}){0,7}$")]
+
+
 class JobOptions(RequestModel):
     """Options of the run, with the meanings that they have for ``shotladder run``."""
 
     profile: Name | Annotated[dict[str, Any], Field(min_length=1, max_length=50)] = "default"
     """Name of a built-in profile, or the content of one: its ``name``, and every key of a table of
     ``profiles.toml``."""
-    codec: Name = "x264"
+    codec: Codecs = "x264"
+    """Codec, or several separated by commas; every player has to be able to play the first."""
     preset: Name = "medium"
     search: Name | None = None
     """Search strategy; None for the service's default."""

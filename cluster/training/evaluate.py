@@ -50,7 +50,7 @@ from ladder.complexity.prediction import TitlePrediction
 from ladder.evaluation.predictions import Coverage, coverage, first_rung
 from ladder.evaluation.simulate import Simulated, Truth, simulate
 from ladder.evaluation.verdicts import Verdict, judge
-from ladder.profiles import Profile, load_profile
+from ladder.profiles import Profile, as_profile, profile_sha256
 from ladder.search.predict import PredictSearch
 from ladder.search.steps import ExhaustiveSearch
 
@@ -77,7 +77,7 @@ class EvaluateOptions:
     """Whether to judge what could replace the search as well."""
     cache: Path = CACHE
     """Folder of the store that keeps predictions and verdicts."""
-    profile: str = "default"
+    profile: str | Path | Profile = "default"
     workers: int | None = None
     scheduler: str | None = None
 
@@ -159,7 +159,7 @@ def _titles_to_judge(options: EvaluateOptions, rows: Sequence[Row]) -> list[Tabl
     judged = options.judged or options.table
     judged_rows = current(read_table(judged))
     _check_groups(rows, judged_rows, judged)
-    profile = load_profile(options.profile)
+    profile = as_profile(options.profile)
     groups = sorted({row.group for row in judged_rows})
     unknown = sorted(set(options.groups) - set(groups))
     if unknown:
@@ -216,6 +216,11 @@ class _Evaluator:
         return self.options.judged or self.options.table
 
     @property
+    def profile(self) -> Profile:
+        """Profile whose full grid the titles are searched in."""
+        return as_profile(self.options.profile)
+
+    @property
     def groups(self) -> list[str]:
         """Groups of the titles to judge."""
         return sorted({title.group for title in self.titles})
@@ -241,7 +246,7 @@ class _Evaluator:
         follows_from = {
             "tables": [file_sha256(table) for table in tables],
             "judged": file_sha256(self.judged),
-            "profile": options.profile,
+            "profile": profile_sha256(self.profile),
         }
         work = [
             FoldWork(
@@ -249,7 +254,7 @@ class _Evaluator:
                 judged=self.judged,
                 group=group,
                 kind=kind,
-                profile=options.profile,
+                profile=self.profile,
                 cache=self.cache.place,
                 key=fold_key(kind, group, follows_from),
                 cost=COSTS[kind],
@@ -291,7 +296,7 @@ class _Evaluator:
                 JudgeWork(
                     judged=self.judged,
                     title=title.name,
-                    profile=self.options.profile,
+                    profile=self.profile,
                     folds=own,
                     cache=self.cache.place,
                     key=identity,
@@ -329,7 +334,7 @@ class JudgeWork(CachedWork):
     judged: Path
     """Table that has the title."""
     title: str
-    profile: str
+    profile: Profile
     folds: Mapping[str, str]
     """Keys of the predictions for the title's group, by kind."""
 
@@ -350,7 +355,7 @@ def judge_title(work: JudgeWork) -> None:
 
 
 def _judged(work: JudgeWork, store: Store) -> TitleResult:
-    profile = load_profile(work.profile)
+    profile = work.profile
     titles = table_titles(current(read_table(work.judged)))
     title = next(title for title in titles if title.name == work.title)
     shape = title.shape

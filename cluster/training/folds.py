@@ -26,7 +26,7 @@ from encoder.errors import BadInput
 from encoder.media import Size
 from ladder.complexity.prediction import TitlePrediction
 from ladder.complexity.residuals import residuals_for
-from ladder.profiles import load_profile
+from ladder.profiles import Profile
 from vmaf import models
 
 NETWORKS: Final = "networks"
@@ -91,7 +91,7 @@ class FoldWork(CachedWork):
     group: str
     kind: str
     """:data:`NETWORKS` or a kind of :mod:`ladder.evaluation.rival_models`."""
-    profile: str
+    profile: Profile
 
 
 def fold_key(kind: str, group: str, follows_from: Mapping[str, Any]) -> str:
@@ -132,7 +132,7 @@ def make_fold(work: FoldWork) -> None:
 
 def _predict_group(work: FoldWork) -> dict[str, TitlePrediction]:
     model = _train(work)
-    profile = load_profile(work.profile)
+    profile = work.profile
     predictions = {}
     for title in table_titles(current(read_table(work.judged))):
         similar = models.similar_models(title.quality_model)

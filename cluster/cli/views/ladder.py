@@ -156,7 +156,8 @@ def _saved(ladder: Ladder, compared: SavedComparison) -> Iterator[str]:
 
 def run_summary(ladder: Ladder, run: Mapping[str, Any], out: str) -> str:
     """Summarise a finished run in one line."""
-    first, last = ladder.rungs[0], ladder.rungs[-1]
+    by_rate = sorted(ladder.rungs, key=lambda rung: rung.bitrate)
+    first, last = by_rate[0], by_rate[-1]
     model = ladder.quality_model
     return (
         f"{len(ladder.rungs)} rungs, {kbits(first.bitrate)} kbit/s at "

@@ -29,6 +29,7 @@ from cluster.service.documents import Job, State, Submission
 from cluster.service.queue.table import JobTable, digest
 from cluster.service.sources import SourceFile
 from encoder.errors import BadInput, Busy, Conflict, NotThere
+from ladder.profiles import profile_document, profile_from_document
 
 IDEMPOTENCY_SECONDS = 7 * 86400.0
 """Time for which an ``Idempotency-Key`` is remembered."""
@@ -58,6 +59,9 @@ class Jobs:
         """
         title = submission.external_id or derived_name(source.uri)
         options = submission.options.model_dump(mode="json")
+        if not isinstance(submission.options.profile, str):
+            # Equal profiles are one job, however their numbers are written.
+            options["profile"] = profile_document(profile_from_document(options["profile"]))
         if not submission.options.tone_map:
             # Keeps the identity of submissions from before there was this option.
             del options["tone_map"]
