@@ -240,14 +240,11 @@ def test_aspect_error_is_signed() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "\ud800", "a\nb", "../../x", "x" * 65, 3])
-def test_a_name_is_plain(name: object) -> None:
-    with pytest.raises(
-        BadInput, match=r"a profile's document|a profile's name is .*letters, digits"
-    ):
-        profile_from_document({**profile_document(load_profile()), "name": name})
+def test_a_name_is_plain(name: Any) -> None:
+    with pytest.raises(BadInput, match=r"name is .*it has to be 1 to 64 letters, digits"):
+        dataclasses.replace(load_profile(), name=name)
 
 
 def test_a_grid_has_each_crf_once() -> None:
-    assert replace(load_profile(), name="x", crf_grid={"x264": [22, 22]}).crf_grid["x264"] == (
-        22.0,
-    )
+    twice = dataclasses.replace(load_profile(), name="x", crf_grid={"x264": [22, 22]})
+    assert twice.crf_grid == {"x264": (22.0,)}

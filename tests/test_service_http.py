@@ -120,8 +120,9 @@ def test_equal_content_is_made_once(running: ServiceProcess, client: Client) -> 
     packages = {job.result.package for job in done if job.result}
     assert len(packages) == 1
     assert len([n for n in running.ledger() if n.startswith("copy-")]) == 1
-    assert done[1].result is not None
-    assert done[1].result.merged_with == first.id
+    # Two runners take them at once; whichever knows its content first makes the package.
+    merged = {job.id: job.result.merged_with for job in done if job.result}
+    assert merged in ({first.id: None, second.id: first.id}, {first.id: second.id, second.id: None})
     assert client.prefetch("copy-b") == client.prefetch("copy-a")
 
 
