@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -274,3 +275,11 @@ def test_a_stopped_run_says_that_it_can_go_on(
     assert "Traceback" not in stderr
     assert not out.exists()
     assert not list(tmp_path.glob(".out.*"))
+
+
+def test_an_address_that_is_none_is_said_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where a service may be starting, the client waits a minute for it."""
+    began = time.monotonic()
+    assert main(["jobs", "--url", "nonsense"]) == 2
+    assert "'nonsense' is not the URL of a service" in capsys.readouterr().err
+    assert time.monotonic() - began < 20

@@ -174,6 +174,14 @@ def test_doctor_finds_a_machine_that_can_run(finished: Finished) -> None:
     assert "not in this build" not in said
 
 
+def test_a_repeated_run_takes_no_other_options(finished: Finished, tmp_path: Path) -> None:
+    done = finished.shell("run", "--from", "latest", "--out", tmp_path / "x", "--codec", "x265")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --from takes the options of ")
+    assert done.stderr.endswith("; leave out --codec\n")
+    assert not (tmp_path / "x").exists()
+
+
 def test_the_entry_point_is_installed() -> None:
     (script,) = entry_points(group="console_scripts", name="shotladder")
     assert script.value == "cluster.cli:main"

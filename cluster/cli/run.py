@@ -57,7 +57,7 @@ def run(
         raise BadInput("run needs --out DIR, a new or empty directory for the package (or --plan)")
     from cluster.execution import metrics
     from cluster.jobs.history import check_repeated, repeated
-    from cluster.jobs.request import RunOptions
+    from cluster.jobs.request import RunOptions, changed_ladder_options
     from cluster.jobs.run import run_title
     from cluster.store import manifests, open_store
 
@@ -70,6 +70,11 @@ def run(
         **given(flags),
     )
     if before is not None:
+        if changed := changed_ladder_options(options):
+            raise BadInput(
+                f"--from takes the options of {before.id}; leave out "
+                f"{', '.join('--' + name.replace('_', '-') for name in changed)}"
+            )
         options = repeated(before, options)
     if plan:
         _estimate(options, output)

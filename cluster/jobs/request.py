@@ -198,6 +198,17 @@ class LadderRequest:
             )
 
 
+def changed_ladder_options(options: RunOptions) -> list[str]:
+    """Return the names of the options that decide the package and have another value than their
+    default.
+    """
+    return [
+        field.name
+        for field in fields(LadderOptions)
+        if getattr(options, field.name) != field.default
+    ]
+
+
 def choices() -> dict[str, tuple[str, ...]]:
     """Return the values that options take by name, where they can be listed."""
     return {

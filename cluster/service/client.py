@@ -337,11 +337,11 @@ class Client:
         while True:
             try:
                 answer = self._http.request(method, path, **options)
+            except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+                raise self._invalid_url(error) from error
             except httpx.TransportError as error:
                 if time.monotonic() + delay > give_up_at:
                     raise self._no_answer(error) from error
-            except httpx.InvalidURL as error:
-                raise self._invalid_url(error) from error
             else:
                 if answer.status_code in (200, 202, 304):
                     return answer
