@@ -161,7 +161,7 @@ def shots(
 
 def compare(
     package: Package | str | Path,
-    others: Sequence[Package | str | Path] = (),
+    others: Sequence[Package | str | Path] | Package | str | Path = (),
     *,
     on_event: events.Listener | None = None,
     cluster: Cluster | None = None,
@@ -172,7 +172,7 @@ def compare(
 
     Args:
         package: A package, or its folder.
-        others: Further packages of the same title, to be compared with this one.
+        others: Another package of the same title, or several, to be compared with this one.
         on_event: Called with every event.
         cluster: A running :class:`Cluster`.
         **options: Further options of :class:`cluster.jobs.compare.CompareOptions`: ``source``,
@@ -184,12 +184,11 @@ def compare(
     """
     from cluster.jobs.compare import CompareOptions, compare_ladder
 
-    if isinstance(others, str | Path | Package):
-        others = (others,)
+    listed = [others] if isinstance(others, str) or not isinstance(others, Sequence) else others
     asked = _asked(
         CompareOptions,
         directory=_directory(package),
-        others=tuple(_directory(other) for other in others),
+        others=tuple(_directory(other) for other in listed),
         **options,
     )
     return compare_ladder(asked, on_event or _ignore, cluster)

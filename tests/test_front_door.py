@@ -80,6 +80,16 @@ def test_a_package_made_from_python_can_be_asked(package: shotladder.Package, ti
     assert shotladder.diff(package, package.directory).percent == pytest.approx(0, abs=1e-6)
 
 
+def test_a_package_is_compared(package: shotladder.Package) -> None:
+    store = package.directory.parent / "store"
+    comparison = shotladder.compare(package, package, store=store, workers=1)
+    assert [rung.bitrate for rung in comparison.ours] == [r.bitrate for r in package.ladder.rungs]
+    assert comparison.fixed
+    assert [codec.test for codec in comparison.codecs] == ["x264-ultrafast"]
+    with pytest.raises(shotladder.errors.BadInput, match="nowhere is no directory"):
+        shotladder.compare(package, "nowhere", store=store)
+
+
 def test_a_profile_is_passed_as_a_value_and_kept(package: shotladder.Package) -> None:
     """The run's documents hold its content, from which the package's profile is read again."""
     assert package.ladder.profile == "quick"
