@@ -12,7 +12,7 @@ from cluster.execution.executor import Executor, InlineExecutor
 from cluster.jobs.request import LadderRequest, RunOptions
 from cluster.jobs.setup import CodecSetup, infeasible, set_up
 from cluster.stages.analysis import find_title
-from cluster.stages.encodes import find_encode
+from cluster.stages.measurer import Measurer
 from cluster.stages.title import Title, open_title
 from cluster.store import open_store
 from encoder.media import OperatingPoint, Request, Size
@@ -81,11 +81,7 @@ def plan_run(
         setups = set_up(request, title, store, running, on_event)
         model = setups[0].quality_model
         requests = [wanted for setup in setups for wanted in _expected_requests(setup)]
-        missing = [
-            (shot, point)
-            for shot, point in requests
-            if find_encode(store, source, title.shots[shot], point, (model,)) is None
-        ]
+        missing = Measurer(title, (model,), store, running, on_event).missing(requests)
     cpu_seconds = _cpu_seconds(title, missing, model)
     first = setups[0]
     return Estimate(
