@@ -138,7 +138,7 @@ def test_the_documented_example_runs(title: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"heigths": (180,)}, "no option 'heigths'; the options are also, codec, face_model"),
+        ({"heigths": (180,)}, "no option 'heigths'; the options are accept_truncated, also"),
         ({"heights": "54,108"}, "heights is '54,108'"),
         ({"heights": [54, 108.5]}, "heights is .*whole|heights is .*fractional"),
         ({"codec": ["x264"]}, "codec is"),

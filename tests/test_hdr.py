@@ -18,9 +18,9 @@ import pytest
 from cluster import events
 from cluster.execution.executor import InlineExecutor
 from cluster.jobs.compare import CompareOptions, compare_ladder
-from cluster.jobs.doctor import examine_source
 from cluster.jobs.request import RunOptions
 from cluster.jobs.run import run_title
+from cluster.jobs.source_findings import examine_source
 from cluster.stages.title import open_title
 from cluster.training.sweep import analyse_title
 from encoder import mp4

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from cluster.cli import main
-from cluster.jobs.doctor import examine_source
+from cluster.jobs.source_findings import examine_source
 from cluster.stages.title import open_title
 from encoder.errors import BadInput, Infeasible, SourceUnusable, ToolFailed, ToolTimedOut
 from encoder.ffmpeg import MEMORY_VARIABLE, Command, Limits, default_limits, run, run_python

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.jobs.doctor import examine_source
+from cluster.jobs.source_findings import examine_source
 from encoder.errors import VerificationFailed
 from encoder.ffmpeg import Command, run
 from encoder.package.audio import known_language

@@ -14,9 +14,9 @@ import pytest
 
 from cluster.events import Warned
 from cluster.execution.executor import InlineExecutor
-from cluster.jobs.doctor import examine_source
 from cluster.jobs.request import RunOptions
 from cluster.jobs.run import run_title
+from cluster.jobs.source_findings import examine_source
 from encoder.analysis.frames import feed, small_frames
 from encoder.augment import augment
 from encoder.baseline import FixedRung, encode_at_bitrate, encode_at_crf

@@ -166,8 +166,35 @@ class GridFlags:
     )
 
 
+@dataclass(frozen=True)  # a second base with slots would be an error
+class SourceFlags:
+    """Options of ``run``, ``submit`` and ``doctor``: what the user decides about a source."""
+
+    tail: str = option(
+        "hold",
+        metavar="NAME",
+        help="Treatment of sound that begins before the first picture or ends after the last. "
+        "`hold`: the picture stands for as long as there is sound. `cut`: the sound is cut.",
+    )
+    program: int | None = option(
+        None,
+        metavar="N",
+        help="Number of the programme of a transport stream. [default: the first with pictures]",
+    )
+    accept_truncated: bool = option(
+        False,
+        "--accept-truncated",
+        help="Take a file that holds less than its header promises, as a cut upload does.",
+    )
+    audio_layout: str | None = option(
+        None,
+        metavar="LAYOUT",
+        help="How mono tracks form channels. [default: by rule]",
+    )
+
+
 @dataclass(frozen=True, slots=True)
-class LadderFlags(GridFlags):
+class LadderFlags(GridFlags, SourceFlags):
     """Options of ``run`` and ``submit``: what decides the ladder."""
 
     search: str | None = option(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.cli.command import argument, command, option
-from cluster.cli.options import RunFlags, StorePath, given
+from cluster.cli.options import RunFlags, SourceFlags, StorePath, given
 from cluster.cli.output import Output, say
 from encoder.errors import BadInput
 
@@ -114,17 +114,24 @@ def doctor(
         None, metavar="[SOURCE]", help="Video file to examine instead of the machine."
     ),
     store: StorePath = None,
+    *,
+    flags: SourceFlags,
 ) -> None:
     """Check what this machine can do; for a SOURCE, what it is and how a run would treat it."""
     from cluster.cli.views.findings import findings_view
-    from cluster.jobs import doctor as examine
+    from cluster.jobs.doctor import examine_machine, unhealthy
+    from cluster.jobs.source_findings import examine_source
+    from encoder.source.choices import SourceChoices
 
-    findings = examine.examine_machine(store) if source is None else examine.examine_source(source)
+    if source is None:
+        findings = examine_machine(store)
+    else:
+        findings = examine_source(source, SourceChoices.from_document(asdict(flags)))
     lines = [("finding", asdict(finding)) for finding in findings]
     bad = any(finding.state == "bad" for finding in findings)
     output.finish(
         lines=lines,
-        failure=examine.unhealthy(findings, source) if bad else None,
+        failure=unhealthy(findings, source) if bad else None,
         result={"warnings": sum(finding.state == "warn" for finding in findings)},
         view=lambda: findings_view(findings),
     )

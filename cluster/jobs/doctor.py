@@ -1,53 +1,28 @@
-"""Examine what this machine can do, and how a run will treat a source. Findings are values."""
+"""Examine what this machine can do. Findings are values."""
 
 from __future__ import annotations
 
 import os
 import platform
 import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
 from cluster.execution.executor import usable_cores
-from cluster.stages.title import check_hdr
+from cluster.jobs.source_findings import Finding
 from cluster.store.objects import Objects
 from cluster.store.place import store_place
 from cluster.store.remote import cache_folder
 from encoder import ffmpeg
 from encoder.errors import BadInput, ShotladderError, SourceUnusable, StoreUnusable, ToolFailed
-from encoder.package.audio import SURROUND_CHANNELS
 from encoder.recipes import CODECS
-from encoder.source import tonemap
-from encoder.source.reference import ReferenceSource
-from encoder.source.sandbox import plan_guarded
-from ladder.profiles import load_profile, rung_sizes
 from vmaf import models
 
 WORKER_BYTES = 2 * 2**30
 """Approximate memory of one worker's ffmpeg at 1080p: encoders' lookahead and frames in queues."""
 STORE_BYTES = 5 * 2**30
 """Free space below which a single title is likely to fill the disk."""
-
-State = Literal["ok", "warn", "bad"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that was examined."""
-
-    topic: str
-    """Name of what was examined, such as ``memory`` or ``subtitles``."""
-    found: str
-    """What was found."""
-    then: str = ""
-    """What a run will do about it, or what the user can do; empty where nothing follows."""
-    state: State = "ok"
-    """``bad`` where a run cannot work, ``warn`` where the user should know."""
 
 
 def examine_machine(store: Path | str | None = None) -> tuple[Finding, ...]:
@@ -159,177 +134,6 @@ def _store(root: Path | str) -> Finding:
             "store", found, "little space; free some, or name another store with --store", "warn"
         )
     return Finding("store", found, "" if root.exists() else "the first run creates it")
-
-
-def examine_source(path: Path) -> tuple[Finding, ...]:
-    """Examine a file: what it is, and how a run will treat it.
-
-    Raises:
-        SourceUnusable: the file cannot be read, or is not supported.
-    """
-    with tempfile.TemporaryDirectory() as workdir:
-        source = plan_guarded(path, Path(workdir))
-        remuxed = Path(source.path).parent == Path(workdir).resolve()
-        return describe_source(source, path, remuxed=remuxed)
-
-
-def describe_source(
-    source: ReferenceSource, path: Path, *, remuxed: bool = False
-) -> tuple[Finding, ...]:
-    """Describe a source, and how a run will treat it.
-
-    Args:
-        source: the source, as the probe planned to read it.
-        path: path of the file.
-        remuxed: True where the file had no timestamps and was remuxed with new ones.
-    """
-    info = source.info
-    seconds = float(source.timeline.duration_seconds)
-    return (
-        Finding(
-            "file",
-            f"{info.container.split(',')[0]}, {info.codec}, {seconds:.3f} s, "
-            f"{source.index.bitrate / 1000:.0f} kbit/s of video",
-            "has no timestamps: is remuxed with timestamps from one decode" if remuxed else "",
-        ),
-        _range(source),
-        _picture(source),
-        _pixels(source),
-        _motion(source),
-        _ladder(source),
-        _sound(source),
-        *_subtitles(source),
-        *_unread(source),
-        *_other_video(source),
-    )
-
-
-def _range(source: ReferenceSource) -> Finding:
-    info = source.info
-    colours = {info.color_primaries, info.color_transfer, info.color_matrix} - {None}
-    tags = " ".join(sorted(map(str, colours))) or "colours not tagged"
-    if info.hdr is not None:
-        found = f"high dynamic range ({info.hdr}), {tags}"
-        try:
-            check_hdr(Path(info.path).name, source)
-        except BadInput as error:
-            return Finding("colour", found, error.message, "bad")
-        return Finding(
-            "colour",
-            found,
-            "is kept in rungs of 10 bit (--codec x265 or svtav1), or converted with --tone-map; "
-            f"quality is measured as on a display of standard range ({tonemap.NAME})",
-        )
-    converted = "becomes limited range" if info.color_range == "full" or info.rgb else ""
-    return Finding("colour", f"{info.color_range or 'untagged'} range, {tags}", converted)
-
-
-def _picture(source: ReferenceSource) -> Finding:
-    info = source.info
-    found = f"{info.width}x{info.height}"
-    if info.sample_aspect != 1:
-        found += f", pixels {info.sample_aspect.numerator}:{info.sample_aspect.denominator}"
-    if info.orientation:
-        found += f", turned by {' and '.join(info.orientation)}"
-    shown = f"{source.width}x{source.height}"
-    changed = (info.width, info.height) != (source.width, source.height) or info.orientation
-    return Finding("picture", found, f"becomes {shown}, upright, square pixels" if changed else "")
-
-
-def _pixels(source: ReferenceSource) -> Finding:
-    info = source.info
-    then = []
-    if info.pix_fmt != source.pix_fmt:
-        then.append(f"is read as {source.pix_fmt}")
-    if info.bit_depth > 8:
-        then.append("rungs of x264 and VP9 have 8 bit, those of x265 and SVT-AV1 10")
-    return Finding("pixels", f"{info.pix_fmt}, {info.bit_depth} bit", ", ".join(then))
-
-
-def _motion(source: ReferenceSource) -> Finding:
-    info, timeline = source.info, source.timeline
-    rate = timeline.frame_rate
-    count = source.index.frames
-    found, then = f"{count} frame{'s' * (count != 1)}", ""
-    if timeline.constant:
-        found += f" at {_rate(rate)}"
-    else:
-        steady = source.index.steady_rate  # a constant rate that titles cannot have
-        found += f" at {float(steady):.3f} fps" if steady else " at a variable rate"
-        then = f"becomes {timeline.frames} frames at a constant {_rate(rate)}"
-    if info.scan_corrected == "progressive":
-        found += ", flagged interlaced"
-        then = ", ".join(filter(None, (then, "its pictures are progressive: stays as it is")))
-    elif info.interlaced:
-        found += ", interlaced by its pictures" if info.scan_corrected else ", interlaced"
-        then = ", ".join(filter(None, (then, "is deinterlaced")))
-    return Finding("frames", found, then)
-
-
-def _rate(rate: Fraction) -> str:
-    return f"{rate} fps" if rate.denominator == 1 else f"{rate} ({float(rate):.3f}) fps"
-
-
-def _ladder(source: ReferenceSource) -> Finding:
-    sizes = rung_sizes(source.width, source.height, load_profile().heights)
-    model = models.title_model(source)
-    return Finding(
-        "ladder",
-        ", ".join(f"{s.width}x{s.height}" for s in sizes),
-        f"quality is measured by {model}",
-    )
-
-
-def _sound(source: ReferenceSource) -> Finding:
-    streams = source.info.audio
-    if not streams:
-        return Finding("sound", "none")
-    listed = "; ".join(
-        f"{s.language or 'no language'}: {s.codec}, {s.channels} channels, {s.sample_rate} Hz"
-        for s in streams
-    )
-    then = "is encoded as stereo AAC" if len(streams) == 1 else "each is encoded as stereo AAC"
-    if len(streams) > 1:
-        then += ", the first plays by default"
-    if any(s.channels >= SURROUND_CHANNELS for s in streams):
-        then += ", and 5.1 beside it"
-    return Finding("sound", listed, then)
-
-
-def _subtitles(source: ReferenceSource) -> Iterator[Finding]:
-    streams = source.info.subtitles
-    treatments: tuple[tuple[bool, str, State], ...] = (
-        (True, "become WebVTT", "ok"),
-        (False, "are pictures, not text: left out", "warn"),
-    )
-    for text, then, state in treatments:
-        listed = [f"{s.language or 'no language'}: {s.codec}" for s in streams if s.text == text]
-        if listed:
-            yield Finding("subtitles", "; ".join(listed), then, state)
-
-
-def _unread(source: ReferenceSource) -> Iterator[Finding]:
-    kinds = {"audio": "sound", "subtitle": "subtitles"}
-    listed = [
-        f"stream {s.index}: {s.language or 'no language'}, {kinds[s.kind]}"
-        for s in source.info.unread
-    ]
-    if listed:
-        yield Finding("unread", "; ".join(listed), "this ffmpeg cannot decode it: left out", "warn")
-
-
-def _other_video(source: ReferenceSource) -> Iterator[Finding]:
-    info = source.info
-    if info.other_video:
-        found = f"{info.other_video + 1} video streams"
-        yield Finding("video", found, f"stream {info.stream_index} is the title", "warn")
-    if info.dolby_vision is not None:
-        yield Finding(
-            "Dolby Vision",
-            f"profile {info.dolby_vision.profile} over a complete base layer",
-            "the base layer is the title; the enhancement layer is left out",
-            "warn",
-        )
 
 
 def unhealthy(findings: Sequence[Finding], source: Path | None) -> ShotladderError:

@@ -74,7 +74,9 @@ def plan_run(
         contextlib.closing(open_store(options.store)) as store,
         store.scratch() as workdir,
     ):
-        source = open_title(options.source, workdir, tone_map=options.tone_map)
+        source = open_title(
+            options.source, workdir, tone_map=options.tone_map, choices=options.source_choices
+        )
         request.check_depth(source.reference)
         running = executor or InlineExecutor()
         title = find_title(options.source, source, store, running, on_event)

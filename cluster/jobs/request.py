@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from encoder import ffmpeg
 from encoder.errors import BadInput
 from encoder.recipes import CODECS, PRESETS, Recipe, recipe
+from encoder.source.choices import TAILS, SourceChoices, Tail
 from ladder.profiles import (
     Profile,
     as_profile,
@@ -61,10 +62,24 @@ class LadderOptions:
     """Quality models that score the delivered segments beside the title's own."""
     tone_map: bool = False
     """True where a source of high dynamic range becomes a title of standard range."""
+    tail: Tail = "hold"
+    """What happens where sound and pictures do not begin or end together."""
+    program: int | None = None
+    """Number of the programme of a transport stream; None is the first that has pictures."""
+    accept_truncated: bool = False
+    """True where a file that holds less than its header promises is taken as it is."""
+    audio_layout: str | None = None
+    """How discrete mono tracks form stereo and surround; None goes by rule."""
     face_model: Path | None = None
     """YuNet model that finds faces in artwork; None turns face detection off."""
     weights: Path | None = None
     """Weights of the complexity model instead of the packaged ones."""
+
+    @property
+    def source_choices(self) -> SourceChoices:
+        """What the user decided about the source."""
+        names = (field.name for field in fields(SourceChoices))
+        return SourceChoices(**{name: getattr(self, name) for name in names})
 
     def document(self) -> dict[str, Any]:
         """Return the options as JSON: what ``run.json`` and a run's manifest keep.
@@ -165,6 +180,8 @@ class LadderRequest:
                 f"policy {options.policy!r} cannot be packaged yet; use 'locked' "
                 "(ladder.json says what that costs against 'mixed')"
             )
+        if options.tail not in TAILS:
+            raise BadInput(f"no tail {options.tail!r}; choose one of {', '.join(TAILS)}")
         for model in options.also:
             models.check(model)
         return cls(options, recipes, profile)
@@ -217,4 +234,5 @@ def choices() -> dict[str, tuple[str, ...]]:
         "preset": PRESETS,
         "profile": profile_names(),
         "also": models.KNOWN,
+        "tail": TAILS,
     }

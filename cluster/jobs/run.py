@@ -16,11 +16,11 @@ from cluster import events
 from cluster.execution.executor import Executor, call_with_retries, connect
 from cluster.jobs.clock import Clock
 from cluster.jobs.deliver import deliver, further_models
-from cluster.jobs.doctor import describe_source
 from cluster.jobs.history import recorded
 from cluster.jobs.request import LadderRequest, RunOptions
 from cluster.jobs.setup import set_up
 from cluster.jobs.solve import solve
+from cluster.jobs.source_findings import describe_source
 from cluster.package.publish import check_output
 from cluster.stages.analysis import features_key, find_title, shots_key
 from cluster.stages.artwork import check_face_model
@@ -67,7 +67,9 @@ def run_title(
         contextlib.closing(open_store(place)) as store,
         store.scratch() as workdir,
     ):
-        source = open_title(options.source, workdir, tone_map=options.tone_map)
+        source = open_title(
+            options.source, workdir, tone_map=options.tone_map, choices=options.source_choices
+        )
         request.check_depth(source.reference)
         with (
             recorded(options, source, store) as record,

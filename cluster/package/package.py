@@ -27,6 +27,7 @@ from encoder.errors import BadInput
 from encoder.media import OperatingPoint, Request, Shot
 from encoder.package.verify import VerifyReport
 from encoder.recipes import Recipe, by_name
+from encoder.source.choices import SourceChoices
 from ladder.bdrate import RatePoint
 from ladder.curves import Measurement
 from ladder.document import Cell, Ladder, Measurements, Rung
@@ -154,7 +155,13 @@ class Package:
         """
         path = path or self.source_path
         title = self.ladder.title
-        source = open_title(path, workdir, tone_map=title.tone_mapped is not None)
+        options = self.run.get("options") or {}
+        source = open_title(
+            path,
+            workdir,
+            tone_map=title.tone_mapped is not None,
+            choices=SourceChoices.from_document(options),
+        )
         if source.sha256 != title.sha256:
             raise BadInput(
                 f"{path} is not the source that {self.directory} was made from "

@@ -70,6 +70,14 @@ class JobOptions(RequestModel):
     also: list[Name] = Field(default=[], max_length=8)
     tone_map: bool = False
     """Tone-map an HDR source and make an SDR ladder."""
+    tail: Literal["hold", "cut"] = "hold"
+    """Hold the first and last picture while there is sound, or cut the sound at the pictures."""
+    program: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """Number of the programme of a transport stream; None for the first that has pictures."""
+    accept_truncated: bool = False
+    """Take a file that holds less than its header promises."""
+    audio_layout: Annotated[str, Field(max_length=200)] | None = None
+    """How mono tracks form channels, as ``--audio-layout`` takes it; None for the rule."""
 
 
 class Submission(RequestModel):

@@ -10,6 +10,7 @@ from encoder import ffmpeg
 from encoder.errors import BadInput, SourceUnusable
 from encoder.media import Shot
 from encoder.source import tonemap
+from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
 from encoder.source.reference import ReferenceSource
 from encoder.source.sandbox import plan_guarded
 from ladder.document import TitleFacts
@@ -75,19 +76,26 @@ class Title:
         )
 
 
-def open_title(path: Path, workdir: Path, *, tone_map: bool = False) -> TitleSource:
+def open_title(
+    path: Path,
+    workdir: Path,
+    *,
+    tone_map: bool = False,
+    choices: SourceChoices = DEFAULT_CHOICES,
+) -> TitleSource:
     """Probe, index and digest a source.
 
     Args:
         path: File of the source.
         workdir: Folder for a copy of the source with timestamps, where the source has none.
         tone_map: Whether a high dynamic range source becomes a title of standard range.
+        choices: What the user decided about the source.
 
     Raises:
         SourceUnusable: the source cannot be read or is not supported.
         BadInput: this ffmpeg lacks a filter for high dynamic range.
     """
-    reference = plan_guarded(path, workdir)
+    reference = plan_guarded(path, workdir, choices)
     check_hdr(path, reference)
     if tone_map and reference.hdr is not None:
         reference = replace(reference, tone_mapped=True)

@@ -27,6 +27,7 @@ import ffmpeg
 
 from encoder.errors import SourceUnusable
 from encoder.ffmpeg import SOURCE_OPTIONS, Command
+from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
 from encoder.source.hdr_metadata import NO_METADATA, StaticMetadata
 from encoder.source.index import FrameIndex, index_frames
 from encoder.source.probe import SourceInfo, probe
@@ -86,6 +87,8 @@ class ReferenceSource:
     a title of standard range."""
     given: str = ""
     """Path of the given file, where :attr:`path` is that of a copy with timestamps."""
+    choices: SourceChoices = DEFAULT_CHOICES
+    """What the user decided about the source."""
 
     @property
     def named(self) -> str:
@@ -172,7 +175,11 @@ class ReferenceSource:
         return hashlib.sha256(repr([str(fact) for fact in facts]).encode()).hexdigest()[:16]
 
 
-def plan_source(path: str | os.PathLike[str], workdir: str | os.PathLike[str]) -> ReferenceSource:
+def plan_source(
+    path: str | os.PathLike[str],
+    workdir: str | os.PathLike[str],
+    choices: SourceChoices = DEFAULT_CHOICES,
+) -> ReferenceSource:
     """Probe and index a source; a stream without timestamps is remuxed into ``workdir`` first.
 
     Raises:
@@ -195,6 +202,7 @@ def plan_source(path: str | os.PathLike[str], workdir: str | os.PathLike[str]) -
         index=index,
         timeline=timeline,
         given=given.path,
+        choices=choices,
     )
 
 

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, NotRequired
 
 import numpy as np
 from safetensors import numpy as tensors
 from typing_extensions import TypedDict
 
 from encoder.arrays import AnyArray, Int64
+from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
 from encoder.source.index import FrameIndex
+from encoder.source.later import document
 from encoder.source.probe import SourceInfo
 from encoder.source.reference import ReferenceSource
 from encoder.source.timeline import Timeline
@@ -27,7 +29,11 @@ _LENGTH_BYTES = 8  # of the header, at the beginning of a safetensors file
 
 
 class _Facts(TypedDict):
-    """Facts of a planned source that are no arrays; the names and the order are a file format."""
+    """Facts of a planned source that are no arrays; the names and the order are a file format.
+
+    A fact that was added after a release is left out where it has its default
+    (:mod:`encoder.source.later`).
+    """
 
     info: SourceInfo
     time_base: Fraction
@@ -36,6 +42,7 @@ class _Facts(TypedDict):
     frame_rate: Fraction
     frames: int
     tone_mapped: bool
+    choices: NotRequired[SourceChoices]
 
 
 def to_bytes(reference: ReferenceSource, **more: str) -> bytes:
@@ -57,7 +64,9 @@ def to_bytes(reference: ReferenceSource, **more: str) -> bytes:
         "frames": timeline.frames,
         "tone_mapped": reference.tone_mapped,
     }
-    plain = {**more, **facts, "info": asdict(facts["info"])}
+    if reference.choices != DEFAULT_CHOICES:
+        facts["choices"] = reference.choices
+    plain = {**more, **{name: document(fact) for name, fact in facts.items()}}
     text = json.dumps(plain, default=str, ensure_ascii=False, separators=(",", ":"))
     return tensors.save(
         {name: np.ascontiguousarray(array) for name, array in arrays.items()}, {"facts": text}
@@ -96,6 +105,7 @@ def from_bytes(content: bytes, *more: str) -> tuple[ReferenceSource, list[str]]:
         ),
         timeline=Timeline(facts["frame_rate"], facts["frames"], source_of),
         tone_mapped=facts["tone_mapped"],
+        choices=facts.get("choices", DEFAULT_CHOICES),
     )
     _check(reference)
     return reference, further

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from encoder import errors
 from encoder.errors import ShotladderError, SourceUnusable, ToolFailed, ToolTimedOut
 from encoder.ffmpeg import Limits, run_python
+from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
 from encoder.source.probe import ORIENTATION_FILTERS
 from encoder.source.reference import ReferenceSource, plan_source
 from encoder.source.reference_bytes import from_bytes, located, to_bytes
@@ -43,7 +45,9 @@ _ERRORS: dict[str, type[ShotladderError]] = {
 }
 
 
-def plan_guarded(path: Path, workdir: Path) -> ReferenceSource:
+def plan_guarded(
+    path: Path, workdir: Path, choices: SourceChoices = DEFAULT_CHOICES
+) -> ReferenceSource:
     """Run :func:`encoder.source.reference.plan_source` in a child process.
 
     Raises:
@@ -61,7 +65,7 @@ def plan_guarded(path: Path, workdir: Path) -> ReferenceSource:
     try:
         answer = run_python(
             "encoder.source.sandbox",
-            json.dumps([str(path), str(workdir)]).encode(),
+            json.dumps([str(path), str(workdir), asdict(choices)]).encode(),
             timeout_seconds=timeout_seconds,
             limits=limits,
             most_bytes=ANSWER_BYTES,
@@ -110,9 +114,9 @@ def _read(answer: bytes, path: Path, workdir: Path) -> ReferenceSource | Shotlad
 
 
 def _answer() -> int:
-    path, workdir = json.load(sys.stdin.buffer)
+    path, workdir, choices = json.load(sys.stdin.buffer)
     try:
-        reference = plan_source(path, workdir)
+        reference = plan_source(path, workdir, SourceChoices(**choices))
     except ShotladderError as error:
         answer = _error(error)
     except MemoryError:

@@ -25,7 +25,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from cluster.service.database import EventRow, IdempotencyRow, JobRow
-from cluster.service.documents import Job, State, Submission
+from cluster.service.documents import Job, JobOptions, State, Submission
 from cluster.service.queue.table import JobTable, digest
 from cluster.service.sources import SourceFile
 from encoder.errors import BadInput, Busy, Conflict, NotThere
@@ -36,6 +36,9 @@ IDEMPOTENCY_SECONDS = 7 * 86400.0
 MAX_QUEUED = 100_000
 MAX_WEBHOOKS = 16
 """Limit of webhooks of one job, into which several submissions may have been merged."""
+# Options that came after the first release. Where they have their default, they are no part of a
+# job's identity, which keeps that of submissions from before there were these options.
+_LATER_OPTIONS = ("tone_map", "tail", "program", "accept_truncated", "audio_layout")
 
 
 class Jobs:
@@ -62,9 +65,9 @@ class Jobs:
         if not isinstance(submission.options.profile, str):
             # Equal profiles are one job, however their numbers are written.
             options["profile"] = profile_document(profile_from_document(options["profile"]))
-        if not submission.options.tone_map:
-            # Keeps the identity of submissions from before there was this option.
-            del options["tone_map"]
+        for name in _LATER_OPTIONS:
+            if options[name] == JobOptions.model_fields[name].default:
+                del options[name]
         identity = digest([submission.kind, title, source.uri, source.size, source.stamp, options])
         with self._table.database.writing() as session:
             if key is not None:

@@ -1,0 +1,35 @@
+"""What a user decides about a source, where the source itself leaves a choice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+Tail = Literal["hold", "cut"]
+"""What happens where sound and pictures do not begin or end together."""
+TAILS: tuple[Tail, ...] = ("hold", "cut")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceChoices:
+    """How to read a source that can be read in several ways. The defaults suit most sources."""
+
+    tail: Tail = "hold"
+    """``hold``: the first and the last picture stand for as long as sound precedes or follows them.
+    ``cut``: sound is cut at the pictures."""
+    program: int | None = None
+    """Number of the programme of a transport stream; None is the first that has pictures."""
+    accept_truncated: bool = False
+    """True where a file that holds less than its header promises is taken as it is."""
+    audio_layout: str | None = None
+    """How discrete mono tracks form stereo and surround; None goes by rule."""
+
+    @classmethod
+    def from_document(cls, options: Mapping[str, Any]) -> SourceChoices:
+        """Return the choices among a run's options; what they lack has its default."""
+        return cls(**{f.name: options[f.name] for f in fields(cls) if f.name in options})
+
+
+DEFAULT_CHOICES = SourceChoices()
+"""Choices of a user who made none."""
