@@ -16,7 +16,8 @@ from encoder.ffmpeg import Command, run
 from encoder.source.index import FrameIndex, index_frames
 from encoder.source.reference import plan_source
 from encoder.source.timeline import STANDARD_RATES, plan_timeline
-from encoder.source.timestamps import ensure_timestamps, needs_timestamps
+from encoder.source.timestamps import ensure_timestamps
+from encoder.source.timestamps.untimed import lacks_times
 from fixtures.awkward import CLIPS
 
 NTSC_FILM = Fraction(24000, 1001)
@@ -80,10 +81,10 @@ def test_size_and_time_of_the_whole(tiny_title: Path):
 
 
 def test_no_timestamps_is_said(awkward_clip, tmp_path: Path):
-    assert needs_timestamps(awkward_clip("raw.264"))
+    assert lacks_times(awkward_clip("raw.264"))
     with pytest.raises(SourceUnusable, match="no timestamps"):
         index_frames(awkward_clip("raw.264"))
-    assert not needs_timestamps(awkward_clip("ntsc.mp4"))
+    assert not lacks_times(awkward_clip("ntsc.mp4"))
     assert ensure_timestamps(awkward_clip("ntsc.mp4"), tmp_path) == awkward_clip("ntsc.mp4")
 
 

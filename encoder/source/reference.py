@@ -186,7 +186,7 @@ def plan_source(
         SourceUnusable: the source cannot be read or is not supported.
     """
     given = probe(path)
-    timed = ensure_timestamps(given.path, workdir)
+    timed = ensure_timestamps(given.path, workdir, choices)
     info = given if str(timed) == given.path else probe(timed)
     index = index_frames(timed)
     if index.duration_seconds > MAX_SECONDS:

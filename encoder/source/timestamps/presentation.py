@@ -1,0 +1,119 @@
+"""When the pictures of a stream are shown, where its container does not say so for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.container
+
+from encoder.errors import SourceUnusable
+from encoder.source.index import demuxed
+from encoder.source.probe import opened, video_stream
+from encoder.source.timeline import DEFAULT_RATE
+
+
+@dataclass(frozen=True, slots=True)
+class Presentation:
+    """When every packet of a source's video stream is shown and decoded."""
+
+    codec: str
+    """ffmpeg's canonical name of the codec."""
+    sound: bool
+    """True where the source has audio streams, which are copied along."""
+    start_seconds: Fraction
+    """Time of the first picture on the source's clock; it is 0 on the copy's."""
+    time_base: Fraction
+    """Seconds per tick of :attr:`pts` and :attr:`dts`."""
+    pts: dict[int, int]
+    """Presentation time by number of the packet."""
+    dts: dict[int, int]
+    """Decoding time by number of the packet."""
+
+
+def presentation(source: Path) -> Presentation:
+    """Find when every packet of a source's video stream is shown, by decoding it once.
+
+    Only the decoder knows the order of the pictures for every codec (libavcodec's ``dts2pts`` lost
+    pictures of open-GOP HEVC). Streams with decoding times only (AVI, ASF) show their pictures at
+    those times, in order; others run at the rate that their bitstream states, or at
+    :data:`~encoder.source.timeline.DEFAULT_RATE`.
+
+    Raises:
+        SourceUnusable: the source cannot be read, or pictures in its middle do not decode.
+    """
+    with opened(source) as container:
+        stream = video_stream(container, source)
+        codec = stream.codec_context.codec.canonical_name
+        decoded = _decode(container, stream)
+        # Pictures before the first one that decodes are leading pictures of an open GOP.
+        expected = range(min(decoded.order, default=0), len(decoded.dts))
+        missing = set(expected) - set(decoded.order) - decoded.second_fields
+        if not decoded.order or missing:
+            packets = len(decoded.dts)
+            raise SourceUnusable(
+                f"cannot place the frames of {source} in time: {len(missing) or packets} of its "
+                f"{packets} pictures do not decode; remux it into MP4 or Matroska"
+            )
+        start, time_base, clock = _clock(decoded, stream.time_base)
+        pts = {packet: clock[place] for place, packet in enumerate(decoded.order)}
+        dts = dict(zip(sorted(decoded.order), clock, strict=True))
+        # Decoding runs ahead of showing by the largest displacement of a picture.
+        delay = max(dts[packet] - pts[packet] for packet in decoded.order)
+        dts = {packet: time - delay for packet, time in dts.items()}
+        if decoded.second_fields:  # a second field comes half a frame after the first
+            time_base /= 2
+            pts, dts = ({number: 2 * time for number, time in t.items()} for t in (pts, dts))
+            for number in decoded.second_fields & {number + 1 for number in pts}:
+                pts[number], dts[number] = pts[number - 1] + 1, dts[number - 1] + 1
+        return Presentation(codec, bool(container.streams.audio), start, time_base, pts, dts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """What decoding a stream once shows about its packets."""
+
+    dts: list[int | None]
+    """Decoding time of each packet, in ticks of the stream."""
+    order: list[int]
+    """Number of the packet that each picture came from, in order of presentation."""
+    second_fields: set[int]
+    """Numbers of the packets that complete the frame of the packet before."""
+    rate: Fraction | None
+    """Frames per second that the bitstream states."""
+
+
+def _decode(container: av.container.InputContainer, stream: av.VideoStream) -> _Decoded:
+    # A separate decoder: libavformat's own states 25 fps for every raw stream.
+    decoder = av.CodecContext.create(stream.codec_context.codec.name, "r")
+    assert isinstance(decoder, av.VideoCodecContext)
+    decoder.extradata = stream.codec_context.extradata
+    decoder.thread_count = 1
+    dts: list[int | None] = []
+    order: list[int] = []
+    second_fields: set[int] = set()
+    for number, each in enumerate(demuxed(container, stream)):
+        dts.append(each.packet.dts)
+        if each.completes:
+            second_fields.add(number)
+        # The decoder passes the number on to the picture that it makes of the packet.
+        each.packet.pts = each.packet.dts = number
+        order.extend(f.pts for f in decoder.decode(each.packet) if f.pts is not None)
+    order.extend(f.pts for f in decoder.decode(None) if f.pts is not None)
+    return _Decoded(dts, order, second_fields, decoder.framerate)
+
+
+def _clock(
+    decoded: _Decoded, stream_time_base: Fraction | None
+) -> tuple[Fraction, Fraction, list[int]]:
+    """Return the start in seconds, seconds per tick, and a time for each picture in order."""
+    shown = set(decoded.order)
+    times = [dts for number, dts in enumerate(decoded.dts) if number in shown and dts is not None]
+    if len(times) == len(decoded.order) and stream_time_base:
+        time_base = Fraction(stream_time_base)
+        first = min(times)
+        return first * time_base, time_base, sorted(time - first for time in times)
+    time_base = 1 / Fraction(decoded.rate or DEFAULT_RATE)
+    return Fraction(0), time_base, list(range(len(decoded.order)))
