@@ -151,9 +151,9 @@ def leaky_bucket_caps(
     return (LeakyBucket(tuple(float(d) for d in durations), rate, buffer_bits, why),)
 
 
-def source_cap(shots: int, source_bits: float) -> tuple[WindowCap]:
-    """Return the cap at the bits of the title's own video stream."""
-    return (WindowCap(0, shots, source_bits, "source rate"),)
+def whole_title_cap(shots: int, bits: float, why: str) -> WindowCap:
+    """Return the cap at ``bits`` for all shots together."""
+    return WindowCap(0, shots, bits, why)
 
 
 def worst_shot_floor(

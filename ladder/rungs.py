@@ -89,7 +89,7 @@ def solve(
 
     Rungs whose constraints would break at the lowest usable rate start at the lowest rate that
     keeps them, and a note says so. The result is infeasible when no rate does: the floor is out
-    of reach, or the source's rate is below what the other constraints need.
+    of reach, or the user's highest rate is below what the other constraints need.
 
     Args:
         title: Curves of the title.

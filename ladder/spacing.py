@@ -14,9 +14,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from ladder.constraints import InfeasibleResult
+from ladder.constraints import InfeasibleResult, WindowCap
 from ladder.profiles import Profile
-from ladder.tracks import TitleTracks
+from ladder.tracks import SOURCE_RATE, TitleTracks
 
 STEPS_PER_DOUBLING = 32
 """Steps per doubling of the rate in which the title's curve is searched for its saturation."""
@@ -47,20 +47,20 @@ def rung_rates(
         committed: Rates in bit/s of rungs that are part of the ladder already, ascending.
 
     Returns:
-        Infeasible where the source's rate is below what the other constraints need.
+        Infeasible where the user's highest rate is below what the other constraints need.
     """
     notes = []
     usable = tracks.rate_for(profile.min_quality)
     first = min(max(usable, profile.first_rate[0]), profile.first_rate[1])
     feasible = min(tracks.lowest_feasible(track) for track in tracks.tracks)
     last = saturation(tracks, profile)
-    for cap in tracks.source_caps():
-        source_rate = cap.bits / tracks.seconds
-        if source_rate < feasible:
-            return tracks.infeasible_at(source_rate)
-        if source_rate < last:
-            last = source_rate
-            notes.append(f"highest rung limited to the source's {source_rate / 1e3:.0f} kbit/s")
+    for cap in tracks.fixed_caps():
+        most = cap.bits / tracks.seconds
+        if most < feasible:
+            return tracks.infeasible_at(most)
+        if most < last:
+            last = most
+            notes.append(f"highest rung limited to {_whose(tracks, cap, most)}")
     if feasible > first and not profile.rates:
         cheap = feasible <= tracks.lowest_rate * 1.001
         why = "cheapest choices" if cheap else "peak constraints"
@@ -74,6 +74,19 @@ def rung_rates(
     else:
         rates = _spaced(tracks, profile, min(first, last), last)
     return RungRates(rates, tuple(notes))
+
+
+def _whose(tracks: TitleTracks, cap: WindowCap, rate: float) -> str:
+    """Name the rate in bit/s of a cap on a whole rung, and where it comes from."""
+    limit, own = f"{rate / 1e3:.0f} kbit/s", tracks.title.source_bits
+    if cap.why != SOURCE_RATE or own is None:
+        return f"the cap of {limit}"
+    if cap.bits == own:
+        return f"the source's {limit}"
+    source = f"the source's {own / tracks.seconds / 1e3:.0f} kbit/s"
+    if cap.bits > own + tracks.title.allowance_bits:
+        return f"{limit}, the least that a ladder takes, though more than {source}"
+    return f"{limit}, what {source} are worth in another codec and with other keyframes"
 
 
 def apart(rate: float, other: float) -> bool:

@@ -31,6 +31,11 @@ class TitleCurves:
     """One curve per shot for each size."""
     source_bits: int | None = None
     """Bits of the source's own video stream, for the cap at the source's rate; None if unknown."""
+    allowance_bits: int = 0
+    """Bits that a rung may take beyond those (:mod:`ladder.source_limit`)."""
+    most_bits: int | None = None
+    """Most bits that a rung may take by the user's wish, which gives way to nothing; None is no
+    limit."""
 
     def __post_init__(self) -> None:
         if not self.shots or not self.curves:

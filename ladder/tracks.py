@@ -23,11 +23,16 @@ from ladder.constraints import (
     WindowCap,
     leaky_bucket_caps,
     peak_rate_caps,
-    source_cap,
+    whole_title_cap,
     worst_shot_floor,
 )
 from ladder.profiles import Profile
 from ladder.title_curves import TitleCurves
+
+SOURCE_RATE = "source rate"
+"""Name of the constraint that the source sets."""
+HIGHEST_RATE = "highest rate"
+"""Name of the constraint that the user sets on all rungs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +129,7 @@ class TitleTracks:
 
     def caps(self, rate: float) -> tuple[Cap, ...]:
         """Return all caps that hold for a rung of ``rate`` bit/s."""
-        return (*self.scaling_caps(rate), *self.source_caps())
+        return (*self.scaling_caps(rate), *self.fixed_caps())
 
     def scaling_caps(self, rate: float) -> tuple[Cap, ...]:
         """Return the caps that are proportional to the rung's rate: peak rate and VBV."""
@@ -137,12 +142,22 @@ class TitleTracks:
             caps += leaky_bucket_caps(title.durations, peak, peak * profile.vbv_seconds)
         return caps
 
-    def source_caps(self) -> tuple[WindowCap, ...]:
-        """Return the cap at the source's own rate, where the profile asks for it."""
-        bits = self.title.source_bits
-        if self.profile is None or not self.profile.source_cap or bits is None:
-            return ()
-        return source_cap(len(self.title.shots), bits)
+    def fixed_caps(self) -> tuple[WindowCap, ...]:
+        """Return the caps on a whole rung: the source's, where the profile asks for it, and the
+        user's.
+
+        The source's cap gives way where the cheapest choices need more: every title has a ladder.
+        """
+        title, caps = self.title, []
+        shots = len(title.shots)
+        if title.source_bits is not None and self.profile is not None and self.profile.source_cap:
+            feasible = min(self.lowest_feasible(track) for track in self.tracks)
+            limit = title.source_bits + title.allowance_bits
+            bits = max(limit, math.ceil(feasible * self.seconds))
+            caps.append(whole_title_cap(shots, bits, SOURCE_RATE))
+        if title.most_bits is not None:
+            caps.append(whole_title_cap(shots, title.most_bits, HIGHEST_RATE))
+        return tuple(caps)
 
     def lowest_feasible(self, track: Track) -> float:
         """Return the lowest rate in bit/s at which the cheapest choices keep the scaling caps.

@@ -24,7 +24,7 @@ from ladder.constraints import (
     WindowCap,
     leaky_bucket_caps,
     peak_rate_caps,
-    source_cap,
+    whole_title_cap,
     worst_shot_floor,
 )
 
@@ -200,7 +200,7 @@ def test_a_segment_longer_than_the_target_duration_is_refused() -> None:
 
 
 def test_source_cap_covers_the_title() -> None:
-    assert source_cap(3, 100) == (WindowCap(0, 3, 100, "source rate"),)
+    assert whole_title_cap(3, 100, "source rate") == WindowCap(0, 3, 100, "source rate")
 
 
 def test_floor_removes_what_is_below_and_names_the_shot_that_cannot_reach_it() -> None:

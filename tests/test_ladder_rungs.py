@@ -147,7 +147,7 @@ def test_a_shot_that_cannot_be_cheap_raises_the_lowest_rung() -> None:
     assert below.constraint == "peak rate"
 
 
-def test_source_rate_caps_the_ladder_or_makes_it_infeasible() -> None:
+def test_source_rate_caps_the_ladder_and_gives_way_to_the_cheapest() -> None:
     seconds = float(sum(TITLE.durations))
     capped = solve(dataclasses.replace(TITLE, source_bits=int(1e6 * seconds)), PROFILE)
     assert isinstance(capped, LadderPlan)
@@ -155,9 +155,24 @@ def test_source_rate_caps_the_ladder_or_makes_it_infeasible() -> None:
     assert capped.rungs[-1].rate <= 1e6
     assert capped.notes == ("highest rung limited to the source's 1000 kbit/s",)
     starved = solve(dataclasses.replace(TITLE, source_bits=int(2e4 * seconds)), PROFILE)
-    assert isinstance(starved, InfeasibleResult)
-    assert starved.constraint in {"source rate", "peak rate"}
-    assert starved.shortfall > 0
+    assert isinstance(starved, LadderPlan)
+    assert len(starved.rungs) == 1
+    assert "the least that a ladder takes, though more than the source's 20 kbit/s" in str(
+        starved.notes
+    )
+    allowed = solve(
+        dataclasses.replace(
+            TITLE, source_bits=int(4e5 * seconds), allowance_bits=int(6e5 * seconds)
+        ),
+        PROFILE,
+    )
+    assert isinstance(allowed, LadderPlan)
+    assert [rung.choices for rung in allowed.rungs] == [rung.choices for rung in capped.rungs]
+    assert "limited to 1000 kbit/s, what the source's 400 kbit/s are worth" in allowed.notes[0]
+    wished = solve(dataclasses.replace(TITLE, most_bits=int(2e4 * seconds)), PROFILE)
+    assert isinstance(wished, InfeasibleResult)
+    assert wished.constraint in {"highest rate", "peak rate"}
+    assert wished.shortfall > 0
     uncapped = solve(
         dataclasses.replace(TITLE, source_bits=int(2e4 * seconds)),
         dataclasses.replace(PROFILE, source_cap=False),

@@ -196,6 +196,10 @@ def run_document(
         },
         "host": {"system": platform.system(), "machine": platform.machine()},
     }
+    if allowances := {
+        one.codec: one.setup.allowance_bits for one in solved if one.setup.allowance_bits
+    }:
+        document["source_allowance_bits"] = allowances
     if len(solved) > 1:
         document["codecs"] = {
             one.codec: {

@@ -21,6 +21,7 @@ from ladder.profiles import Profile, rung_sizes
 from ladder.rungs import Policy
 from ladder.search.predict import PredictSearch
 from ladder.search.steps import ExhaustiveSearch, Known, Search, TitleShape
+from ladder.source_limit import SourceVideo, allowance_bits
 from vmaf import models
 
 SPARSE_EVERY = 3
@@ -42,6 +43,22 @@ class CodecSetup:
     prediction: TitlePrediction | None
     """Curves that the search starts from; None where it does not predict."""
 
+    @property
+    def allowance_bits(self) -> int:
+        """Bits that a rung may take beyond those of the source."""
+        reference, shots = self.title.reference, self.title.shots
+        video = SourceVideo(
+            bits=8 * reference.index.packet_bytes,
+            codec=reference.info.codec,
+            keyframes=len(reference.index.keyframe_pts),
+            pixels=reference.width * reference.height,
+            frames=reference.frames,
+            seconds=float(reference.timeline.duration_seconds),
+        )
+        keyframes = sum(1 + len(shot.cuts) for shot in shots)
+        lowest_rate = self.profile.first_rate[0]
+        return allowance_bits(video, self.recipe.codec, keyframes, lowest_rate)
+
     def known(self, measured: Mapping[Request, Measurement]) -> Known:
         """Return everything that the search decides from, given what was measured so far."""
         reference = self.title.reference
@@ -52,6 +69,7 @@ class CodecSetup:
                 sizes=self.sizes,
                 recipe=self.recipe,
                 source_bits=8 * reference.index.packet_bytes,
+                allowance_bits=self.allowance_bits,
             ),
             profile=self.profile,
             policy=self.policy,

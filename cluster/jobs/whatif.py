@@ -144,9 +144,8 @@ def what_if(options: WhatIfOptions) -> WhatIf:
     policy = options.policy or ladder.policy
     plan = _solve(options, package, profile, title, policy)
     if isinstance(plan, InfeasibleResult):
-        detail = _name_cap(plan.detail, options)
         raise Infeasible(
-            f"no ladder keeps the constraint {plan.constraint!r}: {detail}",
+            f"no ladder keeps the constraint {plan.constraint!r}: {plan.detail}",
             shortfall=plan.shortfall,
             shots=plan.shots,
         )
@@ -175,17 +174,21 @@ def what_if(options: WhatIfOptions) -> WhatIf:
         viewers=tuple(viewers_claim(points, anchor, median) for median in MEDIANS),
         locked_cost=cost.rungs if cost else (),
         locked_bd_rate=getattr(cost and cost.bd_rate, "percent", None),
-        notes=(*notes, *(_name_cap(note, options) for note in plan.notes)),
+        notes=(*notes, *plan.notes),
     )
 
 
 def _solve(
     options: WhatIfOptions, package: Package, profile: Profile, title: TitleCurves, policy: Policy
 ) -> LadderPlan | InfeasibleResult:
-    bits = _most_bits(options, package, profile)
+    limited = replace(
+        title,
+        source_bits=round(package.ladder.title.source_bitrate * package.seconds),
+        allowance_bits=package.source_allowance(title.recipe.codec),
+    )
     if options.max_rate is not None:
-        profile = replace(profile, source_cap=True)
-    return solve(replace(title, source_bits=bits), profile, policy)
+        limited = replace(limited, most_bits=int(options.max_rate * package.seconds))
+    return solve(limited, profile, policy)
 
 
 def _unchanged(
@@ -229,26 +232,6 @@ def _profile(options: WhatIfOptions, package: Package) -> tuple[Profile, dict[st
     return replace(profile, **changes), asked
 
 
-def _most_bits(options: WhatIfOptions, package: Package, profile: Profile) -> int | None:
-    """Return the most bits that a rung may take; None is no limit.
-
-    The solver knows one limit of this kind, the rate of the source; ``max_rate`` takes its place.
-    """
-    limits = []
-    if profile.source_cap:
-        limits.append(round(package.ladder.title.source_bitrate * package.seconds))
-    if options.max_rate is not None:
-        limits.append(int(options.max_rate * package.seconds))
-    return min(limits, default=None)
-
-
-def _name_cap(note: str, options: WhatIfOptions) -> str:
-    """Return a note of the solver that names the highest rate asked for, not the source's."""
-    if options.max_rate is None:
-        return note
-    return note.replace("limited to the source's", "limited to the cap of")
-
-
 def _rung(
     rung: RungPlan, existing: Set[Request], basis: Basis, options: WhatIfOptions
 ) -> WhatIfRung:
@@ -263,7 +246,7 @@ def _rung(
         worst_shot=min(choice.quality for choice in rung.choices),
         existing=count,
         basis="measured" if count == len(rung.choices) else inexact,
-        notes=tuple(_name_cap(note, options) for note in rung.notes),
+        notes=rung.notes,
     )
 
 

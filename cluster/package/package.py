@@ -142,6 +142,10 @@ class Package:
                 f"{self.directory / 'run.json'} does not name the source; name it with --source"
             ) from None
 
+    def source_allowance(self, codec: str) -> int:
+        """Return the bits that a rung of ``codec`` may take beyond those of the source."""
+        return int((self.run.get("source_allowance_bits") or {}).get(codec, 0))
+
     def open_source(self, workdir: Path, path: Path | None = None) -> TitleSource:
         """Open the source that the package was made from.
 

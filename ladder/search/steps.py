@@ -36,6 +36,8 @@ class TitleShape:
     recipe: Recipe
     source_bits: int | None = None
     """Bits of the source's video stream; None if unknown."""
+    allowance_bits: int = 0
+    """Bits that a rung may take beyond those (:mod:`ladder.source_limit`)."""
 
     def point(self, size: Size, crf: float) -> OperatingPoint:
         """Return an operating point with this title's recipe."""
@@ -49,6 +51,7 @@ class TitleShape:
             shots=self.shots,
             curves={size: tuple(by_shot) for size, by_shot in curves.items()},
             source_bits=self.source_bits,
+            allowance_bits=self.allowance_bits,
         )
 
 
