@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from encoder.errors import ShotladderError
+from encoder.names import shown, shown_in_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +132,13 @@ class Failed:
     def of(cls, error: BaseException) -> Failed:
         """Return the event for an exception that ends a command."""
         if isinstance(error, ShotladderError):
-            return cls(type(error).__name__, _one_line(error.message), error.context)
+            return cls(type(error).__name__, _one_line(shown(error.message)), error.context)
         if isinstance(error, KeyboardInterrupt):
             return cls("Interrupted", "stopped; run the same command again to continue")
         cause = f"{type(error).__name__}: {error}"
         return cls(
             "Defect",
-            f"this is a defect of shotladder, please report it: {_one_line(cause)}",
+            f"this is a defect of shotladder, please report it: {_one_line(shown(cause))}",
             {"traceback": "".join(traceback.format_exception(error))},
         )
 
@@ -195,7 +196,8 @@ def document(event: Event) -> dict[str, Any]:
     fields = {each.name: getattr(event, each.name) for each in dataclasses.fields(event)}
     if fields.get("share", 0) is None:
         del fields["share"]
-    plain: dict[str, Any] = json.loads(json.dumps(fields, default=_plain))
+    text = json.dumps(fields, default=_plain, ensure_ascii=False)
+    plain: dict[str, Any] = json.loads(shown_in_json(text))
     return {"type": event.type} | plain
 
 

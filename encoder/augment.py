@@ -166,7 +166,7 @@ def augment_command(
         "pix_fmt": source.pix_fmt,
         "video_track_timescale": mp4.timescale_for(rate),
     }
-    output = ffmpeg.output(node, str(path), **options)
+    output = ffmpeg.output(node, filename=path, **options)
     # Some filters draw their noise per thread, so their output depends on the number of threads.
     return reading_command(output, "-filter_complex_threads", "1")
 

@@ -121,7 +121,7 @@ def _output(
     }
     if shot.cuts:
         options["force_key_frames"] = frame_list([cut - shot.start for cut in shot.cuts])
-    return ffmpeg.output(stream, str(path), **options)
+    return ffmpeg.output(stream, filename=path, **options)
 
 
 def frame_list(frames: Sequence[int]) -> str:

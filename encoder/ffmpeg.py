@@ -14,7 +14,6 @@ import hashlib
 import math
 import os
 import resource
-import shlex
 import shutil
 import signal
 import subprocess
@@ -27,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from encoder.errors import BadInput, StoreUnusable, ToolFailed, ToolTimedOut
+from encoder.names import shell_quoted
 
 ENVIRONMENT_VARIABLE = "SHOTLADDER_FFMPEG"
 """Environment variable with the ffmpeg to use instead of the one of ``imageio-ffmpeg``."""
@@ -167,7 +167,7 @@ class Command:
 
     def shell(self) -> str:
         """Return the command quoted for a shell."""
-        return shlex.join(["ffmpeg", *self.arguments])
+        return " ".join(map(shell_quoted, ("ffmpeg", *self.arguments)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,7 @@ def score_command(
     reference = _comparable(reference, source).filter_multi_output("split", len(encodes))
     outputs = []
     for number, encode in enumerate(encodes):
-        decoded = ffmpeg.input(str(encode.path), threads=1)["v"].filter_multi_output("split", 2)
+        decoded = ffmpeg.input(encode.path, threads=1)["v"].filter_multi_output("split", 2)
         scored = libvmaf(
             upscaled(decoded.stream(0), source, context),
             reference.stream(number),
@@ -116,7 +116,7 @@ def score_command(
         )
         outputs.append(ffmpeg.output(scored, "-", f="null", fps_mode="passthrough"))
         hashing = framehash.hash_output_options(encode.pixel_format)
-        outputs.append(ffmpeg.output(decoded.stream(1), str(hash_paths[number]), **hashing))
+        outputs.append(ffmpeg.output(decoded.stream(1), filename=hash_paths[number], **hashing))
     return reading_command(ffmpeg.merge_outputs(*outputs))
 
 

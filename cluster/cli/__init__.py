@@ -6,7 +6,9 @@ exit status.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -29,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     The status is 0 only for success, 2 for a mistake of the user, and 1 for any other failure.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    _accept_all_names()
     from cluster.cli.progress import reporter
 
     signals: list[int] = []
@@ -47,6 +50,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get(TRACEBACK_VARIABLE) and isinstance(error, ShotladderError):
             traceback.print_exception(error)  # that of a defect was shown already
         return MISTAKE if isinstance(error, BadInput) else FAILED
+
+
+def _accept_all_names() -> None:
+    """Let stdout and stderr write any name: bytes that are not UTF-8 as they are, as ``ls`` does,
+    and signs that the terminal's encoding lacks by their numbers.
+    """
+
+    def handle(error: UnicodeError) -> tuple[str | bytes, int]:
+        try:
+            return codecs.lookup_error("surrogateescape")(error)
+        except UnicodeError:
+            return codecs.backslashreplace_errors(error)
+
+    codecs.register_error("names", handle)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="names")
 
 
 def _dispatch(arguments: list[str], on_event: Any) -> int:

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from encoder.names import shown_in_json
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -62,7 +64,8 @@ class Output:
 
         if self.as_json:
             for kind, fields in lines:
-                sys.stdout.write(json.dumps({"type": kind, **fields}, ensure_ascii=False) + "\n")
+                text = json.dumps({"type": kind, **fields}, ensure_ascii=False)
+                sys.stdout.write(shown_in_json(text) + "\n")
         if failure is None:
             self.on_event(Done(result))
         if not self.as_json:

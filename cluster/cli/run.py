@@ -10,6 +10,7 @@ from cluster.cli.command import argument, command, option
 from cluster.cli.options import RunFlags, SourceFlags, StorePath, given
 from cluster.cli.output import Output, say
 from encoder.errors import BadInput
+from encoder.names import path_of
 
 if TYPE_CHECKING:
     from cluster.jobs.request import RunOptions
@@ -65,7 +66,7 @@ def run(
     if source is None and before is None:
         raise BadInput("run needs SOURCE, a video file (or --from RUN); `shotladder run --help`")
     options = RunOptions(
-        source=source or Path(before.source.path if before else ""),
+        source=source or path_of(before.source.path if before else ""),
         out=out or Path(),
         **given(flags),
     )

@@ -16,6 +16,7 @@ from cluster.stages.measurer import Measurer
 from cluster.stages.title import Title
 from encoder import ffmpeg
 from encoder.media import Request
+from encoder.names import shown
 from encoder.package import layout
 from ladder.bdrate import BdRate, RatePoint
 from ladder.claims import bd_claim
@@ -175,7 +176,7 @@ def run_document(
     document = {
         "schema": "shotladder/run/1",
         "title": measurer.title.id,
-        "source": str(options.source.resolve()),
+        "source": shown(options.source.resolve()),
         "options": options.document(),
         "encoded_now": costs.encoded,
         "scored_now": costs.scored,

@@ -13,6 +13,7 @@ from cluster.stages.title import TitleSource
 from cluster.store import Store, file_sha256, manifests
 from cluster.store.manifests import Manifest, Recorder
 from encoder.errors import BadInput, VerificationFailed
+from encoder.names import shown
 
 
 def recorded(
@@ -25,12 +26,12 @@ def recorded(
         state="running",
         started=manifests.utc(begun),
         title=source.sha256[:16],
-        source=manifests.Source(path=str(path), sha256=source.sha256, size=path.stat().st_size),
+        source=manifests.Source(path=shown(path), sha256=source.sha256, size=path.stat().st_size),
         options=options.document(),
         weights_sha256=file_sha256(options.weights) if options.weights else None,
         face_model_sha256=file_sha256(options.face_model) if options.face_model else None,
         versions=dict(own_fingerprint().parts),
-        out=str(options.out.resolve()),
+        out=shown(options.out.resolve()),
     )
     return manifests.recorded(store, manifest)
 

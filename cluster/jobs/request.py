@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from encoder import ffmpeg
 from encoder.errors import BadInput
+from encoder.names import path_of, shown
 from encoder.recipes import CODECS, PRESETS, Recipe, recipe
 from encoder.source.choices import TAILS, SourceChoices, Tail
 from ladder.profiles import (
@@ -97,7 +98,7 @@ class LadderOptions:
                 # No heights have always been kept as null.
                 document[name] = list(value) or (None if name == "heights" else [])
             elif isinstance(value, Path):
-                document[name] = str(value.resolve())
+                document[name] = shown(value.resolve())
         return document
 
     @classmethod
@@ -112,7 +113,7 @@ class LadderOptions:
         known = {name: value for name, value in document.items() if name in names}
         for name in ("face_model", "weights"):
             if known.get(name):
-                known[name] = Path(known[name])
+                known[name] = path_of(known[name])
         for name in ("heights", "also"):
             if known.get(name) is not None:
                 known[name] = tuple(known[name])

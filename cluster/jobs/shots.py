@@ -13,6 +13,7 @@ from cluster.stages.analysis import find_shots
 from cluster.stages.title import open_title
 from cluster.store.place import open_store
 from encoder.media import Shot
+from encoder.names import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def shots_of_source(path: Path, store: Path | str | None, on_event: events.Liste
         frames = source.reference.frames
         with events.stage(on_event, "shots", frames, unit="frames"):
             shots = find_shots(source, opened.place)
-    return ListedShots(path.name, source.reference.frame_rate, shots)
+    return ListedShots(shown(path.name), source.reference.frame_rate, shots)
 
 
 def shots_of_package(directory: Path) -> ListedShots:

@@ -25,6 +25,7 @@ from cluster.package.documents import (
 from cluster.stages.title import Title, TitleSource, open_title
 from encoder.errors import BadInput
 from encoder.media import OperatingPoint, Request, Shot
+from encoder.names import path_of
 from encoder.package.verify import VerifyReport
 from encoder.recipes import Recipe, by_name
 from encoder.source.choices import SourceChoices
@@ -136,7 +137,7 @@ class Package:
             BadInput: ``run.json`` does not name it.
         """
         try:
-            return Path(self.run["source"])
+            return path_of(self.run["source"])
         except (KeyError, TypeError):
             raise BadInput(
                 f"{self.directory / 'run.json'} does not name the source; name it with --source"

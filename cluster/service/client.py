@@ -20,6 +20,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
+from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
@@ -49,6 +50,7 @@ from cluster.service.documents import (
     TitlePage,
 )
 from encoder.errors import BadInput, Busy, Conflict, NotThere, ServiceUnusable
+from encoder.names import shown
 from ladder.document import Ladder
 from recommender.artwork.document import Artwork, SelectedArtwork
 from recommender.prefetch.document import Prefetch
@@ -125,9 +127,12 @@ class Client:
         idempotency_key: str | None = None,
     ) -> Submitted:
         """Submit a title and return its job, which may have existed already (``merged``)."""
+        source = os.fspath(source)
+        if shown(source) != source:  # JSON cannot hold such a path, but a URI can
+            source = Path(source).absolute().as_uri()
         with _validated():
             submission = Submission(
-                source=os.fspath(source),
+                source=source,
                 external_id=external_id,
                 options=options or JobOptions(),
                 kind=kind,

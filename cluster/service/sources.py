@@ -80,7 +80,9 @@ def find_source(source: str, policy: SourcePolicy) -> SourceFile:
 
 def local_path(uri: str) -> Path | None:
     """Return the path in a ``file://`` URI of a :class:`SourceFile`, or None for a URL."""
-    return None if web.is_url(uri) else Path(unquote(urlsplit(uri).path))
+    if web.is_url(uri):
+        return None
+    return Path(unquote(urlsplit(uri).path, errors="surrogateescape"))
 
 
 def check_unchanged(source: SourceFile) -> None:

@@ -28,6 +28,7 @@ from encoder.analysis.features import (
 from encoder.analysis.frames import Analyser, feed, small_frames
 from encoder.analysis.shots import CutDetector, plan_shots
 from encoder.media import Shot
+from encoder.names import shown
 from recommender.artwork.sampling import SAMPLING_VERSION, StillSampler
 from recommender.artwork.scrub import SCRUB_VERSION, ScrubSampler, ScrubTrack
 from recommender.artwork.stills import Stills
@@ -87,7 +88,7 @@ def find_title(
     if outcome.error is not None:
         raise outcome.error
     on_event(events.StageProgress("shots", frames, frames))
-    return Title(name=path.name, source=source, shots=outcome.result)
+    return Title(name=shown(path.name), source=source, shots=outcome.result)
 
 
 def find_shots(source: TitleSource, place: str) -> tuple[Shot, ...]:

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cluster.store.files import file_sha256
 from cluster.store.local import Store
 from encoder.errors import BadInput, ShotladderError, StoreUnusable
+from encoder.names import shown
 
 HEARTBEAT_SECONDS = 20.0
 """Interval at which a running run writes its manifest again."""
@@ -141,7 +142,7 @@ def recorded(store: Store, manifest: Manifest) -> Iterator[Recorder]:
         message = error.message if isinstance(error, ShotladderError) else type(error).__name__
         state = "failed" if isinstance(error, Exception) else "interrupted"
         with contextlib.suppress(StoreUnusable):
-            recorder.save(state=state, error=message)
+            recorder.save(state=state, error=shown(message))
         raise
 
 

@@ -9,6 +9,8 @@ import os
 from pathlib import Path
 
 from cluster.store.local import Store, shared
+from encoder.errors import BadInput
+from encoder.names import shown
 
 STORE_VARIABLE = "SHOTLADDER_STORE"
 """Environment variable that names the default store."""
@@ -21,9 +23,17 @@ def default_store() -> Path | str:
 
 
 def store_place(place: str | os.PathLike[str] | None) -> Path | str:
-    """Return a folder as a path and a URL as it is; :func:`default_store` for None."""
+    """Return a folder as a path and a URL as it is; :func:`default_store` for None.
+
+    Raises:
+        BadInput: the name of the folder is not UTF-8, which options of ffmpeg's filters must be.
+    """
     if place is None:
         return default_store()
+    if shown(place) != os.fspath(place):
+        raise BadInput(
+            f"the store {shown(place)} cannot be used: its path is not UTF-8; name another folder"
+        )
     return place if isinstance(place, str) and "://" in place else Path(place)
 
 

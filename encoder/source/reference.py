@@ -267,7 +267,7 @@ def _input(source: ReferenceSource, frame: int) -> Any:
         options["seek_timestamp"] = 1
         options["noaccurate_seek"] = None
         options["ss"] = _microseconds(int(times[keyframe]) * index.time_base)
-    return ffmpeg.input(source.path, **options)
+    return ffmpeg.input(Path(source.path), **options)
 
 
 def _microseconds(seconds: Fraction) -> str:

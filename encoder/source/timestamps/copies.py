@@ -6,6 +6,7 @@ for all others. Examiners run in the order of :data:`EXAMINERS`, each on the cop
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -70,4 +71,6 @@ def ensure_timestamps(
 
 def timed_path(source: Path, workdir: str | os.PathLike[str], suffix: str) -> Path:
     """Return where :func:`ensure_timestamps` puts its copy of ``source``."""
-    return Path(workdir) / f"{source.name}.timed.{suffix}"
+    # Not the source's own name, which may already be as long as a name can be.
+    digest = hashlib.sha256(os.fsencode(source)).hexdigest()[:16]
+    return Path(workdir) / f"{digest}.timed.{suffix}"
