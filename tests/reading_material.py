@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import ffmpeg
+import numpy as np
 
+from encoder.arrays import AnyArray
 from encoder.ffmpeg import Command, run
 from encoder.source import reference
 from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
@@ -27,6 +29,18 @@ def read(source: ReferenceSource, start: int, end: int) -> list[str]:
     found = hashes(["-v", "error", *GLOBAL_ARGUMENTS, *built.get_args()])
     assert [time for time, _ in found] == list(range(end - start))
     return [digest for _, digest in found]
+
+
+def luma(source: ReferenceSource, frame: int) -> AnyArray:
+    """Luma of one canonical frame, (height, width)."""
+    node = open_reference(source, frame, frame + 1)
+    built = ffmpeg.output(node, "pipe:", f="rawvideo", fps_mode="passthrough")
+    read = run(
+        Command.of(["-v", "error", *GLOBAL_ARGUMENTS, *built.get_args()]), timeout_seconds=60
+    )
+    depth = np.uint8 if source.pix_fmt == "yuv420p" else np.uint16
+    planes = np.frombuffer(read.stdout, depth)
+    return planes[: source.width * source.height].reshape(source.height, source.width)
 
 
 def straight(path: Path, source: ReferenceSource) -> list[str]:

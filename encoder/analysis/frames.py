@@ -117,7 +117,8 @@ def small_frames(source: ReferenceSource, threads: int = 2) -> Iterator[SmallFra
                 format="yuv444p16le" if hdr else "yuv444p",
                 interpolation=Interpolation.AREA,
                 dst_colorspace=Colorspace.ITU709 if source.info.rgb else None,
-                dst_color_range=ColorRange.MPEG,
+                # swscale takes grey for full range: that way limited levels stay as they are.
+                dst_color_range=(ColorRange.JPEG if source.info.limited_grey else ColorRange.MPEG),
                 threads=1,
             )
         except av.error.FFmpegError as error:

@@ -36,7 +36,7 @@ from encoder.source.colour_codes import (
     color_range,
     color_transfer,
 )
-from encoder.source.dolby_vision import DolbyVision, read_dolby_vision
+from encoder.source.dolby_vision import DolbyVision, guessed, read_dolby_vision, record_of_stream
 from encoder.source.hdr_metadata import NO_METADATA, MasteringDisplay, StaticMetadata
 from encoder.source.tonemap import TAGS, Transfer
 
@@ -71,6 +71,14 @@ ORIENTATION_FILTERS = frozenset(("hflip", "vflip", *(f"transpose={turn}" for tur
 """Filters that :attr:`SourceInfo.orientation` may name."""
 
 _PICTURE_CODECS = ("mjpeg", "png", "bmp", "gif", "webp", "tiff")
+
+# Codecs whose standards take levels for limited where nothing is stated (H.264 and HEVC: E.2.1,
+# video_full_range_flag). Others hold grey as pictures do, from 0 to 255.
+_LIMITED_CODECS = ("h264", "hevc", "vvc", "av1", "vp9", "mpeg2video")
+
+# Containers other than MP4 that have a record of Dolby Vision, and codecs that it is made of.
+_DOLBY_VISION_DEMUXERS = ("matroska", "mpegts")
+_DOLBY_VISION_CODECS = ("hevc", "h264", "av1")
 
 PathLike = str | os.PathLike[str]
 """Path of a file."""
@@ -206,6 +214,15 @@ class SourceInfo:
     def rgb(self) -> bool:
         """True where the source is coded as RGB."""
         return self.chroma == "rgb"
+
+    @property
+    def limited_grey(self) -> bool:
+        """True where the source has no chroma and limited levels, untagged ones by their codec.
+
+        ffmpeg's scaler takes every grey format for full range, whatever its frames say.
+        """
+        stated = self.color_range or ("limited" if self.codec in _LIMITED_CODECS else "full")
+        return self.chroma == "gray" and stated == "limited"
 
     @property
     def quarter_turned(self) -> bool:
@@ -380,7 +397,7 @@ def _probe(path: PathLike, *, patient: bool = False) -> SourceInfo:
     with opened(path, patient=patient) as container:
         stream = video_stream(container, path)
         frame = _first_frame(container, stream, path)
-        dolby_vision = read_dolby_vision(path, stream.codec_context.codec_tag)
+        dolby_vision = _dolby_vision(container, stream, frame, path)
         _check_shape(path, frame)
         _check_colours(path, frame)
         _check_coding(path, stream, frame, dolby_vision)
@@ -481,6 +498,25 @@ def _static_metadata(frame: av.VideoFrame) -> StaticMetadata:
         brightest, average = struct.unpack("=2I", bytes(data)[:8])
         light = (brightest, average) if brightest or average else None
     return StaticMetadata(display, light)
+
+
+def _dolby_vision(
+    container: av.container.InputContainer,
+    stream: av.video.VideoStream,
+    frame: av.VideoFrame,
+    path: PathLike,
+) -> DolbyVision | None:
+    """Return the configuration that the container states, or else the coded pictures."""
+    context = stream.codec_context
+    codec = context.codec.canonical_name
+    stated = read_dolby_vision(path, context.codec_tag)
+    if stated is None and codec in _DOLBY_VISION_CODECS:
+        if any(name in container.format.name for name in _DOLBY_VISION_DEMUXERS):
+            stated = record_of_stream(path, stream.index)
+        data = frame.side_data.get("DOVI_METADATA")
+        if stated is None and isinstance(data, SideData):
+            stated = guessed(bytes(data), codec, color_transfer(frame))
+    return stated
 
 
 def _chroma(frame: av.VideoFrame) -> str:
@@ -590,7 +626,7 @@ def _check_coding(
     dolby_vision: DolbyVision | None,
 ) -> None:
     codec = stream.codec_context.codec.canonical_name
-    if dolby_vision is not None and dolby_vision.compatibility == 0:
+    if dolby_vision is not None and not dolby_vision.viewable:
         raise SourceUnusable(
             f"cannot use {path}: it is Dolby Vision profile {dolby_vision.profile}, whose base "
             "layer is not viewable without its enhancement; give a standard dynamic range master"

@@ -341,6 +341,9 @@ def pixel_filters(source: ReferenceSource) -> list[tuple[str, dict[str, Any]]]:
         scale |= {"in_range": "full", "out_range": "limited"}
     if info.rgb:
         scale |= {"out_color_matrix": "bt709"}
+    if info.limited_grey:
+        # The levels are right already, and the scaler would compress them once more.
+        scale |= {"in_range": "full", "out_range": "full"}
     if scale or info.pix_fmt != source.pix_fmt:
         steps.append(("scale", {**scale, "flags": _SCALER}))
     steps.append(("format", {"pix_fmts": source.pix_fmt}))
