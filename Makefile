@@ -9,8 +9,9 @@ DEMO_OUT ?= out/demo
 
 FUZZ ?= 2000
 SEED ?= 1
+KINDS ?= 500
 
-.PHONY: help setup demo test browsers playback lint types docs bench chaos simulate load fuzz fuzz-sources fuzz-service matrix corpus codec-table clean
+.PHONY: help setup demo test browsers playback lint types docs bench chaos simulate load kinds fuzz fuzz-sources fuzz-service matrix corpus codec-table clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -64,6 +65,10 @@ fuzz-sources: $(READY) ## read damaged and hostile sources (FUZZ=2000 SEED=1 KEP
 
 matrix: $(READY) ## make a verified package of every kind of source with every codec
 	$(BIN)/python -m tests.matrix
+	$(BIN)/python -m tests.kinds --each --codecs x264,x265,svtav1,vp9
+
+kinds: $(READY) ## judge packages of 500 inputs of kinds that users report (KINDS=500 SEED=1 KEPT=file)
+	$(BIN)/python -m tests.kinds $(KINDS) $(SEED) $(if $(KEPT),--kept $(KEPT))
 
 corpus: $(READY) ## make a verified x264 package of every clip of the corpus; resumes where it stopped
 	$(BIN)/python -m tests.corpus_passes

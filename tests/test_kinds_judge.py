@@ -1,0 +1,79 @@
+"""The judge of packages finds what is wrong: each deviation from the truth is told."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fixtures.kinds import Truth
+from fixtures.kinds.plain import make_plain
+from tests.independent import SAMPLE_RATE, differences, flashes, tones
+from tests.kinds import REFUSED, RIGHT, all_kinds, inputs, outcome_of
+from tests.running import quick_profile, run_inline
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Truth]:
+    """A package of an ordinary source, and what is right for it."""
+    folder = tmp_path_factory.mktemp("judged")
+    truth = make_plain(folder / "plain.mp4", random.Random(1))
+    run_inline(
+        folder / "plain.mp4",
+        folder / "out",
+        folder / "store",
+        heights=(90,),
+        profile=quick_profile(),
+        search="exhaustive",
+    )
+    return folder / "out", truth
+
+
+def test_an_ordinary_package_is_right(judged: tuple[Path, Truth]) -> None:
+    assert differences(*judged) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"frames": 47}, "pictures instead of 47"),
+        ({"frame_rate": Fraction(12)}, "fps instead of 12"),
+        ({"seconds": 2.2}, "instead of 2.200 s"),
+        ({"size": (320, 200)}, "instead of (320, 200)"),
+        ({"flashes": (1.1,)}, "flashes at"),
+        ({"flashes": (0.5, 1.0)}, "flashes at"),
+        ({"beeps": (1.05,)}, "tones at"),
+        ({"beeps": ()}, ""),
+        ({"tracks": 2}, "1 tracks of sound instead of 2"),
+        ({"tracks": 0}, "has sound"),
+        ({"colours": ((0.5, 0.5, 10, 200, 10),)}, "shows"),
+    ],
+)
+def test_each_deviation_is_told(
+    judged: tuple[Path, Truth], change: dict[str, object], says: str
+) -> None:
+    folder, truth = judged
+    wrong = differences(folder, replace(truth, **change))
+    assert says in "; ".join(wrong) if says else wrong == []
+    assert bool(wrong) == bool(says)
+
+
+def test_tones_and_flashes_begin_where_they_begin() -> None:
+    samples = np.zeros((2 * SAMPLE_RATE, 2), dtype=np.float32)
+    samples[24_000:30_000, 1] = 0.5 * np.sin(np.arange(6_000))
+    samples[72_000:, :] = 0.5
+    assert tones(samples) == [0.5, 1.5]
+    assert flashes([0, 250, 250, 0, 255], [0.0, 0.1, 0.2, 0.3, 0.4]) == [0.1, 0.4]
+
+
+def test_inputs_are_the_same_for_the_same_seed(tmp_path: Path) -> None:
+    (first, kind, chance), *_ = inputs(1, 5, "plain")
+    (again, _, same), *_ = inputs(1, 5, "plain")
+    assert first == again
+    assert chance.random() == same.random()
+    assert len(all_kinds()) == len(list(inputs(None, 0)))
+    assert outcome_of(kind, tmp_path, random.Random(3)) in (RIGHT, REFUSED)
