@@ -107,6 +107,7 @@ def _prepare_audio_and_subtitles(title: Title, store: Store, on_event: events.Li
     """
     info = title.reference.info
     streams = len(info.audio) + sum(stream.text for stream in info.subtitles)
+    streams += len(title.reference.captions)
     if streams:
         with events.stage(on_event, "sound and text", streams, unit="streams"):
             for make in (audio_tracks, subtitle_tracks):

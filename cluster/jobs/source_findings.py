@@ -17,6 +17,7 @@ from cluster.stages.title import check_hdr
 from encoder.errors import BadInput
 from encoder.package.audio import SURROUND_CHANNELS
 from encoder.source import tonemap
+from encoder.source.captions import CAPTION_TRACK
 from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
 from encoder.source.reference import ReferenceSource
 from encoder.source.sandbox import plan_guarded
@@ -78,6 +79,7 @@ def describe_source(
         _ladder(source),
         _sound(source),
         *_subtitles(source),
+        *_captions(source),
         *_unread(source),
         *_other_video(source),
     )
@@ -176,7 +178,7 @@ def _sound(source: ReferenceSource) -> Finding:
 
 
 def _subtitles(source: ReferenceSource) -> Iterator[Finding]:
-    streams = source.info.subtitles
+    streams = [s for s in source.info.subtitles if s.codec != CAPTION_TRACK]
     treatments: tuple[tuple[bool, str, State], ...] = (
         (True, "become WebVTT", "ok"),
         (False, "are pictures, not text: left out", "warn"),
@@ -185,6 +187,47 @@ def _subtitles(source: ReferenceSource) -> Iterator[Finding]:
         listed = [f"{s.language or 'no language'}: {s.codec}" for s in streams if s.text == text]
         if listed:
             yield Finding("subtitles", "; ".join(listed), then, state)
+
+
+_CARRIERS = {
+    "pictures": "in the pictures",
+    "track": "in a caption track",
+    "ancillary": "in ancillary data",
+}
+
+
+def _captions(source: ReferenceSource) -> Iterator[Finding]:
+    for data in source.captions:
+        channels = data.channels()
+        where = _CARRIERS[data.origin]
+        if data.origin == "track":
+            where += f" (stream {data.stream_index}: {data.language or 'no language'})"
+        if channels:
+            listed = ", ".join(f"{name}: {len(texts)}" for name, texts in channels.items())
+            yield Finding(
+                "captions",
+                f"CEA-608 {where}, {listed}",
+                "become WebVTT for every codec, declared as captions; the copy in the pictures is "
+                "left out",
+            )
+        else:
+            yield Finding(
+                "captions",
+                f"CEA-708 {where}, without CEA-608 beside it",
+                "cannot be converted: the captions are lost",
+                "warn",
+            )
+    empty = [
+        s.index
+        for s in source.info.subtitles
+        if s.codec == CAPTION_TRACK and s.index not in {d.stream_index for d in source.captions}
+    ]
+    if empty:
+        yield Finding(
+            "captions",
+            f"caption track (stream {', '.join(map(str, empty))})",
+            "holds no captions: left out",
+        )
 
 
 def _unread(source: ReferenceSource) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
+from cluster.stages.captions import captions
 from cluster.stages.stage import Made, find_or_make
 from cluster.stages.title import Title
 from cluster.store import Store
@@ -79,13 +80,13 @@ def _audio_track(
 
 
 def subtitle_tracks(title: Title, store: Store) -> tuple[layout.SubtitleTrack, ...]:
-    """Return the title's text subtitles as WebVTT on the title's timeline.
+    """Return the title's text subtitles, then its captions, as WebVTT on the title's timeline.
 
     Raises:
         SourceUnusable: a stream does not decode.
     """
     reference = title.reference
-    return tuple(
+    tracks = tuple(
         vtt.subtitle_track(
             vtt.cues(
                 _subtitle_text(title, store, stream.index),
@@ -99,6 +100,17 @@ def subtitle_tracks(title: Title, store: Store) -> tuple[layout.SubtitleTrack, .
         )
         for stream in reference.info.subtitles
         if stream.text
+    )
+    return tracks + tuple(
+        vtt.subtitle_track(
+            cues,
+            _shot_ends(title),
+            language=audio.known_language(language),
+            hearing_impaired=True,
+            captions=name,
+        )
+        for name, language, cues in captions(reference)
+        if cues
     )
 
 

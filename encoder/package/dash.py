@@ -26,6 +26,8 @@ NAMESPACE = "urn:mpeg:dash:schema:mpd:2011"
 _PROFILES = "urn:mpeg:dash:profile:isoff-live:2011,urn:mpeg:dash:profile:cmaf:2019"
 _CICP_SCHEME = "urn:mpeg:mpegB:cicp"
 _ROLE_SCHEME = "urn:mpeg:dash:role:2011"
+_PURPOSE_SCHEME = "urn:tva:metadata:cs:AudioPurposeCS:2007"
+_HARD_OF_HEARING = "2"  # of that scheme
 _CHANNEL_SCHEME = "urn:mpeg:dash:23003:3:audio_channel_configuration:2011"
 
 
@@ -147,6 +149,9 @@ def _subtitle_set(period: ET.Element, number: int, track: WrittenSubtitles) -> N
     if track.language is not None:
         attributes["lang"] = track.language
     adaptation = ET.SubElement(period, "AdaptationSet", attributes)
+    if track.captions:
+        purpose = {"schemeIdUri": _PURPOSE_SCHEME, "value": _HARD_OF_HEARING}
+        ET.SubElement(adaptation, "Accessibility", purpose)
     forced = "forced-subtitle" if track.forced else "subtitle"
     _role(adaptation, "caption" if track.hearing_impaired else forced)
     bandwidth = math.ceil(8 * track.size / track.duration)

@@ -50,6 +50,9 @@ def master_playlist(package: WrittenPackage) -> str:
             attributes["AUDIO"] = f'"{_AUDIO_GROUP}"'
         if package.subtitles:
             attributes["SUBTITLES"] = f'"{_SUBTITLE_GROUP}"'
+        if any(subtitles.captions for subtitles in package.subtitles):
+            # Players look for captions in the pictures as well, unless told that there are none.
+            attributes["CLOSED-CAPTIONS"] = "NONE"
         lines += [_tag("EXT-X-STREAM-INF", attributes), f"{track.directory}/{MEDIA}"]
     for track in package.video:
         frames = [frame for segment in track.segments for frame in segment.keyframes]
@@ -161,6 +164,8 @@ def _subtitle_attributes(tracks: Sequence[WrittenSubtitles]) -> Iterator[dict[st
     for track in tracks:
         kind = (track.language, track.forced, track.hearing_impaired)
         name = (track.language or "Subtitles") + " forced" * track.forced
+        if track.captions:
+            name = f"{track.language} captions" if track.language else "Captions"
         attributes = {
             "TYPE": "SUBTITLES",
             "GROUP-ID": f'"{_SUBTITLE_GROUP}"',

@@ -97,6 +97,8 @@ class SubtitleTrack:
     """True where players show the track without being asked."""
     hearing_impaired: bool = False
     """True where the track also describes sounds."""
+    captions: str = ""
+    """Channel of the source's captions (``CC1``) that the track was made of, else empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +244,7 @@ class WrittenSubtitles:
     language: str | None
     forced: bool
     hearing_impaired: bool
+    captions: str = ""
 
     @property
     def duration(self) -> Fraction:

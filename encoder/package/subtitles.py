@@ -135,6 +135,7 @@ def subtitle_track(
     language: str | None = None,
     forced: bool = False,
     hearing_impaired: bool = False,
+    captions: str = "",
 ) -> SubtitleTrack:
     """Build a track with one segment per shot, and the whole file, from sorted cues."""
     starts = (Fraction(0), *boundaries[:-1])
@@ -148,6 +149,7 @@ def subtitle_track(
         language=language,
         forced=forced,
         hearing_impaired=hearing_impaired,
+        captions=captions,
     )
 
 

@@ -27,6 +27,7 @@ from encoder.package.layout import check_timeline, peak_bitrate
 _T = TypeVar("_T")
 _MICROSECOND = Fraction(1, 1_000_000)
 _AUDIO_FRAME_SECONDS = Fraction(1024, 48_000)
+_IN_BAND_CAPTIONS = b"GA94\x03"  # caption data in user data, ATSC A/53 part 4
 _FROM_PIPE = ("-hide_banner", "-v", "error", "-protocol_whitelist", "pipe", "-f", "mp4")
 _DIMENSIONS = re.compile(rb"^#dimensions 0: (\d+)x(\d+)", re.MULTILINE)
 
@@ -223,6 +224,7 @@ def _check_rung(
     if len(playlist.entries) != len(expected):
         _fail(f"rung {rung!r}: {variant.uri} has {len(playlist.entries)} segments instead of "
               f"{len(expected)}", rung=rung)  # fmt: skip
+    captionless = announced.get("CLOSED-CAPTIONS") == "NONE"
     segments = []
     for number, (entry, known) in enumerate(zip(playlist.entries, expected, strict=True)):
         uri = f"{folder}/{entry.uri}"
@@ -236,6 +238,9 @@ def _check_rung(
         if known.sha256 not in (None, hashlib.sha256(media).hexdigest()):
             _fail(f"rung {rung!r}, segment {number} ({uri}): its bytes are not those that were "
                   "written", **where)  # fmt: skip
+        if captionless and _IN_BAND_CAPTIONS in media:
+            _fail(f"rung {rung!r}, segment {number} ({uri}): its pictures carry captions, but "
+                  "master.m3u8 says CLOSED-CAPTIONS=NONE", **where)  # fmt: skip
         segments.append(_Segment(uri, fragments, len(media)))
     keyframe_times = [
         sample.composition_time / ticks / frame_rate

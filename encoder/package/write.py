@@ -226,6 +226,7 @@ def _write_subtitles(track: SubtitleTrack, directory: Path, name: str) -> Writte
         language=track.language,
         forced=track.forced,
         hearing_impaired=track.hearing_impaired,
+        captions=track.captions,
     )
 
 

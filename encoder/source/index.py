@@ -30,7 +30,8 @@ import numpy as np
 
 from encoder.arrays import Int64
 from encoder.errors import SourceUnusable
-from encoder.source import h264
+from encoder.source import caption_data, h264
+from encoder.source.captions import CaptionData, Collector
 from encoder.source.probe import opened, video_stream
 
 
@@ -50,6 +51,8 @@ class FrameIndex:
     """Ticks for which the last frame is shown."""
     packet_bytes: int
     """Coded bytes of the stream's packets."""
+    captions: CaptionData | None = None
+    """Captions that the pictures carry, None without any."""
 
     @property
     def frames(self) -> int:
@@ -103,14 +106,14 @@ def index_frames(path: str | os.PathLike[str]) -> FrameIndex:
         SourceUnusable: the source cannot be read, has no frames, no keyframe, or frames without
             timestamps (see :mod:`encoder.source.timestamps`).
     """
-    time_base, packets = _packets(path)
+    time_base, packets, captions = _packets(path)
     if any(packet.pts is None and packet.shown for packet in packets):
         raise SourceUnusable(
             f"cannot index {path}: its frames have no timestamps; remux it into MP4 or Matroska"
         )
     if packets and not packets[-1].corrupt and _last_is_torn(path, packets):
         packets[-1] = replace(packets[-1], corrupt=True)
-    return _index(path, time_base, packets)
+    return replace(_index(path, time_base, packets), captions=captions)
 
 
 # Containers that do not state the size of a packet: a torn last packet looks like a short one.
@@ -176,14 +179,21 @@ def demuxed(container: av.container.InputContainer, stream: av.VideoStream) -> I
         yield Demuxed(packet, key, completes)
 
 
-def _packets(path: str | os.PathLike[str]) -> tuple[Fraction, list[_Packet]]:
+def _packets(
+    path: str | os.PathLike[str],
+) -> tuple[Fraction, list[_Packet], CaptionData | None]:
     with opened(path) as container:
         stream = video_stream(container, path)
-        vp8 = stream.codec_context.codec.canonical_name == "vp8"
+        codec = stream.codec_context.codec.canonical_name
         packets: list[_Packet] = []
+        captions = Collector(Fraction(stream.time_base or 0), stream.codec_context.extradata)
         try:
             for each in demuxed(container, stream):
                 packet = each.packet
+                if codec in caption_data.CODECS:
+                    # A second field may lack a time; it follows the first field's captions.
+                    time = packets[-1].pts if each.completes else packet.pts
+                    captions.add_picture(codec, time, bytes(packet))
                 if each.completes:
                     first = packets[-1]
                     packets[-1] = replace(
@@ -194,7 +204,7 @@ def _packets(path: str | os.PathLike[str]) -> tuple[Fraction, list[_Packet]]:
                     )
                     continue
                 # Bit 4 of a VP8 frame's first byte is show_frame (RFC 6386, 9.1).
-                invisible = vp8 and not bytes(packet)[0] & 0x10
+                invisible = codec == "vp8" and not bytes(packet)[0] & 0x10
                 shown = not (packet.is_discard or invisible)
                 times = packet.pts, packet.dts, packet.duration or 0
                 packets.append(_Packet(*times, each.key, shown, packet.is_corrupt, packet.size))
@@ -202,7 +212,11 @@ def _packets(path: str | os.PathLike[str]) -> tuple[Fraction, list[_Packet]]:
             # A truncated file ends like this. All packets before are complete, and the analysis
             # pass decodes every frame of them.
             pass
-        return Fraction(stream.time_base or 0), packets
+        return (
+            Fraction(stream.time_base or 0),
+            packets,
+            captions.result("pictures", stream.index),
+        )
 
 
 def _check_clock(

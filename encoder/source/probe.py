@@ -435,7 +435,7 @@ def _probe(path: PathLike, *, patient: bool = False) -> SourceInfo:
             subtitles=tuple(_subtitle(s) for s in container.streams.subtitles if has_decoder(s)),
             other_video=len(_films(container)) - 1,
             unread=tuple(
-                UnreadStream(s.index, s.type, _language(s))
+                UnreadStream(s.index, s.type, language_of(s))
                 for s in container.streams
                 if s.type in ("audio", "subtitle") and not is_decodable(s)
             ),
@@ -559,7 +559,7 @@ def _not_default(stream: av.stream.Stream) -> bool:
     return not stream.disposition & av.stream.Disposition.default
 
 
-def _language(stream: Any) -> str | None:
+def language_of(stream: Any) -> str | None:
     """Return the tag in the file, which may be anything, without what a terminal would obey."""
     printable = "".join(sign for sign in stream.language or "" if sign.isprintable())
     return printable[:_LANGUAGE_LENGTH] or None
@@ -570,7 +570,7 @@ def _subtitle(stream: Any) -> SubtitleStream:
     return SubtitleStream(
         index=stream.index,
         codec=stream.codec_context.codec.canonical_name,
-        language=_language(stream),
+        language=language_of(stream),
         forced=bool(disposition & av.stream.Disposition.forced),
         hearing_impaired=bool(disposition & av.stream.Disposition.hearing_impaired),
     )
@@ -585,7 +585,7 @@ def _audio(stream: av.AudioStream) -> AudioStream:
         codec=stream.codec_context.codec.canonical_name,
         channels=stream.codec_context.channels,
         sample_rate=stream.codec_context.sample_rate,
-        language=_language(stream),
+        language=language_of(stream),
         start_seconds=start,
     )
 

@@ -27,6 +27,8 @@ import ffmpeg
 
 from encoder.errors import SourceUnusable
 from encoder.ffmpeg import SOURCE_OPTIONS, Command
+from encoder.source import captions
+from encoder.source.captions import CaptionData
 from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
 from encoder.source.hdr_metadata import NO_METADATA, StaticMetadata
 from encoder.source.index import FrameIndex, index_frames
@@ -89,6 +91,8 @@ class ReferenceSource:
     """Path of the given file, where :attr:`path` is that of a copy with timestamps."""
     choices: SourceChoices = DEFAULT_CHOICES
     """What the user decided about the source."""
+    captions: tuple[CaptionData, ...] = ()
+    """Caption data that becomes captions of the title."""
 
     @property
     def named(self) -> str:
@@ -203,6 +207,7 @@ def plan_source(
         timeline=timeline,
         given=given.path,
         choices=choices,
+        captions=captions.chosen(index.captions, captions.tracks(timed)),
     )
 
 
@@ -350,6 +355,10 @@ def pixel_filters(source: ReferenceSource) -> list[tuple[str, dict[str, Any]]]:
     if (width, height) != (source.width, source.height):
         # An odd row or column is cut off: scaling by one pixel would blur the whole picture.
         steps.append(("crop", {"w": source.width, "h": source.height, "x": 0, "y": 0}))
+    if source.captions:
+        # Captions become a text track in every codec. Only some encoders would also carry them in
+        # the pictures, and the bytes of frames that are repeated or dropped would spoil the text.
+        steps.append(("sidedata", {"mode": "delete", "type": "A53_CC"}))
     stated = {"range": "limited"}
     if info.hdr:
         stated = tags(info.hdr)

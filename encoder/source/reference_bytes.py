@@ -17,7 +17,8 @@ import numpy as np
 from safetensors import numpy as tensors
 from typing_extensions import TypedDict
 
-from encoder.arrays import AnyArray, Int64
+from encoder.arrays import AnyArray, Int64, UInt8
+from encoder.source.captions import CaptionData, Origin
 from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
 from encoder.source.index import FrameIndex
 from encoder.source.later import document
@@ -26,6 +27,15 @@ from encoder.source.reference import ReferenceSource
 from encoder.source.timeline import Timeline
 
 _LENGTH_BYTES = 8  # of the header, at the beginning of a safetensors file
+
+
+class _Captions(TypedDict):
+    """Facts of caption data that are no arrays."""
+
+    origin: Origin
+    stream_index: int
+    language: str | None
+    time_base: Fraction
 
 
 class _Facts(TypedDict):
@@ -43,6 +53,7 @@ class _Facts(TypedDict):
     frames: int
     tone_mapped: bool
     choices: NotRequired[SourceChoices]
+    captions: NotRequired[list[_Captions]]
 
 
 def to_bytes(reference: ReferenceSource, **more: str) -> bytes:
@@ -66,6 +77,18 @@ def to_bytes(reference: ReferenceSource, **more: str) -> bytes:
     }
     if reference.choices != DEFAULT_CHOICES:
         facts["choices"] = reference.choices
+    for number, data in enumerate(reference.captions):
+        arrays |= {f"captions{number}_pts": data.pts, f"captions{number}_pairs": data.pairs}
+    if reference.captions:
+        facts["captions"] = [
+            _Captions(
+                origin=data.origin,
+                stream_index=data.stream_index,
+                language=data.language,
+                time_base=data.time_base,
+            )
+            for data in reference.captions
+        ]
     plain = {**more, **{name: document(fact) for name, fact in facts.items()}}
     text = json.dumps(plain, default=str, ensure_ascii=False, separators=(",", ":"))
     return tensors.save(
@@ -92,6 +115,14 @@ def from_bytes(content: bytes, *more: str) -> tuple[ReferenceSource, list[str]]:
         further = [str(json.loads(text)[name]) for name in more]
         times = {name: _ticks(arrays, name) for name in ("pts", "keyframe_pts", "keyframe_dts")}
         source_of = _ticks(arrays, "source_of") if "source_of" in arrays else None
+        captions = tuple(
+            CaptionData(
+                **each,
+                pts=_ticks(arrays, f"captions{number}_pts"),
+                pairs=_pairs(arrays, f"captions{number}_pairs"),
+            )
+            for number, each in enumerate(facts.get("captions", []))
+        )
     except Exception as error:  # safetensors, pydantic and Fraction each raise their own
         raise ValueError(f"not a planned source ({type(error).__name__})") from error
     reference = ReferenceSource(
@@ -99,13 +130,16 @@ def from_bytes(content: bytes, *more: str) -> tuple[ReferenceSource, list[str]]:
         info=facts["info"],
         index=FrameIndex(
             time_base=facts["time_base"],
-            **times,
+            pts=times["pts"],
+            keyframe_pts=times["keyframe_pts"],
+            keyframe_dts=times["keyframe_dts"],
             last_duration=facts["last_duration"],
             packet_bytes=facts["packet_bytes"],
         ),
         timeline=Timeline(facts["frame_rate"], facts["frames"], source_of),
         tone_mapped=facts["tone_mapped"],
         choices=facts.get("choices", DEFAULT_CHOICES),
+        captions=captions,
     )
     _check(reference)
     return reference, further
@@ -127,12 +161,22 @@ def _ticks(arrays: Mapping[str, Any], name: str) -> Int64:
     return np.asarray(array)
 
 
+def _pairs(arrays: Mapping[str, Any], name: str) -> UInt8:
+    array = arrays[name]
+    if array.dtype != np.uint8 or array.ndim != 2 or array.shape[1] != 3 or array[:, 0].max() > 3:
+        raise ValueError(f"{name} is not rows of a type and two bytes")
+    return np.asarray(array)
+
+
 def _check(reference: ReferenceSource) -> None:
     index, timeline = reference.index, reference.timeline
     if index.time_base <= 0 or timeline.frame_rate <= 0:
         raise ValueError("the time of a planned source does not advance")
     if (np.diff(index.pts) < 0).any() or (np.diff(index.keyframe_pts) < 0).any():
         raise ValueError("the timestamps of a planned source are out of order")
+    for data in reference.captions:
+        if data.time_base <= 0 or len(data.pts) != len(data.pairs) or (np.diff(data.pts) < 0).any():
+            raise ValueError("the captions of a planned source are out of order")
     if len(index.keyframe_pts) != len(index.keyframe_dts):
         raise ValueError("the keyframes of a planned source lack a time")
     shown = timeline.source_of
