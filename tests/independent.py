@@ -7,6 +7,7 @@ lasts, what colour is at a place) is compared with what is right for the source.
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import subprocess
@@ -29,6 +30,11 @@ LENGTH_SLACK_SECONDS = 0.03
 COLOUR_SLACK = 14
 """By how much R, G or B may differ after an encode at a high CRF, of 255."""
 
+CUE_SLACK_SECONDS = 0.05
+"""By how much a cue may begin or end beside its time."""
+
+_CUE = re.compile(r"(\S+) --> (\S+).*\n")
+_TAG = re.compile(r"<[^>]*>")
 _URI = re.compile(r'URI="([^"]+)"')
 _ATTRIBUTE = re.compile(r'([A-Z-]+)=("[^"]*"|[^,]*)')
 
@@ -188,6 +194,7 @@ def differences(folder: Path, truth: Truth) -> list[str]:
         if len(own) != truth.tracks:
             wrong.append(f"{len(own)} tracks of sound instead of {truth.tracks}")
     wrong += _wrong_sound(seen.sound, truth, seconds)
+    wrong += _wrong_cues(seen.texts, truth)
     if truth.colours:
         wrong += colours(folder, truth)
     return wrong
@@ -220,6 +227,39 @@ def _wrong_sound(samples: np.ndarray | None, truth: Truth, seconds: float) -> It
         yield f"sound clips at {np.abs(samples).max():.3f}"
     if truth.beeps:
         yield from _apart("tones", tones(samples), truth.beeps, TONE_SLACK_SECONDS)
+
+
+def cues(text: str) -> list[tuple[float, float, str]]:
+    """Every cue of WebVTT once, without tags; a segment repeats the cues of its neighbours."""
+    found = []
+    for block in re.split(r"\n{2,}", text):
+        match = _CUE.search(block)
+        if match:
+            start, end = (_clock(match[number]) for number in (1, 2))
+            shown = html.unescape(_TAG.sub("", block[match.end() :]).strip())
+            found.append((start, end, shown))
+    return sorted(set(found))
+
+
+def _clock(text: str) -> float:
+    seconds = 0.0
+    for part in text.split(":"):
+        seconds = 60 * seconds + float(part)
+    return seconds
+
+
+def _wrong_cues(texts: Sequence[str], truth: Truth) -> Iterator[str]:
+    if truth.cues is None:
+        return
+    found = cues(texts[0]) if texts else []
+    near = len(found) == len(truth.cues) and all(
+        abs(a[0] - b[0]) <= CUE_SLACK_SECONDS
+        and abs(a[1] - b[1]) <= CUE_SLACK_SECONDS
+        and a[2] == b[2]
+        for a, b in zip(found, truth.cues, strict=True)
+    )
+    if not near:
+        yield f"cues {found} instead of {list(truth.cues)}"
 
 
 def _apart(

@@ -12,7 +12,7 @@ import pytest
 
 from fixtures.kinds import Truth
 from fixtures.kinds.plain import make_plain
-from tests.independent import SAMPLE_RATE, differences, flashes, tones
+from tests.independent import SAMPLE_RATE, cues, differences, flashes, tones
 from tests.kinds import REFUSED, RIGHT, all_kinds, inputs, outcome_of
 from tests.running import quick_profile, run_inline
 
@@ -50,6 +50,8 @@ def test_an_ordinary_package_is_right(judged: tuple[Path, Truth]) -> None:
         ({"beeps": ()}, ""),
         ({"tracks": 2}, "1 tracks of sound instead of 2"),
         ({"tracks": 0}, "has sound"),
+        ({"cues": ((0.5, 1.0, "A word"),)}, "cues [] instead of"),
+        ({"cues": ()}, ""),
         ({"colours": ((0.5, 0.5, 10, 200, 10),)}, "shows"),
     ],
 )
@@ -68,6 +70,14 @@ def test_tones_and_flashes_begin_where_they_begin() -> None:
     samples[72_000:, :] = 0.5
     assert tones(samples) == [0.5, 1.5]
     assert flashes([0, 250, 250, 0, 255], [0.0, 0.1, 0.2, 0.3, 0.4]) == [0.1, 0.4]
+
+
+def test_cues_are_read_once() -> None:
+    text = (
+        "WEBVTT\n\n00:00.500 --> 00:01.000 line:0\n<i>One</i> &amp;\ntwo\n\n"
+        "01:00:00.500 --> 01:00:02.000\nThree\n\n00:00.500 --> 00:01.000\nOne &amp;\ntwo\n"
+    )
+    assert cues(text) == [(0.5, 1.0, "One &\ntwo"), (3600.5, 3602.0, "Three")]
 
 
 def test_inputs_are_the_same_for_the_same_seed(tmp_path: Path) -> None:
