@@ -11,8 +11,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import itertools
 import math
 import os
+import re
 import resource
 import shutil
 import signal
@@ -24,6 +26,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from encoder.errors import BadInput, StoreUnusable, ToolFailed, ToolTimedOut
 from encoder.names import shell_quoted
@@ -36,6 +39,8 @@ PATIENCE_VARIABLE = "SHOTLADDER_PATIENCE"
 
 STDERR_TAIL_BYTES = 8_192
 """Bytes of stderr that are kept of a process."""
+KEPT_LINES = 100_000
+"""Most lines of stderr that are kept because they match a pattern."""
 DEFAULT_TIMEOUT_SECONDS = 3_600.0
 """Wall time after which :func:`run` kills ffmpeg, unless told otherwise."""
 
@@ -184,6 +189,8 @@ class Completed:
     """Everything that the process wrote to stdout."""
     stderr: str
     """The last :data:`STDERR_TAIL_BYTES` of stderr."""
+    kept: tuple[str, ...] = ()
+    """Lines of all of stderr that :func:`run` was asked to keep."""
 
 
 @functools.cache
@@ -244,10 +251,13 @@ def run(
     stdin: Iterable[bytes] | None = None,
     cwd: str | os.PathLike[str] | None = None,
     limits: Limits | None = None,
+    keep: re.Pattern[str] | None = None,
 ) -> Completed:
     """Run ffmpeg to its end; a thread feeds it the chunks of ``stdin``.
 
     The calling thread must live as long as the call: the kernel kills ffmpeg when it dies.
+    :attr:`Completed.kept` gets the first :data:`KEPT_LINES` lines of stderr in which ``keep``
+    occurs.
 
     Raises:
         ToolTimedOut: ffmpeg exceeded a time limit and was killed.
@@ -256,7 +266,7 @@ def run(
     """
     program = (binary(), *(() if stdin is not None else ("-nostdin",)), *command.arguments)
     limits = limits or default_limits(timeout_seconds)
-    ended = _execute(program, timeout_seconds, stdin, cwd, limits)
+    ended = _execute(program, timeout_seconds, stdin, cwd, limits, keep=keep)
     if ended.returncode != 0:
         raise _failure(command.shell(), "ffmpeg", ended, timeout_seconds)
     return ended.completed
@@ -280,6 +290,7 @@ def _execute(
     limits: Limits,
     environment: Mapping[str, str] | None = None,
     most_bytes: int = -1,
+    keep: re.Pattern[str] | None = None,
 ) -> _Ended:
     started = time.monotonic()
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
@@ -317,6 +328,7 @@ def _execute(
         size = stderr.seek(0, os.SEEK_END)
         stderr.seek(max(0, size - STDERR_TAIL_BYTES))
         tail = stderr.read().decode(errors="replace")
+        kept = _matching(stderr, keep) if keep is not None else ()
         stdout.seek(0)
         cpu_seconds = usage.ru_utime + usage.ru_stime
         return _Ended(
@@ -330,8 +342,15 @@ def _execute(
                 # The output of a failed process is not used.
                 stdout=stdout.read(most_bytes) if process.returncode == 0 else b"",
                 stderr=tail,
+                kept=kept,
             ),
         )
+
+
+def _matching(stderr: IO[bytes], keep: re.Pattern[str]) -> tuple[str, ...]:
+    stderr.seek(0)
+    lines = (line.decode(errors="replace").rstrip() for line in stderr)
+    return tuple(itertools.islice(filter(keep.search, lines), KEPT_LINES))
 
 
 def run_python(

@@ -13,7 +13,8 @@ import pytest
 from encoder import mp4
 from encoder.errors import ToolFailed
 from encoder.ffmpeg import Command, run
-from encoder.package.audio import audio_command, encode_audio, segment_audio
+from encoder.package.audio import encode_audio, segment_audio
+from encoder.package.audio_commands import Part, Sound, audio_command
 from encoder.package.write import write_package
 from tests.package_media import RATE, onset, samples, title
 
@@ -206,11 +207,12 @@ def test_boundaries_closer_than_an_audio_frame_share_a_segment(tmp_path: Path) -
 
 def test_the_call_is_a_value() -> None:
     command = audio_command(
-        Path("in.ts"), 2, Path("out.mp4"),
+        Sound((Part(Path("in.ts"), 2),)), Path("out.mp4"),
         first_video_pts=Fraction(126000, 90000), duration=Fraction(1001, 24),
     )  # fmt: skip
     shell = command.shell()
-    assert "asetpts=PTS-(7/5)/TB,aresample=48000:async=1:first_pts=0:osf=fltp:ochl=stereo" in shell
+    assert "asetpts=PTS-(7/5)/TB," in shell
+    assert "aresample=48000:async=1:first_pts=0:osf=fltp:ochl=stereo" in shell
     assert "atrim=end_sample=2002000" in shell
     assert "-protocol_whitelist file,pipe" in shell
     assert shell.index("-format_whitelist") < shell.index("-i in.ts")

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from cluster.execution.executor import usable_cores
-from cluster.jobs.source_findings import Finding
+from cluster.jobs.findings import Finding
 from cluster.store.objects import Objects
 from cluster.store.place import store_place
 from cluster.store.remote import cache_folder

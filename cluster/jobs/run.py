@@ -20,13 +20,14 @@ from cluster.jobs.history import recorded
 from cluster.jobs.request import LadderRequest, RunOptions
 from cluster.jobs.setup import set_up
 from cluster.jobs.solve import solve
+from cluster.jobs.sound_findings import describe_heard
 from cluster.jobs.source_findings import describe_source
 from cluster.package.publish import check_output
 from cluster.stages.analysis import features_key, find_title, shots_key
 from cluster.stages.artwork import check_face_model
 from cluster.stages.measurer import Measurer
 from cluster.stages.title import Title, TitleSource, open_title
-from cluster.stages.tracks import audio_tracks, subtitle_tracks
+from cluster.stages.tracks import audio_facts, audio_tracks, subtitle_tracks
 from cluster.store import Store, open_store
 from cluster.store.manifests import Manifest
 from cluster.store.place import store_place
@@ -98,7 +99,7 @@ def run_title(
 def _warn_of_source(source: TitleSource, path: Path, on_event: events.Listener) -> None:
     for finding in describe_source(source.reference, path):
         if finding.state == "warn":
-            on_event(events.Warned(f"{finding.topic}: {finding.found}: {finding.then}"))
+            on_event(events.Warned(finding.sentence))
 
 
 def _prepare_audio_and_subtitles(title: Title, store: Store, on_event: events.Listener) -> None:
@@ -112,3 +113,5 @@ def _prepare_audio_and_subtitles(title: Title, store: Store, on_event: events.Li
         with events.stage(on_event, "sound and text", streams, unit="streams"):
             for make in (audio_tracks, subtitle_tracks):
                 call_with_retries(make, title, store)
+        for finding in describe_heard(info, audio_facts(title, store), encoded=True):
+            on_event(events.Warned(finding.sentence))

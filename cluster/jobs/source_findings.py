@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
 
+from cluster.jobs.findings import Finding, State
+from cluster.jobs.sound_findings import describe_heard
 from cluster.stages.title import check_hdr
+from cluster.stages.tracks import listened
 from encoder.errors import BadInput
 from encoder.package.audio import SURROUND_CHANNELS
 from encoder.source import tonemap
@@ -23,22 +24,6 @@ from encoder.source.reference import ReferenceSource
 from encoder.source.sandbox import plan_guarded
 from ladder.profiles import load_profile, rung_sizes
 from vmaf import models
-
-State = Literal["ok", "warn", "bad"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that was examined."""
-
-    topic: str
-    """Name of what was examined, such as ``memory`` or ``subtitles``."""
-    found: str
-    """What was found."""
-    then: str = ""
-    """What a run will do about it, or what the user can do; empty where nothing follows."""
-    state: State = "ok"
-    """``bad`` where a run cannot work, ``warn`` where the user should know."""
 
 
 def examine_source(path: Path, choices: SourceChoices = DEFAULT_CHOICES) -> tuple[Finding, ...]:
@@ -50,7 +35,8 @@ def examine_source(path: Path, choices: SourceChoices = DEFAULT_CHOICES) -> tupl
     with tempfile.TemporaryDirectory() as workdir:
         source = plan_guarded(path, Path(workdir), choices)
         remuxed = Path(source.path).parent == Path(workdir).resolve()
-        return describe_source(source, path, remuxed=remuxed)
+        heard = describe_heard(source.info, listened(source), encoded=False)
+        return (*describe_source(source, path, remuxed=remuxed), *heard)
 
 
 def describe_source(

@@ -7,8 +7,10 @@ it in the presentation; without an edit list, audio would be 21 ms late.
 from __future__ import annotations
 
 import bisect
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,68 +19,53 @@ from langcodes.tag_parser import LanguageTagError
 
 from encoder import mp4
 from encoder.errors import SourceUnusable, ToolFailed
-from encoder.ffmpeg import (
-    PATIENT_OPTIONS,
-    SOURCE_OPTIONS,
-    Command,
-    as_arguments,
-    does_not_decode,
-    run,
+from encoder.ffmpeg import Command, Completed, does_not_decode, run
+from encoder.package import audio_log
+from encoder.package.audio_commands import (
+    BIT_RATE,
+    CHANNELS,
+    STEREO,
+    SURROUND,
+    Part,
+    Sound,
+    audio_command,
+    listen_command,
+    peak_command,
+    steady_command,
 )
+from encoder.package.audio_log import SoundFormat
 from encoder.package.layout import AudioSegment, AudioTrack
 
 STAGE_VERSION = 1
 """Part of the store key of encoded audio: raise it when its bits change."""
-SAMPLE_RATE = 48_000
-"""Sample rate of all audio in packages, Hz."""
-BIT_RATE = 128_000
-"""Bitrate of stereo, bit/s."""
-SURROUND_BIT_RATE = 320_000
-"""Bitrate of 5.1, bit/s."""
 SURROUND_CHANNELS = 6
 """Least number of channels of a stream that is encoded as 5.1 as well."""
-_SILENCE_DB = -90.0
+HEADROOM_DB = 1.0
+"""Decibels below full scale to which a mix that would clip is lowered: AAC overshoots."""
+_CLIPS_DB = 0.01
+_MOST_LOWERINGS = 4
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*\Z")
-_MAX_VOLUME = re.compile(r"max_volume: (\S+) dB")
 
 
-def audio_command(
-    source: Path,
-    stream_index: int,
-    out: Path,
-    *,
-    first_video_pts: Fraction,
-    duration: Fraction,
-    channels: int | None = None,
-    bit_rate: int = BIT_RATE,
-    surround: bool = False,
-) -> Command:
-    """Build the ffmpeg call of :func:`encode_audio`."""
-    inputs = as_arguments(SOURCE_OPTIONS | PATIENT_OPTIONS)
-    layout = "5.1" if surround else "stereo"
-    filters = ",".join(
-        [
-            *(["pan=stereo|c0=c0|c1=c0"] if channels == 1 else []),
-            # Time 0 is the first video frame, in the container's own timestamps (-copyts).
-            f"asetpts=PTS-({first_video_pts.numerator}/{first_video_pts.denominator})/TB",
-            # Adds silence where audio begins later or has a hole, cuts where it begins earlier.
-            # Mixes in floating point: from integers ffmpeg would lower a surround mix by 7 dB,
-            # and its level would depend on the sample format of the source.
-            f"aresample={SAMPLE_RATE}:async=1:first_pts=0:osf=fltp:ochl={layout}",
-            "volumedetect",
-            "apad",
-            f"atrim=end_sample={round(duration * SAMPLE_RATE)}",
-        ]
-    )
-    return Command.of(
-        [
-            *("-hide_banner", "-nostats", "-v", "info", "-y", "-copyts", *inputs),
-            *("-i", source, "-map", f"0:{stream_index}", "-map_metadata", -1, "-map_chapters", -1),
-            *("-af", filters, "-c:a", "aac", "-b:a", bit_rate, "-threads", 1),
-            *("-fflags", "+bitexact", "-flags:a", "+bitexact"),
-            *("-movflags", "+cmaf+delay_moov", "-frag_duration", 10_000_000, "-f", "mp4", out),
-        ]
-    )
+@dataclass(frozen=True, slots=True)
+class SoundFacts:
+    """What was found in a sound while it was encoded or listened to."""
+
+    audible: bool
+    """False where there is no sample, or digital silence alone."""
+    formats: tuple[SoundFormat, ...] = ()
+    """Formats in the order in which they are heard, where they change within the title."""
+    lowered_db: float = 0.0
+    """Decibels by which the mix was lowered because it would have clipped."""
+    silent: tuple[int, ...] = ()
+    """Joined parts that are silent, counted from 0."""
+    rebuilt: bool = False
+    """True where something about the format changes, be it heard or not."""
+
+    @property
+    def widest(self) -> int:
+        """Most channels among :attr:`formats`; 0 where the format does not change."""
+        return max((one.channels for one in self.formats), default=0)
 
 
 def encode_audio(
@@ -92,22 +79,7 @@ def encode_audio(
     bit_rate: int = BIT_RATE,
     surround: bool = False,
 ) -> Path | None:
-    """Encode a source's audio to ``out``, one fragmented MP4 of AAC-LC, 48 kHz stereo.
-
-    Audio begins with the title's first video frame and lasts exactly as long as the video: it is
-    cut or padded with silence at both ends, and holes are filled. It does not depend on shots, so
-    it is encoded once per title; :func:`segment_audio` cuts it.
-
-    Args:
-        source: The given file, opened with the allow-lists of untrusted input.
-        stream_index: Index of the audio stream in the file, None for a title without audio.
-        out: File to write.
-        first_video_pts: Presentation time of the title's first frame in the source, seconds.
-        duration: Duration of the title's video, seconds.
-        channels: Channels of the stream, where known. A single channel then goes to both sides
-            unchanged, as players play it; ffmpeg's own mix would lower it by 3 dB.
-        bit_rate: Bitrate in bit/s.
-        surround: Whether to encode 5.1 instead of stereo.
+    """Encode one stream of a source to ``out`` by :func:`encode_sound`.
 
     Returns:
         ``out``, or None where nothing is audible: no stream, no sample, or digital silence.
@@ -118,39 +90,169 @@ def encode_audio(
     """
     if stream_index is None:
         return None
-    command = audio_command(
-        source,
-        stream_index,
+    facts = encode_sound(
+        Sound((Part(source, stream_index),), channels=channels),
         out,
         first_video_pts=first_video_pts,
         duration=duration,
-        channels=channels,
         bit_rate=bit_rate,
         surround=surround,
     )
+    return out if facts.audible else None
+
+
+def encode_sound(
+    sound: Sound,
+    out: Path,
+    *,
+    first_video_pts: Fraction,
+    duration: Fraction,
+    bit_rate: int = BIT_RATE,
+    surround: bool = False,
+) -> SoundFacts:
+    """Encode a sound of a source to ``out``, one fragmented MP4 of AAC-LC, 48 kHz.
+
+    Audio begins with the title's first video frame and lasts exactly as long as the video: it is
+    cut or padded with silence at both ends, and holes are filled. It does not depend on shots, so
+    it is encoded once per title; :func:`segment_audio` cuts it.
+
+    A sound whose format changes is decoded to PCM of one format first, beside ``out``. A mix whose
+    peak exceeds full scale is lowered as a whole, until the encode does not clip.
+
+    Args:
+        sound: What to encode; files are opened with the allow-lists of untrusted input.
+        out: File to write; there is none where nothing is audible.
+        first_video_pts: Presentation time of the title's first frame in the source, seconds.
+        duration: Duration of the title's video, seconds.
+        bit_rate: Bitrate in bit/s.
+        surround: Whether to encode 5.1 instead of stereo.
+
+    Raises:
+        SourceUnusable: most of the audio does not decode. A smaller part becomes silence.
+        ToolFailed: ffmpeg failed for another reason.
+    """
+
+    def encode(sound: Sound, first: Fraction) -> SoundFacts | None:
+        return _encode(
+            sound,
+            out,
+            lambda lower_db: audio_command(
+                sound,
+                out,
+                first_video_pts=first,
+                duration=duration,
+                bit_rate=bit_rate,
+                surround=surround,
+                lower_db=lower_db,
+            ),
+        )
+
+    facts = encode(sound, first_video_pts)
+    if facts is not None:
+        return facts
+    layout = "mono" if sound.layout else SURROUND if surround else STEREO
+    copies = [out.with_name(f"{out.stem}-{number}.nut") for number in range(len(sound.parts))]
     try:
-        stderr = run(command).stderr
+        heard: list[tuple[SoundFormat, ...]] = []
+        for part, copy in zip(sound.parts, copies, strict=True):
+            command = steady_command(
+                part, copy, first_video_pts=first_video_pts, duration=duration, layout=layout
+            )
+            heard.append(audio_log.formats(_run(sound, command).kept, duration))
+        parts = tuple(Part(copy, 0) for copy in copies)
+        facts = encode(replace(sound, parts=parts, steady=True), Fraction(0))
+    finally:
+        for copy in copies:
+            copy.unlink(missing_ok=True)
+    assert facts is not None, "PCM of one format has changed its format"
+    formats = max(heard, key=len)
+    return replace(facts, formats=formats if len(formats) > 1 else (), rebuilt=True)
+
+
+def listen(
+    sound: Sound, *, first_video_pts: Fraction, duration: Fraction, surround: bool = False
+) -> SoundFacts:
+    """Return what :func:`encode_sound` would find, for the price of one decode.
+
+    The decibels are those of the mix alone: AAC may need some more.
+
+    Raises:
+        SourceUnusable: most of the audio does not decode.
+        ToolFailed: ffmpeg failed for another reason.
+    """
+    command = listen_command(
+        sound, first_video_pts=first_video_pts, duration=duration, surround=surround
+    )
+    kept = _run(sound, command).kept
+    heard = audio_log.formats(kept, duration)
+    peak = audio_log.peak_db(kept)
+    rebuilt = audio_log.changes_format(kept)
+    mixed = rebuilt or sound.width > len(CHANNELS[SURROUND if surround else STEREO])
+    return SoundFacts(
+        audible=audio_log.audible(kept),
+        formats=heard if len(heard) > 1 else (),
+        lowered_db=_headroom(peak) if mixed and peak > _CLIPS_DB else 0.0,
+        silent=audio_log.silent_channels(kept),
+        rebuilt=rebuilt,
+    )
+
+
+def _encode(sound: Sound, out: Path, command: Callable[[float], Command]) -> SoundFacts | None:
+    """Encode, lower by what clips, and return the facts; None where the format changes.
+
+    ``command`` takes the decibels by which the mix is lowered.
+    """
+    done = _run(sound, command(0.0))
+    if audio_log.changes_format(done.kept):
+        return None
+    if not audio_log.audible(done.kept):
+        out.unlink(missing_ok=True)
+        return SoundFacts(audible=False, silent=audio_log.silent_channels(done.kept))
+    if not out.exists() or out.stat().st_size == 0:
+        raise ToolFailed(
+            f"cannot use {sound.parts[0].path}: ffmpeg wrote no audio of stream "
+            f"{sound.parts[0].stream}; leave it out with {_without(sound)}",
+            command=command(0.0).shell(),
+            returncode=0,
+            stderr=done.stderr,
+        )
+    lowered, over = 0.0, audio_log.peak_db(done.kept)
+    for _ in range(_MOST_LOWERINGS):
+        if over <= _CLIPS_DB:
+            break
+        lowered = _upwards(lowered + over) if lowered else _headroom(over)
+        _run(sound, command(lowered))
+        over = audio_log.peak_db(run(peak_command(out), keep=audio_log.LINES).kept)
+    return SoundFacts(True, (), lowered, audio_log.silent_channels(done.kept))
+
+
+def _headroom(peak_db: float) -> float:
+    return _upwards(peak_db + HEADROOM_DB)
+
+
+def _upwards(decibels: float) -> float:
+    """Round decibels up to a tenth."""
+    return math.ceil(decibels * 10) / 10
+
+
+def _run(sound: Sound, command: Command) -> Completed:
+    try:
+        return run(command, keep=audio_log.LINES)
     except ToolFailed as error:
         if not does_not_decode(error):
             raise
+        streams = " and ".join(dict.fromkeys(str(part.stream) for part in sound.parts))
         raise SourceUnusable(
-            f"cannot use {source}: its audio (stream {stream_index}) does not decode; repair it, "
-            f"or leave it out with ffmpeg -i IN -map 0 -map -0:{stream_index} -c copy OUT",
+            f"cannot use {sound.parts[0].path}: its audio (stream {streams}) does not decode; "
+            f"repair it, or leave it out with {_without(sound)}",
             **error.context,
         ) from error
-    volume = _MAX_VOLUME.findall(stderr)
-    if not volume or float(volume[-1]) < _SILENCE_DB:
-        out.unlink(missing_ok=True)
-        return None
-    if not out.exists() or out.stat().st_size == 0:
-        raise ToolFailed(
-            f"cannot use {source}: ffmpeg wrote no audio of stream {stream_index}; leave it out "
-            f"with ffmpeg -i IN -map 0 -map -0:{stream_index} -c copy OUT",
-            command=command.shell(),
-            returncode=0,
-            stderr=stderr,
-        )
-    return out
+
+
+def _without(sound: Sound) -> str:
+    """Return the command that leaves the streams of a sound out of a file."""
+    left_out = " ".join(dict.fromkeys(f"-map -0:{part.stream}" for part in sound.parts))
+    return f"ffmpeg -i IN -map 0 {left_out} -c copy OUT"
 
 
 def segment_audio(

@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from cluster.cli.views.tables import facts
-from cluster.jobs.source_findings import Finding
+from cluster.jobs.findings import Finding
 
 _MARKS = {"ok": ("ok", "green"), "warn": ("note", "yellow"), "bad": ("BAD", "bold red")}
 

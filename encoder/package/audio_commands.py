@@ -1,0 +1,231 @@
+"""ffmpeg calls that encode, join and measure sound, as pure values.
+
+Time 0 of every graph is the title's first picture. The calls keep the container's own timestamps
+(``-copyts``), so that sound is placed by them and not by what was decoded before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from encoder.ffmpeg import PATIENT_OPTIONS, SOURCE_OPTIONS, Command, as_arguments
+
+SAMPLE_RATE = 48_000
+"""Sample rate of all audio in packages, Hz."""
+BIT_RATE = 128_000
+"""Bitrate of stereo, bit/s."""
+SURROUND_BIT_RATE = 320_000
+"""Bitrate of 5.1, bit/s."""
+STEREO, SURROUND = "stereo", "5.1"
+CHANNELS = {STEREO: ("FL", "FR"), SURROUND: ("FL", "FR", "FC", "LFE", "BL", "BR")}
+"""Channels of the layouts that packages have, by ffmpeg's names and in its order."""
+
+_QUIET = ("-hide_banner", "-nostats", "-v", "info", "-y", "-copyts")
+_PEAK = "astats@mix=measure_perchannel=none:measure_overall=Peak_level"
+_PEAKS = "astats@parts=measure_perchannel=Peak_level:measure_overall=none"
+# ffmpeg would lower a single channel by 3 dB. The graph is made anew where the layout changes.
+_MONO_STAYS = r"volume=volume=if(eq(nb_channels\,1)\,sqrt(2)\,1):precision=float"
+# To the millisecond, so that stretches of other formats begin at their own times.
+_EARLY_SECONDS, _LATE_SECONDS = 3600, 1
+_EXACT = ":min_hard_comp=0.001"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Where one part of a sound comes from."""
+
+    path: Path
+    stream: int
+    """Index of the stream in the file."""
+    channel: int | None = None
+    """Channel of the stream, counted from 0; None takes the stream as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """One sound of a title: a stream, or several parts of one channel each that belong together."""
+
+    parts: tuple[Part, ...]
+    layout: str | None = None
+    """Key of :data:`CHANNELS` that the parts make up, in its order; None for a single part."""
+    channels: int | None = None
+    """Channels of a single stream, where known. A single channel goes to both sides unchanged, as
+    players play it."""
+    steady: bool = False
+    """True where the parts were made by :func:`steady_command`."""
+
+    @property
+    def width(self) -> int:
+        """Number of channels that are mixed."""
+        return len(CHANNELS[self.layout]) if self.layout else self.channels or 0
+
+
+def audio_command(
+    sound: Sound,
+    out: Path,
+    *,
+    first_video_pts: Fraction,
+    duration: Fraction,
+    bit_rate: int = BIT_RATE,
+    surround: bool = False,
+    lower_db: float = 0.0,
+) -> Command:
+    """Build the call that encodes a sound to fragmented MP4 of AAC.
+
+    Args:
+        sound: What to encode.
+        out: File to write.
+        first_video_pts: Presentation time of the title's first picture in the files, seconds.
+        duration: Duration of the title, seconds.
+        bit_rate: Bitrate in bit/s.
+        surround: Whether to encode 5.1 instead of stereo.
+        lower_db: Decibels by which the mix is lowered.
+    """
+    layout = SURROUND if surround else STEREO
+    inputs, source, placed = _placed(sound, first_video_pts, duration, layout)
+    mixed = sound.width > len(CHANNELS[layout]) or sound.steady
+    filters = [
+        *placed,
+        *([_PEAK] if mixed else []),
+        *([f"volume=volume=-{lower_db:.1f}dB:precision=float"] if lower_db else []),
+        "volumedetect",
+        "apad",
+        f"atrim=end_sample={round(duration * SAMPLE_RATE)}",
+    ]
+    return Command.of(
+        [
+            *_QUIET,
+            *inputs,
+            *_mapped(source, filters),
+            *("-c:a", "aac", "-b:a", bit_rate, "-threads", 1),
+            *("-fflags", "+bitexact", "-flags:a", "+bitexact"),
+            *("-movflags", "+cmaf+delay_moov", "-frag_duration", 10_000_000, "-f", "mp4", out),
+        ]
+    )
+
+
+def steady_command(
+    part: Part, out: Path, *, first_video_pts: Fraction, duration: Fraction, layout: str
+) -> Command:
+    """Build the call that decodes a part of which the format changes to PCM of one format.
+
+    ffmpeg makes the graph anew at every change, so the graph has only filters to which that makes
+    no difference: every stretch is mixed by itself and begins at its own timestamp. ``ashowinfo``
+    tells each stretch.
+    """
+    filters = _steady(part, first_video_pts, duration, layout)
+    return Command.of(
+        [
+            *_QUIET,
+            *_input(part.path),
+            *_mapped(f"0:{part.stream}", filters),
+            *("-c:a", "pcm_f32le", "-f", "nut", out),
+        ]
+    )
+
+
+def listen_command(
+    sound: Sound, *, first_video_pts: Fraction, duration: Fraction, surround: bool = False
+) -> Command:
+    """Build the call that measures the mix of a sound and writes nothing."""
+    layout = SURROUND if surround else STEREO
+    if sound.layout is None:
+        (part,) = sound.parts
+        source = f"0:{part.stream}"
+        inputs, placed = _input(part.path), _steady(part, first_video_pts, duration, layout)
+    else:
+        inputs, source, placed = _placed(sound, first_video_pts, duration, layout)
+    measured = [*placed, _PEAK, "volumedetect"]
+    return Command.of([*_QUIET, *inputs, *_mapped(source, measured), "-f", "null", "-"])
+
+
+def peak_command(path: Path) -> Command:
+    """Build the call that measures the peak of encoded sound, as a player decodes it."""
+    return Command.of([*_QUIET, "-i", path, "-af", _PEAK, "-f", "null", "-"])
+
+
+def _steady(part: Part, first_video_pts: Fraction, duration: Fraction, layout: str) -> list[str]:
+    """Return filters that lose nothing but a few samples where they are made anew."""
+    return [
+        *_one_channel(part),
+        *_shifted(first_video_pts, duration),
+        r"asplit[heard][told];[told]aselect=eq(n\,0),ashowinfo@first,anullsink;[heard]anull",
+        *([_MONO_STAYS] if layout == STEREO else []),
+        f"aresample={SAMPLE_RATE}:async=1:osf=flt:ochl={layout}",
+        f"atrim=start_pts=0:end_pts={round(duration * SAMPLE_RATE)}",
+    ]
+
+
+def _placed(
+    sound: Sound, first_video_pts: Fraction, duration: Fraction, layout: str
+) -> tuple[list[str | Path], str, list[str]]:
+    """Return the inputs, the name of the graph's source, and filters that place and mix sound."""
+    exact = _EXACT if sound.steady else ""
+    if sound.layout is None:
+        (part,) = sound.parts
+        sides = part.channel if part.channel is not None else 0
+        single = (sound.channels == 1 or part.channel is not None) and not sound.steady
+        filters = [
+            *([f"pan=stereo|c0=c{sides}|c1=c{sides}"] if single else []),
+            # Time 0 is the first video frame, in the container's own timestamps (-copyts).
+            *_shifted(first_video_pts, duration),
+            # Adds silence where audio begins later or has a hole, cuts where it begins earlier.
+            # Mixes in floating point: from integers ffmpeg would lower a surround mix by 7 dB,
+            # and its level would depend on the sample format of the source.
+            f"aresample={SAMPLE_RATE}:async=1:first_pts=0:osf=fltp:ochl={layout}{exact}",
+        ]
+        return _input(part.path), f"0:{part.stream}", filters
+    paths = list(dict.fromkeys(part.path for part in sound.parts))
+    chains = []
+    for number, part in enumerate(sound.parts):
+        filters = [
+            *_one_channel(part),
+            *_shifted(first_video_pts, duration),
+            f"aresample={SAMPLE_RATE}:async=1:first_pts=0:osf=fltp:ochl=mono{exact}",
+            "apad",
+            f"atrim=end_sample={round(duration * SAMPLE_RATE)}",
+        ]
+        where = f"[{paths.index(part.path)}:{part.stream}]"
+        chains.append(f"{where}{','.join(filters)}[part{number}]")
+    names = CHANNELS[sound.layout]
+    labels = "".join(f"[part{number}]" for number in range(len(names)))
+    channels = "|".join(f"{number}.0-{name}" for number, name in enumerate(names))
+    join = f"join=inputs={len(names)}:channel_layout={sound.layout}:map={channels}"
+    graph = ";".join([*chains, f"{labels}{join},{_PEAKS}"])
+    mix = [f"aresample=osf=fltp:ochl={layout}"] if sound.layout != layout else []
+    return [part for path in paths for part in _input(path)], graph, mix
+
+
+def _mapped(source: str, filters: Sequence[str]) -> list[str | int]:
+    """Return the arguments that select a stream or a graph of several, with the filters behind."""
+    if "[" not in source:
+        chosen = ["-map", source]
+        filtering = ["-af", ",".join(filters)]
+    else:
+        chosen = ["-filter_complex", ",".join([source, *filters]) + "[out]", "-map", "[out]"]
+        filtering = []
+    return [*chosen, "-map_metadata", -1, "-map_chapters", -1, *filtering]
+
+
+def _input(path: Path) -> list[str | Path]:
+    return [*as_arguments(SOURCE_OPTIONS | PATIENT_OPTIONS), "-i", path]
+
+
+def _one_channel(part: Part) -> list[str]:
+    return [f"pan=mono|c0=c{part.channel}"] if part.channel is not None else []
+
+
+def _shifted(first_video_pts: Fraction, duration: Fraction) -> list[str]:
+    """Return filters that put the title's first picture at time 0.
+
+    A frame of which the timestamp is far from the title is damaged: silence up to it would replace
+    all sound behind it.
+    """
+    latest = float(duration) + _LATE_SECONDS
+    return [
+        f"asetpts=PTS-({first_video_pts.numerator}/{first_video_pts.denominator})/TB",
+        rf"aselect=not(lt(t\,-{_EARLY_SECONDS})+gt(t\,{latest:.3f}))",
+    ]
