@@ -42,6 +42,7 @@ from encoder.recipes import by_name
 from encoder.source.reference import ReferenceSource, plan_source
 from fixtures import fields
 from fixtures.awkward import HDR, HDR10_X265
+from fixtures.kinds import all_kinds
 
 MEMORY_BYTES = 4 << 30
 CPU_SECONDS = 30
@@ -49,6 +50,9 @@ WALL_SECONDS = 180
 OUTPUT_BYTES = 256 << 20
 MOST_FRAMES = 2_000
 """Of a damaged clip of 12 frames: one that claims more is only planned, not decoded."""
+
+MOST_KIND_BYTES = 1 << 20
+"""Largest input of :mod:`fixtures.kinds` that is damaged."""
 
 USED, REFUSED = "used", "refused"
 _USED, _REFUSED, _DEFECT = 0, 10, 20
@@ -131,6 +135,18 @@ def make_clips(folder: Path) -> dict[str, bytes]:
     copied = folder / "fields.ts"
     run(Command.of(["-v", "error", "-f", "h264", "-r", "50", "-i", raw, "-c", "copy", copied]))
     made[copied.name] = copied.read_bytes()
+    return made
+
+
+def make_kinds(folder: Path) -> dict[str, bytes]:
+    """One input of every kind that users report (:mod:`fixtures.kinds`), if it is small."""
+    made = {}
+    for name, kind in all_kinds().items():
+        path = folder / kind.file
+        kind.make(path, random.Random(0))
+        if path.stat().st_size <= MOST_KIND_BYTES:
+            made[f"{name.partition('/')[0]}-{kind.file}"] = path.read_bytes()
+        path.unlink()
     return made
 
 
@@ -310,8 +326,11 @@ def fuzz(
     encode_every: int = 5,
     keep: Path | None = None,
     kept: Path | None = None,
+    kinds: bool = False,
 ) -> list[Case]:
     """Damage and use ``count`` files; every ``encode_every``-th is encoded as well.
+
+    With ``kinds``, inputs of the kinds that users report are damaged too.
 
     Those that fail are kept in the folder ``keep``; what came of all is appended to the file
     ``kept``, and those that it has already are not used again.
@@ -323,6 +342,8 @@ def fuzz(
         folder = Path(name)
         (folder / "clips").mkdir()
         clips = make_clips(folder / "clips")
+        if kinds:
+            clips |= make_kinds(folder / "clips")
         for number, (title, data) in enumerate(cases(count, seed, clips)):
             if number < before:
                 if found[number].name != title:
@@ -362,7 +383,7 @@ def main() -> int:
     parser.add_argument("--kept", type=Path, help="where outcomes are kept, to go on from")
     asked = parser.parse_args()
     started = time.monotonic()
-    found = fuzz(asked.count, asked.seed, keep=Path("out/fuzz"), kept=asked.kept)
+    found = fuzz(asked.count, asked.seed, keep=Path("out/fuzz"), kept=asked.kept, kinds=True)
     print(f"{len(found)} damaged sources, seed {asked.seed}, {time.monotonic() - started:.0f} s")
     for outcome, number in Counter(case.outcome for case in found).most_common():
         print(f"{number:6d} {outcome}")

@@ -10,9 +10,7 @@ what came of each input is kept there, and a run that was stopped goes on.
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
-import pkgutil
 import random
 import sys
 import tempfile
@@ -23,13 +21,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import fixtures.kinds
 from cluster import events
 from cluster.execution.executor import InlineExecutor
 from cluster.jobs.request import RunOptions
 from cluster.jobs.run import run_title
 from encoder.errors import ShotladderError
-from fixtures.kinds import Kind
+from fixtures.kinds import Kind, all_kinds
 from tests.independent import differences
 from tests.running import profile_like
 
@@ -50,16 +47,6 @@ class Outcome:
     @property
     def fine(self) -> bool:
         return self.outcome in (RIGHT, REFUSED)
-
-
-def all_kinds() -> dict[str, Kind]:
-    """Every kind, by its area and file."""
-    found = {}
-    for module in sorted(pkgutil.iter_modules(fixtures.kinds.__path__), key=lambda one: one.name):
-        area = importlib.import_module(f"fixtures.kinds.{module.name}")
-        for kind in getattr(area, "KINDS", ()):
-            found[f"{module.name}/{kind.file}"] = kind
-    return found
 
 
 def outcome_of(kind: Kind, folder: Path, chance: random.Random, codec: str = "x264") -> str:

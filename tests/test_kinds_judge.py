@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fixtures.kinds import Truth
+from fixtures.kinds import Truth, all_kinds
 from fixtures.kinds.plain import make_plain
 from tests.independent import SAMPLE_RATE, cues, differences, flashes, tones
-from tests.kinds import REFUSED, RIGHT, all_kinds, inputs, outcome_of
+from tests.kinds import REFUSED, RIGHT, inputs, outcome_of
 from tests.running import quick_profile, run_inline
 
 
