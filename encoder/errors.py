@@ -5,6 +5,7 @@
     ShotladderError
      ├── BadInput               the user must change something; one line, no traceback
      │    ├── SourceUnusable    the source cannot be read or is not supported
+     │    │    └── SourceChanged   the source is being written, or changed while it was read
      │    ├── OutputUnwritable  the output directory cannot take the package
      │    ├── NotThere          the service has no such job, title or file
      │    └── Conflict          the state of a job or title does not allow the request
@@ -52,6 +53,12 @@ class BadInput(ShotladderError):
 
 class SourceUnusable(BadInput):
     """The source is missing, is not a video, or is of a kind that is not supported."""
+
+
+class SourceChanged(SourceUnusable):
+    """The source is no longer what its digest was taken of. Context: ``passing`` is True where
+    only its times changed and the work that was read meanwhile has to be done again.
+    """
 
 
 class OutputUnwritable(BadInput):

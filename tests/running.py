@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import replace
 from fractions import Fraction
@@ -11,7 +12,7 @@ from typing import Any
 from cluster.execution.executor import InlineExecutor
 from cluster.jobs.request import RunOptions
 from cluster.jobs.run import RunResult, run_title
-from cluster.store import Store
+from cluster.store.records import parse_record
 from fixtures.clips import TINY
 from ladder.profiles import Profile, load_profile
 
@@ -53,14 +54,17 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def records(store: Path, stage: str | None = None) -> dict[str, tuple[int, int]]:
-    """Inode and modification time in ns of every record of the store, by key."""
-    opened = Store(store) if stage else None
+    """Inode and modification time in ns of every record of the store, by key.
+
+    Records that are still in quarantine count too.
+    """
     found = {}
-    for path in (store / "records").rglob("*.json"):
-        if opened is not None:
-            record = opened.get(path.stem)
-            if record is None or record.stage != stage:
-                continue
-        status = path.stat()
-        found[path.stem] = status.st_ino, status.st_mtime_ns
+    for place in ("quarantine", "records"):
+        for path in (store / place).rglob("*.json"):
+            with contextlib.suppress(FileNotFoundError):  # confirmed or removed meanwhile
+                record = parse_record(path.read_bytes(), path.stem) if stage else None
+                if stage and (record is None or record.stage != stage):
+                    continue
+                status = path.stat()
+                found[path.stem] = status.st_ino, status.st_mtime_ns
     return found

@@ -64,6 +64,7 @@ def test_a_users_mistake_is_told_from_a_failure() -> None:
     assert {error.__name__ for error in ERRORS if issubclass(error, BadInput)} == {
         "BadInput",
         "SourceUnusable",
+        "SourceChanged",
         "OutputUnwritable",
         "NotThere",
         "Conflict",

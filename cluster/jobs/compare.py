@@ -20,6 +20,7 @@ from cluster.package.comparison import ComparedRung, Comparison, compare_codecs
 from cluster.package.package import Package
 from cluster.stages.baselines import MeasuredRung, RungWork, find_rung, measure_rung
 from cluster.stages.measurer import Measurer
+from cluster.stages.quarantine import reading
 from cluster.stages.title import Title
 from cluster.store import Store, open_store
 from encoder.baseline import FixedRung
@@ -75,7 +76,10 @@ def compare_ladder(
         store.scratch() as workdir,
     ):
         title = package.open_as_title(workdir, options.source)
-        with connect(executor, workers=options.workers, scheduler=options.scheduler) as running:
+        with (
+            connect(executor, workers=options.workers, scheduler=options.scheduler) as running,
+            reading(store, title.source) as store,
+        ):
             ours = _ours(package, Measurer(title, models, store, running, on_event))
             curves = package.curves()
             per_title_points = [

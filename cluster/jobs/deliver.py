@@ -25,6 +25,7 @@ from cluster.package.package import Package
 from cluster.package.publish import publishing
 from cluster.stages.artwork import find_artwork
 from cluster.stages.measurer import Measurer
+from cluster.stages.quarantine import confirm_title
 from cluster.stages.tracks import audio_tracks, subtitle_tracks
 from cluster.store.keys import canonical_json
 from cluster.training.feedback import save_training_rows
@@ -70,6 +71,7 @@ def deliver(
     Raises:
         ToolFailed, StoreUnusable: something could not be made; what was finished is kept.
         VerificationFailed: the package is not what was measured; nothing was published.
+        SourceChanged: the source has changed since its digest was taken; nothing was published.
     """
     title, store, on_event = measurer.title, measurer.store, measurer.on_event
     first = solved[0].setup
@@ -99,6 +101,7 @@ def deliver(
         if page is not None:
             text = report.render({**page, "run": report.shown_run(run)})
             (directory / report.REPORT_FILE).write_text(text, encoding="utf-8")
+        confirm_title(store)
     return ladder, run
 
 

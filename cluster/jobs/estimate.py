@@ -13,6 +13,7 @@ from cluster.jobs.request import LadderRequest, RunOptions
 from cluster.jobs.setup import CodecSetup, infeasible, set_up
 from cluster.stages.analysis import find_title
 from cluster.stages.measurer import Measurer
+from cluster.stages.quarantine import reading
 from cluster.stages.title import Title, open_title
 from cluster.store import open_store
 from encoder.media import OperatingPoint, Request, Size
@@ -79,11 +80,12 @@ def plan_run(
         )
         request.check_depth(source.reference)
         running = executor or InlineExecutor()
-        title = find_title(options.source, source, store, running, on_event)
-        setups = set_up(request, title, store, running, on_event)
-        model = setups[0].quality_model
-        requests = [wanted for setup in setups for wanted in _expected_requests(setup)]
-        missing = Measurer(title, (model,), store, running, on_event).missing(requests)
+        with reading(store, source) as store:
+            title = find_title(options.source, source, store, running, on_event)
+            setups = set_up(request, title, store, running, on_event)
+            model = setups[0].quality_model
+            requests = [wanted for setup in setups for wanted in _expected_requests(setup)]
+            missing = Measurer(title, (model,), store, running, on_event).missing(requests)
     cpu_seconds = _cpu_seconds(title, missing, model)
     first = setups[0]
     return Estimate(

@@ -26,6 +26,7 @@ from cluster.package.publish import check_output
 from cluster.stages.analysis import features_key, find_title, shots_key
 from cluster.stages.artwork import check_face_model
 from cluster.stages.measurer import Measurer
+from cluster.stages.quarantine import reading
 from cluster.stages.title import Title, TitleSource, open_title
 from cluster.stages.tracks import audio_facts, audio_tracks, subtitle_tracks
 from cluster.store import Store, open_store
@@ -74,6 +75,7 @@ def run_title(
         request.check_depth(source.reference)
         with (
             recorded(options, source, store) as record,
+            reading(store, source) as store,
             connect(
                 executor,
                 workers=options.workers,

@@ -10,6 +10,7 @@ from pathlib import Path
 from cluster import events
 from cluster.package.package import Package
 from cluster.stages.analysis import find_shots
+from cluster.stages.quarantine import reading
 from cluster.stages.title import open_title
 from cluster.store.place import open_store
 from encoder.media import Shot
@@ -44,7 +45,10 @@ def shots_of_source(path: Path, store: Path | str | None, on_event: events.Liste
     ):
         source = open_title(path, workdir)
         frames = source.reference.frames
-        with events.stage(on_event, "shots", frames, unit="frames"):
+        with (
+            events.stage(on_event, "shots", frames, unit="frames"),
+            reading(opened, source),
+        ):
             shots = find_shots(source, opened.place)
     return ListedShots(shown(path.name), source.reference.frame_rate, shots)
 

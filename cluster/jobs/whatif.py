@@ -18,6 +18,7 @@ from cluster.execution.executor import InlineExecutor
 from cluster.package.package import Package
 from cluster.stages.analysis import find_title
 from cluster.stages.prediction import packaged_weights, predict_title
+from cluster.stages.quarantine import reading
 from cluster.store import open_store
 from encoder.errors import BadInput, Infeasible, ShotladderError
 from encoder.media import Request, Size
@@ -323,19 +324,22 @@ def _predicted(options: WhatIfOptions, package: Package, profile: Profile) -> Ti
     ):
         source = package.open_source(workdir, options.source)
         path = Path(source.reference.named)
-        title = find_title(path, source, store, executor, lambda event: None)
-        if title.shots != package.shots:
-            raise BadInput(f"this version detects different shots in {path}; run the title again")
-        prediction = predict_title(
-            title,
-            _sizes(options, package, profile),
-            recipe,
-            package.quality_model,
-            (grid[0], grid[-1]),
-            _weights(package),
-            store,
-            executor,
-        )
+        with reading(store, source) as store:
+            title = find_title(path, source, store, executor, lambda event: None)
+            if title.shots != package.shots:
+                raise BadInput(
+                    f"this version detects different shots in {path}; run the title again"
+                )
+            prediction = predict_title(
+                title,
+                _sizes(options, package, profile),
+                recipe,
+                package.quality_model,
+                (grid[0], grid[-1]),
+                _weights(package),
+                store,
+                executor,
+            )
     if prediction.model != measurements.weights:
         raise BadInput(
             f"the weights here ({prediction.model}) are not those of the run "

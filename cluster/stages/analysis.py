@@ -15,6 +15,7 @@ import numpy as np
 
 from cluster import events
 from cluster.execution.executor import Executor, InlineExecutor, Task
+from cluster.stages.quarantine import title_store
 from cluster.stages.stage import Made, publish, require
 from cluster.stages.title import Title, TitleSource
 from cluster.store import Record, Store, open_store
@@ -97,7 +98,8 @@ def find_shots(source: TitleSource, place: str) -> tuple[Shot, ...]:
     Raises:
         SourceUnusable: a frame does not decode.
     """
-    return _shots(_find_or_analyse(source, open_store(place), shots_key(source)))
+    store = title_store(open_store(place), source)
+    return _shots(_find_or_analyse(source, store, shots_key(source)))
 
 
 def find_features(source: TitleSource, place: str) -> tuple[ShotFeatures, ...]:
@@ -109,7 +111,7 @@ def find_features(source: TitleSource, place: str) -> tuple[ShotFeatures, ...]:
     Raises:
         SourceUnusable: a frame does not decode.
     """
-    store = open_store(place)
+    store = title_store(open_store(place), source)
     record = _find_or_analyse(source, store, features_key(source))
     vectors = np.frombuffer(store.path(record.blobs["vectors"]).read_bytes(), FEATURES_DTYPE)
     return tuple(
@@ -123,7 +125,7 @@ def find_stills(source: TitleSource, place: str) -> tuple[Stills, ScrubTrack]:
     Raises:
         SourceUnusable: a frame does not decode.
     """
-    store = open_store(place)
+    store = title_store(open_store(place), source)
     record = _find_or_analyse(source, store, stills_key(source))
     with np.load(store.path(record.blobs["stills"]), allow_pickle=False) as arrays:
         stills = Stills.of_arrays(arrays)

@@ -18,6 +18,7 @@ from typing import Final
 from cluster import events
 from cluster.execution.executor import Executor, InlineExecutor, Task
 from cluster.stages.analysis import find_stills, shots_key, stills_key
+from cluster.stages.quarantine import title_store
 from cluster.stages.stage import Made, find_or_make, require
 from cluster.stages.title import Title
 from cluster.store import Blob, Record, Store, open_store
@@ -118,7 +119,7 @@ def make_artwork(work: ArtworkWork) -> None:
         ToolFailed, FrameMismatch: the source could not be decoded as planned.
         StoreUnusable: the store cannot be read or written.
     """
-    store = open_store(work.store)
+    store = title_store(open_store(work.store), work.title.source)
     stills, track = find_stills(work.title.source, work.store)
 
     def make(_: Path) -> Made:

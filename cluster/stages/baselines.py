@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster.stages.quarantine import title_store
 from cluster.stages.stage import Made, find_or_make, publish
 from cluster.stages.title import TitleSource
 from cluster.store import Record, Store, open_store
@@ -97,7 +98,7 @@ def measure_rung(work: RungWork) -> None:
     Raises:
         ToolFailed, FrameMismatch, StoreUnusable: a stage failed.
     """
-    store = open_store(work.store)
+    store = title_store(open_store(work.store), work.title)
     record = find_or_make(
         store,
         baseline_key(work),

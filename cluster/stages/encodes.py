@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.stages.quarantine import title_store
 from cluster.stages.stage import Made, publish, require
 from cluster.stages.title import TitleSource
 from cluster.store import Blob, Store, open_store
@@ -162,7 +163,7 @@ def encode_and_score(work: ShotWork) -> Costs:
     Raises:
         ToolFailed, FrameMismatch, StoreUnusable: a stage failed.
     """
-    store = open_store(work.store)
+    store = title_store(open_store(work.store), work.title)
     with store.claim(*(encode_key(work.title, work.shot, point) for point in work.points)):
         return _encode_missing(store, work) + _score_missing(store, work)
 

@@ -25,6 +25,7 @@ from cluster.stages.encodes import (
     score_key,
 )
 from cluster.stages.pieces import piece_index, store_pieces
+from cluster.stages.quarantine import confirm_when_due
 from cluster.stages.stage import lost
 from cluster.stages.title import Title
 from cluster.stages.title_record import store_title
@@ -106,6 +107,7 @@ class Measurer:
                         raise result
                 self.on_event(events.StageProgress(stage, done, total, cached, spent / expected))
             pending = retries
+        confirm_when_due(self.store)
         if failures:
             raise _failed(failures)
 
@@ -229,6 +231,8 @@ class Measurer:
                 models=self.models,
                 works=tuple((works[at].shot, works[at].points) for at in positions),
                 piece=pieces[piece_of[positions[0]]] if pieces else None,
+                stamp=self.title.source.stamp,
+                watched=self.title.source.watched,
             )
             yield Task(
                 id=",".join(map(str, positions)),

@@ -16,6 +16,7 @@ from safetensors import numpy as tensors
 
 from cluster.execution.executor import Executor, InlineExecutor, Task
 from cluster.stages.analysis import features_key, find_features
+from cluster.stages.quarantine import title_store
 from cluster.stages.stage import Made, find_or_make
 from cluster.stages.title import Title, TitleSource
 from cluster.store import Store, open_store
@@ -106,7 +107,7 @@ def find_prediction(work: PredictionWork) -> TitlePrediction:
     Raises:
         BadInput: see :func:`predict_title`.
     """
-    store = open_store(work.store)
+    store = title_store(open_store(work.store), work.source)
     weights = _weights_sha256(work.weights)
 
     def make(scratch: Path) -> Made:

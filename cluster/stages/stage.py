@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from cluster.store import Blob, Record, Store
-from encoder.errors import StoreUnusable
+from encoder.errors import SourceChanged, StoreUnusable
+
+TOUCHED = 3
+"""Number of times that a result is made again because only the times of its source changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +58,18 @@ def find_or_make(
     if record is None:
         with store.claim(identity):
             record = store.get(identity)
-            if record is None:
-                with store.scratch() as scratch:
-                    made = make(scratch)
-                    record = publish(
-                        store, identity, made, stage=stage, version=version, title=title
-                    )
+            attempts = 0
+            while record is None:
+                attempts += 1
+                try:
+                    with store.scratch() as scratch:
+                        made = make(scratch)
+                        record = publish(
+                            store, identity, made, stage=stage, version=version, title=title
+                        )
+                except SourceChanged as error:  # touched while it was read: read it again
+                    if attempts > TOUCHED or not error.context.get("passing"):
+                        raise
     return record
 
 

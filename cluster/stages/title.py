@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cluster.store.files import file_sha256
 from encoder import ffmpeg
-from encoder.errors import BadInput, SourceUnusable
+from encoder.errors import BadInput, SourceChanged, SourceUnusable
 from encoder.media import Shot
 from encoder.source import tonemap
 from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
 from encoder.source.reference import ReferenceSource
 from encoder.source.sandbox import plan_guarded
+from encoder.source.stamp import Stamp, check_same, settled
 from ladder.document import TitleFacts
 
 
@@ -26,6 +28,11 @@ class TitleSource:
     """Digest of the source's bytes. Keys contain it instead of the path."""
     piece: ReferenceSource | None = None
     """How frames are read instead, on a worker that has only a piece of the source."""
+    stamp: Stamp | None = None
+    """Stamp of the file before, while and after the digest was taken; None where nobody asked."""
+    watched: str = ""
+    """Path of the file that must not change while it is read; empty where this machine does not
+    see it."""
 
     @property
     def id(self) -> str:
@@ -93,13 +100,43 @@ def open_title(
 
     Raises:
         SourceUnusable: the source cannot be read or is not supported.
+        SourceChanged: the file is still being written, or changed meanwhile.
         BadInput: this ffmpeg lacks a filter for high dynamic range.
     """
-    reference = plan_guarded(path, workdir, choices)
+    # A link that is pointed elsewhere must not give the plan of one file and the digest of another.
+    file = path.resolve()
+    before = settled(file) if file.is_file() and os.access(file, os.R_OK) else None
+    try:
+        reference = plan_guarded(path if before is None else file, workdir, choices)
+    except SourceUnusable:
+        if before is not None:
+            check_same(file, before, Stamp.of(file))
+        raise
     check_hdr(path, reference)
     if tone_map and reference.hdr is not None:
         reference = replace(reference, tone_mapped=True)
-    return TitleSource(reference=reference, sha256=file_sha256(path))
+    sha256, stamp = take_digest(file)
+    if before is not None:
+        check_same(file, before, stamp)
+    return TitleSource(reference=reference, sha256=sha256, stamp=stamp, watched=str(file))
+
+
+def take_digest(path: Path) -> tuple[str, Stamp]:
+    """Return the SHA-256 of a file's bytes and the stamp that it had before and after.
+
+    Raises:
+        SourceChanged: the file changed while it was read, or cannot be read to its end.
+    """
+    before = Stamp.of(path)
+    try:
+        sha256 = file_sha256(path)
+    except OSError as error:
+        raise SourceChanged(
+            f"{path} cannot be read to its end ({error.strerror}); "
+            "make it readable and run the same command again"
+        ) from error
+    check_same(path, before, Stamp.of(path))
+    return sha256, before
 
 
 def check_hdr(path: Path | str, reference: ReferenceSource) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cluster.execution.tasks import portable
 from cluster.stages.encodes import Costs, ShotWork, encode_and_score
@@ -18,6 +18,7 @@ from cluster.stages.title_record import load_title
 from cluster.store import open_store
 from encoder.errors import StoreUnusable
 from encoder.media import OperatingPoint, Shot
+from encoder.source.stamp import Stamp
 
 UNIT_CPU_SECONDS = 90.0
 """Target cost of a unit in CPU seconds, where the title is long enough."""
@@ -42,6 +43,11 @@ class Unit:
     works: tuple[tuple[Shot, tuple[OperatingPoint, ...]], ...]
     piece: StoredPiece | None = None
     """Piece of the source that contains these shots, for workers that do not see the source."""
+    stamp: Stamp | None = None
+    """Stamp of the source when its digest was taken."""
+    watched: str = ""
+    """Path of the file that must not change meanwhile, see
+    :class:`cluster.stages.title.TitleSource`."""
 
     @property
     def label(self) -> str:
@@ -66,6 +72,7 @@ def perform_unit(unit: Unit) -> tuple[WorkResult, ...]:
         ToolFailed, FrameMismatch, StoreUnusable: the only piece of work failed.
     """
     title = load_title(unit.store, unit.title, unit.source)
+    title = replace(title, stamp=unit.stamp, watched=unit.watched)
     if unit.piece is not None:
         title = read_from_piece(title, unit.piece, open_store(unit.store))
     works = [ShotWork(title, shot, points, unit.models, unit.store) for shot, points in unit.works]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from cluster.store.local import Store
 from cluster.store.manifests import list_runs, run_keys
+from cluster.store.quarantined import FOLDER
 from cluster.store.records import Entry, parse_record
 
 KEEP_SECONDS = 7 * 86_400.0
@@ -81,7 +82,7 @@ def collect_garbage(
     used: set[str] = set()
     garbage: list[Entry] = []
     kept = 0
-    for entry in store.entries("records"):
+    for entry in _all_records(store):
         record = parse_record(store.read_entry(entry.name), entry.digest)
         old = now - entry.modified > keep_seconds
         if record is None:  # damaged: counts as missing for every reader
@@ -90,7 +91,9 @@ def collect_garbage(
             continue
         alive = bool(running) and (not record.title or record.title in running)
         small = record.stage not in BULK and (not record.title or record.title in remembered)
-        if record.key in needed or record.stage in FOR_EVER or small or alive or not old:
+        # What was never confirmed is needed by nobody but the next run after a kill.
+        kept_for_good = record.key in needed or record.stage in FOR_EVER or small
+        if alive or not old or (kept_for_good and not entry.name.startswith(FOLDER)):
             used.update(blob.sha256 for blob in record.blobs.values())
             kept += 1
         else:
@@ -133,7 +136,7 @@ def check_store(store: Store, *, repair: bool = False) -> Iterator[Flaw]:
         if repair:
             store.remove_entry(entry.name)
         yield Flaw(entry.name, "content does not match its SHA-256")
-    for entry in store.entries("records"):
+    for entry in _all_records(store):
         record = parse_record(store.read_entry(entry.name), entry.digest)
         missing = [
             name
@@ -148,6 +151,12 @@ def check_store(store: Store, *, repair: bool = False) -> Iterator[Flaw]:
         yield Flaw(entry.name, what)
 
 
+def _all_records(store: Store) -> Iterator[Entry]:
+    """Yield the entries of all records, those in quarantine first: one may become the other."""
+    yield from store.entries(FOLDER)
+    yield from store.entries("records")
+
+
 def title_sizes(store: Store) -> list[TitleSize]:
     """Return the space that each title takes, the largest first.
 
@@ -157,7 +166,7 @@ def title_sizes(store: Store) -> list[TitleSize]:
     records: Counter[str] = Counter()
     total: Counter[str] = Counter()
     blobs: dict[str, set[str]] = {}
-    for entry in store.entries("records"):
+    for entry in _all_records(store):
         record = parse_record(store.read_entry(entry.name), entry.digest)
         title = record.title if record else ""
         records[title] += 1

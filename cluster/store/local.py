@@ -5,6 +5,7 @@
     root/
      ├── blobs/ab/abcd...          bytes, named by their SHA-256
      ├── records/ef/ef01....json   the result of a key: a small document that names its blobs
+     ├── quarantine/               records that are not trusted yet, see cluster.store.quarantined
      ├── runs/                     manifests of runs, see cluster.store.manifests
      ├── locks/                    one file per claim that is held now
      └── temporary/                one folder per process that is writing now
@@ -32,7 +33,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from cluster.store.files import atomic_write, fsync_file
+from cluster.store.files import fsync_file
 from cluster.store.locks import acquire, release
 from cluster.store.records import (
     Blob,
@@ -216,17 +217,42 @@ class Store:
             StoreUnusable: one of ``blobs`` is not in the store.
         """
         blobs, cpu_seconds = dict(blobs or {}), dict(cpu_seconds or {})
-        for blob in blobs.values():
-            self._require(blob)
-        content = record_bytes(
-            Record(key, stage, version, value, blobs, cpu_seconds, created_by(), title)
-        )
-        record = parse_record(content, key)  # as `get` returns it: JSON has no tuples
-        assert record is not None
-        return self._publish(record, content)
+        record = Record(key, stage, version, value, blobs, cpu_seconds, created_by(), title)
+        return self.publish_record(record)
 
-    def _require(self, blob: Blob) -> None:
-        """Raise unless the blob is in the store, so that no record names a missing one."""
+    def publish_record(self, record: Record) -> Record:
+        """Store a record; see :meth:`publish`.
+
+        Raises:
+            TypeError: the record's value is not JSON.
+            StoreUnusable: one of its blobs is not in the store.
+        """
+        for blob in record.blobs.values():
+            self.require(blob)
+        content = record_bytes(record)
+        parsed = parse_record(content, record.key)  # as `get` returns it: JSON has no tuples
+        assert parsed is not None
+        return self._publish(parsed, content)
+
+    def adopt(self, name: str, record: Record) -> None:
+        """Publish the record that the entry ``name`` holds, which is then gone.
+
+        Raises:
+            StoreUnusable: one of its blobs is not in the store.
+        """
+        for blob in record.blobs.values():
+            self.require(blob)
+        path = self.root / record_name(record.key)
+        if self.get(record.key) is not None:
+            self.remove_entry(name)
+            return
+        with self._usable("written"), self._repairing():
+            path.parent.mkdir(exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # a run of the same session was first
+                (self.root / name).replace(path)
+
+    def require(self, blob: Blob) -> None:
+        """Raise StoreUnusable unless the blob is there: no record may name a missing one."""
         self.path(blob)
 
     def _publish(self, record: Record, content: bytes) -> Record:
@@ -262,7 +288,7 @@ class Store:
     # -- entries: files or objects by name, whatever they hold -----------------------------------
 
     def entries(self, folder: str) -> Iterator[Entry]:
-        """Yield everything below ``blobs``, ``records`` or ``runs``."""
+        """Yield everything below ``blobs``, ``records``, ``quarantine`` or ``runs``."""
         for path in sorted((self.root / folder).rglob("*")):
             with self._usable("listed"), contextlib.suppress(FileNotFoundError):
                 if path.is_file() and not path.name.startswith("."):
@@ -279,9 +305,13 @@ class Store:
     def write_entry(self, name: str, content: bytes) -> None:
         """Replace or create an entry in one step."""
         path = self.root / name
-        with self._usable("written"):
+        # Not beside its final name: a killed process may leave it, and the next one sweeps it away.
+        with self._usable("written"), self._temporary_file() as (temporary, file):
+            file.write(content)
+            file.flush()
+            _make_durable(temporary)
             path.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write(path, content)
+            temporary.rename(path)
 
     def remove_entry(self, name: str) -> None:
         """Remove an entry if it exists."""

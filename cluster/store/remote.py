@@ -5,6 +5,7 @@
     s3://bucket/folder/
      ├── blobs/ab/abcd...          bytes, named by their SHA-256
      ├── records/ef/ef01....json   as in a local store; written only where no record is yet
+     ├── quarantine/               records that are not trusted yet
      ├── runs/                     manifests of runs
      ├── stages/labels/ef01....    empty marks that make the records of a stage listable
      └── locks/ef01....N           one object per claim that is held, see below
@@ -165,7 +166,7 @@ class RemoteStore(Store):
         return record
 
     @override
-    def _require(self, blob: Blob) -> None:
+    def require(self, blob: Blob) -> None:
         if not self._is_there(blob):
             raise self._lost(blob)
 
@@ -186,6 +187,11 @@ class RemoteStore(Store):
         with self._lock:
             self._records[key] = record
         return record
+
+    @override
+    def adopt(self, name: str, record: Record) -> None:
+        self.publish_record(record)
+        self.remove_entry(name)
 
     @override
     def records(self, stage: str) -> Iterator[Record]:

@@ -20,13 +20,14 @@ from cluster.execution.executor import Executor, InlineExecutor, Task, connect
 from cluster.stages.analysis import find_features, find_shots
 from cluster.stages.augment import make_augmented
 from cluster.stages.measurer import Measurer
+from cluster.stages.quarantine import reading
 from cluster.stages.title import Title, open_title
 from cluster.store import Store, open_store
 from cluster.training.catalog import group_of, read_groups
 from cluster.training.rows import TrainingTitle, check_standard_range
 from cluster.training.table import add_rows, read_table
 from encoder import augment
-from encoder.errors import BadInput, ShotladderError, StoreUnusable
+from encoder.errors import BadInput, ShotladderError, SourceChanged, StoreUnusable
 from encoder.media import Request
 from encoder.recipes import recipe
 from ladder.profiles import Profile, as_profile, rung_sizes
@@ -134,9 +135,15 @@ def sweep(
     ):
         for name, title in _analyse(options, requests, store, workdir, running, on_event):
             if isinstance(title, TrainingTitle):
-                measurer = _measurer(options, name, title, store, running, on_event)
-                cells = _cells(options, title)
-                result, error = _measure(title, measurer, cells)
+                try:
+                    with reading(store, title.source) as quarantine:
+                        measurer = _measurer(options, name, title, quarantine, running, on_event)
+                        cells = _cells(options, title)
+                        result, error = _measure(title, measurer, cells)
+                except SourceChanged as changed:
+                    skipped[name] = changed.message
+                    on_event(events.Warned(f"{name} is left out: {changed.message}"))
+                    continue
                 swept.append(result)
                 measured = [cell for cell in cells if cell in measurer.known]
                 count = add_rows(options.table, title.measured_rows(measurer, measured))
@@ -174,9 +181,10 @@ def plan_sweep(
             if isinstance(title, ShotladderError):
                 skipped[name] = title.message
                 continue
-            measurer = _measurer(options, name, title, store, running, on_event)
-            cells = _cells(options, title)
-            missing = measurer.missing(cells)
+            with reading(store, title.source) as quarantine:
+                measurer = _measurer(options, name, title, quarantine, running, on_event)
+                cells = _cells(options, title)
+                missing = measurer.missing(cells)
             cost = sum(work.cost for _, work in measurer.groups(missing))
             planned.append(_swept(title, len(cells), len(cells) - len(missing), cost))
     return SweepResult(tuple(planned), skipped, count)
@@ -288,7 +296,8 @@ def analyse_title(
     source = open_title(file, folder)
     check_standard_range(file, source)
     if augmentation:
-        path = make_augmented(source, augmentation, seconds, seed, open_store(place))
+        with reading(open_store(place), source) as store:
+            path = make_augmented(source, augmentation, seconds, seed, store)
         source = open_title(path, folder)
     shots = find_shots(source, place)
     features = find_features(source, place)
