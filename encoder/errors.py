@@ -9,6 +9,7 @@
      │    ├── OutputUnwritable  the output directory cannot take the package
      │    ├── NotThere          the service has no such job, title or file
      │    └── Conflict          the state of a job or title does not allow the request
+     ├── ReadFailed             the disk or the network failed while the source was read
      ├── ToolFailed             ffmpeg ended with an error; carries the command that did
      │    └── ToolTimedOut      ffmpeg passed its time limit and was killed
      ├── FrameMismatch          a file does not hold the expected frames
@@ -71,6 +72,10 @@ class NotThere(BadInput):
 
 class Conflict(BadInput):
     """The current state of a job or title does not allow the request. Context: ``reason``."""
+
+
+class ReadFailed(ShotladderError):
+    """The disk or the network failed while a source was read; another try may succeed."""
 
 
 class ToolFailed(ShotladderError):

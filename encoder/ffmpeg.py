@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from encoder.errors import BadInput, StoreUnusable, ToolFailed, ToolTimedOut
+from encoder.errors import BadInput, ReadFailed, StoreUnusable, ToolFailed, ToolTimedOut
 from encoder.names import shell_quoted
 
 ENVIRONMENT_VARIABLE = "SHOTLADDER_FFMPEG"
@@ -262,14 +262,27 @@ def run(
     Raises:
         ToolTimedOut: ffmpeg exceeded a time limit and was killed.
         StoreUnusable: ffmpeg failed because the disk is full.
+        ReadFailed: the disk or the network failed while ffmpeg read its input.
         ToolFailed: ffmpeg ended with any other status than 0.
     """
     program = (binary(), *(() if stdin is not None else ("-nostdin",)), *command.arguments)
     limits = limits or default_limits(timeout_seconds)
     ended = _execute(program, timeout_seconds, stdin, cwd, limits, keep=keep)
+    if _READ_FAILED.search(ended.completed.stderr):
+        # ffmpeg takes such an error for the end of its input and returns 0.
+        raise ReadFailed(
+            "ffmpeg could not read its whole input: I/O error; the disk or the network failed, "
+            "run the same command again",
+            command=command.shell(),
+            returncode=ended.returncode,
+            stderr=ended.completed.stderr,
+        )
     if ended.returncode != 0:
         raise _failure(command.shell(), "ffmpeg", ended, timeout_seconds)
     return ended.completed
+
+
+_READ_FAILED = re.compile(r"Error during demuxing: (?:Input/output error|Stale file handle)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from encoder.errors import ShotladderError, SourceChanged, StoreUnusable, ToolFailed, ToolTimedOut
+from encoder.errors import (
+    ReadFailed,
+    ShotladderError,
+    SourceChanged,
+    StoreUnusable,
+    ToolFailed,
+    ToolTimedOut,
+)
 
 RETRIES = 2
 """Number of times that a task is run again after a failure that may not come again."""
@@ -66,7 +73,7 @@ def worth_retrying(error: Exception | None, attempt: int = 1) -> bool:
     if isinstance(error, StoreUnusable | SourceChanged):  # a network error; a touched source
         return bool(error.context.get("passing"))
     if isinstance(error, ShotladderError):
-        return isinstance(error, ToolFailed)
+        return isinstance(error, ToolFailed | ReadFailed)
     return isinstance(error, OSError | MemoryError)
 
 

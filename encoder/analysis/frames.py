@@ -215,11 +215,7 @@ def _pictures(source: ReferenceSource, threads: int) -> Iterator[tuple[av.VideoF
         stream.thread_count = threads
         packets = container.demux(stream)
         torn: list[av.Packet[av.VideoStream]] = []
-        while True:
-            try:
-                packet = next(packets)
-            except (StopIteration, av.error.FFmpegError):
-                return  # the end, or a truncated file: the index ends there as well
+        for packet in packets:
             if packet.is_corrupt:
                 torn.append(packet)
                 continue

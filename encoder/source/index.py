@@ -187,31 +187,26 @@ def _packets(
         codec = stream.codec_context.codec.canonical_name
         packets: list[_Packet] = []
         captions = Collector(Fraction(stream.time_base or 0), stream.codec_context.extradata)
-        try:
-            for each in demuxed(container, stream):
-                packet = each.packet
-                if codec in caption_data.CODECS:
-                    # A second field may lack a time; it follows the first field's captions.
-                    time = packets[-1].pts if each.completes else packet.pts
-                    captions.add_picture(codec, time, bytes(packet))
-                if each.completes:
-                    first = packets[-1]
-                    packets[-1] = replace(
-                        first,
-                        duration=2 * first.duration,
-                        corrupt=first.corrupt or packet.is_corrupt,
-                        size=first.size + packet.size,
-                    )
-                    continue
-                # Bit 4 of a VP8 frame's first byte is show_frame (RFC 6386, 9.1).
-                invisible = codec == "vp8" and not bytes(packet)[0] & 0x10
-                shown = not (packet.is_discard or invisible)
-                times = packet.pts, packet.dts, packet.duration or 0
-                packets.append(_Packet(*times, each.key, shown, packet.is_corrupt, packet.size))
-        except av.error.FFmpegError:
-            # A truncated file ends like this. All packets before are complete, and the analysis
-            # pass decodes every frame of them.
-            pass
+        for each in demuxed(container, stream):
+            packet = each.packet
+            if codec in caption_data.CODECS:
+                # A second field may lack a time; it follows the first field's captions.
+                time = packets[-1].pts if each.completes else packet.pts
+                captions.add_picture(codec, time, bytes(packet))
+            if each.completes:
+                first = packets[-1]
+                packets[-1] = replace(
+                    first,
+                    duration=2 * first.duration,
+                    corrupt=first.corrupt or packet.is_corrupt,
+                    size=first.size + packet.size,
+                )
+                continue
+            # Bit 4 of a VP8 frame's first byte is show_frame (RFC 6386, 9.1).
+            invisible = codec == "vp8" and not bytes(packet)[0] & 0x10
+            shown = not (packet.is_discard or invisible)
+            times = packet.pts, packet.dts, packet.duration or 0
+            packets.append(_Packet(*times, each.key, shown, packet.is_corrupt, packet.size))
         return (
             Fraction(stream.time_base or 0),
             packets,

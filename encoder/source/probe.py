@@ -26,7 +26,7 @@ from av.sidedata.sidedata import SideData
 
 from encoder.errors import SourceUnusable
 from encoder.ffmpeg import PATIENT_OPTIONS, SOURCE_OPTIONS
-from encoder.source import sniff
+from encoder.source import address, single_picture, sniff
 from encoder.source.colour_codes import (
     UNSUPPORTED_MATRICES,
     UNSUPPORTED_TRANSFERS,
@@ -38,6 +38,8 @@ from encoder.source.colour_codes import (
 )
 from encoder.source.dolby_vision import DolbyVision, guessed, read_dolby_vision, record_of_stream
 from encoder.source.hdr_metadata import NO_METADATA, MasteringDisplay, StaticMetadata
+from encoder.source.promise import lacks_index
+from encoder.source.reading import SourceFile, read_failed, reading
 from encoder.source.tonemap import TAGS, Transfer
 
 MAX_PIXELS = 8192 * 8192
@@ -291,10 +293,12 @@ def opened(path: PathLike, *, patient: bool = False) -> Iterator[av.container.In
     Raises:
         SourceUnusable: the path is missing, not a file, unreadable or of an unsupported kind; also
             for any libav error inside the ``with`` block.
+        ReadFailed: the disk or the network failed while the source was read, also where libav
+            went on after it.
     """
     given = Path(path)
     if not given.exists():
-        raise SourceUnusable(f"cannot read {given}: no such file; check the path")
+        raise SourceUnusable(f"cannot read {address.missing(str(path))}")
     if given.is_dir():
         raise SourceUnusable(f"cannot read {given}: it is a directory; name one video file")
     if not given.is_file():
@@ -302,34 +306,61 @@ def opened(path: PathLike, *, patient: bool = False) -> Iterator[av.container.In
     if given.stat().st_size == 0:
         raise SourceUnusable(f"cannot read {given}: the file is empty; copy it again")
     try:
-        container = av.open(
-            str(given.resolve()),
+        source = SourceFile(given)
+    except PermissionError as error:
+        raise _no_permission(given) from error
+    except OSError as error:
+        raise read_failed(given, error) from error
+    with reading(given), contextlib.closing(source):
+        try:
+            with _container(source, given, patient=patient) as container:
+                yield container
+        except (OSError, av.error.FFmpegError) as error:
+            if source.failure is not None:
+                raise read_failed(given, source.failure) from error
+            if not isinstance(error, av.error.FFmpegError):
+                raise
+            raise SourceUnusable(
+                f"cannot read {given}: the data is damaged ({error.strerror}); copy it again, or "
+                "remux what can be read, for example with ffmpeg -i IN -map 0 -c copy OUT.mkv"
+            ) from error
+        if source.failure is not None:
+            raise read_failed(given, source.failure)
+
+
+def _container(source: SourceFile, given: Path, *, patient: bool) -> av.container.InputContainer:
+    try:
+        return av.open(
+            source,
             mode="r",
             options=SOURCE_OPTIONS | (PATIENT_OPTIONS if patient else {}),
             metadata_errors="replace",
         )
     except av.error.FFmpegError as error:
+        if source.failure is not None:
+            raise
         raise _open_error(given, error) from error
-    except PermissionError as error:
-        raise _no_permission(given) from error
-    with container:
-        try:
-            yield container
-        except av.error.FFmpegError as error:
-            raise SourceUnusable(
-                f"cannot read {given}: the data is damaged ({error.strerror}); copy it again"
-            ) from error
 
 
 def _open_error(given: Path, error: av.error.FFmpegError) -> SourceUnusable:
-    if isinstance(error, PermissionError):
-        return _no_permission(given)
-    with given.open("rb") as file:
+    with reading(given), given.open("rb") as file:
         kind = sniff.kind(file.read(sniff.HEAD_BYTES))
+        unfinished = lacks_index(file)
     if kind == "MXF":
         return SourceUnusable(
             f"cannot use {given}: it is MXF, whose edit rules are not supported; rewrap it "
             "first, for example with ffmpeg -i IN.mxf -map 0 -c copy OUT.mov"
+        )
+    if kind is None and unfinished:
+        return SourceUnusable(
+            f"cannot use {given}: it is an MP4 or MOV file without its index (moov box), whose "
+            "end is missing or was never written; copy it again, or repair the recording with a "
+            "tool such as untrunc"
+        )
+    if kind in sniff.ANIMATIONS:
+        return SourceUnusable(
+            f"cannot use {given}: it is {kind}, which is not supported; convert it first, for "
+            "example with ffmpeg -i IN -c:v ffv1 OUT.mkv"
         )
     return SourceUnusable(
         f"cannot read {given}: not a supported kind of video ({kind or error.strerror}); "
@@ -395,6 +426,7 @@ def probe(path: PathLike) -> SourceInfo:
 
 def _probe(path: PathLike, *, patient: bool = False) -> SourceInfo:
     with opened(path, patient=patient) as container:
+        single_picture.check_file(path)
         stream = video_stream(container, path)
         frame = _first_frame(container, stream, path)
         dolby_vision = _dolby_vision(container, stream, frame, path)

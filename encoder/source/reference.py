@@ -27,7 +27,7 @@ import ffmpeg
 
 from encoder.errors import SourceUnusable
 from encoder.ffmpeg import SOURCE_OPTIONS, Command
-from encoder.source import captions
+from encoder.source import captions, single_picture
 from encoder.source.captions import CaptionData
 from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
 from encoder.source.hdr_metadata import NO_METADATA, StaticMetadata
@@ -193,6 +193,7 @@ def plan_source(
     timed = ensure_timestamps(given.path, workdir, choices)
     info = given if str(timed) == given.path else probe(timed)
     index = index_frames(timed)
+    single_picture.check_frames(path, given.container, index.frames, bool(given.audio))
     if index.duration_seconds > MAX_SECONDS:
         raise SourceUnusable(
             f"cannot use {path}: it claims to last {float(index.duration_seconds) / 3600:.0f} h, "

@@ -35,10 +35,27 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
 )
 
 
+ANIMATED_WEBP, ANIMATED_PNG = "an animated WebP picture", "an animated PNG picture"
+ANIMATIONS = (ANIMATED_WEBP, ANIMATED_PNG)
+"""Kinds that move, but that no allowed demuxer reads."""
+_WEBP_ANIMATION = 0x02  # flag of the extended header (VP8X)
+
+
+def _webp(head: bytes) -> str | None:
+    if head[:4] != b"RIFF" or head[8:12] != b"WEBP":
+        return None
+    animated = head[12:16] == b"VP8X" and len(head) > 20 and head[20] & _WEBP_ANIMATION
+    return ANIMATED_WEBP if animated else "a WebP picture"
+
+
 def kind(head: bytes) -> str | None:
     """Return in words what a refused file is by its first bytes, None where it has no name here."""
     if _MXF_KEY in head:
         return "MXF"
+    if webp := _webp(head):
+        return webp
+    if head.startswith(b"\x89PNG") and b"acTL" in head[:1_024]:
+        return ANIMATED_PNG
     stripped = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     for magic, name in _MAGIC:
         if head.startswith(magic) or (magic.isascii() and stripped.startswith(magic)):
