@@ -147,7 +147,7 @@ def _indexed_end(file: BinaryIO, sidx: Box) -> int:
     first = struct.unpack_from(">Q" if wide else ">I", content, 20 if wide else 16)[0]
     count = struct.unpack_from(">H", content, at + 2)[0]
     sizes = (struct.unpack_from(">I", content, at + 4 + 12 * n)[0] for n in range(count))
-    return sidx.end + int(first) + sum(word & 0x7FFFFFFF for word in sizes)
+    return int(sidx.end + first + sum(word & 0x7FFFFFFF for word in sizes))
 
 
 # -- Matroska ----------------------------------------------------------------------------------

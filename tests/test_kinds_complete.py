@@ -1,0 +1,218 @@
+"""Sources that end early, cannot be read, are damaged, or are no videos."""
+
+from __future__ import annotations
+
+import errno
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cluster.execution.tasks import worth_retrying
+from encoder.analysis.frames import feed, small_frames
+from encoder.errors import ReadFailed, SourceUnusable
+from encoder.ffmpeg import Command, run
+from encoder.package.audio import encode_audio
+from encoder.source import reading
+from encoder.source.reference import plan_source
+from encoder.source.sandbox import plan_guarded
+from fixtures.kinds import X264, beeping, ff, flashing
+
+FAILING_READ = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+static long total;
+static int failed;
+static int is_it(int fd) {
+    char link[64], name[4096];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, name, sizeof name - 1);
+    if (length <= 0) return 0;
+    name[length] = 0;
+    return strstr(name, getenv("FAILING_NAME")) != NULL;
+}
+ssize_t read(int fd, void *buffer, size_t count) {
+    static ssize_t (*real)(int, void *, size_t);
+    if (!real) real = dlsym(RTLD_NEXT, "read");
+    if (failed || !is_it(fd)) return real(fd, buffer, count);
+    if (total >= atol(getenv("FAILING_AFTER"))) { failed = 1; errno = EIO; return -1; }
+    ssize_t got = real(fd, buffer, count);
+    if (got > 0) total += got;
+    return got;
+}
+"""
+"""One read() of a file fails once, after so many bytes of it were read."""
+
+CONTAINERS = ("mp4", "mkv", "avi", "flv", "ts", "mpg", "264", "y4m", "webm")
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Noisy pictures with sound in every container, 3 s and over 200 kB each."""
+    folder = tmp_path_factory.mktemp("complete")
+    made = {}
+    for suffix in CONTAINERS:
+        made[suffix] = folder / f"clip.{suffix}"
+        codec: tuple[object, ...] = (*X264, "-c:a", "aac")
+        if suffix == "mpg":
+            codec = ("-c:v", "mpeg2video", "-bf", 2, "-b:v", "800k", "-c:a", "mp2")
+        elif suffix == "avi":
+            codec = ("-c:v", "mpeg4", "-b:v", "800k", "-c:a", "mp3")
+        elif suffix == "webm":
+            codec = ("-c:v", "libvpx", "-cpu-used", 8, "-b:v", "800k", "-c:a", "libopus")
+        elif suffix == "y4m":
+            codec = ("-pix_fmt", "yuv420p", "-an")
+        elif suffix == "264":
+            codec = (*X264, "-an")
+        ff(
+            *("-f", "lavfi", "-i", flashing("160x96", 25, 3, ()) + ",noise=alls=12:allf=t"),
+            *("-f", "lavfi", "-i", beeping(3), *codec, made[suffix]),
+        )
+    return made
+
+
+# ── a read that fails ────────────────────────────────────────────────────────────────────────────
+
+
+class _Failing(reading.SourceFile):
+    """A file of which one read fails, after a share of its bytes."""
+
+    share = 0.5
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._left = int(path.stat().st_size * self.share)
+
+    def read(self, count: int) -> bytes:
+        self._left -= count
+        if self._left < 0 and self.failure is None:
+            self.failure = OSError(errno.EIO, "Input/output error")
+            raise self.failure
+        return super().read(count)
+
+
+@pytest.mark.parametrize("suffix", CONTAINERS)
+def test_a_failed_read_is_no_end_of_the_index(clips, tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr("encoder.source.probe.SourceFile", _Failing)
+    with pytest.raises(ReadFailed, match=r"I/O error .*, try again"):
+        plan_source(clips[suffix], tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+def test_a_failed_read_is_no_end_of_the_analysis(clips, tmp_path, monkeypatch, suffix):
+    source = plan_source(clips[suffix], tmp_path)
+    monkeypatch.setattr("encoder.source.probe.SourceFile", _Failing)
+    with pytest.raises(ReadFailed, match=r"I/O error .*, try again") as failed:
+        feed(small_frames(source))
+    assert worth_retrying(failed.value)
+
+
+@pytest.fixture(scope="module")
+def failing_read(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library to preload, of which one read() fails."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler: a read of ffmpeg itself cannot be made to fail")
+    folder = tmp_path_factory.mktemp("failing")
+    (folder / "failing.c").write_text(FAILING_READ)
+    made = folder / "failing.so"
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-o", made, folder / "failing.c", "-ldl"], check=True
+    )
+    return made
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "flv", "ts", "mpg"])
+def test_a_failed_read_of_ffmpeg_does_not_shorten_sound(
+    clips, tmp_path, monkeypatch, failing_read, suffix
+):
+    clip = clips[suffix]
+    source = plan_source(clip, tmp_path)
+    monkeypatch.setenv("LD_PRELOAD", str(failing_read))
+    monkeypatch.setenv("FAILING_NAME", clip.name)
+    monkeypatch.setenv("FAILING_AFTER", str(clip.stat().st_size // 2))
+    with pytest.raises(ReadFailed, match="I/O error"):
+        encode_audio(
+            clip,
+            source.info.audio[0].index,
+            tmp_path / "sound.mp4",
+            first_video_pts=source.index.start_seconds,
+            duration=source.timeline.duration_seconds,
+        )
+
+
+def test_a_failed_read_of_the_probing_process_is_told(clips, tmp_path, monkeypatch, failing_read):
+    monkeypatch.setenv("LD_PRELOAD", str(failing_read))
+    monkeypatch.setenv("FAILING_NAME", "clip.mp4")
+    monkeypatch.setenv("FAILING_AFTER", "1000")
+    with pytest.raises(ReadFailed, match=r"I/O error .*, try again"):
+        plan_guarded(clips["mp4"], tmp_path)
+
+
+# ── what is no video ─────────────────────────────────────────────────────────────────────────────
+
+
+def way_out(message: str, source: Path, out: Path) -> Path:
+    """Run the ffmpeg command that an error names."""
+    named = re.search(r"ffmpeg (-.*OUT)(\.\w+)", message)
+    assert named is not None, message
+    out = out.with_suffix(named[2])
+    words = shlex.split(named[1])
+    run(Command.of(["-v", "error", "-y", *(_place(word, source, out) for word in words)]))
+    return out
+
+
+def _place(word: str, source: Path, out: Path) -> str:
+    return {"IN": str(source), "OUT": str(out)}.get(word, word)
+
+
+@pytest.mark.parametrize(
+    ("file", "arguments", "words", "frames"),
+    [
+        ("still.avif", "-frames:v 1 -c:v libsvtav1 -f avif", r"single picture \(AVIF\)", 125),
+        ("still.gif", "-frames:v 1", r"single picture \(GIF\)", 125),
+        ("anim.avif", "-c:v libsvtav1 -f avif", r"animated picture \(AVIS\)", 10),
+        ("anim.webp", "-c:v libwebp_anim -loop 0", "an animated WebP picture", 10),
+        ("anim.png", "-f apng -plays 0", "an animated PNG picture", 10),
+    ],
+)
+def test_pictures_are_refused_with_a_way_out(tmp_path, file, arguments, words, frames):
+    made = tmp_path / file
+    pictures = "testsrc2=size=160x96:rate=10:duration=1"
+    ff("-f", "lavfi", "-i", pictures, *arguments.split(), made)
+    with pytest.raises(SourceUnusable, match=words) as refused:
+        plan_source(made, tmp_path)
+    source = plan_source(way_out(refused.value.message, made, tmp_path / "out"), tmp_path)
+    assert source.frames == frames
+    assert (source.width, source.height) == (160, 96)
+
+
+def test_an_mp4_without_its_index_is_named(clips, tmp_path):
+    torn = tmp_path / "torn.mp4"
+    torn.write_bytes(clips["mp4"].read_bytes()[:100_000])
+    with pytest.raises(SourceUnusable, match=r"without its index \(moov box\).*copy it again"):
+        plan_source(torn, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("https://example.org/a b.mp4", r"curl -fLo FILE 'https://example.org/a b.mp4'"),
+        ("http://example.org/film.mp4", r"it is a URL.*curl -fLo FILE http://example.org/film.mp4"),
+        ("rtsp://camera/1", "rtsp://camera/1: it is a URL.*copy it to a file"),
+        ("file:///srv/a%20b.mp4", "give /srv/a b.mp4"),
+        ("nowhere/film.mp4", "no such file; check the path"),
+    ],
+)
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_url_is_told_from_a_path(tmp_path, given, words, kind):
+    with pytest.raises(SourceUnusable, match=words):
+        plan_source(kind(given), tmp_path)
