@@ -179,7 +179,8 @@ class SourceFlags:
     program: int | None = option(
         None,
         metavar="N",
-        help="Number of the programme of a transport stream. [default: the first with pictures]",
+        help="Number of the programme (service) of a transport stream that is the title; `doctor` "
+        "lists them. It is followed over changes of its PIDs. [default: the first with pictures]",
     )
     accept_truncated: bool = option(
         False,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cluster.jobs.findings import Finding, State
 from cluster.jobs.sound_findings import describe_heard
+from cluster.jobs.transport_findings import describe_transport
 from cluster.stages.title import check_hdr
 from cluster.stages.tracks import listened
 from encoder.errors import BadInput
@@ -56,8 +57,9 @@ def describe_source(
             "file",
             f"{info.container.split(',')[0]}, {info.codec}, {seconds:.3f} s, "
             f"{source.index.bitrate / 1000:.0f} kbit/s of video",
-            "has no timestamps: is remuxed with timestamps from one decode" if remuxed else "",
+            _remuxed(source) if remuxed else "",
         ),
+        *describe_transport(source),
         _range(source),
         _picture(source),
         _pixels(source),
@@ -69,6 +71,18 @@ def describe_source(
         *_unread(source),
         *_other_video(source),
     )
+
+
+def _remuxed(source: ReferenceSource) -> str:
+    copied = source.copied
+    if copied.placed:
+        return (
+            f"{copied.placed} of {source.index.frames} pictures have no time of their own: is "
+            "remuxed with times between those of the others"
+        )
+    if copied.transport is not None:
+        return ""
+    return "has no timestamps: is remuxed with timestamps from one decode"
 
 
 def _range(source: ReferenceSource) -> Finding:

@@ -114,6 +114,7 @@ def _encoded(title: Title, store: Store, stream: AudioStream, surround: bool) ->
         "bit_rate": bit_rate,
         "tool": ffmpeg.version(),
         **({"surround": True} if surround else {}),
+        **reference.copied.identity,
     }
 
     def make(scratch: Path) -> Made:
@@ -229,6 +230,7 @@ def _subtitle_text(title: Title, store: Store, stream: int) -> str:
         source=title.source.sha256,
         stream=stream,
         tool=ffmpeg.version(),
+        **title.reference.copied.identity,
     )
 
     def make(scratch: Path) -> Made:

@@ -30,12 +30,13 @@ from encoder.ffmpeg import SOURCE_OPTIONS, Command
 from encoder.source import captions, single_picture
 from encoder.source.captions import CaptionData
 from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
+from encoder.source.copy_facts import NO_CHANGES, CopyFacts
 from encoder.source.hdr_metadata import NO_METADATA, StaticMetadata
 from encoder.source.index import FrameIndex, index_frames
-from encoder.source.probe import SourceInfo, probe
+from encoder.source.probe import SourceInfo
 from encoder.source.scan import correct_scan
 from encoder.source.timeline import Timeline, plan_timeline
-from encoder.source.timestamps import ensure_timestamps
+from encoder.source.timestamps import naming_source, prepare
 from encoder.source.tonemap import Transfer, filters, tags, tone_mapped
 
 GLOBAL_ARGUMENTS = ("-hide_banner", "-copyts", "-max_error_rate", "1")
@@ -93,6 +94,8 @@ class ReferenceSource:
     """What the user decided about the source."""
     captions: tuple[CaptionData, ...] = ()
     """Caption data that becomes captions of the title."""
+    copied: CopyFacts = NO_CHANGES
+    """What the copy has other than the given file."""
 
     @property
     def named(self) -> str:
@@ -175,6 +178,7 @@ class ReferenceSource:
             *steps,
             *(f"bwdif={part}" for part in _deinterlacing(self.info) if self.info.interlaced),
             *((self.info.static_metadata,) if self.hdr else ()),
+            *((self.copied,) if self.copied != NO_CHANGES else ()),
         ]
         return hashlib.sha256(repr([str(fact) for fact in facts]).encode()).hexdigest()[:16]
 
@@ -189,9 +193,17 @@ def plan_source(
     Raises:
         SourceUnusable: the source cannot be read or is not supported.
     """
-    given = probe(path)
-    timed = ensure_timestamps(given.path, workdir, choices)
-    info = given if str(timed) == given.path else probe(timed)
+    try:
+        return _plan(path, workdir, choices)
+    except SourceUnusable as error:
+        raise naming_source(error, path, workdir) from error
+
+
+def _plan(
+    path: str | os.PathLike[str], workdir: str | os.PathLike[str], choices: SourceChoices
+) -> ReferenceSource:
+    prepared = prepare(path, workdir, choices)
+    timed, given, info = prepared.path, prepared.given, prepared.info
     index = index_frames(timed)
     single_picture.check_frames(path, given.container, index.frames, bool(given.audio))
     if index.duration_seconds > MAX_SECONDS:
@@ -209,6 +221,7 @@ def plan_source(
         given=given.path,
         choices=choices,
         captions=captions.chosen(index.captions, captions.tracks(timed)),
+        copied=prepared.facts,
     )
 
 

@@ -20,6 +20,7 @@ from typing_extensions import TypedDict
 from encoder.arrays import AnyArray, Int64, UInt8
 from encoder.source.captions import CaptionData, Origin
 from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
+from encoder.source.copy_facts import NO_CHANGES, CopyFacts
 from encoder.source.index import FrameIndex
 from encoder.source.later import document
 from encoder.source.probe import SourceInfo
@@ -54,6 +55,7 @@ class _Facts(TypedDict):
     tone_mapped: bool
     choices: NotRequired[SourceChoices]
     captions: NotRequired[list[_Captions]]
+    copied: NotRequired[CopyFacts]
 
 
 def to_bytes(reference: ReferenceSource, **more: str) -> bytes:
@@ -89,6 +91,8 @@ def to_bytes(reference: ReferenceSource, **more: str) -> bytes:
             )
             for data in reference.captions
         ]
+    if reference.copied != NO_CHANGES:
+        facts["copied"] = reference.copied
     plain = {**more, **{name: document(fact) for name, fact in facts.items()}}
     text = json.dumps(plain, default=str, ensure_ascii=False, separators=(",", ":"))
     return tensors.save(
@@ -140,6 +144,7 @@ def from_bytes(content: bytes, *more: str) -> tuple[ReferenceSource, list[str]]:
         tone_mapped=facts["tone_mapped"],
         choices=facts.get("choices", DEFAULT_CHOICES),
         captions=captions,
+        copied=facts.get("copied", NO_CHANGES),
     )
     _check(reference)
     return reference, further

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from encoder.errors import SourceUnusable
 from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
-from encoder.source.timestamps import untimed
+from encoder.source.copy_facts import NO_CHANGES, CopyFacts
+from encoder.source.probe import SourceInfo, probe
+from encoder.source.timestamps import programme, untimed
 
-TIMED_SUFFIXES = ("mp4", "mkv")
+TIMED_SUFFIXES = ("mp4", "mkv", "ts")
 """Suffixes that :func:`timed_path` is given."""
 
 
@@ -26,6 +30,9 @@ class Copy(Protocol):
     def suffix(self) -> str:
         """Suffix of the copy, one of :data:`TIMED_SUFFIXES`."""
 
+    def facts(self, before: CopyFacts) -> CopyFacts:
+        """Return what the copy has other than the source, of which ``before`` is already true."""
+
     def write(self, source: Path, made: Path) -> None:
         """Write the copy of ``source`` to ``made``.
 
@@ -35,16 +42,35 @@ class Copy(Protocol):
         """
 
 
-EXAMINERS: tuple[Callable[[Path, SourceChoices], Copy | None], ...] = (untimed.examine,)
-"""Return the copy that a source of one kind needs, None for other sources."""
+Examiner = Callable[[Path, SourceChoices], Copy | None]
+"""Returns the copy that a source of one kind needs, None for other sources."""
+
+PACKET_EXAMINERS: tuple[Examiner, ...] = (programme.examine,)
+"""Examiners that look at packets only; the pictures of their copies have still to be probed."""
+EXAMINERS: tuple[Examiner, ...] = (untimed.examine,)
+"""Examiners of sources whose pictures are known to decode."""
 
 
-def ensure_timestamps(
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A source that can be read exactly."""
+
+    path: Path
+    """File to read: the source or a copy of it."""
+    given: SourceInfo
+    """What the source is."""
+    info: SourceInfo
+    """What the file to read is."""
+    facts: CopyFacts
+    """What the copy has other than the source."""
+
+
+def prepare(
     source: str | os.PathLike[str],
     workdir: str | os.PathLike[str],
     choices: SourceChoices = DEFAULT_CHOICES,
-) -> Path:
-    """Return ``source`` itself, or a copy of it in ``workdir`` whose frames can be found by time.
+) -> Prepared:
+    """Probe a source, and copy it into ``workdir`` where its frames cannot be found by time.
 
     Coded video and audio are copied, not encoded.
 
@@ -52,12 +78,41 @@ def ensure_timestamps(
         SourceUnusable: the source cannot be read, or pictures in its middle do not decode.
         StoreUnusable: the copy cannot be written.
     """
-    source = readable = Path(source)
-    for number, examine in enumerate(EXAMINERS):
+    source = Path(source)
+    whole, facts = _copied(source, source, workdir, choices, (PACKET_EXAMINERS, NO_CHANGES))
+    info = probe(whole)
+    given = replace(info, path=str(source.resolve()))
+    timed, facts = _copied(source, whole, workdir, choices, (EXAMINERS, facts))
+    return Prepared(timed, given, info if timed == whole else probe(timed), facts)
+
+
+def ensure_timestamps(
+    source: str | os.PathLike[str],
+    workdir: str | os.PathLike[str],
+    choices: SourceChoices = DEFAULT_CHOICES,
+) -> Path:
+    """Return ``source`` itself, or the copy of it that :func:`prepare` writes.
+
+    Raises:
+        SourceUnusable: the source cannot be read, or pictures in its middle do not decode.
+        StoreUnusable: the copy cannot be written.
+    """
+    return prepare(source, workdir, choices).path
+
+
+def _copied(
+    source: Path,
+    readable: Path,
+    workdir: str | os.PathLike[str],
+    choices: SourceChoices,
+    examined: tuple[Sequence[Examiner], CopyFacts],
+) -> tuple[Path, CopyFacts]:
+    examiners, facts = examined
+    for number, examine in enumerate(examiners):
         copy = examine(readable, choices)
         if copy is None:
             continue
-        made = timed_path(source, workdir, copy.suffix)
+        made = timed_path(source.resolve(), workdir, copy.suffix)
         partial = made.with_name(f"{made.stem}.{os.getpid()}-{number}.{copy.suffix}")
         try:
             copy.write(readable, partial)
@@ -66,7 +121,19 @@ def ensure_timestamps(
             readable = partial.replace(made)
         finally:
             partial.unlink(missing_ok=True)
-    return readable
+        facts = copy.facts(facts)
+    return readable, facts
+
+
+def naming_source(
+    error: SourceUnusable, source: str | os.PathLike[str], workdir: str | os.PathLike[str]
+) -> SourceUnusable:
+    """Return the error with the source's path in place of that of its copy."""
+    message = error.message
+    for suffix in TIMED_SUFFIXES:
+        copy = timed_path(Path(source).resolve(), workdir, suffix)
+        message = message.replace(str(copy), str(source)).replace(str(copy.resolve()), str(source))
+    return SourceUnusable(message, **error.context)
 
 
 def timed_path(source: Path, workdir: str | os.PathLike[str], suffix: str) -> Path:

@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from encoder.source.choices import SourceChoices
+from encoder.source.copy_facts import CopyFacts
 from encoder.source.index import demuxed
 from encoder.source.probe import opened, video_stream
 from encoder.source.timestamps.presentation import Presentation, presentation
@@ -27,6 +28,10 @@ class Untimed:
     def suffix(self) -> str:
         """Suffix of the copy."""
         return "mp4" if self.plan.codec in _MP4_CODECS and not self.plan.sound else "mkv"
+
+    def facts(self, before: CopyFacts) -> CopyFacts:
+        """Return what the copy has other than its source."""
+        return before
 
     def write(self, source: Path, made: Path) -> None:
         """Write the copy of ``source`` to ``made``."""

@@ -1,0 +1,53 @@
+"""What the copy of a source that could not be read as it is has other than the source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from encoder.source.later import document, later
+
+
+@dataclass(frozen=True, slots=True)
+class ClockJump:
+    """A place where the clock of a source jumps, and its copy goes on without a gap."""
+
+    at_seconds: float
+    """Time on the title's clock."""
+    by_seconds: float
+    """Seconds by which the clock jumps ahead; negative where it jumps back."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransportFacts:
+    """One programme of a transport stream, copied with its streams on one clock."""
+
+    programs: tuple[int, ...]
+    """Numbers of the programme: several where the file goes on with another one."""
+    others: tuple[int, ...] = ()
+    """Numbers of the programmes that are left out."""
+    moves: int = 0
+    """Number of times that streams of the programme moved to other PIDs."""
+    jumps: tuple[ClockJump, ...] = ()
+    dropped: int = 0
+    """Pictures left out after such places because they depend on pictures that are not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class CopyFacts:
+    """How a copy differs from its source; all defaults where only its container does."""
+
+    transport: TransportFacts | None = later(None)
+    placed: int = later(0)
+    """Pictures without a time of their own, placed between those that have one."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the keys of sound and subtitles contain besides the source: nothing for a source
+        that is read as it is.
+        """
+        return {"copied": document(self)} if self != NO_CHANGES else {}
+
+
+NO_CHANGES = CopyFacts()
+"""Facts of a source that is read as it is."""
