@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
+import av
+import ffmpeg
+import numpy as np
 import pytest
 
 from cluster.jobs.source_findings import examine_source
 from cluster.service.sources import SourcePolicy, find_source, local_path
 from cluster.store.place import store_place
-from encoder.errors import BadInput
-from encoder.ffmpeg import Command
+from encoder.analysis.frames import small_frames
+from encoder.errors import BadInput, SourceUnusable
+from encoder.ffmpeg import Command, run
 from encoder.names import path_of, shell_quoted, shown, shown_in_json
+from encoder.source import pieces
+from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
 from encoder.source.sandbox import plan_guarded
-from fixtures.kinds import ff
+from fixtures.kinds import Truth, ff, old
+from tests.reading_material import HASH, hashes, read
 
 # -- names -----------------------------------------------------------------------------------------
 
@@ -140,3 +149,160 @@ def test_a_service_finds_a_source_by_a_uri_with_any_bytes(tmp_path: Path):
 def test_a_store_needs_a_name_in_utf8(tmp_path: Path):
     with pytest.raises(BadInput, match=r"store .*\\xff cannot be used: its path is not UTF-8"):
         store_place(tmp_path / os.fsdecode(b"\xff"))
+
+
+# -- cropping, orientation and 3D ------------------------------------------------------------------
+
+
+def made(kind: str, folder: Path, seed: int = 0) -> tuple[Path, Truth]:
+    """Make the input of a kind, by its file's name."""
+    (maker,) = (one for one in old.KINDS if one.file == kind)
+    path = folder / maker.file
+    return path, maker.make(path, random.Random(seed))
+
+
+SCALER = "lanczos+accurate_rnd+full_chroma_int+bitexact"
+
+
+def by_ffmpeg_alone(path: Path, *filters: str, pixels: str = "yuv420p") -> list[str]:
+    """Hashes of all pictures, as ffmpeg decodes, crops and filters them by itself."""
+    chain = ",".join([*filters, f"scale=flags={SCALER}", f"format={pixels}"])
+    after = ["-vf", chain, "-fps_mode", "passthrough", *HASH]
+    found = hashes(["-v", "error", "-noautorotate", "-i", str(path), "-map", "0:v:0", *after])
+    return [digest for _, digest in found]
+
+
+def check_frames(source: ReferenceSource, expected: list[str], folder: Path) -> None:
+    """Ranges from everywhere, and from pieces of the source, are those of the straight decode."""
+    assert source.frames == len(expected)
+    middle = source.frames // 2
+    for start, end in (
+        (0, source.frames),
+        (middle, middle + 4),
+        (source.frames - 3, source.frames),
+    ):
+        assert read(source, start, end) == expected[start:end], (start, end)
+    spans = [(middle - 5, middle + 5), (middle + 5, source.frames)]
+    for piece, file in pieces.cut(source, spans, folder):
+        moved = pieces.reading(source, piece, file)
+        assert read(moved, piece.start, piece.end) == expected[piece.start : piece.end], piece
+
+
+def check_small(source: ReferenceSource) -> None:
+    """The analysis pass sees the same pictures as the encoders."""
+    frames = list(small_frames(source))
+    assert len(frames) == source.frames
+    small = frames[source.frames // 2].yuv
+    node = open_reference(source, source.frames // 2, source.frames // 2 + 1)
+    height, width = small.shape[1:]
+    scaled = node.filter("scale", width, height, flags="area").filter("format", "yuv444p")
+    out = ffmpeg.output(scaled, "pipe:", f="rawvideo", fps_mode="passthrough").get_args()
+    raw = run(Command.of(["-v", "error", *GLOBAL_ARGUMENTS, *out])).stdout
+    other = np.frombuffer(raw, np.uint8).reshape(small.shape)
+    assert np.abs(other.astype(int) - small).mean() < 4
+
+
+@pytest.mark.parametrize("kind", ["cropped.mp4", "cropped.mov", "cropped.mkv"])
+def test_the_container_crops_once(tmp_path: Path, kind: str):
+    path, truth = made(kind, tmp_path)
+    source = plan_guarded(path, tmp_path)
+    assert (source.width, source.height) == truth.size
+    check_frames(source, by_ffmpeg_alone(path, pixels=source.pix_fmt), tmp_path)
+    check_small(source)
+    assert "only 340x264 are the title" in says(path)
+
+
+def says(path: Path) -> str:
+    """What doctor warns of."""
+    found = [one for one in examine_source(path) if one.state == "warn"]
+    return "; ".join(f"{one.topic}: {one.found}: {one.then}" for one in found)
+
+
+@pytest.mark.parametrize(
+    ("box", "size"),
+    [
+        # SD video of QuickTime: 702.9 of 720 pixels are clean, of which ffmpeg shows 703.
+        (old.clap(Fraction(41472, 59), Fraction(576), Fraction(0), Fraction(0)), (702, 576)),
+        # An odd offset would shift colours against brightness: one more column and row are cut.
+        (old.clap(Fraction(713), Fraction(569), Fraction(1, 2), Fraction(-1, 2)), (712, 568)),
+        # More than the picture has, or beside it: the picture is whole.
+        (old.clap(Fraction(800), Fraction(576), Fraction(0), Fraction(0)), (720, 576)),
+        (old.clap(Fraction(704), Fraction(576), Fraction(40), Fraction(0)), (720, 576)),
+        (old.clap(Fraction(720), Fraction(576), Fraction(0), Fraction(0)), (720, 576)),
+    ],
+)
+def test_apertures_of_all_shapes(tmp_path: Path, box: bytes, size: tuple[int, int]):
+    path = tmp_path / "clap.mp4"
+    graph = "testsrc2=size=720x576:rate=25:duration=0.2"
+    ff("-f", "lavfi", "-i", graph, "-c:v", "libx264", "-preset", "ultrafast", tmp_path / "a.mp4")
+    path.write_bytes(old.in_sample_entry((tmp_path / "a.mp4").read_bytes(), box))
+    source = plan_guarded(path, tmp_path)
+    assert (source.width, source.height) == size
+    assert len(read(source, 0, source.frames)) == 5
+    assert len(list(small_frames(source))) == 5
+
+
+def test_an_aperture_of_a_few_lines_is_refused(tmp_path: Path):
+    path = tmp_path / "clap.mp4"
+    box = old.clap(Fraction(64), Fraction(8), Fraction(0), Fraction(0))
+    path.write_bytes(old.in_sample_entry(tiny(tmp_path / "a.mp4").read_bytes(), box))
+    with pytest.raises(SourceUnusable, match="pictures of 64x8 are too small"):
+        plan_guarded(path, tmp_path)
+
+
+def test_cropping_comes_before_turning_and_stretching(tmp_path: Path):
+    path, plain = tmp_path / "clap.mp4", tmp_path / "a.mp4"
+    graph = old.boxed("testsrc2=size=160x96:rate=25:duration=1", 8, 4, 2, 10)
+    anamorphic = ("-vf", "setsar=2/1", "-c:v", "libx264", "-preset", "ultrafast")
+    ff("-f", "lavfi", "-i", graph, *anamorphic, tmp_path / "b.mp4")
+    ff("-display_rotation", 90, "-i", tmp_path / "b.mp4", "-c", "copy", plain)
+    box = old.clap(Fraction(150), Fraction(82), Fraction(3), Fraction(-3))
+    path.write_bytes(old.in_sample_entry(plain.read_bytes(), box))
+    source = plan_guarded(path, tmp_path)
+    assert (source.width, source.height) == (82, 300)
+    turned = by_ffmpeg_alone(path, "transpose=cclock", f"scale=82:300:flags={SCALER}")
+    check_frames(source, turned, tmp_path)
+    check_small(source)
+
+
+@pytest.mark.parametrize(
+    ("kind", "seed"), [("turned.mkv", 1), ("turned.mp4", 0), ("turned.mp4", 2)]
+)
+def test_orientation_in_sei_turns_every_picture(tmp_path: Path, kind: str, seed: int):
+    path, truth = made(kind, tmp_path, seed)
+    source = plan_guarded(path, tmp_path)
+    assert (source.width, source.height) == truth.size
+    bare = tmp_path / "bare.264"
+    ff("-i", path, "-c", "copy", "-bsf:v", "h264_mp4toannexb,filter_units=remove_types=6", bare)
+    check_frames(source, by_ffmpeg_alone(bare, "transpose=cclock"), tmp_path)
+    check_small(source)
+
+
+def test_a_picture_that_turns_in_the_middle_is_refused(tmp_path: Path):
+    graph = "testsrc2=size=160x96:rate=25:duration=1"
+    for turn in (90, 180):
+        sei = ("-bsf:v", f"h264_metadata=display_orientation=insert:rotate={turn}")
+        made_here = ("-c:v", "libx264", "-preset", "ultrafast", *sei, tmp_path / f"{turn}.264")
+        ff("-f", "lavfi", "-i", graph, *made_here)
+    both = tmp_path / "both.264"
+    both.write_bytes((tmp_path / "90.264").read_bytes() + (tmp_path / "180.264").read_bytes())
+    source = plan_guarded(both, tmp_path)
+    message = "orientation from transpose=cclock to hflip and vflip at frame 25; split it there"
+    with pytest.raises(SourceUnusable, match=message):
+        list(small_frames(source))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_3d_pictures_are_delivered_flat(tmp_path: Path, seed: int):
+    path, _ = made("stereo.mkv", tmp_path, seed)
+    source = plan_guarded(path, tmp_path)
+    bare = tmp_path / "bare.264"
+    ff("-i", path, "-c", "copy", "-bsf:v", "h264_mp4toannexb,filter_units=remove_types=6", bare)
+    check_frames(source, by_ffmpeg_alone(bare), tmp_path)
+    assert "3D: the views of both eyes are stored" in says(path)
+    out = tmp_path / "out.mp4"
+    built = ffmpeg.output(open_reference(source, 0, 4), str(out), fps_mode="passthrough")
+    run(Command.of(["-v", "error", *GLOBAL_ARGUMENTS, *built.get_args()]))
+    with av.open(str(out)) as container:
+        kinds = {data.type.name for frame in container.decode(video=0) for data in frame.side_data}
+    assert kinds <= {"SEI_UNREGISTERED"}

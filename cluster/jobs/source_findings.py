@@ -21,6 +21,7 @@ from encoder.package.audio import SURROUND_CHANNELS
 from encoder.source import tonemap
 from encoder.source.captions import CAPTION_TRACK
 from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
+from encoder.source.cropping import vbi_lines
 from encoder.source.reference import ReferenceSource
 from encoder.source.sandbox import plan_guarded
 from ladder.profiles import load_profile, rung_sizes
@@ -62,6 +63,8 @@ def describe_source(
         *describe_transport(source),
         _range(source),
         _picture(source),
+        *_cropped(source),
+        *_stereo(source),
         _pixels(source),
         _motion(source),
         _ladder(source),
@@ -115,6 +118,33 @@ def _picture(source: ReferenceSource) -> Finding:
     shown = f"{source.width}x{source.height}"
     changed = (info.width, info.height) != (source.width, source.height) or info.orientation
     return Finding("picture", found, f"becomes {shown}, upright, square pixels" if changed else "")
+
+
+def _cropped(source: ReferenceSource) -> Iterator[Finding]:
+    info, crop = source.info, source.info.crop
+    if crop is None:
+        return
+    sides = (("left", crop.left), ("right", crop.right), ("top", crop.top), ("bottom", crop.bottom))
+    cut = ", ".join(f"{pixels} at the {side}" for side, pixels in sides if pixels)
+    why = "the container crops"
+    if vbi_lines(info.codec, info.width, info.height):
+        why = "lines of the blanking interval lie above the picture"
+    yield Finding(
+        "cropping",
+        f"{why}: {cut} of {info.width}x{info.height} pixels",
+        f"only {info.shown_width}x{info.shown_height} are the title",
+        "warn",
+    )
+
+
+def _stereo(source: ReferenceSource) -> Iterator[Finding]:
+    if source.info.stereo is not None:
+        yield Finding(
+            "3D",
+            f"the views of both eyes are stored {source.info.stereo}",
+            "the picture is delivered flat, as it is decoded; players are not told that it is 3D",
+            "warn",
+        )
 
 
 def _pixels(source: ReferenceSource) -> Finding:

@@ -8,13 +8,14 @@ decoder, in order, or the source is refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
 
 import av
 import av.error
+import av.filter
 import cv2
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
@@ -22,7 +23,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from encoder.arrays import UInt8
 from encoder.errors import SourceUnusable
 from encoder.source.colour_codes import color_matrix, color_range
-from encoder.source.probe import opened
+from encoder.source.probe import SourceInfo, opened, orientation
 from encoder.source.reference import ReferenceSource
 from encoder.source.tonemap import tone_map_small
 
@@ -143,6 +144,7 @@ def _decoded(source: ReferenceSource, threads: int) -> Iterator[av.VideoFrame]:
     square: Fraction | None = None
     other: Fraction | None = None
     foreign = 0
+    crop = _cropper(source.info) if source.info.crop else None
     for picture, aspect in _pictures(source, threads):
         if expected == len(pts):
             break  # a picture from a torn packet at the end
@@ -162,6 +164,10 @@ def _decoded(source: ReferenceSource, threads: int) -> Iterator[av.VideoFrame]:
         for name, before, now in zip(("pixels", "range", "matrix"), kept, stored, strict=True):
             if before != now:
                 raise _changes(source, expected, f"changes its {name} from {before} to {now}")
+        turned = orientation(picture)
+        if turned is not None and turned != source.info.orientation:
+            before, now = (" and ".join(one) or "none" for one in (source.info.orientation, turned))
+            raise _changes(source, expected, f"changes its orientation from {before} to {now}")
         # The aspect is that of the packet read last, which is ahead of the picture: where the size
         # changes too, the check above should report the size.
         square = square or aspect
@@ -169,13 +175,36 @@ def _decoded(source: ReferenceSource, threads: int) -> Iterator[av.VideoFrame]:
             other, foreign = aspect, foreign + 1
         if foreign > _AHEAD:
             break
-        yield picture
+        yield picture if crop is None else crop(picture)
         expected += 1
     if other is not None:
         what = f"changes the shape of its pixels from {square} to {other}"
         raise _changes(source, max(0, expected - foreign), what)
     if expected < len(pts):
         raise _missing(source, expected)
+
+
+def _cropper(info: SourceInfo) -> Callable[[av.VideoFrame], av.VideoFrame]:
+    """Return a function that crops decoded pictures, without copying them."""
+    assert info.crop is not None
+    box = (info.shown_width, info.shown_height, info.crop.left, info.crop.top)
+    graph = av.filter.Graph()
+    graph.link_nodes(
+        graph.add_buffer(
+            width=info.width,
+            height=info.height,
+            format=av.VideoFormat(info.pix_fmt),
+            time_base=info.time_base or Fraction(1),
+        ),
+        graph.add("crop", ":".join(map(str, box))),
+        graph.add("buffersink"),
+    ).configure()
+
+    def crop(picture: av.VideoFrame) -> av.VideoFrame:
+        graph.vpush(picture)
+        return graph.vpull()
+
+    return crop
 
 
 def _stored(picture: av.VideoFrame) -> tuple[str, str, str]:

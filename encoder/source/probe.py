@@ -36,8 +36,10 @@ from encoder.source.colour_codes import (
     color_range,
     color_transfer,
 )
+from encoder.source.cropping import Crop, read_crop, vbi_lines, whole_chroma
 from encoder.source.dolby_vision import DolbyVision, guessed, read_dolby_vision, record_of_stream
 from encoder.source.hdr_metadata import NO_METADATA, MasteringDisplay, StaticMetadata
+from encoder.source.later import later
 from encoder.source.promise import lacks_index
 from encoder.source.reading import SourceFile, read_failed, reading
 from encoder.source.tonemap import TAGS, Transfer
@@ -201,6 +203,22 @@ class SourceInfo:
     """Scan that the pictures show (:mod:`encoder.source.scan`), None where the flags agree."""
     static_metadata: StaticMetadata = NO_METADATA
     """HDR metadata for displays, which encodes carry on."""
+    crop: Crop | None = later(None)
+    """Part of the stored picture that is not shown, None where all of it is."""
+    stereo: str | None = later(None)
+    """How the pictures hold the views of both eyes, in words; None for a flat picture."""
+    stated_twice: bool = later(False)
+    """True where container and bitstream both state an orientation or a 3D packing."""
+
+    @property
+    def shown_width(self) -> int:
+        """Width of the shown part of the picture before rotation, in stored pixels."""
+        return self.width - (self.crop.left + self.crop.right if self.crop else 0)
+
+    @property
+    def shown_height(self) -> int:
+        """Height of the shown part of the picture before rotation, in stored pixels."""
+        return self.height - (self.crop.top + self.crop.bottom if self.crop else 0)
 
     @property
     def hdr(self) -> Transfer | None:
@@ -234,7 +252,7 @@ class SourceInfo:
     @property
     def square_size(self) -> tuple[int, int]:
         """(width, height) before rotation, in square pixels; odd only where stored so."""
-        return square_pixels(self.width, self.height, self.sample_aspect)
+        return square_pixels(self.shown_width, self.shown_height, self.sample_aspect)
 
     @property
     def display_width(self) -> int:
@@ -430,7 +448,8 @@ def _probe(path: PathLike, *, patient: bool = False) -> SourceInfo:
         stream = video_stream(container, path)
         frame = _first_frame(container, stream, path)
         dolby_vision = _dolby_vision(container, stream, frame, path)
-        _check_shape(path, frame)
+        crop = _crop(path, container.format.name, stream, frame)
+        _check_shape(path, frame, crop)
         _check_colours(path, frame)
         _check_coding(path, stream, frame, dolby_vision)
         context = stream.codec_context
@@ -443,7 +462,7 @@ def _probe(path: PathLike, *, patient: bool = False) -> SourceInfo:
             width=frame.width,
             height=frame.height,
             sample_aspect=_aspect(stream.sample_aspect_ratio or context.sample_aspect_ratio),
-            orientation=_orientation(frame),
+            orientation=orientation(frame) or (),
             pix_fmt=frame.format.name,
             bit_depth=max(component.bits for component in frame.format.components),
             chroma=_chroma(frame),
@@ -473,6 +492,9 @@ def _probe(path: PathLike, *, patient: bool = False) -> SourceInfo:
             ),
             dolby_vision=dolby_vision,
             static_metadata=_static_metadata(frame),
+            crop=crop,
+            stereo=_stereo(frame),
+            stated_twice=_stated_twice(frame),
         )
 
 
@@ -513,11 +535,53 @@ def _aspect(stored: Fraction | None) -> Fraction:
     return Fraction(stored)
 
 
-def _orientation(frame: av.VideoFrame) -> tuple[str, ...]:
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if not isinstance(matrix, SideData):
-        return ()
-    return orientation_filters(struct.unpack("=9i", bytes(matrix)[:36]))
+def orientation(frame: av.VideoFrame) -> tuple[str, ...] | None:
+    """Return the filters that turn a decoded picture upright, None where it states nothing."""
+    matrix = _side_data(frame, "DISPLAYMATRIX")
+    return orientation_filters(struct.unpack("=9i", matrix[:36])) if matrix else None
+
+
+def _side_data(frame: av.VideoFrame, name: str) -> bytes | None:
+    """Return the first side data of a name: the container's, where the bitstream has some too."""
+    return next((bytes(data) for data in _all(frame) if data.type.name == name), None)
+
+
+def _all(frame: av.VideoFrame) -> list[SideData]:
+    found: Any = frame.side_data  # of another type than PyAV declares
+    return [found[number] for number in range(len(found))]
+
+
+def _stated_twice(frame: av.VideoFrame) -> bool:
+    names = [data.type.name for data in _all(frame)]
+    return any(names.count(name) > 1 for name in ("DISPLAYMATRIX", "STEREO3D"))
+
+
+_PACKINGS = {
+    1: "side by side",
+    2: "one above the other",
+    3: "in alternate frames",
+    4: "as a checkerboard",
+    5: "side by side, as a quincunx",
+    6: "in alternate lines",
+    7: "in alternate columns",
+    8: "in one of several views",
+}
+
+
+def _stereo(frame: av.VideoFrame) -> str | None:
+    packing = _side_data(frame, "STEREO3D")
+    return _PACKINGS.get(struct.unpack("=i", packing[:4])[0]) if packing else None
+
+
+def _crop(
+    path: PathLike, container: str, stream: av.video.VideoStream, frame: av.VideoFrame
+) -> Crop | None:
+    left, right, top, bottom = read_crop(path, container, stream.index)
+    if left + right >= frame.width or top + bottom >= frame.height:
+        left = right = top = bottom = 0  # meant for other pictures than these
+    codec = stream.codec_context.codec.canonical_name
+    top = max(top, vbi_lines(codec, frame.width, frame.height))
+    return whole_chroma((left, right, top, bottom), frame.width, frame.height, _chroma(frame))
 
 
 def _static_metadata(frame: av.VideoFrame) -> StaticMetadata:
@@ -625,11 +689,14 @@ def _audio(stream: av.AudioStream) -> AudioStream:
 # -- what is refused ---------------------------------------------------------------------------
 
 
-def _check_shape(path: PathLike, frame: av.VideoFrame) -> None:
-    short, long = sorted((frame.width, frame.height))
+def _check_shape(path: PathLike, frame: av.VideoFrame, crop: Crop | None) -> None:
+    width, height = frame.width, frame.height
+    if crop is not None:
+        width, height = width - crop.left - crop.right, height - crop.top - crop.bottom
+    short, long = sorted((width, height))
     if short < MIN_SIDE or long > MAX_RATIO * short:
         raise SourceUnusable(
-            f"cannot use {path}: pictures of {frame.width}x{frame.height} are too "
+            f"cannot use {path}: pictures of {width}x{height} are too "
             f"{'small' if short < MIN_SIDE else 'long'} for a ladder; give pictures of at least "
             f"{MIN_SIDE} pixels a side, one side at most {MAX_RATIO} times the other"
         )

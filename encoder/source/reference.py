@@ -31,6 +31,7 @@ from encoder.source import captions, single_picture
 from encoder.source.captions import CaptionData
 from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
 from encoder.source.copy_facts import NO_CHANGES, CopyFacts
+from encoder.source.decoding import decoding_options
 from encoder.source.hdr_metadata import NO_METADATA, StaticMetadata
 from encoder.source.index import FrameIndex, index_frames
 from encoder.source.probe import SourceInfo
@@ -71,6 +72,10 @@ _HDR_SIDE_DATA = (
     "DOVI_RPU_BUFFER",
     "DOVI_METADATA",
 )
+
+# Some encoders and muxers would pass these on, others not, or only where a picture has them: a
+# package says nothing of them.
+_MEANT_FOR_PLAYERS = ("DISPLAYMATRIX", "STEREO3D", "SPHERICAL")
 
 # bwdif reads the frame before and the frame after.
 _DEINTERLACE_CONTEXT = 1
@@ -253,6 +258,8 @@ def open_reference(source: ReferenceSource, start: int, end: int) -> Any:
         node = _constant_rate(node, source, start, end)
     for name, arguments in pixel_filters(source):
         node = node.filter(name, **arguments)
+    for kind in _MEANT_FOR_PLAYERS:
+        node = node.filter("sidedata", mode="delete", type=kind)
     # fps passes these frames unchanged: it states the rate to encoders.
     return (
         node.filter("settb", str(1 / source.frame_rate))
@@ -275,6 +282,7 @@ def open_sdr(source: ReferenceSource, start: int, end: int) -> Any:
 def _input(source: ReferenceSource, frame: int) -> Any:
     options: dict[str, Any] = {
         **SOURCE_OPTIONS,
+        **decoding_options(source.info),
         "threads": 1,
         "noautorotate": None,
     }
@@ -342,6 +350,9 @@ def pixel_filters(source: ReferenceSource) -> list[tuple[str, dict[str, Any]]]:
     """Return the filters that make pixels canonical: the part of the graph without times."""
     info = source.info
     steps: list[tuple[str, dict[str, Any]]] = []
+    if info.crop is not None:
+        size = {"w": info.shown_width, "h": info.shown_height}
+        steps.append(("crop", {**size, "x": info.crop.left, "y": info.crop.top}))
     for name in info.orientation:
         name, _, direction = name.partition("=")
         steps.append((name, {"dir": direction} if direction else {}))
@@ -349,10 +360,10 @@ def pixel_filters(source: ReferenceSource) -> list[tuple[str, dict[str, Any]]]:
         # Otherwise the encode carries the matrix on, and players turn the picture again.
         steps.append(("sidedata", {"mode": "delete", "type": "DISPLAYMATRIX"}))
     width, height = info.square_size
-    stored = (info.width, info.height)
+    stored = (info.shown_width, info.shown_height)
     if info.quarter_turned:
         width, height = height, width
-        stored = (info.height, info.width)
+        stored = (info.shown_height, info.shown_width)
     scale: dict[str, Any] = {}
     if (width, height) != stored:
         scale |= {"w": width, "h": height}

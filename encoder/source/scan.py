@@ -18,6 +18,7 @@ from fractions import Fraction
 
 from encoder.errors import ShotladderError, SourceUnusable
 from encoder.ffmpeg import SOURCE_OPTIONS, Command, as_arguments, run
+from encoder.source.decoding import decoding_options
 from encoder.source.index import FrameIndex
 from encoder.source.probe import FieldOrder, SourceInfo
 
@@ -156,6 +157,7 @@ def _command(info: SourceInfo, seconds: float | None, frames: int) -> Command:
     return Command.of(
         [
             *("-hide_banner", "-nostats", "-v", "info", "-max_error_rate", "1", *options, *seek),
+            *as_arguments(decoding_options(info)),
             *("-threads", 1, "-i", info.path, "-map", f"0:{info.stream_index}"),
             *("-vf", "idet", "-frames:v", frames, "-fps_mode", "passthrough", "-f", "null", "-"),
         ]
