@@ -171,6 +171,12 @@ def _motion(source: ReferenceSource) -> Finding:
     if info.scan_corrected == "progressive":
         found += ", flagged interlaced"
         then = ", ".join(filter(None, (then, "its pictures are progressive: stays as it is")))
+    elif info.interlaced_runs:
+        found += f", {sum(run.end - run.start for run in info.interlaced_runs)} of them interlaced"
+        if info.flags_contradicted:
+            found += f" ({info.flags_contradicted} contradict their flags)"
+        then = ", ".join(filter(None, (then, "only those are deinterlaced")))
+        return Finding("frames", found, then, "warn" if info.flags_contradicted else "ok")
     elif info.interlaced:
         found += ", interlaced by its pictures" if info.scan_corrected else ", interlaced"
         then = ", ".join(filter(None, (then, "is deinterlaced")))

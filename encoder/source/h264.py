@@ -27,6 +27,8 @@ class Sequence:
     """True where slice headers name their colour plane."""
     fields: bool
     """True where pictures may be single fields."""
+    mixed_blocks: bool = False
+    """True where the blocks of a frame may be of fields (``mb_adaptive_frame_field_flag``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,8 @@ def _sequence(bits: _Bits) -> Sequence:
     bits.fixed(1)
     bits.golomb()
     bits.golomb()
-    return Sequence(frame_num_bits, separate, fields=not bits.fixed(1))
+    fields = not bits.fixed(1)
+    return Sequence(frame_num_bits, separate, fields, mixed_blocks=fields and bool(bits.fixed(1)))
 
 
 def _skip_scaling_list(bits: _Bits, size: int) -> None:

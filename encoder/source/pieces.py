@@ -129,8 +129,8 @@ def source_frames(source: ReferenceSource, start: int, end: int) -> tuple[int, i
     last = min(source.frames, end + CONTEXT_FRAMES) - 1
     timeline = source.timeline
     return (
-        max(0, timeline.source_frame(first) - 1),
-        min(source.index.frames, timeline.source_frame(last) + 2),
+        max(0, timeline.source_frame(first) - source.deinterlace_context),
+        min(source.index.frames, timeline.source_frame(last) + 1 + source.deinterlace_context),
     )
 
 

@@ -140,6 +140,16 @@ class UnreadStream:
 
 
 @dataclass(frozen=True, slots=True)
+class Run:
+    """Source frames ``[start, end)`` that are deinterlaced."""
+
+    start: int
+    end: int
+    parity: Literal["auto", "tff", "bff"]
+    """Which field is first, top or bottom; ``auto`` where each picture says so."""
+
+
+@dataclass(frozen=True, slots=True)
 class SourceInfo:
     """A source with one video stream, as its headers and its first frame describe it."""
 
@@ -209,6 +219,11 @@ class SourceInfo:
     """How the pictures hold the views of both eyes, in words; None for a flat picture."""
     stated_twice: bool = later(False)
     """True where container and bitstream both state an orientation or a 3D packing."""
+    interlaced_runs: tuple[Run, ...] = later(())
+    """Where a source that is interlaced in parts is deinterlaced, in order; empty where all
+    pictures are alike, or where only flags that vary from picture to picture tell."""
+    flags_contradicted: int = later(0)
+    """Number of pictures in or outside :attr:`interlaced_runs` against their flags."""
 
     @property
     def shown_width(self) -> int:
@@ -228,7 +243,11 @@ class SourceInfo:
     @property
     def interlaced(self) -> bool:
         """True where the source has to be deinterlaced."""
-        return self.first_frame_interlaced or self.field_order in ("tt", "bb", "tb", "bt")
+        return (
+            self.first_frame_interlaced
+            or self.field_order in ("tt", "bb", "tb", "bt")
+            or bool(self.interlaced_runs)
+        )
 
     @property
     def rgb(self) -> bool:

@@ -34,7 +34,7 @@ from encoder.source.copy_facts import NO_CHANGES, CopyFacts
 from encoder.source.decoding import decoding_options
 from encoder.source.hdr_metadata import NO_METADATA, StaticMetadata
 from encoder.source.index import FrameIndex, index_frames
-from encoder.source.probe import SourceInfo
+from encoder.source.probe import Run, SourceInfo
 from encoder.source.scan import correct_scan
 from encoder.source.timeline import Timeline, plan_timeline
 from encoder.source.timestamps import naming_source, prepare
@@ -76,9 +76,6 @@ _HDR_SIDE_DATA = (
 # Some encoders and muxers would pass these on, others not, or only where a picture has them: a
 # package says nothing of them.
 _MEANT_FOR_PLAYERS = ("DISPLAYMATRIX", "STEREO3D", "SPHERICAL")
-
-# bwdif reads the frame before and the frame after.
-_DEINTERLACE_CONTEXT = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,6 +130,14 @@ class ReferenceSource:
         return "yuv420p10le" if self.info.bit_depth > 8 or self.hdr else "yuv420p"
 
     @property
+    def deinterlace_context(self) -> int:
+        """Source frames that deinterlacing reads before and after a frame.
+
+        bwdif reads one on each side, and there may be two, one after the other.
+        """
+        return 2 if self.info.interlaced_runs else 1
+
+    @property
     def hdr(self) -> Transfer | None:
         """Transfer of a high dynamic range title, None for standard range.
 
@@ -182,6 +187,7 @@ class ReferenceSource:
             self.timeline.constant,
             *steps,
             *(f"bwdif={part}" for part in _deinterlacing(self.info) if self.info.interlaced),
+            *self.info.interlaced_runs,
             *((self.info.static_metadata,) if self.hdr else ()),
             *((self.copied,) if self.copied != NO_CHANGES else ()),
         ]
@@ -246,12 +252,13 @@ def open_reference(source: ReferenceSource, start: int, end: int) -> Any:
     last = timeline.source_frame(end - 1) + 1
     before, after = first, last
     if source.info.interlaced:
-        before = max(0, first - _DEINTERLACE_CONTEXT)
-        after = min(index.frames, last + _DEINTERLACE_CONTEXT)
+        before = max(0, first - source.deinterlace_context)
+        after = min(index.frames, last + source.deinterlace_context)
     node = _input(source, before)[str(source.info.stream_index)]
     node = _trim(node, _time(index, before), _time(index, after))
     if source.info.interlaced:
-        node = _deinterlace(node, source)
+        for arguments in deinterlacers(source, before, after):
+            node = node.filter("bwdif", **arguments).filter("settb", str(index.time_base))
         if (before, after) != (first, last):
             node = _trim(node, _time(index, first), _time(index, last))
     if not timeline.constant:
@@ -321,18 +328,51 @@ def _deinterlacing(info: SourceInfo) -> tuple[str, str]:
     """Return which pictures bwdif deinterlaces, and which field is first."""
     # Where the decoder marks pictures as interlaced, those; where it marks none, all pictures,
     # because the container states it.
-    which = "interlaced" if info.first_frame_interlaced else "all"
-    parity = {"tt": "tff", "bt": "tff", "bb": "bff", "tb": "bff"}.get(info.field_order, "auto")
     if info.first_frame_interlaced:
-        parity = "auto"
-    return which, parity
+        return "interlaced", "auto"
+    parity = {"tt": "tff", "bt": "tff", "bb": "bff", "tb": "bff"}.get(info.field_order, "auto")
+    return "all", parity
 
 
-def _deinterlace(node: Any, source: ReferenceSource) -> Any:
-    which, parity = _deinterlacing(source.info)
-    return node.filter("bwdif", mode="send_frame", parity=parity, deint=which).filter(
-        "settb", str(source.index.time_base)
-    )
+def deinterlacers(source: ReferenceSource, start: int, end: int) -> list[dict[str, str]]:
+    """Return the arguments of each bwdif that source frames ``[start, end)`` go through.
+
+    A source that is interlaced in parts has one for each run of interlaced pictures. bwdif does
+    not use the neighbours of the first picture that it deinterlaces; with a filter for each run,
+    that is the first picture of the run, wherever reading begins.
+    """
+    info = source.info
+    which, parity = _deinterlacing(info)
+    if not info.interlaced_runs:
+        return [{"mode": "send_frame", "parity": parity, "deint": which}]
+    return [
+        {
+            "mode": "send_frame",
+            "parity": run.parity,
+            "deint": "all",
+            "enable": _during(source.index, run),
+        }
+        for run in info.interlaced_runs
+        if run.start < end and run.end > start
+    ]
+
+
+def _during(index: FrameIndex, run: Run) -> str:
+    """Return an expression of ``t`` that is true where the picture before ``t`` is in the run.
+
+    bwdif keeps a picture back until its successor comes, so its ``enable`` is asked at the time of
+    the successor.
+    """
+
+    def after(frame: int) -> str:
+        """Return a time between the picture ``frame`` and its successor."""
+        middle = Fraction(int(index.pts[frame]) + int(index.pts[frame + 1]), 2) * index.time_base
+        return f"{float(middle):.6f}"
+
+    terms = [f"gt(t,{after(run.start)})"] if run.start else []
+    if run.end < index.frames:
+        terms.append(f"lt(t,{after(run.end)})")
+    return "*".join(terms) or "1"
 
 
 def _constant_rate(node: Any, source: ReferenceSource, start: int, end: int) -> Any:

@@ -184,6 +184,9 @@ def _check(reference: ReferenceSource) -> None:
             raise ValueError("the captions of a planned source are out of order")
     if len(index.keyframe_pts) != len(index.keyframe_dts):
         raise ValueError("the keyframes of a planned source lack a time")
+    edges = [edge for run in reference.info.interlaced_runs for edge in (run.start, run.end)]
+    if edges != sorted(set(edges)) or (edges and not 0 <= edges[0] < edges[-1] <= index.frames):
+        raise ValueError("the interlaced runs of a planned source are out of order")
     shown = timeline.source_of
     if timeline.frames != (index.frames if shown is None else len(shown)):
         raise ValueError("the timeline of a planned source has another length than stated")

@@ -16,11 +16,17 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 from fractions import Fraction
 
+import numpy as np
+
+from encoder.arrays import Mask
 from encoder.errors import ShotladderError, SourceUnusable
 from encoder.ffmpeg import SOURCE_OPTIONS, Command, as_arguments, run
 from encoder.source.decoding import decoding_options
 from encoder.source.index import FrameIndex
+from encoder.source.looks import COMBED, PROGRESSIVE, UNDECIDED, Looks, look, look_from
+from encoder.source.picture_flags import suspects
 from encoder.source.probe import FieldOrder, SourceInfo
+from encoder.source.runs import contradicts, corrected_flags, runs_of
 
 WINDOW_FRAMES = 60
 """Frames that are examined at each place of a title."""
@@ -29,6 +35,11 @@ _WHOLE_FRAMES = WINDOW_FRAMES * len(_PLACES)
 _TELECINE_RATES = (Fraction(299, 10), Fraction(301, 10))
 _INTERLACED_HEIGHTS = (480, 486, 512, 576, 1080, 1088)
 _INTERLACED_RATES = (25, 30, Fraction(30000, 1001))
+_LOOK_WHOLE = 300  # frames of a source that is looked at picture by picture
+_LOOK_FRAMES = 12
+_FRAMES_PER_PLACE = 250
+_LEAST_PLACES, _MOST_PLACES = 16, 180
+_MIXED_SHARE = 0.2  # of places without repeated fields make a source a mix
 _REPEATED = re.compile(r"Repeated Fields: Neither: *(\d+) Top: *(\d+) Bottom: *(\d+)")
 _SINGLE = re.compile(r"Single frame detection: TFF: *(\d+) BFF: *(\d+) Progressive: *(\d+)")
 
@@ -98,18 +109,95 @@ def correct_scan(info: SourceInfo, index: FrameIndex, frame_rate: Fraction) -> S
     Raises:
         SourceUnusable: the source is film with repeated fields, and no filter here undoes pulldown.
     """
-    if not suspicious(info, frame_rate):
+    examined = suspicious(info, frame_rate)
+    places = _places_of(info, index) if examined else ()
+    whole = info
+    if examined:
+        counts = count(info, index)
+        low, high = _TELECINE_RATES
+        if counts.telecine and low <= frame_rate <= high and not _mixed(info, index):
+            raise SourceUnusable(
+                f"cannot use {info.path}: it is film at {float(frame_rate):.2f} fps with repeated "
+                "fields (telecine, 3:2 pulldown), and deinterlacing it would make it judder; turn "
+                "it back into 23.976 fps first, for example with "
+                "ffmpeg -i IN -vf fieldmatch,yadif=deint=interlaced,decimate OUT"
+            )
+        whole = corrected(info, counts, frame_rate)
+    if any(contradicts(wanted(whole, place), place.seen) for place in places):
+        return _by_picture(info, index) or whole
+    return _turning(whole, index, places)
+
+
+def wanted(info: SourceInfo, place: Looks) -> Mask:
+    """Return which pictures are deinterlaced by the flags of the source alone."""
+    if info.scan_corrected is None and (info.first_frame_interlaced or place.flagged.any()):
+        return place.flagged
+    return np.full(len(place.seen), info.interlaced)
+
+
+def _places_of(info: SourceInfo, index: FrameIndex) -> tuple[Looks, ...]:
+    """Look at a short source whole, at a longer one in places that are spread over it."""
+    if index.frames <= _LOOK_WHOLE:
+        whole = look(info, index)
+        return tuple(part for one in whole for part in one.parts(_LOOK_FRAMES))
+    number = min(_MOST_PLACES, max(_LEAST_PLACES, index.frames // _FRAMES_PER_PLACE))
+    places = [index.frames * (2 * n + 1) // (2 * number) for n in range(number - 1)]
+    return look(info, index, [*places, index.frames - _LOOK_FRAMES], _LOOK_FRAMES)
+
+
+def _mixed(info: SourceInfo, index: FrameIndex) -> bool:
+    """Return True where film with repeated fields is only part of a source."""
+    number = min(_LEAST_PLACES, max(1, index.frames // WINDOW_FRAMES))
+    starts = [index.frames * place // number for place in range(number)]
+    counts = [_count(info, index, start, WINDOW_FRAMES) for start in starts]
+    moving = [one for one in counts if one.telecine or one.decided > WINDOW_FRAMES // 2]
+    return sum(not one.telecine for one in moving) > _MIXED_SHARE * len(moving)
+
+
+def _turning(info: SourceInfo, index: FrameIndex, places: Sequence[Looks]) -> SourceInfo:
+    """Return ``info`` with runs where the decoder marks some pictures as interlaced, some not."""
+    if info.scan_corrected is not None:
         return info
-    counts = count(info, index)
-    low, high = _TELECINE_RATES
-    if counts.telecine and low <= frame_rate <= high:
-        raise SourceUnusable(
-            f"cannot use {info.path}: it is film at {float(frame_rate):.2f} fps with repeated "
-            "fields (telecine, 3:2 pulldown), and deinterlacing it would make it judder; turn it "
-            "back into 23.976 fps first, for example with "
-            "ffmpeg -i IN -vf fieldmatch,yadif=deint=interlaced,decimate OUT"
-        )
-    return corrected(info, counts, frame_rate)
+    numbers = np.array([], np.int64)
+    if not info.first_frame_interlaced:
+        numbers = suspects(info, index)
+        step = max(1, len(numbers) // _LEAST_PLACES)
+        chosen = [int(number) for number in numbers[::step]]
+        places = (*places, *look_from(info, index, chosen, _LOOK_FRAMES))
+    marked = np.concatenate([place.flagged for place in places]) if places else np.array([], bool)
+    if not marked.any() or (info.first_frame_interlaced and marked.all()):
+        return info
+    flagged = [
+        one for one, flag in zip("".join(p.seen for p in places), marked, strict=True) if flag
+    ]
+    if flagged.count(PROGRESSIVE) > len(flagged) / 2 and not any(one in COMBED for one in flagged):
+        return info  # flags that all pictures contradict
+    if info.codec == "mpeg2video" and len(numbers):
+        flags = np.zeros(index.frames, bool)
+        flags[numbers] = True
+        return replace(info, interlaced_runs=runs_of(flags, flags, ""))
+    return _by_picture(info, index) or info
+
+
+def _by_picture(info: SourceInfo, index: FrameIndex) -> SourceInfo | None:
+    """Look at every picture; return ``info`` with runs, None where all pictures are alike."""
+    looks = look(info, index)
+    if not looks:
+        return None
+    letters = np.full(index.frames, UNDECIDED)
+    letters[looks[0].numbers] = list(looks[0].seen)
+    seen = "".join(letters.tolist())
+    marked, flags = np.zeros((2, index.frames), bool)
+    marked[looks[0].numbers] = looks[0].flagged
+    flags[looks[0].numbers] = wanted(info, looks[0])
+    chosen = corrected_flags(flags, seen)
+    if chosen.all() or not chosen.any():
+        return None
+    return replace(
+        info,
+        interlaced_runs=runs_of(chosen, marked, seen),
+        flags_contradicted=int((chosen != flags).sum()),
+    )
 
 
 def corrected(info: SourceInfo, counts: ScanCounts, frame_rate: Fraction) -> SourceInfo:
@@ -139,16 +227,17 @@ def count(info: SourceInfo, index: FrameIndex) -> ScanCounts:
     places: Sequence[int] = [0]
     if frames > _WHOLE_FRAMES:
         places = [int(frames * place) for place in _PLACES]
-    counts = ScanCounts()
-    for place in places:
-        length = WINDOW_FRAMES if frames > _WHOLE_FRAMES else frames
-        seconds = float(int(index.pts[place]) * index.time_base)
-        try:
-            done = run(_command(info, seconds if place else None, length), timeout_seconds=300)
-        except ShotladderError:
-            continue
-        counts += parse(done.stderr)
-    return counts
+    length = WINDOW_FRAMES if frames > _WHOLE_FRAMES else frames
+    return sum((_count(info, index, place, length) for place in places), ScanCounts())
+
+
+def _count(info: SourceInfo, index: FrameIndex, place: int, length: int) -> ScanCounts:
+    seconds = float(int(index.pts[place]) * index.time_base)
+    try:
+        done = run(_command(info, seconds if place else None, length), timeout_seconds=300)
+    except ShotladderError:
+        return ScanCounts()
+    return parse(done.stderr)
 
 
 def _command(info: SourceInfo, seconds: float | None, frames: int) -> Command:
