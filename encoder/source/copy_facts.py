@@ -40,6 +40,8 @@ class CopyFacts:
     transport: TransportFacts | None = later(None)
     placed: int = later(0)
     """Pictures without a time of their own, placed between those that have one."""
+    lost: int = later(0)
+    """Pictures that do not decode, left out of a copy with such times."""
 
     @property
     def identity(self) -> dict[str, Any]:

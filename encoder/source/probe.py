@@ -84,6 +84,8 @@ _LIMITED_CODECS = ("h264", "hevc", "vvc", "av1", "vp9", "mpeg2video")
 _DOLBY_VISION_DEMUXERS = ("matroska", "mpegts")
 _DOLBY_VISION_CODECS = ("hevc", "h264", "av1")
 
+_AS_STORED = {"fflags": "+nofillin"}
+
 PathLike = str | os.PathLike[str]
 """Path of a file."""
 
@@ -324,8 +326,15 @@ def orientation_filters(matrix: tuple[int, ...]) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def opened(path: PathLike, *, patient: bool = False) -> Iterator[av.container.InputContainer]:
-    """Open a source for reading under the allow-lists; ``patient`` finds streams that begin late.
+def opened(
+    path: PathLike, *, patient: bool = False, as_stored: bool = False
+) -> Iterator[av.container.InputContainer]:
+    """Open a source for reading under the allow-lists.
+
+    Args:
+        path: the file.
+        patient: True to find streams that begin late.
+        as_stored: True to get only the times that the file states, none that libavformat derives.
 
     Raises:
         SourceUnusable: the path is missing, not a file, unreadable or of an unsupported kind; also
@@ -350,7 +359,7 @@ def opened(path: PathLike, *, patient: bool = False) -> Iterator[av.container.In
         raise read_failed(given, error) from error
     with reading(given), contextlib.closing(source):
         try:
-            with _container(source, given, patient=patient) as container:
+            with _container(source, given, patient=patient, as_stored=as_stored) as container:
                 yield container
         except (OSError, av.error.FFmpegError) as error:
             if source.failure is not None:
@@ -365,12 +374,16 @@ def opened(path: PathLike, *, patient: bool = False) -> Iterator[av.container.In
             raise read_failed(given, source.failure)
 
 
-def _container(source: SourceFile, given: Path, *, patient: bool) -> av.container.InputContainer:
+def _container(
+    source: SourceFile, given: Path, *, patient: bool, as_stored: bool
+) -> av.container.InputContainer:
     try:
         return av.open(
             source,
             mode="r",
-            options=SOURCE_OPTIONS | (PATIENT_OPTIONS if patient else {}),
+            options=SOURCE_OPTIONS
+            | (PATIENT_OPTIONS if patient else {})
+            | (_AS_STORED if as_stored else {}),
             metadata_errors="replace",
         )
     except av.error.FFmpegError as error:

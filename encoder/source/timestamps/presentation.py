@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import av.container
+import av.error
 
 from encoder.errors import SourceUnusable
 from encoder.source.index import demuxed
 from encoder.source.probe import opened, video_stream
 from encoder.source.timeline import DEFAULT_RATE
+from encoder.source.timestamps.sparse import interpolated
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +34,13 @@ class Presentation:
     """Presentation time by number of the packet."""
     dts: dict[int, int]
     """Decoding time by number of the packet."""
+    placed: int = 0
+    """Pictures that state no time, among others that do."""
+    lost: int = 0
+    """Pictures that do not decode, and are left out."""
 
 
-def presentation(source: Path) -> Presentation:
+def presentation(source: Path, *, sparse: bool = False) -> Presentation:
     """Find when every packet of a source's video stream is shown, by decoding it once.
 
     Only the decoder knows the order of the pictures for every codec (libavcodec's ``dts2pts`` lost
@@ -41,23 +48,27 @@ def presentation(source: Path) -> Presentation:
     those times, in order; others run at the rate that their bitstream states, or at
     :data:`~encoder.source.timeline.DEFAULT_RATE`.
 
+    Args:
+        source: the file.
+        sparse: True where some pictures state a presentation time, between which the others lie.
+
     Raises:
         SourceUnusable: the source cannot be read, or pictures in its middle do not decode.
     """
-    with opened(source) as container:
+    durations = _durations(source) if sparse else []
+    with opened(source, as_stored=sparse) as container:
         stream = video_stream(container, source)
         codec = stream.codec_context.codec.canonical_name
-        decoded = _decode(container, stream)
-        # Pictures before the first one that decodes are leading pictures of an open GOP.
-        expected = range(min(decoded.order, default=0), len(decoded.dts))
-        missing = set(expected) - set(decoded.order) - decoded.second_fields
-        if not decoded.order or missing:
-            packets = len(decoded.dts)
-            raise SourceUnusable(
-                f"cannot place the frames of {source} in time: {len(missing) or packets} of its "
-                f"{packets} pictures do not decode; remux it into MP4 or Matroska"
+        decoded = _decode(container, stream, tolerant=sparse)
+        lost = _lost(source, decoded, sparse)
+        if sparse:
+            decoded.durations.extend(durations)
+            start, time_base, clock, placed = _sparse_clock(
+                decoded, Fraction(stream.time_base or 1)
             )
-        start, time_base, clock = _clock(decoded, stream.time_base)
+        else:
+            start, time_base, clock = _clock(decoded, stream.time_base)
+            placed = 0
         pts = {packet: clock[place] for place, packet in enumerate(decoded.order)}
         dts = dict(zip(sorted(decoded.order), clock, strict=True))
         # Decoding runs ahead of showing by the largest displacement of a picture.
@@ -68,7 +79,8 @@ def presentation(source: Path) -> Presentation:
             pts, dts = ({number: 2 * time for number, time in t.items()} for t in (pts, dts))
             for number in decoded.second_fields & {number + 1 for number in pts}:
                 pts[number], dts[number] = pts[number - 1] + 1, dts[number - 1] + 1
-        return Presentation(codec, bool(container.streams.audio), start, time_base, pts, dts)
+        sound = bool(container.streams.audio)
+        return Presentation(codec, sound, start, time_base, pts, dts, placed, lost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,32 +89,92 @@ class _Decoded:
 
     dts: list[int | None]
     """Decoding time of each packet, in ticks of the stream."""
+    pts: list[int | None]
+    """Presentation time that each packet states, in ticks of the stream."""
     order: list[int]
     """Number of the packet that each picture came from, in order of presentation."""
     second_fields: set[int]
     """Numbers of the packets that complete the frame of the packet before."""
     rate: Fraction | None
     """Frames per second that the bitstream states."""
+    durations: list[int]
+    """What headers say of how long each packet is shown, in ticks of the stream."""
 
 
-def _decode(container: av.container.InputContainer, stream: av.VideoStream) -> _Decoded:
+def _decode(
+    container: av.container.InputContainer, stream: av.VideoStream, *, tolerant: bool
+) -> _Decoded:
     # A separate decoder: libavformat's own states 25 fps for every raw stream.
     decoder = av.CodecContext.create(stream.codec_context.codec.name, "r")
     assert isinstance(decoder, av.VideoCodecContext)
     decoder.extradata = stream.codec_context.extradata
     decoder.thread_count = 1
     dts: list[int | None] = []
+    pts: list[int | None] = []
     order: list[int] = []
     second_fields: set[int] = set()
+
+    def numbers(packet: av.Packet[av.VideoStream] | None) -> Iterator[int]:
+        try:
+            yield from (f.pts for f in decoder.decode(packet) if f.pts is not None)
+        except av.error.InvalidDataError:
+            if not tolerant:
+                raise
+
     for number, each in enumerate(demuxed(container, stream)):
         dts.append(each.packet.dts)
+        pts.append(each.packet.pts)
         if each.completes:
             second_fields.add(number)
         # The decoder passes the number on to the picture that it makes of the packet.
         each.packet.pts = each.packet.dts = number
-        order.extend(f.pts for f in decoder.decode(each.packet) if f.pts is not None)
-    order.extend(f.pts for f in decoder.decode(None) if f.pts is not None)
-    return _Decoded(dts, order, second_fields, decoder.framerate)
+        order.extend(numbers(each.packet))
+    order.extend(numbers(None))
+    return _Decoded(dts, pts, order, second_fields, decoder.framerate, [])
+
+
+_MOST_LOST = 0.1  # share of pictures that may not decode where the others have times
+
+
+def _lost(source: Path, decoded: _Decoded, sparse: bool) -> int:
+    """Return the number of pictures in the middle that do not decode.
+
+    Raises:
+        SourceUnusable: there are such pictures, and no times to tell where the others belong.
+    """
+    # Pictures before the first one that decodes are leading pictures of an open GOP.
+    packets = len(decoded.dts)
+    expected = range(min(decoded.order, default=0), packets)
+    missing = set(expected) - set(decoded.order) - decoded.second_fields
+    if not decoded.order or len(missing) > (_MOST_LOST * packets if sparse else 0):
+        raise SourceUnusable(
+            f"cannot place the frames of {source} in time: {len(missing) or packets} of its "
+            f"{packets} pictures do not decode; remux it into MP4 or Matroska"
+        )
+    return len(missing)
+
+
+def _durations(source: Path) -> list[int]:
+    """Return how long each packet is shown, as libavformat reckons from its headers."""
+    with opened(source) as container:
+        stream = video_stream(container, source)
+        return [each.packet.duration or 0 for each in demuxed(container, stream)]
+
+
+def _sparse_clock(
+    decoded: _Decoded, time_base: Fraction
+) -> tuple[Fraction, Fraction, list[int], int]:
+    """Return what :func:`_clock` does, and the number of pictures that state no time."""
+    durations = list(decoded.durations)
+    for number in decoded.second_fields:
+        durations[number - 1] += durations[number]
+    stated = [decoded.pts[number] for number in decoded.order]
+    times = interpolated(stated, [durations[number] for number in decoded.order])
+    # Rounding must not put two pictures on one tick.
+    for place in range(1, len(times)):
+        times[place] = max(times[place], times[place - 1] + 1)
+    placed = sum(time is None for time in stated)
+    return times[0] * time_base, time_base, [time - times[0] for time in times], placed
 
 
 def _clock(

@@ -9,6 +9,7 @@ from encoder.errors import SourceUnusable, StoreUnusable
 from encoder.source.choices import SourceChoices
 from encoder.source.copy_facts import CopyFacts
 from encoder.source.probe import opened
+from encoder.source.reading import reading
 from encoder.source.transport.programme import ProgrammePlan, plan_programme
 from encoder.source.transport.survey import survey
 
@@ -48,7 +49,8 @@ def examine(path: Path, choices: SourceChoices) -> OneProgramme | None:
     """
     with opened(path) as container:
         form = container.format.name
-    found = survey(path) if form == _DEMUXER else None
+    with reading(path):
+        found = survey(path) if form == _DEMUXER else None
     if found is not None and (plan := plan_programme(path, found, choices.program)):
         return OneProgramme(plan)
     if found is None and choices.program is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from encoder.source.timestamps.presentation import Presentation, presentation
 from encoder.source.timestamps.remux import remux
 
 _EXAMINED_PACKETS = 500
+_MPEG_DEMUXERS = ("mpegts", "mpeg")
 _RAW_DEMUXERS = ("h264", "hevc", "mpegvideo", "m4v", "obu", "av1", "mjpeg")
 _MP4_CODECS = ("h264", "hevc", "mpeg4", "mpeg2video", "av1")
 
@@ -31,7 +32,7 @@ class Untimed:
 
     def facts(self, before: CopyFacts) -> CopyFacts:
         """Return what the copy has other than its source."""
-        return before
+        return replace(before, placed=self.plan.placed, lost=self.plan.lost)
 
     def write(self, source: Path, made: Path) -> None:
         """Write the copy of ``source`` to ``made``."""
@@ -44,7 +45,33 @@ def examine(path: Path, choices: SourceChoices) -> Untimed | None:
     Raises:
         SourceUnusable: the source cannot be read, or pictures in its middle do not decode.
     """
+    if has_sparse_times(path):
+        return Untimed(presentation(path, sparse=True))
     return Untimed(presentation(path)) if lacks_times(path) else None
+
+
+def has_sparse_times(path: Path) -> bool:
+    """Return True for a transport or program stream in which only some pictures state a time.
+
+    In a transport stream that only counts where libavformat cannot derive the other times, or
+    where a keyframe has none, because sources are read from keyframes, which are found by time.
+    """
+    with opened(path) as container:
+        form = container.format.name
+        if form not in _MPEG_DEMUXERS:
+            return False
+        stream = video_stream(container, path)
+        frames = (each for each in demuxed(container, stream) if not each.completes)
+        derived = [each.packet.pts is not None for each in frames]
+    with opened(path, as_stored=True) as container:
+        stream = video_stream(container, path)
+        frames = (each for each in demuxed(container, stream) if not each.completes)
+        stated = [(each.packet.pts is not None, each.key) for each in frames]
+    if all(there for there, _ in stated) or not any(there for there, _ in stated):
+        return False
+    if form == "mpeg":
+        return True
+    return not all(derived) or not all(there for there, key in stated if key)
 
 
 def lacks_times(path: Path) -> bool:
