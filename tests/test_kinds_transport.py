@@ -39,7 +39,7 @@ def beeps(source: ReferenceSource, made: Path, track: int = 0) -> list[float]:
     assert out is not None
     with av.open(str(out)) as container:
         frames = [np.abs(frame.to_ndarray()[0]) for frame in container.decode(audio=0)]
-    loud = np.flatnonzero(np.concatenate(frames)[1024:] > 0.1)
+    loud = np.flatnonzero(np.concatenate(frames) > 0.1)
     begins = loud[np.concatenate([[True], np.diff(loud) > 4800])] if len(loud) else loud
     return [float(n) / 48000 for n in begins]
 
@@ -51,7 +51,7 @@ def check(path: Path, truth: Truth, workdir: Path) -> ReferenceSource:
     assert (source.width, source.height) == truth.size
     assert flashes(source) == pytest.approx(list(truth.flashes), abs=1e-6)
     assert len(source.info.audio) == truth.tracks
-    assert beeps(source, workdir / "sound.mp4") == pytest.approx(list(truth.beeps), abs=0.03)
+    assert beeps(source, workdir / "sound.mp4") == pytest.approx(list(truth.beeps), abs=0.02)
     said = [f for f in describe_source(source, path) if f.state == "warn"]
     assert not truth.says or any(truth.says in f"{f.topic} {f.found}" for f in said)
     return source

@@ -13,6 +13,14 @@ MOST_JUMPS = 5
 
 def describe_transport(source: ReferenceSource) -> Iterator[Finding]:
     """Yield findings about a source that was copied because of its programmes, PIDs or clock."""
+    if source.copied.lost:
+        count = source.copied.lost
+        yield Finding(
+            "damage",
+            f"{count} picture{'s' * (count != 1)} in the middle that do not decode",
+            "left out: the pictures before them stand",
+            "warn",
+        )
     facts = source.copied.transport
     if facts is None:
         return

@@ -83,7 +83,17 @@ def prepare(
     info = probe(whole)
     given = replace(info, path=str(source.resolve()))
     timed, facts = _copied(source, whole, workdir, choices, (EXAMINERS, facts))
-    return Prepared(timed, given, info if timed == whole else probe(timed), facts)
+    if timed != whole:
+        info = _with_what_stays_behind(probe(timed), given, facts)
+    return Prepared(timed, given, info, facts)
+
+
+def _with_what_stays_behind(info: SourceInfo, given: SourceInfo, facts: CopyFacts) -> SourceInfo:
+    """Return what a copy is, with the streams of a transport or program stream that it lacks."""
+    if not facts.placed:
+        return info
+    pictures = tuple(stream for stream in given.subtitles if not stream.text)
+    return replace(info, subtitles=pictures, unread=given.unread, other_video=given.other_video)
 
 
 def ensure_timestamps(

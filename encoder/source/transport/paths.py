@@ -14,6 +14,7 @@ from encoder.source.transport.packets import CLOCK_HZ, NO_TIME, PesStarts
 
 _UNTIL_ENTRY_SECONDS = 5.0  # in which pictures have to state where decoding can begin
 _LEADING_UNITS = 64
+_COMPENSATED_SECONDS = 0.1  # ffmpeg's aresample removes or fills what is longer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,6 +89,37 @@ def undecodable(path: LanePath, segment: Int64) -> NDArray[np.bool_]:
         for unit in units[(units > entry) & (units <= entry + _LEADING_UNITS)].tolist():
             time = int(starts.pts[unit])
             dropped[unit] = time != NO_TIME and difference(time, shown) < 0
+    return dropped
+
+
+def overlapping(times: Int64, segment: Int64) -> NDArray[np.bool_]:
+    """Return which units of sound at the beginnings of segments repeat time that has passed.
+
+    Encoders begin and end their sound some milliseconds before and after the pictures. Resampling
+    only removes what adds up to a tenth of a second, so sound would come later with every segment.
+
+    Args:
+        times: presentation times in ticks of the new stream, :data:`~.packets.NO_TIME` without one.
+        segment: number of the segment of each unit.
+    """
+    dropped = np.zeros(len(times), bool)
+    known = np.flatnonzero(times != NO_TIME)
+    steps = np.diff(times[known])
+    steps = steps[steps > 0]
+    if not len(steps):
+        return dropped
+    step = float(np.median(steps))
+    late, last = 0.0, int(known[0])  # what is decoded runs late by this many ticks
+    for unit in known[1:].tolist():
+        if segment[unit] != segment[last]:
+            after = late + step - difference(int(times[unit]), int(times[last]))
+            if abs(after) > _COMPENSATED_SECONDS * CLOCK_HZ:
+                after = 0.0
+            elif after > step / 2:
+                dropped[unit] = True
+                continue
+            late = after
+        last = unit
     return dropped
 
 

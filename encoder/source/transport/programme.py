@@ -23,7 +23,7 @@ from encoder.source.transport.clock import (
 )
 from encoder.source.transport.lanes import CodecChange, Course, follow
 from encoder.source.transport.packets import CLOCK_HZ, NO_TIME, joined
-from encoder.source.transport.paths import LanePath, segments, trace, undecodable
+from encoder.source.transport.paths import LanePath, overlapping, segments, trace, undecodable
 from encoder.source.transport.rewrite import Track, rewritten
 from encoder.source.transport.survey import Placed, Survey
 from encoder.source.transport.tables import ProgrammeMap
@@ -242,6 +242,9 @@ def _tracks(
         if each.lane in epoch_of:
             epoch = epoch_of[each.lane]
             offset = offsets[epoch]
+            if course.lanes[each.lane].kind == "audio":
+                times = np.where(each.starts.pts == NO_TIME, NO_TIME, each.starts.pts + offset)
+                out = overlapping(times, segments(each.starts.pid, epoch))
         else:
             offset = _sparse_offsets(each, epochs, starts.row)
             epoch = offset
