@@ -15,6 +15,7 @@ from cluster.store import Blob, Record, Store
 from cluster.store.keys import key
 from encoder import ffmpeg
 from encoder.package import audio, layout
+from encoder.package import styled as styled_subtitles
 from encoder.package import subtitles as vtt
 from encoder.package.audio_commands import BIT_RATE, SURROUND_BIT_RATE, Part, Sound
 from encoder.package.audio_log import SoundFormat
@@ -195,10 +196,11 @@ def subtitle_tracks(title: Title, store: Store) -> tuple[layout.SubtitleTrack, .
         SourceUnusable: a stream does not decode.
     """
     reference = title.reference
+    styled = _styled_texts(title, store)
     tracks = tuple(
         vtt.subtitle_track(
             vtt.cues(
-                _subtitle_text(title, store, stream.index),
+                styled.get(stream.index) or _subtitle_text(title, store, stream.index),
                 reference.index.start_seconds,
                 reference.timeline.duration_seconds,
             ),
@@ -241,6 +243,32 @@ def _subtitle_text(title: Title, store: Store, stream: int) -> str:
     record = find_or_make(store, identity, make, stage="subtitles", version=vtt.STAGE_VERSION)
     text: str = record.value["text"]
     return text
+
+
+def _styled_texts(title: Title, store: Store) -> dict[int, str]:
+    """Return the subtitles that have places, drawings or effects, by index of the stream."""
+    streams = {s.index: s.codec for s in title.reference.info.subtitles if s.text}
+    if not streams:
+        return {}
+    identity = key(
+        "styled subtitles",
+        styled_subtitles.STAGE_VERSION,
+        source=title.source.sha256,
+        streams=list(streams),
+        tool=ffmpeg.version(),
+    )
+
+    def make(scratch: Path) -> Made:
+        before = ffmpeg.children_cpu_seconds()
+        texts = styled_subtitles.styled(Path(title.reference.path), streams)
+        return Made(
+            {"texts": {str(index): text for index, text in texts.items()}},
+            cpu_seconds={"other": ffmpeg.children_cpu_seconds() - before},
+        )
+
+    version = styled_subtitles.STAGE_VERSION
+    record = find_or_make(store, identity, make, stage="styled subtitles", version=version)
+    return {int(index): text for index, text in record.value["texts"].items()}
 
 
 def _shot_ends(title: Title) -> list[Fraction]:

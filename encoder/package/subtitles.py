@@ -122,7 +122,7 @@ def cues(text: str, first_video_pts: Fraction, duration: Fraction) -> tuple[Cue,
             if start < end:
                 settings = " ".join(s for s in match[3].split() if _SETTING.match(s))
                 # A cue's text must hold no arrow: a parser would take it for another cue.
-                cue_text = _escaped("\n".join(shown)).replace("-->", "--\N{RIGHTWARDS ARROW}")
+                cue_text = escaped("\n".join(shown)).replace("-->", "--\N{RIGHTWARDS ARROW}")
                 parsed.append(Cue(start, end, cue_text, settings))
             break
     return tuple(sorted(parsed, key=lambda cue: (cue.start, cue.end)))
@@ -166,7 +166,7 @@ def document(cues: Sequence[Cue], *, mapped: bool = False) -> str:
     return "\n".join([head, *blocks])
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Escape each ``<`` and ``&`` that begins no tag or entity: players would drop the text."""
     return _STRAY_BRACKET.sub("&lt;", _STRAY_AMPERSAND.sub("&amp;", text))
 
