@@ -247,7 +247,7 @@ def _subtitle_text(title: Title, store: Store, stream: int) -> str:
 
 def _styled_texts(title: Title, store: Store) -> dict[int, str]:
     """Return the subtitles that have places, drawings or effects, by index of the stream."""
-    streams = {s.index: s.codec for s in title.reference.info.subtitles if s.text}
+    streams = {s.index: s.codec for s in title.reference.info.subtitles if s.text and s.styled}
     if not streams:
         return {}
     identity = key(

@@ -7,21 +7,20 @@ of presentation; :mod:`encoder.source.cea608` makes texts of them.
 
 from __future__ import annotations
 
-import os
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
 import av
-import av.error
+import av.container
 import numpy as np
 
 from encoder.arrays import Int64, UInt8
-from encoder.source import caption_data, cea608, h264
+from encoder.source import caption_data, cea608, h264, subtitle_marks
 from encoder.source.caption_data import DTVCC_DATA, FIELD_2, Triplet
-from encoder.source.probe import language_of, opened
+from encoder.source.probe import TEXT_SUBTITLES, has_decoder, language_of
 
 Origin = Literal["pictures", "track", "ancillary"]
 """What carries captions: the coded pictures, a QuickTime caption track, or ancillary data."""
@@ -153,40 +152,70 @@ def _meaningful(pairs: UInt8) -> list[int]:
     return kept
 
 
-def tracks(path: str | os.PathLike[str]) -> tuple[CaptionData, ...]:
-    """Read the caption tracks and the ancillary data of a file; most files have none.
-
-    What cannot be read to its end gives the captions before.
-
-    Raises:
-        SourceUnusable: the file cannot be opened.
+class Beside:
+    """What the demux pass over the pictures learns from the streams beside them: captions in tracks
+    and ancillary data, and which subtitles may be more than plain text.
     """
-    with opened(path) as container:
-        streams = [stream for stream in container.streams if _carries(stream)]
-        if not streams:
-            return ()
-        collectors = {stream.index: Collector(_time_base(stream)) for stream in streams}
-        for packet in _packets(container, streams):
-            if packet.pts is not None and packet.size:
-                ancillary = packet.stream.type == "data"
-                read = caption_data.ancillary if ancillary else caption_data.in_track
-                collectors[packet.stream_index].add(packet.pts, read(bytes(packet)))
-        found = (
-            collectors[stream.index].result(
+
+    def __init__(self, container: av.container.InputContainer, pictures: av.VideoStream) -> None:
+        # Values, not streams: those must not be asked once the file is closed.
+        self._collectors: dict[int, tuple[Origin, str | None, Collector]] = {
+            stream.index: (
                 "ancillary" if stream.type == "data" else "track",
-                stream.index,
                 language_of(stream),
+                Collector(_time_base(stream)),
             )
-            for stream in streams
-        )
-        return tuple(data for data in found if data is not None)
+            for stream in container.streams
+            if _carries(stream)
+        }
+        self._texts = {
+            stream.index: subtitle_marks.marks(
+                stream.codec_context.codec.canonical_name, stream.codec_context.extradata
+            )
+            for stream in container.streams.subtitles
+            if has_decoder(stream) and stream.codec_context.codec.canonical_name in TEXT_SUBTITLES
+        }
+        self.streams = [
+            stream
+            for stream in container.streams
+            if stream.index in self._collectors or stream.index in self._texts
+        ]
+        """Streams whose packets :meth:`take` wants."""
+        self._pictures = pictures.index
+        self.in_pictures = Collector(_time_base(pictures), pictures.codec_context.extradata)
+        """Collects the captions in the pictures."""
 
+    def take(self, packet: Any) -> None:
+        """Look at a packet of one of :attr:`streams`."""
+        if not packet.size:
+            return
+        if packet.stream_index in self._texts:
+            seconds = Fraction(packet.duration or 0) * Fraction(packet.time_base or 0)
+            placed = packet.has_sidedata("webvtt_settings")
+            self._texts[packet.stream_index].look(bytes(packet), seconds, placed=placed)
+        elif packet.pts is not None:
+            origin, _, collector = self._collectors[packet.stream_index]
+            read = caption_data.ancillary if origin == "ancillary" else caption_data.in_track
+            collector.add(packet.pts, read(bytes(packet)))
 
-def _packets(container: Any, streams: list[Any]) -> Iterator[Any]:
-    try:
-        yield from container.demux(*streams)
-    except av.error.FFmpegError:
-        return
+    @property
+    def styled(self) -> frozenset[int]:
+        """Indices of the subtitles that may be more than plain text."""
+        return frozenset(index for index, marks in self._texts.items() if marks.found)
+
+    def captions(self) -> tuple[CaptionData, ...]:
+        """Return the data that becomes captions of the title.
+
+        Pictures, tracks and ancillary data of one file carry the same captions. A track has a
+        language, so tracks come first.
+        """
+        found = [self.in_pictures.result("pictures", self._pictures)]
+        for index, (origin, language, collector) in self._collectors.items():
+            found.append(collector.result(origin, index, language))
+        candidates = [data for data in found if data is not None]
+        texts = [data for data in candidates if data.channels()]
+        tracks = [data for data in texts if data.origin == "track"]
+        return tuple(tracks or texts[:1] or candidates[:1])
 
 
 def _carries(stream: Any) -> bool:
@@ -198,17 +227,3 @@ def _carries(stream: Any) -> bool:
 
 def _time_base(stream: Any) -> Fraction:
     return Fraction(stream.time_base or 0)
-
-
-def chosen(
-    pictures: CaptionData | None, others: tuple[CaptionData, ...]
-) -> tuple[CaptionData, ...]:
-    """Return the data that becomes captions of the title.
-
-    Pictures, tracks and ancillary data of one file carry the same captions. A track has a language,
-    so tracks come first.
-    """
-    in_tracks = tuple(data for data in others if data.origin == "track" and data.channels())
-    candidates = (*((pictures,) if pictures else ()), *others)
-    texts = tuple(data for data in candidates if data.channels())
-    return in_tracks or texts[:1] or candidates[:1]

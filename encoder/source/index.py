@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from operator import itemgetter
+from typing import Any
 
 import av
 import av.container
@@ -31,7 +32,7 @@ import numpy as np
 from encoder.arrays import Int64
 from encoder.errors import SourceUnusable
 from encoder.source import caption_data, h264
-from encoder.source.captions import CaptionData, Collector
+from encoder.source.captions import Beside, CaptionData
 from encoder.source.probe import opened, video_stream
 
 
@@ -51,8 +52,10 @@ class FrameIndex:
     """Ticks for which the last frame is shown."""
     packet_bytes: int
     """Coded bytes of the stream's packets."""
-    captions: CaptionData | None = None
-    """Captions that the pictures carry, None without any."""
+    captions: tuple[CaptionData, ...] = ()
+    """Caption data that becomes captions of the title."""
+    styled: frozenset[int] = frozenset()
+    """Indices in the file of the subtitle streams that may be more than plain text."""
 
     @property
     def frames(self) -> int:
@@ -106,14 +109,15 @@ def index_frames(path: str | os.PathLike[str]) -> FrameIndex:
         SourceUnusable: the source cannot be read, has no frames, no keyframe, or frames without
             timestamps (see :mod:`encoder.source.timestamps`).
     """
-    time_base, packets, captions = _packets(path)
+    time_base, packets, beside = _packets(path)
     if any(packet.pts is None and packet.shown for packet in packets):
         raise SourceUnusable(
             f"cannot index {path}: its frames have no timestamps; remux it into MP4 or Matroska"
         )
     if packets and not packets[-1].corrupt and _last_is_torn(path, packets):
         packets[-1] = replace(packets[-1], corrupt=True)
-    return replace(_index(path, time_base, packets), captions=captions)
+    index = _index(path, time_base, packets)
+    return replace(index, captions=beside.captions(), styled=beside.styled)
 
 
 # Containers that do not state the size of a packet: a torn last packet looks like a short one.
@@ -148,21 +152,29 @@ def _last_is_torn(path: str | os.PathLike[str], packets: list[_Packet]) -> bool:
 class Demuxed:
     """A packet of a video stream, with facts that only its coded headers state."""
 
-    packet: av.Packet[av.VideoStream]
+    packet: av.Packet[Any]
     key: bool
     """True where decoding can start at the packet."""
     completes: bool
     """True for the second field of the frame that the packet before began: not a frame."""
 
 
-def demuxed(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[Demuxed]:
-    """Yield the packets of a video stream that are not empty, in the order of the file."""
+def demuxed(
+    container: av.container.InputContainer, stream: av.VideoStream, beside: Beside | None = None
+) -> Iterator[Demuxed]:
+    """Yield the packets of a video stream that are not empty, in the order of the file.
+
+    ``beside`` is given the packets of its streams.
+    """
     context = stream.codec_context
     plain = context.codec.canonical_name != "h264"
     length, sequence = h264.length_size(context.extradata), h264.sequence_of(context.extradata)
     fields = sequence is not None and sequence.fields
     alone: h264.Slice | None = None
-    for packet in container.demux(stream):
+    for packet in container.demux(stream, *(beside.streams if beside else ())):
+        if beside and packet.stream_index != stream.index:
+            beside.take(packet)
+            continue
         if packet.size == 0:
             continue  # the flush packet, or a frame dropped by an AVI writer
         key = packet.is_keyframe
@@ -179,20 +191,18 @@ def demuxed(container: av.container.InputContainer, stream: av.VideoStream) -> I
         yield Demuxed(packet, key, completes)
 
 
-def _packets(
-    path: str | os.PathLike[str],
-) -> tuple[Fraction, list[_Packet], CaptionData | None]:
+def _packets(path: str | os.PathLike[str]) -> tuple[Fraction, list[_Packet], Beside]:
     with opened(path) as container:
         stream = video_stream(container, path)
         codec = stream.codec_context.codec.canonical_name
         packets: list[_Packet] = []
-        captions = Collector(Fraction(stream.time_base or 0), stream.codec_context.extradata)
-        for each in demuxed(container, stream):
+        beside = Beside(container, stream)
+        for each in demuxed(container, stream, beside):
             packet = each.packet
             if codec in caption_data.CODECS:
                 # A second field may lack a time; it follows the first field's captions.
                 time = packets[-1].pts if each.completes else packet.pts
-                captions.add_picture(codec, time, bytes(packet))
+                beside.in_pictures.add_picture(codec, time, bytes(packet))
             if each.completes:
                 first = packets[-1]
                 packets[-1] = replace(
@@ -207,11 +217,7 @@ def _packets(
             shown = not (packet.is_discard or invisible)
             times = packet.pts, packet.dts, packet.duration or 0
             packets.append(_Packet(*times, each.key, shown, packet.is_corrupt, packet.size))
-        return (
-            Fraction(stream.time_base or 0),
-            packets,
-            captions.result("pictures", stream.index),
-        )
+        return Fraction(stream.time_base or 0), packets, beside
 
 
 def _check_clock(

@@ -122,6 +122,9 @@ class SubtitleStream:
     """True where the stream translates only what is foreign to the title's own language."""
     hearing_impaired: bool
     """True where the stream is marked for the hard of hearing."""
+    styled: bool = later(False)
+    """True where the text may have places, drawings or effects
+    (:mod:`encoder.source.subtitle_marks`)."""
 
     @property
     def text(self) -> bool:

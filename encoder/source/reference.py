@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -27,14 +27,14 @@ import ffmpeg
 
 from encoder.errors import SourceUnusable
 from encoder.ffmpeg import SOURCE_OPTIONS, Command
-from encoder.source import captions, single_picture
+from encoder.source import single_picture
 from encoder.source.captions import CaptionData
 from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
 from encoder.source.copy_facts import NO_CHANGES, CopyFacts
 from encoder.source.decoding import decoding_options
 from encoder.source.hdr_metadata import NO_METADATA, StaticMetadata
 from encoder.source.index import FrameIndex, index_frames
-from encoder.source.probe import Run, SourceInfo
+from encoder.source.probe import Run, SourceInfo, SubtitleStream
 from encoder.source.scan import correct_scan
 from encoder.source.timeline import Timeline, plan_timeline
 from encoder.source.timestamps import naming_source, prepare
@@ -222,6 +222,7 @@ def _plan(
             f"cannot use {path}: it claims to last {float(index.duration_seconds) / 3600:.0f} h, "
             f"more than {MAX_SECONDS // 3600} h; cut it"
         )
+    info = replace(info, subtitles=tuple(_marked(s, index) for s in info.subtitles))
     claims = (given.rate_from_bitstream, info.base_rate_from_header)
     timeline = plan_timeline(index, claims)
     return ReferenceSource(
@@ -231,9 +232,13 @@ def _plan(
         timeline=timeline,
         given=given.path,
         choices=choices,
-        captions=captions.chosen(index.captions, captions.tracks(timed)),
+        captions=index.captions,
         copied=prepared.facts,
     )
+
+
+def _marked(stream: SubtitleStream, index: FrameIndex) -> SubtitleStream:
+    return replace(stream, styled=True) if stream.index in index.styled else stream
 
 
 def open_reference(source: ReferenceSource, start: int, end: int) -> Any:
