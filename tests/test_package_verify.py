@@ -202,6 +202,27 @@ def test_damaged_sound_is_named(
     assert caught.value.context["rung"] == "audio"
 
 
+def test_frames_of_sound_that_are_shorter_than_stated_are_refused(
+    copy: tuple[Path, Expected],
+) -> None:
+    """As where 12 s of AAC are squeezed into 6 s: the sum is right, the frames are not."""
+    directory, expected = copy
+    path = directory / "audio/00001.m4s"
+    media = path.read_bytes()
+    (fragment,) = mp4.fragments((directory / "audio/init.mp4").read_bytes(), media)
+    samples = fragment.samples
+    media = mp4.audio_fragment(
+        2,
+        samples[0].decode_time,
+        [sample.size for sample in samples],
+        [512, 1536, *(sample.duration for sample in samples[2:])],
+        b"".join(media[sample.offset : sample.offset + sample.size] for sample in samples),
+    )
+    path.write_bytes(media)
+    with pytest.raises(VerificationFailed, match="a frame of AAC lasts 512 ticks instead of 1024"):
+        verify_package(directory, RATE, expected)
+
+
 def test_keyframes_at_different_times_are_refused(tmp_path: Path) -> None:
     """A cut with an IDR in one rung only: players that switch there would show garbage."""
     package, expected = title(((0, 24), (24, 48)), {90: (30, 30), 180: (30, 30)}, cut=35)

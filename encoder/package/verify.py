@@ -26,7 +26,9 @@ from encoder.package.layout import check_timeline, peak_bitrate
 
 _T = TypeVar("_T")
 _MICROSECOND = Fraction(1, 1_000_000)
-_AUDIO_FRAME_SECONDS = Fraction(1024, 48_000)
+_AAC_SAMPLES = 1024
+"""Samples in a frame of AAC-LC."""
+_AUDIO_FRAME_SECONDS = Fraction(_AAC_SAMPLES, 48_000)
 _IN_BAND_CAPTIONS = b"GA94\x03"  # caption data in user data, ATSC A/53 part 4
 _FROM_PIPE = ("-hide_banner", "-v", "error", "-protocol_whitelist", "pipe", "-f", "mp4")
 _DIMENSIONS = re.compile(rb"^#dimensions 0: (\d+)x(\d+)", re.MULTILINE)
@@ -440,7 +442,9 @@ def _fail_segment(
 def _check_audio(
     directory: Path, uri: str, dash: Mapping[str, readback.DashTrack], rung: str
 ) -> _Track:
-    """Check that audio is gapless from its first sample, decodes, and both playlists agree."""
+    """Check that audio is gapless from its first sample, decodes to as many samples as its boxes
+    say, and both playlists agree.
+    """
     folder = str(Path(uri).parent)
     playlist = _playlist(directory, uri, readback.parse_media, rung=rung)
     init = _read(directory, f"{folder}/{playlist.init_uri}", rung=rung)
@@ -448,7 +452,7 @@ def _check_audio(
     durations: list[Fraction] = []
     try:
         scale, priming = mp4.track_timescale(init), mp4.edit_media_time(init)
-        expected_time = 0
+        expected_time, ticks = 0, _AAC_SAMPLES * scale / mp4.audio_configuration(init).sample_rate
     except ValueError as error:
         _fail(f"{rung}: {folder}/{playlist.init_uri}: {error}", rung=rung)
     for number, entry in enumerate(playlist.entries):
@@ -462,6 +466,14 @@ def _check_audio(
             _fail(f"{rung}, segment {number} ({name}): {error}", **where)
         if not samples or samples[0].decode_time != expected_time:
             _fail(f"{rung}, segment {number} ({name}): does not follow its predecessor", **where)
+        last = 1 if number == len(playlist.entries) - 1 else 0
+        for sample in samples[: len(samples) - last]:
+            if sample.duration != ticks:
+                _fail(f"{rung}, segment {number} ({name}): a frame of AAC lasts {sample.duration} "
+                      f"ticks instead of {ticks:g}", **where)  # fmt: skip
+        if not 0 < samples[-1].duration <= ticks:
+            _fail(f"{rung}, segment {number} ({name}): its last frame of AAC lasts "
+                  f"{samples[-1].duration} ticks, a frame {ticks:g}", **where)  # fmt: skip
         audible_from = max(expected_time - priming, 0)
         expected_time = samples[-1].decode_time + samples[-1].duration
         durations.append(Fraction(expected_time - priming - audible_from, scale))
@@ -471,13 +483,33 @@ def _check_audio(
     track = _Track(folder, init, playlist, tuple(segments), tuple(durations), [])
     _check_times(rung, track, dash[rung], Fraction(priming, scale))
     command = Command.of(
-        [*_FROM_PIPE, "-xerror", "-i", "pipe:0", "-map", "0:a:0", "-f", "null", "-"]
+        [*_FROM_PIPE, "-xerror", "-i", "pipe:0", "-map", "0:a:0", "-f", "framecrc", "-"]
     )
     try:
         done = run(command, stdin=_bytes(directory, track))
     except ToolFailed as error:
         _fail(f"{rung!r} does not decode: {error.message}", rung=rung, **error.context)
+    _check_decoded(rung, done.stdout, sum(durations))
     return replace(track, cpu_seconds=done.cpu_seconds)
+
+
+def _check_decoded(rung: str, listing: bytes, seconds: Fraction | int) -> None:
+    """Check that decoded audio, listed by ffmpeg's ``framecrc``, is gapless and of this length."""
+    scale, end = Fraction(48_000), 0
+    for line in listing.decode().splitlines():
+        if line.startswith("#tb 0:"):
+            scale = 1 / Fraction(line.partition(":")[2].strip())
+        if line.startswith("#") or not line:
+            continue
+        _, _, start, samples, _ = (int(field) for field in line.split(",")[:5])
+        if start != end:
+            _fail(f"{rung!r}: audio has {'a gap' if start > end else 'an overlap'} at "
+                  f"{float(end / scale):.3f} s", rung=rung)  # fmt: skip
+        end += samples
+    # The last frame decodes whole; what it lasts is in the boxes.
+    if not 0 <= end - seconds * scale < _AAC_SAMPLES:
+        _fail(f"{rung!r}: {float(end / scale):.3f} s of audio decode, its boxes say "
+              f"{float(seconds):.3f} s", rung=rung)  # fmt: skip
 
 
 def _bytes(directory: Path, track: _Track) -> Iterator[bytes]:
