@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cluster import events
+from cluster.cli import main
 from cluster.execution.executor import InlineExecutor
 from cluster.jobs.request import RunOptions
 from cluster.jobs.run import run_title
+from cluster.package.package import Package
+from cluster.package.source_check import check_source
 from cluster.stages import quarantine
 from cluster.stages.quarantine import reading
 from cluster.stages.title import open_title
-from cluster.store import Store
+from cluster.store import Store, open_store
 from cluster.store.garbage import collect_garbage, title_sizes
-from encoder.errors import SourceChanged
+from encoder import likeness
+from encoder.errors import BadInput, SourceChanged, VerificationFailed
+from encoder.likeness import Levels
 from encoder.source.stamp import Stamp
-from fixtures.kinds import X264, ff
+from fixtures.kinds import X264, beeping, ff
 from tests.running import contents, quick_profile
 
 MEDIA = ("encode", "score", "shots", "features", "stills", "audio", "artwork", "predict")
@@ -34,6 +41,8 @@ class Films:
     a: Path
     b: Path
     package: dict[str, str]
+    folder: Path
+    """Folder of the first film as ``title.mp4``, its ``store`` and its package ``out``."""
 
 
 def options(source: Path, out: Path, store: Path) -> RunOptions:
@@ -60,7 +69,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Films:
     here = folder / "title.mp4"
     shutil.copyfile(paths["a"], here)
     run(here, folder / "out", folder / "store")
-    return Films(paths["a"], paths["b"], contents(folder / "out"))
+    return Films(paths["a"], paths["b"], contents(folder / "out"), folder)
 
 
 def over(source: Path, film: Path) -> None:
@@ -82,7 +91,7 @@ def renamed_over(source: Path, film: Path) -> None:
 
 
 Change = Callable[[Path, Path], None]
-CHANGES = (over, over_with_times_restored, renamed_over)
+CHANGES = (over_with_times_restored, renamed_over)
 
 
 def when(stage: str, change: Callable[[], None], done: int = 1) -> events.Listener:
@@ -106,7 +115,7 @@ def kept_of_media(store: Path) -> list[str]:
 
 
 # The stages of a run, in order: (stage, how much of it was done).
-MOMENTS = [("shots", 0), ("shots", 1), ("encode", 0), ("encode", 1), ("artwork", 1), ("verify", 0)]
+MOMENTS = [("shots", 0), ("encode", 1), ("verify", 0)]
 
 
 @pytest.mark.parametrize(("stage", "done"), MOMENTS)
@@ -138,13 +147,12 @@ def test_however_the_source_is_replaced_a_later_run_of_the_first_film_is_right(
 def test_the_command_that_the_refusal_names_packages_the_new_film(
     films: Films, tmp_path: Path
 ) -> None:
-    here, store = tmp_path / "title.mp4", tmp_path / "store"
+    here, out, store = tmp_path / "title.mp4", tmp_path / "out", tmp_path / "store"
     over(here, films.a)
     with pytest.raises(SourceChanged, match="run the same command again to package what it holds"):
-        run(here, tmp_path / "out", store, when("encode", lambda: over(here, films.b)))
-    run(here, tmp_path / "out", store)
-    run(here, tmp_path / "fresh", tmp_path / "other-store")
-    assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
+        run(here, out, store, when("encode", lambda: over(here, films.b)))
+    run(here, out, store)
+    Package.open(out).verify_source(films.b)
 
 
 def test_a_film_that_was_there_only_while_encodes_were_made_leaves_nothing(
@@ -225,9 +233,10 @@ def test_a_link_that_is_pointed_elsewhere_still_means_the_file_of_the_beginning(
 def test_a_source_that_is_removed_is_named_and_going_on_works(films: Films, tmp_path: Path) -> None:
     here, store = tmp_path / "title.mp4", tmp_path / "store"
     over(here, films.a)
+    aside = tmp_path / "aside.mp4"
     with pytest.raises(SourceChanged, match=r"can no longer be read .* put it back"):
-        run(here, tmp_path / "out", store, when("encode", here.unlink))
-    over(here, films.a)
+        run(here, tmp_path / "out", store, when("encode", lambda: here.rename(aside)))
+    aside.rename(here)
     run(here, tmp_path / "out", store)
     assert contents(tmp_path / "out") == films.package
 
@@ -323,3 +332,164 @@ def test_garbage_collection_forgets_a_quarantine_that_nobody_took_up(
     collected = collect_garbage(store, keep_seconds=-1)
     assert (collected.records, collected.blobs) == (1, 1)
     assert bound.get("ab" * 32) is None
+
+
+# -- the source's side of verification ----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Poisoned:
+    """What a release without the quarantine made of a film that was replaced."""
+
+    store: Path
+    out: Path
+
+
+@pytest.fixture(scope="module")
+def poisoned(films: Films, tmp_path_factory: pytest.TempPathFactory) -> Poisoned:
+    folder = tmp_path_factory.mktemp("poisoned")
+    here = folder / "title.mp4"
+    over(here, films.a)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quarantine.Watch, "check", lambda watch: None)
+        patch.setattr(quarantine.Watch, "digest", lambda watch: None)
+        patch.setattr("cluster.jobs.deliver.check_source", lambda *arguments: None)
+        replace = when("encode", lambda: over(here, films.b), 0)
+        run(here, folder / "out", folder / "store", replace)
+    return Poisoned(folder / "store", folder / "out")
+
+
+def test_verify_finds_another_film_by_its_source(films: Films, poisoned: Poisoned) -> None:
+    package = Package.open(poisoned.out)
+    package.verify()  # from its files alone it is whole
+    with pytest.raises(VerificationFailed, match="does not show what the source shows there"):
+        package.verify_source(films.a)
+    with pytest.raises(BadInput, match="is not the source that"):
+        package.verify_source(films.b)
+
+
+def test_verify_compares_pictures_and_sound_with_the_source(
+    films: Films, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = films.folder / "out"
+    assert main(["verify", str(out)]) == 0
+    assert "are those of the source" in capsys.readouterr().out
+    out = shutil.copytree(out, tmp_path / "out")
+    facts = (out / "run.json").read_text()
+    (out / "run.json").write_text(facts.replace("title.mp4", "gone.mp4"))
+    assert main(["verify", str(out), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])["result"]
+    assert said["source"] is None
+    assert "gone.mp4" in said["source_missing"]
+    assert main(["verify", str(out), "--source", str(films.a), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])["result"]
+    assert said["source"]["pictures"] >= 24
+    assert main(["verify", str(out), "--source", str(films.b)]) == 2
+
+
+def test_a_poisoned_store_is_refused_found_and_healed(
+    films: Films, poisoned: Poisoned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here, out, store = tmp_path / "title.mp4", tmp_path / "out", tmp_path / "store"
+    shutil.copytree(poisoned.store, store)
+    over(here, films.a)
+    with pytest.raises(VerificationFailed, match=r"store fsck --source SOURCE --repair"):
+        run(here, out, store)
+    assert not out.exists()
+    place = ["--store", str(store)]
+    assert main(["store", "fsck", *place]) == 1  # by the title's own thumbnails
+    assert "differ from the thumbnails of its title" in capsys.readouterr().out
+    assert main(["store", "fsck", "--source", str(here), *place]) == 1
+    assert "differ from the source's by" in capsys.readouterr().out
+    assert main(["store", "fsck", "--source", str(here), "--repair", *place]) == 0
+    assert f"make the packages again that were made from them: {poisoned.out}" in (
+        capsys.readouterr().out
+    )
+    assert main(["store", "fsck", "--source", str(here), *place]) == 0
+    run(here, out, store)
+    assert contents(out) == films.package
+
+
+def test_a_right_store_has_no_flaws(films: Films) -> None:
+    words = ["store", "fsck", "--store", str(films.folder / "store")]
+    assert main(words) == 0
+    assert main([*words, "--source", str(films.a)]) == 0
+
+
+# -- sound -------------------------------------------------------------------------------------
+
+
+def beeps(*times: float, seconds: float = 6.0, name: str = "x") -> Levels:
+    levels = np.zeros(round(seconds * 100))
+    for time in times:
+        levels[round(time * 100) : round(time * 100) + 12] = 0.5
+    return Levels(levels, name)
+
+
+@pytest.mark.parametrize(
+    ("source", "track", "late"),
+    [
+        (beeps(1.0), beeps(2.48), 1.48),
+        (beeps(1.0, 3.016, 5.032), beeps(1.0, 3.016, 5.032), 0.0),
+        (beeps(1.0, 2.5), beeps(0.5, 2.0), -0.5),
+    ],
+)
+def test_a_shift_of_sound_is_found_to_the_hundredth(
+    source: Levels, track: Levels, late: float
+) -> None:
+    found, correlation = likeness.shift(track, source)
+    assert found == pytest.approx(late, abs=0.011)
+    assert correlation > 0.99
+
+
+def made_with_sound(path: Path, beep: float, film: str = "testsrc2") -> None:
+    picture = f"{film}=size=320x180:rate=12:duration=2"
+    ff("-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", beeping(2, (beep,)), *X264, path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda path: made_with_sound(path, 1.5), r"'audio' is 1\.\d\d s early against stream 1"),
+        (
+            lambda path: made_with_sound(path, 0.5, "smptebars"),
+            "does not show what the source shows",
+        ),
+        (
+            lambda path: ff("-f", "lavfi", "-i", "testsrc2=s=320x180:r=12:d=3", *X264, path),
+            "the package has 24 frames at 12 fps, its source 36 at 12",
+        ),
+    ],
+)
+def test_a_source_with_other_sound_pictures_or_length_is_told(
+    tmp_path: Path, change: Callable[[Path], None], message: str
+) -> None:
+    first, other, out = tmp_path / "first.mp4", tmp_path / "other.mp4", tmp_path / "out"
+    made_with_sound(first, 0.5)
+    run(first, out, tmp_path / "store")
+    package = Package.open(out)
+    change(other)
+    reference = open_title(other, tmp_path).reference
+    with pytest.raises(VerificationFailed, match=message):
+        check_source(out, package.ladder.rungs, package.frame_rate, reference)
+
+
+# -- upkeep ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [["fsck"], ["gc"], ["titles"]])
+def test_a_mistyped_store_is_not_made(
+    tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["store", *words, "--store", str(tmp_path / "stroe")]) == 2
+    assert "is not a store; name the folder" in capsys.readouterr().err
+    assert not (tmp_path / "stroe").exists()
+
+
+def test_a_negative_age_is_refused(tmp_path: Path) -> None:
+    assert main(["store", "gc", "--days", "-1", "--store", str(tmp_path)]) == 2
+
+
+def test_a_url_without_a_store_is_refused_in_one_line() -> None:
+    with pytest.raises(BadInput, match=r"no store at ftp://nowhere.*use a local folder"):
+        open_store("ftp://nowhere/x")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -39,25 +40,46 @@ def shots(
 
 
 @command
-def verify(output: Output, directory: Directory) -> None:
-    """Decode a package and compare every frame with the frame that was scored.
+def verify(output: Output, directory: Directory, source: MovedSource = None) -> None:
+    """Decode a package and compare it with what was scored and with its source.
 
-    Playlists, sizes, times, keyframes and audio are checked too. `run` does all this before it
-    publishes a package; `verify` finds what has happened to the files since.
+    Every frame must be the frame that was scored, and playlists, sizes, times, keyframes and audio
+    must fit each other. Where the source is at hand, with the digest of the run, it is decoded too:
+    length, pictures and sound must be those of the source, at the same times. `run` does all this
+    before it publishes a package; `verify` finds what has happened to the files since.
     """
     from cluster.package.package import Package
+    from encoder.errors import BadInput
 
-    done = Package.open(directory).verify(output.announce("verify", directory))
+    package = Package.open(directory)
+    done = package.verify(output.announce("verify", directory))
+    try:
+        compared, why = package.verify_source(source), ""
+    except BadInput as error:
+        if source is not None:
+            raise
+        compared, why = None, error.message
+    if compared is None:
+        against = f"not compared with the source: {why}"
+    else:
+        against = (
+            f"{compared.pictures} pictures and {compared.sounds} audio tracks are those of the "
+            "source, at the same times"
+        )
+        if compared.unsure:
+            against += f"; not told: {', '.join(compared.unsure)}"
     output.finish(
         result={
             "rungs": list(done.rungs),
             "frames": done.frames,
             "segments": done.segments,
             "cpu_seconds": round(done.cpu_seconds, 3),
+            "source": None if compared is None else asdict(compared),
+            "source_missing": why or None,
         },
         view=lambda: (
             f"{directory}: {len(done.rungs)} rungs of {done.segments} segments decode to exactly "
-            f"the {done.frames} frames that were scored"
+            f"the {done.frames} frames that were scored\n{against}"
         ),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -102,15 +103,15 @@ def remove_run(output: Output, run: Run, store: StorePath = None) -> None:
 @command
 def gc(
     output: Output,
-    days: float = option(7.0, metavar="N", help="Keep everything younger than N days."),
+    days: float = option(7.0, metavar="N", min=0, help="Keep everything younger than N days."),
     dry_run: bool = option(False, "--dry-run", help="Only show what would be removed."),
     store: StorePath = None,
 ) -> None:
     """Remove what no remembered run and no running run needs."""
-    from cluster.store import open_store
     from cluster.store.garbage import collect_garbage
+    from cluster.store.place import open_existing_store
 
-    done = collect_garbage(open_store(store), keep_seconds=days * 86_400, dry_run=dry_run)
+    done = collect_garbage(open_existing_store(store), keep_seconds=days * 86_400, dry_run=dry_run)
     verb = "would remove" if dry_run else "removed"
     output.finish(
         result=asdict(done),
@@ -128,19 +129,31 @@ def fsck(
     repair: bool = option(
         False, "--repair", help="Remove damaged entries; later runs make them again."
     ),
+    source: tuple[Path, ...] = option(
+        (),
+        metavar="FILE",
+        help="Decode this source and compare what the store holds of it; repeatable.",
+    ),
     store: StorePath = None,
 ) -> None:
-    """Read everything in a store and compare it with its digest."""
-    from cluster.store import open_store
+    """Read everything in a store and compare it with its digest and with its title.
+
+    Encodes that show another film than their title, because the source was replaced while a run of
+    an older release worked, are found by comparing them with the title's thumbnails, and surely
+    with `--source`. `--repair` then removes everything of that title.
+    """
+    from cluster.jobs.fsck import check_titles
     from cluster.store.garbage import check_store
+    from cluster.store.place import open_existing_store
     from encoder.errors import StoreUnusable
 
-    opened = open_store(store)
+    opened = open_existing_store(store)
     flaws = [asdict(flaw) for flaw in check_store(opened, repair=repair)]
+    flaws += [asdict(flaw) for flaw in check_titles(opened, source, repair=repair)]
+    if flaws and not output.as_json:
+        for flaw in flaws:
+            print(f"{flaw['name']}: {flaw['what']}")
     if flaws and not repair:
-        if not output.as_json:
-            for flaw in flaws:
-                print(f"{flaw['name']}: {flaw['what']}")
         raise StoreUnusable(
             f"{len(flaws)} entries of {opened.place} are damaged; --repair removes them, and runs "
             "make them again",
@@ -162,10 +175,10 @@ def fsck(
 def titles(output: Output, store: StorePath = None) -> None:
     """Show the size of each title in a store, largest first."""
     from cluster.cli.views.store import titles_view
-    from cluster.store import open_store
     from cluster.store.garbage import title_sizes
+    from cluster.store.place import open_existing_store
 
-    sizes = title_sizes(open_store(store))
+    sizes = title_sizes(open_existing_store(store))
     output.finish(
         lines=[("title", asdict(size)) for size in sizes],
         result={"titles": len(sizes), "bytes": sum(size.bytes for size in sizes)},

@@ -23,6 +23,7 @@ from cluster.package.artwork_files import previous_artwork, write_artwork
 from cluster.package.assemble import ChosenRung, rung_names, verify_directory, write_media
 from cluster.package.package import Package
 from cluster.package.publish import publishing
+from cluster.package.source_check import check_source
 from cluster.stages.artwork import find_artwork
 from cluster.stages.measurer import Measurer
 from cluster.stages.quarantine import confirm_title
@@ -90,6 +91,7 @@ def deliver(
             verified = call_with_retries(
                 verify_directory, directory, ladder.rungs, ladder.frame_rate
             )
+            check_source(directory, ladder.rungs, ladder.frame_rate, title.reference)
         measurements = measurements_document(title, solved, measurer.known)
         (directory / "ladder.json").write_text(ladder.to_json())
         (directory / "measurements.json").write_text(measurements.to_json())

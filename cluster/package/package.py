@@ -7,6 +7,7 @@ curves are returned by recipe, because a package may hold rungs of several codec
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import cached_property
@@ -22,6 +23,7 @@ from cluster.package.documents import (
     read_prefetch,
     read_run,
 )
+from cluster.package.source_check import SourceReport, check_source
 from cluster.stages.title import Title, TitleSource, open_title
 from encoder.errors import BadInput
 from encoder.media import OperatingPoint, Request, Shot
@@ -277,3 +279,19 @@ class Package:
         """
         with events.stage(on_event, "verify", len(self.ladder.rungs), unit="rungs"):
             return verify_directory(self.directory, self.ladder.rungs, self.frame_rate)
+
+    def verify_source(self, source: Path | None = None) -> SourceReport:
+        """Decode the source straight and compare it with the package's pictures and sound.
+
+        Args:
+            source: path of the source; None is where the run found it.
+
+        Raises:
+            VerificationFailed: the package shows or plays something else than the source.
+            BadInput: the source is not there, cannot be read or has other content.
+        """
+        with tempfile.TemporaryDirectory() as workdir:
+            opened = self.open_source(Path(workdir), source)
+            return check_source(
+                self.directory, self.ladder.rungs, self.frame_rate, opened.reference
+            )

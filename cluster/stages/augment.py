@@ -49,5 +49,7 @@ def make_augmented(source: TitleSource, name: str, seconds: float, seed: int, st
         cpu_seconds = augment.augment(reference, name, start, start + length, path)
         return Made(blobs={"media": path}, cpu_seconds={"other": cpu_seconds})
 
-    record = find_or_make(store, identity, make, stage="augment", version=augment.STAGE_VERSION)
+    record = find_or_make(
+        store, identity, make, stage="augment", version=augment.STAGE_VERSION, title=source.id
+    )
     return store.path(record.blobs["media"])

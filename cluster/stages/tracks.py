@@ -240,7 +240,9 @@ def _subtitle_text(title: Title, store: Store, stream: int) -> str:
         text = vtt.extract(Path(title.reference.path), stream)
         return Made({"text": text}, cpu_seconds={"other": ffmpeg.children_cpu_seconds() - before})
 
-    record = find_or_make(store, identity, make, stage="subtitles", version=vtt.STAGE_VERSION)
+    record = find_or_make(
+        store, identity, make, stage="subtitles", version=vtt.STAGE_VERSION, title=title.id
+    )
     text: str = record.value["text"]
     return text
 

@@ -29,6 +29,9 @@ PART_BYTES = 50 * 2**20
 # What a server says when it refuses to create an object that exists.
 _EXISTS = ("PreconditionFailed", "pre-conditions", "ConditionalRequestConflict", "conflicting")
 
+# Protocols whose servers cannot tell whether an object was there before.
+_NO_CREATE = ("ftp", "sftp", "ssh", "http", "https", "webhdfs")
+
 
 @dataclass(frozen=True, slots=True)
 class StoredObject(Entry):
@@ -48,11 +51,16 @@ class Objects:
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
         protocol = self.url.partition("://")[0]
+        if protocol in _NO_CREATE:
+            raise BadInput(
+                f"no store at {url}: {protocol} cannot create a file only where none is; use a "
+                "local folder or s3://bucket/folder"
+            )
         try:
             self.filesystem: Any = filesystem(protocol)
-        except (ImportError, ValueError) as error:
+        except (ImportError, ValueError, TypeError, OSError) as error:
             raise BadInput(
-                f"no store at {url}: {error}; use a local folder or s3://bucket/folder"
+                f"no store at {url}: {' '.join(str(error).split())}; use a local folder or s3://bucket/folder"
             ) from error
         self.base: str = self.filesystem._strip_protocol(self.url)
 

@@ -37,6 +37,19 @@ def store_place(place: str | os.PathLike[str] | None) -> Path | str:
     return place if isinstance(place, str) and "://" in place else Path(place)
 
 
+def open_existing_store(place: str | os.PathLike[str] | None = None) -> Store:
+    """Open a store as :func:`open_store` does, but make no folder: the name may be mistyped.
+
+    Raises:
+        BadInput: there is no store at ``place``, or no kind of store has such a URL.
+        StoreUnusable: the store cannot be read.
+    """
+    found = store_place(place or None)
+    if isinstance(found, Path) and not (found / "records").is_dir():
+        raise BadInput(f"{found} is not a store; name the folder that runs had as --store")
+    return open_store(place)
+
+
 def open_store(place: str | os.PathLike[str] | None = None) -> Store:
     """Open the store at ``place``, by default at :func:`default_store`.
 
