@@ -40,6 +40,7 @@ from encoder.media import OperatingPoint, Shot
 from encoder.package import audio, subtitles
 from encoder.recipes import by_name
 from encoder.source.reference import ReferenceSource, plan_source
+from encoder.source.sounds import SURROUND_CHANNELS
 from fixtures import fields
 from fixtures.awkward import HDR, HDR10_X265
 from fixtures.kinds import all_kinds
@@ -253,7 +254,7 @@ def _hear_and_read(source: ReferenceSource, workdir: Path) -> None:
             first_video_pts=start,
             duration=duration,
             channels=stream.channels,
-            surround=stream.channels >= audio.SURROUND_CHANNELS,
+            surround=stream.channels >= SURROUND_CHANNELS,
         )
         if made is not None:
             audio.segment_audio(made.read_bytes(), [duration], stream.language)

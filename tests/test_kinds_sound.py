@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import av
+import m3u8
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from cluster.jobs.request import LadderRequest, RunOptions
 from cluster.jobs.source_findings import examine_source
+from cluster.stages.tracks import HeardSound, decide
+from cluster.store import Blob, open_store
+from cluster.store.records import record_bytes
+from encoder.errors import BadInput
 from encoder.package.audio import SoundFacts, encode_audio, encode_sound, listen
 from encoder.package.audio_commands import SURROUND_BIT_RATE, Part, Sound
+from encoder.source.audio_streams import shown_title
+from encoder.source.choices import SourceChoices
 from encoder.source.reference import ReferenceSource, plan_source
+from encoder.source.sounds import SourceSound
 from fixtures.kinds import Truth, ff
 from fixtures.kinds import sound as kinds
+from tests.running import quick_profile, records, run_inline
 
 RATE = 48_000
+DASH = "{urn:mpeg:dash:schema:mpd:2011}"
 Samples = npt.NDArray[np.float32]
 
 
@@ -140,7 +153,7 @@ def test_a_loud_mix_does_not_clip(tmp_path: Path, seed: int) -> None:
     facts = encode(source, 0, out)
     assert facts.lowered_db > HEADROOM
     assert 0.7 < np.abs(decoded(out)).max() <= 1.0
-    (said,) = [one for one in examine_source(path) if "exceeds full scale" in one.found]
+    (said,) = [one for one in examine_source(path) if "stereo mix" in one.found]
     assert "lowered by at least" in said.then
     assert truth.says in said.sentence
 
@@ -173,6 +186,308 @@ def test_sound_with_holes_and_jumps_keeps_its_place(tmp_path: Path, seed: int) -
     encode(source, 0, out)
     sound = decoded(out)
     assert exact(sound, source.timeline.duration_seconds)
+    assert onsets(sound[0]) == pytest.approx(truth.beeps, abs=0.002)
+
+
+# -- discrete channels -----------------------------------------------------------------------------
+
+
+def master(path: Path, *tones: str, options: Sequence[str] = (), codec: str = "pcm_s16le") -> Path:
+    """A file with a track of one channel for each lavfi expression or beep."""
+    inputs = [part for tone in tones for part in ("-f", "lavfi", "-i", tone)]
+    maps = [part for n in range(len(tones) + 1) for part in ("-map", str(n))]
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=64x64:rate=25:duration=1")
+    ff(*picture, *inputs, *maps, "-c:v", "mpeg4", "-c:a", codec, *options, path)
+    return path
+
+
+def pitch(number: int) -> int:
+    """Frequency of the tone of a channel, Hz: the fourth is what an LFE can have."""
+    return 100 if number == 3 else 300 + 200 * number
+
+
+def tones(count: int) -> list[str]:
+    return [f"sine=frequency={pitch(number)}:duration=1" for number in range(count)]
+
+
+SILENCE = "anullsrc=channel_layout=mono:sample_rate=44100:duration=1"
+
+
+def pitches(samples: Samples) -> list[int]:
+    """Frequencies of the tones in one channel, Hz, to the nearest hundred."""
+    part = samples[RATE // 4 : RATE * 3 // 4]
+    power = np.abs(np.fft.rfft(part * np.hanning(len(part))))
+    strong = np.flatnonzero(power > max(power.max() / 4, 1)) * RATE / len(part)
+    return sorted({round(float(hertz), -2) for hertz in strong})
+
+
+def heard(
+    path: Path, tmp_path: Path, layout: str | None = None
+) -> list[tuple[HeardSound, Samples]]:
+    """The tracks that a package of the file has, decoded."""
+    source = plan_source(path, tmp_path, SourceChoices(audio_layout=layout))
+    times = {
+        "first_video_pts": source.index.start_seconds,
+        "duration": source.timeline.duration_seconds,
+    }
+    found: list[tuple[HeardSound, Samples]] = []
+
+    def hear(sound: Sound, planned: SourceSound, surround: bool) -> tuple[SoundFacts, Blob | None]:
+        digest = f"{len(list(tmp_path.glob('*.mp4'))):064x}"
+        facts = encode_sound(sound, tmp_path / f"{digest}.mp4", **times, surround=surround)
+        return facts, Blob(digest, 0) if facts.audible else None
+
+    for one in decide(source, hear):
+        if one.media is not None:
+            found.append((one, decoded(tmp_path / f"{one.media.sha256}.mp4")))
+    return found
+
+
+def test_left_is_left_and_right_is_right(tmp_path: Path) -> None:
+    path = master(tmp_path / "two.mov", *tones(2))
+    ((one, sound),) = heard(path, tmp_path)
+    assert [pitches(side) for side in sound] == [[300], [500]]
+    assert one.sound.by_rule
+    (said,) = [f for f in examine_source(path) if "joined" in f.then]
+    assert said.found == "tracks 1+2 as stereo"
+    assert said.state == "warn"
+
+
+def test_six_tracks_are_a_5_1(tmp_path: Path) -> None:
+    (_, stereo), (_, five) = heard(master(tmp_path / "six.mov", *tones(6)), tmp_path)
+    assert [pitches(side) for side in five] == [[300], [500], [700], [100], [1100], [1300]]
+    assert [pitches(side) for side in stereo] == [[300, 700, 1100], [500, 700, 1300]]
+
+
+def test_eight_tracks_are_a_5_1_and_its_stereo(tmp_path: Path) -> None:
+    (_, stereo), (_, five) = heard(master(tmp_path / "eight.mov", *tones(8)), tmp_path)
+    assert [pitches(side) for side in stereo] == [[1500], [1700]]
+    assert [pitches(side) for side in five] == [[300], [500], [700], [100], [1100], [1300]]
+
+
+@pytest.mark.parametrize("count", [6, 8])
+def test_tracks_of_which_the_fourth_is_no_lfe_are_pairs(tmp_path: Path, count: int) -> None:
+    """Programme, music and effects, another language: as common in masters as a 5.1."""
+    wide = [f"sine=frequency={300 + 200 * number}:duration=1" for number in range(count)]
+    wide[3] = "sine=frequency=2000:duration=1"
+    path = master(tmp_path / "pairs.mov", *wide)
+    found = heard(path, tmp_path)
+    assert [len(sound) for _, sound in found] == [2] * (count // 2)
+    assert [pitches(side) for side in found[1][1]] == [[700], [2000]]
+    (said,) = [f for f in examine_source(path) if "no LFE" in f.found]
+    assert "pairs" in said.then
+
+
+def test_one_stream_of_eight_channels_without_positions(tmp_path: Path) -> None:
+    path = tmp_path / "eight.mkv"
+    eight = "|".join(f"0.3*sin(2*PI*{pitch(n)}*t)" for n in range(8))
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=64x64:rate=25:duration=1")
+    ff(*picture, "-f", "lavfi", "-i", f"aevalsrc='{eight}':d=1:c=7.1", "-c:v", "mpeg4",
+       "-c:a", "pcm_s16le", path)  # fmt: skip
+    layout = "5.1=1.1+1.2+1.3+1.4+1.5+1.6,stereo=1.7+1.8"
+    (_, stereo), (_, five) = heard(path, tmp_path, layout)
+    assert [pitches(side) for side in stereo] == [[1500], [1700]]
+    assert [pitches(side) for side in five] == [[300], [500], [700], [100], [1100], [1300]]
+    (said,) = [
+        f
+        for f in examine_source(path)
+        if "channels without positions" in f.found and f.state == "warn"
+    ]
+    assert "--audio-layout can name channels" in said.then
+
+
+def test_tracks_that_are_silent_are_no_channels(tmp_path: Path) -> None:
+    """A camera with one microphone; eight tracks of which a broadcaster uses two."""
+    one_side = master(tmp_path / "camera.mov", *tones(1), SILENCE)
+    ((one, sound),) = heard(one_side, tmp_path)
+    assert [pitches(side) for side in sound] == [[300], [300]]
+    assert one.instead == 0
+    assert any("only track 1 is not silent" in f.found for f in examine_source(one_side))
+    eight = master(tmp_path / "eight.mov", *tones(2), *[SILENCE] * 6)
+    ((_, sound),) = heard(eight, tmp_path)
+    assert [pitches(side) for side in sound] == [[300], [500]]
+
+
+@pytest.mark.parametrize(
+    ("options", "codec"),
+    [
+        (("-metadata:s:a:0", "language=eng", "-metadata:s:a:1", "language=fre"), "pcm_s16le"),
+        (("-metadata:s:a:1", "title=Commentary"), "pcm_s16le"),
+        ((), "aac"),
+    ],
+    ids=["two languages", "a title", "compressed"],
+)
+def test_tracks_that_may_be_apart_stay_apart(
+    tmp_path: Path, options: tuple[str, ...], codec: str
+) -> None:
+    path = master(tmp_path / "apart.mov", *tones(2), options=options, codec=codec)
+    (_, first), (_, second) = heard(path, tmp_path)
+    assert [pitches(side) for side in (*first, *second)] == [[300], [300], [500], [500]]
+    hints = [f for f in examine_source(path) if "--audio-layout" in f.then]
+    assert bool(hints) == (codec == "aac")
+
+
+@pytest.mark.parametrize(
+    ("labels", "sides"), [(("FL", "FR"), [[300], [500]]), (("FR", "FL"), [[500], [300]])]
+)
+def test_labels_say_which_is_left(
+    tmp_path: Path, labels: tuple[str, str], sides: list[list[int]]
+) -> None:
+    made = [
+        f"{tone},aformat=channel_layouts={label}"
+        for tone, label in zip(tones(2), labels, strict=True)
+    ]
+    path = master(tmp_path / "labelled.mov", *made)
+    ((one, sound),) = heard(path, tmp_path)
+    assert [pitches(side) for side in sound] == sides
+    assert not one.sound.by_rule
+
+
+def test_what_the_user_says_of_tracks(tmp_path: Path) -> None:
+    path = master(tmp_path / "three.mov", *tones(3), codec="aac")
+    (main, first), (told, second) = heard(path, tmp_path, "2+1, commentary=3")
+    assert [pitches(side) for side in (*first, *second)] == [[500], [300], [700], [700]]
+    assert (main.sound.roles, told.sound.roles) == ((), ("commentary",))
+    ((_, only),) = heard(path, tmp_path, "3")
+    assert pitches(only[0]) == [700]
+    found = examine_source(path, SourceChoices(audio_layout="3"))
+    (said,) = [f for f in found if f.then == "left out"]
+    assert said.found.endswith("1, 2")
+
+
+@pytest.mark.parametrize(
+    ("layout", "says"),
+    [
+        ("1+", "'' is not the number of a track"),
+        ("1+2+3", "lists 3 tracks instead of one, two or six tracks"),
+        ("5.1=1+2", "lists 2 tracks instead of 6 tracks or one"),
+        ("left=1", "'left' is none of mono, stereo, 5.1, description"),
+        ("0+1", "'0' is not the number of a track"),
+        ("1+3", "names track 3, and"),
+        ("1.2+1", "names track 1.2, and that track of"),
+    ],
+)
+def test_a_layout_that_cannot_be_is_refused_in_one_line(
+    tmp_path: Path, layout: str, says: str
+) -> None:
+    path = master(tmp_path / "two.mov", *tones(2))
+    with pytest.raises(BadInput) as caught:
+        examine_source(path, SourceChoices(audio_layout=layout))
+    assert says in caught.value.message
+    assert "--audio-layout" in caught.value.message
+    assert "\n" not in caught.value.message
+    if "and that track" not in says and "names track" not in says:
+        with pytest.raises(BadInput, match="--audio-layout"):
+            LadderRequest.of(RunOptions(source=path, out=tmp_path / "o", audio_layout=layout))
+
+
+# -- titles and roles ------------------------------------------------------------------------------
+
+
+def packaged(path: Path, tmp_path: Path) -> tuple[list[Any], str]:
+    """The audio tracks of the HLS playlist of a package, and its DASH manifest."""
+    out = tmp_path / "out"
+    profile = quick_profile()
+    run_inline(path, out, tmp_path / "store", search="exhaustive", profile=profile, heights=(90,))
+    media = m3u8.load(str(out / "master.m3u8")).media
+    return [one for one in media if one.type == "AUDIO"], (out / "manifest.mpd").read_text()
+
+
+def test_titles_and_roles_reach_the_playlists(tmp_path: Path) -> None:
+    path = tmp_path / "roles.mkv"
+    long = "A" * 500
+    ff(
+        *("-f", "lavfi", "-i", "testsrc2=size=160x90:rate=25:duration=1"),
+        *(part for tone in tones(5) for part in ("-f", "lavfi", "-i", tone)),
+        *(part for n in range(6) for part in ("-map", n)),
+        *("-c:v", "libx264", "-preset", "ultrafast", "-c:a", "aac"),
+        *("-metadata:s:a", "language=eng", "-disposition:a:0", "visual_impaired"),
+        *("-metadata:s:a:1", "title=Main", "-disposition:a:2", "comment"),
+        *("-metadata:s:a:2", 'title=The "director" & <b>\nnew line'),
+        *("-metadata:s:a:3", f"title={long}", "-metadata:s:a:4", "title=Main", path),
+    )
+    sound, manifest = packaged(path, tmp_path)
+    told = [(m.name, m.default, m.autoselect, m.characteristics) for m in sound]
+    assert told == [
+        ("Main", "YES", "YES", None),
+        ("A" * 99 + "\N{HORIZONTAL ELLIPSIS}", "NO", "NO", None),
+        ("Main 2", "NO", "NO", None),
+        ("en audio description", "NO", "YES", "public.accessibility.describes-video"),
+        ("The 'director' & <b> new line", "NO", "NO", None),
+    ]
+    sets = [one for one in ET.fromstring(manifest).iter(f"{DASH}AdaptationSet")
+            if one.get("contentType") == "audio"]  # fmt: skip
+    roles = [[role.get("value") for role in one.iter(f"{DASH}Role")] for one in sets]
+    assert roles == [["main"], ["alternate"], ["alternate"], ["alternate"], ["commentary"]]
+    assert [one.findtext(f"{DASH}Label") for one in sets] == [
+        "Main", "A" * 99 + "\N{HORIZONTAL ELLIPSIS}", "Main", None, 'The "director" & <b> new line',
+    ]  # fmt: skip
+    (purpose,) = [one for each in sets for one in each.iter(f"{DASH}Accessibility")]
+    assert purpose in list(sets[3])
+    assert purpose.get("value") == "1"
+    assert purpose.get("schemeIdUri") == "urn:tva:metadata:cs:AudioPurposeCS:2007"
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "ts", "mp4"])
+def test_description_that_comes_first_does_not_play_by_default(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"first.{suffix}"
+    ff(
+        *("-f", "lavfi", "-i", "testsrc2=size=160x90:rate=25:duration=1"),
+        *(part for tone in tones(2) for part in ("-f", "lavfi", "-i", tone)),
+        *(
+            "-map",
+            0,
+            "-map",
+            1,
+            "-map",
+            2,
+            "-c:v",
+            "libx264",
+            "-preset",
+            "ultrafast",
+            "-c:a",
+            "aac",
+        ),
+        *("-metadata:s:a", "language=eng", "-disposition:a:0", "visual_impaired"),
+        *("-disposition:a:1", 0, path),
+    )
+    info = plan_source(path, tmp_path).info
+    assert [(s.index, s.roles) for s in info.audio] == [(2, ()), (1, ("description",))]
+    (said,) = [f for f in examine_source(path) if "is first in the file" in f.found]
+    assert said.then == "track 2 plays by default"
+
+
+@pytest.mark.parametrize(
+    ("given", "title"),
+    [
+        *(("DTS-HD MA 5.1", None), ("Stereo", None), ("AC3 5.1 @ 640 kbps", None), ("", None)),
+        *(("Stereo commentary", "Stereo commentary"), ("Main", "Main"), (" a\tb\x00c ", "a b c")),
+        ("1" * 5000 + "x", "1" * 99 + "\N{HORIZONTAL ELLIPSIS}"),
+    ],
+)
+def test_a_name_that_only_tells_the_format_of_the_source_is_none(
+    given: str, title: str | None
+) -> None:
+    assert shown_title(given) == title
+
+
+def test_sound_of_an_earlier_release_is_made_anew_where_it_was_wrong(tmp_path: Path) -> None:
+    """Its record says nothing of formats: what it holds is listened to, once."""
+    path = tmp_path / "changing.ts"
+    truth = kinds.make_changing(path, Chosen(0))
+    profile = quick_profile()
+    place = tmp_path / "store"
+    asked = {"search": "exhaustive", "profile": profile, "heights": (90,)}
+    run_inline(path, tmp_path / "first", place, **asked)
+    store = open_store(place)
+    for key in records(place, "audio"):
+        older = store.get(key)
+        assert older is not None
+        (file,) = (place / "records").rglob(f"{key}.json")
+        file.write_bytes(record_bytes(replace(older, value={"audible": True})))
+    run_inline(path, tmp_path / "second", place, **asked)
+    assert len(records(place, "audio-check")) >= 1
+    (sound,) = [decoded(tmp_path / "second/audio/media.m3u8")]
     assert onsets(sound[0]) == pytest.approx(truth.beeps, abs=0.002)
 
 

@@ -190,7 +190,11 @@ class SourceFlags:
     audio_layout: str | None = option(
         None,
         metavar="LAYOUT",
-        help="How mono tracks form channels. [default: by rule]",
+        help="Sounds of the title, the first of which plays by default, such as "
+        "`1+2,5.1=3+4+5+6+7+8,commentary=9`. A sound is one track, two (left, right) or six (left, "
+        "right, centre, LFE, left and right surround), as `doctor` numbers them; `3.5` is the "
+        "fifth channel of track 3. Tracks that are not listed are left out. [default: every track, "
+        "those of one channel joined where the file or the order of masters says how]",
     )
 
 

@@ -16,6 +16,7 @@ from encoder import ffmpeg
 from encoder.errors import BadInput
 from encoder.names import path_of, shown
 from encoder.recipes import CODECS, PRESETS, Recipe, recipe
+from encoder.source.audio_layout import parse_layout
 from encoder.source.choices import TAILS, SourceChoices, Tail
 from ladder.profiles import (
     Profile,
@@ -183,6 +184,8 @@ class LadderRequest:
             )
         if options.tail not in TAILS:
             raise BadInput(f"no tail {options.tail!r}; choose one of {', '.join(TAILS)}")
+        if options.audio_layout is not None:
+            parse_layout(options.audio_layout)
         for model in options.also:
             models.check(model)
         return cls(options, recipes, profile)

@@ -28,7 +28,7 @@ from cluster.stages.artwork import check_face_model
 from cluster.stages.measurer import Measurer
 from cluster.stages.quarantine import reading
 from cluster.stages.title import Title, TitleSource, open_title
-from cluster.stages.tracks import audio_facts, audio_tracks, subtitle_tracks
+from cluster.stages.tracks import audio_tracks, heard_in_title, subtitle_tracks
 from cluster.store import Store, open_store
 from cluster.store.manifests import Manifest
 from cluster.store.place import store_place
@@ -115,5 +115,5 @@ def _prepare_audio_and_subtitles(title: Title, store: Store, on_event: events.Li
         with events.stage(on_event, "sound and text", streams, unit="streams"):
             for make in (audio_tracks, subtitle_tracks):
                 call_with_retries(make, title, store)
-        for finding in describe_heard(info, audio_facts(title, store), encoded=True):
+        for finding in describe_heard(title.reference, heard_in_title(title, store), encoded=True):
             on_event(events.Warned(finding.sentence))

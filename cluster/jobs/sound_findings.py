@@ -1,44 +1,158 @@
-"""Describe what is heard in a source: what only decoding its sound shows."""
+"""Describe the sound of a source: its tracks, what becomes of them, and what is heard in them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 from cluster.jobs.findings import Finding
-from encoder.package.audio import SURROUND_CHANNELS, SoundFacts
-from encoder.source.probe import AudioStream, SourceInfo
+from cluster.stages.tracks import HeardSound
+from encoder.source.audio_layout import EXAMPLE
+from encoder.source.audio_streams import ASIDE, AudioStream
+from encoder.source.reference import ReferenceSource
+from encoder.source.sounds import (
+    SURROUND_CHANNELS,
+    SourceSound,
+    left_out,
+    maybe_discrete,
+    plan_sounds,
+    tracks,
+)
 
 _LISTED = 5
+_SIDES = ("left", "right")
+
+
+def describe_sound(source: ReferenceSource) -> Iterator[Finding]:
+    """Describe the audio tracks of a source, and what a run makes of them."""
+    info = source.info
+    if not info.audio:
+        yield Finding("sound", "none")
+        return
+    numbers = _numbers(source)
+    sounds = plan_sounds(info, source.choices.audio_layout)
+    several = len(info.audio) > 1
+    listed = "; ".join(_track(numbers[s.index] if several else 0, s) for s in tracks(info))
+    then = "is encoded as stereo AAC" if len(sounds) == 1 else "each is encoded as stereo AAC"
+    if len(sounds) > 1:
+        then += f", {_named(sounds[0], numbers)} plays by default"
+    if any(sound.channels >= SURROUND_CHANNELS for sound in sounds):
+        then += ", and 5.1 beside it"
+    yield Finding("sound", listed, then)
+    yield from _joins(source, sounds, numbers)
+    yield from _order(source, sounds, numbers)
+    for sound in sounds:
+        if sound.channels > SURROUND_CHANNELS:
+            found = f"{_named(sound, numbers)} has {sound.channels} channels"
+            yield Finding("sound", found, "is mixed to 5.1 and to stereo", "warn")
 
 
 def describe_heard(
-    info: SourceInfo, heard: Iterable[tuple[AudioStream, SoundFacts]], *, encoded: bool
+    source: ReferenceSource, heard: Sequence[HeardSound], *, encoded: bool
 ) -> Iterator[Finding]:
-    """Describe formats that change, and mixes that would clip.
+    """Describe formats that change, mixes that would clip, and joined tracks that are silent.
 
     What was not ``encoded`` may be lowered by some decibels more than the mix needs.
     """
-    numbers = track_numbers(info)
+    numbers = _numbers(source)
+    if pairs := [_named(one.sound, numbers) for one in heard if one.pairs_instead]:
+        yield Finding(
+            "sound",
+            "the fourth of the tracks of one channel sounds above 1 kHz, so it is no LFE",
+            f"the tracks are stereo pairs: {', '.join(pairs)}",
+            "warn",
+        )
     least = "" if encoded else "at least "
-    for stream, facts in heard:
-        if facts.formats:
-            yield _changes(numbers[stream.index], facts)
+    for one in heard:
+        name, facts = _named(one.sound, numbers), one.facts
+        if facts.formats and not one.surround:
+            yield _changes(name, one)
         if facts.lowered_db:
             yield Finding(
                 "sound",
-                f"the stereo mix of track {numbers[stream.index]} exceeds full scale",
+                f"the {'5.1' if one.surround else 'stereo'} mix of {name} exceeds full scale",
                 f"is lowered by {least}{facts.lowered_db:.1f} dB as a whole, so as not to clip",
+                "warn",
+            )
+        if one.instead is not None:
+            heard_part = one.sound.parts[one.instead].stream
+            yield Finding(
+                "sound",
+                f"of {name}, only track {numbers[heard_part]} is not silent",
+                "goes to both sides",
                 "warn",
             )
 
 
-def track_numbers(info: SourceInfo) -> dict[int, int]:
+def _numbers(source: ReferenceSource) -> dict[int, int]:
     """Return the number of each audio track, counted from 1 in the file, by its stream's index."""
-    return {index: n for n, index in enumerate(sorted(s.index for s in info.audio), 1)}
+    return {stream.index: number for number, stream in enumerate(tracks(source.info), 1)}
 
 
-def _changes(number: int, facts: SoundFacts) -> Finding:
+def _track(number: int, stream: AudioStream) -> str:
+    name = f"track {number}, " if number else ""
+    name += stream.language or "no language"
+    name += f' "{stream.title}"' if stream.title else ""
+    name += f" ({', '.join(stream.roles)})" if stream.roles else ""
+    unlabelled = " without positions" if stream.unlabelled else ""
+    return (
+        f"{name}: {stream.codec}, {stream.channels} channels{unlabelled}, {stream.sample_rate} Hz"
+    )
+
+
+def _named(sound: SourceSound, numbers: dict[int, int]) -> str:
+    """Return the tracks of a sound as people name them."""
+    names = [
+        f"{numbers[part.stream]}" + ("" if part.channel is None else f".{part.channel + 1}")
+        for part in sound.parts
+    ]
+    return f"track {names[0]}" if len(names) == 1 else f"tracks {'+'.join(names)}"
+
+
+def _joins(
+    source: ReferenceSource, sounds: Sequence[SourceSound], numbers: dict[int, int]
+) -> Iterator[Finding]:
+    """Say which tracks are joined, and which are left out or may have to be joined."""
+    info, asked = source.info, source.choices.audio_layout
+    joined = [sound for sound in sounds if sound.layout]
+    if joined:
+        listed = ", ".join(f"{_named(sound, numbers)} as {sound.layout}" for sound in joined)
+        by_rule = any(sound.by_rule for sound in joined)
+        order = "by the order of masters; with --audio-layout (1,2) the user says what they are"
+        why = order if by_rule else "as --audio-layout says" if asked else "by their labels"
+        yield Finding("sound", listed, f"joined {why}", "warn" if by_rule else "ok")
+    if dropped := left_out(info, sounds):
+        listed = ", ".join(str(numbers[stream.index]) for stream in dropped)
+        yield Finding("sound", f"tracks that --audio-layout lacks: {listed}", "left out", "warn")
+    if asked is None and (alone := maybe_discrete(info, sounds)):
+        listed = ", ".join(str(numbers[stream.index]) for stream in alone)
+        then = "each stays a track; if they are channels of one sound, name them: --audio-layout "
+        yield Finding("sound", f"tracks of one channel: {listed}", then + EXAMPLE, "warn")
+    for stream in info.audio if asked is None else ():
+        alone_wide = [s for s in sounds if s.layout is None and s.parts[0].stream == stream.index]
+        if stream.unlabelled and alone_wide:
+            found = f"track {numbers[stream.index]}: {stream.channels} channels without positions"
+            then = "taken in ffmpeg's order; --audio-layout can name channels: 1.1+1.2"
+            yield Finding("sound", found, then, "warn")
+
+
+def _order(
+    source: ReferenceSource, sounds: Sequence[SourceSound], numbers: dict[int, int]
+) -> Iterator[Finding]:
+    """Say of sound that is marked for an audience or use that it does not play by default."""
+    aside = [s for s in sounds if ASIDE & set(s.roles)]
+    first = min(sounds, key=lambda sound: min(part.stream for part in sound.parts))
+    if first in aside and sounds[0] not in aside and source.choices.audio_layout is None:
+        found = f"{_named(first, numbers)} ({', '.join(first.roles)}) is first in the file"
+        yield Finding("sound", found, f"{_named(sounds[0], numbers)} plays by default", "warn")
+    for sound in sounds:
+        if "narration" in sound.roles:
+            found = f"{_named(sound, numbers)} is description without the title's sound"
+            yield Finding("sound", found, "is a track of its own: players do not mix", "warn")
+
+
+def _changes(name: str, heard: HeardSound) -> Finding:
+    facts = heard.facts
     parts = [f"{one.layout} at {one.sample_rate} Hz" for one in facts.formats]
     times = [_time(one.seconds) for one in facts.formats]
     told = [f"{part} from {time}" for part, time in zip(parts, times, strict=True)]
@@ -47,7 +161,7 @@ def _changes(number: int, facts: SoundFacts) -> Finding:
     then = "each part is mixed to stereo, at its own time"
     if facts.widest >= SURROUND_CHANNELS:
         then += "; in the 5.1 track, what is stereo sounds in front left and right"
-    return Finding("sound", f"track {number} changes its format: {listed}", then, "warn")
+    return Finding("sound", f"{name} changes its format: {listed}", then, "warn")
 
 
 def _time(seconds: Fraction) -> str:

@@ -12,12 +12,11 @@ from fractions import Fraction
 from pathlib import Path
 
 from cluster.jobs.findings import Finding, State
-from cluster.jobs.sound_findings import describe_heard
+from cluster.jobs.sound_findings import describe_heard, describe_sound
 from cluster.jobs.transport_findings import describe_transport
 from cluster.stages.title import check_hdr
-from cluster.stages.tracks import listened
+from cluster.stages.tracks import heard_in_source
 from encoder.errors import BadInput
-from encoder.package.audio import SURROUND_CHANNELS
 from encoder.source import tonemap
 from encoder.source.captions import CAPTION_TRACK
 from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
@@ -37,7 +36,7 @@ def examine_source(path: Path, choices: SourceChoices = DEFAULT_CHOICES) -> tupl
     with tempfile.TemporaryDirectory() as workdir:
         source = plan_guarded(path, Path(workdir), choices)
         remuxed = Path(source.path).parent == Path(workdir).resolve()
-        heard = describe_heard(source.info, listened(source), encoded=False)
+        heard = describe_heard(source, heard_in_source(source), encoded=False)
         return (*describe_source(source, path, remuxed=remuxed), *heard)
 
 
@@ -68,7 +67,7 @@ def describe_source(
         _pixels(source),
         _motion(source),
         _ladder(source),
-        _sound(source),
+        *describe_sound(source),
         *_subtitles(source),
         *_captions(source),
         *_unread(source),
@@ -195,22 +194,6 @@ def _ladder(source: ReferenceSource) -> Finding:
         ", ".join(f"{s.width}x{s.height}" for s in sizes),
         f"quality is measured by {model}",
     )
-
-
-def _sound(source: ReferenceSource) -> Finding:
-    streams = source.info.audio
-    if not streams:
-        return Finding("sound", "none")
-    listed = "; ".join(
-        f"{s.language or 'no language'}: {s.codec}, {s.channels} channels, {s.sample_rate} Hz"
-        for s in streams
-    )
-    then = "is encoded as stereo AAC" if len(streams) == 1 else "each is encoded as stereo AAC"
-    if len(streams) > 1:
-        then += ", the first plays by default"
-    if any(s.channels >= SURROUND_CHANNELS for s in streams):
-        then += ", and 5.1 beside it"
-    return Finding("sound", listed, then)
 
 
 def _subtitles(source: ReferenceSource) -> Iterator[Finding]:

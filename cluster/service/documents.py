@@ -77,7 +77,7 @@ class JobOptions(RequestModel):
     accept_truncated: bool = False
     """Take a file that holds less than its header promises."""
     audio_layout: Annotated[str, Field(max_length=200)] | None = None
-    """How mono tracks form channels, as ``--audio-layout`` takes it; None for the rule."""
+    """Sounds of the title, as ``--audio-layout`` takes them; None for all tracks, by rule."""
 
 
 class Submission(RequestModel):

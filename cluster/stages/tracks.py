@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,99 +19,152 @@ from encoder.package import styled as styled_subtitles
 from encoder.package import subtitles as vtt
 from encoder.package.audio_commands import BIT_RATE, SURROUND_BIT_RATE, Part, Sound
 from encoder.package.audio_log import SoundFormat
-from encoder.source.probe import AudioStream
 from encoder.source.reference import ReferenceSource
+from encoder.source.sounds import SURROUND_CHANNELS, SourceSound, as_pairs, plan_sounds
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
-    """A sound as it was encoded."""
+class HeardSound:
+    """A sound of a source, and what was found in it."""
 
-    stream: AudioStream
-    surround: bool
+    sound: SourceSound
     facts: audio.SoundFacts
-    media: Blob | None
-    """The encode, None where nothing is audible."""
+    surround: bool = False
+    """True where the sound was made as 5.1, beside or instead of stereo."""
+    instead: int | None = None
+    """Number of the only part that is audible, counted from 0, where a pair that was joined by rule
+    is no pair: that part goes to both sides."""
+    pairs_instead: bool = False
+    """True where tracks are stereo pairs, since the fourth cannot be the LFE of a 5.1."""
+    media: Blob | None = None
+    """The encode, None where nothing is audible or nothing was encoded."""
+
+
+Hear = Callable[[Sound, SourceSound, bool], tuple[audio.SoundFacts, Blob | None]]
+"""Returns what is in a sound, mixed to stereo or, if True, to 5.1; and its encode, if one is made.
+"""
 
 
 def audio_tracks(title: Title, store: Store) -> tuple[layout.AudioTrack, ...]:
     """Return the title's audio tracks, each encoded once and cut at the title's shots.
 
-    The first audible stream of the source is what plays by default. Every stream becomes stereo;
-    a stream of six channels or more, if only in part, is also kept as 5.1.
+    The first audible sound of the source is what plays by default. Every sound becomes stereo, but
+    for a 5.1 whose stereo mix is another sound; one of six channels or more, if only in part, is
+    also kept as 5.1.
 
     Raises:
         SourceUnusable: a stream does not decode.
     """
     return tuple(
-        audio.segment_audio(
-            store.path(sound.media).read_bytes(), _shot_ends(title), sound.stream.language
-        )
-        for sound in _sounds(title, store)
-        if sound.media is not None
-    )
-
-
-def audio_facts(title: Title, store: Store) -> tuple[tuple[AudioStream, audio.SoundFacts], ...]:
-    """Return what was found in each audio stream while it was encoded as stereo.
-
-    Raises:
-        SourceUnusable: a stream does not decode.
-    """
-    sounds = _sounds(title, store)
-    return tuple((sound.stream, sound.facts) for sound in sounds if not sound.surround)
-
-
-def listened(
-    reference: ReferenceSource,
-) -> tuple[tuple[AudioStream, audio.SoundFacts], ...]:
-    """Return what a run would find in each audio stream, from a decode of all sound.
-
-    Raises:
-        SourceUnusable: a stream does not decode.
-    """
-    return tuple(
-        (
-            stream,
-            audio.listen(
-                _sound(reference, stream),
-                first_video_pts=reference.index.start_seconds,
-                duration=reference.timeline.duration_seconds,
+        replace(
+            audio.segment_audio(
+                store.path(heard.media).read_bytes(), _shot_ends(title), heard.sound.language
             ),
+            title=heard.sound.title,
+            roles=heard.sound.roles,
         )
-        for stream in reference.info.audio
+        for heard in heard_in_title(title, store)
+        if heard.media is not None
     )
 
 
-def _sound(reference: ReferenceSource, stream: AudioStream) -> Sound:
-    return Sound((Part(Path(reference.path), stream.index),), channels=stream.channels)
+def heard_in_title(title: Title, store: Store) -> tuple[HeardSound, ...]:
+    """Return the sounds of a title as they are encoded, stereo first.
+
+    Raises:
+        SourceUnusable: a stream does not decode.
+    """
+    return decide(title.reference, lambda *asked: _encoded(title, store, *asked))
 
 
-def _sounds(title: Title, store: Store) -> list[_Made]:
-    stereo = [_encoded(title, store, stream, False) for stream in title.reference.info.audio]
-    wide = [
-        sound.stream
-        for sound in stereo
-        if max(sound.stream.channels, sound.facts.widest) >= audio.SURROUND_CHANNELS
-    ]
-    return [*stereo, *(_encoded(title, store, stream, True) for stream in wide)]
+def heard_in_source(reference: ReferenceSource) -> tuple[HeardSound, ...]:
+    """Return the sounds that a title would have, from a decode of all sound.
+
+    Raises:
+        SourceUnusable: a stream does not decode.
+    """
+
+    def hear(sound: Sound, _: SourceSound, surround: bool) -> tuple[audio.SoundFacts, None]:
+        facts = audio.listen(
+            sound,
+            first_video_pts=reference.index.start_seconds,
+            duration=reference.timeline.duration_seconds,
+            surround=surround,
+        )
+        return facts, None
+
+    return decide(reference, hear)
 
 
-def _encoded(title: Title, store: Store, stream: AudioStream, surround: bool) -> _Made:
-    """Return one sound, encoded once."""
+def decide(reference: ReferenceSource, hear: Hear) -> tuple[HeardSound, ...]:
+    """Decide which sounds are made as stereo and as 5.1, by what is heard in them."""
+    planned = plan_sounds(reference.info, reference.choices.audio_layout)
+    found = _decided(reference, planned, hear)
+    if any(one.sound.by_rule and one.facts.wide_lfe for one in found):
+        found = tuple(
+            replace(one, pairs_instead=one.sound.by_rule)
+            for one in _decided(reference, as_pairs(planned), hear)
+        )
+    return found
+
+
+def _decided(
+    reference: ReferenceSource, planned: Sequence[SourceSound], hear: Hear
+) -> tuple[HeardSound, ...]:
+    stereo: dict[int, HeardSound] = {}
+    wide: list[HeardSound] = []
+    # Last come joined 5.1 that need no stereo of their own, if the other is audible.
+    for number in sorted(range(len(planned)), key=lambda n: planned[n].mixed_as is not None):
+        sound = planned[number]
+        surround = None
+        if sound.mixed_as is not None:
+            surround = _made(reference, sound, hear, surround=True)
+            if stereo[sound.mixed_as].facts.audible and _is_surround(surround):
+                wide.append(surround)
+                continue
+        heard = _made(reference, sound, hear)
+        stereo[number] = heard
+        widest = max(sound.channels, heard.facts.widest)
+        if widest >= SURROUND_CHANNELS and _is_surround(heard):
+            wide.append(surround or _made(reference, sound, hear, surround=True))
+    return (*(stereo[number] for number in sorted(stereo)), *wide)
+
+
+def _is_surround(heard: HeardSound) -> bool:
+    """Return False where tracks that were joined by rule are silent but for the first two."""
+    behind = set(range(2, SURROUND_CHANNELS))
+    return heard.facts.audible and not (heard.sound.by_rule and behind <= set(heard.facts.silent))
+
+
+def _made(
+    reference: ReferenceSource, planned: SourceSound, hear: Hear, *, surround: bool = False
+) -> HeardSound:
+    path = Path(reference.path)
+    parts = tuple(Part(path, part.stream, part.channel) for part in planned.parts)
+    sound = Sound(parts, planned.layout, planned.channels)
+    facts, media = hear(sound, planned, surround)
+    if planned.by_rule and planned.layout == "stereo" and facts.audible and facts.silent:
+        (instead,) = {0, 1} - set(facts.silent)
+        sound = Sound((parts[instead],), channels=1)
+        alone = replace(planned, parts=(planned.parts[instead],), layout=None, channels=1)
+        facts, media = hear(sound, alone, surround)
+        return HeardSound(planned, facts, surround, instead, media=media)
+    return HeardSound(planned, facts, surround, media=media)
+
+
+def _encoded(
+    title: Title, store: Store, sound: Sound, planned: SourceSound, surround: bool
+) -> tuple[audio.SoundFacts, Blob | None]:
+    """Return the facts and the encode of one sound, encoded once."""
     reference = title.reference
-    sound = _sound(reference, stream)
     bit_rate = SURROUND_BIT_RATE if surround else BIT_RATE
-    times = {
-        "first_video_pts": reference.index.start_seconds,
-        "duration": reference.timeline.duration_seconds,
-    }
+    plain = planned.layout is None and planned.parts[0].channel is None
     parameters = {
         "source": title.source.sha256,
-        "stream": stream.index,
+        **({"stream": planned.parts[0].stream} if plain else {"parts": planned.parts}),
         "start": reference.index.start_seconds,
         "duration": reference.timeline.duration_seconds,
-        "channels": stream.channels,
+        "channels": planned.channels,
         "bit_rate": bit_rate,
         "tool": ffmpeg.version(),
         **({"surround": True} if surround else {}),
@@ -121,7 +174,14 @@ def _encoded(title: Title, store: Store, stream: AudioStream, surround: bool) ->
     def make(scratch: Path) -> Made:
         before = ffmpeg.children_cpu_seconds()
         path = scratch / "audio.mp4"
-        facts = audio.encode_sound(sound, path, **times, bit_rate=bit_rate, surround=surround)
+        facts = audio.encode_sound(
+            sound,
+            path,
+            first_video_pts=reference.index.start_seconds,
+            duration=reference.timeline.duration_seconds,
+            bit_rate=bit_rate,
+            surround=surround,
+        )
         return Made(
             {"audible": facts.audible, "facts": _document(facts)},
             {"audio": path} if facts.audible else {},
@@ -139,7 +199,7 @@ def _encoded(title: Title, store: Store, stream: AudioStream, surround: bool) ->
         # A release that did not know of such sound encoded it: shifted, clipped or silent.
         record = find(remade=True)
     facts = _facts(record.value)
-    return _Made(stream, surround, facts, record.blobs["audio"] if facts.audible else None)
+    return facts, record.blobs["audio"] if facts.audible else None
 
 
 def _as_made_now(
@@ -173,7 +233,12 @@ def _as_made_now(
 
 def _document(facts: audio.SoundFacts) -> dict[str, Any]:
     formats = [[str(f.seconds), f.channels, f.layout, f.sample_rate] for f in facts.formats]
-    return {"formats": formats, "lowered_db": facts.lowered_db, "silent": list(facts.silent)}
+    return {
+        "formats": formats,
+        "lowered_db": facts.lowered_db,
+        "silent": list(facts.silent),
+        "wide_lfe": facts.wide_lfe,
+    }
 
 
 def _facts(value: Mapping[str, Any]) -> audio.SoundFacts:
@@ -186,6 +251,7 @@ def _facts(value: Mapping[str, Any]) -> audio.SoundFacts:
         ),
         lowered_db=known.get("lowered_db", 0.0),
         silent=tuple(known.get("silent", ())),
+        wide_lfe=known.get("wide_lfe", False),
     )
 
 

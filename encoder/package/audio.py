@@ -38,8 +38,6 @@ from encoder.package.layout import AudioSegment, AudioTrack
 
 STAGE_VERSION = 1
 """Part of the store key of encoded audio: raise it when its bits change."""
-SURROUND_CHANNELS = 6
-"""Least number of channels of a stream that is encoded as 5.1 as well."""
 HEADROOM_DB = 1.0
 """Decibels below full scale to which a mix that would clip is lowered: AAC overshoots."""
 _CLIPS_DB = 0.01
@@ -59,6 +57,8 @@ class SoundFacts:
     """Decibels by which the mix was lowered because it would have clipped."""
     silent: tuple[int, ...] = ()
     """Joined parts that are silent, counted from 0."""
+    wide_lfe: bool = False
+    """True where the LFE among joined parts has sound that no LFE has."""
     rebuilt: bool = False
     """True where something about the format changes, be it heard or not."""
 
@@ -193,6 +193,7 @@ def listen(
         formats=heard if len(heard) > 1 else (),
         lowered_db=_headroom(peak) if mixed and peak > _CLIPS_DB else 0.0,
         silent=audio_log.silent_channels(kept),
+        wide_lfe=audio_log.lfe_is_wide(kept),
         rebuilt=rebuilt,
     )
 
@@ -223,7 +224,8 @@ def _encode(sound: Sound, out: Path, command: Callable[[float], Command]) -> Sou
         lowered = _upwards(lowered + over) if lowered else _headroom(over)
         _run(sound, command(lowered))
         over = audio_log.peak_db(run(peak_command(out), keep=audio_log.LINES).kept)
-    return SoundFacts(True, (), lowered, audio_log.silent_channels(done.kept))
+    silent, wide_lfe = audio_log.silent_channels(done.kept), audio_log.lfe_is_wide(done.kept)
+    return SoundFacts(True, (), lowered, silent, wide_lfe)
 
 
 def _headroom(peak_db: float) -> float:

@@ -29,6 +29,11 @@ _PEAKS = "astats@parts=measure_perchannel=Peak_level:measure_overall=none"
 # ffmpeg would lower a single channel by 3 dB. The graph is made anew where the layout changes.
 _MONO_STAYS = r"volume=volume=if(eq(nb_channels\,1)\,sqrt(2)\,1):precision=float"
 # To the millisecond, so that stretches of other formats begin at their own times.
+# What is left of a channel above the range of an LFE, which ends at 120 Hz.
+_LFE = (
+    "asplit[kept][above];[above]highpass=f=1000:p=2,highpass=f=1000:p=2,"
+    "astats@lfe=measure_perchannel=none:measure_overall=Peak_level,anullsink;[kept]anull"
+)
 _EARLY_SECONDS, _LATE_SECONDS = 3600, 1
 _EXACT = ":min_hard_comp=0.001"
 
@@ -188,6 +193,8 @@ def _placed(
             "apad",
             f"atrim=end_sample={round(duration * SAMPLE_RATE)}",
         ]
+        if CHANNELS[sound.layout][number] == "LFE":
+            filters.append(_LFE)
         where = f"[{paths.index(part.path)}:{part.stream}]"
         chains.append(f"{where}{','.join(filters)}[part{number}]")
     names = CHANNELS[sound.layout]

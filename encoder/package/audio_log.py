@@ -10,14 +10,17 @@ from itertools import pairwise
 
 SILENCE_DB = -90.0
 """Peak below which sound counts as silence, dBFS."""
+LFE_DB = -50.0
+"""Peak above 1 kHz, dBFS, from which a channel cannot be an LFE."""
 LINES = re.compile(
     r"Reconfiguring filter graph because audio|ashowinfo@first .* n:0 "
-    r"|astats@(mix|parts) .*(Channel|Peak level dB): |max_volume: "
+    r"|astats@(mix|parts|lfe) .*(Channel|Peak level dB): |max_volume: "
 )
 """Lines of the log that this module reads."""
 
 _MAX_VOLUME = re.compile(r"max_volume: (\S+) dB")
 _MIX_PEAK = re.compile(r"astats@mix .*Peak level dB: (\S+)")
+_LFE_PEAK = re.compile(r"astats@lfe .*Peak level dB: (\S+)")
 _PART = re.compile(r"astats@parts .*Channel: (\d+)")
 _PART_PEAK = re.compile(r"astats@parts .*Peak level dB: (\S+)")
 _FIRST = re.compile(
@@ -84,6 +87,12 @@ def silent_channels(lines: Sequence[str]) -> tuple[int, ...]:
             change = silent.add if float(peak[1]) < SILENCE_DB else silent.discard
             change(int(channel[1]) - 1)
     return tuple(sorted(silent))
+
+
+def lfe_is_wide(lines: Sequence[str]) -> bool:
+    """Return True where the LFE among joined parts has sound that no LFE has."""
+    peaks = [float(match[1]) for line in lines if (match := _LFE_PEAK.search(line))]
+    return max(peaks, default=float("-inf")) > LFE_DB
 
 
 def audible(lines: Sequence[str]) -> bool:

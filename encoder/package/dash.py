@@ -28,6 +28,8 @@ _CICP_SCHEME = "urn:mpeg:mpegB:cicp"
 _ROLE_SCHEME = "urn:mpeg:dash:role:2011"
 _PURPOSE_SCHEME = "urn:tva:metadata:cs:AudioPurposeCS:2007"
 _HARD_OF_HEARING = "2"  # of that scheme
+_PURPOSES = {"description": "1", "narration": "1", "clear speech": _HARD_OF_HEARING}
+_ROLES = {"commentary": "commentary", "dub": "dub", "narration": "supplementary"}
 _CHANNEL_SCHEME = "urn:mpeg:dash:23003:3:audio_channel_configuration:2011"
 
 
@@ -120,8 +122,16 @@ def _audio_set(
     if track.language is not None:
         attributes["lang"] = track.language
     adaptation = ET.SubElement(period, "AdaptationSet", attributes)
+    if track.title:
+        ET.SubElement(adaptation, "Label").text = track.title
+    for role, purpose in _PURPOSES.items():
+        if role in track.roles:
+            value = {"schemeIdUri": _PURPOSE_SCHEME, "value": purpose}
+            ET.SubElement(adaptation, "Accessibility", value)
     if package.more_audio:
-        _role(adaptation, "main" if main else "alternate")
+        stated = [_ROLES[role] for role in track.roles if role in _ROLES]
+        for role in ["main", *stated] if main else stated or ["alternate"]:
+            _role(adaptation, role)
     _template(adaptation, track)
     representation = ET.SubElement(
         adaptation,

@@ -6,11 +6,10 @@ after thousands of segments.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
-from itertools import accumulate
 from pathlib import PurePosixPath
 
 from encoder.package.layout import WrittenPackage, WrittenSubtitles, WrittenTrack, peak_bitrate
@@ -122,7 +121,7 @@ def _head(target_duration: int) -> list[str]:
 def subtitle_playlist(track: WrittenSubtitles, target_duration: int) -> str:
     """Write the media playlist of one subtitle track."""
     lines = _head(target_duration)
-    for number, duration in enumerate(_durations(accumulate(track.durations))):
+    for number, duration in enumerate(_durations(itertools.accumulate(track.durations))):
         lines += [f"#EXTINF:{duration},", subtitle_name(number)]
     return _text([*lines, "#EXT-X-ENDLIST"])
 
@@ -135,31 +134,64 @@ def subtitle_name(number: int) -> str:
 def _audio_attributes(sounds: Sequence[WrittenTrack]) -> Iterator[dict[str, str]]:
     """Yield the attributes of every audio track.
 
-    Players select the first stereo track of each language automatically.
+    Players select the first stereo track of each language and audience automatically, and never
+    commentary or other sound that a viewer has to want.
     """
-    names: Counter[str] = Counter()
-    selected: set[str | None] = set()
+    names: set[str] = set()
+    selected: set[tuple[str | None, str]] = set()
     for number, track in enumerate(sounds):
         surround = f" {track.channels - 1}.1" if track.channels > _STEREO else ""
-        automatic = not surround and track.language not in selected
+        traits = ",".join(
+            _CHARACTERISTICS[role] for role in track.roles if role in _CHARACTERISTICS
+        )
+        wanted = bool(_BY_CHOICE & set(track.roles))
+        automatic = not surround and not wanted and (track.language, traits) not in selected
         attributes = {
             "TYPE": "AUDIO",
             "GROUP-ID": f'"{_AUDIO_GROUP}"',
-            "NAME": f'"{_unique((track.language or "Audio") + surround, names)}"',
+            "NAME": f'"{_unique(_audio_name(track, surround), names)}"',
             "DEFAULT": "NO" if number else "YES",
-            "AUTOSELECT": "YES" if automatic else "NO",
+            # RFC 8216, 4.3.4.1: what plays by default is selected automatically.
+            "AUTOSELECT": "YES" if automatic or not number else "NO",
             "CHANNELS": f'"{track.channels}"',
             "URI": f'"{track.directory}/{MEDIA}"',
         }
         if automatic:
-            selected.add(track.language)
+            selected.add((track.language, traits))
         if track.language is not None:
             attributes["LANGUAGE"] = f'"{track.language}"'
+        if traits:
+            attributes["CHARACTERISTICS"] = f'"{traits}"'
         yield attributes
 
 
+def _audio_name(track: WrittenTrack, surround: str) -> str:
+    """Return the name of an audio track in a player's menu: its title, or what is known of it."""
+    roles = " ".join(_ROLE_NAMES[role] for role in track.roles if role in _ROLE_NAMES)
+    known = " ".join(filter(None, (track.language or "Audio", roles)))
+    name = (track.title or known).replace('"', "'")
+    return name if surround.strip() in name and surround else name + surround
+
+
+_CHARACTERISTICS = {
+    "description": "public.accessibility.describes-video",
+    "clear speech": "public.accessibility.enhances-speech-intelligibility",
+}
+"""Values of ``CHARACTERISTICS`` for roles of sound."""
+_BY_CHOICE = frozenset({"commentary", "effects", "narration"})
+_ROLE_NAMES = {
+    "description": "audio description",
+    "commentary": "commentary",
+    "clear speech": "clear speech",
+    "effects": "music and effects",
+    "narration": "audio description alone",
+    "dub": "dub",
+    "original": "original",
+}
+
+
 def _subtitle_attributes(tracks: Sequence[WrittenSubtitles]) -> Iterator[dict[str, str]]:
-    names: Counter[str] = Counter()
+    names: set[str] = set()
     offered: set[tuple[str | None, bool, bool]] = set()
     for track in tracks:
         kind = (track.language, track.forced, track.hearing_impaired)
@@ -188,10 +220,12 @@ _HARD_OF_HEARING = (
 )
 
 
-def _unique(name: str, given: Counter[str]) -> str:
+def _unique(name: str, given: set[str]) -> str:
     """Return ``name``, numbered where the group has it already: RFC 8216, 4.3.4.1.1."""
-    given[name] += 1
-    return name if given[name] == 1 else f"{name} {given[name]}"
+    numbered = (f"{name} {number}" for number in itertools.count(2))
+    unique = next(each for each in itertools.chain([name], numbered) if each not in given)
+    given.add(unique)
+    return unique
 
 
 def _durations(ends: Iterable[Fraction]) -> Iterable[str]:

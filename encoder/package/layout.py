@@ -80,6 +80,10 @@ class AudioTrack:
     segments: tuple[AudioSegment, ...]
     """Segments in order; short shots may share one."""
     language: str | None = None
+    title: str | None = None
+    """Name that the source gives the track, printable."""
+    roles: tuple[str, ...] = ()
+    """What the track is beside the title's own sound, such as ``commentary`` or ``description``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +203,10 @@ class WrittenTrack:
     sample_rate: int = 0
     """Audio sample rate in Hz; 0 for video."""
     language: str | None = None
+    title: str | None = None
+    """Name that the source gives an audio track."""
+    roles: tuple[str, ...] = ()
+    """What an audio track is beside the title's own sound."""
     priming: Fraction = Fraction(0)
     """Time at the beginning of the media that the edit list skips."""
     colour: mp4.Colour | None = None

@@ -247,6 +247,8 @@ def _write_audio(audio: AudioTrack, directory: Path, name: str) -> WrittenTrack:
         channels=configuration.channels,
         sample_rate=configuration.sample_rate,
         language=audio.language,
+        title=audio.title,
+        roles=audio.roles,
         priming=Fraction(mp4.edit_media_time(init), mp4.track_timescale(init)),
         **facts,
     )

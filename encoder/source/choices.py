@@ -23,7 +23,8 @@ class SourceChoices:
     accept_truncated: bool = False
     """True where a file that holds less than its header promises is taken as it is."""
     audio_layout: str | None = None
-    """How discrete mono tracks form stereo and surround; None goes by rule."""
+    """Sounds of the title (:mod:`encoder.source.audio_layout`); None takes every track, and joins
+    discrete channels by rule."""
 
     @classmethod
     def from_document(cls, options: Mapping[str, Any]) -> SourceChoices:

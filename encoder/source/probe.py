@@ -27,6 +27,7 @@ from av.sidedata.sidedata import SideData
 from encoder.errors import SourceUnusable
 from encoder.ffmpeg import PATIENT_OPTIONS, SOURCE_OPTIONS
 from encoder.source import address, single_picture, sniff
+from encoder.source.audio_streams import AudioStream, audio_streams, is_not_default, language_of
 from encoder.source.colour_codes import (
     UNSUPPORTED_MATRICES,
     UNSUPPORTED_TRANSFERS,
@@ -54,8 +55,6 @@ MIN_SIDE = 16
 """Shortest side of a picture, pixels."""
 MAX_RATIO = 16
 """Largest ratio of the long side of a picture to its short side."""
-
-_LANGUAGE_LENGTH = 35  # the longest tag that RFC 5646 expects
 
 FIRST_FRAME_PACKETS = 500
 """Number of packets that may pass before the first picture is decoded."""
@@ -88,24 +87,6 @@ _AS_STORED = {"fflags": "+nofillin"}
 
 PathLike = str | os.PathLike[str]
 """Path of a file."""
-
-
-@dataclass(frozen=True, slots=True)
-class AudioStream:
-    """One audio stream of a source."""
-
-    index: int
-    """Index of the stream in the file."""
-    codec: str
-    """ffmpeg's canonical name of the codec."""
-    channels: int
-    sample_rate: int
-    """Sample rate in Hz."""
-    language: str | None
-    """Language tag as written in the file, None without one."""
-    start_seconds: Fraction | None
-    """Presentation time of the first sample on the file's clock, None when the file does not state
-    it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -456,7 +437,7 @@ def _films(container: av.container.InputContainer) -> list[av.video.VideoStream]
 def _preference(stream: av.video.VideoStream) -> tuple[bool, bool, int]:
     """Sort key that puts the title's stream first: a cover may precede it, marked as default."""
     still = has_decoder(stream) and stream.codec_context.codec.canonical_name in _PICTURE_CODECS
-    return still, _not_default(stream), stream.index
+    return still, is_not_default(stream), stream.index
 
 
 # -- probing -----------------------------------------------------------------------------------
@@ -513,11 +494,7 @@ def _probe(path: PathLike, *, patient: bool = False) -> SourceInfo:
             rate_from_bitstream=context.framerate or None,
             duration_seconds_from_header=_duration(container, stream),
             frames_from_header=stream.frames,
-            audio=tuple(
-                _audio(s)
-                for s in sorted(container.streams.audio, key=_not_default)
-                if is_decodable(s)
-            ),
+            audio=audio_streams([s for s in container.streams.audio if is_decodable(s)]),
             subtitles=tuple(_subtitle(s) for s in container.streams.subtitles if has_decoder(s)),
             other_video=len(_films(container)) - 1,
             unread=tuple(
@@ -686,16 +663,6 @@ def is_decodable(stream: av.stream.Stream) -> bool:
     return stream.codec_context.channels > 0 and stream.codec_context.sample_rate > 0
 
 
-def _not_default(stream: av.stream.Stream) -> bool:
-    return not stream.disposition & av.stream.Disposition.default
-
-
-def language_of(stream: Any) -> str | None:
-    """Return the tag in the file, which may be anything, without what a terminal would obey."""
-    printable = "".join(sign for sign in stream.language or "" if sign.isprintable())
-    return printable[:_LANGUAGE_LENGTH] or None
-
-
 def _subtitle(stream: Any) -> SubtitleStream:
     disposition = stream.disposition
     return SubtitleStream(
@@ -704,20 +671,6 @@ def _subtitle(stream: Any) -> SubtitleStream:
         language=language_of(stream),
         forced=bool(disposition & av.stream.Disposition.forced),
         hearing_impaired=bool(disposition & av.stream.Disposition.hearing_impaired),
-    )
-
-
-def _audio(stream: av.AudioStream) -> AudioStream:
-    start: Fraction | None = None
-    if stream.start_time is not None and stream.time_base is not None:
-        start = Fraction(stream.start_time) * stream.time_base
-    return AudioStream(
-        index=stream.index,
-        codec=stream.codec_context.codec.canonical_name,
-        channels=stream.codec_context.channels,
-        sample_rate=stream.codec_context.sample_rate,
-        language=language_of(stream),
-        start_seconds=start,
     )
 
 

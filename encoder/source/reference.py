@@ -36,6 +36,7 @@ from encoder.source.hdr_metadata import NO_METADATA, StaticMetadata
 from encoder.source.index import FrameIndex, index_frames
 from encoder.source.probe import Run, SourceInfo, SubtitleStream
 from encoder.source.scan import correct_scan
+from encoder.source.sounds import plan_sounds
 from encoder.source.timeline import Timeline, plan_timeline
 from encoder.source.timestamps import naming_source, prepare
 from encoder.source.tonemap import Transfer, filters, tags, tone_mapped
@@ -203,6 +204,7 @@ def plan_source(
 
     Raises:
         SourceUnusable: the source cannot be read or is not supported.
+        BadInput: the user's choices do not fit the source.
     """
     try:
         return _plan(path, workdir, choices)
@@ -215,6 +217,7 @@ def _plan(
 ) -> ReferenceSource:
     prepared = prepare(path, workdir, choices)
     timed, given, info = prepared.path, prepared.given, prepared.info
+    plan_sounds(info, choices.audio_layout)  # what the user names must be there
     index = index_frames(timed)
     single_picture.check_frames(path, given.container, index.frames, bool(given.audio))
     if index.duration_seconds > MAX_SECONDS:
