@@ -37,6 +37,7 @@ from encoder.encode import encode_shot
 from encoder.errors import ShotladderError
 from encoder.ffmpeg import Command, run
 from encoder.media import OperatingPoint, Shot
+from encoder.names import shown
 from encoder.package import audio, subtitles
 from encoder.recipes import by_name
 from encoder.source.reference import ReferenceSource, plan_source
@@ -146,7 +147,7 @@ def make_kinds(folder: Path) -> dict[str, bytes]:
         path = folder / kind.file
         kind.make(path, random.Random(0))
         if path.stat().st_size <= MOST_KIND_BYTES:
-            made[f"{name.partition('/')[0]}-{kind.file}"] = path.read_bytes()
+            made[f"{name.partition('/')[0]}-{shown(kind.file)[-60:]}"] = path.read_bytes()
         path.unlink()
     return made
 

@@ -255,7 +255,7 @@ def _wrong_cues(texts: Sequence[str], truth: Truth) -> Iterator[str]:
     near = len(found) == len(truth.cues) and all(
         abs(a[0] - b[0]) <= CUE_SLACK_SECONDS
         and abs(a[1] - b[1]) <= CUE_SLACK_SECONDS
-        and a[2] == b[2]
+        and a[2] == _TAG.sub("", b[2])
         for a, b in zip(found, truth.cues, strict=True)
     )
     if not near:

@@ -26,6 +26,7 @@ from cluster.execution.executor import InlineExecutor
 from cluster.jobs.request import RunOptions
 from cluster.jobs.run import run_title
 from encoder.errors import ShotladderError
+from encoder.names import shown
 from fixtures.kinds import Kind, all_kinds
 from tests.independent import differences
 from tests.running import profile_like
@@ -92,7 +93,8 @@ def inputs(
     kinds = {name: kind for name, kind in all_kinds().items() if names in name}
     for number in range(len(kinds) if count is None else count):
         name = sorted(kinds)[number % len(kinds)]
-        yield f"{number}-{name}", kinds[name], random.Random(f"{seed}/{number}/{name}")
+        title = f"{number}-{shown(name)}"
+        yield title, kinds[name], random.Random(f"{seed}/{title}")
 
 
 def main() -> int:
