@@ -16,7 +16,7 @@ import ffmpeg
 
 from encoder import mp4
 from encoder.errors import FrameMismatch
-from encoder.ffmpeg import Command, patience, run
+from encoder.ffmpeg import Command, balanced_sum, patience, run
 from encoder.media import OperatingPoint, Shot
 from encoder.source.reference import ReferenceSource, open_reference, reading_command
 
@@ -37,6 +37,8 @@ MP4_OPTIONS = {
     "f": "mp4",
 }
 """Options of every MP4 whose frames are the title's, and whose bytes depend on nothing else."""
+
+_ROUNDED_SECONDS = 2e-6  # most that ffmpeg's microseconds can move an encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +115,8 @@ def _output(
         **recipe.carrying(recipe.arguments(point.crf), source.static_metadata),
         **MP4_OPTIONS,
         "pix_fmt": recipe.pixel_format,
-        # ffmpeg rounds option times to a microsecond; the muxer then rounds to the timescale, whose
-        # ticks are longer than the error. `_finish` asserts the exact decode time.
+        # ffmpeg rounds option times to a microsecond, and the muxer rounds that to ticks. `_finish`
+        # corrects the error, which is the same for all frames.
         "output_ts_offset": f"{float(shot.start / source.frame_rate):.6f}",
         "video_track_timescale": mp4.timescale_for(source.frame_rate),
         "movflags": MOVFLAGS,
@@ -126,14 +128,7 @@ def _output(
 
 def frame_list(frames: Sequence[int]) -> str:
     """Return ``-force_key_frames`` for exactly these frame numbers of the output."""
-    # A balanced sum: ffmpeg's expression parser recurses, and a long title has many terms.
-    terms = [f"eq(n,{frame})" for frame in frames]
-    while len(terms) > 1:
-        terms = [
-            f"({terms[i]}+{terms[i + 1]})" if i + 1 < len(terms) else terms[i]
-            for i in range(0, len(terms), 2)
-        ]
-    return f"expr:{terms[0]}"
+    return "expr:" + balanced_sum([f"eq(n,{frame})" for frame in frames])
 
 
 def _finish(source: ReferenceSource, shot: Shot, point: OperatingPoint, path: Path) -> Encode:
@@ -141,13 +136,17 @@ def _finish(source: ReferenceSource, shot: Shot, point: OperatingPoint, path: Pa
     init, media = mp4.split_fragmented(path.read_bytes())
     if described := source.static_metadata.boxes():
         init = mp4.with_sample_entry_boxes(init, described)
+    ticks = mp4.timescale_for(frame_rate) / frame_rate
     samples = mp4.sample_table(init, media)
+    off = int(ticks * shot.start) - min(s.composition_time for s in samples)
+    if off and abs(off) <= _ROUNDED_SECONDS * mp4.timescale_for(frame_rate):
+        media = mp4.moved_in_time(media, off)
+        samples = mp4.sample_table(init, media)
     if len(samples) != shot.frames:
         raise FrameMismatch(
             f"encode of frames [{shot.start}, {shot.end}) at {point.height}p CRF {point.crf:g} "
             f"holds {len(samples)} frames instead of {shot.frames}"
         )
-    ticks = mp4.timescale_for(frame_rate) / frame_rate
     presented = sorted(sample.composition_time for sample in samples)
     if presented != [ticks * number for number in range(shot.start, shot.end)]:
         raise FrameMismatch(

@@ -90,6 +90,21 @@ def as_arguments(options: Mapping[str, str]) -> list[str]:
     return [part for name, value in options.items() for part in (f"-{name}", value)]
 
 
+def balanced_sum(terms: Sequence[str]) -> str:
+    """Return an expression of the sum of at least one term.
+
+    The sum is balanced, because ffmpeg's expression parser recurses and a long title has many
+    terms.
+    """
+    sums = list(terms)
+    while len(sums) > 1:
+        sums = [
+            f"({sums[i]}+{sums[i + 1]})" if i + 1 < len(sums) else sums[i]
+            for i in range(0, len(sums), 2)
+        ]
+    return sums[0]
+
+
 def patience(frames: int) -> float:
     """Return the seconds after which a process that encodes or scores ``frames`` frames has hung.
 

@@ -395,6 +395,25 @@ def number_fragments(media: bytes, first_sequence_number: int) -> bytes:
     return bytes(result)
 
 
+def moved_in_time(media: bytes, ticks: int) -> bytes:
+    """Return ``media`` with all its samples ``ticks`` later; same size.
+
+    Raises:
+        ValueError: a fragment would be decoded before time 0, or later than its field can hold.
+    """
+    result = bytearray(media)
+    for moof in (b for b in walk(media) if b.kind == "moof"):
+        fields = _Fields(media, find(media, "traf/tfdt", moof.body, moof.end))
+        version, _ = fields.version_and_flags()
+        layout = "Q" if version == 1 else "I"
+        place = fields.position
+        time = fields.one(layout) + ticks
+        if not 0 <= time < 1 << 8 * struct.calcsize(f">{layout}"):
+            raise ValueError(f"tfdt at {fields.box.start} cannot hold time {time}")
+        struct.pack_into(f">{layout}", result, place, time)
+    return bytes(result)
+
+
 def with_brand(init: bytes, brand: str) -> bytes:
     """Return ``init`` with an ``ftyp`` that claims ``brand`` first, then ``iso6`` and ``cmfc``.
 

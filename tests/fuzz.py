@@ -246,7 +246,7 @@ def use(path: Path, workdir: Path, *, encode: bool) -> None:
 def _hear_and_read(source: ReferenceSource, workdir: Path) -> None:
     """The first stream of sound and of text, as a package has them."""
     path = Path(source.path)
-    start, duration = source.index.start_seconds, source.timeline.duration_seconds
+    start, duration = source.start_seconds, source.timeline.duration_seconds
     for stream in source.info.audio[:1]:
         made = audio.encode_audio(
             path,

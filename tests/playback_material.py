@@ -125,7 +125,7 @@ def make_package(clip: Path, folder: Path) -> Path:
                 inits[size] = encode.init_path.read_bytes()
     audio = encode_audio(
         clip, 1, folder.parent / "sound.mp4",
-        first_video_pts=source.index.start_seconds, duration=FRAMES / RATE, channels=1,
+        first_video_pts=source.start_seconds, duration=FRAMES / RATE, channels=1,
     )  # fmt: skip
     assert audio is not None
     written = write_package(

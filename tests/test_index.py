@@ -15,7 +15,7 @@ from encoder.errors import SourceUnusable, StoreUnusable
 from encoder.ffmpeg import Command, run
 from encoder.source.index import FrameIndex, index_frames
 from encoder.source.reference import plan_source
-from encoder.source.timeline import STANDARD_RATES, plan_timeline
+from encoder.source.timeline import STANDARD_RATES, conversion, plan_timeline
 from encoder.source.timestamps import ensure_timestamps
 from encoder.source.timestamps.untimed import lacks_times
 from fixtures.awkward import CLIPS
@@ -215,14 +215,26 @@ def test_canonical_frames_show_the_last_source_frame_due(steps, last, start):
     index = index_of(ticks + start, "1/1000", last)
     timeline = plan_timeline(index)
     assert 5 <= timeline.frame_rate <= 120
-    due = [int(Fraction(int(t), 1000) * timeline.frame_rate + Fraction(1, 2)) for t in ticks]
-    shown = [
+    phase = timeline.phase_seconds
+    due = [
+        int((Fraction(int(t), 1000) + phase) * timeline.frame_rate + Fraction(1, 2)) for t in ticks
+    ]
+    shown = timeline.source_of
+    if shown is None:
+        shown = np.arange(timeline.frames)
+    if timeline.moved or timeline.constant:
+        # Some frames stand beside the place where they are due, and none is lost.
+        due = np.searchsorted(shown, np.arange(len(ticks))).tolist()
+        assert len(set(due)) == len(ticks)
+        assert conversion(timeline, index).lost == 0
+    if timeline.moved:
+        assert conversion(timeline, index).shift_seconds <= Fraction(1, 20)
+    assert shown.tolist() == [
         max(position for position, place in enumerate(due) if place <= n)
         for n in range(timeline.frames)
     ]
-    assert [timeline.source_frame(n) for n in range(timeline.frames)] == shown
-    assert shown[-1] == len(ticks) - 1
-    assert timeline.constant == (shown == list(range(len(ticks))))
+    if not phase and timeline.frames > due[-1]:
+        assert shown[-1] == len(ticks) - 1
 
 
 def test_very_long_titles_in_fine_ticks_do_not_overflow():

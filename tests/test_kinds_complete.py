@@ -144,7 +144,7 @@ def test_a_failed_read_of_ffmpeg_does_not_shorten_sound(
             clip,
             source.info.audio[0].index,
             tmp_path / "sound.mp4",
-            first_video_pts=source.index.start_seconds,
+            first_video_pts=source.start_seconds,
             duration=source.timeline.duration_seconds,
         )
 

@@ -73,7 +73,7 @@ def encode(
     return encode_sound(
         Sound((Part(Path(source.path), stream.index),), channels=stream.channels),
         out,
-        first_video_pts=source.index.start_seconds,
+        first_video_pts=source.start_seconds,
         duration=source.timeline.duration_seconds,
         surround=surround,
         **({"bit_rate": SURROUND_BIT_RATE} if surround else {}),
@@ -227,7 +227,7 @@ def heard(
     """The tracks that a package of the file has, decoded."""
     source = plan_source(path, tmp_path, SourceChoices(audio_layout=layout))
     times = {
-        "first_video_pts": source.index.start_seconds,
+        "first_video_pts": source.start_seconds,
         "duration": source.timeline.duration_seconds,
     }
     found: list[tuple[HeardSound, Samples]] = []

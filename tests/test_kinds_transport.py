@@ -32,7 +32,7 @@ def beeps(source: ReferenceSource, made: Path, track: int = 0) -> list[float]:
         Path(source.path),
         source.info.audio[track].index,
         made,
-        first_video_pts=source.index.start_seconds,
+        first_video_pts=source.start_seconds,
         duration=source.timeline.duration_seconds,
         channels=source.info.audio[track].channels,
     )

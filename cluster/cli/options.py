@@ -173,8 +173,11 @@ class SourceFlags:
     tail: str = option(
         "hold",
         metavar="NAME",
-        help="Treatment of sound that begins before the first picture or ends after the last. "
-        "`hold`: the picture stands for as long as there is sound. `cut`: the sound is cut.",
+        help="Treatment of sound that begins over half a second before the first picture or ends "
+        "over half a second after the last one, and of a last picture that lasts longer than "
+        "others. `hold`: the first picture is shown from the beginning of the sound, the last one "
+        "until the sound ends or for as long as the file says, up to 10 minutes each. `cut`: the "
+        "title begins and ends with its pictures, and the sound is cut there.",
     )
     program: int | None = option(
         None,

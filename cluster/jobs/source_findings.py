@@ -23,6 +23,7 @@ from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
 from encoder.source.cropping import vbi_lines
 from encoder.source.reference import ReferenceSource
 from encoder.source.sandbox import plan_guarded
+from encoder.source.timeline import conversion
 from ladder.profiles import load_profile, rung_sizes
 from vmaf import models
 
@@ -66,6 +67,8 @@ def describe_source(
         *_stereo(source),
         _pixels(source),
         _motion(source),
+        *_places(source),
+        *_ends(source),
         _ladder(source),
         *describe_sound(source),
         *_subtitles(source),
@@ -180,6 +183,62 @@ def _motion(source: ReferenceSource) -> Finding:
         found += ", interlaced by its pictures" if info.scan_corrected else ", interlaced"
         then = ", ".join(filter(None, (then, "is deinterlaced")))
     return Finding("frames", found, then)
+
+
+def _places(source: ReferenceSource) -> Iterator[Finding]:
+    """Say what a change of the frame rate does to the frames."""
+    if source.timeline.constant:
+        return
+    done = conversion(source.timeline, source.index)
+    if not (done.repeated or done.lost or source.timeline.moved):
+        return
+    counts = (
+        f"{done.repeated} repeated",
+        f"{done.lost} of {source.index.frames} never shown",
+        f"none shown over {float(done.shift_seconds) * 1000:.1f} ms off its time",
+    )
+    state: State = "warn" if done.lost or source.timeline.moved else "ok"
+    yield Finding("frame rate", ", ".join(counts), state=state)
+
+
+def _ends(source: ReferenceSource) -> Iterator[Finding]:
+    """Say what is done where sound and pictures do not begin or end together."""
+    ends = source.ends
+    if seconds := float(ends.head_held_seconds):
+        yield Finding(
+            "first picture",
+            f"sound begins {seconds:.3f} s before it",
+            f"is shown {seconds:.3f} s before its time; --tail cut cuts the sound instead",
+            "warn",
+        )
+    if seconds := float(ends.head_cut_seconds):
+        yield Finding(
+            "sound",
+            f"begins {seconds:.3f} s before the first picture",
+            f"its first {seconds:.3f} s are cut",
+            "warn",
+        )
+    if seconds := float(ends.tail_held_seconds):
+        yield Finding(
+            "last picture",
+            "stands longer than the others by the container, or sound goes on after it",
+            f"is shown {seconds:.3f} s longer, until both end; --tail cut ends the title with it",
+            "warn",
+        )
+    if seconds := float(ends.tail_cut_seconds):
+        yield Finding(
+            "sound",
+            f"ends {seconds:.3f} s after the last picture",
+            f"its last {seconds:.3f} s are cut",
+            "warn",
+        )
+    if seconds := float(ends.unshown_seconds):
+        yield Finding(
+            "last picture",
+            f"the container claims {seconds:.3f} s more for it than it is shown",
+            "is not shown for that time",
+            "warn",
+        )
 
 
 def _rate(rate: Fraction) -> str:

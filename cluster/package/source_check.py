@@ -152,7 +152,7 @@ def _check_sounds(
         audible.append(likeness.together(audible))  # discrete mono tracks become one
     # What the title's clock adds before the first picture, and what a decoder leaves out of it.
     head = float(getattr(source.timeline, "head", 0) / source.frame_rate)
-    index = float(late - source.index.start_seconds)
+    index = float(late - source.start_seconds)
     allowed = [head, head + index] if abs(index) <= _FIRST_PICTURE_SECONDS else [head]
     told, unsure = 0, []
     for track in tracks:

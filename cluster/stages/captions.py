@@ -28,7 +28,7 @@ def captions(reference: ReferenceSource) -> Iterator[tuple[str, str | None, tupl
             cues = (
                 _cue(
                     caption,
-                    reference.index.start_seconds,
+                    reference.start_seconds,
                     reference.timeline.duration_seconds,
                 )
                 for caption in found

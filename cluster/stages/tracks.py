@@ -87,7 +87,7 @@ def heard_in_source(reference: ReferenceSource) -> tuple[HeardSound, ...]:
     def hear(sound: Sound, _: SourceSound, surround: bool) -> tuple[audio.SoundFacts, None]:
         facts = audio.listen(
             sound,
-            first_video_pts=reference.index.start_seconds,
+            first_video_pts=reference.start_seconds,
             duration=reference.timeline.duration_seconds,
             surround=surround,
         )
@@ -162,7 +162,7 @@ def _encoded(
     parameters = {
         "source": title.source.sha256,
         **({"stream": planned.parts[0].stream} if plain else {"parts": planned.parts}),
-        "start": reference.index.start_seconds,
+        "start": reference.start_seconds,
         "duration": reference.timeline.duration_seconds,
         "channels": planned.channels,
         "bit_rate": bit_rate,
@@ -177,7 +177,7 @@ def _encoded(
         facts = audio.encode_sound(
             sound,
             path,
-            first_video_pts=reference.index.start_seconds,
+            first_video_pts=reference.start_seconds,
             duration=reference.timeline.duration_seconds,
             bit_rate=bit_rate,
             surround=surround,
@@ -267,7 +267,7 @@ def subtitle_tracks(title: Title, store: Store) -> tuple[layout.SubtitleTrack, .
         vtt.subtitle_track(
             vtt.cues(
                 styled.get(stream.index) or _subtitle_text(title, store, stream.index),
-                reference.index.start_seconds,
+                reference.start_seconds,
                 reference.timeline.duration_seconds,
             ),
             _shot_ends(title),

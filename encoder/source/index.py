@@ -35,6 +35,8 @@ from encoder.source import caption_data, h264
 from encoder.source.captions import Beside, CaptionData
 from encoder.source.probe import opened, video_stream
 
+_LONG_SECONDS = 0.5  # time in which pictures are reordered, at most
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameIndex:
@@ -273,6 +275,18 @@ def _index(path: str | os.PathLike[str], time_base: Fraction, packets: list[_Pac
         pts=pts,
         keyframe_pts=np.array([time for time, _ in keyframes], dtype=np.int64),
         keyframe_dts=np.array([dts for _, dts in keyframes], dtype=np.int64),
-        last_duration=max(1, shown[-1][1] or usual),
+        last_duration=_last_duration(shown, usual, time_base),
         packet_bytes=sum(p.size for p in packets),
     )
+
+
+def _last_duration(shown: Sequence[tuple[int, int]], usual: int, time_base: Fraction) -> int:
+    """Return the ticks for which the last of ``shown``, pairs of PTS and duration, is shown.
+
+    MP4 stores the time until the next picture is *decoded*: a last picture that stands for long has
+    its duration at the packet that is decoded last, which may be that of a B-frame before it.
+    """
+    last, duration = shown[-1]
+    duration = max(1, duration or usual)
+    latest = max(time + lasts for time, lasts in shown) - last
+    return latest if (latest - duration) * time_base > _LONG_SECONDS else duration

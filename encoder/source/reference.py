@@ -26,18 +26,19 @@ from typing import Any, Literal
 import ffmpeg
 
 from encoder.errors import SourceUnusable
-from encoder.ffmpeg import SOURCE_OPTIONS, Command
+from encoder.ffmpeg import SOURCE_OPTIONS, Command, balanced_sum
 from encoder.source import single_picture
 from encoder.source.captions import CaptionData
 from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
 from encoder.source.copy_facts import NO_CHANGES, CopyFacts
 from encoder.source.decoding import decoding_options
+from encoder.source.ends import NO_ENDS, Ends, plan_ends, sound_spans
 from encoder.source.hdr_metadata import NO_METADATA, StaticMetadata
 from encoder.source.index import FrameIndex, index_frames
 from encoder.source.probe import Run, SourceInfo, SubtitleStream
 from encoder.source.scan import correct_scan
 from encoder.source.sounds import plan_sounds
-from encoder.source.timeline import Timeline, plan_timeline
+from encoder.source.timeline import Timeline, place_of, plan_timeline, tick_of
 from encoder.source.timestamps import naming_source, prepare
 from encoder.source.tonemap import Transfer, filters, tags, tone_mapped
 
@@ -99,6 +100,8 @@ class ReferenceSource:
     """Caption data that becomes captions of the title."""
     copied: CopyFacts = NO_CHANGES
     """What the copy has other than the given file."""
+    ends: Ends = NO_ENDS
+    """How the ends of sound and pictures were brought together."""
 
     @property
     def named(self) -> str:
@@ -114,6 +117,11 @@ class ReferenceSource:
     def height(self) -> int:
         """Height of the reference in pixels, even."""
         return self.info.display_height
+
+    @property
+    def start_seconds(self) -> Fraction:
+        """Time of the title's beginning on the file's clock: sound and text are placed by it."""
+        return self.index.start_seconds - self.timeline.head / self.timeline.frame_rate
 
     @property
     def frame_rate(self) -> Fraction:
@@ -191,6 +199,7 @@ class ReferenceSource:
             *self.info.interlaced_runs,
             *((self.info.static_metadata,) if self.hdr else ()),
             *((self.copied,) if self.copied != NO_CHANGES else ()),
+            *_placing(self.timeline),
         ]
         return hashlib.sha256(repr([str(fact) for fact in facts]).encode()).hexdigest()[:16]
 
@@ -220,6 +229,10 @@ def _plan(
     plan_sounds(info, choices.audio_layout)  # what the user names must be there
     index = index_frames(timed)
     single_picture.check_frames(path, given.container, index.frames, bool(given.audio))
+    sound = sound_spans(timed, [stream.index for stream in info.audio])
+    index, hold, ends = plan_ends(
+        path, index, sound, info.duration_seconds_from_header, choices.tail
+    )
     if index.duration_seconds > MAX_SECONDS:
         raise SourceUnusable(
             f"cannot use {path}: it claims to last {float(index.duration_seconds) / 3600:.0f} h, "
@@ -227,7 +240,7 @@ def _plan(
         )
     info = replace(info, subtitles=tuple(_marked(s, index) for s in info.subtitles))
     claims = (given.rate_from_bitstream, info.base_rate_from_header)
-    timeline = plan_timeline(index, claims)
+    timeline = plan_timeline(index, claims, hold)
     return ReferenceSource(
         path=str(Path(timed).resolve()),
         info=correct_scan(info, index, timeline.frame_rate),
@@ -237,6 +250,7 @@ def _plan(
         choices=choices,
         captions=index.captions,
         copied=prepared.facts,
+        ends=ends,
     )
 
 
@@ -385,13 +399,44 @@ def _during(index: FrameIndex, run: Run) -> str:
 
 def _constant_rate(node: Any, source: ReferenceSource, start: int, end: int) -> Any:
     """Place frames at ``round((pts - pts[0]) * rate)`` and fill the gaps between them."""
-    return (
-        node.filter("setpts", f"PTS-{int(source.index.pts[0])}".replace("--", "+"))
-        .filter("fps", str(source.frame_rate), round="near", eof_action="pass")
-        # The last frame read fills the rest of the range.
-        .filter("tpad", stop=end - start, stop_mode="clone")
-        .filter("trim", start_pts=start, end_pts=end)
+    head = source.timeline.head
+    node = node.filter("setpts", _places(source, start, end)).filter(
+        "fps", str(source.frame_rate), round="near", eof_action="pass"
     )
+    # The last frame read fills the rest of the range, and the first one what precedes it.
+    filled: dict[str, Any] = {"stop": end - start, "stop_mode": "clone"}
+    if start < head:
+        filled |= {"start": min(head, end) - start, "start_mode": "clone"}
+        node = node.filter("tpad", **filled).filter("setpts", f"N+{start}")
+        return node.filter("trim", start_pts=start, end_pts=end)
+    return node.filter("tpad", **filled).filter("trim", start_pts=start - head, end_pts=end - head)
+
+
+def _places(source: ReferenceSource, start: int, end: int) -> str:
+    """Return the expression of a frame's time since the first picture, from which ``fps`` rounds
+    it to its place.
+    """
+    index, timeline = source.index, source.timeline
+    per_tick = index.time_base * timeline.frame_rate
+    origin = int(index.pts[0]) - int(timeline.phase_seconds / index.time_base)
+    clock = f"PTS-{origin}".replace("--", "+")
+    if not timeline.moved:
+        return clock
+    moves = []
+    for frame in range(timeline.source_frame(start), timeline.source_frame(end - 1) + 1):
+        time, shown = int(index.pts[frame]) - origin, timeline.first_shown(frame)
+        place = shown - timeline.head
+        if timeline.source_frame(shown) == frame and place_of(time, per_tick) != place:
+            moves.append(f"eq(PTS,{time + origin})*({tick_of(place, per_tick) - time})")
+    return "+".join([clock, *([balanced_sum(moves)] if moves else [])])
+
+
+def _placing(timeline: Timeline) -> tuple[object, ...]:
+    """Return what places frames besides the rate; nothing for most titles."""
+    if not (timeline.head or timeline.phase_seconds or timeline.moved):
+        return ()
+    shown = b"" if timeline.source_of is None else timeline.source_of.tobytes()
+    return (timeline.head, timeline.phase_seconds, hashlib.sha256(shown).hexdigest())
 
 
 def pixel_filters(source: ReferenceSource) -> list[tuple[str, dict[str, Any]]]:

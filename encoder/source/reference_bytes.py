@@ -21,6 +21,7 @@ from encoder.arrays import AnyArray, Int64, UInt8
 from encoder.source.captions import CaptionData, Origin
 from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
 from encoder.source.copy_facts import NO_CHANGES, CopyFacts
+from encoder.source.ends import NO_ENDS, Ends
 from encoder.source.index import FrameIndex
 from encoder.source.later import document
 from encoder.source.probe import SourceInfo
@@ -56,6 +57,10 @@ class _Facts(TypedDict):
     choices: NotRequired[SourceChoices]
     captions: NotRequired[list[_Captions]]
     copied: NotRequired[CopyFacts]
+    ends: NotRequired[Ends]
+    head: NotRequired[int]
+    phase_seconds: NotRequired[Fraction]
+    moved: NotRequired[int]
 
 
 def to_bytes(reference: ReferenceSource, **more: str) -> bytes:
@@ -93,6 +98,14 @@ def to_bytes(reference: ReferenceSource, **more: str) -> bytes:
         ]
     if reference.copied != NO_CHANGES:
         facts["copied"] = reference.copied
+    if reference.ends != NO_ENDS:
+        facts["ends"] = reference.ends
+    if timeline.head:
+        facts["head"] = timeline.head
+    if timeline.phase_seconds:
+        facts["phase_seconds"] = timeline.phase_seconds
+    if timeline.moved:
+        facts["moved"] = timeline.moved
     plain = {**more, **{name: document(fact) for name, fact in facts.items()}}
     text = json.dumps(plain, default=str, ensure_ascii=False, separators=(",", ":"))
     return tensors.save(
@@ -140,11 +153,19 @@ def from_bytes(content: bytes, *more: str) -> tuple[ReferenceSource, list[str]]:
             last_duration=facts["last_duration"],
             packet_bytes=facts["packet_bytes"],
         ),
-        timeline=Timeline(facts["frame_rate"], facts["frames"], source_of),
+        timeline=Timeline(
+            facts["frame_rate"],
+            facts["frames"],
+            source_of,
+            facts.get("head", 0),
+            facts.get("phase_seconds", Fraction(0)),
+            facts.get("moved", 0),
+        ),
         tone_mapped=facts["tone_mapped"],
         choices=facts.get("choices", DEFAULT_CHOICES),
         captions=captions,
         copied=facts.get("copied", NO_CHANGES),
+        ends=facts.get("ends", NO_ENDS),
     )
     _check(reference)
     return reference, further
@@ -190,5 +211,7 @@ def _check(reference: ReferenceSource) -> None:
     shown = timeline.source_of
     if timeline.frames != (index.frames if shown is None else len(shown)):
         raise ValueError("the timeline of a planned source has another length than stated")
+    if not 0 <= timeline.head < timeline.frames or (timeline.head and shown is None):
+        raise ValueError("the timeline of a planned source never shows its first picture")
     if shown is not None and not 0 <= shown.min() <= shown.max() < index.frames:
         raise ValueError("the timeline of a planned source shows frames that do not exist")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -38,6 +39,8 @@ class Presentation:
     """Pictures that state no time, among others that do."""
     lost: int = 0
     """Pictures that do not decode, and are left out."""
+    frame_ticks: int = 1
+    """Least time between two pictures in ticks, for containers that store a duration."""
 
 
 def presentation(source: Path, *, sparse: bool = False) -> Presentation:
@@ -79,8 +82,10 @@ def presentation(source: Path, *, sparse: bool = False) -> Presentation:
             pts, dts = ({number: 2 * time for number, time in t.items()} for t in (pts, dts))
             for number in decoded.second_fields & {number + 1 for number in pts}:
                 pts[number], dts[number] = pts[number - 1] + 1, dts[number - 1] + 1
+        steps = [now - before for before, now in pairwise(clock) if now > before]
+        ticks = min(steps, default=1) * (2 if decoded.second_fields else 1)
         sound = bool(container.streams.audio)
-        return Presentation(codec, sound, start, time_base, pts, dts, placed, lost)
+        return Presentation(codec, sound, start, time_base, pts, dts, placed, lost, ticks)
 
 
 @dataclass(frozen=True, slots=True)

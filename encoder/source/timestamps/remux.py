@@ -39,6 +39,8 @@ def remux(source: Path, made: Path, plan: Presentation) -> None:
                 number += 1
                 if number in plan.pts:
                     packet.stream = target
+                    if packet.time_base != plan.time_base:  # a duration in another time base
+                        packet.duration = plan.frame_ticks
                     packet.time_base = plan.time_base
                     packet.pts = plan.pts[number]
                     packet.dts = plan.dts[number]
