@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+from collections import Counter
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,11 +23,11 @@ from encoder.analysis.frames import small_frames
 from encoder.errors import BadInput, SourceUnusable
 from encoder.ffmpeg import Command, run
 from encoder.names import path_of, shell_quoted, shown, shown_in_json
-from encoder.source import pieces
+from encoder.source import mpeg4, pieces
 from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
 from encoder.source.sandbox import plan_guarded
 from fixtures.kinds import Truth, ff, old
-from tests.reading_material import HASH, hashes, read
+from tests.reading_material import HASH, hashes, read, straight
 
 # -- names -----------------------------------------------------------------------------------------
 
@@ -306,3 +307,70 @@ def test_3d_pictures_are_delivered_flat(tmp_path: Path, seed: int):
     with av.open(str(out)) as container:
         kinds = {data.type.name for frame in container.decode(video=0) for data in frame.side_data}
     assert kinds <= {"SEI_UNREGISTERED"}
+
+
+# -- MPEG-4 in AVI, and other old codecs -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_packed_b_frames_are_taken_apart(tmp_path: Path, seed: int):
+    path, truth = made("packed.avi", tmp_path, seed)
+    source = plan_guarded(path, tmp_path)
+    assert (source.frames, source.frame_rate) == (truth.frames, truth.frame_rate)
+    check_frames(source, by_ffmpeg_alone(path), tmp_path)
+    check_small(source)
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_pictures_that_are_not_coded_repeat_the_one_before(tmp_path: Path, seed: int):
+    path, truth = made("uncoded.avi", tmp_path, seed)
+    source = plan_guarded(path, tmp_path)
+    assert (source.frames, source.frame_rate) == (truth.frames, truth.frame_rate)
+    coded = by_ffmpeg_alone(path)
+    assert len(coded) == source.index.frames == 50
+    expected = [coded[source.timeline.source_frame(n)] for n in range(source.frames)]
+    assert max(Counter(expected).values()) == source.frames - 50 + 1
+    check_frames(source, expected, tmp_path)
+
+
+def test_the_coding_of_mpeg4_pictures_is_read(tmp_path: Path):
+    raw = tiny(tmp_path / "a.m4v", "-c:v", "mpeg4", "-bf", "1", "-b_strategy", "0").read_bytes()
+    pictures = old.vops(raw)
+    bits = mpeg4.time_bits(raw)
+    assert bits == 5  # 25 ticks a second
+    assert all(mpeg4.coded(data, bits) for data, _ in pictures)
+    assert not mpeg4.coded(b"\0\0\1\xb6\x50\0\0\x7f", bits)
+    assert mpeg4.coded(b"\0\0\1\xb6\x50\0\0\x7f", None)
+    assert {mpeg4.pictures(data) for data, _ in old.packed(pictures)} == {1, 2}
+    mark = b"\0\0\1\xb2DivX503b1393"
+    assert mpeg4.unpacked_headers(mark + b"p\0") == mark + b"\0\0"
+    assert mpeg4.unpacked_headers(mark) == mark
+
+
+@pytest.mark.parametrize(
+    ("file", "codec"),
+    [
+        # libavformat gives H.264 in AVI other times in each release.
+        ("h264.avi", "-c:v libx264 -preset ultrafast -bf 0"),
+        # Keyframes from which decoding gives other pictures.
+        ("video.mov", "-c:v rpza"),
+        ("graphics.mov", "-c:v smc -pix_fmt pal8"),
+        ("dirac.mkv", "-c:v vc2"),
+        ("cinepak.avi", "-c:v cinepak"),
+        ("animation.mov", "-c:v qtrle -pix_fmt argb"),
+        ("divx3.avi", "-c:v msmpeg4 -q:v 4"),
+        ("windows.asf", "-c:v wmv2 -q:v 4"),
+        ("real.rm", "-c:v rv20 -q:v 4"),
+    ],
+)
+def test_old_codecs_are_read_exactly(tmp_path: Path, file: str, codec: str):
+    path = tmp_path / file
+    ff("-f", "lavfi", "-i", "testsrc2=size=96x64:rate=25:duration=1.2", *codec.split(), path)
+    source = plan_guarded(path, tmp_path)
+    assert (source.frames, source.frame_rate) == (30, 25)
+    decoded = straight(path, source)
+    for start, end in ((0, 30), (15, 19), (27, 30)):
+        assert read(source, start, end) == decoded[start:end]
+    for piece, made_file in pieces.cut(source, [(12, 25)], tmp_path):
+        assert read(pieces.reading(source, piece, made_file), 12, 25) == decoded[12:25]
+    assert sum(1 for _ in small_frames(source)) == 30

@@ -7,10 +7,11 @@ look up a frame's number here and never guess. :mod:`encoder.source.timeline` th
 frames on the title's canonical constant frame rate.
 
 Everything that is shown is a frame. Not frames are: packets that an edit list discards, VP8's
-invisible references, second fields in packets of their own, pictures before the first keyframe,
-and a torn packet at the end of a truncated file with all that would be shown after it. A packet in
-the middle that does not decode is reported by the analysis pass (:mod:`encoder.analysis.frames`),
-which compares the decoded frames with this index and refuses the source.
+invisible references, MPEG-4's pictures that are not coded, second fields in packets of their own,
+pictures before the first keyframe, and a torn packet at the end of a truncated file with all that
+would be shown after it. A packet in the middle that does not decode is reported by the analysis
+pass (:mod:`encoder.analysis.frames`), which compares the decoded frames with this index and refuses
+the source.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ import numpy as np
 
 from encoder.arrays import Int64
 from encoder.errors import SourceUnusable
-from encoder.source import caption_data, h264
+from encoder.source import caption_data, h264, mpeg4
 from encoder.source.captions import Beside, CaptionData
 from encoder.source.probe import opened, video_stream
+from encoder.source.unpacking import unpacked
 
 _LONG_SECONDS = 0.5  # time in which pictures are reordered, at most
 
@@ -159,6 +161,13 @@ class Demuxed:
     """True where decoding can start at the packet."""
     completes: bool
     """True for the second field of the frame that the packet before began: not a frame."""
+    coded: bool = True
+    """False where the packet only says that the picture before is shown on: not a frame."""
+
+
+# Codecs of which only decoding from the start is right: ffmpeg's encoders of QuickTime Video and
+# Graphics mark pictures as keyframes that are none; its decoder of Dirac loses pictures by a seek.
+_UNSEEKABLE = ("rpza", "smc", "dirac")
 
 
 def demuxed(
@@ -169,17 +178,29 @@ def demuxed(
     ``beside`` is given the packets of its streams.
     """
     context = stream.codec_context
-    plain = context.codec.canonical_name != "h264"
+    codec = context.codec.canonical_name
+    plain, begun = codec != "h264", False
+    time_bits = mpeg4.time_bits(context.extradata or b"")
     length, sequence = h264.length_size(context.extradata), h264.sequence_of(context.extradata)
     fields = sequence is not None and sequence.fields
     alone: h264.Slice | None = None
-    for packet in container.demux(stream, *(beside.streams if beside else ())):
+    packets = container.demux(stream, *(beside.streams if beside else ()))
+    for packet in unpacked(packets, stream):
         if beside and packet.stream_index != stream.index:
             beside.take(packet)
             continue
         if packet.size == 0:
             continue  # the flush packet, or a frame dropped by an AVI writer
         key = packet.is_keyframe
+        if codec == "mpeg4":
+            time_bits = mpeg4.time_bits(bytes(packet)) or time_bits
+            coded = mpeg4.coded(bytes(packet), time_bits)
+            yield Demuxed(packet, key and coded, completes=False, coded=coded)
+            continue
+        if codec in _UNSEEKABLE:
+            yield Demuxed(packet, key and not begun, completes=False)
+            begun = begun or key
+            continue
         if plain or not (key or fields):
             yield Demuxed(packet, key, completes=False)
             continue
@@ -216,7 +237,7 @@ def _packets(path: str | os.PathLike[str]) -> tuple[Fraction, list[_Packet], Bes
                 continue
             # Bit 4 of a VP8 frame's first byte is show_frame (RFC 6386, 9.1).
             invisible = codec == "vp8" and not bytes(packet)[0] & 0x10
-            shown = not (packet.is_discard or invisible)
+            shown = each.coded and not (packet.is_discard or invisible)
             times = packet.pts, packet.dts, packet.duration or 0
             packets.append(_Packet(*times, each.key, shown, packet.is_corrupt, packet.size))
         return Fraction(stream.time_base or 0), packets, beside

@@ -13,6 +13,7 @@ import av.container
 import av.error
 
 from encoder.errors import SourceUnusable
+from encoder.source import mpeg4
 from encoder.source.index import demuxed
 from encoder.source.probe import opened, video_stream
 from encoder.source.timeline import DEFAULT_RATE
@@ -100,6 +101,8 @@ class _Decoded:
     """Number of the packet that each picture came from, in order of presentation."""
     second_fields: set[int]
     """Numbers of the packets that complete the frame of the packet before."""
+    repeats: set[int]
+    """Numbers of the packets that only say that the picture before is shown on."""
     rate: Fraction | None
     """Frames per second that the bitstream states."""
     durations: list[int]
@@ -112,12 +115,13 @@ def _decode(
     # A separate decoder: libavformat's own states 25 fps for every raw stream.
     decoder = av.CodecContext.create(stream.codec_context.codec.name, "r")
     assert isinstance(decoder, av.VideoCodecContext)
-    decoder.extradata = stream.codec_context.extradata
+    decoder.extradata = mpeg4.unpacked_headers(stream.codec_context.extradata)
     decoder.thread_count = 1
     dts: list[int | None] = []
     pts: list[int | None] = []
     order: list[int] = []
     second_fields: set[int] = set()
+    repeats: set[int] = set()
 
     def numbers(packet: av.Packet[av.VideoStream] | None) -> Iterator[int]:
         try:
@@ -131,11 +135,13 @@ def _decode(
         pts.append(each.packet.pts)
         if each.completes:
             second_fields.add(number)
+        if not each.coded:
+            repeats.add(number)
         # The decoder passes the number on to the picture that it makes of the packet.
         each.packet.pts = each.packet.dts = number
         order.extend(numbers(each.packet))
     order.extend(numbers(None))
-    return _Decoded(dts, pts, order, second_fields, decoder.framerate, [])
+    return _Decoded(dts, pts, order, second_fields, repeats, decoder.framerate, [])
 
 
 _MOST_LOST = 0.1  # share of pictures that may not decode where the others have times
@@ -150,7 +156,7 @@ def _lost(source: Path, decoded: _Decoded, sparse: bool) -> int:
     # Pictures before the first one that decodes are leading pictures of an open GOP.
     packets = len(decoded.dts)
     expected = range(min(decoded.order, default=0), packets)
-    missing = set(expected) - set(decoded.order) - decoded.second_fields
+    missing = set(expected) - set(decoded.order) - decoded.second_fields - decoded.repeats
     if not decoded.order or len(missing) > (_MOST_LOST * packets if sparse else 0):
         raise SourceUnusable(
             f"cannot place the frames of {source} in time: {len(missing) or packets} of its "

@@ -11,8 +11,10 @@ import av
 import av.container
 
 from encoder.errors import StoreUnusable
+from encoder.source import mpeg4
 from encoder.source.probe import is_decodable, opened, video_stream
 from encoder.source.timestamps.presentation import Presentation
+from encoder.source.unpacking import unpacked
 
 
 def remux(source: Path, made: Path, plan: Presentation) -> None:
@@ -28,9 +30,12 @@ def remux(source: Path, made: Path, plan: Presentation) -> None:
         with written(made) as output:
             target = output.add_stream_from_template(stream, opaque=plan.codec == "av1")
             target.time_base = plan.time_base
+            if plan.codec == "mpeg4" and stream.codec_context.extradata:
+                headers = mpeg4.unpacked_headers(stream.codec_context.extradata)
+                target.codec_context.extradata = headers
             copies = {each.index: _Sound(output, each, plan) for each in sounds}
             number = -1
-            for packet in container.demux(stream, *sounds):
+            for packet in unpacked(container.demux(stream, *sounds), stream):
                 if packet.stream_index != stream.index:
                     copies[packet.stream_index].add(packet)
                     continue

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+from encoder.source import mpeg4
 from encoder.source.choices import SourceChoices
 from encoder.source.copy_facts import CopyFacts
 from encoder.source.index import demuxed
@@ -16,6 +17,7 @@ from encoder.source.timestamps.remux import remux
 _EXAMINED_PACKETS = 500
 _MPEG_DEMUXERS = ("mpegts", "mpeg")
 _RAW_DEMUXERS = ("h264", "hevc", "mpegvideo", "m4v", "obu", "av1", "mjpeg")
+_DECODING_TIMES = ("avi", "asf")
 _MP4_CODECS = ("h264", "hevc", "mpeg4", "mpeg2video", "av1")
 
 
@@ -83,7 +85,17 @@ def lacks_times(path: Path) -> bool:
     with opened(path) as container:
         stream = video_stream(container, path)
         form = container.format.name
-        if form in _RAW_DEMUXERS or (form in ("avi", "asf") and stream.codec_context.has_b_frames):
+        if form in _RAW_DEMUXERS or (form in _DECODING_TIMES and stream.codec_context.has_b_frames):
             return True
-        packets = islice(demuxed(container, stream), _EXAMINED_PACKETS)
-        return any(each.packet.pts is None and not each.completes for each in packets)
+        if stream.codec_context.codec.canonical_name == "mpeg4":
+            first = islice(container.demux(stream), _EXAMINED_PACKETS)
+            if any(mpeg4.pictures(bytes(packet)) > 1 for packet in first):
+                return True
+    with opened(path) as container:
+        stream = video_stream(container, path)
+        for each in islice(demuxed(container, stream), _EXAMINED_PACKETS):
+            # In AVI and ASF, releases of libavformat derive different times from the same stream.
+            guessed = form in _DECODING_TIMES and each.packet.pts != each.packet.dts
+            if not each.completes and (guessed or each.packet.pts is None):
+                return True
+        return False
