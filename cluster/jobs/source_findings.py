@@ -85,7 +85,7 @@ def _remuxed(source: ReferenceSource) -> str:
             f"{copied.placed} of {source.index.frames} pictures have no time of their own: is "
             "remuxed with times between those of the others"
         )
-    if copied.transport is not None:
+    if copied.transport is not None or copied.jumps:
         return ""
     return "has no timestamps: is remuxed with timestamps from one decode"
 

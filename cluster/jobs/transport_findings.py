@@ -21,6 +21,18 @@ def describe_transport(source: ReferenceSource) -> Iterator[Finding]:
             "left out: the pictures before them stand",
             "warn",
         )
+    jumps = source.copied.jumps
+    for jump in jumps[:MOST_JUMPS]:
+        way = "ahead" if jump.by_seconds > 0 else "back"
+        yield Finding(
+            "clock",
+            f"jumps {way} by {abs(jump.by_seconds):.3f} s at {jump.at_seconds:.3f} s",
+            "is made continuous there, for pictures and sound alike",
+            "warn",
+        )
+    if len(jumps) > MOST_JUMPS:
+        more = len(jumps) - MOST_JUMPS
+        yield Finding("clock", f"jumps {more} times more", "is made continuous there", "warn")
     facts = source.copied.transport
     if facts is None:
         return
@@ -35,17 +47,6 @@ def describe_transport(source: ReferenceSource) -> Iterator[Finding]:
     if facts.moves:
         times = f"{facts.moves} time{'s' * (facts.moves != 1)}"
         yield Finding("PIDs", f"streams move to others {times}", "are followed")
-    for jump in facts.jumps[:MOST_JUMPS]:
-        way = "ahead" if jump.by_seconds > 0 else "back"
-        yield Finding(
-            "clock",
-            f"jumps {way} by {abs(jump.by_seconds):.3f} s at {jump.at_seconds:.3f} s",
-            "is made continuous there, for pictures and sound alike",
-            "warn",
-        )
-    if len(facts.jumps) > MOST_JUMPS:
-        more = len(facts.jumps) - MOST_JUMPS
-        yield Finding("clock", f"jumps {more} times more", "is made continuous there", "warn")
     if facts.dropped:
         yield Finding(
             "frames",

@@ -28,7 +28,6 @@ class TransportFacts:
     """Numbers of the programmes that are left out."""
     moves: int = 0
     """Number of times that streams of the programme moved to other PIDs."""
-    jumps: tuple[ClockJump, ...] = ()
     dropped: int = 0
     """Pictures left out after such places because they depend on pictures that are not there."""
 
@@ -38,6 +37,8 @@ class CopyFacts:
     """How a copy differs from its source; all defaults where only its container does."""
 
     transport: TransportFacts | None = later(None)
+    jumps: tuple[ClockJump, ...] = later(())
+    """Where the clock jumped."""
     placed: int = later(0)
     """Pictures without a time of their own, placed between those that have one."""
     lost: int = later(0)

@@ -17,6 +17,7 @@ from encoder.source import mpeg4
 from encoder.source.index import demuxed
 from encoder.source.probe import opened, video_stream
 from encoder.source.timeline import DEFAULT_RATE
+from encoder.source.timestamps.jumps import Moves
 from encoder.source.timestamps.sparse import interpolated
 
 
@@ -42,9 +43,11 @@ class Presentation:
     """Pictures that do not decode, and are left out."""
     frame_ticks: int = 1
     """Least time between two pictures in ticks, for containers that store a duration."""
+    moves: Moves | None = None
+    """What makes the source's clock go on, where it jumps; :attr:`pts` are moved already."""
 
 
-def presentation(source: Path, *, sparse: bool = False) -> Presentation:
+def presentation(source: Path, *, sparse: bool = False, moves: Moves | None = None) -> Presentation:
     """Find when every packet of a source's video stream is shown, by decoding it once.
 
     Only the decoder knows the order of the pictures for every codec (libavcodec's ``dts2pts`` lost
@@ -55,6 +58,7 @@ def presentation(source: Path, *, sparse: bool = False) -> Presentation:
     Args:
         source: the file.
         sparse: True where some pictures state a presentation time, between which the others lie.
+        moves: what makes the clock of such a source go on, where it jumps.
 
     Raises:
         SourceUnusable: the source cannot be read, or pictures in its middle do not decode.
@@ -67,6 +71,11 @@ def presentation(source: Path, *, sparse: bool = False) -> Presentation:
         lost = _lost(source, decoded, sparse)
         if sparse:
             decoded.durations.extend(durations)
+            if moves is not None:
+                decoded.pts[:] = [
+                    None if time is None else moves.moved(stream.index, number, time)
+                    for number, time in enumerate(decoded.pts)
+                ]
             start, time_base, clock, placed = _sparse_clock(
                 decoded, Fraction(stream.time_base or 1)
             )
@@ -86,7 +95,7 @@ def presentation(source: Path, *, sparse: bool = False) -> Presentation:
         steps = [now - before for before, now in pairwise(clock) if now > before]
         ticks = min(steps, default=1) * (2 if decoded.second_fields else 1)
         sound = bool(container.streams.audio)
-        return Presentation(codec, sound, start, time_base, pts, dts, placed, lost, ticks)
+        return Presentation(codec, sound, start, time_base, pts, dts, placed, lost, ticks, moves)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ class OneProgramme:
 
     def facts(self, before: CopyFacts) -> CopyFacts:
         """Return what the copy has other than its source."""
-        return replace(before, transport=self.plan.facts)
+        return replace(before, transport=self.plan.facts, jumps=self.plan.jumps)
 
     def write(self, source: Path, made: Path) -> None:
         """Write the copy to ``made``.

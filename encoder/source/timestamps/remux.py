@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,6 +53,7 @@ def remux(source: Path, made: Path, plan: Presentation) -> None:
                     output.mux(packet)
 
 
+_COMPENSATED_SECONDS = Fraction(1, 10)  # ffmpeg's aresample removes or fills what is longer
 # Sound of discs and studios that neither Matroska nor MP4 holds: decoded, it is the same samples.
 _REWRITTEN = ("pcm_dvd", "pcm_bluray", "s302m")
 
@@ -64,6 +66,11 @@ class _Sound:
     ) -> None:
         self._output = output
         self._start = plan.start_seconds
+        self._moves = plan.moves
+        self._index = source.index
+        self._number = -1
+        self._last: int | None = None
+        self._end: float | None = None
         self._encoded: av.AudioStream | None = None
         self._copy: av.AudioStream
         context = source.codec_context
@@ -80,6 +87,11 @@ class _Sound:
 
     def add(self, packet: Any) -> None:
         """Write a packet; an empty one ends the stream."""
+        if packet.size and self._moves is not None:
+            self._number += 1
+            for name in ("pts", "dts"):
+                if (time := getattr(packet, name)) is not None:
+                    setattr(packet, name, self._moves.moved(self._index, self._number, time))
         if self._encoded is not None:
             for frame in packet.decode():
                 if frame.pts is not None and frame.time_base is not None:
@@ -91,8 +103,27 @@ class _Sound:
             shift = round(self._start / packet.time_base)
             packet.pts -= shift
             packet.dts -= shift
+            if self._repeats(packet):
+                return
             packet.stream = self._copy
             self._output.mux(packet)
+
+    def _repeats(self, packet: Any) -> bool:
+        """Return True for a packet at a time that has passed, as where parts overlap.
+
+        What overlaps by less than half a packet makes the sound late by as much, for which the
+        next such place allows.
+        """
+        dts, duration = packet.dts, packet.duration or 0
+        if self._last is not None and dts <= self._last:
+            return True
+        late = 0.0 if self._end is None or self._moves is None else self._end - dts
+        if abs(late) > _COMPENSATED_SECONDS / packet.time_base:
+            late = 0.0
+        if late > duration / 2:
+            return True
+        self._last, self._end = dts, dts + late + duration
+        return False
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from encoder.source.choices import SourceChoices
 from encoder.source.copy_facts import CopyFacts
 from encoder.source.index import demuxed
 from encoder.source.probe import opened, video_stream
+from encoder.source.timestamps.jumps import clock_moves
 from encoder.source.timestamps.presentation import Presentation, presentation
 from encoder.source.timestamps.remux import remux
 
@@ -34,7 +35,8 @@ class Untimed:
 
     def facts(self, before: CopyFacts) -> CopyFacts:
         """Return what the copy has other than its source."""
-        return replace(before, placed=self.plan.placed, lost=self.plan.lost)
+        jumps = () if self.plan.moves is None else self.plan.moves.jumps
+        return replace(before, placed=self.plan.placed, lost=self.plan.lost, jumps=jumps)
 
     def write(self, source: Path, made: Path) -> None:
         """Write the copy of ``source`` to ``made``."""
@@ -47,8 +49,11 @@ def examine(path: Path, choices: SourceChoices) -> Untimed | None:
     Raises:
         SourceUnusable: the source cannot be read, or pictures in its middle do not decode.
     """
-    if has_sparse_times(path):
-        return Untimed(presentation(path, sparse=True))
+    with opened(path) as container:
+        form = container.format.name
+    moves = clock_moves(path) if form == "mpeg" else None
+    if moves is not None or (form in _MPEG_DEMUXERS and has_sparse_times(path)):
+        return Untimed(presentation(path, sparse=True, moves=moves))
     return Untimed(presentation(path)) if lacks_times(path) else None
 
 
@@ -60,8 +65,6 @@ def has_sparse_times(path: Path) -> bool:
     """
     with opened(path) as container:
         form = container.format.name
-        if form not in _MPEG_DEMUXERS:
-            return False
         stream = video_stream(container, path)
         frames = (each for each in demuxed(container, stream) if not each.completes)
         derived = [each.packet.pts is not None for each in frames]

@@ -200,30 +200,58 @@ def _confirmed(units: Units, of_unit: Int64, walk: _Walk, pictures: int) -> Int6
 
 
 def place_epochs(units: Units, of_unit: Int64, pictures: int) -> list[Epoch]:
-    """Return the stretches that units belong to, moved so that pictures go on without a gap."""
+    """Return the stretches that units belong to, moved so that pictures go on without a gap.
+
+    Units that are not shown (:attr:`Units.shown` without a time, :attr:`Units.time` with one) do
+    not count. Where some pictures state no time at all, decoding times tell where stretches end:
+    they pass by one picture at a time.
+    """
+    own = (units.stream == pictures) & ((units.time == NO_TIME) | (units.shown != NO_TIME))
+    sparse = units.jitter[pictures] == 0 and bool((units.time[own] == NO_TIME).any())
     epochs: list[Epoch] = []
-    offset, end = 0, 0  # the end is that of the pictures so far, as the file counts
+    offset, after = 0, 0.0  # where pictures would go on, as the file counts
     for number in range(int(of_unit.max(initial=-1)) + 1):
         members = np.flatnonzero((of_unit == number) & (units.time != NO_TIME))
         if not len(members):  # only units without a time, at the beginning of the file
-            epochs.append(Epoch(end, offset, 0, 0, end))
+            epochs.append(Epoch(0, offset, 0, 0, 0))
             continue
         first = int(units.time[members[0]])
-        shown = members[units.shown[members] != NO_TIME]
-        chosen = shown[units.stream[shown] == pictures]
-        best = next(each for each in (chosen, shown, members) if len(each))
-        times = sorted(difference(t, first) for t in units.shown[best].tolist())
-        steps = np.diff(times)
-        steps = steps[steps > 0]
-        step = int(np.median(steps)) if len(steps) else _USUAL_STEP
+        mine = np.flatnonzero(own & (of_unit == number))
+        timed = mine[units.time[mine] != NO_TIME]
+        chosen = timed if len(timed) else members
+        if sparse and len(timed):
+            begin, end = _decoded_span(units, mine, first)
+        else:
+            begin, end = _shown_span(units, chosen, first)
         jump = 0
         if number:
-            jump = difference(first + times[0], end + step)
+            jump = difference(round(first + begin), round(after))
             offset -= jump
-        end = first + times[-1]
+        after = first + end
         latest = first + max(difference(t, first) for t in units.time[members].tolist())
-        epochs.append(Epoch(first, offset, jump, int(best[0]), latest))
+        epochs.append(Epoch(first, offset, jump, int(chosen[0]), latest))
     return epochs
+
+
+def _shown_span(units: Units, chosen: Int64, first: int) -> tuple[float, float]:
+    """Return when the first unit is shown and when one after the last would be."""
+    shown = np.where(units.shown == NO_TIME, units.time, units.shown)[chosen]
+    times = sorted(difference(t, first) for t in shown.tolist())
+    steps = np.diff(times)
+    steps = steps[steps > 0]
+    step = float(np.median(steps)) if len(steps) else _USUAL_STEP
+    return times[0], times[-1] + step
+
+
+def _decoded_span(units: Units, mine: Int64, first: int) -> tuple[float, float]:
+    """Return when the first picture is decoded and when one after the last would be."""
+    places = np.flatnonzero(units.time[mine] != NO_TIME)
+    times = np.array([difference(t, first) for t in units.time[mine[places]].tolist()])
+    steps = np.diff(times) / np.diff(places)
+    steps = steps[steps > 0]
+    step = float(np.median(steps)) if len(steps) else _USUAL_STEP
+    begin = float(times[0] - places[0] * step)
+    return begin, float(times[-1] + (len(mine) - places[-1]) * step)
 
 
 def offset_at(epochs: Sequence[Epoch], unit: int, time: int) -> int:

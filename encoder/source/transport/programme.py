@@ -36,6 +36,7 @@ class ProgrammePlan:
     """How a stream that holds one programme of a file is written."""
 
     facts: TransportFacts
+    jumps: tuple[ClockJump, ...]
     write: Callable[[Path], None]
     """Writes the stream to a file; raises OSError where it cannot."""
 
@@ -88,8 +89,8 @@ def plan_programme(path: Path, survey: Survey, wanted: int | None) -> ProgrammeP
             for part in rewritten(path, survey.layout, programme, tracks, offset):
                 file.write(part)
 
-    facts = TransportFacts(tuple(numbers), others, course.changes, jumps, dropped)
-    return ProgrammePlan(facts, write)
+    facts = TransportFacts(tuple(numbers), others, course.changes, dropped)
+    return ProgrammePlan(facts, jumps, write)
 
 
 # -- which programme ---------------------------------------------------------------------------
@@ -194,9 +195,9 @@ def _codec_changes(
     mine = starts[np.isin(starts.pid, [s.pid for s in before]) & (starts.pts != NO_TIME)]
     until = mine.pts[mine.row < row]
     seconds = difference(int(until[-1]), int(until[0])) / CLOCK_HZ if len(until) else 0.0
-    what = "pictures" if change.kind == "video" else "sound"
+    what = "pictures change" if change.kind == "video" else "sound changes"
     return SourceUnusable(
-        f"cannot use {path}: its {what} change from {change.before} to {change.after} at about "
+        f"cannot use {path}: its {what} from {change.before} to {change.after} at about "
         f"{seconds:.1f} s; cut it there, for example with head -c {row * survey.layout.stride} IN "
         f"> FIRST and tail -c +{row * survey.layout.stride + 1} IN > SECOND"
     )
