@@ -18,6 +18,7 @@ from encoder import mp4
 from encoder.errors import FrameMismatch
 from encoder.ffmpeg import Command, balanced_sum, patience, run
 from encoder.media import OperatingPoint, Shot
+from encoder.recipes import Recipe
 from encoder.source.reference import ReferenceSource, open_reference, reading_command
 
 STAGE_VERSION = 1
@@ -107,10 +108,23 @@ def scaled(stream: Any, source: ReferenceSource, width: int, height: int) -> Any
     return stream.filter("setsar", 1)
 
 
+def stated_in_stream(source: ReferenceSource, recipe: Recipe) -> dict[str, str]:
+    """Return what :func:`encode_shot` states of a source's colours although the source does not.
+
+    VP9 repeats its matrix in the media, which packaging does not change; what the other codecs
+    state, packaging completes (:mod:`encoder.package.colours`).
+    """
+    if recipe.codec == "vp9" and source.color_matrix is None:
+        return {"colorspace": source.sdr_matrix}
+    return {}
+
+
 def _output(
     stream: Any, source: ReferenceSource, shot: Shot, point: OperatingPoint, path: Path
 ) -> Any:
     recipe = point.recipe
+    if stated := stated_in_stream(source, recipe):
+        stream = stream.filter("setparams", **stated)
     options: dict[str, Any] = {
         **recipe.carrying(recipe.arguments(point.crf), source.static_metadata),
         **MP4_OPTIONS,

@@ -468,6 +468,44 @@ def with_sample_entry_boxes(init: bytes, boxes: bytes) -> bytes:
     return bytes(whole)
 
 
+def with_colour(init: bytes, colour: Colour, config: bytes | None = None) -> bytes:
+    """Return ``init`` with a ``colr`` box of these code points in its only sample entry.
+
+    ``config`` replaces the body of the configuration box. VP9's own code points, which that box
+    states too, are set.
+    """
+    entry = sample_entry(init)
+    kind = _CONFIGURATION_BOX.get(entry.kind)
+    first = entry.body + _VISUAL_ENTRY_BYTES
+    codes = (colour.primaries, colour.transfer, colour.matrix)
+    full = colour.full << 7
+    parts = init[entry.body : first]
+    for child in walk(init, first, entry.end):
+        body = init[child.body : child.end]
+        if child.kind == kind:
+            body = body if config is None else config
+            if kind == "vpcC":
+                # A full box: depth, chroma and range share the byte before the code points.
+                shared = body[6] & 0xFE | colour.full
+                body = body[:6] + bytes([shared, *codes]) + body[10:]
+            parts += box(kind, body) + box("colr", b"nclx", struct.pack(">3HB", *codes, full))
+        elif child.kind != "colr":
+            parts += box(child.kind, body)
+    return _with_sample_entry(init, box(entry.kind, parts))
+
+
+def _with_sample_entry(init: bytes, new: bytes) -> bytes:
+    steps = ["moov", "trak", "mdia", "minf", "stbl", "stsd"]
+    entry = sample_entry(init)
+    whole = bytearray(init)
+    for depth in range(len(steps)):
+        grown = find(init, "/".join(steps[: depth + 1]))
+        size = grown.end - grown.start + len(new) - (entry.end - entry.start)
+        whole[grown.start : grown.start + 4] = size.to_bytes(4)
+    whole[entry.start : entry.end] = new
+    return bytes(whole)
+
+
 def _handler(init: bytes) -> bytes:
     fields = _Fields(init, find(init, "moov/trak/mdia/hdlr"))
     fields.take("8x")

@@ -13,6 +13,7 @@ import ffmpeg
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
+from encoder import mp4
 from encoder.arrays import UInt8
 from encoder.errors import FrameMismatch
 from encoder.ffmpeg import SOURCE_OPTIONS, Command, patience, run
@@ -30,9 +31,13 @@ def segment_picture(init: bytes, media: bytes, frame: int) -> Picture:
         FrameMismatch: the segment does not decode, or has no such frame.
     """
     try:
+        colour = mp4.codec_configuration(init).colour
         with av.open(io.BytesIO(init + media), "r", options=dict(SOURCE_OPTIONS)) as container:
             for number, decoded in enumerate(container.decode(video=0)):
                 if number == frame:
+                    if colour is not None:
+                        # AV1 and VP9 may state it in the container alone.
+                        decoded.colorspace = colour.matrix
                     return _bgr(decoded)
     except av.error.FFmpegError as error:
         raise FrameMismatch(f"a segment does not decode ({error}); verify the package") from error
@@ -74,7 +79,9 @@ def read_bgr(source: ReferenceSource, numbers: Sequence[int], command: Command) 
 
 def source_picture(source: ReferenceSource, frame: int) -> Picture:
     """Read a canonical frame of the source, with the errors of :func:`read_bgr`."""
-    node = open_sdr(source, frame, frame + 1).filter("format", pix_fmts="bgr24")
+    picture_in_rgb = {"in_color_matrix": source.sdr_matrix, "in_range": "limited"}
+    node = open_sdr(source, frame, frame + 1).filter("scale", **picture_in_rgb, out_range="full")
+    node = node.filter("format", pix_fmts="bgr24")
     output = ffmpeg.output(node, "pipe:1", f="rawvideo", fps_mode="passthrough")
     picture: Picture = read_bgr(source, [frame], reading_command(output))[0]
     return picture

@@ -98,6 +98,6 @@ def test_colours_are_those_of_the_source(levels: str, tmp_path: Path) -> None:
 
 def test_untagged_titles_have_the_matrix_that_players_use() -> None:
     assert matrix_of(None, 1080) == matrix_of("bt709", 480) == "bt709"
-    assert matrix_of(None, 576) == "smpte170m"
+    assert (matrix_of(None, 576), matrix_of(None, 480)) == ("bt470bg", "smpte170m")
     white = yuv_to_bgr("bt2020nc") @ np.array([235, 128, 128, 1])
     assert np.abs(white - 255).max() < 1e-3

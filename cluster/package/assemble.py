@@ -84,6 +84,7 @@ def write_media(
             audio=audio[0] if audio else None,
             more_audio=tuple(audio[1:]),
             subtitles=tuple(subtitles),
+            colour=title.reference.colour,
         )
         written = write_package(package, directory)
         for rung, track in zip(rungs, written.video, strict=True):

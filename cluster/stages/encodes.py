@@ -140,6 +140,7 @@ def encode_key(title: TitleSource, shot: Shot, point: OperatingPoint) -> str:
         crf=point.crf,
         movflags=encode.MOVFLAGS,
         tool=ffmpeg.version(),
+        **encode.stated_in_stream(title.reference, recipe),
     )
 
 

@@ -120,6 +120,8 @@ class TitlePackage:
     more_audio: tuple[AudioTrack, ...] = ()
     """Audio that a viewer may choose instead: other languages, commentary, surround."""
     subtitles: tuple[SubtitleTrack, ...] = ()
+    colour: mp4.Colour | None = None
+    """Colours that every rung states; None leaves them as the encodes state them."""
 
     def __post_init__(self) -> None:
         ends = [0, *(end for _, end in self.shots)]

@@ -11,6 +11,7 @@ from typing import Any
 from encoder import mp4
 from encoder.errors import OutputUnwritable, StoreUnusable
 from encoder.package import dash, hls
+from encoder.package.colours import stating
 from encoder.package.layout import (
     AUDIO_BRAND,
     VIDEO_BRAND,
@@ -125,7 +126,10 @@ def _check_configurations(rendition: Rendition) -> None:
 
 def _write_video(package: TitlePackage, rendition: Rendition, directory: Path) -> WrittenTrack:
     folder = f"video/{rendition.name}"
-    init = mp4.cmaf_header(rendition.init, VIDEO_BRAND)
+    init = rendition.init
+    if package.colour is not None:
+        init = stating(init, _read(rendition.name, rendition.segments[0]), package.colour)
+    init = mp4.cmaf_header(init, VIDEO_BRAND)
     facts = _write_init(directory, folder, init)
     rate, timescale = package.frame_rate, mp4.track_timescale(init)
     segments: list[WrittenSegment] = []

@@ -10,6 +10,8 @@ from typing import Literal
 
 import av
 
+from encoder.mp4 import Colour
+
 ColorRange = Literal["limited", "full"]
 """Range of levels: 16 to 235, or 0 to 255, in 8 bit."""
 
@@ -94,3 +96,61 @@ def color_range(frame: av.VideoFrame) -> ColorRange | None:
     if frame.format.name.startswith("yuvj"):
         return "full"
     return _RANGES.get(int(frame.color_range))
+
+
+# -- what is not stated ------------------------------------------------------------------------
+
+# Browsers go by the coded height: Firefox's DefaultColorSpace (dom/media/VideoUtils.h) is
+# `aSize.height < 720 ? BT601 : BT709`, Chromium does the same. mpv and HandBrake take pictures of
+# 1280 columns and fewer lines for BT.709 as well.
+_HD_LINES = 720
+_625_LINES = (288, 576)
+# Colours that go together: primaries, transfer and matrix. The transfer function of BT.601 is that
+# of BT.709.
+_HD = ("bt709", "bt709", "bt709")
+_SD_625 = ("bt470bg", "smpte170m", "bt470bg")
+_SD_525 = ("smpte170m", "smpte170m", "smpte170m")
+_WIDE = ("bt2020", "bt2020-10", "bt2020nc")
+_FAMILIES = {
+    **dict.fromkeys(("bt709", "smpte431", "smpte432"), _HD),
+    **dict.fromkeys(("bt470bg",), _SD_625),
+    **dict.fromkeys(("smpte170m", "fcc", "bt470m"), _SD_525),
+    "smpte240m": ("smpte240m", "smpte240m", "smpte240m"),
+    "bt2020": _WIDE,
+    "bt2020nc": _WIDE,
+}
+
+
+def usual_colours(height: int) -> tuple[str, str, str]:
+    """Return primaries, transfer and matrix that players take for untagged pictures of ``height``
+    coded lines.
+    """
+    if height >= _HD_LINES:
+        return _HD
+    return _SD_625 if height in _625_LINES else _SD_525
+
+
+def completed(
+    primaries: str | None, transfer: str | None, matrix: str | None, height: int
+) -> tuple[str, str, str]:
+    """Return primaries, transfer and matrix of which any may be unstated: as stated, or as they go
+    with what is stated (the matrix, else the primaries), or as for untagged pictures.
+    """
+    matrix = None if matrix == "gbr" else matrix  # no matrix of Y'CbCr
+    family = _FAMILIES.get(matrix or "") or _FAMILIES.get(primaries or "") or usual_colours(height)
+    return primaries or family[0], transfer or family[1], matrix or family[2]
+
+
+def coded(primaries: str, transfer: str, matrix: str) -> Colour:
+    """Return code points of limited range for ffmpeg's names.
+
+    Raises:
+        ValueError: a name is unknown.
+    """
+    codes = []
+    for table, stated in ((_PRIMARIES, primaries), (_TRANSFERS, transfer), (_MATRICES, matrix)):
+        code = {name: code for code, name in table.items()}.get(stated)
+        if code is None:
+            raise ValueError(f"no code point for {stated!r}")
+        codes.append(code)
+    return Colour(codes[0], codes[1], codes[2], full=False)

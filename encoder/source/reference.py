@@ -27,9 +27,11 @@ import ffmpeg
 
 from encoder.errors import SourceUnusable
 from encoder.ffmpeg import SOURCE_OPTIONS, Command, balanced_sum
+from encoder.mp4 import Colour
 from encoder.source import single_picture
 from encoder.source.captions import CaptionData
 from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
+from encoder.source.colour_codes import coded, completed
 from encoder.source.copy_facts import NO_CHANGES, CopyFacts
 from encoder.source.decoding import decoding_options
 from encoder.source.ends import NO_ENDS, Ends, plan_ends, sound_spans
@@ -175,14 +177,25 @@ class ReferenceSource:
         return "bt709" if self.info.rgb or self.mapped_from else self.info.color_matrix
 
     @property
+    def colour(self) -> Colour:
+        """Colours that every rung states: those of the reference, completed where the source leaves
+        some unstated as players complete them for a source of this size.
+
+        Players go by the height of what they play, so the rungs of an untagged title would differ.
+        """
+        names = self.color_primaries, self.color_transfer, self.color_matrix
+        return coded(*completed(*names, self.info.shown_height))
+
+    @property
     def static_metadata(self) -> StaticMetadata:
         """HDR metadata that encodes carry on; empty for a title of standard range."""
         return self.info.static_metadata if self.hdr else NO_METADATA
 
     @property
-    def sdr_matrix(self) -> str | None:
+    def sdr_matrix(self) -> str:
         """ffmpeg's name of the matrix of :func:`open_sdr` and of small frames."""
-        return "bt709" if self.hdr else self.color_matrix
+        names = self.color_primaries, self.color_transfer, self.color_matrix
+        return "bt709" if self.hdr else completed(*names, self.info.shown_height)[2]
 
     @property
     def graph_id(self) -> str:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from encoder.arrays import Float32, UInt8
+from encoder.source.colour_codes import usual_colours
 
 # Kr and Kb as in ITU-T H.273.
 _LUMA_WEIGHTS = {
@@ -18,7 +19,6 @@ _LUMA_WEIGHTS = {
     "smpte240m": (0.212, 0.087),
     "bt2020nc": (0.2627, 0.0593),
 }
-_HD_LINES = 720
 # Centres nearer than this in Lab are one colour.
 _SAME_COLOUR = 12
 
@@ -27,7 +27,7 @@ def matrix_of(named: str | None, height: int) -> str:
     """Return the matrix that players use: the named one, or else that for this height."""
     if named in _LUMA_WEIGHTS:
         return str(named)
-    return "bt709" if height >= _HD_LINES else "smpte170m"
+    return usual_colours(height)[2]
 
 
 def yuv_to_bgr(matrix: str) -> Float32:
