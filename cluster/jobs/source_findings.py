@@ -280,21 +280,13 @@ def _captions(source: ReferenceSource) -> Iterator[Finding]:
         where = _CARRIERS[data.origin]
         if data.origin == "track":
             where += f" (stream {data.stream_index}: {data.language or 'no language'})"
-        if channels:
-            listed = ", ".join(f"{name}: {len(texts)}" for name, texts in channels.items())
-            yield Finding(
-                "captions",
-                f"CEA-608 {where}, {listed}",
-                "become WebVTT for every codec, declared as captions; the copy in the pictures is "
-                "left out",
-            )
-        else:
-            yield Finding(
-                "captions",
-                f"CEA-708 {where}, without CEA-608 beside it",
-                "cannot be converted: the captions are lost",
-                "warn",
-            )
+        listed = ", ".join(f"{name}: {len(texts)}" for name, texts in channels.items())
+        yield Finding(
+            "captions",
+            f"{where}, {listed}",
+            "become WebVTT for every codec, declared as captions; the copy in the pictures is "
+            "left out",
+        )
     empty = [
         s.index
         for s in source.info.subtitles

@@ -18,9 +18,9 @@ import av.container
 import numpy as np
 
 from encoder.arrays import Int64, UInt8
-from encoder.source import caption_data, cea608, h264, subtitle_marks
+from encoder.source import caption_data, cea608, cea708, h264, subtitle_marks
 from encoder.source.audio_streams import language_of
-from encoder.source.caption_data import DTVCC_DATA, FIELD_2, Triplet
+from encoder.source.caption_data import DTVCC_START, FIELD_2, Triplet
 from encoder.source.probe import TEXT_SUBTITLES, has_decoder
 
 Origin = Literal["pictures", "track", "ancillary"]
@@ -49,19 +49,23 @@ class CaptionData:
     """(pairs, 3) type (:mod:`encoder.source.caption_data`) and two bytes of each pair."""
 
     def channels(self) -> dict[str, tuple[cea608.Caption, ...]]:
-        """Decode the channels of CEA-608 that have captions, with times in seconds."""
-        return cea608.decode(
-            (ticks * self.time_base, kind, first, second)
-            for ticks, (kind, first, second) in zip(
-                self.pts.tolist(), self.pairs.tolist(), strict=True
-            )
-            if kind <= FIELD_2
-        )
+        """Decode the channels that have captions, with times in seconds.
 
-    @property
-    def digital(self) -> bool:
-        """True where there is data of CEA-708."""
-        return bool((self.pairs[:, 0] >= DTVCC_DATA).any())
+        Broadcasts send the same captions as CEA-608 (``CC1``) and CEA-708 (``SERVICE1``): services
+        count where there are more of them than channels.
+        """
+        times = [ticks * self.time_base for ticks in self.pts.tolist()]
+        pairs = list(zip(times, self.pairs.tolist(), strict=True))
+        found = cea608.decode((time, *pair) for time, pair in pairs if pair[0] <= FIELD_2)
+        if (self.pairs[:, 0] > FIELD_2).any():
+            services = cea708.decode(
+                (t, kind == DTVCC_START, one, two)
+                for t, (kind, one, two) in pairs
+                if kind > FIELD_2
+            )
+            more = list(services.items())[len(found) :]
+            found |= {f"SERVICE{number}": captions for number, captions in more}
+        return found
 
 
 class Collector:
@@ -113,7 +117,7 @@ class Collector:
         data = CaptionData(
             origin, stream_index, language, self._time_base, pts[kept].copy(), pairs[kept].copy()
         )
-        return data if data.digital or data.channels() else None
+        return data if data.channels() else None
 
 
 _MESSAGES: dict[str, Callable[[int], bool]] = {
@@ -213,10 +217,9 @@ class Beside:
         found = [self.in_pictures.result("pictures", self._pictures)]
         for index, (origin, language, collector) in self._collectors.items():
             found.append(collector.result(origin, index, language))
-        candidates = [data for data in found if data is not None]
-        texts = [data for data in candidates if data.channels()]
+        texts = [data for data in found if data is not None]
         tracks = [data for data in texts if data.origin == "track"]
-        return tuple(tracks or texts[:1] or candidates[:1])
+        return tuple(tracks or texts[:1])
 
 
 def _carries(stream: Any) -> bool:

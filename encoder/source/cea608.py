@@ -91,7 +91,7 @@ def decode(pairs: Iterable[tuple[Fraction, int, int, int]]) -> dict[str, tuple[C
             first, second = _undamaged(first, second)
         fields[number].take(time, first & 0x7F, second & 0x7F)
     named = zip(CHANNELS, (channel for each in fields for channel in each.channels), strict=True)
-    captions = ((name, tuple(channel.captions())) for name, channel in named)
+    captions = ((name, tuple(channel.screens.captions())) for name, channel in named)
     return {name: texts for name, texts in captions if texts}
 
 
@@ -152,6 +152,37 @@ class _Screen:
     """Time of the last character that was added."""
 
 
+class Screens:
+    """What a channel shows over time. A text that grows is one screen from its beginning on."""
+
+    def __init__(self, erased_after_seconds: int = ERASED_AFTER_SECONDS) -> None:
+        self._erased_after = erased_after_seconds
+        self._screens: list[_Screen] = []
+
+    def show(self, time: Fraction, rows: tuple[Row, ...], *, grows: bool) -> None:
+        """Show rows from ``time`` on; ``grows`` is True where only characters were added."""
+        before = self._screens[-1] if self._screens else None
+        if before is None:
+            self._screens.append(_Screen(time, rows, grows, time))
+        elif rows != before.rows:
+            # A line may begin where the lines above have just rolled up.
+            since = before.last if before.grows else before.time
+            if grows and before.rows and time - since < _PAUSE:
+                before.rows, before.last, before.grows = rows, time, True
+            else:
+                self._screens.append(_Screen(time, rows, grows, time))
+
+    def captions(self) -> Iterator[Caption]:
+        """Yield what was shown, each place of the screen by itself, in order of time."""
+        for number, screen in enumerate(self._screens):
+            end = screen.last + self._erased_after
+            if number + 1 < len(self._screens):
+                end = min(end, self._screens[number + 1].time)
+            if end > screen.time:
+                for block in _blocks(screen.rows):
+                    yield Caption(screen.time, end, block)
+
+
 @dataclass(slots=True)
 class _Channel:
     mode: str = ""
@@ -163,7 +194,7 @@ class _Channel:
     row: int = 15
     column: int = 0
     style: Style = Style()
-    screens: list[_Screen] = field(default_factory=list)
+    screens: Screens = field(default_factory=Screens)
 
     @property
     def page(self) -> _Page:
@@ -261,29 +292,7 @@ class _Channel:
     def _show(self, time: Fraction, *, grows: bool = False) -> None:
         if self.mode == "pop" and grows:
             return
-        rows = tuple(_rows(self.shown))
-        before = self.screens[-1] if self.screens else None
-        if before is None:
-            self.screens.append(_Screen(time, rows, grows, time))
-        elif rows != before.rows:
-            fresh = not before.rows or not before.grows
-            if grows and before.grows and before.rows and time - before.last < _PAUSE:
-                before.rows, before.last = rows, time
-            elif grows and fresh and before.rows and time - before.time < _PAUSE:
-                # A line that begins where the lines above have just rolled up.
-                before.rows, before.last, before.grows = rows, time, True
-            else:
-                self.screens.append(_Screen(time, rows, grows, time))
-
-    def captions(self) -> Iterator[Caption]:
-        """Yield what was shown, each place of the screen by itself, in order of time."""
-        for number, screen in enumerate(self.screens):
-            end = screen.last + ERASED_AFTER_SECONDS
-            if number + 1 < len(self.screens):
-                end = min(end, self.screens[number + 1].time)
-            if end > screen.time:
-                for block in _blocks(screen.rows):
-                    yield Caption(screen.time, end, block)
+        self.screens.show(time, tuple(_rows(self.shown)), grows=grows)
 
 
 def _style(code: int, before: Style) -> Style:
