@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
+
 from cluster.jobs.findings import Finding, State
 from cluster.jobs.sound_findings import describe_heard, describe_sound
 from cluster.jobs.transport_findings import describe_transport
@@ -65,6 +67,7 @@ def describe_source(
         _picture(source),
         *_cropped(source),
         *_stereo(source),
+        *_edited(source),
         _pixels(source),
         _motion(source),
         *_places(source),
@@ -137,6 +140,21 @@ def _cropped(source: ReferenceSource) -> Iterator[Finding]:
         f"only {info.shown_width}x{info.shown_height} are the title",
         "warn",
     )
+
+
+def _edited(source: ReferenceSource) -> Iterator[Finding]:
+    """Describe several edits: libavformat may lose or double pictures where B-frames meet a cut."""
+    if not source.info.edits:
+        return
+    steps = np.diff(source.index.pts)
+    usual = max(1, int(np.median(steps))) if len(steps) else 1
+    doubled = int((steps == 0).sum())
+    missing = int(np.round(steps[steps > 1.5 * usual] / usual - 1).sum())
+    then = "they are the title, one after the other"
+    if doubled or missing:
+        then += f"; next to their borders {missing} pictures are missing and {doubled} stand twice"
+    state: State = "warn" if doubled or missing else "ok"
+    yield Finding("edits", f"the edit list plays {source.info.edits} parts", then, state)
 
 
 def _stereo(source: ReferenceSource) -> Iterator[Finding]:

@@ -39,6 +39,7 @@ from encoder.source.colour_codes import (
 )
 from encoder.source.cropping import Crop, read_crop, vbi_lines, whole_chroma
 from encoder.source.dolby_vision import DolbyVision, guessed, read_dolby_vision, record_of_stream
+from encoder.source.edits import read_edits
 from encoder.source.hdr_metadata import NO_METADATA, MasteringDisplay, StaticMetadata
 from encoder.source.later import later
 from encoder.source.promise import lacks_index
@@ -73,6 +74,8 @@ _TURNS = ("clock", "cclock", "clock_flip", "cclock_flip")
 ORIENTATION_FILTERS = frozenset(("hflip", "vflip", *(f"transpose={turn}" for turn in _TURNS)))
 """Filters that :attr:`SourceInfo.orientation` may name."""
 
+MOV = "mov,mp4,m4a,3gp,3g2,mj2"
+"""Name of the demuxer of MP4 and MOV."""
 _PICTURE_CODECS = ("mjpeg", "png", "bmp", "gif", "webp", "tiff")
 
 # Codecs whose standards take levels for limited where nothing is stated (H.264 and HEVC: E.2.1,
@@ -201,6 +204,8 @@ class SourceInfo:
     """HDR metadata for displays, which encodes carry on."""
     crop: Crop | None = later(None)
     """Part of the stored picture that is not shown, None where all of it is."""
+    edits: int = later(0)
+    """Number of parts of the track that an edit list plays, 0 where it plays one or has no list."""
     stereo: str | None = later(None)
     """How the pictures hold the views of both eyes, in words; None for a flat picture."""
     stated_twice: bool = later(False)
@@ -464,6 +469,7 @@ def _probe(path: PathLike, *, patient: bool = False) -> SourceInfo:
         stream = video_stream(container, path)
         frame = _first_frame(container, stream, path)
         dolby_vision = _dolby_vision(container, stream, frame, path)
+        edits = read_edits(path, stream.index) if container.format.name == MOV else ()
         crop = _crop(path, container.format.name, stream, frame)
         _check_shape(path, frame, crop)
         _check_colours(path, frame)
@@ -505,6 +511,7 @@ def _probe(path: PathLike, *, patient: bool = False) -> SourceInfo:
             dolby_vision=dolby_vision,
             static_metadata=_static_metadata(frame),
             crop=crop,
+            edits=len(edits) if len(edits) > 1 else 0,
             stereo=_stereo(frame),
             stated_twice=_stated_twice(frame),
         )
