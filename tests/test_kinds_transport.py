@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import shlex
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +32,7 @@ from encoder.source.transport.tables import (
     read_map,
     table_packets,
 )
-from fixtures.kinds import Truth, transport
+from fixtures.kinds import X264, Truth, beeping, ff, flashing, transport
 
 
 def flashes(source: ReferenceSource) -> list[float]:
@@ -168,6 +169,40 @@ def test_pictures_that_lack_what_they_depend_on_are_left_out_after_a_jump(tmp_pa
     assert (facts.dropped, source.frames) == (missed - 1, truth.frames - missed)
     assert len(list(small_frames(source))) == source.frames
     assert any("before the first whole one" in f.found for f in describe_source(source, path))
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_a_clock_that_jumps_in_a_file_is_closed_as_the_error_says(suffix: str, tmp_path: Path):
+    parts = []
+    for number, start in enumerate((0, 3600)):
+        part = tmp_path / f"{number}.ts"
+        inputs = ["-f", "lavfi", "-i", flashing("96x64", 25, 1.6, (0.4,))]
+        inputs += ["-f", "lavfi", "-i", beeping(1.6, (0.4,))]
+        ff(*inputs, *X264, "-c:a", "mp2", "-output_ts_offset", start, part)
+        parts.append(part.read_bytes())
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join(parts))
+    path = tmp_path / f"gap.{suffix}"
+    ff("-copyts", "-dts_delta_threshold", 10**6, "-i", joined, "-map", 0, "-c", "copy", path)
+    said = refusal(path, tmp_path)
+    assert re.search(r"jumps ahead by 3598\.\d{3} s at 1\.560 s", said), said
+    (command,) = re.findall(r"ffmpeg (.*) OUT.mkv", said)
+    ff(
+        *[str(path) if part == "IN" else part for part in shlex.split(command)],
+        tmp_path / "OUT.mkv",
+    )
+    source = plan_source(tmp_path / "OUT.mkv", tmp_path)
+    assert (source.frames, flashes(source)) == (80, [0.4, 2.0])
+    assert beeps(source, tmp_path / "sound.mp4") == pytest.approx([0.4, 2.0], abs=0.02)
+
+
+def test_a_picture_that_stands_for_long_is_no_jump_while_sound_goes_on(tmp_path: Path):
+    path = tmp_path / "lecture.mkv"
+    slides = "testsrc2=size=96x64:rate=1/70:duration=210"
+    ff("-f", "lavfi", "-i", slides, "-f", "lavfi", "-i", "sine=d=210", *X264, "-c:a", "mp2", path)
+    source = plan_source(path, tmp_path)
+    (said,) = [f for f in describe_source(source, path) if "stands" in f.found]
+    assert said.found == "one picture stands for 70.000 s from 0.000 s"
 
 
 def test_an_ordinary_stream_is_read_as_it_is(awkward_clip, tmp_path: Path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cluster.jobs.findings import Finding, State
+from encoder.source.gaps import STANDING_SECONDS, longest_standing
 from encoder.source.reference import ReferenceSource
 
 MOST_JUMPS = 5
@@ -12,7 +13,16 @@ MOST_JUMPS = 5
 
 
 def describe_transport(source: ReferenceSource) -> Iterator[Finding]:
-    """Yield findings about a source that was copied because of its programmes, PIDs or clock."""
+    """Yield findings about a source that was copied because of its programmes, PIDs or clock,
+    and about a picture that stands for long."""
+    since, standing = longest_standing(source.index)
+    if standing > STANDING_SECONDS:
+        yield Finding(
+            "frames",
+            f"one picture stands for {float(standing):.3f} s from {float(since):.3f} s",
+            "stays so; cut the source there if its clock jumps",
+            "warn",
+        )
     if source.copied.lost:
         count = source.copied.lost
         yield Finding(

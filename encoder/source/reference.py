@@ -35,6 +35,7 @@ from encoder.source.colour_codes import coded, completed
 from encoder.source.copy_facts import NO_CHANGES, CopyFacts
 from encoder.source.decoding import decoding_options
 from encoder.source.ends import NO_ENDS, Ends, plan_ends, sound_spans
+from encoder.source.gaps import check_gaps
 from encoder.source.hdr_metadata import NO_METADATA, StaticMetadata
 from encoder.source.index import FrameIndex, index_frames
 from encoder.source.probe import Run, SourceInfo, SubtitleStream
@@ -241,6 +242,7 @@ def _plan(
     timed, given, info = prepared.path, prepared.given, prepared.info
     plan_sounds(info, choices.audio_layout)  # what the user names must be there
     index = index_frames(timed)
+    check_gaps(path, timed, index)
     single_picture.check_frames(path, given.container, index.frames, bool(given.audio))
     sound = sound_spans(timed, [stream.index for stream in info.audio])
     index, hold, ends = plan_ends(
