@@ -25,7 +25,7 @@ from encoder.source.choices import SourceChoices
 from encoder.source.reference import ReferenceSource, plan_source
 from encoder.source.reference_bytes import from_bytes, to_bytes
 from encoder.source.timeline import conversion
-from fixtures.kinds import Kind, Truth
+from fixtures.kinds import Kind, Truth, ff
 from fixtures.kinds import timeline as kinds
 from tests.independent import tones
 from tests.package_media import samples
@@ -280,3 +280,31 @@ def evenly_indexed(source: ReferenceSource, frame_rate: Fraction):  # type: igno
     tick = 1 / (frame_rate * 512)
     assert set(np.diff(source.index.pts).tolist()) == {512}
     return replace(source.index, time_base=tick)
+
+
+def test_a_first_frame_off_the_grid_does_not_put_the_rest_on_a_border(tmp_path: Path) -> None:
+    """A capture at 60 fps whose first frame came 7 ms late, with jitter and frames left out."""
+    chance = random.Random(1)
+    numbers = [n for n in range(1, 180) if chance.random() > 0.04]
+    late = Fraction(7, 1000)
+    times = [Fraction(0)]
+    times += [n / Fraction(60) - late + Fraction(chance.randint(-15, 15), 6000) for n in numbers]
+    path = tmp_path / "capture.mkv"
+    kinds.draw(path, times, (64, 48), last=Fraction(1, 60))
+    source = plan_source(path, tmp_path)
+    found = conversion(source.timeline, source.index)
+    assert float(source.frame_rate) == pytest.approx(60, rel=0.002)
+    assert (found.lost, source.timeline.moved) == (0, 0)
+    all_reads(source, tmp_path)
+
+
+def test_a_last_picture_that_stands_may_be_followed_by_a_packet_of_another(tmp_path: Path) -> None:
+    """MP4 has the long duration at the picture that is decoded last, a B-frame before the end."""
+    path = tmp_path / "reordered.mp4"
+    ff(
+        *("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25:duration=2", "-c:v", "libx264"),
+        *("-bf", 2, "-g", 50, "-x264-params", "b-adapt=0", "-bsf:v"),
+        *(r"setts=duration=if(eq(N\,49)\,75*DURATION\,DURATION)", path),
+    )
+    source = plan_source(path, tmp_path)
+    assert source.timeline.duration_seconds > Fraction(45, 10)

@@ -49,6 +49,10 @@ _WORTH = 0.001
 # stream states: film and video mixed stays at 29.97 fps.
 _DOUBLING_SECONDS = 0.0055
 _STATED_SECONDS = 0.003
+# Share of frames, roughly, that have to lie alike within their places to set the phase; and the
+# largest phase, in frames: ffmpeg rounds half a place before 0 away from 0.
+_CONCENTRATED = 0.5
+_LARGEST_PHASE = 0.49
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -173,7 +177,7 @@ def plan_timeline(
     elif rate is not None:
         places = _places(ticks, index.time_base * rate)
     else:
-        rate, places, moved = _lossless(
+        rate, places, moved, phase = _lossless(
             ticks, index, tuple(filter(_in_limits, claims)), likely[0] if likely else None
         )
     constant = every == 1 and np.array_equal(places, np.arange(len(places)))
@@ -279,7 +283,9 @@ class _Candidate:
     lost: int
     """Frames that share their place with a later frame."""
     shift: float
-    """Mean difference between a frame's time and its place, seconds."""
+    """Mean difference between a frame's time and its place, beyond one of all frames, seconds."""
+    phase: int
+    """Ticks that were added to all times before they were rounded."""
 
     def cost(self, stated: Fraction | None) -> float:
         """Return the mean shift in seconds, plus a price for the rate."""
@@ -289,8 +295,9 @@ class _Candidate:
 
 def _lossless(
     ticks: Int64, index: FrameIndex, claims: tuple[Fraction, ...], stated: Fraction | None
-) -> tuple[Fraction, Int64, int]:
-    """Return the rate of frames that are unevenly spaced, their places, and how many were moved.
+) -> tuple[Fraction, Int64, int, int]:
+    """Return the rate of frames that are unevenly spaced, their places, how many were moved, and
+    the ticks that were added to all times before they were rounded.
 
     It is the rate of the closest frames if it loses none. Otherwise it is, of the rates that lose
     no frame, the one with the best balance of small shifts and a low rate. Where all rates lose
@@ -298,14 +305,32 @@ def _lossless(
     """
     closest = _candidate(ticks, index.time_base, _closest_rate(ticks, index, claims))
     if not closest.lost and not closest.moved:
-        return closest.rate, closest.places, 0
+        return closest.rate, closest.places, 0, 0
     known = dict.fromkeys((*claims, *STANDARD_RATES, *_short_steps(ticks, index.time_base)))
-    others = [_candidate(ticks, index.time_base, rate) for rate in known if _in_limits(rate)]
+    others = [
+        _candidate(ticks, index.time_base, rate, _phase(ticks, index.time_base, rate))
+        for rate in known
+        if _in_limits(rate)
+    ]
     least = min(each.lost for each in (closest, *others))
     allowed = 0 if least == 0 else least + _WORTH * len(ticks)
     fitting = [each for each in (closest, *others) if each.lost <= allowed]
     best = min(fitting, key=lambda each: round(each.cost(stated), 6))
-    return best.rate, best.places, best.moved
+    return best.rate, best.places, best.moved, best.phase
+
+
+def _phase(ticks: Int64, time_base: Fraction, rate: Fraction) -> int:
+    """Return the ticks that bring most frames into the middle of their places; 0 without need.
+
+    Where the first frame, or the first few, came at another moment of the clock than the rest, the
+    rest might lie on the border between two places.
+    """
+    turns = ticks * float(time_base * rate)
+    mean = np.exp(2j * np.pi * turns).mean()
+    phase = -float(np.angle(mean)) / (2 * np.pi)
+    if abs(mean) < _CONCENTRATED or not 0.1 < abs(phase) < _LARGEST_PHASE:
+        return 0
+    return round(phase / float(time_base * rate))
 
 
 def _short_steps(ticks: Int64, time_base: Fraction) -> tuple[Fraction, ...]:
@@ -319,15 +344,19 @@ def _short_steps(ticks: Int64, time_base: Fraction) -> tuple[Fraction, ...]:
     )
 
 
-def _candidate(ticks: Int64, time_base: Fraction, rate: Fraction) -> _Candidate:
-    rounded = _places(ticks, time_base * rate)
+def _candidate(ticks: Int64, time_base: Fraction, rate: Fraction, phase: int = 0) -> _Candidate:
+    times = ticks + phase
+    rounded = _places(times, time_base * rate)
+    if rounded[0] != 0:
+        phase, times, rounded = 0, ticks, _places(ticks, time_base * rate)
     lost = len(rounded) - len(np.unique(rounded))
     places, moved = rounded, 0
-    if lost and (spread := _spread(ticks, rounded, time_base, rate)) is not None:
+    if lost and (spread := _spread(times, rounded, time_base, rate)) is not None:
         places, moved = spread, int((spread != rounded).sum())
         lost = len(places) - len(np.unique(places))
-    shift = np.abs(places / float(rate) - ticks * float(time_base))
-    return _Candidate(rate, places, moved, lost, float(shift.mean()))
+    errors = places / float(rate) - times * float(time_base)
+    shift = float(np.abs(errors - np.median(errors)).mean())
+    return _Candidate(rate, places, moved, lost, shift, phase)
 
 
 def _spread(ticks: Int64, rounded: Int64, time_base: Fraction, rate: Fraction) -> Int64 | None:
