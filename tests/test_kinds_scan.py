@@ -116,6 +116,15 @@ def test_interlaced_credits_of_a_film_without_flags_are_deinterlaced(seed, tmp_p
     assert source.info.flags_contradicted == truth.frames - start
 
 
+def test_drawn_pictures_of_no_interlaced_size_are_left_alone(tmp_path: Path):
+    path = tmp_path / "drawn.mkv"
+    graph = "testsrc2=size=160x96:rate=30:duration=2"
+    ff("-f", "lavfi", "-i", graph, "-c:v", "libx264", "-preset", "ultrafast", path)
+    source = plan_source(path, tmp_path)
+    assert combed(given(path, source))  # patterns that move by whole lines look so
+    assert not source.info.interlaced
+
+
 def test_a_part_of_film_with_repeated_fields_is_deinterlaced_with_the_rest(tmp_path: Path):
     path = tmp_path / "mix.mkv"
     truth = scan.make_partly_telecined(path, random.Random(0))

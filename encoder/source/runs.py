@@ -28,17 +28,19 @@ _LEAST_CERTAIN = 0.5  # share of a progressive stretch that looks progressive, t
 _LEAST_SHARE = 0.3  # of a combed stretch; film with repeated fields has two combed ones in five
 
 
-def corrected_flags(flags: Mask, seen: str) -> Mask:
+def corrected_flags(flags: Mask, seen: str, *, combed: bool = True) -> Mask:
     """Return ``flags``, which are True for interlaced pictures, as pictures contradict them.
 
-    ``seen`` holds a letter of :mod:`encoder.source.looks` for each picture of the source.
+    ``seen`` holds a letter of :mod:`encoder.source.looks` for each picture of the source. Without
+    ``combed``, pictures that are not flagged are left as they are.
     """
     wanted = flags.copy()
     start = 0
     for flag, run in groupby(flags.tolist()):
         end = start + len(list(run))
         part = seen[start:end]
-        for first, last in _progressive(part) if flag else _combed(part):
+        found = _progressive(part) if flag else _combed(part) if combed else ()
+        for first, last in found:
             wanted[start + first : start + last] = not flag
         start = end
     if len(wanted) > 1:
@@ -106,12 +108,15 @@ def _run(start: int, end: int, marked: Mask, seen: str) -> Run:
     return Run(start, end, parity)
 
 
-def contradicts(flags: Mask, seen: str) -> bool:
-    """Return True where a few pictures of one place look otherwise than their flags say."""
+def contradicts(flags: Mask, seen: str, *, combed: bool = True) -> bool:
+    """Return True where a few pictures of one place look otherwise than their flags say.
+
+    Without ``combed``, pictures that are not flagged contradict nothing.
+    """
     decided = sum(one != UNDECIDED for one in seen)
-    combed = sum(one in COMBED for one in seen)
+    found = sum(one in COMBED for one in seen)
     if flags.all():
-        return not combed and 2 * decided > len(seen)
+        return not found and 2 * decided > len(seen)
     if not flags.any():
-        return combed >= max(3, _LEAST_SHARE * decided)
+        return combed and found >= max(3, _LEAST_SHARE * decided)
     return False

@@ -123,9 +123,10 @@ def correct_scan(info: SourceInfo, index: FrameIndex, frame_rate: Fraction) -> S
                 "ffmpeg -i IN -vf fieldmatch,yadif=deint=interlaced,decimate OUT"
             )
         whole = corrected(info, counts, frame_rate)
-    if any(contradicts(wanted(whole, place), place.seen) for place in places):
-        return _by_picture(info, index) or whole
-    return _turning(whole, index, places)
+    combed = _at_video_rate(info, frame_rate)
+    if any(contradicts(wanted(whole, one), one.seen, combed=combed) for one in places):
+        return _by_picture(info, index, combed=combed) or whole
+    return _turning(whole, index, places, combed=combed)
 
 
 def wanted(info: SourceInfo, place: Looks) -> Mask:
@@ -154,7 +155,9 @@ def _mixed(info: SourceInfo, index: FrameIndex) -> bool:
     return sum(not one.telecine for one in moving) > _MIXED_SHARE * len(moving)
 
 
-def _turning(info: SourceInfo, index: FrameIndex, places: Sequence[Looks]) -> SourceInfo:
+def _turning(
+    info: SourceInfo, index: FrameIndex, places: Sequence[Looks], *, combed: bool
+) -> SourceInfo:
     """Return ``info`` with runs where the decoder marks some pictures as interlaced, some not."""
     if info.scan_corrected is not None:
         return info
@@ -176,11 +179,14 @@ def _turning(info: SourceInfo, index: FrameIndex, places: Sequence[Looks]) -> So
         flags = np.zeros(index.frames, bool)
         flags[numbers] = True
         return replace(info, interlaced_runs=runs_of(flags, flags, ""))
-    return _by_picture(info, index) or info
+    return _by_picture(info, index, combed=combed) or info
 
 
-def _by_picture(info: SourceInfo, index: FrameIndex) -> SourceInfo | None:
-    """Look at every picture; return ``info`` with runs, None where all pictures are alike."""
+def _by_picture(info: SourceInfo, index: FrameIndex, *, combed: bool) -> SourceInfo | None:
+    """Look at every picture; return ``info`` with runs, None where all pictures are alike.
+
+    Without ``combed``, only flagged pictures are deinterlaced.
+    """
     looks = look(info, index)
     if not looks:
         return None
@@ -190,7 +196,7 @@ def _by_picture(info: SourceInfo, index: FrameIndex) -> SourceInfo | None:
     marked, flags = np.zeros((2, index.frames), bool)
     marked[looks[0].numbers] = looks[0].flagged
     flags[looks[0].numbers] = wanted(info, looks[0])
-    chosen = corrected_flags(flags, seen)
+    chosen = corrected_flags(flags, seen, combed=combed)
     if chosen.all() or not chosen.any():
         return None
     return replace(
@@ -198,6 +204,13 @@ def _by_picture(info: SourceInfo, index: FrameIndex) -> SourceInfo | None:
         interlaced_runs=runs_of(chosen, marked, seen),
         flags_contradicted=int((chosen != flags).sum()),
     )
+
+
+def _at_video_rate(info: SourceInfo, frame_rate: Fraction) -> bool:
+    """Return True for sizes and rates of interlaced video; drawn pictures of other sizes are often
+    taken for combed.
+    """
+    return info.height in _INTERLACED_HEIGHTS and frame_rate in _INTERLACED_RATES
 
 
 def corrected(info: SourceInfo, counts: ScanCounts, frame_rate: Fraction) -> SourceInfo:
@@ -211,8 +224,7 @@ def corrected(info: SourceInfo, counts: ScanCounts, frame_rate: Fraction) -> Sou
                 scan_corrected="progressive",
             )
         return info
-    at_video_rate = info.height in _INTERLACED_HEIGHTS and frame_rate in _INTERLACED_RATES
-    if at_video_rate and counts.decided >= 20 and counts.combed > 0.9:
+    if _at_video_rate(info, frame_rate) and counts.decided >= 20 and counts.combed > 0.9:
         order: FieldOrder = "tt" if counts.top_first >= counts.bottom_first else "bb"
         return replace(info, field_order=order, scan_corrected="interlaced")
     return info
