@@ -10,6 +10,7 @@ from pathlib import Path
 import m3u8
 import pytest
 
+from cluster.jobs.source_findings import examine_source
 from cluster.package.package import Package
 from cluster.stages.title import Title, open_title
 from cluster.stages.tracks import subtitle_tracks
@@ -198,3 +199,25 @@ def test_subtitles_without_places_keep_their_bytes_and_key(tmp_path: Path):
     assert styled(tmp_path / "b.mkv", {1: "subrip"}) == {}
     (track,) = tracks(tmp_path / "b.mkv")
     assert read(track) == [(0.2, 0.9, "{laughs} a &amp; b")]
+
+
+def test_what_becomes_of_captions_is_said(tmp_path: Path):
+    kinds.make_h264(tmp_path / "cc.mp4", random.Random(0))
+    kinds.make_track(tmp_path / "c608.mov", random.Random(0))
+    said = {
+        name: [
+            (finding.found, finding.then, finding.state)
+            for finding in examine_source(tmp_path / name)
+            if finding.topic in ("captions", "subtitles")
+        ]
+        for name in ("cc.mp4", "c608.mov")
+    }
+    then = "become WebVTT for every codec, declared as captions"
+    ((found, treated, state),) = said["cc.mp4"]
+    assert found.startswith("in the pictures, CC")
+    assert (treated, state) == (f"{then}; the copy in the pictures is left out", "ok")
+    ((found, treated, state),) = said["c608.mov"]
+    assert found.startswith("in a caption track (stream 1: eng), CC")
+    assert (treated, state) == (then, "ok")
+    (track,) = tracks(tmp_path / "c608.mov")
+    assert (track.language, track.captions[:2], track.hearing_impaired) == ("en", "CC", True)

@@ -302,8 +302,8 @@ def _captions(source: ReferenceSource) -> Iterator[Finding]:
         yield Finding(
             "captions",
             f"{where}, {listed}",
-            "become WebVTT for every codec, declared as captions; the copy in the pictures is "
-            "left out",
+            "become WebVTT for every codec, declared as captions"
+            + ("; the copy in the pictures is left out" if data.origin == "pictures" else ""),
         )
     empty = [
         s.index
