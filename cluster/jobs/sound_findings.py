@@ -67,6 +67,14 @@ def describe_heard(
         name, facts = _named(one.sound, numbers), one.facts
         if facts.formats and not one.surround:
             yield _changes(name, one)
+        if facts.jumps and not one.surround:
+            yield Finding(
+                "sound",
+                f"timestamps of {name} jump away and back in {facts.jumps} "
+                f"place{'s' * (facts.jumps != 1)}",
+                "what is there plays behind what precedes it, or is left out where it has no room",
+                "warn",
+            )
         if facts.lowered_db:
             yield Finding(
                 "sound",

@@ -219,7 +219,7 @@ def _as_made_now(
             surround=surround,
         )
         return Made(
-            {"plain": not facts.rebuilt and not facts.lowered_db},
+            {"plain": not (facts.rebuilt or facts.lowered_db or facts.jumps)},
             cpu_seconds={"other": ffmpeg.children_cpu_seconds() - before},
         )
 
@@ -238,6 +238,7 @@ def _document(facts: audio.SoundFacts) -> dict[str, Any]:
         "lowered_db": facts.lowered_db,
         "silent": list(facts.silent),
         "wide_lfe": facts.wide_lfe,
+        "jumps": facts.jumps,
     }
 
 
@@ -252,6 +253,7 @@ def _facts(value: Mapping[str, Any]) -> audio.SoundFacts:
         lowered_db=known.get("lowered_db", 0.0),
         silent=tuple(known.get("silent", ())),
         wide_lfe=known.get("wide_lfe", False),
+        jumps=known.get("jumps", 0),
     )
 
 

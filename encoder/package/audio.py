@@ -20,7 +20,7 @@ from langcodes.tag_parser import LanguageTagError
 from encoder import mp4
 from encoder.errors import SourceUnusable, ToolFailed
 from encoder.ffmpeg import Command, Completed, does_not_decode, run
-from encoder.package import audio_log
+from encoder.package import audio_jumps, audio_log
 from encoder.package.audio_commands import (
     BIT_RATE,
     CHANNELS,
@@ -31,6 +31,7 @@ from encoder.package.audio_commands import (
     audio_command,
     listen_command,
     peak_command,
+    stamps_command,
     steady_command,
 )
 from encoder.package.audio_log import SoundFormat
@@ -59,6 +60,8 @@ class SoundFacts:
     """Joined parts that are silent, counted from 0."""
     wide_lfe: bool = False
     """True where the LFE among joined parts has sound that no LFE has."""
+    jumps: int = 0
+    """Stretches of sound whose timestamps jump away and come back."""
     rebuilt: bool = False
     """True where something about the format changes, be it heard or not."""
 
@@ -132,39 +135,37 @@ def encode_sound(
         ToolFailed: ffmpeg failed for another reason.
     """
 
-    def encode(sound: Sound, first: Fraction) -> SoundFacts | None:
-        return _encode(
+    def command(sound: Sound, lower_db: float = 0.0) -> Command:
+        return audio_command(
             sound,
             out,
-            lambda lower_db: audio_command(
-                sound,
-                out,
-                first_video_pts=first,
-                duration=duration,
-                bit_rate=bit_rate,
-                surround=surround,
-                lower_db=lower_db,
-            ),
+            first_video_pts=Fraction(0) if sound.steady else first_video_pts,
+            duration=duration,
+            bit_rate=bit_rate,
+            surround=surround,
+            lower_db=lower_db,
         )
 
-    facts = encode(sound, first_video_pts)
-    if facts is not None:
-        return facts
+    done = _run(sound, command(sound))
+    sound, jumps = _mended(sound, done)
+    if jumps:
+        done = _run(sound, command(sound))
+    if not audio_log.changes_format(done.kept):
+        return replace(_finished(sound, done, out, command), jumps=jumps)
     layout = "mono" if sound.layout else SURROUND if surround else STEREO
     copies = [out.with_name(f"{out.stem}-{number}.nut") for number in range(len(sound.parts))]
     try:
         heard: list[tuple[SoundFormat, ...]] = []
         for part, copy in zip(sound.parts, copies, strict=True):
-            command = steady_command(
+            decoded = steady_command(
                 part, copy, first_video_pts=first_video_pts, duration=duration, layout=layout
             )
-            heard.append(audio_log.formats(_run(sound, command).kept, duration))
-        parts = tuple(Part(copy, 0) for copy in copies)
-        facts = encode(replace(sound, parts=parts, steady=True), Fraction(0))
+            heard.append(audio_log.formats(_run(sound, decoded).kept, duration))
+        steady = replace(sound, parts=tuple(Part(copy, 0) for copy in copies), steady=True)
+        facts = _finished(steady, _run(steady, command(steady)), out, command)
     finally:
         for copy in copies:
             copy.unlink(missing_ok=True)
-    assert facts is not None, "PCM of one format has changed its format"
     formats = max(heard, key=len)
     return replace(facts, formats=formats if len(formats) > 1 else (), rebuilt=True)
 
@@ -183,7 +184,9 @@ def listen(
     command = listen_command(
         sound, first_video_pts=first_video_pts, duration=duration, surround=surround
     )
-    kept = _run(sound, command).kept
+    done = _run(sound, command)
+    _, jumps = _mended(sound, done)
+    kept = done.kept
     heard = audio_log.formats(kept, duration)
     peak = audio_log.peak_db(kept)
     rebuilt = audio_log.changes_format(kept)
@@ -194,18 +197,35 @@ def listen(
         lowered_db=_headroom(peak) if mixed and peak > _CLIPS_DB else 0.0,
         silent=audio_log.silent_channels(kept),
         wide_lfe=audio_log.lfe_is_wide(kept),
+        jumps=jumps,
         rebuilt=rebuilt,
     )
 
 
-def _encode(sound: Sound, out: Path, command: Callable[[float], Command]) -> SoundFacts | None:
-    """Encode, lower by what clips, and return the facts; None where the format changes.
+def _mended(sound: Sound, done: Completed) -> tuple[Sound, int]:
+    """Return a sound with its timestamps mended, and the number of stretches that jumped.
 
-    ``command`` takes the decibels by which the mix is lowered.
+    Where the format changes as well, frames cannot be told by their numbers: nothing is mended.
     """
-    done = _run(sound, command(0.0))
-    if audio_log.changes_format(done.kept):
-        return None
+    if not audio_log.jumps(done.kept) or audio_log.changes_format(done.kept) or sound.steady:
+        return sound, 0
+    parts, jumps = [], 0
+    for part in sound.parts:
+        log = run(stamps_command(part), keep=audio_jumps.STAMPS).kept
+        found = audio_jumps.runs(log)
+        mending = audio_jumps.repair(found)
+        jumps += len(found) - len(audio_jumps.true_runs(found)) if mending else 0
+        parts.append(replace(part, repair=mending))
+    return replace(sound, parts=tuple(parts)), jumps
+
+
+def _finished(
+    sound: Sound, done: Completed, out: Path, command: Callable[[Sound, float], Command]
+) -> SoundFacts:
+    """Return the facts of an encode, after lowering what clips.
+
+    ``command`` encodes a sound with its mix lowered by so many decibels.
+    """
     if not audio_log.audible(done.kept):
         out.unlink(missing_ok=True)
         return SoundFacts(audible=False, silent=audio_log.silent_channels(done.kept))
@@ -213,7 +233,7 @@ def _encode(sound: Sound, out: Path, command: Callable[[float], Command]) -> Sou
         raise ToolFailed(
             f"cannot use {sound.parts[0].path}: ffmpeg wrote no audio of stream "
             f"{sound.parts[0].stream}; leave it out with {_without(sound)}",
-            command=command(0.0).shell(),
+            command=command(sound, 0.0).shell(),
             returncode=0,
             stderr=done.stderr,
         )
@@ -222,7 +242,7 @@ def _encode(sound: Sound, out: Path, command: Callable[[float], Command]) -> Sou
         if over <= _CLIPS_DB:
             break
         lowered = _upwards(lowered + over) if lowered else _headroom(over)
-        _run(sound, command(lowered))
+        _run(sound, command(sound, lowered))
         over = audio_log.peak_db(run(peak_command(out), keep=audio_log.LINES).kept)
     silent, wide_lfe = audio_log.silent_channels(done.kept), audio_log.lfe_is_wide(done.kept)
     return SoundFacts(True, (), lowered, silent, wide_lfe)

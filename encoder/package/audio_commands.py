@@ -29,11 +29,6 @@ _PEAKS = "astats@parts=measure_perchannel=Peak_level:measure_overall=none"
 # ffmpeg would lower a single channel by 3 dB. The graph is made anew where the layout changes.
 _MONO_STAYS = r"volume=volume=if(eq(nb_channels\,1)\,sqrt(2)\,1):precision=float"
 # To the millisecond, so that stretches of other formats begin at their own times.
-# What is left of a channel above the range of an LFE, which ends at 120 Hz.
-_LFE = (
-    "asplit[kept][above];[above]highpass=f=1000:p=2,highpass=f=1000:p=2,"
-    "astats@lfe=measure_perchannel=none:measure_overall=Peak_level,anullsink;[kept]anull"
-)
 _EARLY_SECONDS, _LATE_SECONDS = 3600, 1
 _EXACT = ":min_hard_comp=0.001"
 
@@ -47,6 +42,8 @@ class Part:
     """Index of the stream in the file."""
     channel: int | None = None
     """Channel of the stream, counted from 0; None takes the stream as it is."""
+    repair: tuple[str, ...] = ()
+    """Filters that mend timestamps which jump (:mod:`encoder.package.audio_jumps`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +105,8 @@ def audio_command(
             *("-c:a", "aac", "-b:a", bit_rate, "-threads", 1),
             *("-fflags", "+bitexact", "-flags:a", "+bitexact"),
             *("-movflags", "+cmaf+delay_moov", "-frag_duration", 10_000_000, "-f", "mp4", out),
+            *([] if sound.steady else _jumps(sound)),
+            *_lfe(sound),
         ]
     )
 
@@ -128,6 +127,7 @@ def steady_command(
             *_input(part.path),
             *_mapped(f"0:{part.stream}", filters),
             *("-c:a", "pcm_f32le", "-f", "nut", out),
+            *_told(part, first_video_pts),
         ]
     )
 
@@ -144,7 +144,20 @@ def listen_command(
     else:
         inputs, source, placed = _placed(sound, first_video_pts, duration, layout)
     measured = [*placed, _PEAK, "volumedetect"]
-    return Command.of([*_QUIET, *inputs, *_mapped(source, measured), "-f", "null", "-"])
+    told = _told(sound.parts[0], first_video_pts) if sound.layout is None else []
+    return Command.of(
+        [
+            *(*_QUIET, *inputs, *_mapped(source, measured), "-f", "null", "-"),
+            *(*told, *_jumps(sound), *_lfe(sound)),
+        ]
+    )
+
+
+def stamps_command(part: Part) -> Command:
+    """Build the call that tells the timestamp and the length of every frame of a part."""
+    filters = ["ashowinfo@stamp"]
+    return Command.of([*_QUIET, *_input(part.path), *_mapped(f"0:{part.stream}", filters),
+                       "-f", "null", "-"])  # fmt: skip
 
 
 def peak_command(path: Path) -> Command:
@@ -155,9 +168,9 @@ def peak_command(path: Path) -> Command:
 def _steady(part: Part, first_video_pts: Fraction, duration: Fraction, layout: str) -> list[str]:
     """Return filters that lose nothing but a few samples where they are made anew."""
     return [
+        *part.repair,
         *_one_channel(part),
         *_shifted(first_video_pts, duration),
-        r"asplit[heard][told];[told]aselect=eq(n\,0),ashowinfo@first,anullsink;[heard]anull",
         *([_MONO_STAYS] if layout == STEREO else []),
         f"aresample={SAMPLE_RATE}:async=1:osf=flt:ochl={layout}",
         f"atrim=start_pts=0:end_pts={round(duration * SAMPLE_RATE)}",
@@ -174,6 +187,7 @@ def _placed(
         sides = part.channel if part.channel is not None else 0
         single = (sound.channels == 1 or part.channel is not None) and not sound.steady
         filters = [
+            *part.repair,
             *([f"pan=stereo|c0=c{sides}|c1=c{sides}"] if single else []),
             # Time 0 is the first video frame, in the container's own timestamps (-copyts).
             *_shifted(first_video_pts, duration),
@@ -187,14 +201,13 @@ def _placed(
     chains = []
     for number, part in enumerate(sound.parts):
         filters = [
+            *part.repair,
             *_one_channel(part),
             *_shifted(first_video_pts, duration),
             f"aresample={SAMPLE_RATE}:async=1:first_pts=0:osf=fltp:ochl=mono{exact}",
             "apad",
             f"atrim=end_sample={round(duration * SAMPLE_RATE)}",
         ]
-        if CHANNELS[sound.layout][number] == "LFE":
-            filters.append(_LFE)
         where = f"[{paths.index(part.path)}:{part.stream}]"
         chains.append(f"{where}{','.join(filters)}[part{number}]")
     names = CHANNELS[sound.layout]
@@ -228,11 +241,43 @@ def _one_channel(part: Part) -> list[str]:
 def _shifted(first_video_pts: Fraction, duration: Fraction) -> list[str]:
     """Return filters that put the title's first picture at time 0.
 
-    A frame of which the timestamp is far from the title is damaged: silence up to it would replace
-    all sound behind it.
+    A frame whose timestamp is far from the title is dropped: silence up to it would replace all
+    sound behind it.
     """
     latest = float(duration) + _LATE_SECONDS
-    return [
-        f"asetpts=PTS-({first_video_pts.numerator}/{first_video_pts.denominator})/TB",
-        rf"aselect=not(lt(t\,-{_EARLY_SECONDS})+gt(t\,{latest:.3f}))",
-    ]
+    return [_zero(first_video_pts), rf"aselect=not(lt(t\,-{_EARLY_SECONDS})+gt(t\,{latest:.3f}))"]
+
+
+def _zero(first_video_pts: Fraction) -> str:
+    return f"asetpts=PTS-({first_video_pts.numerator}/{first_video_pts.denominator})/TB"
+
+
+# Measurements are outputs of their own that write nothing. Branches of the main graph that end in
+# anullsink would do, but for an assertion that they trip in ffmpeg now and then.
+
+
+def _output(part: Part, filters: Sequence[str]) -> list[str]:
+    number = f"0:{part.stream}"
+    return ["-map", number, "-af", ",".join([*part.repair, *filters]), "-f", "null", "-"]
+
+
+def _told(part: Part, first_video_pts: Fraction) -> list[str]:
+    """Return an output that tells the first frame of every graph, which is one for each format."""
+    return _output(part, [_zero(first_video_pts), r"aselect=eq(n\,0)", "ashowinfo@first"])
+
+
+def _jumps(sound: Sound) -> list[str]:
+    """Return outputs that tell each frame whose timestamp is not near its predecessor's."""
+    parts = {part.stream: part for part in sound.parts}.values()
+    filters = [r"aselect=lt(t\,prev_t-0.1)+gt(t\,prev_t+1)", "ashowinfo@jump"]
+    return [argument for part in parts for argument in _output(part, filters)]
+
+
+def _lfe(sound: Sound) -> list[str]:
+    """Return an output that measures what an LFE, which ends at 120 Hz, has above 1 kHz."""
+    if sound.layout != SURROUND or sound.steady:
+        return []
+    part = sound.parts[CHANNELS[SURROUND].index("LFE")]
+    steep = ["highpass=f=1000:p=2"] * 2
+    peak = "astats@lfe=measure_perchannel=none:measure_overall=Peak_level"
+    return _output(part, [*_one_channel(part), *steep, peak])

@@ -13,7 +13,8 @@ SILENCE_DB = -90.0
 LFE_DB = -50.0
 """Peak above 1 kHz, dBFS, from which a channel cannot be an LFE."""
 LINES = re.compile(
-    r"Reconfiguring filter graph because audio|ashowinfo@first .* n:0 "
+    r"(af#0:0|fc#0) .*Reconfiguring filter graph because audio"
+    r"|ashowinfo@first .* n:0 |ashowinfo@jump .* n:\d"
     r"|astats@(mix|parts|lfe) .*(Channel|Peak level dB): |max_volume: "
 )
 """Lines of the log that this module reads."""
@@ -46,6 +47,11 @@ class SoundFormat:
 def changes_format(lines: Sequence[str]) -> bool:
     """Return True where ffmpeg made its graph anew, because the format of the sound changed."""
     return any("Reconfiguring filter graph" in line for line in lines)
+
+
+def jumps(lines: Sequence[str]) -> bool:
+    """Return True where a timestamp of the sound is not near its predecessor's."""
+    return any("ashowinfo@jump" in line for line in lines)
 
 
 def formats(lines: Sequence[str], duration: Fraction) -> tuple[SoundFormat, ...]:
