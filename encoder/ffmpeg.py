@@ -68,6 +68,7 @@ ALLOWED_DEMUXERS = (
     "m4v",
     "mjpeg",
     "dv",
+    "mxf",
     "rm",
     "wav",
     "mp3",

@@ -33,7 +33,6 @@ TELECINED = (
 )
 REFUSALS: tuple[tuple[Awkward, str], ...] = (
     (_clip("telecine.mkv", 60, 30, TELECINED), "telecine"),
-    (_clip("tape.mxf", 12, 12, f"{_source(25, 1)} -c:v mpeg2video"), "it is MXF"),
     (_clip("cinema.mov", 12, 12, f"{_source(12, 1)} -c:v jpeg2000"), "JPEG 2000"),
 )
 """Sources that cannot be done right, each with words of its refusal."""

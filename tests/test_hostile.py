@@ -411,13 +411,6 @@ def test_a_title_of_years_is_refused_at_once(tmp_path: Path):
 # -- what cannot be done right -------------------------------------------------------------------
 
 
-def test_mxf_is_named_and_refused_with_the_way_out(tmp_path: Path):
-    source = ("-f", "lavfi", "-i", "testsrc2=size=64x48:duration=0.2")
-    path = clip(tmp_path / "tape.mxf", *source, "-c:v", "mpeg2video")
-    with pytest.raises(SourceUnusable, match=r"it is MXF.*rewrap it"):
-        open_title(path, tmp_path)
-
-
 def test_jpeg_2000_is_named_and_refused_with_the_way_out(tmp_path: Path):
     source = ("-f", "lavfi", "-i", "testsrc2=size=64x48:duration=0.2")
     path = clip(tmp_path / "cinema.mov", *source, "-c:v", "jpeg2000")

@@ -23,7 +23,7 @@ from encoder.analysis.frames import small_frames
 from encoder.errors import BadInput, SourceUnusable
 from encoder.ffmpeg import Command, run
 from encoder.names import path_of, shell_quoted, shown, shown_in_json
-from encoder.source import edits, mpeg4, pieces
+from encoder.source import edits, mpeg4, mxf, pieces
 from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
 from encoder.source.sandbox import plan_guarded
 from fixtures.kinds import Truth, ff, old
@@ -415,3 +415,37 @@ def test_keyframes_are_safe_where_no_later_time_is_as_low():
     times = [0, 1, 2, -1, 0, 3, 4]
     keyframes = [(0, 0, True), (2, 2, True), (-1, 3, False), (3, 5, True)]
     assert edits.safe_keyframes(keyframes, times) == [(0, 0), (3, 3)]
+
+
+# -- MXF -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_mxf_is_read_exactly_with_its_mono_tracks(tmp_path: Path, seed: int):
+    path, truth = made("tape.mxf", tmp_path, seed)
+    source = plan_guarded(path, tmp_path)
+    assert (source.frames, source.frame_rate) == (truth.frames, truth.frame_rate)
+    assert len(source.info.audio) >= 8
+    check_frames(source, by_ffmpeg_alone(path, pixels=source.pix_fmt), tmp_path)
+
+
+def test_lines_of_the_blanking_interval_are_cut(tmp_path: Path):
+    path = tmp_path / "imx.mxf"
+    graph = "testsrc2=size=720x608:rate=25:duration=0.4"
+    intra = ("-c:v", "mpeg2video", "-g", "1", "-q:v", "4")
+    ff("-f", "lavfi", "-i", graph, *intra, path)
+    source = plan_guarded(path, tmp_path)
+    assert source.info.shown_height == 576
+    assert "32 at the top of 720x608 pixels" in says(path)
+    assert len(read(source, 4, 8)) == len(list(small_frames(source))[4:8])
+
+
+def test_mxf_of_several_items_is_refused(tmp_path: Path):
+    path = tiny(tmp_path / "list.mxf", "-c:v", "mpeg2video")
+    label = bytes.fromhex("060e2b34040101010d01020101")
+    data = path.read_bytes()
+    assert mxf.pattern_items(data) == 1
+    path.write_bytes(data.replace(label, label[:-1] + b"\2"))
+    with pytest.raises(SourceUnusable, match=r"several items \(OP2\).*export it as OP1a"):
+        plan_guarded(path, tmp_path)
+    assert mxf.first_origin(b"\x4b\x02\x00\x08" + (5).to_bytes(8, "big")) == 5

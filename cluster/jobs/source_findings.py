@@ -68,6 +68,7 @@ def describe_source(
         *_cropped(source),
         *_stereo(source),
         *_edited(source),
+        *_precharged(source),
         _pixels(source),
         _motion(source),
         *_places(source),
@@ -155,6 +156,16 @@ def _edited(source: ReferenceSource) -> Iterator[Finding]:
         then += f"; next to their borders {missing} pictures are missing and {doubled} stand twice"
     state: State = "warn" if doubled or missing else "ok"
     yield Finding("edits", f"the edit list plays {source.info.edits} parts", then, state)
+
+
+def _precharged(source: ReferenceSource) -> Iterator[Finding]:
+    if count := source.info.precharge:
+        yield Finding(
+            "MXF",
+            f"the file asks to begin after {count} pictures (pre-charge)",
+            "they are part of the title",
+            "warn",
+        )
 
 
 def _stereo(source: ReferenceSource) -> Iterator[Finding]:

@@ -26,7 +26,7 @@ from av.sidedata.sidedata import SideData
 
 from encoder.errors import SourceUnusable
 from encoder.ffmpeg import PATIENT_OPTIONS, SOURCE_OPTIONS
-from encoder.source import address, single_picture, sniff
+from encoder.source import address, mxf, single_picture, sniff
 from encoder.source.audio_streams import AudioStream, audio_streams, is_not_default, language_of
 from encoder.source.colour_codes import (
     UNSUPPORTED_MATRICES,
@@ -206,6 +206,8 @@ class SourceInfo:
     """Part of the stored picture that is not shown, None where all of it is."""
     edits: int = later(0)
     """Number of parts of the track that an edit list plays, 0 where it plays one or has no list."""
+    precharge: int = later(0)
+    """Pictures of an MXF file before the one at which it asks to begin; they are frames."""
     stereo: str | None = later(None)
     """How the pictures hold the views of both eyes, in words; None for a flat picture."""
     stated_twice: bool = later(False)
@@ -385,11 +387,6 @@ def _open_error(given: Path, error: av.error.FFmpegError) -> SourceUnusable:
     with reading(given), given.open("rb") as file:
         kind = sniff.kind(file.read(sniff.HEAD_BYTES))
         unfinished = lacks_index(file)
-    if kind == "MXF":
-        return SourceUnusable(
-            f"cannot use {given}: it is MXF, whose edit rules are not supported; rewrap it "
-            "first, for example with ffmpeg -i IN.mxf -map 0 -c copy OUT.mov"
-        )
     if kind is None and unfinished:
         return SourceUnusable(
             f"cannot use {given}: it is an MP4 or MOV file without its index (moov box), whose "
@@ -469,6 +466,8 @@ def _probe(path: PathLike, *, patient: bool = False) -> SourceInfo:
         stream = video_stream(container, path)
         frame = _first_frame(container, stream, path)
         dolby_vision = _dolby_vision(container, stream, frame, path)
+        if container.format.name == mxf.DEMUXER:
+            mxf.check_pattern(path)
         edits = read_edits(path, stream.index) if container.format.name == MOV else ()
         crop = _crop(path, container.format.name, stream, frame)
         _check_shape(path, frame, crop)
@@ -512,6 +511,7 @@ def _probe(path: PathLike, *, patient: bool = False) -> SourceInfo:
             static_metadata=_static_metadata(frame),
             crop=crop,
             edits=len(edits) if len(edits) > 1 else 0,
+            precharge=mxf.precharge(path) if container.format.name == mxf.DEMUXER else 0,
             stereo=_stereo(frame),
             stated_twice=_stated_twice(frame),
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from encoder.source import mpeg4
+from encoder.source import mpeg4, mxf
 from encoder.source.choices import SourceChoices
 from encoder.source.copy_facts import CopyFacts
 from encoder.source.index import demuxed
@@ -19,6 +19,8 @@ _EXAMINED_PACKETS = 500
 _MPEG_DEMUXERS = ("mpegts", "mpeg")
 _RAW_DEMUXERS = ("h264", "hevc", "mpegvideo", "m4v", "obu", "av1", "mjpeg")
 _DECODING_TIMES = ("avi", "asf")
+# Only of MPEG-2 does libavformat read the order of pictures in an MXF file.
+_UNORDERED_IN_MXF = ("h264", "hevc")
 _MP4_CODECS = ("h264", "hevc", "mpeg4", "mpeg2video", "av1")
 
 
@@ -90,6 +92,8 @@ def lacks_times(path: Path) -> bool:
         form = container.format.name
         if form in _RAW_DEMUXERS or (form in _DECODING_TIMES and stream.codec_context.has_b_frames):
             return True
+        if form == mxf.DEMUXER and stream.codec_context.codec.canonical_name in _UNORDERED_IN_MXF:
+            return bool(stream.codec_context.has_b_frames)
         if stream.codec_context.codec.canonical_name == "mpeg4":
             first = islice(container.demux(stream), _EXAMINED_PACKETS)
             if any(mpeg4.pictures(bytes(packet)) > 1 for packet in first):
