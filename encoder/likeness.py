@@ -130,7 +130,7 @@ class Levels:
 
 
 def source_levels(
-    path: Path | str, stream: int, seconds: float
+    path: Path | str, stream: int, seconds: float, held: Fraction = Fraction(0)
 ) -> tuple[Fraction, dict[int, Levels]]:
     """Return the time of a source's first picture, and from there the levels of its audio streams.
 
@@ -141,6 +141,7 @@ def source_levels(
         path: File of the source.
         stream: Number of the video stream.
         seconds: Duration of the title.
+        held: Seconds of the title before the first picture.
 
     Raises:
         SourceUnusable: the source cannot be opened.
@@ -152,7 +153,7 @@ def source_levels(
             wanted = [one for one in container.streams.audio if one.codec_context is not None]
             meters = {one.index: _Meter(seconds) for one in wanted}
             for index, block in _blocks(container, wanted):
-                meters[index].push(block, zero)
+                meters[index].push(block, zero - held)
     except (av.error.FFmpegError, ValueError) as error:
         raise SourceUnusable(f"cannot read {path} again to compare its sound: {error}") from error
     return zero, {

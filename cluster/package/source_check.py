@@ -139,7 +139,8 @@ def _check_sounds(
 ) -> tuple[int, tuple[str, ...]]:
     """Compare the audio tracks; return how many were recognised, and which were not told."""
     used = {stream.index for stream in source.info.audio}
-    late, found = likeness.source_levels(source.path, source.info.stream_index, seconds)
+    held = source.timeline.head / source.frame_rate
+    first, found = likeness.source_levels(source.path, source.info.stream_index, seconds, held)
     streams = [levels for index, levels in found.items() if index in used]
     audible = [levels for levels in streams if levels.audible]
     tracks = [_track(directory, uri, seconds) for uri in _audio_uris(directory)]
@@ -150,10 +151,8 @@ def _check_sounds(
         )
     if len(audible) > 1:
         audible.append(likeness.together(audible))  # discrete mono tracks become one
-    # What the title's clock adds before the first picture, and what a decoder leaves out of it.
-    head = float(getattr(source.timeline, "head", 0) / source.frame_rate)
-    index = float(late - source.start_seconds)
-    allowed = [head, head + index] if abs(index) <= _FIRST_PICTURE_SECONDS else [head]
+    hidden = float(first - source.index.start_seconds)  # pictures that a decoder does not show
+    allowed = [0.0, hidden] if abs(hidden) <= _FIRST_PICTURE_SECONDS else [0.0]
     told, unsure = 0, []
     for track in tracks:
         if track.audible or any(not levels.audible for levels in streams) or not streams:
@@ -175,8 +174,8 @@ def _check_sound(track: Levels, streams: Sequence[Levels], allowed: Sequence[flo
     right = max(likeness.correlation(track, levels, seconds) for seconds in allowed)
     if right < best - _ALIKE and likeness.like(best):
         _fail(
-            f"{track.name!r} is {abs(late - allowed[0]):.2f} s "
-            f"{'late' if late > allowed[0] else 'early'} against {levels.name} of the source",
+            f"{track.name!r} is {abs(late):.2f} s {'late' if late > 0 else 'early'} against "
+            f"{levels.name} of the source",
             rung=track.name,
         )
     if not likeness.sounds_like(track, streams):

@@ -126,7 +126,9 @@ class _SourceWitness:
         planned = plan_shots(detector.cuts(), reference.frames, reference.frame_rate)
         self._shots = [[shot.start, shot.end, list(shot.cuts)] for shot in planned]
         seconds = float(reference.frames / reference.frame_rate)
-        _, levels = likeness.source_levels(reference.path, reference.info.stream_index, seconds)
+        held = reference.timeline.head / reference.frame_rate
+        stream = reference.info.stream_index
+        _, levels = likeness.source_levels(reference.path, stream, seconds, held)
         self._sounds = list(levels.values())
         self._seconds = seconds
 
