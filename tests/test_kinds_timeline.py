@@ -308,3 +308,15 @@ def test_a_last_picture_that_stands_may_be_followed_by_a_packet_of_another(tmp_p
     )
     source = plan_source(path, tmp_path)
     assert source.timeline.duration_seconds > Fraction(45, 10)
+
+
+@pytest.mark.parametrize("kind", ["still.mp4", "slides.mp4"])
+def test_frames_far_into_a_picture_that_stands_are_read(tmp_path: Path, kind: str) -> None:
+    path, truth = made(tmp_path, kind, 1)
+    source = planned(path, truth)
+    assert source.timeline.source_of is not None
+    decoded = straight(path, source)
+    expected = [decoded[source.timeline.source_frame(n)] for n in range(source.frames)]
+    for start, end in ((source.frames - 1, source.frames), (source.frames - 9, source.frames - 4)):
+        assert read(source, start, end) == expected[start:end]
+    all_reads(source, tmp_path)

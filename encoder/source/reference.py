@@ -419,7 +419,8 @@ def _constant_rate(node: Any, source: ReferenceSource, start: int, end: int) -> 
         "fps", str(source.frame_rate), round="near", eof_action="pass"
     )
     # The last frame read fills the rest of the range, and the first one what precedes it.
-    filled: dict[str, Any] = {"stop": end - start, "stop_mode": "clone"}
+    last = source.timeline.first_shown(source.timeline.source_frame(end - 1))
+    filled: dict[str, Any] = {"stop": max(end - start, end - last), "stop_mode": "clone"}
     if start < head:
         filled |= {"start": min(head, end) - start, "start_mode": "clone"}
         node = node.filter("tpad", **filled).filter("setpts", f"N+{start}")
