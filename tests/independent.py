@@ -86,7 +86,8 @@ def see(folder: Path) -> Seen:
     lumas, times = {}, {}
     for playlist in (rungs[0], rungs[-1]):
         pictures = list(_pictures(joined(folder, playlist)))
-        times[playlist] = [time for time, _ in pictures]
+        # libavformat shows the pictures of some codecs late by the depth of their reordering.
+        times[playlist] = [time - pictures[0][0] for time, _ in pictures]
         lumas[playlist] = [float(picture.mean()) for _, picture in pictures]
     sounds = [one for one in media if one["TYPE"] == "AUDIO"]
     plain = [one for one in sounds if one.get("CHANNELS", "2") == "2"] or sounds
