@@ -73,7 +73,7 @@ def sound_spans(path: str | os.PathLike[str], streams: Sequence[int]) -> tuple[S
     """
     if not streams:
         return ()
-    spans: dict[int, SoundSpan] = {}
+    runs: dict[int, list[SoundSpan]] = {}
     with opened(path) as container:
         for stream in container.streams:
             if stream.index not in streams:
@@ -87,13 +87,41 @@ def sound_spans(path: str | os.PathLike[str], streams: Sequence[int]) -> tuple[S
                 tick = Fraction(packet.time_base or 0)
                 start, end = time * tick, (time + (packet.duration or 0)) * tick
                 start = min(start + _skipped(packet), end)
-                before = spans.get(packet.stream_index, SoundSpan(start, end))
-                spans[packet.stream_index] = SoundSpan(
-                    min(before.start_seconds, start), max(before.end_seconds, end)
-                )
+                found = runs.setdefault(packet.stream_index, [])
+                if found and abs(start - found[-1].end_seconds) <= _SAME_RUN_SECONDS:
+                    start = min(start, found[-1].start_seconds)
+                    end = max(end, found.pop().end_seconds)
+                found.append(SoundSpan(start, end))
         except av.error.FFmpegError:
             pass  # the end of a truncated file: the pictures end there as well
-    return tuple(spans.values())
+    return tuple(_whole(found) for found in runs.values())
+
+
+def _whole(runs: Sequence[SoundSpan]) -> SoundSpan:
+    """Return the span of runs of packets, but for those whose timestamps jump away and back.
+
+    A run that is shorter than a later one, and said to be after it, is such a run.
+    """
+    kept = list(runs)
+    if len(runs) <= _MOST_RUNS:
+        kept = [
+            run
+            for number, run in enumerate(runs)
+            if not any(
+                later.start_seconds < run.start_seconds and _length(later) > _length(run)
+                for later in runs[number + 1 :]
+            )
+        ]
+    start = min(run.start_seconds for run in kept)
+    return SoundSpan(start, max(run.end_seconds for run in kept))
+
+
+def _length(run: SoundSpan) -> Fraction:
+    return run.end_seconds - run.start_seconds
+
+
+_SAME_RUN_SECONDS = Fraction(1, 10)
+_MOST_RUNS = 500
 
 
 def _skipped(packet: Packet[Any]) -> Fraction:
