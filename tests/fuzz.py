@@ -34,12 +34,13 @@ from pathlib import Path
 from cluster.stages.title import check_hdr
 from encoder.analysis.frames import small_frames
 from encoder.encode import encode_shot
-from encoder.errors import ShotladderError
+from encoder.errors import ShotladderError, SourceUnusable
 from encoder.ffmpeg import Command, run
 from encoder.media import OperatingPoint, Shot
 from encoder.names import shown
 from encoder.package import audio, subtitles
 from encoder.recipes import by_name
+from encoder.source.choices import SourceChoices
 from encoder.source.reference import ReferenceSource, plan_source
 from encoder.source.sounds import SURROUND_CHANNELS
 from fixtures import fields
@@ -229,7 +230,13 @@ def cases(count: int, seed: int, clips: dict[str, bytes]) -> Iterator[tuple[str,
 
 def use(path: Path, workdir: Path, *, encode: bool) -> None:
     """What a run does with a source, but for the scores."""
-    source = plan_source(path, workdir)
+    try:
+        source = plan_source(path, workdir)
+    except SourceUnusable as error:
+        if "--accept-truncated" not in error.message:
+            raise
+        # The remedy has to work: what is there is used, or refused for another reason.
+        source = plan_source(path, workdir, SourceChoices(accept_truncated=True))
     check_hdr(path, source)
     if source.frames > MOST_FRAMES:
         return
@@ -285,10 +292,10 @@ def limited(path: Path, workdir: Path, *, encode: bool) -> tuple[str, str]:
                 use(path, workdir, encode=encode)
                 status = _USED
             except ShotladderError as error:
-                log.write_text(f"{type(error).__name__}: {error.message}")
+                log.write_text(f"{type(error).__name__}: {error.message}", errors="replace")
                 status = _REFUSED if "\n" not in error.message else _DEFECT
             except BaseException:
-                log.write_text(traceback.format_exc())
+                log.write_text(traceback.format_exc(), errors="replace")
         finally:
             os._exit(status)
     deadline = time.monotonic() + WALL_SECONDS

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from encoder.analysis.frames import feed, small_frames
 from encoder.errors import SourceUnusable, StoreUnusable
 from encoder.ffmpeg import Command, run
+from encoder.source.choices import SourceChoices
 from encoder.source.index import FrameIndex, index_frames
 from encoder.source.reference import plan_source
 from encoder.source.timeline import STANDARD_RATES, conversion, plan_timeline
@@ -128,7 +129,7 @@ def test_a_truncated_file_is_its_whole_frames(awkward_clip, tmp_path: Path, file
     data = whole.read_bytes()
     torn = tmp_path / f"torn{whole.suffix}"
     torn.write_bytes(data[: int(len(data) * share)])
-    source = plan_source(torn, tmp_path)
+    source = plan_source(torn, tmp_path, SourceChoices(accept_truncated=True))
     intact = index_frames(whole)
     assert 0 < source.index.frames < intact.frames
     pictures = [small.yuv for small in small_frames(plan_source(whole, tmp_path))]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import io
+import random
 import re
 import shlex
 import shutil
@@ -12,14 +14,17 @@ from pathlib import Path
 import pytest
 
 from cluster.execution.tasks import worth_retrying
+from cluster.jobs.source_findings import describe_source
 from encoder.analysis.frames import feed, small_frames
 from encoder.errors import ReadFailed, SourceUnusable
 from encoder.ffmpeg import Command, run
 from encoder.package.audio import encode_audio
-from encoder.source import reading
+from encoder.source import reading, reference_bytes
+from encoder.source.choices import SourceChoices
+from encoder.source.promise import Promise, read_promise
 from encoder.source.reference import plan_source
 from encoder.source.sandbox import plan_guarded
-from fixtures.kinds import X264, beeping, ff, flashing
+from fixtures.kinds import X264, beeping, complete, ff, flashing
 
 FAILING_READ = r"""
 #define _GNU_SOURCE
@@ -155,6 +160,84 @@ def test_a_failed_read_of_the_probing_process_is_told(clips, tmp_path, monkeypat
     monkeypatch.setenv("FAILING_AFTER", "1000")
     with pytest.raises(ReadFailed, match=r"I/O error .*, try again"):
         plan_guarded(clips["mp4"], tmp_path)
+
+
+# ── a file that holds less than it promises ──────────────────────────────────────────────────────
+
+ACCEPTING = SourceChoices(accept_truncated=True)
+
+
+@pytest.mark.parametrize("kind", complete.KINDS, ids=lambda kind: kind.file)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_kinds(tmp_path, kind, seed):
+    path = tmp_path / kind.file
+    truth = kind.make(path, random.Random(seed))
+    choices = SourceChoices.from_document(truth.options)
+    if truth.refused:
+        with pytest.raises(SourceUnusable, match=re.escape(truth.refused)):
+            plan_source(path, tmp_path, choices)
+        return
+    source = plan_source(path, tmp_path, choices)
+    warned = [f"{f.found}: {f.then}" for f in describe_source(source, path) if f.state == "warn"]
+    assert truth.says in " ".join(warned)
+    assert feed(small_frames(source)) == source.frames
+    assert truth.frame_rate in (None, source.frame_rate)
+
+
+def fast(clips, folder: Path) -> Path:
+    """A clip whose index comes first: 75 pictures, 3 s of sound."""
+    made = folder / "fast.mp4"
+    ff("-i", clips["mp4"], "-c", "copy", "-movflags", "+faststart", made)
+    return made
+
+
+def test_a_cut_upload_is_refused_with_numbers_and_its_way_out_works(clips, tmp_path):
+    path = fast(clips, tmp_path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    with pytest.raises(
+        SourceUnusable,
+        match=r"\(75 frames promised, (\d+) there; 3\.0\d\d s of sound "
+        r"promised, [12]\.\d+ s there\); copy it again, or take .* --accept-truncated",
+    ) as refused:
+        plan_source(path, tmp_path)
+    there = int(re.search(r"(\d+) there", refused.value.message)[1])
+    source = plan_guarded(path, tmp_path, ACCEPTING)
+    assert source.frames == there
+    assert source.shortfall.pictures_promised == 75
+    (said,) = [f for f in describe_source(source, path) if f.topic == "completeness"]
+    assert said.state == "warn"
+    assert f"75 frames promised, {there} there" in said.found
+    read = reference_bytes.from_bytes(reference_bytes.to_bytes(source))[0]
+    assert read.shortfall == source.shortfall
+
+
+def test_what_may_be_missing(clips, tmp_path):
+    path = fast(clips, tmp_path)
+    data = path.read_bytes()
+    path.write_bytes(data[:-3])  # of the last packet of sound, which lasts 21 ms
+    assert plan_source(path, tmp_path).frames == 75
+
+
+def test_an_intact_file_is_not_read_again(clips, tmp_path, monkeypatch):
+    monkeypatch.setattr("encoder.source.completeness._census", None)
+    for suffix in CONTAINERS:
+        assert plan_source(clips[suffix], tmp_path).shortfall is None
+
+
+@pytest.mark.parametrize(
+    ("write", "promise"),
+    [
+        (b"\0\0\0\x10ftypisom\0\0\0\0\0\0\0\x40mdat", Promise(80, inside="mdat")),
+        (b"\0\0\0\x10ftypisom\0\0\0\0\0\0\0\x08mdat", Promise()),
+        (b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\x88" + bytes(3), Promise(18)),
+        (b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\x01" + b"\xff" * 7, Promise()),
+        (b"RIFF\x40\0\0\0AVI " + bytes(20), Promise(72, inside="RIFF")),
+        (b"RIFF\0\0\0\0AVI " + bytes(20), Promise()),
+        (b"nothing at all", Promise()),
+    ],
+)
+def test_promises(write, promise):
+    assert read_promise(io.BytesIO(write)) == promise
 
 
 # ── what is no video ─────────────────────────────────────────────────────────────────────────────

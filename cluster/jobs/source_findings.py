@@ -79,6 +79,7 @@ def describe_source(
         *_captions(source),
         *_unread(source),
         *_other_video(source),
+        *_shortfall(source),
     )
 
 
@@ -351,3 +352,10 @@ def _other_video(source: ReferenceSource) -> Iterator[Finding]:
             "the base layer is the title; the enhancement layer is left out",
             "warn",
         )
+
+
+def _shortfall(source: ReferenceSource) -> Iterator[Finding]:
+    short = source.shortfall
+    if short is not None:
+        then = "what is there is the title" if short.lacks else "may lack its end"
+        yield Finding("completeness", short.numbers, then, "warn")

@@ -23,7 +23,8 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from encoder.arrays import UInt8
 from encoder.errors import SourceUnusable
 from encoder.source.colour_codes import color_matrix, color_range
-from encoder.source.probe import SourceInfo, opened, orientation
+from encoder.source.index import is_torn
+from encoder.source.probe import SourceInfo, opened, orientation, packets_of
 from encoder.source.reference import ReferenceSource
 from encoder.source.tonemap import tone_map_small
 
@@ -242,10 +243,9 @@ def _pictures(source: ReferenceSource, threads: int) -> Iterator[tuple[av.VideoF
         assert isinstance(stream, av.video.VideoStream)
         stream.thread_type = "AUTO"
         stream.thread_count = threads
-        packets = container.demux(stream)
         torn: list[av.Packet[av.VideoStream]] = []
-        for packet in packets:
-            if packet.is_corrupt:
+        for packet in packets_of(container, stream):
+            if is_torn(packet):
                 torn.append(packet)
                 continue
             # Torn packets at the very end are held back: they are not in the index, and a decoder

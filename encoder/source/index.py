@@ -34,7 +34,7 @@ from encoder.arrays import Int64
 from encoder.errors import SourceUnusable
 from encoder.source import caption_data, edits, h264, mpeg4
 from encoder.source.captions import Beside, CaptionData
-from encoder.source.probe import MOV, opened, video_stream
+from encoder.source.probe import MOV, opened, packets_of, video_stream
 from encoder.source.unpacking import unpacked
 
 _LONG_SECONDS = 0.5  # time in which pictures are reordered, at most
@@ -106,6 +106,29 @@ class _Packet:
     size: int
 
 
+_NEVER_ZEROS = (
+    *("h264", "hevc", "vvc", "av1", "vp8", "vp9", "mpeg1video", "mpeg2video", "mpeg4", "h263"),
+    *("msmpeg4v3", "wmv3", "vc1", "theora", "prores", "dnxhd", "mjpeg", "ffv1", "cfhd"),
+)
+"""Codecs of which no picture consists of zeros."""
+_LEAST_ZEROS = 64
+
+
+def is_torn(packet: av.Packet[Any]) -> bool:
+    """Return True for a packet that the demuxer marks as incomplete, or that was never written.
+
+    A download may allocate its file in full: what has not come yet are zeros.
+    """
+    if packet.is_corrupt:
+        return True
+    if packet.size < _LEAST_ZEROS or any(memoryview(packet)[:_LEAST_ZEROS]):
+        return False
+    context = getattr(packet.stream, "codec_context", None)
+    if context is None or context.codec.canonical_name not in _NEVER_ZEROS:
+        return False
+    return not any(bytes(packet))
+
+
 def index_frames(path: str | os.PathLike[str]) -> FrameIndex:
     """List the frames of the video stream of ``path`` in one demux pass.
 
@@ -143,7 +166,7 @@ def _last_is_torn(path: str | os.PathLike[str], packets: list[_Packet]) -> bool:
         # Two keyframes back: the last packet may be a leading picture of the last keyframe.
         container.seek(keys[max(0, len(keys) - 2)], stream=stream)
         shown: set[int | None] = set()
-        for packet in container.demux(stream):
+        for packet in packets_of(container, stream):
             try:
                 shown.update(frame.pts for frame in packet.decode())
             except av.error.FFmpegError:
@@ -184,7 +207,7 @@ def demuxed(
     length, sequence = h264.length_size(context.extradata), h264.sequence_of(context.extradata)
     fields = sequence is not None and sequence.fields
     alone: h264.Slice | None = None
-    packets = container.demux(stream, *(beside.streams if beside else ()))
+    packets = packets_of(container, stream, *(beside.streams if beside else ()))
     for packet in unpacked(packets, stream):
         if beside and packet.stream_index != stream.index:
             beside.take(packet)
@@ -232,7 +255,7 @@ def _packets(path: str | os.PathLike[str]) -> tuple[Fraction, list[_Packet], Bes
                 packets[-1] = replace(
                     first,
                     duration=2 * first.duration,
-                    corrupt=first.corrupt or packet.is_corrupt,
+                    corrupt=first.corrupt or is_torn(packet),
                     size=first.size + packet.size,
                 )
                 continue
@@ -241,7 +264,7 @@ def _packets(path: str | os.PathLike[str]) -> tuple[Fraction, list[_Packet], Bes
             late = packet.pts is not None and end is not None and packet.pts >= end
             shown = each.coded and not (packet.is_discard or invisible or late)
             times = packet.pts, packet.dts, packet.duration or 0
-            packets.append(_Packet(*times, each.key, shown, packet.is_corrupt, packet.size))
+            packets.append(_Packet(*times, each.key, shown, is_torn(packet), packet.size))
         return Fraction(stream.time_base or 0), packets, beside
 
 

@@ -29,7 +29,7 @@ import numpy as np
 from encoder.arrays import Int64, Mask
 from encoder.errors import SourceUnusable
 from encoder.source.index import FrameIndex
-from encoder.source.probe import SourceInfo, opened
+from encoder.source.probe import SourceInfo, opened, packets_of
 
 TOP_FIRST, BOTTOM_FIRST, PROGRESSIVE, UNDECIDED = "t", "b", "p", "u"
 """What a picture can look like. An undecided picture hardly moves, or fits neither."""
@@ -162,7 +162,7 @@ def _before(pictures: Iterable[av.VideoFrame], until: int | None) -> Iterator[av
 def _decoded(
     container: av.container.InputContainer, stream: av.video.VideoStream
 ) -> Iterator[av.VideoFrame]:
-    for packet in container.demux(stream):
+    for packet in packets_of(container, stream):
         try:
             yield from packet.decode()
         except av.error.FFmpegError:

@@ -15,7 +15,7 @@ import numpy as np
 from encoder.arrays import Int64
 from encoder.source import h264
 from encoder.source.index import FrameIndex
-from encoder.source.probe import SourceInfo, opened
+from encoder.source.probe import SourceInfo, opened, packets_of
 
 _EXTENSION = b"\0\0\1\xb5"
 _PICTURE_CODING = 8  # identifier of the extension
@@ -56,7 +56,7 @@ def suspects(info: SourceInfo, index: FrameIndex) -> Int64:
 
 
 def _mpeg2(container: av.container.InputContainer, stream: av.video.VideoStream) -> Iterator[int]:
-    for packet in container.demux(stream):
+    for packet in packets_of(container, stream):
         if packet.pts is not None and mpeg2_interlaced(bytes(packet)[:_HEAD_BYTES]):
             yield packet.pts
 
@@ -65,7 +65,7 @@ def _h264(container: av.container.InputContainer, stream: av.video.VideoStream) 
     extradata = stream.codec_context.extradata
     length = h264.length_size(extradata)
     sequence = h264.sequence_of(extradata)
-    for packet in container.demux(stream):
+    for packet in packets_of(container, stream):
         if packet.pts is None or packet.size == 0:
             continue
         if packet.is_keyframe and not length:

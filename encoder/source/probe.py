@@ -42,7 +42,7 @@ from encoder.source.dolby_vision import DolbyVision, guessed, read_dolby_vision,
 from encoder.source.edits import read_edits
 from encoder.source.hdr_metadata import NO_METADATA, MasteringDisplay, StaticMetadata
 from encoder.source.later import later
-from encoder.source.promise import lacks_index
+from encoder.source.promise import lacks_index, torn_fragment
 from encoder.source.reading import SourceFile, read_failed, reading
 from encoder.source.tonemap import TAGS, Transfer
 
@@ -334,20 +334,7 @@ def opened(
             went on after it.
     """
     given = Path(path)
-    if not given.exists():
-        raise SourceUnusable(f"cannot read {address.missing(str(path))}")
-    if given.is_dir():
-        raise SourceUnusable(f"cannot read {given}: it is a directory; name one video file")
-    if not given.is_file():
-        raise SourceUnusable(f"cannot read {given}: not a regular file; name one video file")
-    if given.stat().st_size == 0:
-        raise SourceUnusable(f"cannot read {given}: the file is empty; copy it again")
-    try:
-        source = SourceFile(given)
-    except PermissionError as error:
-        raise _no_permission(given) from error
-    except OSError as error:
-        raise read_failed(given, error) from error
+    source = file_of(given)
     with reading(given), contextlib.closing(source):
         try:
             with _container(source, given, patient=patient, as_stored=as_stored) as container:
@@ -363,6 +350,45 @@ def opened(
             ) from error
         if source.failure is not None:
             raise read_failed(given, source.failure)
+
+
+def file_of(path: PathLike) -> SourceFile:
+    """Open the file of a source for reading its bytes.
+
+    Raises:
+        SourceUnusable: the path is missing, not a file, or empty, or may not be read.
+        ReadFailed: the disk or the network failed.
+    """
+    given = Path(path)
+    if not given.exists():
+        raise SourceUnusable(f"cannot read {address.missing(str(path))}")
+    if given.is_dir():
+        raise SourceUnusable(f"cannot read {given}: it is a directory; name one video file")
+    if not given.is_file():
+        raise SourceUnusable(f"cannot read {given}: not a regular file; name one video file")
+    if given.stat().st_size == 0:
+        raise SourceUnusable(f"cannot read {given}: the file is empty; copy it again")
+    try:
+        return SourceFile(given)
+    except PermissionError as error:
+        raise _no_permission(given) from error
+    except OSError as error:
+        raise read_failed(given, error) from error
+
+
+def packets_of(
+    container: av.container.InputContainer, *streams: av.stream.Stream
+) -> Iterator[av.Packet[Any]]:
+    """Yield the packets of a file, of all streams or of some, across holes in transport streams.
+
+    Where a transport stream has no packet for 64 kB, its demuxer asks to be called again.
+    """
+    while True:
+        try:
+            yield from container.demux(*streams)
+        except av.error.BlockingIOError:
+            continue
+        return
 
 
 def _container(
@@ -387,11 +413,17 @@ def _open_error(given: Path, error: av.error.FFmpegError) -> SourceUnusable:
     with reading(given), given.open("rb") as file:
         kind = sniff.kind(file.read(sniff.HEAD_BYTES))
         unfinished = lacks_index(file)
+        torn = torn_fragment(file)
     if kind is None and unfinished:
         return SourceUnusable(
             f"cannot use {given}: it is an MP4 or MOV file without its index (moov box), whose "
             "end is missing or was never written; copy it again, or repair the recording with a "
             "tool such as untrunc"
+        )
+    if torn:
+        return SourceUnusable(
+            f"cannot use {given}: it is not complete (it ends within the header of a fragment); "
+            f"copy it again, or cut the torn fragment off with head -c {torn} IN > OUT.mp4"
         )
     if kind in sniff.ANIMATIONS:
         return SourceUnusable(
@@ -529,7 +561,7 @@ def _first_frame(
     # The stream may contradict its container: the decoder refuses larger pictures as well.
     context.options = {"max_pixels": str(MAX_PIXELS)}
     stream.thread_count = 1  # frame threads would need several packets for the first picture
-    for number, packet in enumerate(container.demux(stream)):
+    for number, packet in enumerate(packets_of(container, stream)):
         if packet.has_sidedata("encryption_info"):
             raise SourceUnusable(
                 f"cannot use {path}: it is encrypted (DRM); give a copy that is not"

@@ -29,7 +29,10 @@ class Promise:
     seconds: Fraction | None = None
     """Duration that the header states."""
     inside: str = ""
-    """Name of the element that reaches beyond the end of the file, such as ``mdat``."""
+    """Name of the element within which the file ends, such as ``mdat``; empty where it ends with
+    one, or where that cannot be told."""
+    unmeasured: bool = False
+    """True for containers that state no length: Ogg, GIF, transport and program streams."""
 
 
 def read_promise(file: BinaryIO) -> Promise:
@@ -48,6 +51,13 @@ def read_promise(file: BinaryIO) -> Promise:
             return _asf(head)
         if head[4:8] in _FIRST_BOXES:
             return _mp4(file, size)
+        if head[:4] == b"DKIF":
+            return _ivf(file, size, head)
+        if head[:4] == b"OggS":
+            return _ogg(file, size)
+        if head[:4] == b"GIF8":
+            return _gif(file, size)
+        return _transport(head, size)
     except (struct.error, ZeroDivisionError, OverflowError, ValueError):
         return Promise()
     return Promise()
@@ -99,6 +109,15 @@ def lacks_index(file: BinaryIO) -> bool:
     if not found or found[0].kind.encode("latin-1") not in _FIRST_BOXES:
         return False
     return not any(box.kind == "moov" and box.end <= size for box in found)
+
+
+def torn_fragment(file: BinaryIO) -> int | None:
+    """Return the place of the fragment within whose header (``moof``) an MP4 file ends, else None.
+
+    libav refuses such a file.
+    """
+    size = file.seek(0, os.SEEK_END)
+    return next((b.start for b in boxes(file, 0, size) if b.kind == "moof" and b.end > size), None)
 
 
 def brand(head: bytes) -> str:
@@ -216,6 +235,8 @@ def _matroska_seconds(file: BinaryIO, end: int) -> Fraction | None:
 
 def _avi(file: BinaryIO, size: int) -> Promise:
     """Follow the RIFF chunks, of which files over 1 GB have several (OpenDML)."""
+    file.seek(0)
+    seconds = _avi_seconds(file.read(_HEAD_BYTES))
     start = 0
     while start + 12 <= size:
         file.seek(start)
@@ -224,10 +245,19 @@ def _avi(file: BinaryIO, size: int) -> Promise:
             break
         start += 8 + length + length % 2
         if start > size:
-            return Promise(start, inside="RIFF")
+            return Promise(start, seconds, inside="RIFF")
         if not length:
-            break  # never closed
-    return Promise()
+            return Promise()  # never closed
+    return Promise(seconds=seconds)
+
+
+def _avi_seconds(head: bytes) -> Fraction | None:
+    """Return the duration of the first video stream, by its header (``strh``)."""
+    at = head.find(b"vids")
+    if at < 8 or head[at - 8 : at - 4] != b"strh":
+        return None
+    scale, rate, _, length = struct.unpack_from("<4I", head, at + 20)
+    return Fraction(length * scale, rate) or None
 
 
 def _flv(head: bytes) -> Promise:
@@ -255,3 +285,48 @@ def _asf(head: bytes) -> Promise:
         return Promise()  # the other fields mean nothing then
     seconds = Fraction(play, 10**7) - Fraction(preroll, 1000)
     return Promise(size or None, seconds if seconds > 0 else None)
+
+
+# -- IVF, and containers that state no length --------------------------------------------------
+
+_PACKET_SIZES = (188, 192, 204)
+"""Sizes of the packets of a transport stream: plain, with a time in front, with parity behind."""
+_SYNC = 0x47
+_LEAST_PACKETS = 5
+_PACK = b"\0\0\1\xba"
+
+
+def _ivf(file: BinaryIO, size: int, head: bytes) -> Promise:
+    rate, scale, frames = struct.unpack_from("<3I", head, 16)
+    seconds = Fraction(frames * scale, rate) or None
+    start = struct.unpack_from("<H", head, 6)[0]
+    while start + 12 <= size:
+        file.seek(start)
+        start += 12 + struct.unpack("<I", file.read(4))[0]
+    return Promise(start, seconds, "frame") if start > size else Promise(seconds=seconds)
+
+
+def _ogg(file: BinaryIO, size: int) -> Promise:
+    """Return whether a stream lacks its last page; Ogg states no duration."""
+    file.seek(max(0, size - _HEAD_BYTES))
+    tail = file.read()
+    page = tail.rfind(b"OggS")
+    closed = page >= 0 and len(tail) > page + 5 and tail[page + 5] & 4
+    return Promise(inside="" if closed else "page", unmeasured=True)
+
+
+def _gif(file: BinaryIO, size: int) -> Promise:
+    file.seek(max(0, size - 16))
+    return Promise(inside="" if b";" in file.read() else "picture", unmeasured=True)
+
+
+def _transport(head: bytes, size: int) -> Promise:
+    """Return whether a transport stream ends within a packet; program streams are known as such."""
+    for length in _PACKET_SIZES:
+        for first in range(length):
+            marks = head[first : first + 64 * length : length]
+            if len(marks) >= _LEAST_PACKETS and set(marks) == {_SYNC}:
+                start = first - 4 if length == 192 else first
+                torn = (size - start) % length
+                return Promise(inside="transport packet" if torn else "", unmeasured=True)
+    return Promise(unmeasured=head[:4] == _PACK)

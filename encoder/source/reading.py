@@ -34,13 +34,14 @@ class SourceFile:
             raise
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move to another place, and return it."""
+        """Move to another place, and return it; a negative number for a place that cannot be."""
         try:
             return self._file.seek(offset, whence)
         except OSError as error:
             # libav seeks to places that damaged files name; those are no failure of the disk.
-            if error.errno != errno.EINVAL:
-                self.failure = self.failure or error
+            if error.errno == errno.EINVAL:
+                return -errno.EINVAL
+            self.failure = self.failure or error
             raise
 
     def tell(self) -> int:

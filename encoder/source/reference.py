@@ -32,6 +32,7 @@ from encoder.source import single_picture
 from encoder.source.captions import CaptionData
 from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
 from encoder.source.colour_codes import coded, completed
+from encoder.source.completeness import Shortfall, check_complete, check_duration
 from encoder.source.copy_facts import NO_CHANGES, CopyFacts
 from encoder.source.decoding import decoding_options
 from encoder.source.ends import NO_ENDS, Ends, plan_ends, sound_spans
@@ -99,6 +100,8 @@ class ReferenceSource:
     """Path of the given file, where :attr:`path` is that of a copy with timestamps."""
     choices: SourceChoices = DEFAULT_CHOICES
     """What the user decided about the source."""
+    shortfall: Shortfall | None = None
+    """What the file promises beyond what it holds, None where it is complete."""
     captions: tuple[CaptionData, ...] = ()
     """Caption data that becomes captions of the title."""
     copied: CopyFacts = NO_CHANGES
@@ -238,6 +241,7 @@ def plan_source(
 def _plan(
     path: str | os.PathLike[str], workdir: str | os.PathLike[str], choices: SourceChoices
 ) -> ReferenceSource:
+    shortfall = check_complete(path, accept=choices.accept_truncated)
     prepared = prepare(path, workdir, choices)
     timed, given, info = prepared.path, prepared.given, prepared.info
     plan_sounds(info, choices.audio_layout)  # what the user names must be there
@@ -254,6 +258,12 @@ def _plan(
             f"more than {MAX_SECONDS // 3600} h; cut it"
         )
     info = replace(info, subtitles=tuple(_marked(s, index) for s in info.subtitles))
+    shortfall = shortfall or check_duration(
+        path,
+        max(index.start_seconds, Fraction(0)) + index.duration_seconds,
+        index.frames,
+        accept=choices.accept_truncated,
+    )
     claims = (given.rate_from_bitstream, info.base_rate_from_header)
     timeline = plan_timeline(index, claims, hold)
     return ReferenceSource(
@@ -263,6 +273,7 @@ def _plan(
         timeline=timeline,
         given=given.path,
         choices=choices,
+        shortfall=shortfall,
         captions=index.captions,
         copied=prepared.facts,
         ends=ends,

@@ -20,6 +20,7 @@ from typing_extensions import TypedDict
 from encoder.arrays import AnyArray, Int64, UInt8
 from encoder.source.captions import CaptionData, Origin
 from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
+from encoder.source.completeness import Shortfall
 from encoder.source.copy_facts import NO_CHANGES, CopyFacts
 from encoder.source.ends import NO_ENDS, Ends
 from encoder.source.index import FrameIndex
@@ -55,6 +56,7 @@ class _Facts(TypedDict):
     frames: int
     tone_mapped: bool
     choices: NotRequired[SourceChoices]
+    shortfall: NotRequired[Shortfall]
     captions: NotRequired[list[_Captions]]
     copied: NotRequired[CopyFacts]
     ends: NotRequired[Ends]
@@ -84,6 +86,8 @@ def to_bytes(reference: ReferenceSource, **more: str) -> bytes:
     }
     if reference.choices != DEFAULT_CHOICES:
         facts["choices"] = reference.choices
+    if reference.shortfall is not None:
+        facts["shortfall"] = reference.shortfall
     for number, data in enumerate(reference.captions):
         arrays |= {f"captions{number}_pts": data.pts, f"captions{number}_pairs": data.pairs}
     if reference.captions:
@@ -163,6 +167,7 @@ def from_bytes(content: bytes, *more: str) -> tuple[ReferenceSource, list[str]]:
         ),
         tone_mapped=facts["tone_mapped"],
         choices=facts.get("choices", DEFAULT_CHOICES),
+        shortfall=facts.get("shortfall"),
         captions=captions,
         copied=facts.get("copied", NO_CHANGES),
         ends=facts.get("ends", NO_ENDS),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,7 +15,7 @@ import av.error
 
 from encoder.errors import SourceUnusable
 from encoder.source import mpeg4
-from encoder.source.index import demuxed
+from encoder.source.index import demuxed, is_torn
 from encoder.source.probe import opened, video_stream
 from encoder.source.timeline import DEFAULT_RATE
 from encoder.source.timestamps.jumps import Moves
@@ -67,7 +68,7 @@ def presentation(source: Path, *, sparse: bool = False, moves: Moves | None = No
     with opened(source, as_stored=sparse) as container:
         stream = video_stream(container, source)
         codec = stream.codec_context.codec.canonical_name
-        decoded = _decode(container, stream, tolerant=sparse)
+        decoded = _decode(container, stream)
         lost = _lost(source, decoded, sparse)
         if sparse:
             decoded.durations.extend(durations)
@@ -118,9 +119,7 @@ class _Decoded:
     """What headers say of how long each packet is shown, in ticks of the stream."""
 
 
-def _decode(
-    container: av.container.InputContainer, stream: av.VideoStream, *, tolerant: bool
-) -> _Decoded:
+def _decode(container: av.container.InputContainer, stream: av.VideoStream) -> _Decoded:
     # A separate decoder: libavformat's own states 25 fps for every raw stream.
     decoder = av.CodecContext.create(stream.codec_context.codec.name, "r")
     assert isinstance(decoder, av.VideoCodecContext)
@@ -133,13 +132,13 @@ def _decode(
     repeats: set[int] = set()
 
     def numbers(packet: av.Packet[av.VideoStream] | None) -> Iterator[int]:
-        try:
+        with contextlib.suppress(av.error.InvalidDataError):  # counted as lost
             yield from (f.pts for f in decoder.decode(packet) if f.pts is not None)
-        except av.error.InvalidDataError:
-            if not tolerant:
-                raise
 
+    whole = 0
     for number, each in enumerate(demuxed(container, stream)):
+        if not is_torn(each.packet):
+            whole = number + 1
         dts.append(each.packet.dts)
         pts.append(each.packet.pts)
         if each.completes:
@@ -150,6 +149,9 @@ def _decode(
         each.packet.pts = each.packet.dts = number
         order.extend(numbers(each.packet))
     order.extend(numbers(None))
+    # What a truncated file ends with is no picture.
+    order = [number for number in order if number < whole]
+    dts, pts = dts[:whole], pts[:whole]
     return _Decoded(dts, pts, order, second_fields, repeats, decoder.framerate, [])
 
 
@@ -166,6 +168,11 @@ def _lost(source: Path, decoded: _Decoded, sparse: bool) -> int:
     packets = len(decoded.dts)
     expected = range(min(decoded.order, default=0), packets)
     missing = set(expected) - set(decoded.order) - decoded.second_fields - decoded.repeats
+    missing.discard(packets - 1)  # may be torn, where a raw stream was cut
+    if not packets:
+        raise SourceUnusable(
+            f"cannot use {source}: none of its pictures is complete; copy it again"
+        )
     if not decoded.order or len(missing) > (_MOST_LOST * packets if sparse else 0):
         raise SourceUnusable(
             f"cannot place the frames of {source} in time: {len(missing) or packets} of its "

@@ -13,7 +13,7 @@ import av.container
 
 from encoder.errors import StoreUnusable
 from encoder.source import mpeg4
-from encoder.source.probe import is_decodable, opened, video_stream
+from encoder.source.probe import is_decodable, opened, packets_of, video_stream
 from encoder.source.timestamps.presentation import Presentation
 from encoder.source.unpacking import unpacked
 
@@ -36,7 +36,7 @@ def remux(source: Path, made: Path, plan: Presentation) -> None:
                 target.codec_context.extradata = headers
             copies = {each.index: _Sound(output, each, plan) for each in sounds}
             number = -1
-            for packet in unpacked(container.demux(stream, *sounds), stream):
+            for packet in unpacked(packets_of(container, stream, *sounds), stream):
                 if packet.stream_index != stream.index:
                     copies[packet.stream_index].add(packet)
                     continue
