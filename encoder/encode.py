@@ -19,6 +19,7 @@ from encoder.errors import FrameMismatch
 from encoder.ffmpeg import Command, balanced_sum, patience, run
 from encoder.media import OperatingPoint, Shot
 from encoder.recipes import Recipe
+from encoder.source.colour_codes import completed
 from encoder.source.reference import ReferenceSource, open_reference, reading_command
 
 STAGE_VERSION = 1
@@ -111,10 +112,18 @@ def scaled(stream: Any, source: ReferenceSource, width: int, height: int) -> Any
 def stated_in_stream(source: ReferenceSource, recipe: Recipe) -> dict[str, str]:
     """Return what :func:`encode_shot` states of a source's colours although the source does not.
 
-    VP9 repeats its matrix in the media, which packaging does not change; what the other codecs
-    state, packaging completes (:mod:`encoder.package.colours`).
+    AV1 and VP9 repeat their headers in the media, which packaging does not change: AV1 states
+    primaries, transfer and matrix there, VP9 its matrix. What the other codecs state, packaging
+    completes (:mod:`encoder.package.colours`).
     """
-    if recipe.codec == "vp9" and source.color_matrix is None:
+    if source.color_matrix is not None:
+        return {}
+    if recipe.codec == "svtav1" and not source.hdr:
+        primaries, transfer, matrix = completed(
+            source.color_primaries, source.color_transfer, None, source.info.shown_height
+        )
+        return {"colorspace": matrix, "color_primaries": primaries, "color_trc": transfer}
+    if recipe.codec == "vp9":
         return {"colorspace": source.sdr_matrix}
     return {}
 

@@ -17,9 +17,8 @@ from tests.colour_material import rung
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.browser]
 
-# Debian's Chromium decodes no HEVC. Firefox takes colours of AV1 from the stream alone, in which an
-# untagged title has none (encoder/package/colours.py).
-PLAYS = {"chromium": ("x264", "svtav1", "vp9"), "firefox": ("x264", "x265", "vp9")}
+# Debian's Chromium decodes no HEVC. Firefox takes colours of AV1 from the stream alone.
+PLAYS = {"chromium": ("x264", "svtav1", "vp9"), "firefox": ("x264", "x265", "svtav1", "vp9")}
 TOLERANCE = 2
 
 

@@ -3,9 +3,8 @@
 Encodes are as they were measured: where a source leaves colours unstated, so do they. H.264 and
 HEVC state colours in parameter sets, which are only in the init segment; ffmpeg's bitstream filters
 rewrite them. Every codec has the box ``colr`` besides. AV1 and VP9 repeat their headers in the
-media, which stay byte for byte as they were measured. The encoder is told VP9's matrix
-(:func:`encoder.encode.stated_in_stream`). AV1 is stated by the box alone: Chromium and ffmpeg take
-it from there; Firefox does not and goes by the height of the rung.
+media, which stay byte for byte as they were measured, so their encoders are told
+(:func:`encoder.encode.stated_in_stream`): Firefox takes AV1's colours from the stream alone.
 """
 
 from __future__ import annotations
