@@ -22,11 +22,13 @@ from cluster.jobs.setup import set_up
 from cluster.jobs.solve import solve
 from cluster.jobs.sound_findings import describe_heard
 from cluster.jobs.source_findings import describe_source
+from cluster.jobs.text_findings import describe_texts
 from cluster.package.publish import check_output
 from cluster.stages.analysis import features_key, find_title, shots_key
 from cluster.stages.artwork import check_face_model
 from cluster.stages.measurer import Measurer
 from cluster.stages.quarantine import reading
+from cluster.stages.texts import texts_in_title
 from cluster.stages.title import Title, TitleSource, open_title
 from cluster.stages.tracks import audio_tracks, heard_in_title, subtitle_tracks
 from cluster.store import Store, open_store
@@ -115,5 +117,6 @@ def _prepare_audio_and_subtitles(title: Title, store: Store, on_event: events.Li
         with events.stage(on_event, "sound and text", streams, unit="streams"):
             for make in (audio_tracks, subtitle_tracks):
                 call_with_retries(make, title, store)
-        for finding in describe_heard(title.reference, heard_in_title(title, store), encoded=True):
+        heard = describe_heard(title.reference, heard_in_title(title, store), encoded=True)
+        for finding in (*heard, *describe_texts(texts_in_title(title, store))):
             on_event(events.Warned(finding.sentence))

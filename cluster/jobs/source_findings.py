@@ -15,7 +15,9 @@ import numpy as np
 
 from cluster.jobs.findings import Finding, State
 from cluster.jobs.sound_findings import describe_heard, describe_sound
+from cluster.jobs.text_findings import describe_texts
 from cluster.jobs.transport_findings import describe_transport
+from cluster.stages.texts import texts_in_source
 from cluster.stages.title import check_hdr
 from cluster.stages.tracks import heard_in_source
 from encoder.errors import BadInput
@@ -40,7 +42,8 @@ def examine_source(path: Path, choices: SourceChoices = DEFAULT_CHOICES) -> tupl
         source = plan_guarded(path, Path(workdir), choices)
         remuxed = Path(source.path).parent == Path(workdir).resolve()
         heard = describe_heard(source, heard_in_source(source), encoded=False)
-        return (*describe_source(source, path, remuxed=remuxed), *heard)
+        texts = describe_texts(texts_in_source(source))
+        return (*describe_source(source, path, remuxed=remuxed), *heard, *texts)
 
 
 def describe_source(

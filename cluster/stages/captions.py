@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
-from encoder.package.subtitles import Cue
+from encoder.package.subtitles import Cue, Unshown
 from encoder.source.cea608 import COLUMNS, ROWS, Caption, Row, Style
 from encoder.source.reference import ReferenceSource
 
@@ -17,23 +17,21 @@ _CENTRED_COLUMNS = 2
 _MARGIN, _SHARE = Fraction(10), Fraction(80)
 
 
-def captions(reference: ReferenceSource) -> Iterator[tuple[str, str | None, tuple[Cue, ...]]]:
+def captions(
+    reference: ReferenceSource,
+) -> Iterator[tuple[str, str | None, tuple[Cue, ...], Unshown]]:
     """Yield the name, the language where known, and the cues of each channel of captions.
 
     The language is a tag as the source has it. A channel whose captions all lie outside the title
-    has no cues.
+    has no cues; how many do is yielded as well.
     """
+    start, duration = reference.start_seconds, reference.timeline.duration_seconds
     for data in reference.captions:
         for name, found in data.channels().items():
-            cues = (
-                _cue(
-                    caption,
-                    reference.start_seconds,
-                    reference.timeline.duration_seconds,
-                )
-                for caption in found
-            )
-            yield name, data.language, tuple(cue for cue in cues if cue is not None)
+            cues = (_cue(caption, start, duration) for caption in found)
+            times = ((caption.start - start, caption.end - start) for caption in found)
+            shown = tuple(cue for cue in cues if cue is not None)
+            yield name, data.language, shown, Unshown.of(times, duration)
 
 
 def _cue(caption: Caption, first_video_pts: Fraction, duration: Fraction) -> Cue | None:

@@ -8,14 +8,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from cluster.stages.captions import captions
 from cluster.stages.stage import Made, find_or_make
+from cluster.stages.texts import texts_in_title
 from cluster.stages.title import Title
 from cluster.store import Blob, Record, Store
 from cluster.store.keys import key
 from encoder import ffmpeg
 from encoder.package import audio, layout
-from encoder.package import styled as styled_subtitles
 from encoder.package import subtitles as vtt
 from encoder.package.audio_commands import BIT_RATE, SURROUND_BIT_RATE, Part, Sound
 from encoder.package.audio_log import SoundFormat
@@ -263,82 +262,18 @@ def subtitle_tracks(title: Title, store: Store) -> tuple[layout.SubtitleTrack, .
     Raises:
         SourceUnusable: a stream does not decode.
     """
-    reference = title.reference
-    styled = _styled_texts(title, store)
-    tracks = tuple(
+    return tuple(
         vtt.subtitle_track(
-            vtt.cues(
-                styled.get(stream.index) or _subtitle_text(title, store, stream.index),
-                reference.start_seconds,
-                reference.timeline.duration_seconds,
-            ),
+            text.cues,
             _shot_ends(title),
-            language=audio.known_language(stream.language),
-            forced=stream.forced,
-            hearing_impaired=stream.hearing_impaired,
+            language=audio.known_language(text.language),
+            forced=text.forced,
+            hearing_impaired=text.hearing_impaired,
+            captions=text.captions,
         )
-        for stream in reference.info.subtitles
-        if stream.text
+        for text in texts_in_title(title, store)
+        if text.cues or not text.captions
     )
-    return tracks + tuple(
-        vtt.subtitle_track(
-            cues,
-            _shot_ends(title),
-            language=audio.known_language(language),
-            hearing_impaired=True,
-            captions=name,
-        )
-        for name, language, cues in captions(reference)
-        if cues
-    )
-
-
-def _subtitle_text(title: Title, store: Store, stream: int) -> str:
-    identity = key(
-        "subtitles",
-        vtt.STAGE_VERSION,
-        source=title.source.sha256,
-        stream=stream,
-        tool=ffmpeg.version(),
-        **title.reference.copied.identity,
-    )
-
-    def make(scratch: Path) -> Made:
-        before = ffmpeg.children_cpu_seconds()
-        text = vtt.extract(Path(title.reference.path), stream)
-        return Made({"text": text}, cpu_seconds={"other": ffmpeg.children_cpu_seconds() - before})
-
-    record = find_or_make(
-        store, identity, make, stage="subtitles", version=vtt.STAGE_VERSION, title=title.id
-    )
-    text: str = record.value["text"]
-    return text
-
-
-def _styled_texts(title: Title, store: Store) -> dict[int, str]:
-    """Return the subtitles that have places, drawings or effects, by index of the stream."""
-    streams = {s.index: s.codec for s in title.reference.info.subtitles if s.text and s.styled}
-    if not streams:
-        return {}
-    identity = key(
-        "styled subtitles",
-        styled_subtitles.STAGE_VERSION,
-        source=title.source.sha256,
-        streams=list(streams),
-        tool=ffmpeg.version(),
-    )
-
-    def make(scratch: Path) -> Made:
-        before = ffmpeg.children_cpu_seconds()
-        texts = styled_subtitles.styled(Path(title.reference.path), streams)
-        return Made(
-            {"texts": {str(index): text for index, text in texts.items()}},
-            cpu_seconds={"other": ffmpeg.children_cpu_seconds() - before},
-        )
-
-    version = styled_subtitles.STAGE_VERSION
-    record = find_or_make(store, identity, make, stage="styled subtitles", version=version)
-    return {int(index): text for index, text in record.value["texts"].items()}
 
 
 def _shot_ends(title: Title) -> list[Fraction]:

@@ -36,13 +36,14 @@ _OFFSET_SECONDS = 3600
 _FOREVER = Fraction(10**9)
 
 
-def styled(source: Path, streams: Mapping[int, str]) -> dict[int, str]:
+def styled(source: Path, streams: Mapping[int, str], options: Sequence[str] = ()) -> dict[int, str]:
     """Return subtitles as WebVTT files on the source's own clock, by index of the stream: of those
     streams that plain text without places does not represent.
 
     Args:
         source: file with the streams.
         streams: ffmpeg's canonical names of the codecs, by index of the stream.
+        options: further options of ffmpeg for reading the source.
 
     Raises:
         ToolFailed: ffmpeg was killed, or cannot be run.
@@ -50,7 +51,7 @@ def styled(source: Path, streams: Mapping[int, str]) -> dict[int, str]:
     native = [index for index, codec in streams.items() if codec == "webvtt"]
     other = {index: codec for index, codec in streams.items() if index not in native}
     found = {index: _native(source, index) for index in native}
-    found |= dict(zip(other, _converted(source, other), strict=True))
+    found |= dict(zip(other, _converted(source, other, options), strict=True))
     return {index: text for index, text in found.items() if text is not None}
 
 
@@ -65,23 +66,28 @@ def _native(source: Path, stream: int) -> str | None:
     return text if placed else None
 
 
-def _converted(source: Path, streams: Mapping[int, str]) -> list[str | None]:
+def _converted(
+    source: Path, streams: Mapping[int, str], options: Sequence[str]
+) -> list[str | None]:
     if not streams:
         return []
-    offset = ("-output_ts_offset", _OFFSET_SECONDS)
-    made = _run(source, list(streams), ("-c:s", "ass", *offset, "-f", "matroska", "pipe:1"))
+    form = ("-output_ts_offset", _OFFSET_SECONDS, "-f", "matroska", "pipe:1")
+    made = _run(source, list(streams), ("-c:s", "ass", *form), options)
     return [
         ass.webvtt(header, events, comments=streams[index] == "ass")
         for index, (header, events) in zip(streams, _events(made, len(streams)), strict=True)
     ]
 
 
-def _run(source: Path, streams: Sequence[int], output: Sequence[object]) -> bytes:
+def _run(
+    source: Path, streams: Sequence[int], output: Sequence[object], options: Sequence[str] = ()
+) -> bytes:
     """Return what ffmpeg makes of the streams; nothing where it cannot: the plain text stands."""
     command = Command.of(
         [
             *("-hide_banner", "-nostats", "-v", "error", "-copyts"),
             *as_arguments(SOURCE_OPTIONS),
+            *options,
             *("-i", source),
             *(part for stream in streams for part in ("-map", f"0:{stream}")),
             *("-map_metadata", "-1", "-map_chapters", "-1"),

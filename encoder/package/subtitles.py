@@ -8,7 +8,7 @@ overlaps it (RFC 8216, 3.5); DASH takes the whole file.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -41,6 +41,11 @@ _STRAY_AMPERSAND = re.compile(r"&(?!(amp|lt|gt|nbsp|lrm|rlm|#\d+|#x[0-9A-Fa-f]+)
 _STRAY_BRACKET = re.compile(r"<(?!/?([bciuv]|lang|rt|ruby)([. ][^<>]*)?>|[\d:.]+>)")
 
 
+Part = tuple[Fraction, Fraction | None, Fraction]
+"""A part of a text's media that a source plays: its start in the media; its duration, None to the
+end; its start in the presentation; all in seconds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cue:
     """A text and when it is shown, on the title's timeline."""
@@ -55,12 +60,17 @@ class Cue:
     """WebVTT cue settings, separated by spaces."""
 
 
-def extract_command(source: Path, stream_index: int) -> Command:
+IGNORE_EDITS = ("-ignore_editlist", "1")
+"""Options for an MP4 whose text is placed by its parts."""
+
+
+def extract_command(source: Path, stream_index: int, options: Sequence[str] = ()) -> Command:
     """Build the ffmpeg call of :func:`extract`."""
     return Command.of(
         [
             *("-hide_banner", "-nostats", "-v", "error", "-copyts"),
             *as_arguments(SOURCE_OPTIONS),
+            *options,
             *("-i", source),
             *("-map", f"0:{stream_index}", "-map_metadata", "-1", "-c:s", "webvtt"),
             *("-f", "webvtt", "pipe:1"),
@@ -68,14 +78,16 @@ def extract_command(source: Path, stream_index: int) -> Command:
     )
 
 
-def extract(source: Path, stream_index: int) -> str:
+def extract(source: Path, stream_index: int, options: Sequence[str] = ()) -> str:
     """Convert a source's subtitle stream to one WebVTT file, on the source's own clock.
+
+    ``options`` are further options of ffmpeg for reading the source.
 
     Raises:
         SourceUnusable: the stream does not decode, or has an absurd amount of text.
         ToolFailed: ffmpeg failed for another reason.
     """
-    command = extract_command(source, stream_index)
+    command = extract_command(source, stream_index, options)
     remedy = f"leave it out with ffmpeg -i IN -map 0 -map -0:{stream_index} -c copy OUT"
     try:
         limits = replace(default_limits(DEFAULT_TIMEOUT_SECONDS), output_bytes=MAX_BYTES)
@@ -97,11 +109,56 @@ def extract(source: Path, stream_index: int) -> str:
     return out.decode("utf-8", "replace")
 
 
+@dataclass(frozen=True, slots=True)
+class Unshown:
+    """Numbers of the cues of a source that its title does not show."""
+
+    before: int = 0
+    """Cues that end before the title begins."""
+    after: int = 0
+    """Cues that begin when the title has ended."""
+    timeless: int = 0
+    """Cues that end when they begin, or before."""
+    cut: int = 0
+    """Cues in no part of the source that is played."""
+
+    @property
+    def total(self) -> int:
+        """Number of all of them."""
+        return self.before + self.after + self.timeless + self.cut
+
+    @staticmethod
+    def of(times: Iterable[tuple[Fraction, Fraction]], duration: Fraction) -> Unshown:
+        """Count among the starts and ends of all cues, seconds on the title's timeline."""
+        found = list(times)
+        lasting = [(start, end) for start, end in found if start < end]
+        return Unshown(
+            before=sum(end <= 0 for _, end in lasting),
+            after=sum(start >= duration for start, _ in lasting),
+            timeless=len(found) - len(lasting),
+        )
+
+
 def cues(text: str, first_video_pts: Fraction, duration: Fraction) -> tuple[Cue, ...]:
+    """Return the cues of :func:`cues_in_title` alone."""
+    return cues_in_title(text, first_video_pts, duration)[0]
+
+
+def cues_in_title(
+    text: str,
+    first_video_pts: Fraction,
+    duration: Fraction,
+    parts: Sequence[Part] = (),
+) -> tuple[tuple[Cue, ...], Unshown]:
     """Parse a WebVTT file and move its cues to a title's timeline, sorted by their start.
 
-    ``first_video_pts`` is the time of the title's first frame in the source, seconds. Cues are cut
-    off outside the title.
+    Cues are cut off outside the title; how many are left out is returned as well.
+
+    Args:
+        text: the file.
+        first_video_pts: time of the title's first frame in the source, seconds.
+        duration: duration of the title, seconds.
+        parts: parts of the text's media that the source plays; all of it where there are none.
 
     Raises:
         ValueError: the text is not WebVTT.
@@ -109,7 +166,7 @@ def cues(text: str, first_video_pts: Fraction, duration: Fraction) -> tuple[Cue,
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\N{REPLACEMENT CHARACTER}")
     if not text.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}").startswith("WEBVTT"):
         raise ValueError(f"not WebVTT: begins with {text[:20]!r}")
-    parsed = []
+    parsed, times, cut = [], [], 0
     for block in re.split(r"\n{2,}", text):
         lines = block.strip("\n").split("\n")
         for number, line in enumerate(lines[:2]):
@@ -117,15 +174,38 @@ def cues(text: str, first_video_pts: Fraction, duration: Fraction) -> tuple[Cue,
             shown = [part for part in lines[number + 1 :] if part.strip()]
             if match is None or not shown:
                 continue
-            start = max(_seconds(match[1]) - first_video_pts, Fraction(0))
-            end = min(_seconds(match[2]) - first_video_pts, duration)
-            if start < end:
-                settings = " ".join(s for s in match[3].split() if _SETTING.match(s))
-                # A cue's text must hold no arrow: a parser would take it for another cue.
-                cue_text = escaped("\n".join(shown)).replace("-->", "--\N{RIGHTWARDS ARROW}")
-                parsed.append(Cue(start, end, cue_text, settings))
+            settings = " ".join(s for s in match[3].split() if _SETTING.match(s))
+            # A cue's text must hold no arrow: a parser would take it for another cue.
+            cue_text = escaped("\n".join(shown)).replace("-->", "--\N{RIGHTWARDS ARROW}")
+            played = _played(_seconds(match[1]), _seconds(match[2]), parts)
+            cut += not played
+            for start, end in played:
+                times.append((start - first_video_pts, end - first_video_pts))
+                start, end = max(times[-1][0], Fraction(0)), min(times[-1][1], duration)
+                if start < end:
+                    parsed.append(Cue(start, end, cue_text, settings))
             break
-    return tuple(sorted(parsed, key=lambda cue: (cue.start, cue.end)))
+    in_order = tuple(sorted(parsed, key=lambda cue: (cue.start, cue.end)))
+    return in_order, replace(Unshown.of(times, duration), cut=cut)
+
+
+def _played(
+    start: Fraction, end: Fraction, parts: Sequence[Part]
+) -> list[tuple[Fraction, Fraction]]:
+    """Return when the text of a cue is shown, on the clock of the source."""
+    if not parts or start >= end:
+        return [(start, end)]
+    found: list[tuple[Fraction, Fraction]] = []
+    for first, seconds, at in parts:
+        begin = max(start, first)
+        stop = end if seconds is None else min(end, first + seconds)
+        if begin < stop:
+            shift = at - first
+            if found and found[-1][1] == begin + shift:
+                found[-1] = (found[-1][0], stop + shift)
+            else:
+                found.append((begin + shift, stop + shift))
+    return found
 
 
 def subtitle_track(

@@ -39,7 +39,7 @@ from encoder.source.colour_codes import (
 )
 from encoder.source.cropping import Crop, read_crop, vbi_lines, whole_chroma
 from encoder.source.dolby_vision import DolbyVision, guessed, read_dolby_vision, record_of_stream
-from encoder.source.edits import read_edits
+from encoder.source.edits import TextPart, read_edits, read_text_parts
 from encoder.source.hdr_metadata import NO_METADATA, MasteringDisplay, StaticMetadata
 from encoder.source.later import later
 from encoder.source.promise import lacks_index, torn_fragment
@@ -109,6 +109,9 @@ class SubtitleStream:
     styled: bool = later(False)
     """True where the text may have places, drawings or effects
     (:mod:`encoder.source.subtitle_marks`)."""
+    parts: tuple[TextPart, ...] = later(())
+    """Parts of the stream's media that are played, by which its text is placed; none where
+    libavformat places it."""
 
     @property
     def text(self) -> bool:
@@ -532,7 +535,7 @@ def _probe(path: PathLike, *, patient: bool = False) -> SourceInfo:
             duration_seconds_from_header=_duration(container, stream),
             frames_from_header=stream.frames,
             audio=audio_streams([s for s in container.streams.audio if is_decodable(s)]),
-            subtitles=tuple(_subtitle(s) for s in container.streams.subtitles if has_decoder(s)),
+            subtitles=_subtitles(container, path),
             other_video=len(_films(container)) - 1,
             unread=tuple(
                 UnreadStream(s.index, s.type, language_of(s))
@@ -700,6 +703,15 @@ def is_decodable(stream: av.stream.Stream) -> bool:
     if not has_decoder(stream) or not isinstance(stream, av.AudioStream):
         return has_decoder(stream)
     return stream.codec_context.channels > 0 and stream.codec_context.sample_rate > 0
+
+
+def _subtitles(
+    container: av.container.InputContainer, path: PathLike
+) -> tuple[SubtitleStream, ...]:
+    streams = [_subtitle(s) for s in container.streams.subtitles if has_decoder(s)]
+    texts = [s.index for s in streams if s.text] if container.format.name == MOV else []
+    parts = read_text_parts(path, texts)
+    return tuple(replace(s, parts=parts.get(s.index, ())) for s in streams)
 
 
 def _subtitle(stream: Any) -> SubtitleStream:

@@ -39,9 +39,10 @@ from encoder.source.ends import NO_ENDS, Ends, plan_ends, sound_spans
 from encoder.source.gaps import check_gaps
 from encoder.source.hdr_metadata import NO_METADATA, StaticMetadata
 from encoder.source.index import FrameIndex, index_frames
-from encoder.source.probe import Run, SourceInfo, SubtitleStream
+from encoder.source.probe import Run, SourceInfo
 from encoder.source.scan import correct_scan
 from encoder.source.sounds import plan_sounds
+from encoder.source.texts import TextsBeside, captions_of_copy, read_texts, with_styles
 from encoder.source.timeline import Timeline, place_of, plan_timeline, tick_of
 from encoder.source.timestamps import naming_source, prepare
 from encoder.source.tonemap import Transfer, filters, tags, tone_mapped
@@ -108,6 +109,20 @@ class ReferenceSource:
     """What the copy has other than the given file."""
     ends: Ends = NO_ENDS
     """How the ends of sound and pictures were brought together."""
+    text_start: Fraction | None = None
+    """Time of the first picture on the clock of :attr:`given`, seconds, where subtitles are read
+    from that file; None where they are in :attr:`path`."""
+
+    @property
+    def text_path(self) -> Path:
+        """File whose subtitles are those of the title."""
+        return Path(self.path if self.text_start is None else self.given)
+
+    @property
+    def text_start_seconds(self) -> Fraction:
+        """Time of the title's beginning on the clock of :attr:`text_path`."""
+        apart = 0 if self.text_start is None else self.text_start - self.index.start_seconds
+        return self.start_seconds + apart
 
     @property
     def named(self) -> str:
@@ -257,7 +272,12 @@ def _plan(
             f"cannot use {path}: it claims to last {float(index.duration_seconds) / 3600:.0f} h, "
             f"more than {MAX_SECONDS // 3600} h; cut it"
         )
-    info = replace(info, subtitles=tuple(_marked(s, index) for s in info.subtitles))
+    texts = TextsBeside(index.styled, index.captions)
+    if prepared.text_start is not None:
+        texts = read_texts(path)
+        shift = index.start_seconds - prepared.text_start
+        texts = replace(texts, captions=captions_of_copy(index.captions, texts.captions, shift))
+    info = with_styles(info, texts.styled)
     shortfall = shortfall or check_duration(
         path,
         max(index.start_seconds, Fraction(0)) + index.duration_seconds,
@@ -274,14 +294,11 @@ def _plan(
         given=given.path,
         choices=choices,
         shortfall=shortfall,
-        captions=index.captions,
+        captions=texts.captions,
         copied=prepared.facts,
         ends=ends,
+        text_start=prepared.text_start if any(s.text for s in info.subtitles) else None,
     )
-
-
-def _marked(stream: SubtitleStream, index: FrameIndex) -> SubtitleStream:
-    return replace(stream, styled=True) if stream.index in index.styled else stream
 
 
 def open_reference(source: ReferenceSource, start: int, end: int) -> Any:

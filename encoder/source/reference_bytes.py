@@ -63,6 +63,7 @@ class _Facts(TypedDict):
     head: NotRequired[int]
     phase_seconds: NotRequired[Fraction]
     moved: NotRequired[int]
+    text_start: NotRequired[Fraction]
 
 
 def to_bytes(reference: ReferenceSource, **more: str) -> bytes:
@@ -110,6 +111,8 @@ def to_bytes(reference: ReferenceSource, **more: str) -> bytes:
         facts["phase_seconds"] = timeline.phase_seconds
     if timeline.moved:
         facts["moved"] = timeline.moved
+    if reference.text_start is not None:
+        facts["text_start"] = reference.text_start
     plain = {**more, **{name: document(fact) for name, fact in facts.items()}}
     text = json.dumps(plain, default=str, ensure_ascii=False, separators=(",", ":"))
     return tensors.save(
@@ -171,6 +174,7 @@ def from_bytes(content: bytes, *more: str) -> tuple[ReferenceSource, list[str]]:
         captions=captions,
         copied=facts.get("copied", NO_CHANGES),
         ends=facts.get("ends", NO_ENDS),
+        text_start=facts.get("text_start"),
     )
     _check(reference)
     return reference, further

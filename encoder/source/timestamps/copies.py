@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
@@ -29,6 +30,12 @@ class Copy(Protocol):
     @property
     def suffix(self) -> str:
         """Suffix of the copy, one of :data:`TIMED_SUFFIXES`."""
+
+    @property
+    def text_start(self) -> Fraction | None:
+        """Time of the first picture on the source's clock, seconds, where subtitles stay behind;
+        None where the copy holds them.
+        """
 
     def facts(self, before: CopyFacts) -> CopyFacts:
         """Return what the copy has other than the source, of which ``before`` is already true."""
@@ -63,6 +70,9 @@ class Prepared:
     """What the file to read is."""
     facts: CopyFacts
     """What the copy has other than the source."""
+    text_start: Fraction | None = None
+    """Time of the first picture on the source's clock, seconds, where :attr:`path` is a copy that
+    lacks the subtitles; else None."""
 
 
 def prepare(
@@ -79,21 +89,21 @@ def prepare(
         StoreUnusable: the copy cannot be written.
     """
     source = Path(source)
-    whole, facts = _copied(source, source, workdir, choices, (PACKET_EXAMINERS, NO_CHANGES))
+    whole, facts, _ = _copied(source, source, workdir, choices, (PACKET_EXAMINERS, NO_CHANGES))
     info = probe(whole)
     given = replace(info, path=str(source.resolve()))
-    timed, facts = _copied(source, whole, workdir, choices, (EXAMINERS, facts))
+    timed, facts, text_start = _copied(source, whole, workdir, choices, (EXAMINERS, facts))
     if timed != whole:
-        info = _with_what_stays_behind(probe(timed), given, facts)
-    return Prepared(timed, given, info, facts)
+        # The copy of a programme is gone once it was copied again; its text with it.
+        text_start = text_start if whole == source else None
+        info = _with_what_stays_behind(probe(timed), given, text=text_start is not None)
+    return Prepared(timed, given, info, facts, text_start)
 
 
-def _with_what_stays_behind(info: SourceInfo, given: SourceInfo, facts: CopyFacts) -> SourceInfo:
-    """Return what a copy is, with the streams of a transport or program stream that it lacks."""
-    if not facts.placed:
-        return info
-    pictures = tuple(stream for stream in given.subtitles if not stream.text)
-    return replace(info, subtitles=pictures, unread=given.unread, other_video=given.other_video)
+def _with_what_stays_behind(info: SourceInfo, given: SourceInfo, *, text: bool) -> SourceInfo:
+    """Return what a copy is, with the streams of the source that it lacks."""
+    subtitles = tuple(stream for stream in given.subtitles if text or not stream.text)
+    return replace(info, subtitles=subtitles, unread=given.unread, other_video=given.other_video)
 
 
 def ensure_timestamps(
@@ -116,8 +126,9 @@ def _copied(
     workdir: str | os.PathLike[str],
     choices: SourceChoices,
     examined: tuple[Sequence[Examiner], CopyFacts],
-) -> tuple[Path, CopyFacts]:
+) -> tuple[Path, CopyFacts, Fraction | None]:
     examiners, facts = examined
+    text_start = None
     for number, examine in enumerate(examiners):
         copy = examine(readable, choices)
         if copy is None:
@@ -131,8 +142,8 @@ def _copied(
             readable = partial.replace(made)
         finally:
             partial.unlink(missing_ok=True)
-        facts = copy.facts(facts)
-    return readable, facts
+        facts, text_start = copy.facts(facts), copy.text_start
+    return readable, facts, text_start
 
 
 def naming_source(

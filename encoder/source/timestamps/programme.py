@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 from encoder.errors import SourceUnusable, StoreUnusable
@@ -22,6 +23,7 @@ class OneProgramme:
 
     plan: ProgrammePlan
     suffix: str = "ts"
+    text_start: Fraction | None = None
 
     def facts(self, before: CopyFacts) -> CopyFacts:
         """Return what the copy has other than its source."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
@@ -34,6 +35,11 @@ class Untimed:
     def suffix(self) -> str:
         """Suffix of the copy."""
         return "mp4" if self.plan.codec in _MP4_CODECS and not self.plan.sound else "mkv"
+
+    @property
+    def text_start(self) -> Fraction:
+        """Time of the first picture on the source's clock, seconds."""
+        return self.plan.start_seconds
 
     def facts(self, before: CopyFacts) -> CopyFacts:
         """Return what the copy has other than its source."""
