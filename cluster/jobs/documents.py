@@ -8,12 +8,15 @@ from importlib.metadata import version
 from typing import Any
 
 from cluster.jobs.clock import Clock
+from cluster.jobs.damage_findings import damage_document
 from cluster.jobs.request import LadderRequest
 from cluster.jobs.setup import CodecSetup
 from cluster.jobs.solve import SolvedCodec
 from cluster.package.assemble import ChosenRung, document_rungs
+from cluster.stages.analysis import known_damage
 from cluster.stages.measurer import Measurer
 from cluster.stages.title import Title
+from cluster.stages.tracks import heard_in_title
 from encoder import ffmpeg
 from encoder.media import Request
 from encoder.names import shown
@@ -197,6 +200,10 @@ def run_document(
         },
         "host": {"system": platform.system(), "machine": platform.machine()},
     }
+    title = measurer.title
+    damage = known_damage(title.source, measurer.store)
+    if damaged := damage_document(damage, heard_in_title(title, measurer.store)):
+        document["damage"] = damaged
     if allowances := {
         one.codec: one.setup.allowance_bits for one in solved if one.setup.allowance_bits
     }:

@@ -15,6 +15,7 @@ from typing import Any
 from cluster import events
 from cluster.execution.executor import Executor, call_with_retries, connect
 from cluster.jobs.clock import Clock
+from cluster.jobs.damage_findings import describe_damage
 from cluster.jobs.deliver import deliver, further_models
 from cluster.jobs.history import recorded
 from cluster.jobs.request import LadderRequest, RunOptions
@@ -24,7 +25,7 @@ from cluster.jobs.sound_findings import describe_heard
 from cluster.jobs.source_findings import describe_source
 from cluster.jobs.text_findings import describe_texts
 from cluster.package.publish import check_output
-from cluster.stages.analysis import features_key, find_title, shots_key
+from cluster.stages.analysis import features_key, find_title, known_damage, shots_key
 from cluster.stages.artwork import check_face_model
 from cluster.stages.measurer import Measurer
 from cluster.stages.quarantine import reading
@@ -88,6 +89,8 @@ def run_title(
         ):
             _warn_of_source(source, options.source, on_event)
             title = find_title(options.source, source, store, running, on_event)
+            for finding in describe_damage(title.reference, known_damage(title.source, store)):
+                on_event(events.Warned(finding.sentence))
             _prepare_audio_and_subtitles(title, store, on_event)
             setups = set_up(request, title, store, running, on_event)
             models = (setups[0].quality_model,)

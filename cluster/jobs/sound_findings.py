@@ -75,6 +75,15 @@ def describe_heard(
                 "what is there plays behind what precedes it, or is left out where it has no room",
                 "warn",
             )
+        if facts.undecoded and not one.surround:
+            lost = facts.undecoded
+            yield Finding(
+                "damage",
+                f"{lost.seconds:.3f} s of {name} do not decode ({lost.packets} "
+                f"packet{'s' * (lost.packets != 1)}, the first at {lost.first_seconds:.3f} s)",
+                "are silent",
+                "warn",
+            )
         if facts.lowered_db:
             yield Finding(
                 "sound",

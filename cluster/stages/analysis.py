@@ -10,16 +10,19 @@ import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cluster import events
 from cluster.execution.executor import Executor, InlineExecutor, Task
+from cluster.stages.damage import NO_DAMAGE, Damage, damage_of_transport
 from cluster.stages.quarantine import title_store
 from cluster.stages.stage import Made, publish, require
 from cluster.stages.title import Title, TitleSource
 from cluster.store import Record, Store, open_store
 from cluster.store.keys import key
+from encoder.analysis.damage import DamageCounter
 from encoder.analysis.features import (
     FEATURE_NAMES,
     FEATURES_VERSION,
@@ -133,6 +136,15 @@ def find_stills(source: TitleSource, place: str) -> tuple[Stills, ScrubTrack]:
     return stills, ScrubTrack.of(record.value["scrub"], sheets)
 
 
+def known_damage(source: TitleSource, store: Store) -> Damage:
+    """Return the damage that the analysis in the store found: none where there is no analysis."""
+    for identity in (features_key(source), stills_key(source)):
+        record = store.get(identity)
+        if record is not None and "damage" in record.value:
+            return Damage.of(record.value["damage"])
+    return NO_DAMAGE
+
+
 def extract_features(source: TitleSource, shots: Sequence[Shot]) -> tuple[ShotFeatures, ...]:
     """Return the features of any shots of a title, by a decode whose result is not stored.
 
@@ -167,7 +179,9 @@ def _analyse(source: TitleSource, store: Store) -> None:
         analysers: list[Analyser] = [] if shots else [detector]
         analysers += [] if features else [extractor]
         analysers += [] if stills else [sampler, scrub]
-        feed(small_frames(reference), *analysers)
+        counter = DamageCounter()
+        feed(small_frames(reference, damage=counter), *analysers)
+        damage = Damage(counter.found, damage_of_transport(reference))
         if shots is None:
             planned = plan_shots(detector.cuts(), reference.frames, reference.frame_rate)
             shots = publish(
@@ -182,7 +196,7 @@ def _analyse(source: TitleSource, store: Store) -> None:
             publish(
                 store,
                 stills_key(source),
-                _made_stills(sampler.stills(), scrub.track()),
+                _made_stills(sampler.stills(), scrub.track(), damage),
                 stage="stills",
                 version=SAMPLING_VERSION,
                 title=source.id,
@@ -191,29 +205,36 @@ def _analyse(source: TitleSource, store: Store) -> None:
             publish(
                 store,
                 features_key(source),
-                _made_features(extractor.shots(_shots(shots)), time.process_time() - before),
+                _made_features(
+                    extractor.shots(_shots(shots)), time.process_time() - before, damage
+                ),
                 stage="features",
                 version=FEATURES_VERSION,
                 title=source.id,
             )
 
 
-def _made_stills(stills: Stills, track: ScrubTrack) -> Made:
+def _made_stills(stills: Stills, track: ScrubTrack, damage: Damage) -> Made:
     file = io.BytesIO()
     np.savez(file, allow_pickle=False, **stills.arrays())
     sheets = {f"sheet{number:03d}": sheet for number, sheet in enumerate(track.sheets)}
     return Made(
-        {"scrub": track.facts(), "sheets": list(sheets)}, {"stills": file.getvalue(), **sheets}
+        {"scrub": track.facts(), "sheets": list(sheets), **_noted(damage)},
+        {"stills": file.getvalue(), **sheets},
     )
 
 
-def _made_features(features: Sequence[ShotFeatures], cpu_seconds: float) -> Made:
+def _made_features(features: Sequence[ShotFeatures], cpu_seconds: float, damage: Damage) -> Made:
     vectors = np.array([shot.values for shot in features], FEATURES_DTYPE)
     return Made(
-        {"names": list(FEATURE_NAMES), "shape": list(vectors.shape)},
+        {"names": list(FEATURE_NAMES), "shape": list(vectors.shape), **_noted(damage)},
         {"vectors": vectors.tobytes()},
         {"other": cpu_seconds},
     )
+
+
+def _noted(damage: Damage) -> dict[str, Any]:
+    return {"damage": damage.document()} if damage != NO_DAMAGE else {}
 
 
 def _shots(record: Record) -> tuple[Shot, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from encoder import ffmpeg
 from encoder.package import audio, layout
 from encoder.package import subtitles as vtt
 from encoder.package.audio_commands import BIT_RATE, SURROUND_BIT_RATE, Part, Sound
-from encoder.package.audio_log import SoundFormat
+from encoder.package.audio_log import SoundFormat, Undecoded
 from encoder.source.reference import ReferenceSource
 from encoder.source.sounds import SURROUND_CHANNELS, SourceSound, as_pairs, plan_sounds
+from encoder.source.undecoded import undecoded_packets
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ def heard_in_source(reference: ReferenceSource) -> tuple[HeardSound, ...]:
             duration=reference.timeline.duration_seconds,
             surround=surround,
         )
-        return facts, None
+        return _with_losses(facts, sound, reference), None
 
     return decide(reference, hear)
 
@@ -181,6 +182,7 @@ def _encoded(
             bit_rate=bit_rate,
             surround=surround,
         )
+        facts = _with_losses(facts, sound, reference)
         return Made(
             {"audible": facts.audible, "facts": _document(facts)},
             {"audio": path} if facts.audible else {},
@@ -230,7 +232,29 @@ def _as_made_now(
     return plain
 
 
+def _with_losses(
+    facts: audio.SoundFacts, sound: Sound, reference: ReferenceSource
+) -> audio.SoundFacts:
+    """Add to facts what does not decode of a sound, by one more decode if something does not."""
+    if not facts.broken:
+        return facts
+    duration = reference.timeline.duration_seconds
+    lost = sorted(
+        (start - reference.start_seconds, length)
+        for path, stream in dict.fromkeys((part.path, part.stream) for part in sound.parts)
+        for start, length in undecoded_packets(path, stream)
+        if 0 <= start - reference.start_seconds < duration
+    )
+    if not lost:
+        return facts
+    seconds = sum((length for _, length in lost), Fraction(0))
+    return replace(
+        facts, undecoded=Undecoded(len(lost), round(float(seconds), 3), round(float(lost[0][0]), 3))
+    )
+
+
 def _document(facts: audio.SoundFacts) -> dict[str, Any]:
+    lost = facts.undecoded
     formats = [[str(f.seconds), f.channels, f.layout, f.sample_rate] for f in facts.formats]
     return {
         "formats": formats,
@@ -238,6 +262,7 @@ def _document(facts: audio.SoundFacts) -> dict[str, Any]:
         "silent": list(facts.silent),
         "wide_lfe": facts.wide_lfe,
         "jumps": facts.jumps,
+        **({"undecoded": asdict(lost)} if lost else {}),
     }
 
 
@@ -253,6 +278,7 @@ def _facts(value: Mapping[str, Any]) -> audio.SoundFacts:
         silent=tuple(known.get("silent", ())),
         wide_lfe=known.get("wide_lfe", False),
         jumps=known.get("jumps", 0),
+        undecoded=Undecoded(**known["undecoded"]) if "undecoded" in known else None,
     )
 
 

@@ -8,6 +8,7 @@ decoder, in order, or the source is refused.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,6 +21,7 @@ import cv2
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
+from encoder.analysis.damage import DamageCounter
 from encoder.arrays import UInt8
 from encoder.errors import SourceUnusable
 from encoder.source.colour_codes import color_matrix, color_range
@@ -92,10 +94,13 @@ def small_size(width: int, height: int) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def small_frames(source: ReferenceSource, threads: int = 2) -> Iterator[SmallFrame]:
+def small_frames(
+    source: ReferenceSource, threads: int = 2, damage: DamageCounter | None = None
+) -> Iterator[SmallFrame]:
     """Decode the title once and yield its canonical frames, small, holding one frame in memory.
 
     Where the canonical timeline repeats a source frame, the same pixels are yielded again.
+    ``damage`` is told what the decoder conceals.
 
     Raises:
         SourceUnusable: a frame of the index does not decode, or the picture changes its size.
@@ -106,7 +111,7 @@ def small_frames(source: ReferenceSource, threads: int = 2) -> Iterator[SmallFra
         width, height = height, width
     source_of = source.timeline.source_of
     number = 0
-    for position, picture in enumerate(_decoded(source, threads)):
+    for position, picture in enumerate(_decoded(source, threads, damage)):
         last = position
         if source_of is not None:
             last = int(np.searchsorted(source_of, position, side="right")) - 1
@@ -137,7 +142,9 @@ def small_frames(source: ReferenceSource, threads: int = 2) -> Iterator[SmallFra
             number += 1
 
 
-def _decoded(source: ReferenceSource, threads: int) -> Iterator[av.VideoFrame]:
+def _decoded(
+    source: ReferenceSource, threads: int, damage: DamageCounter | None
+) -> Iterator[av.VideoFrame]:
     """Yield exactly the frames of the index, in order."""
     pts = source.index.pts
     expected = 0
@@ -146,7 +153,7 @@ def _decoded(source: ReferenceSource, threads: int) -> Iterator[av.VideoFrame]:
     other: Fraction | None = None
     foreign = 0
     crop = _cropper(source.info) if source.info.crop else None
-    for picture, aspect in _pictures(source, threads):
+    for picture, aspect in _pictures(source, threads, damage):
         if expected == len(pts):
             break  # a picture from a torn packet at the end
         if picture.pts is None or picture.pts < pts[expected]:
@@ -176,6 +183,8 @@ def _decoded(source: ReferenceSource, threads: int) -> Iterator[av.VideoFrame]:
             other, foreign = aspect, foreign + 1
         if foreign > _AHEAD:
             break
+        if damage is not None:
+            damage.picture(picture, _seconds(source, picture.pts))
         yield picture if crop is None else crop(picture)
         expected += 1
     if other is not None:
@@ -236,13 +245,23 @@ def _missing(source: ReferenceSource, frame: int) -> SourceUnusable:
     )
 
 
-def _pictures(source: ReferenceSource, threads: int) -> Iterator[tuple[av.VideoFrame, Fraction]]:
+def _seconds(source: ReferenceSource, pts: int) -> float:
+    """Return the time of a picture on the title's clock."""
+    return float(pts * source.index.time_base - source.start_seconds)
+
+
+def _pictures(
+    source: ReferenceSource, threads: int, damage: DamageCounter | None
+) -> Iterator[tuple[av.VideoFrame, Fraction]]:
     """Yield every decoded picture, and the pixel aspect that the decoder has at that time."""
-    with opened(source.path) as container:
+    with contextlib.ExitStack() as stack:
+        container = stack.enter_context(opened(source.path))
         stream = container.streams[source.info.stream_index]
         assert isinstance(stream, av.video.VideoStream)
         stream.thread_type = "AUTO"
         stream.thread_count = threads
+        if damage is not None:
+            stack.enter_context(damage.listening(stream.codec_context))
         torn: list[av.Packet[av.VideoStream]] = []
         for packet in packets_of(container, stream):
             if is_torn(packet):
@@ -252,10 +271,14 @@ def _pictures(source: ReferenceSource, threads: int) -> Iterator[tuple[av.VideoF
             # with several threads would lose good frames to them.
             for each in [*torn, packet] if packet.size else [packet]:
                 try:
-                    for picture in each.decode():
-                        yield picture, stream.codec_context.sample_aspect_ratio or Fraction(1)
+                    pictures = each.decode()
                 except av.error.FFmpegError:
-                    continue  # _decoded reports the missing frame
+                    pictures = []  # _decoded reports the missing frame
+                if damage is not None:
+                    seconds = None if each.pts is None else _seconds(source, each.pts)
+                    damage.packet(seconds, last=each.size == 0)
+                for picture in pictures:
+                    yield picture, stream.codec_context.sample_aspect_ratio or Fraction(1)
             torn.clear()
 
 

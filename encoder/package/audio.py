@@ -34,7 +34,7 @@ from encoder.package.audio_commands import (
     stamps_command,
     steady_command,
 )
-from encoder.package.audio_log import SoundFormat
+from encoder.package.audio_log import SoundFormat, Undecoded
 from encoder.package.layout import AudioSegment, AudioTrack
 
 STAGE_VERSION = 1
@@ -64,6 +64,10 @@ class SoundFacts:
     """Stretches of sound whose timestamps jump away and come back."""
     rebuilt: bool = False
     """True where something about the format changes, be it heard or not."""
+    broken: bool = False
+    """True where ffmpeg said that something does not decode."""
+    undecoded: Undecoded | None = None
+    """What of the title's sound does not decode, where somebody looked for it."""
 
     @property
     def widest(self) -> int:
@@ -147,11 +151,12 @@ def encode_sound(
         )
 
     done = _run(sound, command(sound))
+    broken = audio_log.does_not_decode(done.kept)
     sound, jumps = _mended(sound, done)
     if jumps:
         done = _run(sound, command(sound))
     if not audio_log.changes_format(done.kept):
-        return replace(_finished(sound, done, out, command), jumps=jumps)
+        return replace(_finished(sound, done, out, command), jumps=jumps, broken=broken)
     layout = "mono" if sound.layout else SURROUND if surround else STEREO
     copies = [out.with_name(f"{out.stem}-{number}.nut") for number in range(len(sound.parts))]
     try:
@@ -167,7 +172,7 @@ def encode_sound(
         for copy in copies:
             copy.unlink(missing_ok=True)
     formats = max(heard, key=len)
-    return replace(facts, formats=formats if len(formats) > 1 else (), rebuilt=True)
+    return replace(facts, formats=formats if len(formats) > 1 else (), rebuilt=True, broken=broken)
 
 
 def listen(
@@ -199,6 +204,7 @@ def listen(
         wide_lfe=audio_log.lfe_is_wide(kept),
         jumps=jumps,
         rebuilt=rebuilt,
+        broken=audio_log.does_not_decode(kept),
     )
 
 

@@ -16,6 +16,7 @@ LINES = re.compile(
     r"(af#0:0|fc#0) .*Reconfiguring filter graph because audio"
     r"|ashowinfo@first .* n:0 |ashowinfo@jump .* n:\d"
     r"|astats@(mix|parts|lfe) .*(Channel|Peak level dB): |max_volume: "
+    r"|Error submitting packet to decoder: |Decoding error: "
 )
 """Lines of the log that this module reads."""
 
@@ -42,6 +43,17 @@ class SoundFormat:
     """ffmpeg's name of the layout."""
     sample_rate: int
     """Sample rate in Hz."""
+
+
+@dataclass(frozen=True, slots=True)
+class Undecoded:
+    """Sound that does not decode, and is silent in the encode."""
+
+    packets: int
+    seconds: float
+    """Duration of these packets."""
+    first_seconds: float
+    """Time of the first of them on the title's clock."""
 
 
 def changes_format(lines: Sequence[str]) -> bool:
@@ -75,6 +87,11 @@ def formats(lines: Sequence[str], duration: Fraction) -> tuple[SoundFormat, ...]
             continue
         found.append(SoundFormat(seconds, int(match[2]), match[3], rate))
     return tuple(found)
+
+
+def does_not_decode(lines: Sequence[str]) -> bool:
+    """Return True where a part of the sound does not decode."""
+    return any("packet to decoder" in line or "Decoding error" in line for line in lines)
 
 
 def peak_db(lines: Sequence[str]) -> float:
