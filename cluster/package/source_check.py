@@ -171,7 +171,10 @@ def _check_sound(track: Levels, streams: Sequence[Levels], allowed: Sequence[flo
         return False
     fits = [(likeness.shift(track, levels), levels) for levels in varied]
     (late, best), levels = max(fits, key=lambda fit: fit[0][1])
-    right = max(likeness.correlation(track, levels, seconds) for seconds in allowed)
+    # Streams may be alike but for their times: the track is right where it fits any of them.
+    right = max(
+        likeness.correlation(track, each, seconds) for each in varied for seconds in allowed
+    )
     if right < best - _ALIKE and likeness.like(best):
         _fail(
             f"{track.name!r} is {abs(late):.2f} s {'late' if late > 0 else 'early'} against "

@@ -41,7 +41,7 @@ _UNKNOWN_SHARE = Fraction(1, 1000)
 _TAIL_BYTES = 4_096
 _BLOCK_BYTES = 1 << 20
 _PADDING_BYTES = 1 << 14
-"""Zeros at the end of a file that may be padding."""
+"""Zeros at the end of a file that may be padding, where nothing states how long it should be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +150,7 @@ def check_complete(path: PathLike, *, accept: bool) -> Shortfall | None:
     proven = promise.size_bytes is not None and promise.size_bytes > size
     if promise.unmeasured:
         zeros = _zeros_at_end(path, size) if hollow else 0
+        zeros = zeros if zeros > _PADDING_BYTES else 0
         if not (zeros or promise.inside):
             return None
         short = Shortfall(
@@ -158,6 +159,8 @@ def check_complete(path: PathLike, *, accept: bool) -> Shortfall | None:
         return _judged(path, short, accept=accept)
     if not (proven or hollow):
         return None
+    # A file that ends with zeros was allocated in full, and its end has not come.
+    proven = proven or (hollow and _zeros_at_end(path, size) >= _TAIL_BYTES)
     found = _census(path, size)
     return _judged(path, _shortfall(path, promise, found, size, proven=proven), accept=accept)
 
@@ -203,7 +206,7 @@ def _has_hole(descriptor: int, size: int) -> bool:
 
 
 def _zeros_at_end(path: PathLike, size: int) -> int:
-    """Return the number of zero bytes that a file ends with, 0 where they may be padding."""
+    """Return the number of zero bytes that a file ends with."""
     zeros = 0
     with reading(path), Path(path).open("rb") as file:
         while zeros < size:
@@ -213,7 +216,7 @@ def _zeros_at_end(path: PathLike, size: int) -> int:
             zeros += block - len(content.rstrip(b"\0"))
             if content[:1] != b"\0" or any(content):
                 break
-    return zeros if zeros > _PADDING_BYTES else 0
+    return zeros
 
 
 def _judged(path: PathLike, short: Shortfall | None, *, accept: bool) -> Shortfall | None:
@@ -335,7 +338,7 @@ def _shortfall(
         seconds=max((stream.end for stream in whole), default=Fraction(0)),
         sound_promised=promised,
         sound=sound,
-        bytes_promised=promise.size_bytes if proven else None,
+        bytes_promised=(promise.size_bytes or size) if proven else None,
         size_bytes=size,
         zeros=video.zeros,
         ends_inside=promise.inside if promise.inside == "moof" else "",
