@@ -23,7 +23,7 @@ from encoder.analysis.frames import small_frames
 from encoder.errors import BadInput, SourceUnusable
 from encoder.ffmpeg import Command, run
 from encoder.names import path_of, shell_quoted, shown, shown_in_json
-from encoder.source import edits, mpeg4, mxf, pieces
+from encoder.source import mpeg4, mxf, pieces
 from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
 from encoder.source.sandbox import plan_guarded
 from fixtures.kinds import Truth, ff, old
@@ -374,47 +374,6 @@ def test_old_codecs_are_read_exactly(tmp_path: Path, file: str, codec: str):
     for piece, made_file in pieces.cut(source, [(12, 25)], tmp_path):
         assert read(pieces.reading(source, piece, made_file), 12, 25) == decoded[12:25]
     assert sum(1 for _ in small_frames(source)) == 30
-
-
-# -- edit lists ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("seed", [2, 4])
-def test_pictures_that_libavformat_loses_between_parts_are_said(tmp_path: Path, seed: int):
-    path, truth = made("edited.mp4", tmp_path, seed)
-    source = plan_guarded(path, tmp_path)
-    assert (source.frames, source.frame_rate) == (truth.frames, truth.frame_rate)
-    assert "next to their borders 1 pictures are missing" in says(path)
-    assert len(read(source, 0, source.frames)) == source.frames
-    check_small(source)
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_the_parts_that_an_edit_list_plays_are_the_title(tmp_path: Path, seed: int):
-    path, truth = made("edited.mp4", tmp_path, seed)
-    source = plan_guarded(path, tmp_path)
-    assert (source.frames, source.frame_rate) == (truth.frames, truth.frame_rate)
-    expected = by_ffmpeg_alone(path)
-    check_frames(source, expected, tmp_path)
-    for start in range(0, source.frames - 2, 5):
-        assert read(source, start, start + 2) == expected[start : start + 2], start
-    check_small(source)
-
-
-def test_an_edit_at_another_speed_is_refused(tmp_path: Path):
-    path, plain = tmp_path / "fast.mp4", tmp_path / "plain.mp4"
-    sound = ("-f", "lavfi", "-i", "sine=440:duration=1", "-c:a", "aac")
-    ff("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25:duration=1", *sound, plain)
-    path.write_bytes(old.with_edits(plain.read_bytes(), [(0.0, 0.5)], rate=0.5))
-    with pytest.raises(SourceUnusable, match=r"plays at 0\.5 times the speed.*export the title"):
-        plan_guarded(path, tmp_path)
-
-
-def test_keyframes_are_safe_where_no_later_time_is_as_low():
-    # The second part begins with packets 3 and 4, of which one only leads to it.
-    times = [0, 1, 2, -1, 0, 3, 4]
-    keyframes = [(0, 0, True), (2, 2, True), (-1, 3, False), (3, 5, True)]
-    assert edits.safe_keyframes(keyframes, times) == [(0, 0), (3, 3)]
 
 
 # -- MXF -------------------------------------------------------------------------------------------

@@ -47,10 +47,11 @@ class CodecSetup:
     def allowance_bits(self) -> int:
         """Bits that a rung may take beyond those of the source."""
         reference, shots = self.title.reference, self.title.shots
+        edits = reference.copied.edits  # applied in a copy of another codec
         video = SourceVideo(
             bits=8 * reference.index.packet_bytes,
-            codec=reference.info.codec,
-            keyframes=len(reference.index.keyframe_pts),
+            codec=edits.codec if edits else reference.info.codec,
+            keyframes=edits.keyframes if edits else len(reference.index.keyframe_pts),
             pixels=reference.width * reference.height,
             frames=reference.frames,
             seconds=float(reference.timeline.duration_seconds),

@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
-
 from cluster.jobs.findings import Finding, State
 from cluster.jobs.sound_findings import describe_heard, describe_sound
 from cluster.jobs.text_findings import describe_texts
@@ -56,12 +54,11 @@ def describe_source(
         path: path of the file.
         remuxed: True where the file had no timestamps and was remuxed with new ones.
     """
-    info = source.info
     seconds = float(source.timeline.duration_seconds)
     return (
         Finding(
             "file",
-            f"{info.container.split(',')[0]}, {info.codec}, {seconds:.3f} s, "
+            f"{_coding(source)}, {seconds:.3f} s, "
             f"{source.index.bitrate / 1000:.0f} kbit/s of video",
             _remuxed(source) if remuxed else "",
         ),
@@ -86,6 +83,13 @@ def describe_source(
     )
 
 
+def _coding(source: ReferenceSource) -> str:
+    edits = source.copied.edits  # applied in a copy of another kind
+    if edits is not None:
+        return f"mov, {edits.codec}"
+    return f"{source.info.container.split(',')[0]}, {source.info.codec}"
+
+
 def _remuxed(source: ReferenceSource) -> str:
     copied = source.copied
     if copied.placed:
@@ -93,7 +97,7 @@ def _remuxed(source: ReferenceSource) -> str:
             f"{copied.placed} of {source.index.frames} pictures have no time of their own: is "
             "remuxed with times between those of the others"
         )
-    if copied.transport is not None or copied.jumps:
+    if copied.transport is not None or copied.jumps or copied.edits is not None:
         return ""
     return "has no timestamps: is remuxed with timestamps from one decode"
 
@@ -148,18 +152,15 @@ def _cropped(source: ReferenceSource) -> Iterator[Finding]:
 
 
 def _edited(source: ReferenceSource) -> Iterator[Finding]:
-    """Describe several edits: libavformat may lose or double pictures where B-frames meet a cut."""
-    if not source.info.edits:
+    """Describe several edits, and what their copy lacks."""
+    edits = source.copied.edits
+    if edits is None:
         return
-    steps = np.diff(source.index.pts)
-    usual = max(1, int(np.median(steps))) if len(steps) else 1
-    doubled = int((steps == 0).sum())
-    missing = int(np.round(steps[steps > 1.5 * usual] / usual - 1).sum())
-    then = "they are the title, one after the other"
-    if doubled or missing:
-        then += f"; next to their borders {missing} pictures are missing and {doubled} stand twice"
-    state: State = "warn" if doubled or missing else "ok"
-    yield Finding("edits", f"the edit list plays {source.info.edits} parts", then, state)
+    then = "they are the title, one after the other; a copy of what they play is kept without loss"
+    if edits.captions:
+        then += ", in which the captions of its pictures are left out"
+    parts = f"the edit list plays {edits.parts} parts"
+    yield Finding("edits", parts, then, "warn" if edits.captions else "ok")
 
 
 def _precharged(source: ReferenceSource) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from encoder.source.later import document, later
@@ -33,6 +34,24 @@ class TransportFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class EditFacts:
+    """An edit list that is applied: what it plays is decoded, and kept without loss."""
+
+    parts: int
+    """Parts of the video track that are played."""
+    codec: str
+    """ffmpeg's canonical name of the source's codec."""
+    packet_bytes: int
+    """Coded bytes of the pictures that are played; what is played twice counts twice."""
+    keyframes: int
+    """Keyframes of the source from which what is played is decoded, and those in it."""
+    last_seconds: Fraction
+    """Time for which the last picture is shown."""
+    captions: bool = False
+    """True where the pictures carry caption data, which is left out."""
+
+
+@dataclass(frozen=True, slots=True)
 class CopyFacts:
     """How a copy differs from its source; all defaults where only its container does."""
 
@@ -43,6 +62,8 @@ class CopyFacts:
     """Pictures without a time of their own, placed between those that have one."""
     lost: int = later(0)
     """Pictures that do not decode, left out of a copy with such times."""
+    edits: EditFacts | None = later(None)
+    """The edit list of several parts that is applied."""
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """Edit lists of MP4 and MOV that play several parts of a track one after the other.
 
 libavformat demuxes the parts in their order, each from a keyframe before it; what only leads to a
-part, or follows it, is marked as discarded. It ignores the rates of edits. Text it moves: the first
-sample that begins in a part is taken for the beginning of the part, and what began before is lost.
-So text is read without edits, and placed by them here.
+part, or follows it, is marked as discarded. Where B-frames meet a border it loses or doubles
+pictures, so :mod:`encoder.source.timestamps.edited` applies such lists itself. libavformat ignores
+the rates of edits. Text it moves: the first sample that begins in a part is taken for the beginning
+of the part, and what began before is lost. So text is read without edits, and placed by them here.
 """
 
 from __future__ import annotations
@@ -22,34 +23,6 @@ _MOST_BYTES = 256 << 20
 _NORMAL_RATE = 0x10000
 
 
-def safe_keyframes(
-    keyframes: Sequence[tuple[int, int, bool]], decoding_times: Sequence[int | None]
-) -> list[tuple[int, int]]:
-    """Return the keyframes from which frames can be read in a file of several parts.
-
-    A seek searches decoding times, which go back where a part begins. A keyframe is safe where no
-    time after it is as low; the first one always is.
-
-    Args:
-        keyframes: presentation time, number of the packet, and whether it is shown.
-        decoding_times: decoding time of every packet, in the order of the file.
-
-    Returns:
-        Presentation and decoding time of each keyframe.
-    """
-    lowest: list[float] = [float("inf")] * (len(decoding_times) + 1)
-    for number in reversed(range(len(decoding_times))):
-        time = decoding_times[number]
-        lowest[number] = lowest[number + 1] if time is None else min(time, lowest[number + 1])
-    safe = []
-    for place, (pts, number, shown) in enumerate(keyframes):
-        dts = decoding_times[number]
-        dts = pts if dts is None else dts
-        if place == 0 or (shown and lowest[number + 1] > dts):
-            safe.append((pts, dts))
-    return safe
-
-
 @dataclass(frozen=True, slots=True)
 class Edit:
     """A part of a track's media that is played."""
@@ -58,6 +31,8 @@ class Edit:
     """Duration of the part in the presentation."""
     rate: Fraction
     """Speed of the part."""
+    media_seconds: Fraction | None = None
+    """Time in the media at which the part begins, None where nothing is played meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +63,7 @@ def text_parts_of(movie: bytes, track: int) -> tuple[TextPart, ...]:
     """Return the parts of a track: the whole media where it has no edit list."""
     parts, at = [], Fraction(0)
     try:
-        box = _track(movie, track)
-        header = mp4.find(movie, "mdia/mdhd", box.body, box.end)
-        offset = header.body + (20 if movie[header.body] else 12)
-        (ticks,) = struct.unpack_from(">I", movie, offset)
+        ticks = _media_timescale(movie, track)
         for seconds, start, _ in _edits(movie, track):
             if start >= 0:
                 parts.append(TextPart(Fraction(start, ticks), seconds or None, at))
@@ -140,12 +112,27 @@ def movie_header(path: str | os.PathLike[str]) -> bytes:
 
 def edits_of(movie: bytes, track: int) -> tuple[Edit, ...]:
     """Return the edits of a track, without those that are empty."""
+    return tuple(edit for edit in edit_list(movie, track) if edit.media_seconds is not None)
+
+
+def edit_list(movie: bytes, track: int) -> tuple[Edit, ...]:
+    """Return the edits of a track in their order, also those that are empty."""
     try:
+        ticks = _media_timescale(movie, track)
         return tuple(
-            Edit(seconds, rate) for seconds, start, rate in _edits(movie, track) if start >= 0
+            Edit(seconds, rate, Fraction(start, ticks) if start >= 0 else None)
+            for seconds, start, rate in _edits(movie, track)
         )
     except (ValueError, IndexError, ZeroDivisionError, struct.error):
         return ()  # no edit list, or a damaged one, which the demuxer reports
+
+
+def movie_timescale(movie: bytes) -> int:
+    """Return the ticks per second in which durations of edits are stored, 1 where none is."""
+    try:
+        return max(1, _timescale(movie, mp4.find(movie, "moov/mvhd")))
+    except (ValueError, IndexError, struct.error):
+        return 1
 
 
 def _track(movie: bytes, track: int) -> mp4.Box:
@@ -153,12 +140,21 @@ def _track(movie: bytes, track: int) -> mp4.Box:
     return [box for box in mp4.walk(movie, header.body, header.end) if box.kind == "trak"][track]
 
 
+def _timescale(movie: bytes, header: mp4.Box) -> int:
+    """Return the ticks per second that an ``mvhd`` or ``mdhd`` box states."""
+    return int(struct.unpack_from(">I", movie, header.body + (20 if movie[header.body] else 12))[0])
+
+
+def _media_timescale(movie: bytes, track: int) -> int:
+    box = _track(movie, track)
+    return _timescale(movie, mp4.find(movie, "mdia/mdhd", box.body, box.end))
+
+
 def _edits(movie: bytes, track: int) -> list[tuple[Fraction, int, Fraction]]:
     """Return the duration in seconds, the start in ticks of the media, negative for an empty edit,
     and the speed of every edit of a track.
     """
-    times, box = mp4.find(movie, "moov/mvhd"), _track(movie, track)
-    (ticks,) = struct.unpack_from(">I", movie, times.body + (20 if movie[times.body] else 12))
+    ticks, box = _timescale(movie, mp4.find(movie, "moov/mvhd")), _track(movie, track)
     edits = mp4.find(movie, "edts/elst", box.body, box.end)
     (count,) = struct.unpack_from(">I", movie, edits.body + 4)
     layout = struct.Struct(">QqI" if movie[edits.body] == 1 else ">IiI")

@@ -32,9 +32,9 @@ import numpy as np
 
 from encoder.arrays import Int64
 from encoder.errors import SourceUnusable
-from encoder.source import caption_data, edits, h264, mpeg4
+from encoder.source import caption_data, h264, mpeg4
 from encoder.source.captions import Beside, CaptionData
-from encoder.source.probe import MOV, opened, packets_of, video_stream
+from encoder.source.probe import opened, packets_of, video_stream
 from encoder.source.unpacking import unpacked
 
 _LONG_SECONDS = 0.5  # time in which pictures are reordered, at most
@@ -242,7 +242,6 @@ def _packets(path: str | os.PathLike[str]) -> tuple[Fraction, list[_Packet], Bes
         stream = video_stream(container, path)
         codec = stream.codec_context.codec.canonical_name
         packets: list[_Packet] = []
-        end = _end_of_edits(path, container, stream)
         beside = Beside(container, stream)
         for each in demuxed(container, stream, beside):
             packet = each.packet
@@ -261,25 +260,10 @@ def _packets(path: str | os.PathLike[str]) -> tuple[Fraction, list[_Packet], Bes
                 continue
             # Bit 4 of a VP8 frame's first byte is show_frame (RFC 6386, 9.1).
             invisible = codec == "vp8" and not bytes(packet)[0] & 0x10
-            late = packet.pts is not None and end is not None and packet.pts >= end
-            shown = each.coded and not (packet.is_discard or invisible or late)
+            shown = each.coded and not (packet.is_discard or invisible)
             times = packet.pts, packet.dts, packet.duration or 0
             packets.append(_Packet(*times, each.key, shown, is_torn(packet), packet.size))
         return Fraction(stream.time_base or 0), packets, beside
-
-
-def _end_of_edits(
-    path: str | os.PathLike[str],
-    container: av.container.InputContainer,
-    stream: av.VideoStream,
-) -> int | None:
-    """Return the tick at which several edits end, where libavformat may show a picture more."""
-    if container.format.name != MOV or not stream.time_base:
-        return None
-    parts = edits.read_edits(path, stream.index)
-    if len(parts) < 2:
-        return None
-    return round(sum(part.seconds for part in parts) / stream.time_base)
 
 
 def _check_clock(
@@ -306,16 +290,9 @@ def _drop_torn(packets: list[_Packet]) -> float:
 
 def _keyframes(packets: list[_Packet]) -> list[tuple[int, int]]:
     """Return presentation and decoding time of each keyframe from which frames can be read."""
-    keyframes = [
-        (p.pts, number, p.shown) for number, p in enumerate(packets) if p.key and p.pts is not None
+    return [
+        (p.pts, p.pts if p.dts is None else p.dts) for p in packets if p.key and p.pts is not None
     ]
-    several_edits = any(
-        now < before and not shown for (before, _, _), (now, _, shown) in pairwise(keyframes)
-    )
-    times = [p.dts for p in packets]
-    if several_edits:
-        return edits.safe_keyframes(keyframes, times)
-    return [(pts, pts if (dts := times[number]) is None else dts) for pts, number, _ in keyframes]
 
 
 def _index(path: str | os.PathLike[str], time_base: Fraction, packets: list[_Packet]) -> FrameIndex:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -87,6 +87,7 @@ _DOLBY_VISION_DEMUXERS = ("matroska", "mpegts")
 _DOLBY_VISION_CODECS = ("hevc", "h264", "av1")
 
 _AS_STORED = {"fflags": "+nofillin"}
+_UNEDITED = {"ignore_editlist": "1"}
 
 PathLike = str | os.PathLike[str]
 """Path of a file."""
@@ -321,7 +322,7 @@ def orientation_filters(matrix: tuple[int, ...]) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def opened(
-    path: PathLike, *, patient: bool = False, as_stored: bool = False
+    path: PathLike, *, patient: bool = False, as_stored: bool = False, unedited: bool = False
 ) -> Iterator[av.container.InputContainer]:
     """Open a source for reading under the allow-lists.
 
@@ -329,6 +330,7 @@ def opened(
         path: the file.
         patient: True to find streams that begin late.
         as_stored: True to get only the times that the file states, none that libavformat derives.
+        unedited: True to get all media of MP4 and MOV at its own times, without the edit lists.
 
     Raises:
         SourceUnusable: the path is missing, not a file, unreadable or of an unsupported kind; also
@@ -340,7 +342,9 @@ def opened(
     source = file_of(given)
     with reading(given), contextlib.closing(source):
         try:
-            with _container(source, given, patient=patient, as_stored=as_stored) as container:
+            more = PATIENT_OPTIONS if patient else {}
+            more = more | (_AS_STORED if as_stored else {}) | (_UNEDITED if unedited else {})
+            with _container(source, given, more) as container:
                 yield container
         except (OSError, av.error.FFmpegError) as error:
             if source.failure is not None:
@@ -395,15 +399,13 @@ def packets_of(
 
 
 def _container(
-    source: SourceFile, given: Path, *, patient: bool, as_stored: bool
+    source: SourceFile, given: Path, more: Mapping[str, str]
 ) -> av.container.InputContainer:
     try:
         return av.open(
             source,
             mode="r",
-            options=SOURCE_OPTIONS
-            | (PATIENT_OPTIONS if patient else {})
-            | (_AS_STORED if as_stored else {}),
+            options={**SOURCE_OPTIONS, **more},
             metadata_errors="replace",
         )
     except av.error.FFmpegError as error:

@@ -33,7 +33,7 @@ from encoder.source.captions import CaptionData
 from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
 from encoder.source.colour_codes import coded, completed
 from encoder.source.completeness import Shortfall, check_complete, check_duration
-from encoder.source.copy_facts import NO_CHANGES, CopyFacts
+from encoder.source.copy_facts import NO_CHANGES, CopyFacts, EditFacts
 from encoder.source.decoding import decoding_options
 from encoder.source.ends import NO_ENDS, Ends, plan_ends, sound_spans
 from encoder.source.gaps import check_gaps
@@ -261,6 +261,8 @@ def _plan(
     timed, given, info = prepared.path, prepared.given, prepared.info
     plan_sounds(info, choices.audio_layout)  # what the user names must be there
     index = index_frames(timed)
+    if prepared.facts.edits is not None:
+        index = _of_edits(index, prepared.facts.edits)
     check_gaps(path, timed, index)
     single_picture.check_frames(path, given.container, index.frames, bool(given.audio))
     sound = sound_spans(timed, [stream.index for stream in info.audio])
@@ -298,6 +300,15 @@ def _plan(
         copied=prepared.facts,
         ends=ends,
         text_start=prepared.text_start if any(s.text for s in info.subtitles) else None,
+    )
+
+
+def _of_edits(index: FrameIndex, edits: EditFacts) -> FrameIndex:
+    """Return the index of a copy of decoded pictures with what its container does not hold."""
+    return replace(
+        index,
+        packet_bytes=edits.packet_bytes,
+        last_duration=max(1, round(edits.last_seconds / index.time_base)),
     )
 
 

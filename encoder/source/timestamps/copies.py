@@ -18,9 +18,9 @@ from encoder.errors import SourceUnusable
 from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
 from encoder.source.copy_facts import NO_CHANGES, CopyFacts
 from encoder.source.probe import SourceInfo, probe
-from encoder.source.timestamps import programme, untimed
+from encoder.source.timestamps import edited, programme, untimed
 
-TIMED_SUFFIXES = ("mp4", "mkv", "ts")
+TIMED_SUFFIXES = ("mp4", "mkv", "ts", "nut")
 """Suffixes that :func:`timed_path` is given."""
 
 
@@ -54,7 +54,7 @@ Examiner = Callable[[Path, SourceChoices], Copy | None]
 
 PACKET_EXAMINERS: tuple[Examiner, ...] = (programme.examine,)
 """Examiners that look at packets only; the pictures of their copies have still to be probed."""
-EXAMINERS: tuple[Examiner, ...] = (untimed.examine,)
+EXAMINERS: tuple[Examiner, ...] = (edited.examine, untimed.examine)
 """Examiners of sources whose pictures are known to decode."""
 
 
@@ -96,7 +96,8 @@ def prepare(
     if timed != whole:
         # The copy of a programme is gone once it was copied again; its text with it.
         text_start = text_start if whole == source else None
-        info = _with_what_stays_behind(probe(timed), given, text=text_start is not None)
+        info = probe(timed) if facts.edits is None else _of_edits(probe(timed), given)
+        info = _with_what_stays_behind(info, given, text=text_start is not None)
     return Prepared(timed, given, info, facts, text_start)
 
 
@@ -104,6 +105,33 @@ def _with_what_stays_behind(info: SourceInfo, given: SourceInfo, *, text: bool) 
     """Return what a copy is, with the streams of the source that it lacks."""
     subtitles = tuple(stream for stream in given.subtitles if text or not stream.text)
     return replace(info, subtitles=subtitles, unread=given.unread, other_video=given.other_video)
+
+
+def _of_edits(info: SourceInfo, given: SourceInfo) -> SourceInfo:
+    """Return what a copy of decoded pictures is: of the source is all that its container lacks."""
+    order = sorted(each.index for each in given.audio)
+    written = sorted(info.audio, key=lambda each: each.index)
+    copies = dict(zip(order, written, strict=True))
+    return replace(
+        given,
+        path=info.path,
+        container=info.container,
+        stream_index=info.stream_index,
+        codec=info.codec,
+        time_base=info.time_base,
+        duration_seconds_from_header=info.duration_seconds_from_header,
+        frames_from_header=info.frames_from_header,
+        audio=tuple(
+            replace(
+                each,
+                index=copies[each.index].index,
+                start_seconds=copies[each.index].start_seconds,
+                seconds=copies[each.index].seconds,
+            )
+            for each in given.audio
+        ),
+        stated_twice=False,
+    )
 
 
 def ensure_timestamps(

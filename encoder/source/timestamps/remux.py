@@ -127,14 +127,16 @@ class _Sound:
 
 
 @contextlib.contextmanager
-def written(made: Path) -> Iterator[av.container.OutputContainer]:
-    """Open a copy for writing.
+def written(
+    made: Path, options: dict[str, str] | None = None
+) -> Iterator[av.container.OutputContainer]:
+    """Open a copy for writing, with options of its muxer.
 
     Raises:
         StoreUnusable: it cannot be written.
     """
     try:
-        with av.open(str(made), "w") as output:
+        with av.open(str(made), "w", options=options or {}) as output:
             yield output
     except OSError as error:
         raise StoreUnusable(
