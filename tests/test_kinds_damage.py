@@ -88,16 +88,25 @@ def test_nothing_is_said_of_clean_files(
         assert undecoded_packets(path, container.streams.audio[0].index) == ()
 
 
-@pytest.mark.parametrize("begin", [0.15, 0.4])
-def test_pictures_before_the_first_whole_one_are_no_damage(begin: float, tmp_path: Path) -> None:
-    """A recording begins anywhere: within a packet, among pictures that refer to earlier ones."""
+@pytest.mark.parametrize(
+    "codec",
+    [
+        ("-c:v", "mpeg2video", "-bf", 2, "-g", 12, "-b:v", "800k"),
+        (*X264, "-bf", 3, "-x264-params", "keyint=20:min-keyint=20:open-gop=1:scenecut=0"),
+        (*QUIET_HEVC[:-1], "keyint=20:min-keyint=20:open-gop=1:bframes=4:pools=1:log-level=none"),
+    ],
+    ids=["mpeg2", "h264", "hevc"],
+)
+@pytest.mark.parametrize("part", [(0.15, 1), (0.4, 0.93)])
+def test_recordings_begin_and_end_anywhere(
+    codec: tuple[object, ...], part: tuple[float, float], tmp_path: Path
+) -> None:
+    """Pictures that refer to earlier ones are no damage, nor is the picture that the end cuts."""
     whole, cut = tmp_path / "whole.ts", tmp_path / "cut.ts"
-    open_gop = "keyint=20:min-keyint=20:open-gop=1:bframes=3:scenecut=0"
-    damage.write_clean(
-        whole, random.Random(0), (*X264, "-bf", 3, "-x264-params", open_gop, "-c:a", "mp2")
-    )
+    damage.write_clean(whole, random.Random(0), (*codec, "-c:a", "mp2"))
     data = whole.read_bytes()
-    cut.write_bytes(data[int(len(data) * begin) :])
+    begin, end = (int(len(data) * share) for share in part)
+    cut.write_bytes(data[begin:end])
     assert found_in(cut, tmp_path) == PictureDamage()
     assert transport_damage(cut) == TransportDamage()
 

@@ -53,6 +53,7 @@ class DamageCounter:
         self._first: float | None = None
         self._errors = 0
         self._first_error: float | None = None
+        self._latest: tuple[int, ...] = ()  # errors of the last two packets, the end being one
         self._time = 0.0
         self._begun = False
         self._entered_late = False
@@ -64,12 +65,18 @@ class DamageCounter:
 
     @contextmanager
     def listening(self, decoder: av.VideoCodecContext) -> Iterator[None]:
-        """Take the errors that a decoder reports, which must be done with ``packet``.
+        """Have :meth:`packet` find the errors that a decoder reports.
 
         If another decode of this process is being listened to, only marked pictures are counted.
+        The decoder is idle afterwards.
         """
+        # The decoder's threads must be idle before it is freed: they wait for the interpreter to
+        # write to the log, and it would wait for them.
         if not _logging.acquire(blocking=False):
-            yield
+            try:
+                yield
+            finally:
+                decoder.flush_buffers()
             return
         level, skips = av.logging.get_level(), av.logging.get_skip_repeated()
         self._name = decoder.codec.name
@@ -80,31 +87,38 @@ class DamageCounter:
                 try:
                     yield
                 finally:
-                    # The decoder's threads must be idle before it is freed: they wait for the
-                    # interpreter to write to the log, and it would wait for them.
                     decoder.flush_buffers()
                     av.logging.set_level(level)
                     av.logging.set_skip_repeated(skips)
         finally:
             _logging.release()
 
-    def packet(self, seconds: float | None, *, last: bool = False) -> None:
-        """Take what was reported while a packet was decoded, shown at ``seconds``, or after the
-        ``last``.
+    def packet(self, seconds: float | None, *, early: bool = False) -> None:
+        """Take what was reported while a packet was decoded.
+
+        Args:
+            seconds: when its picture is shown, on the title's clock; None if unknown.
+            early: True for a picture before the first one of the title.
         """
         count = len(self._lines)
         lines, self._lines[:count] = self._lines[: min(count, _KEPT_LINES)], []
-        if not (self._begun or last) and (seconds is None or seconds < 0):
-            self._entered_late = True
+        self._entered_late |= early and not self._begun
         reported = sum(
             name == self._name and message.endswith("\n") and not _HARMLESS.search(message)
             for _, name, message in lines
         )
+        self._latest = (*self._latest[-1:], reported)
         if reported:
             self._errors += reported
             if self._first_error is None:
                 self._first_error = round(max(0.0, self._time if seconds is None else seconds), 3)
         self._time = self._time if seconds is None else seconds
+
+    def forget_last(self) -> None:
+        """Forget what was reported of the last packet, in which the file may end."""
+        self._errors -= sum(self._latest)
+        if not self._errors:
+            self._first_error = None
 
     def picture(self, picture: av.VideoFrame, seconds: float) -> None:
         """Take the next picture of the title, shown at ``seconds``."""
@@ -112,7 +126,7 @@ class DamageCounter:
             self._begun = True
             if self._entered_late:
                 # What was reported so far is about pictures before the first one of the title.
-                self._errors, self._first_error = 0, None
+                self._errors, self._first_error, self._latest = 0, None, ()
         if picture.is_corrupt:
             self._pictures += 1
             if self._first is None:

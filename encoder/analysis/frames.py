@@ -250,6 +250,11 @@ def _seconds(source: ReferenceSource, pts: int) -> float:
     return float(pts * source.index.time_base - source.start_seconds)
 
 
+def _may_end_torn(source: ReferenceSource) -> bool:
+    """Return True for recordings, which end wherever the recorder was stopped."""
+    return source.info.container in ("mpegts", "mpeg") or source.copied.transport is not None
+
+
 def _pictures(
     source: ReferenceSource, threads: int, damage: DamageCounter | None
 ) -> Iterator[tuple[av.VideoFrame, Fraction]]:
@@ -276,7 +281,10 @@ def _pictures(
                     pictures = []  # _decoded reports the missing frame
                 if damage is not None:
                     seconds = None if each.pts is None else _seconds(source, each.pts)
-                    damage.packet(seconds, last=each.size == 0)
+                    early = seconds is None or each.pts < source.index.pts[0]
+                    damage.packet(seconds, early=early and each.size > 0)
+                    if each.size == 0 and _may_end_torn(source):
+                        damage.forget_last()
                 for picture in pictures:
                     yield picture, stream.codec_context.sample_aspect_ratio or Fraction(1)
             torn.clear()
