@@ -267,7 +267,7 @@ def _hear_and_read(source: ReferenceSource, workdir: Path) -> None:
         if made is not None:
             audio.segment_audio(made.read_bytes(), [duration], stream.language)
     for text in [stream for stream in source.info.subtitles if stream.text][:1]:
-        found = subtitles.cues(subtitles.extract(path, text.index), start, duration)
+        found = subtitles.cues(subtitles.extract(path, text.index)[0], start, duration)
         subtitles.subtitle_track(found, [duration])
 
 

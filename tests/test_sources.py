@@ -488,7 +488,7 @@ def test_text_of_every_container_is_read_on_the_titles_clock(tmp_path: Path, fil
     assert float(source.start_seconds) == pytest.approx(late, abs=0.1)
     (stream,) = source.info.subtitles
     assert stream.text
-    text = extract(path, stream.index)
+    text, _ = extract(path, stream.index)
     found = cues(text, source.start_seconds, source.timeline.duration_seconds)
     times = [(float(cue.start), float(cue.end)) for cue in found]
     assert times == [pytest.approx((0.2, 0.6), abs=0.02), pytest.approx((0.7, 1.0), abs=0.02)]

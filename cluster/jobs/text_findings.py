@@ -6,13 +6,27 @@ from collections.abc import Iterator, Sequence
 
 from cluster.jobs.findings import Finding
 from cluster.stages.texts import Text
+from encoder.package.subtitles import recoding
 
 
 def describe_texts(texts: Sequence[Text]) -> Iterator[Finding]:
-    """Describe the cues that a title does not show."""
+    """Describe texts that are not UTF-8, and the cues that a title does not show."""
     for text in texts:
+        if text.encoding and text.stream is not None:
+            yield _recoded(text, text.stream)
         if text.unshown.total:
             yield _unshown(text)
+
+
+def _recoded(text: Text, stream: int) -> Finding:
+    other = recoding(stream, "ENCODING")
+    return Finding(
+        "subtitles",
+        f"{text.name} are not UTF-8",
+        f"are read as {text.encoding}, which is usual for their language ({text.language}); if "
+        f"they are in another encoding, name it with {other}",
+        "warn",
+    )
 
 
 def _unshown(text: Text) -> Finding:

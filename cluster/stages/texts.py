@@ -13,6 +13,7 @@ from cluster.stages.title import Title
 from cluster.store import Store
 from cluster.store.keys import key
 from encoder import ffmpeg
+from encoder.package import audio
 from encoder.package import styled as styled_subtitles
 from encoder.package import subtitles as vtt
 from encoder.source.probe import SubtitleStream
@@ -34,10 +35,14 @@ class Text:
     hearing_impaired: bool = False
     captions: str = ""
     """Name of the channel; empty for subtitles."""
+    encoding: str = ""
+    """Encoding that the text is taken to have in the source, empty for UTF-8."""
+    stream: int | None = None
+    """Index of the stream in the file, None for captions."""
 
 
-Read = Callable[[SubtitleStream], str]
-"""Returns a stream as WebVTT on the clock of its file."""
+Read = Callable[[SubtitleStream], tuple[str, str]]
+"""Returns a stream as WebVTT on the clock of its file, and its encoding, empty for UTF-8."""
 
 
 def texts_in_title(title: Title, store: Store) -> tuple[Text, ...]:
@@ -47,7 +52,12 @@ def texts_in_title(title: Title, store: Store) -> tuple[Text, ...]:
         SourceUnusable: a stream does not decode.
     """
     styled = _kept_styled(title, store)
-    return _texts(title.reference, lambda s: styled.get(s.index) or _kept(title, store, s))
+
+    def read(stream: SubtitleStream) -> tuple[str, str]:
+        placed = styled.get(stream.index)
+        return (placed, "") if placed else _kept(title, store, stream)
+
+    return _texts(title.reference, read)
 
 
 def texts_in_source(reference: ReferenceSource) -> tuple[Text, ...]:
@@ -57,32 +67,41 @@ def texts_in_source(reference: ReferenceSource) -> tuple[Text, ...]:
         SourceUnusable: a stream does not decode.
     """
     styled = _read_styled(reference)
-    return _texts(reference, lambda s: styled.get(s.index) or _extracted(reference, s))
+
+    def read(stream: SubtitleStream) -> tuple[str, str]:
+        placed = styled.get(stream.index)
+        return (placed, "") if placed else _extracted(reference, stream)
+
+    return _texts(reference, read)
 
 
 def _texts(reference: ReferenceSource, read: Read) -> tuple[Text, ...]:
     start, duration = reference.text_start_seconds, reference.timeline.duration_seconds
-    subtitles = tuple(
-        Text(
-            f"subtitles (stream {stream.index})",
-            *vtt.cues_in_title(
-                read(stream), start, duration, [(p.start, p.seconds, p.at) for p in stream.parts]
-            ),
-            stream.language,
-            stream.forced,
-            stream.hearing_impaired,
-        )
-        for stream in reference.info.subtitles
-        if stream.text
-    )
-    return subtitles + tuple(
+    subtitles = []
+    for stream in reference.info.subtitles:
+        if stream.text:
+            text, encoding = read(stream)
+            parts = [(part.start, part.seconds, part.at) for part in stream.parts]
+            subtitles.append(
+                Text(
+                    f"subtitles (stream {stream.index})",
+                    *vtt.cues_in_title(text, start, duration, parts),
+                    language=stream.language,
+                    forced=stream.forced,
+                    hearing_impaired=stream.hearing_impaired,
+                    encoding=encoding,
+                    stream=stream.index,
+                )
+            )
+    return tuple(subtitles) + tuple(
         Text(f"captions ({name})", cues, unshown, language, hearing_impaired=True, captions=name)
         for name, language, cues, unshown in captions(reference)
     )
 
 
-def _extracted(reference: ReferenceSource, stream: SubtitleStream) -> str:
-    return vtt.extract(reference.text_path, stream.index, _options(stream))
+def _extracted(reference: ReferenceSource, stream: SubtitleStream) -> tuple[str, str]:
+    language = audio.known_language(stream.language)
+    return vtt.extract(reference.text_path, stream.index, _options(stream), language)
 
 
 def _options(*streams: SubtitleStream) -> tuple[str, ...]:
@@ -90,7 +109,7 @@ def _options(*streams: SubtitleStream) -> tuple[str, ...]:
     return vtt.IGNORE_EDITS if any(stream.parts for stream in streams) else ()
 
 
-def _kept(title: Title, store: Store, stream: SubtitleStream) -> str:
+def _kept(title: Title, store: Store, stream: SubtitleStream) -> tuple[str, str]:
     identity = key(
         "subtitles",
         vtt.STAGE_VERSION,
@@ -103,14 +122,14 @@ def _kept(title: Title, store: Store, stream: SubtitleStream) -> str:
 
     def make(scratch: Path) -> Made:
         before = ffmpeg.children_cpu_seconds()
-        text = _extracted(title.reference, stream)
-        return Made({"text": text}, cpu_seconds={"other": ffmpeg.children_cpu_seconds() - before})
+        text, encoding = _extracted(title.reference, stream)
+        value = {"text": text, **({"encoding": encoding} if encoding else {})}
+        return Made(value, cpu_seconds={"other": ffmpeg.children_cpu_seconds() - before})
 
     record = find_or_make(
         store, identity, make, stage="subtitles", version=vtt.STAGE_VERSION, title=title.id
     )
-    text: str = record.value["text"]
-    return text
+    return record.value["text"], record.value.get("encoding", "")
 
 
 def _as_read(*streams: SubtitleStream) -> dict[str, Any]:

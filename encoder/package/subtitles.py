@@ -24,6 +24,7 @@ from encoder.ffmpeg import (
     run,
     wrote_too_much,
 )
+from encoder.package.encodings import usual_encoding
 from encoder.package.layout import SubtitleTrack
 
 STAGE_VERSION = 1
@@ -78,35 +79,78 @@ def extract_command(source: Path, stream_index: int, options: Sequence[str] = ()
     )
 
 
-def extract(source: Path, stream_index: int, options: Sequence[str] = ()) -> str:
+def extract(
+    source: Path, stream_index: int, options: Sequence[str] = (), language: str | None = None
+) -> tuple[str, str]:
     """Convert a source's subtitle stream to one WebVTT file, on the source's own clock.
 
-    ``options`` are further options of ffmpeg for reading the source.
+    ``options`` are further options of ffmpeg for reading the source. Text that is not UTF-8 is read
+    in the usual encoding of its ``language``, if it can be in that one.
+
+    Returns:
+        The file, and the encoding of the text, empty for UTF-8.
 
     Raises:
         SourceUnusable: the stream does not decode, or has an absurd amount of text.
         ToolFailed: ffmpeg failed for another reason.
     """
-    command = extract_command(source, stream_index, options)
-    remedy = f"leave it out with ffmpeg -i IN -map 0 -map -0:{stream_index} -c copy OUT"
+    leave = f"leave it out with ffmpeg -i IN -map 0 -map -0:{stream_index} -c copy OUT"
+    named = f"cannot use {source}: its subtitles (stream {stream_index})"
+    encoding = ""
     try:
-        limits = replace(default_limits(DEFAULT_TIMEOUT_SECONDS), output_bytes=MAX_BYTES)
-        out = run(command, limits=limits).stdout
+        try:
+            out = _converted(source, stream_index, options)
+        except ToolFailed as error:
+            if _INVALID not in error.context.get("stderr", ""):
+                raise
+            encoding = usual_encoding(language, _stored(source, stream_index)) or ""
+            if not encoding:
+                raise
+            decoded = (f"-sub_charenc:{stream_index}", encoding)
+            out = _converted(source, stream_index, (*options, *decoded))
     except ToolFailed as error:
         if wrote_too_much(error):
             raise SourceUnusable(
-                f"cannot use {source}: its subtitles (stream {stream_index}) have over "
-                f"{MAX_BYTES >> 20} MiB of text, more than anybody reads; {remedy}"
+                f"{named} have over {MAX_BYTES >> 20} MiB of text, more than anybody reads; {leave}"
             ) from error
         if not does_not_decode(error):
             raise
-        why = "is not UTF-8" if "Invalid UTF-8" in error.context["stderr"] else "does not decode"
-        raise SourceUnusable(
-            f"cannot use {source}: its subtitles (stream {stream_index}) hold text that {why}; "
-            f"repair it, or {remedy}",
-            **error.context,
-        ) from error
-    return out.decode("utf-8", "replace")
+        if _INVALID in error.context["stderr"]:
+            why = f"is not UTF-8; state its encoding with {recoding(stream_index)}"
+        else:
+            why = "does not decode; repair it"
+        message = f"{named} hold text that {why}, or {leave}"
+        raise SourceUnusable(message, **error.context) from error
+    return out.decode("utf-8", "replace"), encoding
+
+
+def recoding(stream_index: int, encoding: str = "CP1252") -> str:
+    """Return the command that makes UTF-8 of a subtitle stream."""
+    return (
+        f"ffmpeg -sub_charenc:{stream_index} {encoding} -i IN -map 0 -c copy -c:{stream_index} ass "
+        "OUT.mkv"
+    )
+
+
+_INVALID = "Invalid UTF-8"
+
+
+def _converted(source: Path, stream_index: int, options: Sequence[str]) -> bytes:
+    limits = replace(default_limits(DEFAULT_TIMEOUT_SECONDS), output_bytes=MAX_BYTES)
+    return run(extract_command(source, stream_index, options), limits=limits).stdout
+
+
+def _stored(source: Path, stream_index: int) -> bytes:
+    """Return the text of all packets as the source has it."""
+    command = Command.of(
+        [
+            *("-hide_banner", "-nostats", "-v", "error"),
+            *as_arguments(SOURCE_OPTIONS),
+            *("-i", source, "-map", f"0:{stream_index}", "-c", "copy", "-f", "data", "pipe:1"),
+        ]
+    )
+    limits = replace(default_limits(DEFAULT_TIMEOUT_SECONDS), output_bytes=MAX_BYTES)
+    return run(command, limits=limits).stdout
 
 
 @dataclass(frozen=True, slots=True)
