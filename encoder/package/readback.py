@@ -79,6 +79,23 @@ class DashTrack:
     """URI, start and duration in seconds of each segment."""
 
 
+@dataclass(frozen=True, slots=True)
+class DashSet:
+    """What an adaptation set declares."""
+
+    name: str
+    """Id of its first representation."""
+    content_type: str
+    """Kind of media, ``video``, ``audio`` or ``text``."""
+    language: str
+    """Language tag, empty without one."""
+    roles: tuple[str, ...]
+    purposes: tuple[str, ...]
+    """Values of ``Accessibility``."""
+    channels: str
+    """Number of channels of sound, empty for other media."""
+
+
 def parse_master(text: str) -> MasterPlaylist:
     """Read a multivariant playlist."""
     lines = _lines(text)
@@ -144,6 +161,31 @@ def parse_manifest(text: str) -> tuple[DashTrack, ...]:
             except (KeyError, AttributeError) as error:
                 raise ValueError(f"a representation lacks {error}") from error
     return tuple(tracks)
+
+
+def parse_sets(text: str) -> tuple[DashSet, ...]:
+    """Read what the adaptation sets of an MPD declare, in order."""
+    sets = []
+    for each in _adaptation_sets(text):
+        representation = each.find(f"{_MPD}Representation")
+        if representation is None:
+            raise ValueError("an adaptation set has no representation")
+        channels = representation.find(f"{_MPD}AudioChannelConfiguration")
+        sets.append(
+            DashSet(
+                name=representation.get("id", ""),
+                content_type=each.get("contentType", ""),
+                language=each.get("lang", ""),
+                roles=_values(each, "Role"),
+                purposes=_values(each, "Accessibility"),
+                channels="" if channels is None else channels.get("value", ""),
+            )
+        )
+    return tuple(sets)
+
+
+def _values(adaptation: ET.Element, name: str) -> tuple[str, ...]:
+    return tuple(each.get("value", "") for each in adaptation.iterfind(f"{_MPD}{name}"))
 
 
 def parse_texts(text: str) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from encoder import framehash, mp4
 from encoder.errors import FrameMismatch, ToolFailed, VerificationFailed
 from encoder.ffmpeg import Command, as_arguments, run
 from encoder.package import readback
+from encoder.package.declared import check_declarations
 from encoder.package.layout import check_timeline, peak_bitrate
 
 _T = TypeVar("_T")
@@ -103,6 +104,7 @@ def verify_package(
     keyframe_times: dict[str, list[Fraction]] = {}
     targets = {Path(s.folder).name: s.playlist.target_duration for s in sounds}
     targets |= _check_subtitles(directory, master, video_seconds)
+    _check_declarations(directory, master)
     cpu_seconds = sum(sound.cpu_seconds for sound in sounds)
     for rung, segments in expected.items():
         track = _check_rung(directory, rung, variants[rung], segments, frame_rate, dash[rung])
@@ -135,6 +137,14 @@ def _check_rungs(
     if video_in_dash != rungs:
         _fail(f"manifest.mpd has the rungs {video_in_dash} instead of {rungs}")
     return variants
+
+
+def _check_declarations(directory: Path, master: readback.MasterPlaylist) -> None:
+    """Check that both entry playlists declare the same sound and text."""
+    try:
+        check_declarations(master, _playlist(directory, "manifest.mpd", readback.parse_sets))
+    except ValueError as error:
+        _fail(str(error), file="manifest.mpd")
 
 
 def _check_sounds(
