@@ -193,16 +193,28 @@ def test_edits_rounded_to_milliseconds_play_the_pictures_that_they_mean():
             [1001 * n for n in range(40, 50)],
         ]
         assert [part.keyframe for part in parts] == [0, 1]
-        assert parts[1].times[1001 * 40] == 30 * milliseconds
-        assert end == 60 * milliseconds
+        assert list(parts[1].times.values()) == [1001 * n for n in range(10, 20)]
+        assert end == 1001 * 20
+
+
+def test_parts_that_begin_within_pictures_are_at_the_nearest_place():
+    pictures = [(2 * n, 2) for n in range(100)]
+    spans = ((7, 40), (61, 31), (14, 19))  # from the middle of a picture, to the middle, both
+    edits = [Edit(Fraction(seconds), ONE, Fraction(start)) for start, seconds in spans]
+    parts, end = plan_parts(edits, pictures, [0], ONE, ONE)
+    assert [(next(iter(part.times)) // 2, len(part.times)) for part in parts] == [
+        *((3, 20), (30, 16), (7, 9))
+    ]
+    assert [time for part in parts for time in part.times.values()] == list(range(0, 90, 2))
+    assert end == 90
 
 
 def test_a_picture_that_stands_for_long_is_played_from_its_middle():
     pictures = [(0, 10), (10, 500), (510, 10)]
-    edits = [Edit(Fraction(5), ONE, Fraction(4)), Edit(Fraction(20), ONE, Fraction(50))]
+    edits = [Edit(Fraction(6), ONE, Fraction(4)), Edit(Fraction(20), ONE, Fraction(50))]
     parts, end = plan_parts(edits, pictures, [0], Fraction(1), Fraction(1))
-    assert [part.times for part in parts] == [{0: 0}, {10: 5}]
-    assert end == 25
+    assert [part.times for part in parts] == [{0: 0}, {10: 6}]
+    assert end == 26
 
 
 def test_stretches_of_sound_do_not_drift():
