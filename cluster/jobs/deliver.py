@@ -24,13 +24,14 @@ from cluster.package.assemble import ChosenRung, rung_names, verify_directory, w
 from cluster.package.package import Package
 from cluster.package.publish import publishing
 from cluster.package.source_check import check_source
+from cluster.stages.analysis import known_damage
 from cluster.stages.artwork import find_artwork
 from cluster.stages.measurer import Measurer
 from cluster.stages.quarantine import confirm_title
 from cluster.stages.tracks import audio_tracks, subtitle_tracks
 from cluster.store.keys import canonical_json
 from cluster.training.feedback import save_training_rows
-from encoder.errors import ShotladderError
+from encoder.errors import ShotladderError, VerificationFailed
 from encoder.media import Request
 from ladder.codecs import kept_rungs
 from ladder.document import CodecFacts, Ladder
@@ -91,7 +92,7 @@ def deliver(
             verified = call_with_retries(
                 verify_directory, directory, ladder.rungs, ladder.frame_rate
             )
-            check_source(directory, ladder.rungs, ladder.frame_rate, title.reference)
+            _compare_with_source(directory, ladder, measurer)
         measurements = measurements_document(title, solved, measurer.known)
         (directory / "ladder.json").write_text(ladder.to_json())
         (directory / "measurements.json").write_text(measurements.to_json())
@@ -105,6 +106,26 @@ def deliver(
             (directory / report.REPORT_FILE).write_text(text, encoding="utf-8")
         confirm_title(store)
     return ladder, run
+
+
+def _compare_with_source(directory: Path, ladder: Ladder, measurer: Measurer) -> None:
+    """Compare the package with its source; pictures only if the source is not damaged: what a
+    decoder makes of damage depends on where decoding begins.
+    """
+    title = measurer.title
+    try:
+        check_source(directory, ladder.rungs, ladder.frame_rate, title.reference)
+    except VerificationFailed as error:
+        pictures = known_damage(title.source, measurer.store).pictures
+        if "segment" not in error.context or not (pictures.pictures or pictures.errors):
+            raise
+        rung, segment = error.context.get("rung"), error.context["segment"]
+        measurer.on_event(
+            events.Warned(
+                f"damage: segment {segment} of rung {rung} shows other pictures than a straight "
+                "decode of the damaged source: what decoders conceal depends on where they begin"
+            )
+        )
 
 
 def further_models(request: LadderRequest, measurer: Measurer) -> list[str]:
