@@ -31,6 +31,8 @@ from encoder.source.timestamps.lossless import EditedMedia, write_edited
 
 MOST_EDITS = 1000
 """Largest number of edits of a track."""
+MOST_SECONDS = 24 * 3600
+"""Longest presentation of a track."""
 MOST_PIXELS = 7_500_000_000
 """Pixels of all pictures that are decoded and kept for a file of no bytes: a source may take a
 limited time to be examined (:mod:`encoder.source.sandbox`), which is longer for a larger file."""
@@ -85,6 +87,10 @@ def examine(path: Path, choices: SourceChoices) -> Edited | None:
         raise SourceUnusable(
             f"cannot use {path}: an edit list of over {MOST_EDITS} parts is not supported; "
             "export the title again with its edits applied"
+        )
+    if max(sum(edit.seconds for edit in each) for each in lists.values()) > MOST_SECONDS:
+        raise SourceUnusable(
+            f"cannot use {path}: its edit list lasts more than {MOST_SECONDS // 3600} h; cut it"
         )
     media, packet_bytes, captions = _media(path, lists, edit_lists.movie_timescale(movie))
     frames = sum(len(part.times) for part in media.parts)
