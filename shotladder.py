@@ -145,18 +145,24 @@ def shots(
     *,
     store: str | Path | None = None,
     on_event: events.Listener | None = None,
+    **choices: Any,
 ) -> ListedShots:
     """Return the shots of a video file or of a finished package, as ``shotladder shots`` does.
+
+    ``choices`` are those of ``run`` about a source: ``tail``, ``program``, ``accept_truncated`` and
+    ``audio_layout``.
 
     Raises:
         errors.BadInput: there is no such file, or the folder holds no package.
     """
     from cluster.jobs.shots import shots_of_package, shots_of_source
+    from encoder.source.choices import SourceChoices
 
     path = _directory(title)
     if path.is_dir():
         return shots_of_package(path)
-    return shots_of_source(path, store, on_event or _ignore)
+    asked = _asked(SourceChoices, **choices)
+    return shots_of_source(path, store, on_event or _ignore, asked)
 
 
 def compare(

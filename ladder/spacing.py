@@ -86,7 +86,7 @@ def _whose(tracks: TitleTracks, cap: WindowCap, rate: float) -> str:
     source = f"the source's {own / tracks.seconds / 1e3:.0f} kbit/s"
     if cap.bits > own + tracks.title.allowance_bits:
         return f"{limit}, the least that a ladder takes, though more than {source}"
-    return f"{limit}, what {source} are worth in another codec and with other keyframes"
+    return f"{limit}, though {source} are less: another codec, more keyframes or the least rate"
 
 
 def apart(rate: float, other: float) -> bool:

@@ -10,8 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fixtures.kinds import Truth, all_kinds
+import shotladder
+from cluster.cli import main
+from fixtures.kinds import Truth, all_kinds, ff
 from fixtures.kinds.plain import make_plain
+from fixtures.kinds.timeline import make_sound_earlier_cut
 from tests.independent import SAMPLE_RATE, cues, differences, flashes, tones
 from tests.kinds import REFUSED, RIGHT, inputs, outcome_of
 from tests.running import quick_profile, run_inline
@@ -98,3 +101,47 @@ def test_inputs_are_the_same_for_the_same_seed(tmp_path: Path) -> None:
 )
 def test_inputs_that_were_judged_wrong_once(tmp_path: Path, name: str, seed: str) -> None:
     assert outcome_of(all_kinds()[name], tmp_path, random.Random(seed)) in (RIGHT, REFUSED)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--tail", "foo"), "no tail 'foo'; choose one of hold, cut"),
+        (("--program", "0"), "no programme 0; give its number, 1 to 65535"),
+        (("--audio-layout", "1+"), "--audio-layout 1+"),
+    ],
+)
+@pytest.mark.parametrize("command", ["doctor", "shots", "run"])
+def test_a_choice_that_no_source_can_have_is_refused_at_once(
+    command: str,
+    options: tuple[str, str],
+    says: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source = tmp_path / "none.mp4"
+    more = ("--out", str(tmp_path / "out")) if command == "run" else ()
+    assert main([command, str(source), *options, *more]) != 0
+    assert says in capsys.readouterr().err
+
+
+def test_shots_are_those_of_the_same_choices(tmp_path: Path) -> None:
+    truth = make_sound_earlier_cut(tmp_path / "late.mp4", random.Random(1))
+    store = tmp_path / "store"
+    held = shotladder.shots(tmp_path / "late.mp4", store=store)
+    cut = shotladder.shots(tmp_path / "late.mp4", store=store, tail="cut")
+    assert held.frames > cut.frames == truth.frames
+
+
+def test_a_flash_between_two_fields_is_no_other_film(tmp_path: Path) -> None:
+    """The flash begins with the second field of a picture at the start of a shot."""
+    source, flash = tmp_path / "fields.mkv", "drawbox=w=iw:h=ih:color=white:t=fill"
+    ff(
+        *("-f", "lavfi", "-i", "testsrc2=size=320x180:rate=50:duration=2"),
+        *("-vf", f"{flash}:enable='between(n,3,4)',tinterlace=4", "-c:v", "mpeg2video"),
+        *("-flags", "+ildct+ilme", "-q:v", 2, "-g", 12, "-bf", 0, source),
+    )
+    made = run_inline(
+        source, tmp_path / "out", tmp_path / "store", heights=(90, 180), profile=quick_profile()
+    )
+    assert made.ladder.title.frames == 50

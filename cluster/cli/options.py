@@ -168,16 +168,16 @@ class GridFlags:
 
 @dataclass(frozen=True)  # a second base with slots would be an error
 class SourceFlags:
-    """Options of ``run``, ``submit`` and ``doctor``: what the user decides about a source."""
+    """Options of ``run``, ``submit``, ``doctor`` and ``shots``: choices about a source."""
 
     tail: str = option(
         "hold",
         metavar="NAME",
-        help="Treatment of sound that begins over half a second before the first picture or ends "
-        "over half a second after the last one, and of a last picture that lasts longer than "
-        "others. `hold`: the first picture is shown from the beginning of the sound, the last one "
-        "until the sound ends or for as long as the file says, up to 10 minutes each. `cut`: the "
-        "title begins and ends with its pictures, and the sound is cut there.",
+        help="What is done where sound begins over half a second before the pictures or ends over "
+        "half a second after them. `hold`: the first picture is held from the beginning of the "
+        "sound, the last one until the sound ends or for as long as the file says, up to 10 "
+        "minutes each. `cut`: the title begins and ends with its pictures, and the sound is cut "
+        "there.",
     )
     program: int | None = option(
         None,
@@ -188,7 +188,8 @@ class SourceFlags:
     accept_truncated: bool = option(
         False,
         "--accept-truncated",
-        help="Take a file that holds less than its header promises, as a cut upload does.",
+        help="Accept a file that is shorter than it states (a torn upload), and package what is "
+        "there.",
     )
     audio_layout: str | None = option(
         None,

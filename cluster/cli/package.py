@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cluster.cli.command import command, option
-from cluster.cli.options import Directory, MovedSource, StorePath
+from cluster.cli.options import Directory, MovedSource, SourceFlags, StorePath
 from cluster.cli.output import Output
 
 
@@ -23,15 +23,19 @@ def shots(
         ),
     ],
     store: StorePath = None,
+    *,
+    flags: SourceFlags,
 ) -> None:
     """List the shots of a video or of a finished ladder."""
     from cluster.cli.views.shots import shot_lines, shots_view
     from cluster.jobs.shots import shots_of_package, shots_of_source
+    from encoder.source.choices import SourceChoices
 
     if title.is_dir():
         listed = shots_of_package(title)
     else:
-        listed = shots_of_source(title, store, output.announce("shots", title))
+        choices = SourceChoices.from_document(asdict(flags))
+        listed = shots_of_source(title, store, output.announce("shots", title), choices)
     output.finish(
         lines=shot_lines(listed),
         result={"shots": len(listed.shots), "frames": listed.frames},

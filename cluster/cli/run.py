@@ -127,7 +127,9 @@ def doctor(
     if source is None:
         findings = examine_machine(store)
     else:
-        findings = examine_source(source, SourceChoices.from_document(asdict(flags)))
+        choices = SourceChoices.from_document(asdict(flags))
+        choices.check()
+        findings = examine_source(source, choices)
     lines = [("finding", asdict(finding)) for finding in findings]
     bad = any(finding.state == "bad" for finding in findings)
     output.finish(

@@ -16,7 +16,6 @@ from encoder import ffmpeg
 from encoder.errors import BadInput
 from encoder.names import path_of, shown
 from encoder.recipes import CODECS, PRESETS, Recipe, recipe
-from encoder.source.audio_layout import parse_layout
 from encoder.source.choices import TAILS, SourceChoices, Tail
 from ladder.profiles import (
     Profile,
@@ -182,10 +181,7 @@ class LadderRequest:
                 f"policy {options.policy!r} cannot be packaged yet; use 'locked' "
                 "(ladder.json says what that costs against 'mixed')"
             )
-        if options.tail not in TAILS:
-            raise BadInput(f"no tail {options.tail!r}; choose one of {', '.join(TAILS)}")
-        if options.audio_layout is not None:
-            parse_layout(options.audio_layout)
+        options.source_choices.check()
         for model in options.also:
             models.check(model)
         return cls(options, recipes, profile)

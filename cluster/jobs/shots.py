@@ -15,6 +15,7 @@ from cluster.stages.title import open_title
 from cluster.store.place import open_store
 from encoder.media import Shot
 from encoder.names import shown
+from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +34,24 @@ class ListedShots:
         return sum(shot.frames for shot in self.shots)
 
 
-def shots_of_source(path: Path, store: Path | str | None, on_event: events.Listener) -> ListedShots:
+def shots_of_source(
+    path: Path,
+    store: Path | str | None,
+    on_event: events.Listener,
+    choices: SourceChoices = DEFAULT_CHOICES,
+) -> ListedShots:
     """Find the shots of a video, in the store or by the analysis pass, which a later run reuses.
 
     Raises:
+        BadInput: a choice cannot be right for any source.
         SourceUnusable: the file cannot be read.
     """
+    choices.check()
     with (
         contextlib.closing(open_store(store)) as opened,
         opened.scratch() as workdir,
     ):
-        source = open_title(path, workdir)
+        source = open_title(path, workdir, choices=choices)
         frames = source.reference.frames
         with (
             events.stage(on_event, "shots", frames, unit="frames"),

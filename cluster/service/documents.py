@@ -72,7 +72,7 @@ class JobOptions(RequestModel):
     """Tone-map an HDR source and make an SDR ladder."""
     tail: Literal["hold", "cut"] = "hold"
     """Hold the first and last picture while there is sound, or cut the sound at the pictures."""
-    program: Annotated[int, Field(ge=0, le=65535)] | None = None
+    program: Annotated[int, Field(ge=1, le=65535)] | None = None
     """Number of the programme of a transport stream; None for the first that has pictures."""
     accept_truncated: bool = False
     """Take a file that holds less than its header promises."""

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from encoder.errors import BadInput
+from encoder.source.audio_layout import parse_layout
+
 Tail = Literal["hold", "cut"]
 """What happens where sound and pictures do not begin or end together."""
 TAILS: tuple[Tail, ...] = ("hold", "cut")
@@ -25,6 +28,24 @@ class SourceChoices:
     audio_layout: str | None = None
     """Sounds of the title (:mod:`encoder.source.audio_layout`); None takes every track, and joins
     discrete channels by rule."""
+
+    def check(self) -> None:
+        """Check the values, of which a source has not been asked yet.
+
+        Raises:
+            BadInput: a value cannot be right for any source.
+        """
+        if self.tail not in TAILS:
+            raise BadInput(f"no tail {self.tail!r}; choose one of {', '.join(TAILS)}")
+        number = self.program
+        if number is not None and (
+            isinstance(number, bool) or not isinstance(number, int) or not 0 < number < 1 << 16
+        ):
+            raise BadInput(f"no programme {number!r}; give its number, 1 to 65535")
+        if not isinstance(self.accept_truncated, bool):
+            raise BadInput(f"accept_truncated is {self.accept_truncated!r}; give True or False")
+        if self.audio_layout is not None:
+            parse_layout(self.audio_layout)
 
     @classmethod
     def from_document(cls, options: Mapping[str, Any]) -> SourceChoices:
