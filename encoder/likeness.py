@@ -297,7 +297,7 @@ def _blocks(
     while True:
         try:
             packet = next(packets)
-            for block in packet.decode():
+            for block in _decoded(packet):
                 if isinstance(block, av.AudioFrame):
                     yield packet.stream.index, block
         except StopIteration:
@@ -306,3 +306,13 @@ def _blocks(
             continue
         except av.error.InvalidDataError:
             continue
+
+
+def _decoded(packet: av.Packet[Any]) -> Sequence[object]:
+    """Return what is in a packet: nothing if it does not decode, for whatever reason."""
+    try:
+        return packet.decode()
+    except av.error.EOFError:
+        raise
+    except av.error.FFmpegError:
+        return ()
