@@ -176,7 +176,9 @@ def test_too_many_edits_are_refused(tmp_path):
 
 
 def test_an_edit_list_of_days_is_refused(tmp_path):
-    path = make(tmp_path / "e.mp4", [(0, 9), (None, 25 * 90_000), (20, 9)], sound=("-c:a", "aac"))
+    path = make(
+        tmp_path / "e.mp4", [(0, 9), *[(None, 25 * 20_000)] * 5, (20, 9)], sound=("-c:a", "aac")
+    )
     with pytest.raises(SourceUnusable, match="its edit list lasts more than 24 h; cut it"):
         plan_guarded(path, tmp_path)
 
