@@ -39,7 +39,7 @@ PATIENCE_VARIABLE = "SHOTLADDER_PATIENCE"
 
 STDERR_TAIL_BYTES = 8_192
 """Bytes of stderr that are kept of a process."""
-KEPT_LINES = 100_000
+KEPT_LINES = 400_000
 """Most lines of stderr that are kept because they match a pattern."""
 DEFAULT_TIMEOUT_SECONDS = 3_600.0
 """Wall time after which :func:`run` kills ffmpeg, unless told otherwise."""

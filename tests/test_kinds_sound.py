@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -24,12 +24,12 @@ from cluster.store.records import record_bytes
 from encoder.errors import BadInput
 from encoder.package.audio import SoundFacts, encode_audio, encode_sound, listen
 from encoder.package.audio_commands import SURROUND_BIT_RATE, Part, Sound
-from encoder.package.audio_jumps import Run, repair, true_runs
+from encoder.package.audio_jumps import Run, overlap_seconds, repair, runs, small_steps, true_runs
 from encoder.source.audio_streams import shown_title
 from encoder.source.choices import SourceChoices
 from encoder.source.reference import ReferenceSource, plan_source
 from encoder.source.sounds import SourceSound
-from fixtures.kinds import Truth, ff
+from fixtures.kinds import X264, Truth, beeping, ff
 from fixtures.kinds import sound as kinds
 from tests.running import quick_profile, records, run_inline
 
@@ -213,6 +213,69 @@ def test_the_runs_that_last_longest_are_where_they_say() -> None:
     assert dropped == r"aselect=not(between(n\,9\,11))"
     assert repair([before, Run(9, 9, (900, 1800), 5.0, 1.0)]) == ()  # a hole
     assert repair([]) == ()
+
+
+def test_runs_that_overlap_are_both_played() -> None:
+    """A minute and two more that begin 0.4 s before its end: none of them is left out."""
+    first = Run(0, 2500, (0, 2_880_000), 0.0, 60.0)
+    second = Run(2500, 5000, (2_880_000, 8_640_000), 59.6, 120.0)
+    assert true_runs([first, second]) == {0, 1}
+    assert repair([first, second]) == ()
+    assert overlap_seconds([first, second]) == pytest.approx(0.4)
+    assert true_runs([replace(second, start=0.0), replace(first, start=119.6)]) == {0, 1}
+    # A damaged stretch within the time of another is none of them, be it behind or ahead.
+    for away in (59.0, 60.3):
+        damaged = Run(2500, 5, (0, 0), away, 0.12)
+        back = replace(second, start=60.12)
+        assert true_runs([first, damaged, back]) == {0, 2}
+
+
+def stamps(*starts: float) -> list[str]:
+    """Lines of the log for frames of 1200 samples at these times."""
+    line = "[ashowinfo@stamp @ 0] n:{} pts:{} pts_time:0 fmt:flt rate:48000 nb_samples:1200 x"
+    return [line.format(n, round(start * RATE)) for n, start in enumerate(starts)]
+
+
+def test_only_steps_that_last_are_steps() -> None:
+    steady = [n * 0.025 for n in range(40)]
+    jitter = [start + 0.03 * (n % 3 == 0) for n, start in enumerate(steady)]
+    drift = [start * 1.01 for start in steady]
+    step = [start + 0.04 * (n >= 20) for n, start in enumerate(steady)]
+    for times, found in ((steady, 0), (jitter, 0), (drift, 0), (step, 1)):
+        assert len(small_steps(runs(stamps(*times)))) == found
+    squeezed = [*steady[:20], *(0.475 + n * 0.001 for n in range(1, 9)), *(0.5 + s for s in steady)]
+    assert overlap_seconds(runs(stamps(*squeezed))) == pytest.approx(8 * 0.025, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("maker", "suffix", "seed"),
+    [(kinds.make_overlapping, "ts", n) for n in range(5)]
+    + [(kinds.make_stepping, "mkv", n) for n in range(4)],
+)
+def test_sound_of_joined_recordings_is_whole_and_in_time(
+    tmp_path: Path, maker: Callable[..., Truth], suffix: str, seed: int
+) -> None:
+    path, out = tmp_path / f"joined.{suffix}", tmp_path / "out.mp4"
+    truth = maker(path, random.Random(seed))
+    source = plan_source(path, tmp_path)
+    facts = encode(source, 0, out)
+    sound = decoded(out)
+    if maker is kinds.make_stepping:
+        assert facts.overlap_seconds or facts.steps
+    assert exact(sound, source.timeline.duration_seconds)
+    assert onsets(sound[0]) == pytest.approx(truth.beeps, abs=0.025)
+
+
+@pytest.mark.parametrize(
+    "name", ["aac.mkv", "mp3.mkv", "libopus.mkv", "flac.mkv", "aac.mp4", "ac3.ts"]
+)
+def test_sound_without_steps_is_encoded_as_before(tmp_path: Path, name: str) -> None:
+    path, out = tmp_path / name, tmp_path / "out.mp4"
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=64x64:rate=25:duration=2")
+    ff(*picture, "-f", "lavfi", "-i", beeping(2, (0.4,)), *X264, "-c:a", path.stem, path)
+    source = plan_source(path, tmp_path)
+    facts = encode(source, 0, out)
+    assert (facts.jumps, facts.steps, facts.overlap_seconds) == (0, 0, 0.0)
 
 
 # -- discrete channels -----------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from cluster.jobs.findings import Finding
 from cluster.stages.tracks import HeardSound
+from encoder.package.audio import SoundFacts
 from encoder.source.audio_layout import EXAMPLE
 from encoder.source.audio_streams import ASIDE, AudioStream
 from encoder.source.reference import ReferenceSource
@@ -75,6 +76,8 @@ def describe_heard(
                 "what is there plays behind what precedes it, or is left out where it has no room",
                 "warn",
             )
+        if (facts.steps or facts.overlap_seconds) and not one.surround:
+            yield _steps(name, facts)
         if facts.undecoded and not one.surround:
             lost = facts.undecoded
             yield Finding(
@@ -99,6 +102,16 @@ def describe_heard(
                 "goes to both sides",
                 "warn",
             )
+
+
+def _steps(name: str, facts: SoundFacts) -> Finding:
+    """Describe timestamps that step within a sound."""
+    where = f" in {facts.steps} place{'s' * (facts.steps != 1)}" if facts.steps else ""
+    if not facts.overlap_seconds:
+        held = "sound stays at its times: what is missing there is silent"
+        return Finding("sound", f"timestamps of {name} step by less than 0.1 s{where}", held)
+    over = f"{facts.overlap_seconds:.3f} s of {name} are at the time of sound before them"
+    return Finding("sound", over, "are left out", "warn")
 
 
 def _numbers(source: ReferenceSource) -> dict[int, int]:

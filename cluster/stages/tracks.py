@@ -220,7 +220,7 @@ def _as_made_now(
             surround=surround,
         )
         return Made(
-            {"plain": not (facts.rebuilt or facts.lowered_db or facts.jumps)},
+            {"plain": not (facts.rebuilt or facts.lowered_db or facts.jumps or facts.steps)},
             cpu_seconds={"other": ffmpeg.children_cpu_seconds() - before},
         )
 
@@ -262,6 +262,8 @@ def _document(facts: audio.SoundFacts) -> dict[str, Any]:
         "silent": list(facts.silent),
         "wide_lfe": facts.wide_lfe,
         "jumps": facts.jumps,
+        **({"steps": facts.steps} if facts.steps else {}),
+        **({"overlap_seconds": facts.overlap_seconds} if facts.overlap_seconds else {}),
         **({"undecoded": asdict(lost)} if lost else {}),
     }
 
@@ -278,6 +280,8 @@ def _facts(value: Mapping[str, Any]) -> audio.SoundFacts:
         silent=tuple(known.get("silent", ())),
         wide_lfe=known.get("wide_lfe", False),
         jumps=known.get("jumps", 0),
+        steps=known.get("steps", 0),
+        overlap_seconds=known.get("overlap_seconds", 0.0),
         undecoded=Undecoded(**known["undecoded"]) if "undecoded" in known else None,
     )
 

@@ -19,7 +19,7 @@ from langcodes.tag_parser import LanguageTagError
 
 from encoder import mp4
 from encoder.errors import SourceUnusable, ToolFailed
-from encoder.ffmpeg import Command, Completed, does_not_decode, run
+from encoder.ffmpeg import KEPT_LINES, Command, Completed, does_not_decode, run
 from encoder.package import audio_jumps, audio_log
 from encoder.package.audio_commands import (
     BIT_RATE,
@@ -62,6 +62,10 @@ class SoundFacts:
     """True where the LFE among joined parts has sound that no LFE has."""
     jumps: int = 0
     """Stretches of sound whose timestamps jump away and come back."""
+    steps: int = 0
+    """Small steps of the timestamps that the sound follows."""
+    overlap_seconds: float = 0.0
+    """Sound that is left out because other sound is at its time."""
     rebuilt: bool = False
     """True where something about the format changes, be it heard or not."""
     broken: bool = False
@@ -152,11 +156,12 @@ def encode_sound(
 
     done = _run(sound, command(sound))
     broken = audio_log.does_not_decode(done.kept)
-    sound, jumps = _mended(sound, done)
-    if jumps:
-        done = _run(sound, command(sound))
-    if not audio_log.changes_format(done.kept):
-        return replace(_finished(sound, done, out, command), jumps=jumps, broken=broken)
+    changes, mended = audio_log.changes_format(done.kept), _mended(sound, done)
+    if mended.sound != sound and not changes:
+        done = _run(mended.sound, command(mended.sound))
+    sound = mended.sound
+    if not changes:
+        return mended.described(replace(_finished(sound, done, out, command), broken=broken))
     layout = "mono" if sound.layout else SURROUND if surround else STEREO
     copies = [out.with_name(f"{out.stem}-{number}.nut") for number in range(len(sound.parts))]
     try:
@@ -190,39 +195,59 @@ def listen(
         sound, first_video_pts=first_video_pts, duration=duration, surround=surround
     )
     done = _run(sound, command)
-    _, jumps = _mended(sound, done)
+    mended = _mended(sound, done)
     kept = done.kept
     heard = audio_log.formats(kept, duration)
     peak = audio_log.peak_db(kept)
     rebuilt = audio_log.changes_format(kept)
     mixed = rebuilt or sound.width > len(CHANNELS[SURROUND if surround else STEREO])
-    return SoundFacts(
+    facts = SoundFacts(
         audible=audio_log.audible(kept),
         formats=heard if len(heard) > 1 else (),
         lowered_db=_headroom(peak) if mixed and peak > _CLIPS_DB else 0.0,
         silent=audio_log.silent_channels(kept),
         wide_lfe=audio_log.lfe_is_wide(kept),
-        jumps=jumps,
         rebuilt=rebuilt,
         broken=audio_log.does_not_decode(kept),
     )
+    return mended.described(facts)
 
 
-def _mended(sound: Sound, done: Completed) -> tuple[Sound, int]:
-    """Return a sound with its timestamps mended, and the number of stretches that jumped.
+@dataclass(frozen=True, slots=True)
+class _Mended:
+    """A sound that follows its timestamps, and what was wrong with them."""
 
-    Where the format changes as well, frames cannot be told by their numbers: nothing is mended.
+    sound: Sound
+    jumps: int = 0
+    steps: int = 0
+    overlap_seconds: float = 0.0
+
+    def described(self, facts: SoundFacts) -> SoundFacts:
+        """Add what was wrong to facts."""
+        seconds = round(self.overlap_seconds, 3)
+        return replace(facts, jumps=self.jumps, steps=self.steps, overlap_seconds=seconds)
+
+
+def _mended(sound: Sound, done: Completed) -> _Mended:
+    """Return a sound with its timestamps mended.
+
+    Where the format changes as well, frames cannot be told by their numbers: the sound follows
+    small steps, and nothing else is mended.
     """
-    if not audio_log.jumps(done.kept) or audio_log.changes_format(done.kept) or sound.steady:
-        return sound, 0
-    parts, jumps = [], 0
+    if not audio_log.jumps(done.kept) or sound.steady:
+        return _Mended(sound)
+    if audio_log.changes_format(done.kept):
+        return _Mended(replace(sound, parts=tuple(replace(p, stepwise=True) for p in sound.parts)))
+    parts, jumps, steps, overlap = [], 0, 0, 0.0
     for part in sound.parts:
         log = run(stamps_command(part), keep=audio_jumps.STAMPS).kept
         found = audio_jumps.runs(log)
         mending = audio_jumps.repair(found)
         jumps += len(found) - len(audio_jumps.true_runs(found)) if mending else 0
-        parts.append(replace(part, repair=mending))
-    return replace(sound, parts=tuple(parts)), jumps
+        small = len(audio_jumps.small_steps(found))
+        steps, overlap = steps + small, max(overlap, audio_jumps.overlap_seconds(found))
+        parts.append(replace(part, repair=mending, stepwise=small > 0 or len(log) >= KEPT_LINES))
+    return _Mended(replace(sound, parts=tuple(parts)), jumps, steps, overlap)
 
 
 def _finished(

@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from encoder.ffmpeg import PATIENT_OPTIONS, SOURCE_OPTIONS, Command, as_arguments
+from encoder.package.audio_jumps import STEP_SECONDS
 
 SAMPLE_RATE = 48_000
 """Sample rate of all audio in packages, Hz."""
@@ -31,6 +32,7 @@ _MONO_STAYS = r"volume=volume=if(eq(nb_channels\,1)\,sqrt(2)\,1):precision=float
 # To the millisecond, so that stretches of other formats begin at their own times.
 _EARLY_SECONDS, _LATE_SECONDS = 3600, 1
 _EXACT = ":min_hard_comp=0.001"
+_STEPWISE = ":min_hard_comp=0.015"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class Part:
     """Channel of the stream, counted from 0; None takes the stream as it is."""
     repair: tuple[str, ...] = ()
     """Filters that mend timestamps which jump (:mod:`encoder.package.audio_jumps`)."""
+    stepwise: bool = False
+    """True where timestamps make small steps that the sound has to follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +176,7 @@ def _steady(part: Part, first_video_pts: Fraction, duration: Fraction, layout: s
         *_one_channel(part),
         *_shifted(first_video_pts, duration),
         *([_MONO_STAYS] if layout == STEREO else []),
-        f"aresample={SAMPLE_RATE}:async=1:osf=flt:ochl={layout}",
+        f"aresample={SAMPLE_RATE}:async=1:osf=flt:ochl={layout}{_STEPWISE * part.stepwise}",
         f"atrim=start_pts=0:end_pts={round(duration * SAMPLE_RATE)}",
     ]
 
@@ -181,7 +185,7 @@ def _placed(
     sound: Sound, first_video_pts: Fraction, duration: Fraction, layout: str
 ) -> tuple[list[str | Path], str, list[str]]:
     """Return the inputs, the name of the graph's source, and filters that place and mix sound."""
-    exact = _EXACT if sound.steady else ""
+    exact = [_EXACT if sound.steady else _STEPWISE * part.stepwise for part in sound.parts]
     if sound.layout is None:
         (part,) = sound.parts
         sides = part.channel if part.channel is not None else 0
@@ -194,7 +198,7 @@ def _placed(
             # Adds silence where audio begins later or has a hole, cuts where it begins earlier.
             # Mixes in floating point: from integers ffmpeg would lower a surround mix by 7 dB,
             # and its level would depend on the sample format of the source.
-            f"aresample={SAMPLE_RATE}:async=1:first_pts=0:osf=fltp:ochl={layout}{exact}",
+            f"aresample={SAMPLE_RATE}:async=1:first_pts=0:osf=fltp:ochl={layout}{exact[0]}",
         ]
         return _input(part.path), f"0:{part.stream}", filters
     paths = list(dict.fromkeys(part.path for part in sound.parts))
@@ -204,7 +208,7 @@ def _placed(
             *part.repair,
             *_one_channel(part),
             *_shifted(first_video_pts, duration),
-            f"aresample={SAMPLE_RATE}:async=1:first_pts=0:osf=fltp:ochl=mono{exact}",
+            f"aresample={SAMPLE_RATE}:async=1:first_pts=0:osf=fltp:ochl=mono{exact[number]}",
             "apad",
             f"atrim=end_sample={round(duration * SAMPLE_RATE)}",
         ]
@@ -267,9 +271,14 @@ def _told(part: Part, first_video_pts: Fraction) -> list[str]:
 
 
 def _jumps(sound: Sound) -> list[str]:
-    """Return outputs that tell each frame whose timestamp is not near its predecessor's."""
+    """Return outputs that tell each frame whose timestamp is not where its predecessor ends."""
     parts = {part.stream: part for part in sound.parts}.values()
-    filters = [r"aselect=lt(t\,prev_t-0.1)+gt(t\,prev_t+1)", "ashowinfo@jump"]
+    # Variable 0 holds the end of the predecessor, variable 1 the difference to it.
+    difference = r"st(1\,abs(t-ld(0)))*0+st(0\,t+samples_n/sample_rate)*0"
+    filters = [
+        rf"aselect={difference}+gt(ld(1)\,{STEP_SECONDS})*gt(n\,0)",
+        "ashowinfo@jump",
+    ]
     return [argument for part in parts for argument in _output(part, filters)]
 
 
