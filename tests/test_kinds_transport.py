@@ -21,7 +21,7 @@ from encoder.source.choices import SourceChoices
 from encoder.source.copy_facts import NO_CHANGES
 from encoder.source.reference import ReferenceSource, plan_source
 from encoder.source.sandbox import plan_guarded
-from encoder.source.timestamps.sparse import interpolated
+from encoder.source.timestamps.sparse import credible, interpolated
 from encoder.source.transport.clock import Units, find_epochs, place_epochs
 from encoder.source.transport.lanes import CodecChange, Course, follow
 from encoder.source.transport.survey import survey
@@ -241,6 +241,34 @@ def test_times_between_known_ones():
         104_400,
         108_000,
     ]
+
+
+def test_a_time_of_the_picture_after_is_told_from_one_of_a_picture():
+    # The fourth one has the time of the second one, which lacks it.
+    times: list[int | None] = [0, None, 7200, 3600, 14_400, None, 21_600]
+    assert credible(times, [3600] * 7) == [0, None, 7200, None, 14_400, None, 21_600]
+    assert interpolated(credible(times, [3600] * 7), [0] * 7) == [n * 3600 for n in range(7)]
+    # Without B-frames the times rise all the same.
+    times = [0, 3600, 10_800, None, 14_400, 18_000]
+    assert credible(times, [3600] * 6) == [0, 3600, None, None, 14_400, 18_000]
+    # Pictures that are missing, and one that is late for itself.
+    for kept in ([0, 3600, 90_000, 93_600, 97_200], [0, 3600, 10_000, 10_800, 14_400]):
+        assert credible(kept, [3600] * 5) == kept
+
+
+@pytest.mark.parametrize("name", ["single.vob", "dvd.vob"])
+def test_pictures_that_share_a_packet_keep_their_places(name: str, tmp_path: Path):
+    """The packet of a keyframe's sequence header ends before its picture header."""
+    path = tmp_path / name
+    ff(
+        *("-f", "lavfi", "-i", flashing("352x288", 25, 5, (0.4, 3.0))),
+        *("-f", "lavfi", "-i", beeping(5.25, (0.4, 3.0)), "-c:v", "mpeg2video", "-q:v", 4),
+        *("-g", 12, "-bf", 2, "-c:a", "ac3", "-f", "dvd" if "dvd" in name else "vob", path),
+    )
+    source = plan_source(path, tmp_path)
+    assert (source.frame_rate, source.index.frames) == (25, 125)
+    assert set(np.diff(source.index.pts)) == {source.index.time_base.denominator // 25}
+    assert flashes(source) == [0.4, 3.0]
 
 
 def units(*lists: tuple[int, list[int]]) -> Units:

@@ -232,7 +232,10 @@ def _places(source: ReferenceSource) -> Iterator[Finding]:
         f"none shown over {float(done.shift_seconds) * 1000:.1f} ms off its time",
     )
     state: State = "warn" if done.lost or source.timeline.moved else "ok"
-    yield Finding("frame rate", ", ".join(counts), state=state)
+    then = f"each frame of the {_rate(source.timeline.frame_rate)} shows the latest picture"
+    if source.timeline.moved:
+        then += "; one whose place is taken moves to the free place beside it"
+    yield Finding("frame rate", ", ".join(counts), then, state)
 
 
 def _ends(source: ReferenceSource) -> Iterator[Finding]:

@@ -19,7 +19,7 @@ from encoder.source.index import demuxed, is_torn
 from encoder.source.probe import opened, video_stream
 from encoder.source.timeline import DEFAULT_RATE
 from encoder.source.timestamps.jumps import Moves
-from encoder.source.timestamps.sparse import interpolated
+from encoder.source.timestamps.sparse import credible, interpolated
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +195,9 @@ def _sparse_clock(
     durations = list(decoded.durations)
     for number in decoded.second_fields:
         durations[number - 1] += durations[number]
-    stated = [decoded.pts[number] for number in decoded.order]
-    times = interpolated(stated, [durations[number] for number in decoded.order])
+    shown = [durations[number] for number in decoded.order]
+    stated = credible([decoded.pts[number] for number in decoded.order], shown)
+    times = interpolated(stated, shown)
     # Rounding must not put two pictures on one tick.
     for place in range(1, len(times)):
         times[place] = max(times[place], times[place - 1] + 1)

@@ -37,8 +37,9 @@ def remux(source: Path, made: Path, plan: Presentation) -> None:
             copies = {each.index: _Sound(output, each, plan) for each in sounds}
             number = -1
             for packet in unpacked(packets_of(container, stream, *sounds), stream):
-                if packet.stream_index != stream.index:
-                    copies[packet.stream_index].add(packet)
+                index = packet.stream.index  # an empty packet has a stream_index of 0
+                if index != stream.index:
+                    copies[index].add(packet)
                     continue
                 if not packet.size:
                     continue
