@@ -21,6 +21,7 @@ from encoder.ffmpeg import Command, run
 from encoder.package.audio import encode_audio
 from encoder.source import reading, reference_bytes
 from encoder.source.choices import SourceChoices
+from encoder.source.clusters import find_holes
 from encoder.source.promise import Promise, read_promise
 from encoder.source.reference import plan_source
 from encoder.source.sandbox import plan_guarded
@@ -222,6 +223,61 @@ def test_an_intact_file_is_not_read_again(clips, tmp_path, monkeypatch):
     monkeypatch.setattr("encoder.source.completeness._census", None)
     for suffix in CONTAINERS:
         assert plan_source(clips[suffix], tmp_path).shortfall is None
+
+
+def test_a_hole_in_the_middle_of_a_matroska_file_is_refused_or_taken(tmp_path: Path):
+    """Zeros for a fifth of a file were a picture that stands for two seconds, without a word."""
+    path = tmp_path / "hole.mkv"
+    ff(
+        *("-f", "lavfi", "-i", flashing("160x96", 25, 8, (0.6, 7.6))),
+        *("-f", "lavfi", "-i", beeping(8, (0.6, 7.6)), *X264, "-c:a", "aac"),
+        *("-cluster_time_limit", 1000, path),
+    )
+    whole = path.read_bytes()
+    assert plan_source(path, tmp_path).shortfall is None
+    complete.with_hole(path, 0.4, 0.6)
+    with pytest.raises(
+        SourceUnusable,
+        match=rf"it is not complete \(\d+ of {len(whole)} bytes, in 1 place of its middle, "
+        r"are zeros or damaged: [12]\.\d+ s lack pictures or sound, from [23]\.\d+ s on\); .*--acc",
+    ):
+        plan_source(path, tmp_path)
+    source = plan_guarded(path, tmp_path, SourceChoices(accept_truncated=True))
+    assert source.shortfall.holes == 1
+    assert len(whole) / 5 < source.shortfall.hole_bytes < len(whole) / 2
+    assert source.timeline.frames == 200
+    (said,) = (one for one in describe_source(source, path) if one.topic == "completeness")
+    assert said.state == "warn"
+    assert said.found == source.shortfall.numbers
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("-live", 1),
+        ("-cluster_time_limit", 200),
+        ("-reserve_index_space", 4096),
+        ("-f", "webm", "-dash", 1),
+        ("-cues_to_front", 1),
+    ],
+)
+def test_a_whole_matroska_file_and_a_torn_end_have_no_holes(
+    options: tuple[object, ...], tmp_path: Path
+):
+    path = tmp_path / "whole.mkv"
+    pictures = flashing("160x96", 25, 2, ())
+    codec = ("-c:v", "libvpx") if "webm" in options else X264
+    ff("-f", "lavfi", "-i", pictures, *codec, *options, path)
+    data = path.read_bytes()
+    for length in (len(data), len(data) - 1, len(data) * 2 // 3, len(data) // 2):
+        assert find_holes(io.BytesIO(data[:length])) == ()
+        assert find_holes(io.BytesIO(data[:length] + bytes(5000))) == ()
+    assert find_holes(io.BytesIO(data + data)) == ()
+    begin = len(data) // 3
+    holes = find_holes(io.BytesIO(data[:begin] + bytes(500) + data[begin + 500 :]))
+    if "-cluster_time_limit" in options:
+        assert len(holes) == 1
 
 
 @pytest.mark.parametrize(

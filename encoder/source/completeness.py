@@ -8,6 +8,7 @@ file costs a few reads. What counts as missing:
   one picture or a tenth of a second of any stream is refused;
 - a stated duration is a claim, which live recorders and editors get wrong by frames: more than a
   second and a hundredth of it is refused;
+- a place in the middle of a Matroska file where its chain of elements is broken (:mod:`.clusters`);
 - a coded picture of zeros was allocated and never written, as downloads leave it.
 """
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -23,6 +24,7 @@ import av
 import av.container
 
 from encoder.errors import SourceUnusable
+from encoder.source.clusters import find_holes
 from encoder.source.index import index_frames, is_torn
 from encoder.source.probe import PathLike, file_of, opened, packets_of, video_stream
 from encoder.source.promise import Promise, read_promise
@@ -70,6 +72,14 @@ class Shortfall:
     """Name of the element within which a file ends that states no length."""
     zero_bytes: int = 0
     """Zeros that a file ends with that states no length."""
+    holes: int = 0
+    """Places in the middle of a Matroska file that hold no elements of it."""
+    hole_bytes: int = 0
+    """Bytes of those places."""
+    hole_seconds: Fraction = Fraction(0)
+    """Time between what lies before and behind them."""
+    hole_at_seconds: Fraction = Fraction(0)
+    """Time of the first one."""
 
     @property
     def lacks(self) -> bool:
@@ -77,6 +87,7 @@ class Shortfall:
         return bool(
             self.zeros
             or self.zero_bytes
+            or self.holes
             or self.bytes_promised is not None
             or (self.pictures_promised or 0) > self.pictures
             or (self.seconds_promised or 0) > self.seconds
@@ -101,6 +112,13 @@ class Shortfall:
             parts.append(f"{self.zeros} frames were never written (zeros)")
         if self.zero_bytes:
             parts.append(f"its last {self.zero_bytes} of {self.size_bytes} bytes are zeros")
+        if self.holes:
+            lack = f"{float(self.hole_seconds):.3f} s lack pictures or sound, "
+            parts.append(
+                f"{self.hole_bytes} of {self.size_bytes} bytes, in {self.holes} "
+                f"place{'s' * (self.holes != 1)} of its middle, are zeros or damaged: "
+                f"{lack if self.hole_seconds else ''}from {float(self.hole_at_seconds):.3f} s on"
+            )
         if self.ends_inside == "moof":
             parts.append("the file ends within the header of a fragment")
         if not parts and self.bytes_promised is not None:
@@ -114,7 +132,7 @@ class Shortfall:
 
     def beyond(self) -> bool:
         """Return True where more is missing than is tolerated."""
-        if self.zeros or self.zero_bytes or self.ends_inside == "moof":
+        if self.zeros or self.zero_bytes or self.holes or self.ends_inside == "moof":
             return True
         proven = self.bytes_promised is not None
         known = False
@@ -153,16 +171,40 @@ def check_complete(path: PathLike, *, accept: bool) -> Shortfall | None:
         zeros = zeros if zeros > _PADDING_BYTES else 0
         if not (zeros or promise.inside):
             return None
-        short = Shortfall(
+        torn = Shortfall(
             None, 0, None, Fraction(0), None, Fraction(0), None, size, 0, promise.inside, zeros
         )
-        return _judged(path, short, accept=accept)
-    if not (proven or hollow):
-        return None
-    # A file that ends with zeros was allocated in full, and its end has not come.
-    proven = proven or (hollow and _zeros_at_end(path, size) >= _TAIL_BYTES)
-    found = _census(path, size)
-    return _judged(path, _shortfall(path, promise, found, size, proven=proven), accept=accept)
+        return _judged(path, torn, accept=accept)
+    short: Shortfall | None = None
+    if proven or hollow:
+        # A file that ends with zeros was allocated in full, and its end has not come.
+        proven = proven or (hollow and _zeros_at_end(path, size) >= _TAIL_BYTES)
+        short = _shortfall(path, promise, _census(path, size), size, proven=proven)
+    return _judged(path, _with_holes(path, promise, short, size), accept=accept)
+
+
+def _with_holes(
+    path: PathLike, promise: Promise, short: Shortfall | None, size: int
+) -> Shortfall | None:
+    """Return what is missing, with the holes of a Matroska file."""
+    with reading(path), Path(path).open("rb", buffering=0) as file:
+        holes = find_holes(file)
+    if not holes:
+        return short
+    if short is None:
+        short = Shortfall(None, 0, None, Fraction(0), None, Fraction(0), None, size)
+    seconds = Fraction(0)
+    for hole in holes:
+        end = promise.seconds if hole.end_seconds is None else hole.end_seconds
+        if end is not None:
+            seconds += max(Fraction(0), end - hole.begin_seconds)
+    return replace(
+        short,
+        holes=len(holes),
+        hole_bytes=sum(hole.end - hole.start for hole in holes),
+        hole_seconds=seconds,
+        hole_at_seconds=holes[0].begin_seconds,
+    )
 
 
 def check_duration(
