@@ -37,11 +37,12 @@ def remux(source: Path, made: Path, plan: Presentation) -> None:
             copies = {each.index: _Sound(output, each, plan) for each in sounds}
             number = -1
             for packet in unpacked(packets_of(container, stream, *sounds), stream):
-                index = packet.stream.index  # an empty packet has a stream_index of 0
-                if index != stream.index:
-                    copies[index].add(packet)
+                if not packet.size:  # its stream_index is 0
+                    if packet.stream is not None and packet.stream.index in copies:
+                        copies[packet.stream.index].add(packet)
                     continue
-                if not packet.size:
+                if packet.stream_index != stream.index:
+                    copies[packet.stream_index].add(packet)
                     continue
                 number += 1
                 if number in plan.pts:
