@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from encoder.analysis.frames import feed, small_frames
@@ -211,6 +211,7 @@ def test_very_slow_frames_are_repeated():
     last=st.integers(1, 400),
     start=st.integers(-(10**9), 10**12),
 )
+@example([196, 1, 117, 201, 133, 125], 1, 0)  # a frame was moved by 53 ms
 def test_canonical_frames_show_the_last_source_frame_due(steps, last, start):
     ticks = np.concatenate(([0], np.cumsum(steps)))
     index = index_of(ticks + start, "1/1000", last)

@@ -351,7 +351,7 @@ def _candidate(ticks: Int64, time_base: Fraction, rate: Fraction, phase: int = 0
         phase, times, rounded = 0, ticks, _places(ticks, time_base * rate)
     lost = len(rounded) - len(np.unique(rounded))
     places, moved = rounded, 0
-    if lost and (spread := _spread(times, rounded, time_base, rate)) is not None:
+    if lost and (spread := _spread(times, rounded, time_base, rate, phase)) is not None:
         places, moved = spread, int((spread != rounded).sum())
         lost = len(places) - len(np.unique(places))
     errors = places / float(rate) - times * float(time_base)
@@ -359,9 +359,12 @@ def _candidate(ticks: Int64, time_base: Fraction, rate: Fraction, phase: int = 0
     return _Candidate(rate, places, moved, lost, shift, phase)
 
 
-def _spread(ticks: Int64, rounded: Int64, time_base: Fraction, rate: Fraction) -> Int64 | None:
+def _spread(
+    ticks: Int64, rounded: Int64, time_base: Fraction, rate: Fraction, phase: int
+) -> Int64 | None:
     """Give each time a place of its own, one beside the rounded one at most; None if impossible.
 
+    ``phase`` ticks were added to all times, which counts as a move.
     Frames of one time stay at one place: no filter tells them apart. The places are those with the
     smallest largest move: the isotonic fit, in the maximum norm, of place minus number.
     """
@@ -378,7 +381,7 @@ def _spread(ticks: Int64, rounded: Int64, time_base: Fraction, rate: Fraction) -
         return None
     for at in moved:
         exact = int(spread[at]) / rate
-        if abs(exact - int(times[at]) * time_base) > MAX_SHIFT_SECONDS:
+        if abs(exact - (int(times[at]) - phase) * time_base) > MAX_SHIFT_SECONDS:
             return None
         if place_of(tick_of(int(spread[at]), time_base * rate), time_base * rate) != spread[at]:
             return None  # ticks are too coarse
