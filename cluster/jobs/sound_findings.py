@@ -13,6 +13,7 @@ from encoder.source.audio_streams import ASIDE, AudioStream
 from encoder.source.reference import ReferenceSource
 from encoder.source.sounds import (
     SURROUND_CHANNELS,
+    SourcePart,
     SourceSound,
     left_out,
     maybe_discrete,
@@ -24,8 +25,11 @@ _LISTED = 5
 _SIDES = ("left", "right")
 
 
-def describe_sound(source: ReferenceSource) -> Iterator[Finding]:
-    """Describe the audio tracks of a source, and what a run makes of them."""
+def describe_sound(source: ReferenceSource, heard: Sequence[HeardSound] = ()) -> Iterator[Finding]:
+    """Describe the audio tracks of a source, and what a run makes of them.
+
+    What was ``heard`` tells which sounds have a 5.1; otherwise their number of channels does.
+    """
     info = source.info
     if not info.audio:
         yield Finding("sound", "none")
@@ -36,8 +40,10 @@ def describe_sound(source: ReferenceSource) -> Iterator[Finding]:
     listed = "; ".join(_track(numbers[s.index] if several else 0, s) for s in tracks(info))
     then = "is encoded as stereo AAC" if len(sounds) == 1 else "each is encoded as stereo AAC"
     if len(sounds) > 1:
-        then += f", {_named(sounds[0], numbers)} plays by default"
-    if any(sound.channels >= SURROUND_CHANNELS for sound in sounds):
+        plays = "plays" if len(sounds[0].parts) == 1 else "play"
+        then += f", {_named(sounds[0], numbers)} {plays} by default"
+    wide = [sound for sound in sounds if sound.channels >= SURROUND_CHANNELS]
+    if any(one.surround for one in heard) if heard else wide:
         then += ", and 5.1 beside it"
     yield Finding("sound", listed, then)
     yield from _joins(source, sounds, numbers)
@@ -124,18 +130,20 @@ def _track(number: int, stream: AudioStream) -> str:
     name += stream.language or "no language"
     name += f' "{stream.title}"' if stream.title else ""
     name += f" ({', '.join(stream.roles)})" if stream.roles else ""
+    channels = f"{stream.channels} channel{'s' * (stream.channels != 1)}"
     unlabelled = " without positions" if stream.unlabelled else ""
-    return (
-        f"{name}: {stream.codec}, {stream.channels} channels{unlabelled}, {stream.sample_rate} Hz"
-    )
+    return f"{name}: {stream.codec}, {channels}{unlabelled}, {stream.sample_rate} Hz"
+
+
+def _part(part: SourcePart, numbers: dict[int, int]) -> str:
+    """Return a part as ``--audio-layout`` takes it."""
+    channel = "" if part.channel is None else f".{part.channel + 1}"
+    return f"{numbers[part.stream]}{channel}"
 
 
 def _named(sound: SourceSound, numbers: dict[int, int]) -> str:
     """Return the tracks of a sound as people name them."""
-    names = [
-        f"{numbers[part.stream]}" + ("" if part.channel is None else f".{part.channel + 1}")
-        for part in sound.parts
-    ]
+    names = [_part(part, numbers) for part in sound.parts]
     return f"track {names[0]}" if len(names) == 1 else f"tracks {'+'.join(names)}"
 
 
@@ -148,12 +156,15 @@ def _joins(
     if joined:
         listed = ", ".join(f"{_named(sound, numbers)} as {sound.layout}" for sound in joined)
         by_rule = any(sound.by_rule for sound in joined)
-        order = "by the order of masters; with --audio-layout (1,2) the user says what they are"
+        apart = ",".join(_part(part, numbers) for sound in joined for part in sound.parts)
+        order = f"by the order of masters; if they are separate, say so with --audio-layout {apart}"
         why = order if by_rule else "as --audio-layout says" if asked else "by their labels"
         yield Finding("sound", listed, f"joined {why}", "warn" if by_rule else "ok")
     if dropped := left_out(info, sounds):
         listed = ", ".join(str(numbers[stream.index]) for stream in dropped)
-        yield Finding("sound", f"tracks that --audio-layout lacks: {listed}", "left out", "warn")
+        one = len(dropped) == 1
+        found = f"track{'s' * (not one)} {listed}, which --audio-layout does not list"
+        yield Finding("sound", found, "is left out" if one else "are left out", "warn")
     if asked is None and (alone := maybe_discrete(info, sounds)):
         listed = ", ".join(str(numbers[stream.index]) for stream in alone)
         then = "each stays a track; if they are channels of one sound, name them: --audio-layout "
@@ -174,7 +185,8 @@ def _order(
     first = min(sounds, key=lambda sound: min(part.stream for part in sound.parts))
     if first in aside and sounds[0] not in aside and source.choices.audio_layout is None:
         found = f"{_named(first, numbers)} ({', '.join(first.roles)}) is first in the file"
-        yield Finding("sound", found, f"{_named(sounds[0], numbers)} plays by default", "warn")
+        plays = "plays" if len(sounds[0].parts) == 1 else "play"
+        yield Finding("sound", found, f"{_named(sounds[0], numbers)} {plays} by default", "warn")
     for sound in sounds:
         if "narration" in sound.roles:
             found = f"{_named(sound, numbers)} is description without the title's sound"
@@ -183,15 +195,23 @@ def _order(
 
 def _changes(name: str, heard: HeardSound) -> Finding:
     facts = heard.facts
-    parts = [f"{one.layout} at {one.sample_rate} Hz" for one in facts.formats]
+    layouts = [one.layout.removesuffix("(side)") for one in facts.formats]
+    rates = [one.sample_rate for one in facts.formats]
+    parts = [f"{layout} at {rate} Hz" for layout, rate in zip(layouts, rates, strict=True)]
     times = [_time(one.seconds) for one in facts.formats]
     told = [f"{part} from {time}" for part, time in zip(parts, times, strict=True)]
     more = len(told) - _LISTED
     listed = ", ".join(told[:_LISTED]) + (f" and {more} more times" if more > 0 else "")
+    sound = heard.sound
     then = "each part is mixed to stereo, at its own time"
-    if facts.widest >= SURROUND_CHANNELS:
+    if any(part.channel is not None for part in sound.parts):
+        then = "the channels are taken at their own times; one that a part lacks is silent there"
+    elif sound.layout:
+        then = "the tracks are joined as channels, each part at its own time"
+    elif facts.widest >= SURROUND_CHANNELS:
         then += "; in the 5.1 track, what is stereo sounds in front left and right"
-    return Finding("sound", f"{name} changes its format: {listed}", then, "warn")
+    changes = "changes its" if len(sound.parts) == 1 else "change their"
+    return Finding("sound", f"{name} {changes} format: {listed}", then, "warn")
 
 
 def _time(seconds: Fraction) -> str:

@@ -7,7 +7,7 @@ shows the warnings.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from cluster.jobs.text_findings import describe_texts
 from cluster.jobs.transport_findings import describe_transport
 from cluster.stages.texts import texts_in_source
 from cluster.stages.title import check_hdr
-from cluster.stages.tracks import heard_in_source
+from cluster.stages.tracks import HeardSound, heard_in_source
 from encoder.errors import BadInput
 from encoder.source import tonemap
 from encoder.source.captions import CAPTION_TRACK
@@ -39,13 +39,18 @@ def examine_source(path: Path, choices: SourceChoices = DEFAULT_CHOICES) -> tupl
     with tempfile.TemporaryDirectory() as workdir:
         source = plan_guarded(path, Path(workdir), choices)
         remuxed = Path(source.path).parent == Path(workdir).resolve()
-        heard = describe_heard(source, heard_in_source(source), encoded=False)
+        heard = heard_in_source(source)
+        sound = describe_heard(source, heard, encoded=False)
         texts = describe_texts(texts_in_source(source))
-        return (*describe_source(source, path, remuxed=remuxed), *heard, *texts)
+        return (*describe_source(source, path, remuxed=remuxed, heard=heard), *sound, *texts)
 
 
 def describe_source(
-    source: ReferenceSource, path: Path, *, remuxed: bool = False
+    source: ReferenceSource,
+    path: Path,
+    *,
+    remuxed: bool = False,
+    heard: Sequence[HeardSound] = (),
 ) -> tuple[Finding, ...]:
     """Describe a source, and how a run will treat it.
 
@@ -53,6 +58,7 @@ def describe_source(
         source: the source, as the probe planned to read it.
         path: path of the file.
         remuxed: True where the file had no timestamps and was remuxed with new ones.
+        heard: what was heard in its sounds, where somebody listened.
     """
     seconds = float(source.timeline.duration_seconds)
     return (
@@ -74,7 +80,7 @@ def describe_source(
         *_places(source),
         *_ends(source),
         _ladder(source),
-        *describe_sound(source),
+        *describe_sound(source, heard),
         *_subtitles(source),
         *_captions(source),
         *_unread(source),

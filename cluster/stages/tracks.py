@@ -124,7 +124,8 @@ def _decided(
                 continue
         heard = _made(reference, sound, hear)
         stereo[number] = heard
-        widest = max(sound.channels, heard.facts.widest)
+        whole = sound.layout is None and sound.parts[0].channel is None
+        widest = max(sound.channels, heard.facts.widest if whole else 0)
         if widest >= SURROUND_CHANNELS and _is_surround(heard):
             wide.append(surround or _made(reference, sound, hear, surround=True))
     return (*(stereo[number] for number in sorted(stereo)), *wide)

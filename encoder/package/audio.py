@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import math
 import re
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -18,9 +19,16 @@ import langcodes
 from langcodes.tag_parser import LanguageTagError
 
 from encoder import mp4
-from encoder.errors import SourceUnusable, ToolFailed
-from encoder.ffmpeg import KEPT_LINES, Command, Completed, does_not_decode, run
-from encoder.package import audio_jumps, audio_log
+from encoder.errors import SourceUnusable, ToolFailed, ToolTimedOut
+from encoder.ffmpeg import (
+    DEFAULT_TIMEOUT_SECONDS,
+    KEPT_LINES,
+    Command,
+    Completed,
+    does_not_decode,
+    run,
+)
+from encoder.package import audio_changes, audio_jumps, audio_log
 from encoder.package.audio_commands import (
     BIT_RATE,
     CHANNELS,
@@ -154,29 +162,33 @@ def encode_sound(
             lower_db=lower_db,
         )
 
-    done = _run(sound, command(sound))
+    def execute(call: Command) -> Completed:
+        return _run(sound, call, duration)
+
+    times = {"first_video_pts": first_video_pts, "duration": duration}
+    changes = _changes(sound, execute, **times)
+    if changes is not None:
+        with audio_changes.steady(sound, changes, out.parent, execute, **times) as made:
+            facts = _finished(made, _run(made, command(made), duration), out, command, duration)
+        return _changed(facts, changes)
+    done = _run(sound, command(sound), duration)
     broken = audio_log.does_not_decode(done.kept)
-    changes, mended = audio_log.changes_format(done.kept), _mended(sound, done)
-    if mended.sound != sound and not changes:
-        done = _run(mended.sound, command(mended.sound))
+    rebuilt, mended = audio_log.changes_format(done.kept), _mended(sound, done)
+    if mended.sound != sound and not rebuilt:
+        done = _run(mended.sound, command(mended.sound), duration)
     sound = mended.sound
-    if not changes:
-        return mended.described(replace(_finished(sound, done, out, command), broken=broken))
-    layout = "mono" if sound.layout else SURROUND if surround else STEREO
-    copies = [out.with_name(f"{out.stem}-{number}.nut") for number in range(len(sound.parts))]
+    if not rebuilt:
+        facts = _finished(sound, done, out, command, duration)
+        return mended.described(replace(facts, broken=broken))
+    (part,), copy = sound.parts, out.with_name(f"{out.stem}-0.nut")
     try:
-        heard: list[tuple[SoundFormat, ...]] = []
-        for part, copy in zip(sound.parts, copies, strict=True):
-            decoded = steady_command(
-                part, copy, first_video_pts=first_video_pts, duration=duration, layout=layout
-            )
-            heard.append(audio_log.formats(_run(sound, decoded).kept, duration))
-        steady = replace(sound, parts=tuple(Part(copy, 0) for copy in copies), steady=True)
-        facts = _finished(steady, _run(steady, command(steady)), out, command)
+        layout = SURROUND if surround else STEREO
+        decoded = steady_command(part, copy, **times, layout=layout)
+        formats = audio_log.formats(execute(decoded).kept, duration)
+        steady = replace(sound, parts=(Part(copy, 0),), steady=True)
+        facts = _finished(steady, _run(steady, command(steady), duration), out, command, duration)
     finally:
-        for copy in copies:
-            copy.unlink(missing_ok=True)
-    formats = max(heard, key=len)
+        copy.unlink(missing_ok=True)
     return replace(facts, formats=formats if len(formats) > 1 else (), rebuilt=True, broken=broken)
 
 
@@ -191,16 +203,54 @@ def listen(
         SourceUnusable: most of the audio does not decode.
         ToolFailed: ffmpeg failed for another reason.
     """
+    times = {"first_video_pts": first_video_pts, "duration": duration}
+
+    def execute(call: Command) -> Completed:
+        return _run(sound, call, duration)
+
+    changes = _changes(sound, execute, **times)
+    if changes is not None:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            audio_changes.steady(sound, changes, Path(folder), execute, **times) as made,
+        ):
+            facts = _listened(
+                made, first_video_pts=Fraction(0), duration=duration, surround=surround
+            )
+        return _changed(facts, changes)
+    return _listened(sound, **times, surround=surround)
+
+
+def _changes(
+    sound: Sound, execute: audio_changes.Execute, *, first_video_pts: Fraction, duration: Fraction
+) -> audio_changes.Changes | None:
+    """Return what changes in a sound that cannot be put together where anything changes."""
+    if not audio_changes.is_put_together(sound):
+        return None
+    return audio_changes.find_changes(
+        sound, execute, first_video_pts=first_video_pts, duration=duration
+    )
+
+
+def _changed(facts: SoundFacts, changes: audio_changes.Changes) -> SoundFacts:
+    """Return the facts of a sound that was made of steady copies of its streams."""
+    formats = changes.formats if len(changes.formats) > 1 else ()
+    return replace(facts, formats=formats, rebuilt=True, broken=changes.broken)
+
+
+def _listened(
+    sound: Sound, *, first_video_pts: Fraction, duration: Fraction, surround: bool
+) -> SoundFacts:
     command = listen_command(
         sound, first_video_pts=first_video_pts, duration=duration, surround=surround
     )
-    done = _run(sound, command)
+    done = _run(sound, command, duration)
     mended = _mended(sound, done)
     kept = done.kept
     heard = audio_log.formats(kept, duration)
     peak = audio_log.peak_db(kept)
     rebuilt = audio_log.changes_format(kept)
-    mixed = rebuilt or sound.width > len(CHANNELS[SURROUND if surround else STEREO])
+    mixed = rebuilt or sound.steady or sound.width > len(CHANNELS[SURROUND if surround else STEREO])
     facts = SoundFacts(
         audible=audio_log.audible(kept),
         formats=heard if len(heard) > 1 else (),
@@ -251,7 +301,11 @@ def _mended(sound: Sound, done: Completed) -> _Mended:
 
 
 def _finished(
-    sound: Sound, done: Completed, out: Path, command: Callable[[Sound, float], Command]
+    sound: Sound,
+    done: Completed,
+    out: Path,
+    command: Callable[[Sound, float], Command],
+    duration: Fraction,
 ) -> SoundFacts:
     """Return the facts of an encode, after lowering what clips.
 
@@ -273,7 +327,7 @@ def _finished(
         if over <= _CLIPS_DB:
             break
         lowered = _upwards(lowered + over) if lowered else _headroom(over)
-        _run(sound, command(sound, lowered))
+        _run(sound, command(sound, lowered), duration)
         over = audio_log.peak_db(run(peak_command(out), keep=audio_log.LINES).kept)
     silent, wide_lfe = audio_log.silent_channels(done.kept), audio_log.lfe_is_wide(done.kept)
     return SoundFacts(True, (), lowered, silent, wide_lfe)
@@ -288,9 +342,19 @@ def _upwards(decibels: float) -> float:
     return math.ceil(decibels * 10) / 10
 
 
-def _run(sound: Sound, command: Command) -> Completed:
+def _run(sound: Sound, command: Command, duration: Fraction) -> Completed:
+    """Run a command about a sound; graphs of several inputs, which can hang, must end in time."""
+    joins = audio_changes.is_put_together(sound)
+    limit = audio_changes.time_limit(sound, duration) if joins else DEFAULT_TIMEOUT_SECONDS
     try:
-        return run(command, keep=audio_log.LINES)
+        return run(command, timeout_seconds=limit, keep=audio_log.LINES)
+    except ToolTimedOut as error:
+        if not joins:
+            raise
+        raise SourceUnusable(
+            f"cannot use {sound.parts[0].path}: to join its audio takes more than {limit:.0f} s; "
+            "leave --audio-layout out, or name each track by itself (--audio-layout 1,2)"
+        ) from error
     except ToolFailed as error:
         if not does_not_decode(error):
             raise

@@ -20,7 +20,7 @@ BIT_RATE = 128_000
 """Bitrate of stereo, bit/s."""
 SURROUND_BIT_RATE = 320_000
 """Bitrate of 5.1, bit/s."""
-STEREO, SURROUND = "stereo", "5.1"
+MONO, STEREO, SURROUND = "mono", "stereo", "5.1"
 CHANNELS = {STEREO: ("FL", "FR"), SURROUND: ("FL", "FR", "FC", "LFE", "BL", "BR")}
 """Channels of the layouts that packages have, by ffmpeg's names and in its order."""
 
@@ -29,6 +29,8 @@ _PEAK = "astats@mix=measure_perchannel=none:measure_overall=Peak_level"
 _PEAKS = "astats@parts=measure_perchannel=Peak_level:measure_overall=none"
 # ffmpeg would lower a single channel by 3 dB. The graph is made anew where the layout changes.
 _MONO_STAYS = r"volume=volume=if(eq(nb_channels\,1)\,sqrt(2)\,1):precision=float"
+# ffmpeg would make a single channel of two that are alike 3 dB louder.
+_PAIR_STAYS = r"volume=volume=if(eq(nb_channels\,2)\,sqrt(0.5)\,1):precision=float"
 # To the millisecond, so that stretches of other formats begin at their own times.
 _EARLY_SECONDS, _LATE_SECONDS = 3600, 1
 _EXACT = ":min_hard_comp=0.001"
@@ -116,7 +118,12 @@ def audio_command(
 
 
 def steady_command(
-    part: Part, out: Path, *, first_video_pts: Fraction, duration: Fraction, layout: str
+    part: Part,
+    out: Path,
+    *,
+    first_video_pts: Fraction,
+    duration: Fraction,
+    layout: str,
 ) -> Command:
     """Build the call that decodes a part of which the format changes to PCM of one format.
 
@@ -157,6 +164,12 @@ def listen_command(
     )
 
 
+def formats_command(parts: Sequence[Part], first_video_pts: Fraction) -> Command:
+    """Build the call that tells the formats of streams of one file, and writes nothing."""
+    told = [argument for part in parts for argument in _told(part, first_video_pts)]
+    return Command.of([*_QUIET, *_input(parts[0].path), *told])
+
+
 def stamps_command(part: Part) -> Command:
     """Build the call that tells the timestamp and the length of every frame of a part."""
     filters = ["ashowinfo@stamp"]
@@ -176,6 +189,7 @@ def _steady(part: Part, first_video_pts: Fraction, duration: Fraction, layout: s
         *_one_channel(part),
         *_shifted(first_video_pts, duration),
         *([_MONO_STAYS] if layout == STEREO else []),
+        *([_PAIR_STAYS] if layout == MONO else []),
         f"aresample={SAMPLE_RATE}:async=1:osf=flt:ochl={layout}{_STEPWISE * part.stepwise}",
         f"atrim=start_pts=0:end_pts={round(duration * SAMPLE_RATE)}",
     ]
@@ -189,7 +203,7 @@ def _placed(
     if sound.layout is None:
         (part,) = sound.parts
         sides = part.channel if part.channel is not None else 0
-        single = (sound.channels == 1 or part.channel is not None) and not sound.steady
+        single = part.channel is not None or (sound.channels == 1 and not sound.steady)
         filters = [
             *part.repair,
             *([f"pan=stereo|c0=c{sides}|c1=c{sides}"] if single else []),

@@ -13,7 +13,7 @@ SILENCE_DB = -90.0
 LFE_DB = -50.0
 """Peak above 1 kHz, dBFS, from which a channel cannot be an LFE."""
 LINES = re.compile(
-    r"(af#0:0|fc#0) .*Reconfiguring filter graph because audio"
+    r"(af#\d+:0|fc#0) .*Reconfiguring filter graph because audio"
     r"|ashowinfo@first .* n:0 |ashowinfo@jump .* n:\d"
     r"|astats@(mix|parts|lfe) .*(Channel|Peak level dB): |max_volume: "
     r"|Error submitting packet to decoder: |Decoding error: "
@@ -87,6 +87,11 @@ def formats(lines: Sequence[str], duration: Fraction) -> tuple[SoundFormat, ...]
             continue
         found.append(SoundFormat(seconds, int(match[2]), match[3], rate))
     return tuple(found)
+
+
+def layouts(lines: Sequence[str]) -> dict[str, int]:
+    """Return the number of channels of each layout that a stream has anywhere, by its name."""
+    return {match[3]: int(match[2]) for match in filter(None, map(_FIRST.search, lines))}
 
 
 def does_not_decode(lines: Sequence[str]) -> bool:

@@ -42,6 +42,10 @@ class LayoutSound:
     parts: tuple[LayoutPart, ...]
     role: LayoutRole | None = None
     """One of :data:`ROLES`; None is the title's own sound."""
+    name: str | None = None
+    """Name that says how many channels there are (``stereo``), None without one."""
+    channels: int | None = None
+    """Number of channels that :attr:`name` says."""
 
 
 def parse_layout(text: str) -> tuple[LayoutSound, ...]:
@@ -50,8 +54,13 @@ def parse_layout(text: str) -> tuple[LayoutSound, ...]:
     Raises:
         BadInput: the text is not such a value.
     """
+    if not isinstance(text, str):
+        raise BadInput(f"--audio-layout is {text!r} instead of text; give for example {EXAMPLE}")
     try:
-        return tuple(_sound(part.strip()) for part in text.split(","))
+        sounds = tuple(_sound(part.strip()) for part in text.split(","))
+        if len({sound.parts for sound in sounds}) < len(sounds):
+            raise ValueError("a sound is listed twice; list it once")
+        return sounds
     except ValueError as error:
         shown = "".join(sign if sign.isprintable() else "?" for sign in text)
         raise BadInput(f"--audio-layout {shown}: {error}; give for example {EXAMPLE}") from None
@@ -68,8 +77,12 @@ def _sound(text: str) -> LayoutSound:
     if len(parts) != 1 and (len(parts) not in LAYOUT_OF or wanted not in (None, len(parts))):
         asked = f"{wanted} tracks or one" if wanted else "one, two or six tracks"
         raise ValueError(f"{text!r} lists {len(parts)} tracks instead of {asked}")
+    if len(set(parts)) < len(parts):
+        raise ValueError(
+            f"{text!r} lists a part twice; a single channel goes to both sides by itself"
+        )
     role = next((one for one in ROLES if one == name), None)
-    return LayoutSound(parts, role)
+    return LayoutSound(parts, role, name if wanted else None, wanted)
 
 
 def _part(text: str) -> LayoutPart:

@@ -91,7 +91,10 @@ def plan_sounds(info: SourceInfo, layout: str | None = None) -> tuple[SourceSoun
         BadInput: the user names tracks or channels that the source does not have.
     """
     if layout is not None:
-        return _mixes([_asked(info, sound) for sound in parse_layout(layout)])
+        sounds = [_asked(info, sound) for sound in parse_layout(layout)]
+        if len({sound.parts for sound in sounds}) < len(sounds):
+            raise BadInput(f"--audio-layout {layout} lists a sound twice; list it once")
+        return _mixes(sounds)
     joined = _joined(info)
     sounds = [_alone(stream) for stream in info.audio if stream not in joined[0]]
     # Joined sounds stand where the first of their tracks stood.
@@ -151,6 +154,11 @@ def _asked(info: SourceInfo, asked: LayoutSound) -> SourceSound:
     parts = []
     for part in asked.parts:
         name = f"{part.track}" if part.channel is None else f"{part.track}.{part.channel}"
+        if not listed:
+            raise BadInput(
+                f"--audio-layout names track {name}, and the source has no sound; leave the option "
+                "out"
+            )
         if part.track > len(listed):
             has = f"{len(listed)} audio track{'s' * (len(listed) != 1)}"
             raise BadInput(
@@ -174,14 +182,40 @@ def _asked(info: SourceInfo, asked: LayoutSound) -> SourceSound:
     first = parts[0][0]
     single = len(parts) == 1
     languages = {stream.language for stream, _ in parts}
+    whole = single and asked.parts[0].channel is None
+    channels = first.channels if whole else len(parts)
+    if len({part for _, part in parts}) < len(parts):
+        raise BadInput(
+            f"--audio-layout lists channel {asked.parts[0].track}.1 twice in one sound; a single "
+            f"channel goes to both sides by itself: {asked.parts[0].track}"
+        )
+    if asked.channels not in (None, channels):
+        raise BadInput(_other_channels(asked, channels))
     return SourceSound(
         tuple(part for _, part in parts),
         None if single else LAYOUT_OF[len(parts)],
-        len(parts) if not single else first.channels if parts[0][1].channel is None else 1,
+        channels,
         first.language if len(languages) == 1 else None,
         first.title if single else None,
         (asked.role,) if asked.role else first.roles if single else (),
     )
+
+
+def _other_channels(asked: LayoutSound, channels: int) -> str:
+    """Return why a layout is refused that says another number of channels than there are."""
+    track, channel = asked.parts[0].track, asked.parts[0].channel
+    has = f"{channels} channel{'s' * (channels != 1)}"
+    if channel is not None:
+        return (
+            f"--audio-layout calls {track}.{channel}, one channel, {asked.name}; "
+            f"leave the name out: {track}.{channel}"
+        )
+    wanted = asked.channels or 1
+    instead = f"leave the name out to keep the track as it is ({track})"
+    if wanted < channels:
+        named = "+".join(f"{track}.{number}" for number in range(1, wanted + 1))
+        instead += f", or name channels of it ({asked.name}={named})"
+    return f"--audio-layout calls track {track} {asked.name}, and it has {has}; {instead}"
 
 
 def _joined(info: SourceInfo) -> tuple[list[AudioStream], list[SourceSound]]:
