@@ -58,7 +58,8 @@ class SourceUnusable(BadInput):
 
 class SourceChanged(SourceUnusable):
     """The source is no longer what its digest was taken of. Context: ``passing`` is True where
-    only its times changed and the work that was read meanwhile has to be done again.
+    only its times changed and the work that was read meanwhile has to be done again; ``cause`` is
+    the message without the remedy.
     """
 
 

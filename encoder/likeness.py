@@ -58,6 +58,11 @@ def difference(one: UInt8, other: UInt8) -> float:
     return float(np.abs(one.astype(np.int16) - other.astype(np.int16)).mean())
 
 
+def smaller(differences: Float64 | Sequence[float]) -> float:
+    """Return the difference that a quarter of the pictures does not exceed."""
+    return float(np.quantile(differences, 0.25, method="lower"))
+
+
 def source_grids(source: ReferenceSource) -> UInt8:
     """Return the grids of all canonical frames of a title, (frames, ROWS, COLUMNS).
 

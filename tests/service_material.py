@@ -25,6 +25,7 @@ from cluster import events
 from cluster.service.documents import ASPECTS
 from cluster.service.queue.work import Work, perform
 from encoder.errors import ToolFailed
+from encoder.source.stamp import source_changed
 from encoder.package.layout import WrittenPackage, WrittenSegment, WrittenTrack
 from ladder.document import Ladder, Quality, Rung, SearchFacts, Segment, TitleFacts
 from recommender.prefetch.build import build_prefetch
@@ -216,7 +217,8 @@ def perform_stub(
 ) -> Mapping[str, Any]:
     """Stand in for the run: do what the source says, in JSON; a video goes to the real run.
 
-    ``seconds``: duration; ``fail``: message of the error to raise; ``die``: how often to kill the
+    ``seconds``: duration; ``fail``: message of the error to raise; ``changed``: how the
+    source changed meanwhile; ``die``: how often to kill the
     process first; ``package``: folder to return as the result. Every start adds a line to the file
     ``ledger`` beside the stores.
     """
@@ -235,6 +237,8 @@ def perform_stub(
     for step in range(10):
         time.sleep(asked.get("seconds", 0.0) / 10)
         on_event(events.StageProgress("encode 1", step + 1, 10))
+    if "changed" in asked:
+        raise source_changed(f"{source} {asked['changed']}", "run the same command again")
     if "fail" in asked:
         raise ToolFailed(asked["fail"], returncode=1)
     before = None

@@ -176,6 +176,18 @@ def test_a_source_that_changes_while_it_is_worked_on(
         client.title(done.title)
 
 
+def test_a_run_that_sees_its_source_change_says_to_submit_it_again(
+    running: ServiceProcess, client: Client
+) -> None:
+    done = client.wait(client.submit(running.source("swapped.json", changed="was swapped")).id)
+    assert done.failure is not None
+    assert done.failure.error == "SourceChanged"
+    assert done.failure.message.endswith(
+        "swapped.json was swapped; submit the file again when it is complete, as a new version of "
+        "the title"
+    )
+
+
 def test_a_process_that_dies_is_tried_again_but_not_for_ever(
     running: ServiceProcess, client: Client
 ) -> None:

@@ -66,12 +66,14 @@ def verify(output: Output, directory: Directory, source: MovedSource = None) -> 
     if compared is None:
         against = f"not compared with the source: {why}"
     else:
-        against = (
-            f"{compared.pictures} pictures and {compared.sounds} audio tracks are those of the "
-            "source, at the same times"
-        )
-        if compared.unsure:
-            against += f"; not told: {', '.join(compared.unsure)}"
+        sounds = f" and {compared.sounds} audio tracks" if compared.sounds else ""
+        against = f"{compared.pictures} pictures{sounds} are those of the source, at the same times"
+        for tracks, why_not in (
+            (compared.even, "varies too little to be compared"),
+            (compared.unsure, "is mixed too much to be recognised"),
+        ):
+            if tracks:
+                against += f"; the sound of {', '.join(map(repr, tracks))} {why_not}"
     output.finish(
         result={
             "rungs": list(done.rungs),

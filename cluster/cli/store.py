@@ -25,9 +25,10 @@ Run = Annotated[
 def list_runs(output: Output, store: StorePath = None) -> None:
     """List the runs of a store, oldest first."""
     from cluster.cli.views.store import runs_view
-    from cluster.store import manifests, open_store
+    from cluster.store import manifests
+    from cluster.store.place import open_existing_store
 
-    runs = manifests.list_runs(open_store(store))
+    runs = manifests.list_runs(open_existing_store(store))
     output.finish(
         lines=[
             (
@@ -52,9 +53,10 @@ def list_runs(output: Output, store: StorePath = None) -> None:
 @command
 def show_run(output: Output, run: Run, store: StorePath = None) -> None:
     """Show what is remembered of a run: inputs, versions, results."""
-    from cluster.store import manifests, open_store
+    from cluster.store import manifests
+    from cluster.store.place import open_existing_store
 
-    manifest = manifests.find_run(open_store(store), run)
+    manifest = manifests.find_run(open_existing_store(store), run)
     output.finish(
         lines=[("manifest", manifest.model_dump())],
         result={"run": manifest.id},
@@ -73,9 +75,10 @@ def diff_runs(
     """Show in what two runs differ: sources, options, versions, files."""
     from cluster.cli.views.store import difference_view
     from cluster.jobs.history import differences as changes
-    from cluster.store import manifests, open_store
+    from cluster.store import manifests
+    from cluster.store.place import open_existing_store
 
-    opened = open_store(store)
+    opened = open_existing_store(store)
     first, second = manifests.find_run(opened, run), manifests.find_run(opened, other)
     differences = changes(first, second)
     output.finish(
@@ -93,9 +96,10 @@ def diff_runs(
 @command
 def remove_run(output: Output, run: Run, store: StorePath = None) -> None:
     """Forget a run, so that `store gc` may remove what only this run needs."""
-    from cluster.store import manifests, open_store
+    from cluster.store import manifests
+    from cluster.store.place import open_existing_store
 
-    manifest = manifests.remove_run(open_store(store), run)
+    manifest = manifests.remove_run(open_existing_store(store), run)
     output.finish(result={"run": manifest.id}, view=lambda: f"forgot {manifest.id}")
 
 
@@ -132,41 +136,50 @@ def fsck(
     source: tuple[Path, ...] = option(
         (),
         metavar="FILE",
-        help="Decode this source and compare what the store holds of it; repeatable.",
+        help="Compare what the store holds of this source with it. May be repeated.",
     ),
     store: StorePath = None,
 ) -> None:
     """Read everything in a store and compare it with its digest and with its title.
 
     Encodes that show another film than their title, because the source was replaced while a run of
-    an older release worked, are found by comparing them with the title's thumbnails, and surely
-    with `--source`. `--repair` then removes everything of that title.
+    an older release worked, are found by comparing them with the title's thumbnails; with
+    `--source`, none is missed. `--repair` then removes everything of that title.
     """
+    from cluster.cli.views.store import check_view
     from cluster.jobs.fsck import check_titles
     from cluster.store.garbage import check_store
     from cluster.store.place import open_existing_store
     from encoder.errors import StoreUnusable
 
     opened = open_existing_store(store)
-    flaws = [asdict(flaw) for flaw in check_store(opened, repair=repair)]
-    flaws += [asdict(flaw) for flaw in check_titles(opened, source, repair=repair)]
-    if flaws and not output.as_json:
+    flaws = list(check_store(opened, repair=repair))
+    titles = list(check_titles(opened, source, repair=repair))
+    foreign = [each for title in titles for each in title.foreign]
+    notes = [(title.title, title.note) for title in titles if title.note]
+    if not output.as_json:
         for flaw in flaws:
-            print(f"{flaw['name']}: {flaw['what']}")
-    if flaws and not repair:
+            print(f"{flaw.name}: {flaw.what}")
+        for entry in foreign:
+            print(f"{entry.name}: {entry.what}")
+        for name, note in notes:
+            print(f"title {name}: {note}")
+    removed = sum(title.removed for title in titles)
+    said = f"{opened.place}: {check_view(len(flaws), len(foreign), removed, repair)}"
+    if (flaws or foreign) and not repair:
         raise StoreUnusable(
-            f"{len(flaws)} entries of {opened.place} are damaged; --repair removes them, and runs "
-            "make them again",
-            flaws=flaws,
+            f"{said}; --repair removes them, and runs make them again",
+            flaws=[asdict(each) for each in flaws],
+            foreign=[asdict(each) for each in foreign],
         )
     output.finish(
-        lines=[("flaw", flaw) for flaw in flaws],
-        result={"flaws": len(flaws)},
-        view=lambda: (
-            f"{opened.place}: {len(flaws)} damaged entries removed"
-            if flaws
-            else f"{opened.place}: no damaged entries"
-        ),
+        lines=[
+            *(("flaw", asdict(each)) for each in flaws),
+            *(("foreign", asdict(each)) for each in foreign),
+            *(("note", {"title": name, "note": note}) for name, note in notes),
+        ],
+        result={"flaws": len(flaws), "foreign": len(foreign), "removed": removed},
+        view=lambda: said,
     )
 
 

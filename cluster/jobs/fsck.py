@@ -5,29 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from cluster.stages.provenance import check_provenance
-from cluster.stages.title import open_title
+from cluster.stages.provenance import TitleCheck, check_provenance
+from cluster.stages.readings import Readings
 from cluster.store import Store
-from cluster.store.garbage import Flaw
+from cluster.store.manifests import list_runs
 
 
 def check_titles(
     store: Store, sources: Sequence[Path] = (), *, repair: bool = False
-) -> Iterator[Flaw]:
-    """Yield the records that were made of another film than their title's.
+) -> Iterator[TitleCheck]:
+    """Yield the titles with records that were made of another film, or that cannot be judged.
 
     Args:
         store: Store to look at.
         sources: Sources whose titles are compared with the source itself.
-        repair: Remove all records of such a title.
+        repair: Remove all records of a title that has a record of another film.
 
     Raises:
         SourceUnusable: a source cannot be read.
     """
+    runs = list_runs(store)
     with store.scratch() as workdir:
         opened = []
         for number, path in enumerate(sources):
             folder = workdir / str(number)
             folder.mkdir()
-            opened.append(open_title(path, folder))
-        yield from check_provenance(store, opened, repair=repair)
+            opened.append(Readings.of(path, runs, folder))
+        yield from check_provenance(store, runs, opened, repair=repair)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import av.error
 import numpy as np
@@ -34,6 +34,8 @@ leading pictures of an open GOP at the beginning."""
 _ALIKE = 0.1
 """Correlation by which sound may fit better at another time than at its own."""
 
+_Told = Literal["same", "even", "unsure"]
+
 
 @dataclass(frozen=True, slots=True)
 class SourceReport:
@@ -43,8 +45,10 @@ class SourceReport:
     """Number of delivered pictures that were compared."""
     sounds: int
     """Number of audio tracks that were recognised in the source, at the same time."""
+    even: tuple[str, ...] = ()
+    """Audio tracks whose sound varies too little to be compared."""
     unsure: tuple[str, ...] = ()
-    """Audio tracks whose sound varies too little, or is mixed too much, to be told."""
+    """Audio tracks that are mixed too much to be recognised."""
 
 
 def check_source(
@@ -67,18 +71,12 @@ def check_source(
     highest = max(rungs, key=lambda rung: (rung.height, rung.bitrate))
     # A picture whose two fields differ (a flash, a cut) is deinterlaced in the rungs and woven in
     # the source, so that pictures of such titles may differ, but not most of a segment.
-    typical = _smaller if source.info.interlaced else np.mean
+    typical = likeness.smaller if source.info.interlaced else np.mean
     pictures = sum(_check_rung(directory, rung, grids, typical, rung is highest) for rung in rungs)
-    sounds, unsure = _check_sounds(directory, source, float(frames / frame_rate))
-    return SourceReport(pictures, sounds, unsure)
+    return SourceReport(pictures, *_check_sounds(directory, source, float(frames / frame_rate)))
 
 
 # -- pictures ----------------------------------------------------------------------------------
-
-
-def _smaller(differences: Float64) -> float:
-    """Return the difference that a quarter of the pictures does not exceed."""
-    return float(np.quantile(differences, 0.25, method="lower"))
 
 
 def _check_rung(
@@ -146,12 +144,13 @@ def _differences(one: UInt8, other: UInt8) -> Float64:
 
 def _check_sounds(
     directory: Path, source: ReferenceSource, seconds: float
-) -> tuple[int, tuple[str, ...]]:
-    """Compare the audio tracks; return how many were recognised, and which were not told."""
+) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
+    """Compare the audio tracks; return how many were recognised, which vary too little, and which
+    are mixed too much."""
     used = {stream.index for stream in source.info.audio}
     held = source.timeline.head / source.frame_rate
-    first, found = likeness.source_levels(source.path, source.info.stream_index, seconds, held)
-    streams = [levels for index, levels in found.items() if index in used]
+    first, sounds = likeness.source_levels(source.path, source.info.stream_index, seconds, held)
+    streams = [levels for index, levels in sounds.items() if index in used]
     audible = [levels for levels in streams if levels.audible]
     tracks = [_track(directory, uri, seconds) for uri in _audio_uris(directory)]
     if audible and not tracks:
@@ -163,22 +162,20 @@ def _check_sounds(
         audible.append(likeness.together(audible))  # discrete mono tracks become one
     hidden = float(first - source.index.start_seconds)  # pictures that a decoder does not show
     allowed = [0.0, hidden] if abs(hidden) <= _FIRST_PICTURE_SECONDS else [0.0]
-    told, unsure = 0, []
+    found: dict[_Told, list[str]] = {"same": [], "even": [], "unsure": []}
     for track in tracks:
         if track.audible or any(not levels.audible for levels in streams) or not streams:
-            same = _check_sound(track, audible, allowed)
+            found[_check_sound(track, audible, allowed)].append(track.name)
         else:
             _fail(f"{track.name!r} is silent, the source is not", rung=track.name)
-        told += same
-        unsure += [] if same else [track.name]
-    return told, tuple(unsure)
+    return len(found["same"]), tuple(found["even"]), tuple(found["unsure"])
 
 
-def _check_sound(track: Levels, streams: Sequence[Levels], allowed: Sequence[float]) -> bool:
-    """Check that a track is one of the streams, at its time; False where that cannot be told."""
+def _check_sound(track: Levels, streams: Sequence[Levels], allowed: Sequence[float]) -> _Told:
+    """Check that a track is one of the streams, at its time, as far as that can be told."""
     varied = [levels for levels in streams if likeness.varied(levels)]
     if not varied or not likeness.varied(track):
-        return False
+        return "even"
     fits = [(likeness.shift(track, levels), levels) for levels in varied]
     (late, best), levels = max(fits, key=lambda fit: fit[0][1])
     # Streams may be alike but for their times: the track is right where it fits any of them.
@@ -193,7 +190,7 @@ def _check_sound(track: Levels, streams: Sequence[Levels], allowed: Sequence[flo
         )
     if not likeness.sounds_like(track, streams):
         _fail(f"{track.name!r} does not sound like any stream of the source", rung=track.name)
-    return likeness.like(right)
+    return "same" if likeness.like(right) else "unsure"
 
 
 def _audio_uris(directory: Path) -> list[str]:

@@ -34,9 +34,9 @@ from pathlib import Path
 
 from cluster.stages.title import TitleSource, take_digest
 from cluster.store import Store
-from cluster.store.quarantined import QuarantinedStore, confirm, discard, quarantined
+from cluster.store.quarantined import FOLDER, QuarantinedStore, confirm, discard, quarantined
 from encoder.errors import ShotladderError, SourceChanged
-from encoder.source.stamp import Stamp
+from encoder.source.stamp import Stamp, source_changed
 
 SHARE = 20.0
 """A digest is taken in between when this many times its duration has passed since the last one."""
@@ -84,9 +84,10 @@ class Watch:
         before, self.stamp = self.stamp, now
         if (self.source.sha256, now) not in _agreed:
             self.digest()
-        raise SourceChanged(
+        raise source_changed(
             f"{self.source.watched} {before.difference(now)} while it was read, with the same "
-            "bytes; run the same command again",
+            "bytes",
+            "run the same command again",
             passing=True,
         )
 
@@ -129,10 +130,11 @@ class Watch:
     def _changed(self, sha256: str) -> SourceChanged:
         source = self.source
         assert source.stamp is not None
-        return SourceChanged(
+        return source_changed(
             f"{source.watched} changed while it was used: it {source.stamp.difference(self.stamp)}"
             f", and its SHA-256 is {sha256[:12]} instead of {source.sha256[:12]}; nothing of it "
-            "was kept or published: run the same command again to package what it holds now",
+            "was kept or published",
+            "run the same command again to package what it holds now",
             sha256=sha256,
         )
 
@@ -192,6 +194,7 @@ def confirm_title(store: Store) -> None:
     names = quarantined(store.base, store.session)
     store.guard.digest()
     confirm(store.base, names)
+    store.base.remove_empty_folders(f"{FOLDER}/{store.session}")
 
 
 def confirm_when_due(store: Store) -> None:
@@ -211,3 +214,4 @@ def _discard(store: Store, error: SourceChanged) -> None:
     """Remove a quarantine whose source is known to have other bytes."""
     if isinstance(store, QuarantinedStore) and "sha256" in error.context:
         discard(store.base, quarantined(store.base, store.session))
+        store.base.remove_empty_folders(f"{FOLDER}/{store.session}")

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from cluster.store.files import file_sha256
 from encoder import ffmpeg
-from encoder.errors import BadInput, SourceChanged, SourceUnusable
+from encoder.errors import BadInput, SourceUnusable
 from encoder.media import Shot
 from encoder.source import tonemap
 from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
 from encoder.source.reference import ReferenceSource
 from encoder.source.sandbox import plan_guarded
-from encoder.source.stamp import Stamp, check_same, settled
+from encoder.source.stamp import Stamp, check_same, settled, source_changed
 from ladder.document import TitleFacts
 
 
@@ -131,9 +131,9 @@ def take_digest(path: Path) -> tuple[str, Stamp]:
     try:
         sha256 = file_sha256(path)
     except OSError as error:
-        raise SourceChanged(
-            f"{path} cannot be read to its end ({error.strerror}); "
-            "make it readable and run the same command again"
+        raise source_changed(
+            f"{path} cannot be read to its end ({error.strerror})",
+            "make it readable and run the same command again",
         ) from error
     check_same(path, before, Stamp.of(path))
     return sha256, before

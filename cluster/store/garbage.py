@@ -55,6 +55,16 @@ class Flaw:
 
 
 @dataclass(frozen=True, slots=True)
+class Foreign:
+    """An entry that is intact and was made of another film than its title's."""
+
+    name: str
+    """Name of the entry, below the store's root."""
+    what: str
+    """How that shows, for people."""
+
+
+@dataclass(frozen=True, slots=True)
 class TitleSize:
     """Space that a title takes in the store."""
 
@@ -109,6 +119,7 @@ def collect_garbage(
     if not dry_run:
         for entry in [*garbage, *blobs]:  # records first: none may name a blob that is gone
             store.remove_entry(entry.name)
+        store.remove_empty_folders(FOLDER)
         uploads = store.abort_uploads(now - UPLOAD_SECONDS)
     return Collected(
         records=len(garbage),

@@ -50,6 +50,8 @@ from cluster.store.records import (
 from encoder.errors import StoreUnusable
 
 CHUNK_BYTES = 1 << 20
+_TRIES = 50
+"""Number of times that a folder is made again which is removed before something lies in it."""
 _Stamp = tuple[int, int, int]
 """What the file system tells of a file's content: inode, size, time of the change in ns."""
 
@@ -289,7 +291,7 @@ class Store:
 
     def entries(self, folder: str) -> Iterator[Entry]:
         """Yield everything below ``blobs``, ``records``, ``quarantine`` or ``runs``."""
-        for path in sorted((self.root / folder).rglob("*")):
+        for path in sorted(self._files(folder)):
             with self._usable("listed"), contextlib.suppress(FileNotFoundError):
                 if path.is_file() and not path.name.startswith("."):
                     status = path.stat()
@@ -310,13 +312,25 @@ class Store:
             file.write(content)
             file.flush()
             _make_durable(temporary)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.rename(path)
+            for last in [False] * _TRIES + [True]:
+                try:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    temporary.rename(path)
+                    return
+                except FileNotFoundError:  # somebody removed the folder, which was still empty
+                    if last or not temporary.exists():
+                        raise
 
     def remove_entry(self, name: str) -> None:
         """Remove an entry if it exists."""
         with self._usable("written"):
             (self.root / name).unlink(missing_ok=True)
+
+    def remove_empty_folders(self, folder: str) -> None:
+        """Remove a folder and those below it where they hold nothing; writers make them again."""
+        for place, _, _ in os.walk(self.root / folder, topdown=False):
+            with contextlib.suppress(OSError):  # not empty, or gone
+                Path(place).rmdir()
 
     def abort_uploads(self, older_than: float) -> int:
         """Abort uploads that began before that time (seconds since 1970); return their number.
@@ -375,6 +389,16 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
 
     # -- inside --------------------------------------------------------------------------------
+
+    def _files(self, folder: str) -> Iterator[Path]:
+        """Yield the files below a folder, some of whose folders may vanish meanwhile."""
+
+        def failed(error: OSError) -> None:
+            if not isinstance(error, FileNotFoundError):
+                raise self._unusable("listed", error) from error
+
+        for place, _, names in os.walk(self.root / folder, onerror=failed):
+            yield from (Path(place) / name for name in names)
 
     def _own_temporary(self) -> Path:
         """Return this process's folder for unfinished work, made when it is first needed."""

@@ -223,6 +223,10 @@ class RemoteStore(Store):
         self.objects.delete(name)
 
     @override
+    def remove_empty_folders(self, folder: str) -> None:
+        pass  # there are only objects
+
+    @override
     def abort_uploads(self, older_than: float) -> int:
         return self.objects.abort_uploads(older_than)
 

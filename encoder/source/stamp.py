@@ -17,6 +17,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from encoder.errors import SourceChanged
 
@@ -51,9 +52,9 @@ class Stamp:
             # a cache that may be a minute old.
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         except OSError as error:
-            raise SourceChanged(
-                f"{path} can no longer be read ({error.strerror}); "
-                "put it back and run the same command again"
+            raise source_changed(
+                f"{path} can no longer be read ({error.strerror})",
+                "put it back and run the same command again",
             ) from error
         try:
             return cls._of(os.fstat(descriptor))
@@ -94,9 +95,10 @@ def settled(path: Path) -> Stamp:
     last = max(stamp.mtime_ns, stamp.ctime_ns)
     age = time.time() - last / 1e9
     if 0 <= age < RECENT_SECONDS and _has_writer(path):
-        raise SourceChanged(
+        raise source_changed(
             f"{path} is still being written: another process has it open for writing and wrote "
-            f"{age:.0f} s ago; run the same command when the file is complete"
+            f"{age:.0f} s ago",
+            "run the same command when the file is complete",
         )
     coarse = not (stamp.mtime_ns % 1_000_000_000 or stamp.ctime_ns % 1_000_000_000)
     needed = COARSE_SECONDS if coarse else FINE_SECONDS
@@ -114,14 +116,20 @@ def check_same(path: Path, before: Stamp, after: Stamp) -> None:
     if after == before:
         return
     if after.size > before.size and after.inode == before.inode:
-        raise SourceChanged(
+        raise source_changed(
             f"{path} is still being written: it grew from {before.size} to {after.size} bytes "
-            "while it was read; run the same command when the file is complete"
+            "while it was read",
+            "run the same command when the file is complete",
         )
-    raise SourceChanged(
-        f"{path} changed while it was read: it {before.difference(after)}; "
-        "run the same command when nothing writes to it"
+    raise source_changed(
+        f"{path} changed while it was read: it {before.difference(after)}",
+        "run the same command when nothing writes to it",
     )
+
+
+def source_changed(cause: str, remedy: str, **context: Any) -> SourceChanged:
+    """Return the error for a source that changed; a service has another remedy than a command."""
+    return SourceChanged(f"{cause}; {remedy}", cause=cause, **context)
 
 
 def _has_writer(path: Path) -> bool:

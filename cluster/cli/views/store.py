@@ -47,3 +47,25 @@ def titles_view(titles: Sequence[TitleSize]) -> list[RenderableType]:
         Column("runs", lambda title: title.runs),
     ]
     return [table(columns, titles)]
+
+
+def check_view(damaged: int, foreign: int, removed: int, repaired: bool) -> str:
+    """Return in a line what `store fsck` found.
+
+    Args:
+        damaged: number of damaged entries.
+        foreign: number of entries that do not belong to their title.
+        removed: number of records that were removed because of the latter.
+        repaired: whether the damaged entries were removed.
+    """
+    said = []
+    if damaged:
+        entries = "entry" if damaged == 1 else "entries"
+        said.append(f"{damaged} damaged {entries}" + (" removed" if repaired else ""))
+    if foreign:
+        entries = "entry that does" if foreign == 1 else "entries that do"
+        said.append(
+            f"{foreign} {entries} not belong to their title"
+            + (f", for which {removed} records are removed" if repaired else "")
+        )
+    return " and ".join(said) or "no damaged entries, and all belong to their titles"

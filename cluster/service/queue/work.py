@@ -23,7 +23,7 @@ from cluster.service import web
 from cluster.service.documents import JobOptions
 from cluster.service.sources import SourceFile, check_unchanged, local_path
 from cluster.store.files import fsync_tree
-from encoder.errors import BadInput
+from encoder.errors import BadInput, SourceChanged
 from ladder.profiles import profile_from_document
 
 
@@ -139,6 +139,8 @@ def _run(work: Work, pipe: connection.Connection, performing: Perform) -> Ended:
         return Ended(result=result)
     except OSError as error:
         return Ended(failure=events.Failed.of(_as_bad_input(error)))
+    except SourceChanged as error:
+        return Ended(failure=events.Failed.of(_to_submit_again(error)))
     except Exception as error:
         return Ended(failure=events.Failed.of(error))
 
@@ -175,6 +177,13 @@ class _ByteProgress:
             self._on_event(
                 events.StageProgress(self._stage, done // 1_000_000, self._size // 1_000_000)
             )
+
+
+def _to_submit_again(error: SourceChanged) -> SourceChanged:
+    """Return the error with what helps here: the job stands for the delivery that is gone."""
+    cause = error.context.get("cause", error.message)
+    remedy = "submit the file again when it is complete, as a new version of the title"
+    return SourceChanged(f"{cause}; {remedy}", **error.context)
 
 
 def _as_bad_input(error: OSError) -> Exception:
