@@ -25,8 +25,8 @@ from cluster import events
 from cluster.service.documents import ASPECTS
 from cluster.service.queue.work import Work, perform
 from encoder.errors import ToolFailed
-from encoder.source.stamp import source_changed
 from encoder.package.layout import WrittenPackage, WrittenSegment, WrittenTrack
+from encoder.source.stamp import source_changed
 from ladder.document import Ladder, Quality, Rung, SearchFacts, Segment, TitleFacts
 from recommender.prefetch.build import build_prefetch
 
