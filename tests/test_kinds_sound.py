@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pytest
 
 from cluster.jobs.request import LadderRequest, RunOptions
+from cluster.jobs.sound_findings import describe_sound
 from cluster.jobs.source_findings import examine_source
 from cluster.stages.tracks import HeardSound, decide
 from cluster.store import Blob, open_store
@@ -25,7 +26,7 @@ from encoder.errors import BadInput
 from encoder.package.audio import SoundFacts, encode_audio, encode_sound, listen
 from encoder.package.audio_commands import SURROUND_BIT_RATE, Part, Sound
 from encoder.package.audio_jumps import Run, overlap_seconds, repair, runs, small_steps, true_runs
-from encoder.source.audio_streams import shown_title
+from encoder.source.audio_streams import named_role, shown_title
 from encoder.source.choices import SourceChoices
 from encoder.source.reference import ReferenceSource, plan_source
 from encoder.source.sounds import SourceSound
@@ -558,6 +559,61 @@ def test_a_name_that_only_tells_the_format_of_the_source_is_none(
     given: str, title: str | None
 ) -> None:
     assert shown_title(given) == title
+
+
+@pytest.mark.parametrize(
+    ("name", "role"),
+    [
+        ("Director's Commentary", ("commentary",)),
+        ("Audiokommentar von Regisseur", ("commentary",)),
+        ("Commentaire du réalisateur", ("commentary",)),
+        ("Audio Description", ("description",)),
+        ("English AD", ("description",)),
+        ("Deutsch (Hörfilmfassung)", ("description",)),
+        ("English - Descriptive Audio", ("description",)),
+        ("Stereo, no commentary", ()),
+        ("Main", ()),
+        ("Ad break mix", ()),
+        ("Documentary", ()),
+        ("", ()),
+    ],
+)
+def test_a_name_that_tells_the_role(name: str, role: tuple[str, ...]) -> None:
+    assert named_role(name) == role
+
+
+@pytest.mark.parametrize(
+    ("names", "first"),
+    [
+        (("Director's Commentary", "Main"), 2),
+        (("Audio Description", "English"), 2),
+        (("Commentary A", "Commentary B"), 1),
+        (("Commentary",), 1),
+    ],
+)
+def test_commentary_by_name_does_not_play_by_default(
+    tmp_path: Path, names: tuple[str, ...], first: int
+) -> None:
+    """The container marks the first track as default, as FFmpeg does unasked."""
+    path = master(
+        tmp_path / "named.mkv",
+        *tones(len(names)),
+        codec="ac3",
+        options=[
+            part
+            for number, name in enumerate(names)
+            for part in (
+                f"-metadata:s:a:{number}",
+                f"title={name}",
+                f"-disposition:a:{number}",
+                "0",
+            )
+        ],
+    )
+    source = plan_source(path, tmp_path)
+    assert source.info.audio[0].index == first
+    said = [found for found in describe_sound(source) if found.state == "warn"]
+    assert bool([one for one in said if "first in the file" in one.found]) == (first == 2)
 
 
 def test_sound_of_an_earlier_release_is_made_anew_where_it_was_wrong(tmp_path: Path) -> None:

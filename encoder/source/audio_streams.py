@@ -28,6 +28,21 @@ _FORMAT_WORD = re.compile(
     re.IGNORECASE,
 )
 
+# Names of tracks that some languages give to commentary and to description for the blind. The bare
+# word AD counts only in capitals.
+_COMMENTARY = re.compile(
+    r"\b(commentar(y|ies)|commentaires?|(audio)?kommentar(e|er)?|comentarios?|comentários?|commento"
+    r"|director[\u2019']?s comments?)\b|コメンタリー",
+    re.IGNORECASE,
+)
+_DESCRIPTION = re.compile(
+    r"\b(audio[ -]?descri(ption|ptions|ptive|bed)|descriptive( (audio|video|service))?"
+    r"|described video|audio[ -]?deskription|hörfilm(fassung)?|audio[ -]?descripción"
+    r"|audio[ -]?descrição|audio[ -]?descrizione|audio[ -]?beschreibung|dvs)\b|(?-i:\bAD\b)",
+    re.IGNORECASE,
+)
+_WITHOUT = re.compile(r"\b(no|non|not|without|ohne|sans|sin|sem|senza)\b", re.IGNORECASE)
+
 AudioRole = Literal[
     "description", "commentary", "clear speech", "effects", "narration", "dub", "original"
 ]
@@ -57,7 +72,7 @@ class AudioStream:
     title: str | None = later(None)
     """What the file calls the stream, printable, None where it has no name."""
     roles: tuple[AudioRole, ...] = later(())
-    """What the stream is marked as; nothing for the sound of the title itself."""
+    """What the stream is marked as or named; nothing for the sound of the title itself."""
     position: str | None = later(None)
     """ffmpeg's name of the one channel of the stream (``FL``), where the file states it."""
     unlabelled: bool = later(False)
@@ -71,16 +86,40 @@ class AudioStream:
 def audio_streams(streams: Iterable[av.AudioStream]) -> tuple[AudioStream, ...]:
     """Describe streams in the order in which they are offered; the first plays by default.
 
-    Streams marked as default come first, and those that are aside from the title's sound last.
+    Streams marked as default come first, and those that are aside from the title's sound last. What
+    a stream is, its marks say, else its name.
     """
-    streams = sorted(
-        streams, key=lambda stream: (bool(ASIDE & set(_roles(stream))), is_not_default(stream))
+    streams = list(streams)
+    marked = {stream.index: _roles(stream) for stream in streams}
+    named = {
+        stream.index: () if ASIDE & set(marked[stream.index]) else named_role(_name(stream))
+        for stream in streams
+    }
+    roles = {index: (*marked[index], *named[index]) for index in marked}
+    # Where a name would leave no sound of the title itself, it means something else, as in sports.
+    if all(ASIDE & set(found) for found in roles.values()):
+        roles = marked
+    streams.sort(
+        key=lambda stream: (bool(ASIDE & set(roles[stream.index])), is_not_default(stream))
     )
     discrete = sum(stream.codec_context.channels == 1 for stream in streams) > 1
-    return tuple(_audio(stream, discrete=discrete) for stream in streams)
+    return tuple(_audio(stream, roles[stream.index], discrete=discrete) for stream in streams)
 
 
-def _audio(stream: av.AudioStream, *, discrete: bool) -> AudioStream:
+def named_role(name: str) -> tuple[AudioRole, ...]:
+    """Return the role that the name of a track tells, if it tells one."""
+    if _WITHOUT.search(name):
+        return ()
+    if _DESCRIPTION.search(name):
+        return ("description",)
+    return ("commentary",) if _COMMENTARY.search(name) else ()
+
+
+def _name(stream: av.AudioStream) -> str:
+    return stream.metadata.get("title") or stream.metadata.get("name") or ""
+
+
+def _audio(stream: av.AudioStream, roles: tuple[AudioRole, ...], *, discrete: bool) -> AudioStream:
     start, seconds = None, None
     if stream.time_base is not None:
         if stream.start_time is not None:
@@ -97,8 +136,8 @@ def _audio(stream: av.AudioStream, *, discrete: bool) -> AudioStream:
         sample_rate=context.sample_rate,
         language=language_of(stream),
         start_seconds=start,
-        title=shown_title(stream.metadata.get("title") or stream.metadata.get("name") or ""),
-        roles=_roles(stream),
+        title=shown_title(_name(stream)),
+        roles=roles,
         position=labelled[1] if labelled else None,
         unlabelled=context.channels > _STEREO
         and _UNLABELLED.match(context.layout.name) is not None,
