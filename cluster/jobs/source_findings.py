@@ -208,7 +208,8 @@ def _motion(source: ReferenceSource) -> Finding:
         found += f" at {_rate(rate)}"
     else:
         steady = source.index.steady_rate  # a constant rate that titles cannot have
-        found += f" at {float(steady):.3f} fps" if steady else " at a variable rate"
+        varies = " at a variable rate" if count > 1 else ""
+        found += f" at {float(steady):.3f} fps" if steady else varies
         then = f"becomes {timeline.frames} frames at a constant {_rate(rate)}"
     if info.scan_corrected == "progressive":
         found += ", flagged interlaced"
@@ -235,7 +236,7 @@ def _places(source: ReferenceSource) -> Iterator[Finding]:
     counts = (
         f"{done.repeated} repeated",
         f"{done.lost} of {source.index.frames} never shown",
-        f"none shown over {float(done.shift_seconds) * 1000:.1f} ms off its time",
+        f"shown up to {float(done.shift_seconds) * 1000:.1f} ms from their times",
     )
     state: State = "warn" if done.lost or source.timeline.moved else "ok"
     then = f"each frame of the {_rate(source.timeline.frame_rate)} shows the latest picture"
@@ -251,7 +252,7 @@ def _ends(source: ReferenceSource) -> Iterator[Finding]:
         yield Finding(
             "first picture",
             f"sound begins {seconds:.3f} s before it",
-            f"is shown {seconds:.3f} s before its time; --tail cut cuts the sound instead",
+            f"is held for {seconds:.3f} s before its time; --tail cut cuts the sound instead",
             "warn",
         )
     if seconds := float(ends.head_cut_seconds):
@@ -264,8 +265,8 @@ def _ends(source: ReferenceSource) -> Iterator[Finding]:
     if seconds := float(ends.tail_held_seconds):
         yield Finding(
             "last picture",
-            "stands longer than the others by the container, or sound goes on after it",
-            f"is shown {seconds:.3f} s longer, until both end; --tail cut ends the title with it",
+            "lasts longer than the others by the container, or sound goes on after it",
+            f"is held for {seconds:.3f} s more, until both end; --tail cut ends the title with it",
             "warn",
         )
     if seconds := float(ends.tail_cut_seconds):
