@@ -18,7 +18,7 @@ from cluster.execution.executor import InlineExecutor
 from cluster.jobs.request import RunOptions
 from cluster.jobs.run import run_title
 from cluster.package.package import Package
-from cluster.package.source_check import check_source
+from cluster.package.source_check import SourceReport, check_source
 from cluster.stages import quarantine
 from cluster.stages.quarantine import reading
 from cluster.stages.title import open_title
@@ -353,7 +353,8 @@ def poisoned(films: Films, tmp_path_factory: pytest.TempPathFactory) -> Poisoned
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(quarantine.Watch, "check", lambda watch: None)
         patch.setattr(quarantine.Watch, "digest", lambda watch: None)
-        patch.setattr("cluster.jobs.deliver.check_source", lambda *arguments: None)
+        unchecked = SourceReport(0, 0)
+        patch.setattr("cluster.jobs.deliver.check_source", lambda *_, **options: unchecked)
         replace = when("encode", lambda: over(here, films.b), 0)
         run(here, folder / "out", folder / "store", replace)
     return Poisoned(folder / "store", folder / "out")

@@ -74,6 +74,8 @@ def verify(output: Output, directory: Directory, source: MovedSource = None) -> 
         ):
             if tracks:
                 against += f"; the sound of {', '.join(map(repr, tracks))} {why_not}"
+        if compared.differing:
+            against += f"; {compared.differing} differs, since the source is damaged there"
     output.finish(
         result={
             "rungs": list(done.rungs),

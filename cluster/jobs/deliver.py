@@ -31,7 +31,7 @@ from cluster.stages.quarantine import confirm_title
 from cluster.stages.tracks import audio_tracks, subtitle_tracks
 from cluster.store.keys import canonical_json
 from cluster.training.feedback import save_training_rows
-from encoder.errors import ShotladderError, VerificationFailed
+from encoder.errors import ShotladderError
 from encoder.media import Request
 from ladder.codecs import kept_rungs
 from ladder.document import CodecFacts, Ladder
@@ -109,21 +109,19 @@ def deliver(
 
 
 def _compare_with_source(directory: Path, ladder: Ladder, measurer: Measurer) -> None:
-    """Compare the package with its source; pictures only if the source is not damaged: what a
-    decoder makes of damage depends on where decoding begins.
-    """
+    """Compare the package with its source, and say where a damaged one looks different."""
     title = measurer.title
-    try:
-        check_source(directory, ladder.rungs, ladder.frame_rate, title.reference)
-    except VerificationFailed as error:
-        pictures = known_damage(title.source, measurer.store).pictures
-        if "segment" not in error.context or not (pictures.pictures or pictures.errors):
-            raise
-        rung, segment = error.context.get("rung"), error.context["segment"]
+    found = known_damage(title.source, measurer.store)
+    pictures, transport = found.pictures, found.transport
+    damaged = any((pictures.pictures, pictures.errors, transport.missing, transport.marked))
+    compared = check_source(
+        directory, ladder.rungs, ladder.frame_rate, title.reference, damaged=damaged
+    )
+    if compared.differing:
         measurer.on_event(
             events.Warned(
-                f"damage: segment {segment} of rung {rung} shows other pictures than a straight "
-                "decode of the damaged source: what decoders conceal depends on where they begin"
+                f"damage: {compared.differing} shows other pictures than a straight decode of the "
+                "damaged source: what decoders conceal depends on where decoding begins"
             )
         )
 

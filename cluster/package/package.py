@@ -293,5 +293,9 @@ class Package:
         with tempfile.TemporaryDirectory() as workdir:
             opened = self.open_source(Path(workdir), source)
             return check_source(
-                self.directory, self.ladder.rungs, self.frame_rate, opened.reference
+                self.directory,
+                self.ladder.rungs,
+                self.frame_rate,
+                opened.reference,
+                damaged="damage" in self.run,
             )

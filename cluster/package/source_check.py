@@ -49,12 +49,22 @@ class SourceReport:
     """Audio tracks whose sound varies too little to be compared."""
     unsure: tuple[str, ...] = ()
     """Audio tracks that are mixed too much to be recognised."""
+    differing: str = ""
+    """Segment of a damaged source that shows other pictures than a straight decode: what decoders
+    conceal depends on where decoding begins. Empty where there is none."""
 
 
 def check_source(
-    directory: Path, rungs: Sequence[Rung], frame_rate: Fraction, source: ReferenceSource
+    directory: Path,
+    rungs: Sequence[Rung],
+    frame_rate: Fraction,
+    source: ReferenceSource,
+    *,
+    damaged: bool = False,
 ) -> SourceReport:
     """Compare a package with the source that it was made from.
+
+    Pictures of a ``damaged`` source may differ, which the report says.
 
     Raises:
         VerificationFailed: the package shows other pictures than the source, has another length,
@@ -72,8 +82,16 @@ def check_source(
     # A picture whose two fields differ (a flash, a cut) is deinterlaced in the rungs and woven in
     # the source, so that pictures of such titles may differ, but not most of a segment.
     typical = likeness.smaller if source.info.interlaced else np.mean
-    pictures = sum(_check_rung(directory, rung, grids, typical, rung is highest) for rung in rungs)
-    return SourceReport(pictures, *_check_sounds(directory, source, float(frames / frame_rate)))
+    pictures, differing = 0, ""
+    for rung in rungs:
+        try:
+            pictures += _check_rung(directory, rung, grids, typical, rung is highest)
+        except VerificationFailed as error:
+            if not damaged or "segment" not in error.context:
+                raise
+            differing = differing or f"segment {error.context['segment']} of rung {rung.name}"
+    sounds = _check_sounds(directory, source, float(frames / frame_rate))
+    return SourceReport(pictures, *sounds, differing)
 
 
 # -- pictures ----------------------------------------------------------------------------------
