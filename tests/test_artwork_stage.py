@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,6 +23,7 @@ from cluster.package.contact_sheet import write_sheet
 from cluster.stages import analysis
 from cluster.stages.analysis import find_title
 from cluster.stages.artwork import ArtworkWork, artwork_key, find_artwork, make_artwork
+from cluster.stages.quarantine import reading
 from cluster.stages.title import Title, open_title
 from cluster.store import Store
 from encoder import ffmpeg
@@ -47,8 +49,9 @@ def deliver(source: Path, out: Path, store: Path, face_model: Path | None = None
     kept = Store(store)
     with kept.scratch() as workdir:
         opened = open_title(source, workdir)
-        title = find_title(source, opened, kept, InlineExecutor(), lambda event: None)
-        record = find_artwork(title, kept, InlineExecutor(), lambda event: None, face_model)
+        with reading(kept, opened) as seen:
+            title = find_title(source, opened, seen, InlineExecutor(), lambda event: None)
+            record = find_artwork(title, seen, InlineExecutor(), lambda event: None, face_model)
         previous = previous_artwork(out)
         out.mkdir(exist_ok=True)
         return write_artwork(record, kept, out, previous)
@@ -157,9 +160,12 @@ def test_a_title_is_decoded_once_for_shots_features_and_stills(
     source = make_title(tmp_path / "title.mp4", range(2))
     decodes = []
     decode = analysis.small_frames
-    monkeypatch.setattr(
-        analysis, "small_frames", lambda *given: decodes.append(given) or decode(*given)
-    )
+
+    def counted(*given: Any, **options: Any) -> Any:
+        decodes.append(given)
+        return decode(*given, **options)
+
+    monkeypatch.setattr(analysis, "small_frames", counted)
     store = tmp_path / "store"
     deliver(source, tmp_path / "out", store)
     kept = Store(store)

@@ -112,16 +112,13 @@ def test_the_first_picture_stands_from_where_the_sound_begins(tmp_path: Path, ki
     path, truth = made(tmp_path, kind, 4)
     source = planned(path, truth)
     head = source.timeline.head
-    # 0.8 s at 25 fps; a transport stream does not say that its sound begins with 21 ms of priming.
-    assert head == (21 if kind.endswith("ts") else 20)
+    assert head == 20  # 0.8 s at 25 fps
     shown = source.timeline.source_of
     assert shown is not None
     assert shown[: head + 2].tolist() == [0] * (head + 1) + [1]
     assert source.start_seconds == source.index.start_seconds - Fraction(head, 25)
     all_reads(source, tmp_path)
-    late = 0.021 if kind.endswith("ts") else 0
-    expected = [at + late for at in truth.beeps]
-    assert heard(source, tmp_path) == pytest.approx(expected, abs=0.02)
+    assert heard(source, tmp_path) == pytest.approx(truth.beeps, abs=0.02)
 
 
 def test_sound_before_the_first_picture_is_cut_by_choice(tmp_path: Path) -> None:
