@@ -236,7 +236,7 @@ def _places(source: ReferenceSource) -> Iterator[Finding]:
     counts = (
         f"{done.repeated} repeated",
         f"{done.lost} of {source.index.frames} never shown",
-        f"shown up to {float(done.shift_seconds) * 1000:.1f} ms from their times",
+        f"none shown over {float(done.shift_seconds) * 1000:.1f} ms off its time",
     )
     state: State = "warn" if done.lost or source.timeline.moved else "ok"
     then = f"each frame of the {_rate(source.timeline.frame_rate)} shows the latest picture"
