@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from encoder.source.bits import Bits
+
 _SLICES = (1, 2, 5)
 _SEQUENCE = 7
 _INTRA = (2, 4)  # values of slice_type, modulo 5: I and SI
@@ -45,31 +47,11 @@ class Slice:
     """0 for a top field, 1 for a bottom field, None for a frame."""
 
 
-class _Bits:
-    """Reads a raw byte sequence payload; bits past its end are 0."""
-
-    def __init__(self, data: bytes) -> None:
-        self._bits = "".join(f"{byte:08b}" for byte in data.replace(b"\0\0\3", b"\0\0"))
-        self._at = 0
-
-    def fixed(self, width: int) -> int:
-        taken = self._bits[self._at : self._at + width]
-        self._at += width
-        return int(taken.ljust(width, "0") or "0", 2)
-
-    def golomb(self) -> int:
-        """Read an unsigned Exp-Golomb code (9.1)."""
-        end = self._bits.find("1", self._at)
-        if end < 0:
-            self._at = len(self._bits)
-            return 0
-        zeros = end - self._at
-        self._at = end
-        return self.fixed(zeros + 1) - 1
-
-    def signed(self) -> int:
-        code = self.golomb()
-        return (code + 1) // 2 if code % 2 else -(code // 2)
+def _payload(data: bytes) -> Bits:
+    """Return the bits of a raw byte sequence payload, without the bytes that keep start codes out
+    of it.
+    """
+    return Bits(data.replace(b"\0\0\3", b"\0\0"))
 
 
 def length_size(extradata: bytes | None) -> int:
@@ -94,10 +76,10 @@ def sequence_of(extradata: bytes | None) -> Sequence | None:
         candidates = list(units(extradata, 0))
     sets = (unit for unit in candidates if len(unit) > 4 and unit[0] & 0x1F == _SEQUENCE)
     data = next(sets, None)
-    return None if data is None else _sequence(_Bits(data[1:_SEQUENCE_BYTES]))
+    return None if data is None else _sequence(_payload(data[1:_SEQUENCE_BYTES]))
 
 
-def _sequence(bits: _Bits) -> Sequence:
+def _sequence(bits: Bits) -> Sequence:
     profile = bits.fixed(8)
     bits.fixed(16)
     bits.golomb()
@@ -131,7 +113,7 @@ def _sequence(bits: _Bits) -> Sequence:
     return Sequence(frame_num_bits, separate, fields, mixed_blocks=fields and bool(bits.fixed(1)))
 
 
-def _skip_scaling_list(bits: _Bits, size: int) -> None:
+def _skip_scaling_list(bits: Bits, size: int) -> None:
     last = following = 8
     for _ in range(size):
         if following:
@@ -166,7 +148,7 @@ def first_slice(packet: bytes, length_bytes: int, sequence: Sequence | None) -> 
     for unit in units(packet, length_bytes):
         if not unit or unit[0] & 0x1F not in _SLICES:
             continue
-        bits = _Bits(unit[1 : 1 + _HEADER_BYTES])
+        bits = _payload(unit[1 : 1 + _HEADER_BYTES])
         bits.golomb()  # first_mb_in_slice
         intra = bits.golomb() % 5 in _INTRA
         idr = unit[0] & 0x1F == 5

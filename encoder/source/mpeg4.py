@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from encoder.source.bits import Bits
+
 _VOP = b"\0\0\1\xb6"
 _LAYER = re.compile(rb"\x00\x00\x01[\x20-\x2f]")
 _PACKED = re.compile(rb"(\x00\x00\x01\xb2DivX\d+(?:b|Build)\d+)p")
@@ -15,19 +17,6 @@ _LAYER_BYTES = 64
 _HEADER_BYTES = 32
 _VBV_BITS = 79
 _EXTENDED_ASPECT = 15
-
-
-class _Bits:
-    """Reads bits from the first on; zeros follow the end."""
-
-    def __init__(self, data: bytes) -> None:
-        self._bits = "".join(f"{byte:08b}" for byte in data)
-        self._at = 0
-
-    def take(self, count: int) -> int:
-        bits = self._bits[self._at : self._at + count].ljust(count, "0")
-        self._at += count
-        return int(bits, 2) if bits else 0
 
 
 def pictures(packet: bytes) -> int:
@@ -49,18 +38,18 @@ def time_bits(data: bytes) -> int | None:
     layers = list(_LAYER.finditer(data))
     if not layers:
         return None
-    bits = _Bits(data[layers[-1].end() : layers[-1].end() + _LAYER_BYTES])
-    bits.take(9)  # random_accessible_vol, video_object_type_indication
-    if bits.take(1):  # is_object_layer_identifier
-        bits.take(7)
-    if bits.take(4) == _EXTENDED_ASPECT:
-        bits.take(16)
-    if bits.take(1):  # vol_control_parameters
-        bits.take(3)
-        if bits.take(1):  # vbv_parameters
-            bits.take(_VBV_BITS)
-    bits.take(3)  # video_object_layer_shape, marker
-    resolution = bits.take(16)
+    bits = Bits(data[layers[-1].end() : layers[-1].end() + _LAYER_BYTES])
+    bits.fixed(9)  # random_accessible_vol, video_object_type_indication
+    if bits.fixed(1):  # is_object_layer_identifier
+        bits.fixed(7)
+    if bits.fixed(4) == _EXTENDED_ASPECT:
+        bits.fixed(16)
+    if bits.fixed(1):  # vol_control_parameters
+        bits.fixed(3)
+        if bits.fixed(1):  # vbv_parameters
+            bits.fixed(_VBV_BITS)
+    bits.fixed(3)  # video_object_layer_shape, marker
+    resolution = bits.fixed(16)
     return max(1, (resolution - 1).bit_length())
 
 
@@ -74,10 +63,10 @@ def coded(packet: bytes, time_bits: int | None) -> bool:
     start = packet.find(_VOP)
     if start < 0 or time_bits is None:
         return True
-    bits = _Bits(packet[start + 4 : start + 4 + _HEADER_BYTES])
-    bits.take(2)  # vop_coding_type
+    bits = Bits(packet[start + 4 : start + 4 + _HEADER_BYTES])
+    bits.fixed(2)  # vop_coding_type
     for _ in range(8 * _HEADER_BYTES):  # modulo_time_base
-        if not bits.take(1):
+        if not bits.fixed(1):
             break
-    bits.take(1 + time_bits + 1)
-    return bool(bits.take(1))
+    bits.fixed(1 + time_bits + 1)
+    return bool(bits.fixed(1))
