@@ -9,7 +9,7 @@ Who opens a session and what confirms it is decided in :mod:`cluster.stages.quar
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -17,9 +17,7 @@ from typing_extensions import override
 
 from cluster.store.local import Store
 from cluster.store.records import (
-    Blob,
     Record,
-    created_by,
     parse_record,
     record_bytes,
     record_name,
@@ -41,7 +39,10 @@ class Guard(Protocol):
 
 
 class QuarantinedStore(Store):
-    """The store ``base`` as one session sees it. All but :data:`_OWN` is done by ``base``."""
+    """The store ``base`` as one session sees it. All but :data:`_OWN` is done by ``base``.
+
+    ``publish`` is inherited and ends in :meth:`publish_record` here.
+    """
 
     def __init__(self, base: Store, session: str, guard: Guard) -> None:
         """See the store ``base`` under a session.
@@ -65,23 +66,6 @@ class QuarantinedStore(Store):
     def get(self, key: str) -> Record | None:
         # Last among the records again: another process may have confirmed it in between.
         return self.base.get(key) or self._find(key) or self.base.get(key)
-
-    @override
-    def publish(
-        self,
-        key: str,
-        value: Any,
-        blobs: Mapping[str, Blob] | None = None,
-        cpu_seconds: Mapping[str, float] | None = None,
-        *,
-        stage: str,
-        version: int,
-        title: str = "",
-    ) -> Record:
-        blobs, cpu_seconds = dict(blobs or {}), dict(cpu_seconds or {})
-        return self.publish_record(
-            Record(key, stage, version, value, blobs, cpu_seconds, created_by(), title)
-        )
 
     @override
     def publish_record(self, record: Record) -> Record:
