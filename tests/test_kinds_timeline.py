@@ -22,6 +22,7 @@ from encoder.package.audio import encode_audio
 from encoder.recipes import by_name
 from encoder.source import pieces
 from encoder.source.choices import SourceChoices
+from encoder.source.index import FrameIndex
 from encoder.source.reference import ReferenceSource, plan_source
 from encoder.source.reference_bytes import from_bytes, to_bytes
 from encoder.source.timeline import conversion
@@ -276,7 +277,7 @@ def test_encodes_lie_on_the_timeline_at_any_rate(
     assert found == [ticks * number for number in range(shot.start, shot.end)]
 
 
-def evenly_indexed(source: ReferenceSource, frame_rate: Fraction):  # type: ignore[no-untyped-def]
+def evenly_indexed(source: ReferenceSource, frame_rate: Fraction) -> FrameIndex:
     """The source's index, on a clock that makes its frames come at ``frame_rate``."""
     tick = 1 / (frame_rate * 512)
     assert set(np.diff(source.index.pts).tolist()) == {512}
