@@ -199,8 +199,6 @@ class Completed:
     """User plus system time of the process."""
     wall_seconds: float
     """Time on the clock from start to end."""
-    peak_memory_bytes: int
-    """Largest resident memory of the process."""
     stdout: bytes
     """Everything that the process wrote to stdout."""
     stderr: str
@@ -367,7 +365,6 @@ def _execute(
             Completed(
                 cpu_seconds=cpu_seconds,
                 wall_seconds=time.monotonic() - started,
-                peak_memory_bytes=usage.ru_maxrss * 1024,
                 # The output of a failed process is not used.
                 stdout=stdout.read(most_bytes) if process.returncode == 0 else b"",
                 stderr=tail,
