@@ -22,6 +22,11 @@ Codec by codec:
   whole number. ``lp=1`` is one thread. It encodes 10 bit, part of AV1's main profile.
 - **VP9** takes whole CRFs. It encodes 8 bit, because decoders support profile 0.
 
+A recipe may have a *tuning*: parameters of the encoder beyond its preset, such as
+``psy-rd=0.4,0``. Without one it is *plain*. :data:`TUNABLE` lists the parameters that a tuning may
+set. None of them names files, rate control, threads or keyframes, because profiles come from
+clients.
+
 Presets have the same nine names for all codecs, in about equal steps of time, and stand for numbers
 of SVT-AV1 and libvpx. ``medium`` takes about three times the CPU of x264's with x265, SVT-AV1 and
 VP9 (480p, 48 frames: 1.2 s against 3.6 s each).
@@ -31,6 +36,8 @@ from __future__ import annotations
 
 import functools
 import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +62,35 @@ _SVT_PRESETS = (12, 11, 10, 9, 8, 6, 5, 4, 2)
 _VPX_SPEEDS = (8, 7, 6, 5, 5, 4, 2, 1, 0)
 _VPX_REALTIME_PRESETS = 4
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+TUNABLE: Mapping[str, frozenset[str]] = {
+    "x264": _words(
+        "8x8dct aq-mode aq-strength b-adapt b-bias bframes deblock direct ipratio mbtree me "
+        "merange mixed-refs partitions pbratio psy psy-rd qcomp rc-lookahead ref subme trellis weightb "
+        "weightp"
+    ),
+    "x265": _words(
+        "aq-mode aq-motion aq-strength b-adapt bframes ctu cutree deblock early-skip limit-modes "
+        "limit-refs limit-tu max-merge me merange psy-rd psy-rdoq qcomp qg-size rc-lookahead rd "
+        "rdoq-level rect ref rskip sao selective-sao strong-intra-smoothing subme tu-inter-depth "
+        "tu-intra-depth weightb weightp"
+    ),
+    "svtav1": _words(
+        "ac-bias enable-cdef enable-dlf enable-qm enable-restoration enable-tf lookahead "
+        "luminance-qp-bias noise-norm-strength qm-max qm-min qp-scale-compress-strength sharpness "
+        "tf-strength tune enable-variance-boost variance-boost-curve variance-boost-strength "
+        "variance-octile"
+    ),
+    "vp9": frozenset(),
+}
+"""Encoder parameters that a tuning may set, by codec."""
+
+_PARAMETER = re.compile(r"([a-z0-9][a-z0-9-]*)=(-?[0-9]+(?:[.,-]?[0-9]+)*|[a-z]+)")
+
 CRF_STEP = 0.5
 """Step of CRFs for encoders that take any."""
 
@@ -71,7 +107,7 @@ class Recipe:
     """
 
     name: str
-    """Codec and preset, as in ``x264-medium``."""
+    """Codec and preset, as in ``x264-medium``, and the tuning, as in ``x264-slow+ref=3``."""
     codec: str
     """Codec as users name it, as in ``x264``."""
     preset: str
@@ -86,6 +122,9 @@ class Recipe:
     """Lowest (best) and highest (worst) CRF that make sense."""
     crf_step: float = CRF_STEP
     """Smallest difference between two CRFs that give different encodes."""
+    tuning: str = ""
+    """Encoder parameters beyond the preset, as in ``psy-rd=0.4,0:ref=3``; empty for a plain
+    recipe. They are part of :attr:`options` already."""
 
     def __str__(self) -> str:
         return self.name
@@ -98,6 +137,16 @@ class Recipe:
     def bit_depth(self) -> int:
         """Bits per sample of the encodes."""
         return 10 if self.pixel_format.endswith("10le") else 8
+
+    @property
+    def plain(self) -> Recipe:
+        """The recipe of the same preset without a tuning."""
+        return recipe(self.codec, self.preset) if self.tuning else self
+
+    @property
+    def within_codec(self) -> str:
+        """The name without the codec, as profiles write it: ``slow+ref=3``."""
+        return self.name.removeprefix(f"{self.codec}-")
 
     def arguments(self, crf: float) -> dict[str, str]:
         """Return the encoder options for ``crf``, as arguments of an ``ffmpeg-python`` output.
@@ -178,11 +227,35 @@ def _preset_number(codec: str, preset: str) -> int:
     return PRESETS.index(preset)
 
 
-def x264(preset: str = "medium") -> Recipe:
+def _name(codec: str, preset: str, tuning: str) -> str:
+    """Return the name of a recipe after checking its tuning."""
+    for part in tuning.split(":") if tuning else ():
+        found = _PARAMETER.fullmatch(part)
+        if found is None:
+            raise BadInput(
+                f"the tuning {tuning!r:.120} of {codec} has {part!r:.60}; write parameters as "
+                "name=value, separated by colons, as in psy-rd=0.4,0:ref=3"
+            )
+        if found[1] not in TUNABLE[codec]:
+            known = ", ".join(sorted(TUNABLE[codec])) or "none"
+            raise BadInput(
+                f"a tuning of {codec} cannot set {found[1]!r:.40}; the parameters that it can set "
+                f"are: {known}"
+            )
+    return f"{codec}-{preset}" + (f"+{tuning}" if tuning else "")
+
+
+def _joined(parameters: str, tuning: str) -> str:
+    return f"{parameters}:{tuning}" if tuning else parameters
+
+
+def x264(preset: str = "medium", tuning: str = "") -> Recipe:
     """Return the x264 recipe at ``preset``: 8 bit H.264, High profile."""
     _preset_number("x264", preset)
+    common = "keyint=infinite:scenecut=0:open-gop=0:stitchable=1"
     return Recipe(
-        name=f"x264-{preset}",
+        name=_name("x264", preset, tuning),
+        tuning=tuning,
         codec="x264",
         preset=preset,
         encoder="libx264",
@@ -190,7 +263,7 @@ def x264(preset: str = "medium") -> Recipe:
             ("preset", preset),
             ("threads", "1"),
             ("forced-idr", "1"),
-            ("x264-params", "keyint=infinite:scenecut=0:open-gop=0:stitchable=1"),
+            ("x264-params", _joined(common, tuning)),
         ),
         pixel_format="yuv420p",
         crf_range=(4.0, 51.0),
@@ -203,11 +276,13 @@ _X265_COMMON = (
 )
 
 
-def x265(preset: str = "medium") -> Recipe:
+def x265(preset: str = "medium", tuning: str = "") -> Recipe:
     """Return the x265 recipe at ``preset``: 10 bit HEVC, Main 10 profile."""
     _preset_number("x265", preset)
+    common = f"keyint=-1:min-keyint=1:scenecut=0:open-gop=0:{_X265_COMMON}"
     return Recipe(
-        name=f"x265-{preset}",
+        name=_name("x265", preset, tuning),
+        tuning=tuning,
         codec="x265",
         preset=preset,
         encoder="libx265",
@@ -216,32 +291,37 @@ def x265(preset: str = "medium") -> Recipe:
             ("threads", "1"),
             ("forced-idr", "1"),
             ("tag:v", "hvc1"),
-            ("x265-params", f"keyint=-1:min-keyint=1:scenecut=0:open-gop=0:{_X265_COMMON}"),
+            ("x265-params", _joined(common, tuning)),
         ),
         pixel_format="yuv420p10le",
         crf_range=(4.0, 51.0),
     )
 
 
-def svtav1(preset: str = "medium") -> Recipe:
+def svtav1(preset: str = "medium", tuning: str = "") -> Recipe:
     """Return the SVT-AV1 recipe at ``preset``: 10 bit AV1, main profile."""
     number = _SVT_PRESETS[_preset_number("svtav1", preset)]
     return Recipe(
-        name=f"svtav1-{preset}",
+        name=_name("svtav1", preset, tuning),
+        tuning=tuning,
         codec="svtav1",
         preset=preset,
         encoder="libsvtav1",
-        options=(("preset", str(number)), ("svtav1-params", "keyint=-1:scd=0:lp=1")),
+        options=(
+            ("preset", str(number)),
+            ("svtav1-params", _joined("keyint=-1:scd=0:lp=1", tuning)),
+        ),
         pixel_format="yuv420p10le",
         crf_range=(1.0, 63.0),
     )
 
 
-def vp9(preset: str = "medium") -> Recipe:
+def vp9(preset: str = "medium", tuning: str = "") -> Recipe:
     """Return the VP9 recipe at ``preset``: 8 bit, profile 0, alternate references on."""
     number = _preset_number("vp9", preset)
     return Recipe(
-        name=f"vp9-{preset}",
+        name=_name("vp9", preset, tuning),
+        tuning=tuning,
         codec="vp9",
         preset=preset,
         encoder="libvpx-vp9",
@@ -265,22 +345,26 @@ CODECS = {"x264": x264, "x265": x265, "svtav1": svtav1, "vp9": vp9}
 """Functions that return a codec's recipe at a preset, by codec."""
 
 
-def recipe(codec: str, preset: str) -> Recipe:
-    """Return the recipe of ``codec`` at ``preset``.
+def recipe(codec: str, preset: str, tuning: str = "") -> Recipe:
+    """Return the recipe of ``codec`` at ``preset``, with the encoder parameters of ``tuning``.
 
     Raises:
-        BadInput: the codec or the preset is unknown.
+        BadInput: the codec or the preset is unknown, or the tuning is not one.
     """
     if codec not in CODECS:
         raise BadInput(f"no recipe for codec {codec!r}; choose one of {', '.join(CODECS)}")
-    return CODECS[codec](preset)
+    return CODECS[codec](preset, tuning)
 
 
 @functools.cache
 def by_name(name: str) -> Recipe:
-    """Return the recipe called ``name`` in documents and tables, for example ``x264-medium``."""
-    codec, _, preset = name.partition("-")
-    return recipe(codec, preset)
+    """Return the recipe called ``name`` in documents and tables.
+
+    For example ``x264-medium`` or ``x264-slow+psy-rd=0.4,0:ref=3``.
+    """
+    codec, _, rest = name.partition("-")
+    preset, _, tuning = rest.partition("+")
+    return recipe(codec, preset, tuning)
 
 
 _TIMES_X264 = {"x265": 3.0, "svtav1": 3.0, "vp9": 3.0}

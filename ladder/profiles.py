@@ -12,19 +12,22 @@ import math
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from encoder.errors import BadInput
 from encoder.media import Size
-from encoder.recipes import CODECS
+from encoder.recipes import CODECS, Recipe, by_name, recipe
 
 NATIVE_MARGIN = 1.1
 """Ratio of the source's own height to a listed one under which the source's own is taken instead:
 it costs the same and needs no scaling."""
 
+
+PLAIN_RECIPES = dict.fromkeys(CODECS, "medium")
+"""Recipes of profiles that name none, as those of release 0.1."""
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -70,6 +73,13 @@ class Profile:
     rates: tuple[float, ...] = ()
     """Rates in bit/s at which rungs lie up to saturation; empty where rungs are spaced by
     ``jnd`` and ``max_rate_ratio``."""
+    codecs: tuple[str, ...] = ("x264",)
+    """Codecs of the ladder; every player must be able to play the first."""
+    hdr_codecs: tuple[str, ...] = ()
+    """Codecs of the ladder of a title of high dynamic range; empty for those of ``codecs``."""
+    recipes: Mapping[str, str] = field(default_factory=lambda: dict(PLAIN_RECIPES))
+    """How each codec encodes: its preset, and its tuning after a plus sign, as in
+    ``slow+psy-rd=0.4,0:ref=3``."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
@@ -111,6 +121,36 @@ class Profile:
                     f"profile {self.name}: crf_grid of {codec} needs CRFs in steps of {step:g}, "
                     f"from {low:g} to {high:g}"
                 )
+        self._check_codecs()
+
+    def _check_codecs(self) -> None:
+        if not self.codecs:
+            raise BadInput(f"profile {self.name}: codecs is empty; name at least one codec")
+        for key, codecs in (("codecs", self.codecs), ("hdr_codecs", self.hdr_codecs)):
+            if len(set(codecs)) != len(codecs):
+                raise BadInput(f"profile {self.name}: {key} names a codec twice")
+        for codec in (*self.codecs, *self.hdr_codecs, *self.recipes):
+            if codec not in CODECS:
+                raise BadInput(
+                    f"profile {self.name}: the codec {codec!r:.40} is unknown; choose one of "
+                    f"{', '.join(CODECS)}"
+                )
+        try:
+            for codec in (*self.codecs, *self.hdr_codecs, *self.recipes):
+                self.recipe(codec)
+        except BadInput as error:
+            raise BadInput(f"profile {self.name}: {error.message}") from error
+
+    def recipe(self, codec: str, preset: str | None = None) -> Recipe:
+        """Return how the profile encodes with ``codec``, at another preset if one is named.
+
+        A codec that the profile has no recipe for has the plain one.
+
+        Raises:
+            BadInput: the codec or the preset is unknown.
+        """
+        own = by_name(f"{codec}-{self.recipes.get(codec, PLAIN_RECIPES['x264'])}")
+        return own if preset is None else recipe(codec, preset, own.tuning)
 
 
 def _number(value: Any) -> float:
@@ -149,6 +189,18 @@ def _grids(value: Any) -> dict[str, tuple[float, ...]]:
     return {codec: tuple(sorted(set(_numbers(grid)))) for codec, grid in value.items()}
 
 
+def _names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+        raise TypeError
+    return tuple(value)
+
+
+def _recipes(value: Any) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise TypeError
+    return dict(zip(value, _names(list(value.values())), strict=True))
+
+
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise TypeError
@@ -169,13 +221,25 @@ _READERS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     "floor": (_limit, "a number, 0 for no limit"),
     "source_cap": (_flag, "true or false"),
     "rates": (_numbers, "a list of rates in bit/s"),
+    "codecs": (_names, "a list of codecs"),
+    "hdr_codecs": (_names, "a list of codecs"),
+    "recipes": (_recipes, "a table with a preset, and a tuning after a plus sign, by codec"),
 }
 """How the value of each key is read, and what it has to be, in words."""
+
+_LATER = ("codecs", "hdr_codecs", "recipes")
+"""Keys that release 0.1 did not have."""
 
 
 @functools.cache
 def _tables() -> dict[str, dict[str, Any]]:
-    return tomllib.loads(resources.files("ladder").joinpath("profiles.toml").read_text("utf-8"))
+    """Return the built-in profiles by name, each with every key."""
+    text = resources.files("ladder").joinpath("profiles.toml").read_text("utf-8")
+    whole: dict[str, dict[str, Any]] = {}
+    for name, table in tomllib.loads(text).items():
+        base = whole.get(table.pop("based_on", "default"), {})
+        whole[name] = {**base, **table}
+    return whole
 
 
 def profile_names() -> tuple[str, ...]:
@@ -195,7 +259,7 @@ def load_profile(name: str = "default") -> Profile:
             f"no profile is called {name!r}; choose one of {', '.join(tables)}, or give the "
             "path of a TOML file"
         )
-    return profile_from(name, {**tables["default"], **tables[name]})
+    return profile_from(name, tables[name])
 
 
 def profile_from_file(path: Path) -> Profile:
@@ -226,7 +290,7 @@ def profile_from_file(path: Path) -> Profile:
             f"the profile file {path}: based_on is {base!r}; choose one of {', '.join(tables)}"
         )
     try:
-        return profile_from(path.stem, {**tables["default"], **tables[base], **table})
+        return profile_from(path.stem, {**tables[base], **table})
     except BadInput as error:
         raise BadInput(f"the profile file {path}: {error.message}") from error
 
@@ -250,6 +314,8 @@ def as_profile(profile: str | Path | Profile) -> Profile:
 def profile_from(name: str, table: Mapping[str, Any]) -> Profile:
     """Return a profile from a table as in ``profiles.toml``, with every key given.
 
+    Keys that later releases added may be missing; the profile is then what it was before.
+
     Raises:
         BadInput: a key is missing or unknown, or a value is wrong.
     """
@@ -257,20 +323,37 @@ def profile_from(name: str, table: Mapping[str, Any]) -> Profile:
         raise BadInput(
             f"profile {name}: unknown key {unknown[0]!r}; the keys are {', '.join(_READERS)}"
         )
-    if missing := [key for key in _READERS if key not in table]:
+    if missing := [key for key in _READERS if key not in table and key not in _LATER]:
         raise BadInput(f"profile {name}: the key {missing[0]!r} is missing")
     return Profile(name=name, **table)
 
 
 def profile_document(profile: Profile) -> dict[str, Any]:
-    """Return the profile as JSON values; :func:`profile_from_document` reads them back."""
-    return {
-        **{field.name: getattr(profile, field.name) for field in fields(profile)},
-        "heights": list(profile.heights),
-        "crf_grid": {codec: list(grid) for codec, grid in profile.crf_grid.items()},
-        "first_rate": list(profile.first_rate),
-        "rates": list(profile.rates),
-    }
+    """Return the profile as JSON values; :func:`profile_from_document` reads them back.
+
+    Keys that release 0.1 did not have are left out where they say what it did, so that the digest
+    of such a profile stays what it was.
+    """
+    document: dict[str, Any] = {}
+    for each in fields(profile):
+        value = getattr(profile, each.name)
+        default = each.default if each.default is not MISSING else None
+        if each.default_factory is not MISSING:
+            default = each.default_factory()
+        if each.name in _LATER and value == default:
+            continue
+        if isinstance(value, tuple):
+            value = list(value)
+        elif isinstance(value, Mapping):
+            value = {k: list(v) if isinstance(v, tuple) else v for k, v in value.items()}
+        document[each.name] = value
+    return document
+
+
+def profile_before(name: str) -> str:
+    """Return the name that a built-in profile of release 0.1 has now; other names unchanged."""
+    earlier = f"{name}-0.1"
+    return earlier if earlier in _tables() else name
 
 
 def profile_from_document(document: Mapping[str, Any]) -> Profile:

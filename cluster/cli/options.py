@@ -145,16 +145,17 @@ Heights = Annotated[
 class GridFlags:
     """Options of ``run``, ``submit`` and ``sweep``: what is encoded and scored."""
 
-    codec: str = option(
-        "x264",
+    codec: str | None = option(
+        None,
         metavar="NAME,...",
-        help="Video codec: `x264`, `x265`, `svtav1` or `vp9`. Several, such as "
-        "`x264,svtav1`, go into one package; every player must be able to play the first.",
+        help="Video codec instead of the profile's: `x264`, `x265`, `svtav1` or `vp9`. Several, "
+        "such as `x264,svtav1`, go into one package; every player must be able to play the first.",
     )
-    preset: str = option(
-        "medium",
+    preset: str | None = option(
+        None,
         metavar="NAME",
-        help="Encoder preset, `ultrafast` (fastest) to `veryslow` (smallest).",
+        help="Encoder preset instead of the profile's, `ultrafast` (fastest) to `veryslow` "
+        "(smallest). The profile's other encoder settings stay.",
     )
     profile: Profile = "default"
     heights: Heights = None

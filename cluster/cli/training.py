@@ -34,8 +34,10 @@ def _parse_augmentations(text: str) -> tuple[str, ...]:
 class SweepFlags(GridFlags):
     """Options of ``sweep``, the fields of :class:`cluster.training.sweep.SweepOptions`."""
 
-    codec: str = option(
-        "x264", metavar="NAME", help="Video codec: `x264`, `x265`, `svtav1` or `vp9`."
+    codec: str | None = option(
+        None,
+        metavar="NAME",
+        help="Video codec instead of the profile's first: `x264`, `x265`, `svtav1` or `vp9`.",
     )
     cells: int | None = option(
         None,

@@ -78,7 +78,7 @@ def plan_run(
         source = open_title(
             options.source, workdir, tone_map=options.tone_map, choices=options.source_choices
         )
-        request.check_depth(source.reference)
+        request = request.for_source(source.reference)
         running = executor or InlineExecutor()
         with reading(store, source) as store:
             title = find_title(options.source, source, store, running, on_event)

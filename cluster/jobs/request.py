@@ -8,18 +8,19 @@ The request is made once, at the edge; from there on nothing is looked up by nam
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from encoder import ffmpeg
 from encoder.errors import BadInput
 from encoder.names import path_of, shown
-from encoder.recipes import CODECS, PRESETS, Recipe, recipe
+from encoder.recipes import CODECS, PRESETS, Recipe
 from encoder.source.choices import TAILS, SourceChoices, Tail
 from ladder.profiles import (
     Profile,
     as_profile,
+    profile_before,
     profile_document,
     profile_from_document,
     profile_names,
@@ -48,11 +49,12 @@ class LadderOptions:
 
     search: str = "predict"
     """Search for the operating points, one of :data:`SEARCHES`."""
-    codec: str = "x264"
+    codec: str | None = None
     """One of :data:`encoder.recipes.CODECS`, or several separated by commas. The first is the one
-    that every player has to be able to play."""
-    preset: str = "medium"
-    """Encoder preset, one of :data:`encoder.recipes.PRESETS`."""
+    that every player has to be able to play. None is the profile's."""
+    preset: str | None = None
+    """Encoder preset of every codec, one of :data:`encoder.recipes.PRESETS`; None is the
+    profile's. A profile's tuning stays."""
     profile: str | Path | Profile = "default"
     """Name of a built-in profile, path of a TOML file, or a profile."""
     heights: tuple[int, ...] | None = None
@@ -85,14 +87,14 @@ class LadderOptions:
     def document(self) -> dict[str, Any]:
         """Return the options as JSON: what ``run.json`` and a run's manifest keep.
 
-        A profile that is not built in is kept with its content and its digest.
+        The profile is kept with its content and its digest, because another release may have
+        another one of that name.
         """
         document = {field.name: getattr(self, field.name) for field in fields(LadderOptions)}
         profile = as_profile(self.profile)
         document["profile"] = profile.name
-        if not isinstance(self.profile, str):
-            document["profile_content"] = profile_document(profile)
-            document["profile_sha256"] = profile_sha256(profile)
+        document["profile_content"] = profile_document(profile)
+        document["profile_sha256"] = profile_sha256(profile)
         for name, value in document.items():
             if isinstance(value, tuple):
                 # No heights have always been kept as null.
@@ -118,8 +120,21 @@ class LadderOptions:
             if known.get(name) is not None:
                 known[name] = tuple(known[name])
         if (content := document.get("profile_content")) is not None:
-            known["profile"] = profile_from_document(content)
+            known["profile"] = _named(profile_from_document(content))
+        elif "profile" in known:  # of release 0.1, which kept only the names of built-in profiles
+            known["profile"] = profile_before(known["profile"])
         return LadderOptions(**known)
+
+
+def _named(profile: Profile) -> str | Profile:
+    """Return the name of a built-in profile, or the profile; one that had the name of a built-in
+    profile in another release gets its digest into its name.
+    """
+    if profile.name not in profile_names():
+        return profile
+    if profile == as_profile(profile.name):
+        return profile.name
+    return replace(profile, name=f"{profile.name}-{profile_sha256(profile)[:8]}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +170,8 @@ class LadderRequest:
     recipes: tuple[Recipe, ...]
     """One recipe per codec; every player has to be able to play the first."""
     profile: Profile
+    hdr_recipes: tuple[Recipe, ...] = ()
+    """The recipes of a title of high dynamic range, where they are others."""
 
     @classmethod
     def of(cls, options: RunOptions) -> LadderRequest:
@@ -163,12 +180,16 @@ class LadderRequest:
         Raises:
             BadInput: an option names something that does not exist, or two options conflict.
         """
-        codecs = tuple(part.strip() for part in options.codec.split(","))
+        profile = as_profile(options.profile)
+        codecs, hdr_codecs = profile.codecs, profile.hdr_codecs
+        if options.codec is not None:
+            codecs, hdr_codecs = tuple(part.strip() for part in options.codec.split(",")), ()
         if len(set(codecs)) != len(codecs):
             raise BadInput(f"--codec names a codec twice: {options.codec}")
-        recipes = tuple(recipe(codec, options.preset) for codec in codecs)
-        profile = as_profile(options.profile)
-        if lacking := [codec for codec in codecs if codec not in profile.crf_grid]:
+        recipes = tuple(profile.recipe(codec, options.preset) for codec in codecs)
+        hdr_recipes = tuple(profile.recipe(codec, options.preset) for codec in hdr_codecs)
+        every = dict.fromkeys((*codecs, *hdr_codecs))
+        if lacking := [codec for codec in every if codec not in profile.crf_grid]:
             raise BadInput(f"profile {profile.name} has no CRF grid for {', '.join(lacking)}")
         if options.workers is not None and options.workers < 1:
             raise BadInput(f"the number of workers is {options.workers}; give 1 or more")
@@ -184,7 +205,7 @@ class LadderRequest:
         options.source_choices.check()
         for model in options.also:
             models.check(model)
-        return cls(options, recipes, profile)
+        return cls(options, recipes, profile, hdr_recipes)
 
     def check_encoders(self) -> None:
         """Check that this ffmpeg has an encoder for every recipe.
@@ -193,26 +214,31 @@ class LadderRequest:
             BadInput: an encoder is missing.
         """
         # x264 is in every ffmpeg that is of use here; builds differ in the other encoders.
-        encoders = [one.encoder for one in self.recipes if one.codec != "x264"]
-        if encoders and (missing := ffmpeg.lacking(encoders)):
+        recipes = (*self.recipes, *self.hdr_recipes)
+        encoders = {one.encoder: one.codec for one in recipes if one.codec != "x264"}
+        if encoders and (missing := ffmpeg.lacking(list(encoders))):
             raise BadInput(
-                f"--codec {self.options.codec} needs {', '.join(missing)}, which this ffmpeg "
+                f"the codec {encoders[missing[0]]} needs {', '.join(missing)}, which this ffmpeg "
                 f"lacks; unset {ffmpeg.ENVIRONMENT_VARIABLE} or name one built with it"
             )
 
-    def check_depth(self, source: ReferenceSource) -> None:
-        """Check that every recipe has the bits per sample that the source needs.
+    def for_source(self, source: ReferenceSource) -> LadderRequest:
+        """Return the request with the recipes that the dynamic range of a source asks for.
 
         Raises:
             BadInput: the source has high dynamic range and a recipe has 8 bits.
         """
-        shallow = [one.codec for one in self.recipes if one.bit_depth < _HDR_DEPTH]
-        if source.hdr is not None and shallow:
+        if source.hdr is None:
+            return replace(self, hdr_recipes=())
+        recipes = self.hdr_recipes or self.recipes
+        shallow = [one.codec for one in recipes if one.bit_depth < _HDR_DEPTH]
+        if shallow:
             raise BadInput(
                 f"{self.options.source} is high dynamic range ({source.hdr}), which 8 bit cannot "
                 f"hold, and rungs of {' and '.join(shallow)} have 8 here; use --codec x265, "
                 "svtav1 or both, or --tone-map for a ladder of standard range"
             )
+        return replace(self, recipes=recipes, hdr_recipes=())
 
 
 def changed_ladder_options(options: RunOptions) -> list[str]:

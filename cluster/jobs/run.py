@@ -75,7 +75,7 @@ def run_title(
         source = open_title(
             options.source, workdir, tone_map=options.tone_map, choices=options.source_choices
         )
-        request.check_depth(source.reference)
+        request = request.for_source(source.reference)
         with (
             recorded(options, source, store) as record,
             reading(store, source) as store,

@@ -34,7 +34,7 @@ from encoder.source.choices import SourceChoices
 from ladder.bdrate import RatePoint
 from ladder.curves import Measurement
 from ladder.document import Cell, Ladder, Measurements, Rung
-from ladder.profiles import Profile, load_profile, profile_from_document
+from ladder.profiles import Profile, load_profile, profile_before, profile_from_document
 from ladder.search.measured import measured_curves
 from ladder.title_curves import TitleCurves
 from recommender.artwork.document import Artwork
@@ -110,7 +110,9 @@ class Package:
             BadInput: this version has no profile of that name.
         """
         content = self.options.get("profile_content")
-        return profile_from_document(content) if content else load_profile(self.ladder.profile)
+        if content:
+            return profile_from_document(content)
+        return load_profile(profile_before(self.ladder.profile))
 
     # -- the title -----------------------------------------------------------------------------
 

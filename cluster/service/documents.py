@@ -59,9 +59,11 @@ class JobOptions(RequestModel):
     profile: Name | Annotated[dict[str, Any], Field(min_length=1, max_length=50)] = "default"
     """Name of a built-in profile, or the content of one: its ``name``, and every key of a table of
     ``profiles.toml``."""
-    codec: Codecs = "x264"
-    """Codec, or several separated by commas; every player has to be able to play the first."""
-    preset: Name = "medium"
+    codec: Codecs | None = None
+    """Codec, or several separated by commas; every player has to be able to play the first. None
+    for the profile's."""
+    preset: Name | None = None
+    """Encoder preset of every codec; None for the profile's."""
     search: Name | None = None
     """Search strategy; None for the service's default."""
     heights: list[Annotated[int, Field(ge=2, le=16384)]] | None = Field(

@@ -29,7 +29,7 @@ from cluster.training.table import add_rows, read_table
 from encoder import augment
 from encoder.errors import BadInput, ShotladderError, SourceChanged, StoreUnusable
 from encoder.media import Request
-from encoder.recipes import recipe
+from encoder.recipes import Recipe
 from ladder.profiles import Profile, as_profile, rung_sizes
 from ladder.sampling import sparse_sample
 from ladder.search.steps import TitleShape, full_grid
@@ -54,8 +54,10 @@ class SweepOptions:
     """Whether the files themselves are swept."""
     augmented_seconds: float = 8.0
     """Maximum duration of an augmentation."""
-    codec: str = "x264"
-    preset: str = "medium"
+    codec: str | None = None
+    """Codec; the profile's first if None."""
+    preset: str | None = None
+    """Encoder preset; that of the profile's recipe if None."""
     profile: str | Path | Profile = "default"
     heights: tuple[int, ...] | None = None
     """Rung heights instead of the profile's."""
@@ -64,6 +66,16 @@ class SweepOptions:
     store: Path | str | None = None
     workers: int | None = None
     scheduler: str | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        """Recipe of the encodes.
+
+        Raises:
+            BadInput: the codec, the preset or the profile is unknown.
+        """
+        profile = as_profile(self.profile)
+        return profile.recipe(self.codec or profile.codecs[0], self.preset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +219,7 @@ def _failed(failures: Mapping[str, ShotladderError], table: Path) -> ShotladderE
 
 def _title_requests(options: SweepOptions) -> list[_TitleRequest]:
     """Check the options and return the titles to sweep, file by file."""
-    recipe(options.codec, options.preset)
-    as_profile(options.profile)
+    _ = options.recipe
     for model in options.also:
         models.check(model)
     for name in options.augmentations:
@@ -332,7 +343,7 @@ def _cells(options: SweepOptions, title: TrainingTitle) -> tuple[Request, ...]:
         shots=title.shots,
         frame_rate=reference.frame_rate,
         sizes=rung_sizes(reference.width, reference.height, options.heights or profile.heights),
-        recipe=recipe(options.codec, options.preset),
+        recipe=options.recipe,
     )
     if options.cells is None:
         return full_grid(shape, profile)

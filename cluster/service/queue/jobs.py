@@ -29,7 +29,13 @@ from cluster.service.documents import Job, JobOptions, State, Submission
 from cluster.service.queue.table import JobTable, digest
 from cluster.service.sources import SourceFile
 from encoder.errors import BadInput, Busy, Conflict, NotThere
-from ladder.profiles import profile_document, profile_from_document
+from ladder.profiles import (
+    load_profile,
+    profile_document,
+    profile_from_document,
+    profile_names,
+    profile_sha256,
+)
 
 IDEMPOTENCY_SECONDS = 7 * 86400.0
 """Time for which an ``Idempotency-Key`` is remembered."""
@@ -39,6 +45,13 @@ MAX_WEBHOOKS = 16
 # Options that came after the first release. Where they have their default, they are no part of a
 # job's identity, which keeps that of submissions from before there were these options.
 _LATER_OPTIONS = ("tone_map", "tail", "program", "accept_truncated", "audio_layout")
+
+
+def _meaning(profile: str | dict[str, Any]) -> dict[str, str]:
+    """Return what a profile's name stands for in this release, which another may change."""
+    if not isinstance(profile, str) or profile not in profile_names():
+        return {}
+    return {"profile_sha256": profile_sha256(load_profile(profile))}
 
 
 class Jobs:
@@ -68,7 +81,8 @@ class Jobs:
         for name in _LATER_OPTIONS:
             if options[name] == JobOptions.model_fields[name].default:
                 del options[name]
-        identity = digest([submission.kind, title, source.uri, source.size, source.stamp, options])
+        asked = {**options, **_meaning(submission.options.profile)}
+        identity = digest([submission.kind, title, source.uri, source.size, source.stamp, asked])
         with self._table.database.writing() as session:
             if key is not None:
                 earlier = self._job_of_key(session, submission, actor, key)
