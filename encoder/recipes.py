@@ -70,8 +70,8 @@ def _words(text: str) -> frozenset[str]:
 TUNABLE: Mapping[str, frozenset[str]] = {
     "x264": _words(
         "8x8dct aq-mode aq-strength b-adapt b-bias bframes deblock direct ipratio mbtree me "
-        "merange mixed-refs partitions pbratio psy psy-rd qcomp rc-lookahead ref subme trellis weightb "
-        "weightp"
+        "merange mixed-refs partitions pbratio psy psy-rd qcomp rc-lookahead ref subme trellis "
+        "weightb weightp"
     ),
     "x265": _words(
         "aq-mode aq-motion aq-strength b-adapt bframes ctu cutree deblock early-skip limit-modes "
