@@ -3,8 +3,10 @@
 The functions here build a command and start nothing. For each encode::
 
     encode --+-- framehash                       every decoded frame's hash, for verification
-             +-- tpad -- scale(display, bicubic, 10 bit) -- frame numbers --+
-    reference (4 frames of context each side, 10 bit) ---- frame numbers ---+-- libvmaf
+             +-- tpad -- scale(display, bicubic, 10 bit) -- frame numbers --+-- libvmaf
+    reference (4 frames of context each side, 10 bit) ---- frame numbers ---+-- 8 bit -- judges
+
+Where only VMAF or only judges (:mod:`vmaf.judges`) are asked for, the other branch is absent.
 
 - The *encode* is upscaled to the title's display size. A rung is never scored at its own size.
 - Encode and reference are aligned by frame number (``settb=1/1000,setpts=N*40``). Timestamps in
@@ -18,7 +20,7 @@ The functions here build a command and start nothing. For each encode::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,8 @@ from encoder import framehash
 from encoder.ffmpeg import Command
 from encoder.source.reference import ReferenceSource, open_reference, reading_command
 from encoder.source.tonemap import tone_mapped
-from vmaf.models import TONE_MAPPED, has_banding_feature, name_for
+from vmaf.judges import comparable, judged
+from vmaf.models import TONE_MAPPED, has_banding_feature, is_judge, name_for
 
 MIN_LONG_SIDE, MIN_SHORT_SIDE = 320, 180
 """Smallest picture, in pixels, that VMAF v1's banding feature accepts; it may crash below that."""
@@ -103,21 +106,56 @@ def score_command(
     reference = open_reference(source, start - context.before, end + context.after)
     if viewing_size(source) != (source.width, source.height):
         reference = reference.filter("scale", *viewing_size(source), flags="bicubic")
-    reference = _comparable(reference, source).filter_multi_output("split", len(encodes))
+    references = _sides(_comparable(reference, source), source, models, len(encodes))
     outputs = []
     for number, encode in enumerate(encodes):
         decoded = ffmpeg.input(encode.path, threads=1)["v"].filter_multi_output("split", 2)
-        scored = libvmaf(
-            upscaled(decoded.stream(0), source, context),
-            reference.stream(number),
-            encode,
-            models,
-            log_paths[number],
-        )
-        outputs.append(ffmpeg.output(scored, "-", f="null", fps_mode="passthrough"))
+        (distorted,) = _sides(upscaled(decoded.stream(0), source, context), source, models, 1)
+        for scored in _scored(references[number], distorted, encode, models, log_paths[number]):
+            outputs.append(ffmpeg.output(scored, "-", f="null", fps_mode="passthrough"))
         hashing = framehash.hash_output_options(encode.pixel_format)
         outputs.append(ffmpeg.output(decoded.stream(1), filename=hash_paths[number], **hashing))
     return reading_command(ffmpeg.merge_outputs(*outputs))
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One side of a comparison, as libvmaf and as the judges take it; None where not asked for."""
+
+    ten_bit: Any
+    eight_bit: Any
+
+
+def _sides(stream: Any, source: ReferenceSource, models: Sequence[str], count: int) -> list[_Side]:
+    """Return ``count`` copies of a comparable stream, for those that score by ``models``."""
+    judges = any(map(is_judge, models))
+    for_vmaf = 0 if all(map(is_judge, models)) else count
+    copies = _copies(stream, for_vmaf + judges)
+    ten_bit = copies[:for_vmaf] or [None] * count
+    if not judges:
+        return [_Side(each, None) for each in ten_bit]
+    eight_bit = _copies(comparable(copies[-1], source.frame_rate), count)
+    return [_Side(*pair) for pair in zip(ten_bit, eight_bit, strict=True)]
+
+
+def _copies(stream: Any, count: int) -> list[Any]:
+    """Return a stream ``count`` times; each can be used once."""
+    if count == 1:
+        return [stream]
+    copies = stream.filter_multi_output("split", count)
+    return [copies.stream(number) for number in range(count)]
+
+
+def _scored(
+    reference: _Side, distorted: _Side, encode: Distorted, models: Sequence[str], log_path: Path
+) -> Iterator[Any]:
+    """Yield the streams whose frames have been scored by ``models``."""
+    judges = [name.removesuffix(TONE_MAPPED) for name in models if is_judge(name)]
+    if len(judges) < len(models):
+        quality = [name for name in models if not is_judge(name)]
+        yield libvmaf(distorted.ten_bit, reference.ten_bit, encode, quality, log_path)
+    if judges:
+        yield judged(reference.eight_bit, distorted.eight_bit, judges, log_path)
 
 
 def upscaled(stream: Any, source: ReferenceSource, context: Context) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from encoder.errors import FrameMismatch, StoreUnusable, ToolFailed
 from encoder.ffmpeg import patience, run
 from encoder.source.reference import ReferenceSource
 from vmaf.graph import Context, Distorted, score_command
+from vmaf.judges import parse_stats, stats_path
+from vmaf.models import TONE_MAPPED, is_judge
 
 STAGE_VERSION = 1
 """Part of the store key of every score. Raise it when scores change."""
@@ -57,12 +59,38 @@ def measure(
     context = Context.of(start, end, source.frames)
     scores = tuple(
         Scores(
-            by_model=parse_log(read_log(log), models, context, end - start),
+            by_model=_by_model(log, models, context, end - start),
             frame_hashes=_hashes(path, encode, end - start),
         )
         for encode, log, path in zip(encodes, logs, hashes, strict=True)
     )
     return scores, done.cpu_seconds
+
+
+def _by_model(
+    log: Path, models: Sequence[str], context: Context, frames: int
+) -> dict[str, tuple[float, ...]]:
+    quality = [model for model in models if not is_judge(model)]
+    judges = [model for model in models if is_judge(model)]
+    return {
+        **(parse_log(read_log(log), quality, context, frames) if quality else {}),
+        **{model: _judged(log, model, context, frames) for model in judges},
+    }
+
+
+def _judged(log: Path, model: str, context: Context, frames: int) -> tuple[float, ...]:
+    """Return a judge's score per frame, without the context frames.
+
+    Raises:
+        FrameMismatch: the judge did not compare exactly ``frames`` frames besides the context.
+        StoreUnusable: the disk is full.
+    """
+    judge = model.removesuffix(TONE_MAPPED)
+    path = stats_path(log, judge)
+    scores = parse_stats(path.read_text(), judge)
+    if len(scores) != context.before + frames + context.after:
+        raise _disk_full(path, f"ffmpeg's {judge}") or _mismatch(judge, scores, context, frames)
+    return scores[context.before : context.before + frames]
 
 
 def read_log(path: Path) -> dict[str, Any]:
@@ -75,13 +103,19 @@ def read_log(path: Path) -> dict[str, Any]:
     try:
         log: dict[str, Any] = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        if shutil.disk_usage(path.parent).free < FULL_DISK_BYTES:
-            raise StoreUnusable(
-                f"libvmaf could not write its log because the disk of {path.parent} is full; "
-                "free some space"
-            ) from error
-        raise ToolFailed(f"libvmaf's log is missing or truncated ({error})") from error
+        failure = ToolFailed(f"libvmaf's log is missing or truncated ({error})")
+        raise _disk_full(path, "libvmaf") or failure from error
     return log
+
+
+def _disk_full(path: Path, writer: str) -> StoreUnusable | None:
+    """Return the error of a log that ends early because the disk is full; None if it is not."""
+    if shutil.disk_usage(path.parent).free >= FULL_DISK_BYTES:
+        return None
+    return StoreUnusable(
+        f"{writer} could not write its log because the disk of {path.parent} is full; "
+        "free some space"
+    )
 
 
 def parse_log(
@@ -95,12 +129,16 @@ def parse_log(
     rows = log["frames"]
     expected = context.before + frames + context.after
     if [row["frameNum"] for row in rows] != list(range(expected)):
-        raise FrameMismatch(
-            f"VMAF compared {len(rows)} frames instead of {expected} "
-            f"({frames} plus {context.before}+{context.after} context frames)"
-        )
+        raise _mismatch("VMAF", rows, context, frames)
     kept = rows[context.before : context.before + frames]
     return {model: tuple(row["metrics"][model] for row in kept) for model in models}
+
+
+def _mismatch(name: str, rows: Sized, context: Context, frames: int) -> FrameMismatch:
+    return FrameMismatch(
+        f"{name} compared {len(rows)} frames instead of {context.before + frames + context.after} "
+        f"({frames} plus {context.before}+{context.after} context frames)"
+    )
 
 
 def _hashes(path: Path, encode: Distorted, frames: int) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
-"""VMAF models of the bundled libvmaf, by the names that documents and output use.
+"""Quality models by the names that documents and output use: VMAF's models, and the judges.
 
-Scores of different models are not comparable, so every score carries its model's full name. All
+Scores of different models are not comparable, so every score carries its model's full name. VMAF's
+scores lie between 0 and 100, those of the judges (:mod:`vmaf.judges`) between 0 and 60 dB. All
 models are made for SDR. HDR titles are tone-mapped before they are scored
 (:mod:`encoder.source.tonemap`), and the model's name then says so:
 ``vmaf_v1.0.16_3d0h+mobius1000``.
@@ -28,7 +29,11 @@ V0_NEG = "vmaf_v0.6.1neg"
 PUBLISHED = (V0, V0_NEG)
 """Models that published results use; comparisons are scored with them as well."""
 
-KNOWN = (
+JUDGES = ("xpsnr", "ssim")
+"""Models that are not VMAF's and stand beside it in comparisons; see :mod:`vmaf.judges`. A ladder
+is never solved for them."""
+
+VMAF = (
     V1,
     V1_HIGH_FRAME_RATE,
     V1_2160,
@@ -42,6 +47,10 @@ KNOWN = (
     "vmaf_4k_v0.6.1",
     "vmaf_4k_v0.6.1neg",
 )
+"""VMAF models of the bundled libvmaf."""
+
+KNOWN = (*VMAF, *JUDGES)
+"""All quality models."""
 
 TONE_MAPPED = f"+{tonemap.NAME}"
 """Suffix of a model's name where it scored tone-mapped HDR pictures."""
@@ -77,7 +86,7 @@ def name_for(name: str, *, hdr: bool) -> str:
 
 
 def check(name: str) -> str:
-    """Return ``name`` if the bundled libvmaf has a model of that name.
+    """Return ``name`` if it is a model of the bundled libvmaf or a judge.
 
     Raises:
         BadInput: there is no such model.
@@ -87,12 +96,20 @@ def check(name: str) -> str:
     return name
 
 
+def is_judge(name: str) -> bool:
+    """Tell whether the name, with or without the tone-map suffix, is that of a judge."""
+    return name.removesuffix(TONE_MAPPED) in JUDGES
+
+
 def similar_models(name: str) -> tuple[str, ...]:
     """Return the models whose scores are most like those of ``name``, the most similar first.
 
     They are the same model for SDR, then for usual frame rates, then for the usual viewing
     distance. Use them only for predictions that measurements correct, never in place of a score.
+    Nothing is like a judge.
     """
+    if is_judge(name):
+        return ()
     sdr = name.removesuffix(TONE_MAPPED)
     usual_rate = sdr.replace("_hfr", "")
     usual_distance = V1 if has_banding_feature(sdr) else V0

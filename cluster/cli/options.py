@@ -162,8 +162,8 @@ class GridFlags:
     also: tuple[str, ...] = option(
         (),
         metavar="MODEL",
-        help="Additional quality model to score with, for example `vmaf_v0.6.1neg`. May be "
-        "repeated.",
+        help="Additional quality model to score with, for example `vmaf_v0.6.1neg`, or a judge, "
+        "`xpsnr` or `ssim`. May be repeated.",
     )
 
 

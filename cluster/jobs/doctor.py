@@ -42,7 +42,7 @@ def _tool() -> tuple[Finding, ...]:
         tool = Finding("ffmpeg", f"{ffmpeg.version()}, {origin}: {ffmpeg.binary()}")
     except ToolFailed as error:
         return (Finding("ffmpeg", error.message, state="bad"),)
-    return tool, *_encoders(), _models()
+    return tool, *_encoders(), _models(), *_judges()
 
 
 def _encoders() -> tuple[Finding, ...]:
@@ -61,10 +61,10 @@ def _encoders() -> tuple[Finding, ...]:
 
 def _models() -> Finding:
     # Nearly every ffmpeg loads all models at once; only where that fails is each tried alone.
-    loaded: Sequence[str] = models.KNOWN
+    loaded: Sequence[str] = models.VMAF
     if not _models_load(loaded):
-        loaded = [name for name in models.KNOWN if _models_load([name])]
-    lacking = [name for name in models.KNOWN if name not in loaded]
+        loaded = [name for name in models.VMAF if _models_load([name])]
+    lacking = [name for name in models.VMAF if name not in loaded]
     listed = ", ".join(loaded) or "none"
     if models.V1 in lacking:
         remedy = f"{models.V1} is needed; name an ffmpeg with a newer libvmaf"
@@ -74,6 +74,13 @@ def _models() -> Finding:
             "VMAF models", listed, f"missing in this build: {', '.join(lacking)}", "warn"
         )
     return Finding("VMAF models", listed)
+
+
+def _judges() -> tuple[Finding, ...]:
+    if not (lacking := ffmpeg.lacking(models.JUDGES)):
+        return ()
+    then = "`ladder compare` and --also need them; name an ffmpeg from release 7.1"
+    return (Finding("missing judges", ", ".join(lacking), then, "warn"),)
 
 
 def _models_load(names: Sequence[str]) -> bool:
