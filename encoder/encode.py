@@ -7,6 +7,8 @@ will be delivered, byte for byte; its init part is kept beside it.
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +17,8 @@ from typing import Any
 import ffmpeg
 
 from encoder import mp4
-from encoder.errors import FrameMismatch
-from encoder.ffmpeg import Command, balanced_sum, patience, run
+from encoder.errors import BadInput, FrameMismatch, ToolFailed
+from encoder.ffmpeg import Command, as_arguments, balanced_sum, patience, run
 from encoder.media import OperatingPoint, Shot
 from encoder.recipes import Recipe
 from encoder.source.colour_codes import completed
@@ -79,6 +81,36 @@ def encode_shot(
         _finish(source, shot, point, path) for point, path in zip(points, paths, strict=True)
     )
     return encodes, done.cpu_seconds
+
+
+@functools.cache
+def check_tuning(recipe: Recipe) -> None:
+    """Check that the encoder takes the tuning of ``recipe``, by an encode of five grey frames.
+
+    ffmpeg warns of a parameter that an encoder does not take, and encodes without it.
+
+    Raises:
+        BadInput: the encoder does not take it.
+    """
+    crf = sum(recipe.crf_range) // 2
+    grey = ("-v", "warning", "-f", "lavfi", "-i", "color=gray:s=320x192:r=25:d=0.2")
+    options = as_arguments(recipe.arguments(crf))
+    command = Command.of([*grey, *options, "-pix_fmt", recipe.pixel_format, "-f", "null", "-"])
+    try:
+        said = run(command, timeout_seconds=patience(5)).stderr
+    except ToolFailed as error:
+        said = str(error.context.get("stderr", ""))
+    if found := _REFUSED.search(said):
+        raise BadInput(
+            f"{recipe.codec} does not take the tuning {recipe.tuning!r:.120}: "
+            f"{' '.join(found[1].split())}"
+        )
+
+
+_REFUSED = re.compile(
+    r"(?:^x265 \[error\]: |^Svt\[error\]: |\] (?=Error parsing|Invalid value|Unknown option))(.*)",
+    re.MULTILINE,
+)
 
 
 def encode_command(

@@ -81,7 +81,7 @@ TUNABLE: Mapping[str, frozenset[str]] = {
     ),
     "svtav1": _words(
         "ac-bias enable-cdef enable-dlf enable-qm enable-restoration enable-tf lookahead "
-        "luminance-qp-bias noise-norm-strength qm-max qm-min qp-scale-compress-strength sharpness "
+        "luminance-qp-bias qm-max qm-min qp-scale-compress-strength sharpness "
         "tf-strength tune enable-variance-boost variance-boost-curve variance-boost-strength "
         "variance-octile"
     ),
@@ -89,7 +89,10 @@ TUNABLE: Mapping[str, frozenset[str]] = {
 }
 """Encoder parameters that a tuning may set, by codec."""
 
-_PARAMETER = re.compile(r"([a-z0-9][a-z0-9-]*)=(-?[0-9]+(?:[.,-]?[0-9]+)*|[a-z]+)")
+_NUMBER = r"-?[0-9]+(?:\.[0-9]+)?"
+_PARAMETER = re.compile(rf"([a-z0-9][a-z0-9-]*)=({_NUMBER}(?:,{_NUMBER})*|[a-z]+)")
+# The other parameters are numbers, and x264 takes a word for the number 0.
+_WORDS = {"direct", "me", "partitions"}
 
 CRF_STEP = 0.5
 """Step of CRFs for encoders that take any."""
@@ -229,6 +232,7 @@ def _preset_number(codec: str, preset: str) -> int:
 
 def _name(codec: str, preset: str, tuning: str) -> str:
     """Return the name of a recipe after checking its tuning."""
+    seen: set[str] = set()
     for part in tuning.split(":") if tuning else ():
         found = _PARAMETER.fullmatch(part)
         if found is None:
@@ -242,6 +246,11 @@ def _name(codec: str, preset: str, tuning: str) -> str:
                 f"a tuning of {codec} cannot set {found[1]!r:.40}; the parameters that it can set "
                 f"are: {known}"
             )
+        if found[2].isalpha() and found[1] not in _WORDS:
+            raise BadInput(f"the tuning {tuning!r:.120} of {codec} has {part!r:.60}; use a number")
+        if found[1] in seen:
+            raise BadInput(f"the tuning {tuning!r:.120} of {codec} sets {found[1]} twice")
+        seen.add(found[1])
     return f"{codec}-{preset}" + (f"+{tuning}" if tuning else "")
 
 
@@ -361,9 +370,14 @@ def by_name(name: str) -> Recipe:
     """Return the recipe called ``name`` in documents and tables.
 
     For example ``x264-medium`` or ``x264-slow+psy-rd=0.4,0:ref=3``.
+
+    Raises:
+        BadInput: no recipe has that name.
     """
     codec, _, rest = name.partition("-")
-    preset, _, tuning = rest.partition("+")
+    preset, plus, tuning = rest.partition("+")
+    if plus and not tuning:
+        raise BadInput(f"the recipe {name!r:.120} has a plus sign and no tuning after it")
     return recipe(codec, preset, tuning)
 
 

@@ -237,9 +237,17 @@ def _tables() -> dict[str, dict[str, Any]]:
     text = resources.files("ladder").joinpath("profiles.toml").read_text("utf-8")
     whole: dict[str, dict[str, Any]] = {}
     for name, table in tomllib.loads(text).items():
-        base = whole.get(table.pop("based_on", "default"), {})
-        whole[name] = {**base, **table}
+        whole[name] = _over(whole.get(table.pop("based_on", "default"), {}), table)
     return whole
+
+
+def _over(base: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of ``table`` over those of ``base``; ``recipes`` codec by codec."""
+    merged = {**base, **table}
+    recipes = base.get("recipes"), table.get("recipes")
+    if all(isinstance(each, Mapping) for each in recipes):
+        merged["recipes"] = {**base["recipes"], **table["recipes"]}
+    return merged
 
 
 def profile_names() -> tuple[str, ...]:
@@ -265,8 +273,9 @@ def load_profile(name: str = "default") -> Profile:
 def profile_from_file(path: Path) -> Profile:
     """Return the profile of a TOML file, named after the file.
 
-    The file has the keys of a table of ``profiles.toml``. Keys that it leaves out are those of
-    the built-in profile that its key ``based_on`` names, ``default`` unless given.
+    The file has the keys of a table of ``profiles.toml``. Keys that it leaves out, and recipes of
+    codecs that it leaves out, are those of the built-in profile that its key ``based_on`` names,
+    ``default`` unless given.
 
     Raises:
         BadInput: the file cannot be read, is not TOML, has the name of a built-in profile, or
@@ -290,7 +299,7 @@ def profile_from_file(path: Path) -> Profile:
             f"the profile file {path}: based_on is {base!r}; choose one of {', '.join(tables)}"
         )
     try:
-        return profile_from(path.stem, {**tables[base], **table})
+        return profile_from(path.stem, _over(tables[base], table))
     except BadInput as error:
         raise BadInput(f"the profile file {path}: {error.message}") from error
 

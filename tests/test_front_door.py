@@ -92,11 +92,11 @@ def test_a_package_is_compared(package: shotladder.Package) -> None:
 
 def test_a_profile_is_passed_as_a_value_and_kept(package: shotladder.Package) -> None:
     """The run's documents hold its content, from which the package's profile is read again."""
-    assert package.ladder.profile == "quick"
+    assert package.ladder.profile == "two-crfs"
     assert package.profile == quick_profile()
     assert package.options["profile_sha256"]
-    with pytest.raises(shotladder.errors.BadInput, match="no profile is called 'quick'"):
-        load_profile("quick")
+    with pytest.raises(shotladder.errors.BadInput, match="no profile is called 'two-crfs'"):
+        load_profile("two-crfs")
 
 
 def test_a_changed_profile_needs_a_name_of_its_own(title: Path) -> None:

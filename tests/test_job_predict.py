@@ -37,6 +37,7 @@ from encoder import ffmpeg
 from encoder.errors import BadInput
 from fixtures.clips import make
 from ladder.document import Ladder, Measurements
+from ladder.profiles import load_profile
 from ladder.search.steps import Done, Measure
 from tests.running import SHORT, SMALL, contents, quick_profile, records, run_inline
 from tests.test_job import check_package
@@ -365,7 +366,7 @@ def test_without_usable_weights_the_sparse_search_takes_over_and_says_so(
     assert contents(tmp_path / "out") == contents(sparse.out)
 
     # As people see it: one line on stderr.
-    file = tmp_path / "quick.toml"
+    file = tmp_path / "two-crfs.toml"
     file.write_text("crf_grid = {x264 = [24, 40]}\nsource_cap = false\n")
     line = ["run", str(sparse.source), "--plan", "--preset", "ultrafast", "--profile", str(file)]
     assert main([*line, "--heights", "60", "--store", str(sparse.store)]) == 0
@@ -384,7 +385,9 @@ def test_every_codec_is_predicted(codec: str, tmp_path: Path) -> None:
     assert warnings(seen) == []
     check_measured(tmp_path / "out", made.run)
     assert made.ladder.search.mode == "predict"
-    assert {rung.recipe for rung in made.ladder.rungs} == {f"{codec}-ultrafast"}
+    assert {rung.recipe for rung in made.ladder.rungs} == {
+        load_profile().recipe(codec, "ultrafast").name
+    }
 
 
 def test_scores_of_a_model_that_was_not_learned_are_predicted_as_those_of_one_akin(

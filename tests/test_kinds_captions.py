@@ -57,7 +57,7 @@ def test_captions_of_pictures_are_a_declared_track_of_every_codec(codec: str, tm
         out,
         tmp_path / "store",
         search="exhaustive",
-        profile=profile_like("quick", crf_grid={codec: [30, 40]}, source_cap=False),
+        profile=profile_like("two-crfs", crf_grid={codec: [30, 40]}, source_cap=False),
         heights=(90,),
         codec=codec,
     )

@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encoder.errors import BadInput
+from encoder.recipes import CODECS, recipe
 from ladder.profiles import (
     Size,
     aspect_error,
     load_profile,
+    profile_before,
     profile_document,
     profile_from,
     profile_from_document,
@@ -92,6 +94,22 @@ def test_a_profile_with_wrong_keys_or_numbers_is_refused() -> None:
         ({"crf_grid": {"x264": [-10, 24]}}, "crf_grid of x264 needs CRFs .* from 4 to 51"),
         ({"jnd": 10**400}, "jnd is .*; it has to be a number"),
         ({"crf_grid": {"x264": []}}, "crf_grid of x264 needs CRFs"),
+        ({"codecs": "x264"}, "codecs is 'x264'; it has to be a list of codecs"),
+        ({"codecs": [264]}, r"codecs is \[264\]; it has to be a list of codecs"),
+        ({"codecs": []}, "codecs is empty; name at least one codec"),
+        ({"codecs": ["h264"]}, "the codec 'h264' is unknown; choose one of x264, x265"),
+        ({"codecs": ["x264", "x264"]}, "codecs names a codec twice"),
+        ({"hdr_codecs": ["x265", "x265"]}, "hdr_codecs names a codec twice"),
+        ({"hdr_codecs": ["av1"]}, "the codec 'av1' is unknown; choose one of x264, x265"),
+        ({"hdr_codecs": None}, "hdr_codecs is None; it has to be a list of codecs"),
+        ({"recipes": ["slow"]}, r"recipes is \['slow'\]; it has to be a table with a preset"),
+        ({"recipes": {"x264": 5}}, "recipes is {'x264': 5}; it has to be a table with a preset"),
+        ({"recipes": {"h264": "slow"}}, "the codec 'h264' is unknown; choose one of x264"),
+        ({"recipes": {"x264": "warp"}}, "x264 has no preset 'warp'; choose one of ultrafast"),
+        ({"recipes": {"x264": "slow+crf=9"}}, "a tuning of x264 cannot set 'crf'; the parameters"),
+        ({"recipes": {"x264": "slow+ref"}}, "the tuning 'ref' of x264 has 'ref'; write parameters"),
+        ({"recipes": {"x264": "slow+"}}, "the recipe 'x264-slow.' has a plus sign and no tuning"),
+        ({"recipes": {"vp9": "slow+ref=3"}}, "a tuning of vp9 cannot set 'ref'; .* are: none"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_it_has_to_be(
@@ -131,6 +149,15 @@ def test_a_profile_file_may_be_based_on_another_profile(tmp_path: Path) -> None:
     assert profile == dataclasses.replace(load_profile("archive"), name="sports", floor=50.0)
 
 
+def test_a_profile_file_changes_the_recipes_that_it_names(tmp_path: Path) -> None:
+    text = 'codecs = ["svtav1", "x264"]\n[recipes]\nx264 = "faster+ref=2"\n'
+    profile, default = profile_from_file(written(tmp_path, text)), load_profile()
+    assert profile.codecs == ("svtav1", "x264")
+    assert profile.recipe("x264") == recipe("x264", "faster", "ref=2")
+    for codec in ("x265", "svtav1", "vp9"):
+        assert profile.recipe(codec) == default.recipe(codec)
+
+
 def test_an_empty_profile_file_is_the_default_by_another_name(tmp_path: Path) -> None:
     assert profile_from_file(written(tmp_path, "")) == dataclasses.replace(
         load_profile(), name="sports"
@@ -146,6 +173,8 @@ def test_an_empty_profile_file_is_the_default_by_another_name(tmp_path: Path) ->
         ('based_on = "nope"', "based_on is 'nope'; choose one of default, constrained"),
         ("based_on = [1]", r"based_on is \[1\]; choose one of default, constrained"),
         ("peak_ratio = 0.5", "peak_ratio 0.5 is under 1"),
+        ('[recipes]\nx264 = "slow+stats=x"', "sports: a tuning of x264 cannot set 'stats'"),
+        ('recipes = "slow"', "sports: recipes is 'slow'; it has to be a table"),
     ],
 )
 def test_a_wrong_profile_file_is_refused_in_one_line(
@@ -186,6 +215,73 @@ def test_digests_tell_profiles_apart() -> None:
     digests = {profile_sha256(profile) for profile in profiles}
     assert len(digests) == len(profiles)
     assert all(len(digest) == 64 for digest in digests)
+
+
+PROFILES_0_1 = {
+    "default": "8acd4c9923e663062e08c8b5f27713cee1cc46eedb43dcd1106214d58e18f1ad",
+    "constrained": "02a56f3a7e9a242f604a9d8c7f01d7831961012c84cc3fa67614e6513841ce5f",
+    "replace-fixed": "98af251b04132a1763c59b8d9920be423aa6f9b7b7837417f95efb43ebedac0a",
+    "archive": "9dea60ad802d2d4e2d47791e827d578a5b063dcf3dbe37280a39c9c3b2f4b0c8",
+}
+"""Digests of the built-in profiles of release 0.1."""
+
+
+@pytest.mark.parametrize("name", PROFILES_0_1)
+def test_the_profiles_of_release_0_1_are_what_they_were(name: str) -> None:
+    """Documents, job identities and stored evaluations hold their digests."""
+    profile = load_profile(profile_before(name))
+    assert profile.name == f"{name}-0.1"
+    was = dataclasses.replace(profile, name=name)
+    assert profile_sha256(was) == PROFILES_0_1[name]
+    assert [str(was.recipe(codec)) for codec in CODECS] == [f"{codec}-medium" for codec in CODECS]
+    assert (was.codecs, was.hdr_codecs) == (("x264",), ())
+
+
+def test_later_keys_stay_out_of_documents_that_do_not_use_them() -> None:
+    plain = load_profile("default-0.1")
+    document = profile_document(plain)
+    assert not {"codecs", "hdr_codecs", "recipes"} & document.keys()
+    assert profile_from_document(document) == plain
+    for change in (
+        {"codecs": ("x264", "vp9")},
+        {"hdr_codecs": ("x265",)},
+        {"recipes": {**plain.recipes, "x264": "slow"}},
+    ):
+        changed = dataclasses.replace(plain, name="x", **change)
+        assert profile_document(changed).keys() - document.keys() == change.keys()
+        assert profile_from_document(json.loads(json.dumps(profile_document(changed)))) == changed
+
+
+def test_only_names_that_another_release_had_are_mapped() -> None:
+    assert profile_before("auto") == "auto"
+    assert profile_before("default-0.1") == "default-0.1"
+    assert profile_before("sports") == "sports"
+
+
+def test_another_preset_keeps_the_tuning_of_the_profile() -> None:
+    profile = load_profile()
+    tuning = profile.recipe("x264").tuning
+    assert tuning
+    assert profile.recipe("x264", "ultrafast") == recipe("x264", "ultrafast", tuning)
+    assert profile.recipe("vp9", "fast") == recipe("vp9", "fast")
+    with pytest.raises(BadInput, match="no preset 'warp'"):
+        profile.recipe("x264", "warp")
+
+
+def test_a_codec_without_a_recipe_has_the_plain_one() -> None:
+    profile = dataclasses.replace(load_profile(), name="x", recipes={"x265": "slow"})
+    assert profile.recipe("x265") == recipe("x265", "slow")
+    assert profile.recipe("x264") == recipe("x264", "medium")
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_every_profile_has_a_grid_and_a_recipe_for_its_codecs(name: str) -> None:
+    profile = load_profile(name)
+    for codec in (*profile.codecs, *profile.hdr_codecs):
+        assert codec in profile.crf_grid
+        assert codec in profile.recipes
+    hdr = profile.hdr_codecs or profile.codecs
+    assert profile.hdr_codecs == () or all(profile.recipe(c).bit_depth == 10 for c in hdr)
 
 
 @pytest.mark.parametrize("document", [[], {}, {"name": 1}, {"name": ""}, {"name": "x"}])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ import pytest
 from cluster.cli import main
 from cluster.jobs import history
 from cluster.jobs.history import recorded
-from cluster.jobs.request import RunOptions
+from cluster.jobs.request import LadderOptions, RunOptions
+from cluster.package.package import Package
 from cluster.stages.title import TitleSource
 from cluster.store import Store, manifests
 from cluster.store.garbage import check_store, collect_garbage, title_sizes
@@ -20,6 +23,7 @@ from cluster.store.keys import key
 from cluster.store.manifests import Manifest
 from encoder.errors import BadInput, VerificationFailed
 from fixtures.clips import make
+from ladder.profiles import load_profile
 from tests.running import SHORT, contents, quick_profile, run_inline
 
 WEEK = 7 * 86_400
@@ -241,6 +245,40 @@ def test_a_run_is_repeated_bit_for_bit(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["store", "titles", *place]) == 0
     assert main(["store", "gc", "--dry-run", *place]) == 0
     assert "would remove 0 records" in capsys.readouterr().out
+
+
+def test_a_run_of_release_0_1_is_repeated_bit_for_bit(tmp_path: Path) -> None:
+    """Its documents name a built-in profile of that release and do not hold its content."""
+    source = make(SHORT, tmp_path / "title.mp4")
+    made = run_inline(
+        source, tmp_path / "one", tmp_path / "store", profile="default-0.1", codec="x264",
+        heights=(60,),
+    )  # fmt: skip
+    assert made.manifest is not None
+    old = {
+        name: value
+        for name, value in made.manifest.options.items()
+        if name not in ("profile_content", "profile_sha256")
+    }
+    before = made.manifest.model_copy(update={"options": {**old, "profile": "default"}})
+    options = history.repeated(before, RunOptions(source, tmp_path / "two"))
+    assert options.profile == "default-0.1"
+    run_inline(
+        source, tmp_path / "two", tmp_path / "other",
+        **{field.name: getattr(options, field.name) for field in fields(LadderOptions)},
+    )  # fmt: skip
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+
+    # A package of that release says "default", and is read with the profile of that release.
+    run = json.loads((tmp_path / "one" / "run.json").read_text())
+    run["options"] = before.options
+    (tmp_path / "one" / "run.json").write_text(json.dumps(run))
+    ladder = tmp_path / "one" / "ladder.json"
+    ladder.write_text(ladder.read_text().replace('"default-0.1"', '"default"'))
+    package = Package.open(tmp_path / "one")
+    assert package.ladder.profile == "default"
+    assert package.profile == load_profile("default-0.1")
+    assert package.recipe.name == "x264-ultrafast"
 
 
 def test_a_damaged_store_fails_the_command(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from cluster.jobs.request import LadderRequest
 from cluster.service.database import Base, Database
-from cluster.service.documents import Failure, JobOptions, Submission
+from cluster.service.documents import Failure, Job, JobOptions, Submission
 from cluster.service.queue.jobs import MAX_WEBHOOKS, Jobs
 from cluster.service.queue.leases import LeasedJob, Leases
-from cluster.service.queue.table import JobTable
+from cluster.service.queue.table import JobTable, digest
 from cluster.service.queue.work import check_asked, run_options
 from cluster.service.sources import SourceFile
 from encoder.errors import BadInput, Busy, Conflict, LeaseLost, StoreUnusable
@@ -336,12 +339,119 @@ TestLife = Life.TestCase
 # -- options -----------------------------------------------------------------------------------
 
 
-def test_the_identity_of_a_job_is_what_it_was(jobs: Jobs, table: JobTable) -> None:
-    """A digest of the submission: clients that submit again after an update get the same job."""
-    job, _ = jobs.submit(asked("a.mp4"), source("a.mp4"), "me")
+def identity_of(table: JobTable, job: Job) -> str:
     with contextlib.closing(sqlite3.connect(table.database.path)) as database:
         ((identity,),) = database.execute("select identity from jobs where id = ?", (job.id,))
-    assert identity == "7fee2ac486d7b5de99ff6ab78895cce527af8ef0d5e5ebef0a72fdbfaa30d918"
+    return str(identity)
+
+
+OPTIONS_0_1 = {"codec": "x264", "preset": "medium"}
+"""Options that every client of release 0.1 sends, unless told otherwise."""
+
+
+def test_the_identity_of_a_job_is_what_it_was(jobs: Jobs, table: JobTable) -> None:
+    """A digest of the submission: clients that submit again after an update get the same job."""
+    own = {"profile": profile_document(quick_profile()), **OPTIONS_0_1}
+    job, _ = jobs.submit(asked("a.mp4", options=own), source("a.mp4"), "me")
+    identity = "1ed514ea8331f02f8d3d44900436b3d7f48ffe1bde5d59a3ba4e636b33b38717"
+    assert identity_of(table, job) == identity
+
+
+def test_a_built_in_profile_of_another_release_is_another_job(
+    jobs: Jobs, table: JobTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, _ = jobs.submit(asked("a.mp4"), source("a.mp4"), "me")
+    same, merged = jobs.submit(
+        asked("a.mp4", options={"profile": "default"}), source("a.mp4"), "me"
+    )
+    assert (same.id, merged) == (job.id, True)
+    changed = replace(load_profile(), jnd=5.0)
+    monkeypatch.setattr("cluster.service.queue.table.load_profile", lambda name: changed)
+    later, merged = jobs.submit(asked("a.mp4"), source("a.mp4"), "me")
+    assert (later.id == job.id, merged) == (False, False)
+
+
+def test_a_retried_job_is_what_its_submission_asks_for_again(jobs: Jobs, leases: Leases) -> None:
+    job, _ = jobs.submit(asked("a.mp4"), source("a.mp4"), "me")
+    leases.fail(claimed(leases), Failure(error="E", message="m"))
+    jobs.retry(job.id)
+    again, merged = jobs.submit(asked("a.mp4"), source("a.mp4"), "me")
+    assert (again.id, merged) == (job.id, True)
+
+
+def test_what_was_not_asked_for_is_not_sent() -> None:
+    """Services and clients of release 0.1 read no null as a codec or a preset."""
+    assert not {"codec", "preset"} & JobOptions().model_dump(mode="json").keys()
+    asked_for = JobOptions(codec="vp9", preset="fast")
+    assert JobOptions.model_validate_json(asked_for.model_dump_json()) == asked_for
+    assert json.loads(asked_for.model_dump_json())["codec"] == "vp9"
+
+
+# -- jobs of release 0.1 -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def of_0_1(table: JobTable, jobs: Jobs, clock: Clock) -> Iterator[tuple[Jobs, dict[str, str]]]:
+    """Jobs as release 0.1 left them, in tables that this release opens: by name, their ids."""
+    own = profile_document(replace(load_profile("archive-0.1"), name="quick"))
+    profiles = {"a": "default", "b": "archive", "c": own}
+    ids = {name: jobs.submit(asked(name), source(name), "me")[0].id for name in profiles}
+    with contextlib.closing(sqlite3.connect(table.database.path)) as tables:
+        for name, profile in profiles.items():
+            options = {"profile": profile, **OPTIONS_0_1, "search": None, "heights": None}
+            document = json.dumps({**options, "also": []})
+            tables.execute("update jobs set options = ? where id = ?", (document, ids[name]))
+        tables.execute("update alembic_version set version_num = 'v0001_jobs_and_titles'")
+        tables.commit()
+    database = Database(table.database.path)
+    yield Jobs(JobTable(database, clock=clock)), ids
+    database.close()
+
+
+def test_a_job_of_release_0_1_makes_what_it_asked_for(
+    of_0_1: tuple[Jobs, dict[str, str]],
+) -> None:
+    jobs, ids = of_0_1
+    for name, profile, cap in (("a", "default-0.1", True), ("b", "archive-0.1", False)):
+        options = jobs.get(ids[name]).options
+        assert options.profile == profile
+        request = LadderRequest.of(run_options(options, Path("a.mp4"), Path("out")))
+        assert [str(recipe) for recipe in request.recipes] == ["x264-medium"]
+        assert request.profile.source_cap == cap
+    own = jobs.get(ids["c"]).options
+    check_asked(own)  # although a built-in profile has the name now
+    assert isinstance(own.profile, dict)
+    assert own.profile == profile_document(replace(load_profile("archive-0.1"), name="quick-0.1"))
+
+
+def test_a_job_of_release_0_1_can_be_retried_and_asked_for(
+    of_0_1: tuple[Jobs, dict[str, str]],
+) -> None:
+    jobs, ids = of_0_1
+    jobs.cancel(ids["a"])
+    assert jobs.retry(ids["a"]).state == "queued"
+    options = {"profile": "default-0.1", **OPTIONS_0_1}
+    same, merged = jobs.submit(asked("a", options=options), source("a"), "me")
+    assert (same.id, merged) == (ids["a"], True)
+    assert not jobs.submit(asked("a"), source("a"), "me")[1]
+
+
+def test_a_package_of_release_0_1_is_none_of_this_release(
+    table: JobTable, jobs: Jobs, leases: Leases
+) -> None:
+    """The same words and the same bytes do not mean the same package."""
+    old, _ = jobs.submit(asked("a", options=OPTIONS_0_1), source("a"), "me")
+    work = claimed(leases)
+    leases.record_content(work, "1" * 64)
+    leases.succeed(work, lambda session, row: {"version": 1, "package": "pp"})
+    with contextlib.closing(sqlite3.connect(table.database.path)) as tables:
+        ((options,),) = tables.execute("select options from jobs")
+        content = digest(["run", "1" * 64, json.loads(options)])  # as release 0.1 made it
+        tables.execute("update jobs set content = ?, identity = ?", (content, "0" * 64))
+        tables.commit()
+    new, merged = jobs.submit(asked("a", options=OPTIONS_0_1), source("a"), "me")
+    assert (new.id == old.id, merged) == (False, False)
+    assert leases.record_content(claimed(leases), "1" * 64) == (None, None)
 
 
 def test_a_profile_travels_as_content() -> None:

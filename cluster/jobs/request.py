@@ -208,11 +208,13 @@ class LadderRequest:
         return cls(options, recipes, profile, hdr_recipes)
 
     def check_encoders(self) -> None:
-        """Check that this ffmpeg has an encoder for every recipe.
+        """Check that this ffmpeg has an encoder for every recipe, which takes the recipe's tuning.
 
         Raises:
-            BadInput: an encoder is missing.
+            BadInput: an encoder is missing, or refuses a parameter.
         """
+        from encoder.encode import check_tuning
+
         # x264 is in every ffmpeg that is of use here; builds differ in the other encoders.
         recipes = (*self.recipes, *self.hdr_recipes)
         encoders = {one.encoder: one.codec for one in recipes if one.codec != "x264"}
@@ -221,6 +223,9 @@ class LadderRequest:
                 f"the codec {encoders[missing[0]]} needs {', '.join(missing)}, which this ffmpeg "
                 f"lacks; unset {ffmpeg.ENVIRONMENT_VARIABLE} or name one built with it"
             )
+        for recipe in recipes:
+            if recipe.tuning:
+                check_tuning(recipe)
 
     def for_source(self, source: ReferenceSource) -> LadderRequest:
         """Return the request with the recipes that the dynamic range of a source asks for.

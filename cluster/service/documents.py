@@ -53,16 +53,21 @@ class AnswerModel(BaseModel):
 Codecs = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}(,[A-Za-z0-9._-]{1,64}){0,7}$")]
 
 
+def _is_none(value: object) -> bool:
+    """Tell whether a field is left out: clients and services of release 0.1 read no null there."""
+    return value is None
+
+
 class JobOptions(RequestModel):
     """Options of the run, with the meanings that they have for ``shotladder run``."""
 
     profile: Name | Annotated[dict[str, Any], Field(min_length=1, max_length=50)] = "default"
     """Name of a built-in profile, or the content of one: its ``name``, and every key of a table of
     ``profiles.toml``."""
-    codec: Codecs | None = None
+    codec: Codecs | None = Field(default=None, exclude_if=_is_none)
     """Codec, or several separated by commas; every player has to be able to play the first. None
     for the profile's."""
-    preset: Name | None = None
+    preset: Name | None = Field(default=None, exclude_if=_is_none)
     """Encoder preset of every codec; None for the profile's."""
     search: Name | None = None
     """Search strategy; None for the service's default."""

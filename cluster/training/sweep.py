@@ -27,6 +27,7 @@ from cluster.training.catalog import group_of, read_groups
 from cluster.training.rows import TrainingTitle, check_standard_range
 from cluster.training.table import add_rows, read_table
 from encoder import augment
+from encoder.encode import check_tuning
 from encoder.errors import BadInput, ShotladderError, SourceChanged, StoreUnusable
 from encoder.media import Request
 from encoder.recipes import Recipe
@@ -219,7 +220,8 @@ def _failed(failures: Mapping[str, ShotladderError], table: Path) -> ShotladderE
 
 def _title_requests(options: SweepOptions) -> list[_TitleRequest]:
     """Check the options and return the titles to sweep, file by file."""
-    _ = options.recipe
+    if options.recipe.tuning:
+        check_tuning(options.recipe)
     for model in options.also:
         models.check(model)
     for name in options.augmentations:

@@ -26,16 +26,10 @@ from sqlalchemy.orm import Session
 
 from cluster.service.database import EventRow, IdempotencyRow, JobRow
 from cluster.service.documents import Job, JobOptions, State, Submission
-from cluster.service.queue.table import JobTable, digest
+from cluster.service.queue.table import JobTable, digest, meant
 from cluster.service.sources import SourceFile
 from encoder.errors import BadInput, Busy, Conflict, NotThere
-from ladder.profiles import (
-    load_profile,
-    profile_document,
-    profile_from_document,
-    profile_names,
-    profile_sha256,
-)
+from ladder.profiles import profile_document, profile_from_document
 
 IDEMPOTENCY_SECONDS = 7 * 86400.0
 """Time for which an ``Idempotency-Key`` is remembered."""
@@ -45,13 +39,6 @@ MAX_WEBHOOKS = 16
 # Options that came after the first release. Where they have their default, they are no part of a
 # job's identity, which keeps that of submissions from before there were these options.
 _LATER_OPTIONS = ("tone_map", "tail", "program", "accept_truncated", "audio_layout")
-
-
-def _meaning(profile: str | dict[str, Any]) -> dict[str, str]:
-    """Return what a profile's name stands for in this release, which another may change."""
-    if not isinstance(profile, str) or profile not in profile_names():
-        return {}
-    return {"profile_sha256": profile_sha256(load_profile(profile))}
 
 
 class Jobs:
@@ -81,8 +68,9 @@ class Jobs:
         for name in _LATER_OPTIONS:
             if options[name] == JobOptions.model_fields[name].default:
                 del options[name]
-        asked = {**options, **_meaning(submission.options.profile)}
-        identity = digest([submission.kind, title, source.uri, source.size, source.stamp, asked])
+        identity = digest(
+            [submission.kind, title, source.uri, source.size, source.stamp, meant(options)]
+        )
         with self._table.database.writing() as session:
             if key is not None:
                 earlier = self._job_of_key(session, submission, actor, key)
@@ -236,9 +224,8 @@ class Jobs:
                     f"{job_id} is {row.state}; only failed and cancelled jobs can be retried",
                     reason="job_not_ended",
                 )
-            identity = digest(
-                [row.kind, row.title, row.source, row.source_size, row.source_stamp, row.options]
-            )
+            place = row.source, row.source_size, row.source_stamp
+            identity = digest([row.kind, row.title, *place, meant(row.options)])
             other = session.scalar(select(JobRow).where(JobRow.identity == identity))
             if other is not None:
                 raise Conflict(

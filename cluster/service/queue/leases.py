@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session, aliased
 
 from cluster.service.database import JobRow
 from cluster.service.documents import Failure, Job, JobOptions
-from cluster.service.queue.table import JobTable, digest
+from cluster.service.queue.table import JobTable, digest, meant
 from cluster.service.sources import SourceFile
 from encoder.errors import LeaseLost
 
@@ -150,7 +150,7 @@ class Leases:
             if row.cancel_requested:
                 raise LeaseLost(f"{job.id} was cancelled")
             row.content_sha256 = sha256
-            row.content = digest([row.kind, sha256, row.options])
+            row.content = digest([row.kind, sha256, meant(row.options)])
             if row.kind != "run":
                 return None, None
             others = session.scalars(

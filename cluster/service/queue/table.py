@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sqlalchemy import delete
@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from cluster.service.database import Database, DeliveryRow, EventRow, JobRow, moment
 from cluster.service.documents import Failure, Job, JobOptions, Outcome, Progress, State
 from cluster.store.keys import canonical_json
+from ladder.profiles import load_profile, profile_names, profile_sha256
 
 
 class JobTable:
@@ -120,3 +121,15 @@ def _progress(row: JobRow) -> Progress | None:
 def digest(value: Any) -> str:
     """Return the SHA-256 of a JSON value in canonical form."""
     return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def meant(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a job, with the digest of a profile that they name.
+
+    Jobs with equal options mean the same work only if they mean the same profile, and the built-in
+    profiles of another release may be others.
+    """
+    profile = options.get("profile")
+    if not isinstance(profile, str) or profile not in profile_names():
+        return dict(options)
+    return {**options, "profile_sha256": profile_sha256(load_profile(profile))}
