@@ -24,6 +24,7 @@ from encoder.errors import BadInput
 from fixtures.clips import make
 from ladder.complexity import training
 from ladder.complexity.model import load_model
+from ladder.profiles import load_profile
 from tests.running import SMALL
 from vmaf.models import V1
 
@@ -74,10 +75,11 @@ def test_a_job_leaves_every_cell_that_it_measured_once(
     (feedback,) = feedback_in(Store(place))
     assert feedback.predictor is not None
     assert feedback.miss is not None
-    assert (feedback.predictor.recipe, feedback.predictor.quality_model) == ("x264-ultrafast", V1)
+    recipe = load_profile().recipe("x264", "ultrafast").name
+    assert (feedback.predictor.recipe, feedback.predictor.quality_model) == (recipe, V1)
     assert run["missed"]["cells"] == len(rows) == len({row.key for row in rows})
     assert run["missed"]["rate"] == pytest.approx(feedback.miss.log_rate_error, abs=1e-3)
-    assert {row.recipe for row in rows} == {"x264-ultrafast"}
+    assert {row.recipe for row in rows} == {recipe}
     assert drift_of(Store(place), feedback.predictor) is None  # of one title nobody can tell
 
 

@@ -216,14 +216,18 @@ def _cells(package: Package) -> dict[str, Any]:
         {(recipe, cell.size) for recipe, cell in cells},
         key=lambda kind: (kind[0] != package.recipe, kind[0], kind[1].width * kind[1].height),
     )
-    several = len({recipe for recipe, _ in kinds}) > 1
+    recipes = {recipe for recipe, _ in kinds}
+    brief = len({recipe.codec for recipe in recipes}) == len(recipes)
     index = {kind: number for number, kind in enumerate(kinds)}
     by_shot: list[list[list[float]]] = [[] for _ in package.shots]
     for recipe, cell in cells:
         row = [index[recipe, cell.size], cell.crf, cell.bytes, round(cell.quality, 2)]
         by_shot[cell.shot].append(row)
     hulls = [upper_hull([row[2] for row in rows], [row[3] for row in rows]) for rows in by_shot]
-    names = [f"{recipe} {w}\u00d7{h}" if several else f"{w}\u00d7{h}" for recipe, (w, h) in kinds]
+    names = [
+        f"{recipe.codec if brief else recipe} {w}\u00d7{h}" if len(recipes) > 1 else f"{w}\u00d7{h}"
+        for recipe, (w, h) in kinds
+    ]
     return {"sizes": names, "shots": by_shot, "hulls": hulls}
 
 
