@@ -52,6 +52,19 @@ def test_the_page_holds_the_ladder_and_asks_for_nothing(package: Path) -> None:
     assert "@DATA@" not in page
 
 
+def test_the_page_knows_which_models_are_in_decibels(tmp_path: Path) -> None:
+    made = hand_made()
+    rungs = [
+        rung.model_copy(update={"quality": {**rung.quality, "xpsnr": rung.quality[MODEL]}})
+        for rung in made.rungs
+    ]
+    (tmp_path / "ladder.json").write_text(made.model_copy(update={"rungs": rungs}).to_json())
+    (tmp_path / "measurements.json").write_text(hand_made_measurements().to_json())
+    assert main(["report", str(tmp_path)]) == 0
+    facts = data_of((tmp_path / "report.html").read_text("utf-8"))["facts"]
+    assert facts["decibels"] == ["xpsnr"]  # type: ignore[index]
+
+
 def test_a_title_cannot_write_into_the_page() -> None:
     evil = "</script><script>alert(1)</script>"
     made = report.render({"title": {"source": evil}, "note": "\u2028"})

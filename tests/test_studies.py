@@ -16,10 +16,12 @@ from encoder.errors import BadInput, Infeasible
 from ladder.document import Ladder, Measurements
 from tests.cli_material import (
     MODEL,
+    NEG,
     hand_made,
     hand_made_comparison,
     hand_made_measurements,
     hand_made_package,
+    quality,
 )
 
 
@@ -175,6 +177,58 @@ def test_a_ladder_for_a_tenth_less_is_ten_percent_better(tmp_path: Path, package
     assert [c.bitrate_percent for c in found.rungs] == pytest.approx([-10] * 3, abs=0.01)
     assert [c.quality_change for c in found.rungs] == [0, 0, 0]
     assert all(shot.bd_rate == pytest.approx(-10, abs=0.01) for shot in found.shots)
+
+
+def judged(ladder: Ladder, judge: str, factor: float) -> Ladder:
+    """Return the ladder as also measured by a judge, which has ``factor`` times VMAF's points."""
+    rungs = [
+        rung.model_copy(
+            update={
+                "quality": {**rung.quality, judge: quality(factor * rung.quality[MODEL].mean)},
+                "segments": [
+                    s.model_copy(
+                        update={"quality": {**s.quality, judge: factor * s.quality[MODEL]}}
+                    )
+                    for s in rung.segments
+                ],
+            }
+        )
+        for rung in ladder.rungs
+    ]
+    return ladder.model_copy(update={"rungs": rungs})
+
+
+def test_judges_stand_beside_vmaf_where_both_ladders_have_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = written(tmp_path / "old" / "one", judged(judged(hand_made(), "ssim", 0.2), "xpsnr", 0.4))
+    new = written(tmp_path / "new" / "one", judged(cheaper(hand_made(), 0.9), "ssim", 0.19))
+    found = diff.diff_ladders(old, new)
+    assert found.quality_model == MODEL
+    assert list(found.also) == [NEG, "ssim"]
+    assert found.percent_by(NEG) == pytest.approx(-10, abs=0.01)
+    assert (found.percent_by("ssim") or 0) > found.percent
+    assert found.percent_by("xpsnr") is None
+
+    assert main(["ladder", "diff", str(old), str(new)]) == 0
+    said = capsys.readouterr().out
+    assert f"by {NEG} -10.00 % over quality" in said.replace("BD-rate ", "")
+    main(["upgrade-report", str(old.parent), str(new.parent), "--max-title", "20", "--json"])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (upgrade,) = (line for line in lines if line["type"] == "upgrade")
+    assert upgrade["also"]["ssim"] == {"percent": found.percent_by("ssim"), "titles": 1}
+    main(["upgrade-report", str(old.parent), str(new.parent)])
+    said = capsys.readouterr().out
+    assert "ssim" in said.splitlines()[0]
+    assert f"by {NEG}, over all titles." in said
+
+
+def test_ladders_that_only_a_judge_measured_are_not_compared(tmp_path: Path) -> None:
+    made = judged(hand_made(), "xpsnr", 0.4)
+    rungs = [r.model_copy(update={"quality": {"xpsnr": r.quality["xpsnr"]}}) for r in made.rungs]
+    new = written(tmp_path / "new", made.model_copy(update={"rungs": rungs}))
+    with pytest.raises(BadInput, match="run one again with --also MODEL"):
+        diff.diff_ladders(written(tmp_path / "old", made), new)
 
 
 def test_other_titles_are_not_compared(tmp_path: Path, package: Path) -> None:

@@ -11,6 +11,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
+from cluster.training.dataset import examples
 from cluster.training.table import QUALITY_PREFIX, Row, add_rows, merge, read_table
 from encoder.analysis.features import FEATURE_NAMES, FEATURES_VERSION
 from encoder.errors import BadInput
@@ -44,6 +45,11 @@ ROW = Row(
     features_version=FEATURES_VERSION,
     features=tuple(float(n) for n in range(len(FEATURE_NAMES))),
 )
+
+
+def test_networks_are_not_trained_on_judges() -> None:
+    row = replace(ROW, quality={"v1": 71.25, "xpsnr": 38.5, "ssim": 14.0})
+    assert [example.quality for example in examples([row])] == [{"v1": 71.25}]
 
 
 def many() -> list[Row]:

@@ -1,6 +1,7 @@
 """Show what changed between two ladders of one title, and between two sets of ladders.
 
-Everything compared was measured on delivered segments, by a quality model that both sides have.
+Everything compared was measured on delivered segments, by a VMAF model that both sides have.
+BD-rate is stated for every other quality model that both sides have, too.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from encoder.errors import BadInput
 from ladder.bdrate import BdRate, NoOverlap, RatePoint
 from ladder.claims import bd_claim
 from ladder.document import Ladder, Rung
+from vmaf.models import is_judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +61,13 @@ class LadderDifference:
     title: str
     """File name of the source."""
     quality_model: str
-    """Quality model that measured both ladders."""
+    """VMAF model that measured both ladders; all qualities here are its scores."""
     facts: Mapping[str, tuple[Any, Any]]
     """What differs in how the ladders were made, by name: old and new."""
     bd_rate: BdRate | NoOverlap | None
     """BD-rate of the new ladder against the old one; None where a ladder has too few rungs."""
+    also: Mapping[str, BdRate | NoOverlap | None]
+    """The same by each further quality model that measured both ladders, judges last."""
     rungs: tuple[RungChange, ...]
     """Rungs of both ladders, lowest rate first."""
     shots: tuple[ShotChange, ...]
@@ -76,15 +80,23 @@ class LadderDifference:
     @property
     def percent(self) -> float | None:
         """BD-rate in percent; None where there is none."""
-        return self.bd_rate.percent if isinstance(self.bd_rate, BdRate) else None
+        return _percent(self.bd_rate)
+
+    def percent_by(self, model: str) -> float | None:
+        """Return the BD-rate by a further quality model in percent; None where there is none."""
+        return _percent(self.also.get(model))
+
+
+def _percent(claim: BdRate | NoOverlap | None) -> float | None:
+    return claim.percent if isinstance(claim, BdRate) else None
 
 
 def diff_ladders(old: Path, new: Path) -> LadderDifference:
     """Compare the packages in two folders.
 
     Raises:
-        BadInput: a folder holds no package, the packages are of different titles, or no quality
-            model measured both.
+        BadInput: a folder holds no package, the packages are of different titles, or no VMAF model
+            measured both.
     """
     old_package, new_package = Package.open(old), Package.open(new)
     before, after = old_package.ladder, new_package.ladder
@@ -94,7 +106,8 @@ def diff_ladders(old: Path, new: Path) -> LadderDifference:
             "differs); name two ladders of one title"
         )
     common = [model for model in after.quality_models if model in before.quality_models]
-    if not common:
+    common.sort(key=is_judge)
+    if not common or is_judge(common[0]):
         raise BadInput(
             f"{old} was measured by {', '.join(before.quality_models)} and {new} by "
             f"{', '.join(after.quality_models)}; run one again with --also MODEL of the other"
@@ -106,6 +119,10 @@ def diff_ladders(old: Path, new: Path) -> LadderDifference:
         quality_model=model,
         facts=_facts(old_package, new_package),
         bd_rate=bd_claim(_points(before, model), _points(after, model)),
+        also={
+            further: bd_claim(_points(before, further), _points(after, further))
+            for further in common[1:]
+        },
         rungs=tuple(_rung_change(*pair, model) for pair in pairs),
         shots=_shot_changes(before, after, pairs, model),
         cpu_seconds=(_cpu_seconds(old_package), _cpu_seconds(new_package)),
@@ -173,7 +190,7 @@ def _shot_changes(
                 shot=shot,
                 start_frame=start,
                 end_frame=end,
-                bd_rate=claim.percent if isinstance(claim, BdRate) else None,
+                bd_rate=_percent(claim),
                 bytes_percent=(ratio - 1) * 100,
                 quality_change=math.fsum(quality_changes) / len(quality_changes),
                 worst_change=min(quality_changes),
@@ -251,6 +268,15 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class MeanBdRate:
+    """Mean of the titles' BD-rates by one quality model."""
+
+    percent: float
+    titles: int
+    """Number of titles that have a BD-rate by the model."""
+
+
+@dataclass(frozen=True, slots=True)
 class UpgradeReport:
     """The same titles under two versions or recipes."""
 
@@ -262,6 +288,9 @@ class UpgradeReport:
     """Titles that the old side lacks."""
     mean_bd_rate: float | None
     """Mean BD-rate in percent, over the titles that have one; None where no title has one."""
+    also: Mapping[str, MeanBdRate]
+    """The same by each further quality model that measured both sides of a title. The limits are
+    about :attr:`mean_bd_rate` alone."""
     cpu_percent: float | None
     """Change of CPU time in percent, over the titles whose CPU time is known on both sides."""
     cpu_titles: int
@@ -294,10 +323,22 @@ def upgrade_report(old: Path, new: Path, limits: Limits) -> UpgradeReport:
         only_old=only_old,
         only_new=tuple(sorted(names[sha] for sha in after if sha not in before)),
         mean_bd_rate=mean,
+        also=_means(titles),
         cpu_percent=cpu,
         cpu_titles=len(costs),
         failures=tuple(_failures(titles, only_old, mean, cpu, limits)),
     )
+
+
+def _means(titles: Sequence[LadderDifference]) -> dict[str, MeanBdRate]:
+    """Return the mean BD-rate by each further quality model, judges last."""
+    models = sorted({model for title in titles for model in title.also})
+    means = {}
+    for model in sorted(models, key=is_judge):
+        percents = [p for title in titles if (p := title.percent_by(model)) is not None]
+        if percents:
+            means[model] = MeanBdRate(math.fsum(percents) / len(percents), len(percents))
+    return means
 
 
 def _failures(

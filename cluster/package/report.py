@@ -32,6 +32,7 @@ from encoder.errors import OutputUnwritable, ShotladderError
 from encoder.source.reference import ReferenceSource
 from ladder.document import Ladder, Rung
 from ladder.hull import upper_hull
+from vmaf.models import is_judge
 
 REPORT_FILE = "report.html"
 """Name of the file in a package."""
@@ -158,6 +159,7 @@ def collect(
         "facts": {
             **ladder.model_dump(exclude={"title", "rungs", "schema_"}, mode="json"),
             "models": ladder.quality_models,
+            "decibels": [model for model in ladder.quality_models if is_judge(model)],
             "weights": measurements.weights,
         },
         "shots": [[row.start_frame, row.end_frame, row.cuts] for row in measurements.shots],

@@ -16,7 +16,7 @@ from ladder.curves import Measurement
 from ladder.evaluation.simulate import GridTitle
 from ladder.profiles import Profile
 from ladder.search.steps import TitleShape
-from vmaf.models import default_model, typical_cpu_seconds
+from vmaf.models import default_model, is_judge, typical_cpu_seconds
 
 if TYPE_CHECKING:
     from ladder.complexity.inputs import ShotInputs
@@ -46,7 +46,7 @@ def title_name(row: Row) -> str:
 
 
 def examples(rows: Iterable[Row]) -> list[Example]:
-    """Return rows as training examples."""
+    """Return rows as training examples, without scores by judges: networks predict VMAF."""
     from ladder.complexity.training import Example
 
     return [
@@ -60,7 +60,7 @@ def examples(rows: Iterable[Row]) -> list[Example]:
             height=row.height,
             crf=row.crf,
             bits=row.bits,
-            quality=row.quality,
+            quality={m: score for m, score in row.quality.items() if not is_judge(m)},
             source=row.source_sha256,
         )
         for row in rows

@@ -14,13 +14,18 @@ from cluster.cli.progress import duration
 from cluster.cli.views.tables import ABSENT, Column, kbits, table
 from cluster.package.diff import LadderDifference, RungChange, ShotChange, UpgradeReport
 from ladder.bdrate import BdRate, NoOverlap
+from vmaf.models import is_judge, unit
 
 
 def difference_view(difference: LadderDifference, limit: int) -> list[RenderableType]:
     """Show what changed between two ladders of a title, and at most ``limit`` of its shots."""
     parts: list[RenderableType] = [
         Text(f"{difference.title}: new against old, all measured by {difference.quality_model}"),
-        Text(_bd(difference)),
+        Text(f"BD-rate {_bd(difference.bd_rate)} (negative: fewer bits)"),
+        *(
+            Text(f"by {model} {_bd(claim, unit(model))}")
+            for model, claim in difference.also.items()
+        ),
         Text(_cost(difference)),
     ]
     if difference.facts:
@@ -82,16 +87,13 @@ def _shots(difference: LadderDifference, limit: int) -> Iterator[RenderableType]
     yield table(_SHOTS, difference.shots[:limit])
 
 
-def _bd(difference: LadderDifference) -> str:
-    match difference.bd_rate:
-        case BdRate() as bd:
-            return (
-                f"BD-rate {bd.percent:+.2f} % over quality {bd.low:.1f} to {bd.high:.1f} "
-                "(negative: fewer bits)"
-            )
-        case NoOverlap() as none:
-            return f"BD-rate: {none}"
-    return "BD-rate: none, a ladder has too few rungs"
+def _bd(claim: BdRate | NoOverlap | None, unit: str = "") -> str:
+    match claim:
+        case BdRate():
+            return f"{claim.percent:+.2f} % over quality {claim.low:.1f} to {claim.high:.1f}{unit}"
+        case NoOverlap():
+            return f"none: {claim}"
+    return "none: a ladder has too few rungs"
 
 
 def _cost(difference: LadderDifference) -> str:
@@ -106,13 +108,13 @@ def difference_lines(
     difference: LadderDifference, limit: int
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield a difference as NDJSON: ``difference``, then ``rung_change`` and ``shot_change``."""
-    bd = difference.bd_rate
     yield (
         "difference",
         {
             "title": difference.title,
             "quality_model": difference.quality_model,
-            "bd_rate": None if bd is None else asdict(bd),
+            "bd_rate": _fields(difference.bd_rate),
+            "also": {model: _fields(bd) for model, bd in difference.also.items()},
             "facts": {name: list(values) for name, values in difference.facts.items()},
             "encodes": list(difference.encodes),
             "cpu_seconds": list(difference.cpu_seconds),
@@ -132,6 +134,10 @@ def difference_lines(
         yield "shot_change", asdict(shot)
 
 
+def _fields(claim: BdRate | NoOverlap | None) -> dict[str, Any] | None:
+    return None if claim is None else asdict(claim)
+
+
 # -- many titles -------------------------------------------------------------------------------
 
 
@@ -145,10 +151,13 @@ def upgrade_view(report: UpgradeReport, limit: int) -> list[RenderableType]:
     )
     models = ", ".join(sorted({title.quality_model for title in report.titles}))
     parts: list[RenderableType] = [
-        table(_TITLES, report.titles),
+        table(_titles(report), report.titles),
         Text(),
         Text(f"mean BD-rate {mean}, all measured by {models}; negative is fewer bits. CPU {cpu}."),
     ]
+    for model, by in report.also.items():
+        titles = "all titles" if by.titles == len(report.titles) else f"{by.titles} titles"
+        parts.append(Text(f"mean BD-rate {by.percent:+.2f} % by {model}, over {titles}."))
     for names, side in ((report.only_old, "old"), (report.only_new, "new")):
         if names:
             parts.append(Text(f"only on the {side} side: {', '.join(names)}"))
@@ -160,14 +169,21 @@ def upgrade_view(report: UpgradeReport, limit: int) -> list[RenderableType]:
     return [*parts, Text(), Text(verdict, style="bold red" if report.failures else "bold")]
 
 
-_TITLES: list[Column[LadderDifference]] = [
-    Column("title", lambda title: title.title, left=True),
-    Column("BD-rate", lambda title: title.percent, "+.2f", " %"),
-    Column("encodes", lambda title: f"{title.encodes[0]} -> {title.encodes[1]}"),
-    Column("CPU", lambda title: _cpu_percent(title), "+.0f", " %"),
-    Column("worst shot", lambda title: ABSENT if _worst(title) is None else title.shots[0].shot),
-    Column("by", lambda title: _worst(title), "+.1f", " %"),
-]
+def _titles(report: UpgradeReport) -> list[Column[LadderDifference]]:
+    def judged(model: str) -> Column[LadderDifference]:
+        return Column(model, lambda title: title.percent_by(model), "+.2f", " %")
+
+    return [
+        Column("title", lambda title: title.title, left=True, fold=True),
+        Column("BD-rate", lambda title: title.percent, "+.2f", " %"),
+        *(judged(model) for model in report.also if is_judge(model)),
+        Column("encodes", lambda title: f"{title.encodes[0]} -> {title.encodes[1]}"),
+        Column("CPU", lambda title: _cpu_percent(title), "+.0f", " %"),
+        Column(
+            "worst shot", lambda title: ABSENT if _worst(title) is None else title.shots[0].shot
+        ),
+        Column("by", lambda title: _worst(title), "+.1f", " %"),
+    ]
 
 
 def _cpu_percent(title: LadderDifference) -> float | None:
@@ -190,6 +206,7 @@ def upgrade_lines(report: UpgradeReport, limit: int) -> Iterator[tuple[str, dict
             "only_old": list(report.only_old),
             "only_new": list(report.only_new),
             "mean_bd_rate_percent": report.mean_bd_rate,
+            "also": {model: asdict(by) for model, by in report.also.items()},
             "cpu_percent": report.cpu_percent,
             "cpu_titles": report.cpu_titles,
             "pass": not report.failures,

@@ -14,6 +14,7 @@ from cluster.cli.views.tables import Column, clock, kbits, table
 from cluster.package.comparison import SavedComparison, bits_against
 from cluster.package.explain import SegmentFacts
 from ladder.document import Ladder, Rung
+from vmaf.models import unit
 
 
 def ladder_view(ladder: Ladder, compared: SavedComparison | None = None) -> list[RenderableType]:
@@ -74,7 +75,8 @@ def _other_model(ladder: Ladder, model: str) -> Table:
         *_pooled(model),
     ]
     drawn = table(columns, ladder.rungs)
-    drawn.title, drawn.title_justify, drawn.title_style = f"also measured by {model}", "left", ""
+    drawn.title = f"also measured by {model}{', in dB' if unit(model) else ''}"
+    drawn.title_justify, drawn.title_style = "left", ""
     return drawn
 
 
