@@ -37,6 +37,9 @@ from vmaf.models import TONE_MAPPED, has_banding_feature, is_judge, name_for
 MIN_LONG_SIDE, MIN_SHORT_SIDE = 320, 180
 """Smallest picture, in pixels, that VMAF v1's banding feature accepts; it may crash below that."""
 
+UPSCALER = "bicubic"
+"""How encodes are upscaled for every score that is stored. Studies look at others."""
+
 CONTEXT_FRAMES = 4
 """Source frames added on each side of a shot, so that its scores equal those of the whole rung."""
 
@@ -93,8 +96,11 @@ def score_command(
     models: Sequence[str],
     log_paths: Sequence[Path],
     hash_paths: Sequence[Path],
+    upscaler: str = UPSCALER,
 ) -> Command:
     """Build the ffmpeg command that scores ``encodes`` of frames ``[start, end)`` with ``models``.
+
+    ``upscaler`` is the scaling of the encodes, as ffmpeg names it.
 
     Raises:
         ValueError: a model's name does not fit the dynamic range of the source.
@@ -110,7 +116,8 @@ def score_command(
     outputs = []
     for number, encode in enumerate(encodes):
         decoded = ffmpeg.input(encode.path, threads=1)["v"].filter_multi_output("split", 2)
-        (distorted,) = _sides(upscaled(decoded.stream(0), source, context), source, models, 1)
+        comparable_frames = upscaled(decoded.stream(0), source, context, upscaler)
+        (distorted,) = _sides(comparable_frames, source, models, 1)
         for scored in _scored(references[number], distorted, encode, models, log_paths[number]):
             outputs.append(ffmpeg.output(scored, "-", f="null", fps_mode="passthrough"))
         hashing = framehash.hash_output_options(encode.pixel_format)
@@ -158,7 +165,9 @@ def _scored(
         yield judged(reference.eight_bit, distorted.eight_bit, judges, log_path)
 
 
-def upscaled(stream: Any, source: ReferenceSource, context: Context) -> Any:
+def upscaled(
+    stream: Any, source: ReferenceSource, context: Context, upscaler: str = UPSCALER
+) -> Any:
     """Scale a decoded encode to display size, at 10 bit, padded by the reference's context."""
     if context.before or context.after:
         stream = stream.filter(
@@ -168,7 +177,7 @@ def upscaled(stream: Any, source: ReferenceSource, context: Context) -> Any:
             stop=context.after,
             stop_mode="clone",
         )
-    stream = stream.filter("scale", *viewing_size(source), flags="bicubic")
+    stream = stream.filter("scale", *viewing_size(source), flags=upscaler)
     return _comparable(stream, source)
 
 

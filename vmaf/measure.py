@@ -13,7 +13,7 @@ from encoder import framehash
 from encoder.errors import FrameMismatch, StoreUnusable, ToolFailed
 from encoder.ffmpeg import patience, run
 from encoder.source.reference import ReferenceSource
-from vmaf.graph import Context, Distorted, score_command
+from vmaf.graph import UPSCALER, Context, Distorted, score_command
 from vmaf.judges import parse_stats, stats_path
 from vmaf.models import TONE_MAPPED, is_judge
 
@@ -41,8 +41,11 @@ def measure(
     encodes: Sequence[Distorted],
     models: Sequence[str],
     directory: Path,
+    upscaler: str = UPSCALER,
 ) -> tuple[tuple[Scores, ...], float]:
     """Score ``encodes`` of the title's frames ``[start, end)`` with each of ``models``.
+
+    Everything that is stored is scored with the default upscaler.
 
     Returns:
         The scores in the order of ``encodes``, and the CPU seconds of the whole call.
@@ -53,7 +56,7 @@ def measure(
     logs = [directory / f"vmaf-{number}.json" for number in range(len(encodes))]
     hashes = [directory / f"frames-{number}.txt" for number in range(len(encodes))]
     done = run(
-        score_command(source, start, end, encodes, models, logs, hashes),
+        score_command(source, start, end, encodes, models, logs, hashes, upscaler),
         timeout_seconds=patience((end - start) * len(encodes) * len(models)),
     )
     context = Context.of(start, end, source.frames)
