@@ -66,7 +66,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory, awkward_clip: Callable[[s
                 profile=quick_profile(grid),
                 heights=(90,),
                 store=folder / "store",
-                also=("vmaf_v0.6.1",),
+                also=("vmaf_v0.6.1", "xpsnr"),
             )
             run_title(options, lambda event: None, InlineExecutor())
     return folder
@@ -165,13 +165,14 @@ def test_manifests_say_so(packages: Path, kind, codec):
 def test_documents_name_what_was_looked_at(packages: Path, kind, codec):
     package = packages / f"{kind}-{codec}"
     ladder = json.loads((package / "ladder.json").read_text())
-    named = {"vmaf_v1.0.16_3d0h+mobius1000", "vmaf_v0.6.1+mobius1000"}
+    named = {f"{name}+mobius1000" for name in ("vmaf_v1.0.16_3d0h", "vmaf_v0.6.1", "xpsnr")}
     assert ladder["title"]["hdr"] == kind
     assert ladder["quality_model"] == "vmaf_v1.0.16_3d0h+mobius1000"
     for rung in ladder["rungs"]:
         assert rung["quality"].keys() == named
         # Nearly lossless, so whatever is compared is alike.
         assert rung["quality"][ladder["quality_model"]]["mean"] > 85
+        assert rung["quality"]["xpsnr+mobius1000"]["mean"] > 30
     for document in ("measurements.json", "prefetch.json"):
         text = (package / document).read_text()
         assert "+mobius1000" in text

@@ -148,6 +148,13 @@ def test_equal_frames_score_the_most(deep: ReferenceSource, tmp_path: Path) -> N
     assert pooled.harmonic_mean == pytest.approx(MAX_DECIBELS)
 
 
+def test_a_single_frame_is_scored(deep: ReferenceSource, tmp_path: Path) -> None:
+    point = OperatingPoint(by_name("x264-ultrafast"), *SIZE, 30)
+    init, (media,) = encoded(deep, [Shot(3, 4)], point, tmp_path)
+    scores = scored(deep, 3, 4, init + media, tmp_path, point=point)
+    assert all(len(scores[judge]) == 1 and scores[judge][0] > 10 for judge in JUDGES)
+
+
 def test_planes_are_weighted_and_decibels_bounded() -> None:
     lines = (
         "n:    1  XPSNR y: 40.0000  XPSNR u: 48.0000  XPSNR v: 32.0000\n"

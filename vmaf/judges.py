@@ -9,14 +9,14 @@ bicubic scaling, tone-mapped if the title is HDR, at 10 bit), rounded to 8 bit w
 Each frame gets one number in decibels, between 0 and :data:`MAX_DECIBELS`:
 
 - ``xpsnr`` is ``(6 Y + U + V) / 8`` of the XPSNR of the three planes (C. R. Helmrich et al.,
-  ICASSP 2020; the weights are those of JVET's common test conditions, JVET-T2010).
+  ICASSP 2020), weighted as PSNR is in J.-R. Ohm et al., IEEE TCSVT 22 (12), 2012.
 - ``ssim`` is ``-10 log10(1 - SSIM)``, where SSIM is ffmpeg's mean over the three planes, weighted
   by their samples (4:1:1), with windows of 8x8. In decibels, equal steps are about equal steps of
   log rate, as BD-rate wants; on its own scale, all good qualities lie between 0.98 and 1.
 
-A run of frames has the mean of its frames' decibels, as JVET averages PSNR, so that shots and whole
-rungs pool alike. Identical frames have infinite decibels and count as :data:`MAX_DECIBELS`, which
-is where libvmaf ends its PSNR for 8 bit.
+A run of frames has the mean of its frames' decibels, as the reference encoders of HEVC and VVC
+average PSNR, so that shots and whole rungs pool alike. Identical frames have infinite decibels and
+count as :data:`MAX_DECIBELS`, which is where libvmaf ends its PSNR for 8 bit.
 
 What ffmpeg's filters need:
 

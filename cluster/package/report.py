@@ -158,7 +158,7 @@ def collect(
         "title": {**ladder.title.model_dump(), "fps": float(package.frame_rate)},
         "facts": {
             **ladder.model_dump(exclude={"title", "rungs", "schema_"}, mode="json"),
-            "models": ladder.quality_models,
+            "models": sorted(ladder.quality_models, key=is_judge),
             "decibels": [model for model in ladder.quality_models if is_judge(model)],
             "weights": measurements.weights,
         },

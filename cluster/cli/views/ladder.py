@@ -14,7 +14,7 @@ from cluster.cli.views.tables import Column, clock, kbits, table
 from cluster.package.comparison import SavedComparison, bits_against
 from cluster.package.explain import SegmentFacts
 from ladder.document import Ladder, Rung
-from vmaf.models import unit
+from vmaf.models import is_judge, unit
 
 
 def ladder_view(ladder: Ladder, compared: SavedComparison | None = None) -> list[RenderableType]:
@@ -23,7 +23,7 @@ def ladder_view(ladder: Ladder, compared: SavedComparison | None = None) -> list
         *(ladder_facts(ladder), Text(), _rungs(ladder, compared)),
         *(Text(), _notes(ladder, compared)),
     ]
-    for model in ladder.quality_models[1:]:
+    for model in sorted(ladder.quality_models[1:], key=is_judge):
         parts += [Text(), _other_model(ladder, model)]
     return parts
 
