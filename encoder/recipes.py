@@ -39,7 +39,6 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from encoder.errors import BadInput
 from encoder.source.hdr_metadata import StaticMetadata
@@ -96,10 +95,6 @@ _WORDS = {"direct", "me", "partitions"}
 
 CRF_STEP = 0.5
 """Step of CRFs for encoders that take any."""
-
-PEAK_FACTOR = 2
-"""Peak over average bitrate of rate-controlled encodes, and seconds of buffer at the peak rate;
-Apple allows 200 % for video on demand."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -180,48 +175,6 @@ class Recipe:
             return options
         name = f"{self.codec}-params"
         return options | {name: f"{options[name]}:{more}"}
-
-    def bitrate_passes(
-        self, bitrate: int, keyframe_interval: int, log: Path
-    ) -> tuple[dict[str, str], ...]:
-        """Return the encoder options of each pass for a rung of a fixed ladder.
-
-        There are two passes, with their statistics in ``log``; one for SVT-AV1, to which ffmpeg
-        passes no statistics on, and for libvpx's fastest presets.
-        """
-        options = {"c:v": self.encoder, **dict(self.options), "b:v": str(bitrate)}
-        buffered = {
-            "maxrate": str(PEAK_FACTOR * bitrate),
-            "bufsize": str(PEAK_FACTOR * PEAK_FACTOR * bitrate),
-        }
-        every = f"keyint={keyframe_interval}"
-        closed = f"{every}:min-keyint={keyframe_interval}:scenecut=0:open-gop=0"
-        match self.codec:
-            case "svtav1":
-                return (options | {"svtav1-params": f"{every}:scd=0:lp=1:rc=1"},)
-            case "x265":
-                params = f"{closed}:{_X265_COMMON}"
-                return tuple(
-                    options
-                    | buffered
-                    | {"x265-params": f"{params}:pass={number}:stats={_escaped(log)}"}
-                    for number in (1, 2)
-                )
-            case "vp9":
-                own = buffered | {"g": str(keyframe_interval), "keyint_min": str(keyframe_interval)}
-            case _:
-                own = buffered | {"x264-params": closed}
-        if options.get("deadline") == "realtime":  # libvpx writes no statistics for it
-            return (options | own,)
-        # The first pass of libvpx only writes statistics, which make no MP4.
-        first = {"f": "null"} if self.codec == "vp9" else {}
-        passes = ({"pass": "1"} | first, {"pass": "2"})
-        return tuple(options | own | {"passlogfile": str(log)} | each for each in passes)
-
-
-def _escaped(path: Path) -> str:
-    """Escape a path for ``-x265-params``."""
-    return str(path).replace("\\", "\\\\").replace(":", "\\:")
 
 
 def _preset_number(codec: str, preset: str) -> int:

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from encoder.arrays import Float64
-from ladder.curves import pchip_slopes
+from ladder.curves import pchip, pchip_slopes
 from ladder.hull import pareto
 
 Method = Literal["pchip", "akima"]
@@ -43,6 +43,17 @@ class BdRate:
     """Highest quality that both curves reach."""
     overlap: float
     """Share of the range that both curves together cover, 0 to 1."""
+    anchor: tuple[float, float]
+    """Lowest and highest quality of the anchor."""
+    test: tuple[float, float]
+    """Lowest and highest quality of the test."""
+
+    @property
+    def share_of_anchor(self) -> float:
+        """Share of the anchor's range of quality that the BD-rate is about, 0 to 1; 1 where the
+        anchor is a single point."""
+        low, high = self.anchor
+        return (self.high - self.low) / (high - low) if high > low else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +103,22 @@ def bd_rate(
         low=float(low),
         high=float(high),
         overlap=float((high - low) / whole),
+        anchor=_range(quality_a),
+        test=_range(quality_t),
     )
+
+
+def rate_at(curve: Sequence[RatePoint], quality: float) -> float | None:
+    """Return the rate in bit/s that a curve needs for a quality, interpolated like BD-rate; None
+    where the curve does not reach it.
+
+    Raises:
+        ValueError: as :func:`bd_rate` does.
+    """
+    qualities, logs = _axes(curve, "curve")
+    if not qualities[0] <= quality <= qualities[-1]:
+        return None
+    return float(10 ** pchip(qualities, logs, np.array([quality]))[0])
 
 
 def _range(quality: Float64) -> tuple[float, float]:

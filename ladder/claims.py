@@ -3,7 +3,10 @@
 The claims are BD-rate against a fixed ladder, BD-rate against the best per-title CRF ladder, and
 what a population of viewers receives against the fixed ladder. They are stated together because
 each hides something. BD-rate gives all qualities the same weight, also those that nobody sees, and
-ignores where rungs lie; the viewers' claim depends on their networks.
+ignores where rungs lie; the viewers' claim depends on their networks. The per-title claim is stated
+twice, because an encoder's settings and the choice by shots are two things: against a ladder by the
+same recipe, which leaves what the choice by shots saves, and against one by a plain encoder, which
+is what the whole saves.
 
 The model of viewers: throughput is log-normal with a given median and sigma 1 in natural
 logarithms. A client plays the highest rung whose average rate is below 0.8 of its throughput, and
@@ -26,7 +29,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ladder.bdrate import BdRate, Method, NoOverlap, RatePoint, bd_rate, monotone
+from ladder.bdrate import BdRate, Method, NoOverlap, RatePoint, bd_rate, monotone, rate_at
 
 MEDIANS = (1e6, 3e6, 10e6)
 """Median throughputs in bit/s of the populations that are shown."""
@@ -86,26 +89,55 @@ class Claims:
     """All three claims for one quality model."""
 
     against_fixed: BdRate | NoOverlap | None
-    """BD-rate against the fixed ladder; None where a ladder has fewer than two rungs worth
-    choosing."""
+    """BD-rate against the fixed ladder; None where one of the two has no rungs, or both have only
+    one that is worth choosing."""
     against_per_title: BdRate | NoOverlap | None
-    """BD-rate against the best per-title CRF ladder; None as above."""
+    """BD-rate against the best per-title CRF ladder by the same recipe; None as above."""
+    against_plain_per_title: BdRate | NoOverlap | None
+    """BD-rate against the best per-title CRF ladder by a plain encoder; None as above."""
     viewers: tuple[ViewersClaim, ...]
-    """Claims for each of :data:`MEDIANS`."""
+    """Claims for each of :data:`MEDIANS`; () for a judge by which nobody is said to see a loss."""
 
 
 def state_claims(
     ours: Sequence[RatePoint],
     fixed: Sequence[RatePoint],
     per_title: Sequence[RatePoint],
-    method: Method = "pchip",
+    plain_per_title: Sequence[RatePoint],
+    *,
+    viewers: bool = True,
 ) -> Claims:
-    """Return the three claims from the measured rungs of three ladders."""
+    """Return the three claims from the measured rungs of four ladders.
+
+    ``viewers`` is False for a judge whose scores are no points of VMAF.
+    """
     return Claims(
-        bd_claim(fixed, ours, method),
-        bd_claim(per_title, ours, method),
-        tuple(viewers_claim(ours, fixed, median) for median in MEDIANS),
+        claim_against(fixed, ours),
+        claim_against(per_title, ours),
+        claim_against(plain_per_title, ours),
+        tuple(viewers_claim(ours, fixed, median) for median in MEDIANS) if viewers else (),
     )
+
+
+def claim_against(
+    anchor: Sequence[RatePoint], test: Sequence[RatePoint]
+) -> BdRate | NoOverlap | None:
+    """Return the BD-rate of a ladder, also where it or the anchor has a single rung.
+
+    A single rung is compared at its own quality, with the curve of the other ladder.
+    """
+    kept_anchor, kept_test = monotone(anchor), monotone(test)
+    if not kept_anchor or not kept_test or len(kept_anchor) == len(kept_test) == 1:
+        return None
+    ranges = [(kept[0].quality, kept[-1].quality) for kept in (kept_anchor, kept_test)]
+    if len(kept_anchor) > 1 and len(kept_test) > 1:
+        return bd_rate(kept_anchor, kept_test)
+    (single,), curve = sorted((kept_anchor, kept_test), key=len)
+    needed = rate_at(curve, single.quality)
+    if needed is None:
+        return NoOverlap(*ranges)
+    ratio = needed / single.rate if len(kept_anchor) == 1 else single.rate / needed
+    return BdRate((ratio - 1) * 100, single.quality, single.quality, 0.0, *ranges)
 
 
 def bd_claim(

@@ -8,10 +8,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from cluster.package.comparison import ComparedRung, Comparison
+from cluster.package.comparison import (
+    ComparedLadder,
+    ComparedPart,
+    ComparedRung,
+    Comparison,
+)
 from cluster.package.package import Package
 from fixtures.clips import TINY, make
-from ladder.bdrate import RatePoint
 from ladder.claims import state_claims
 from ladder.document import (
     Cell,
@@ -165,40 +169,41 @@ def of_three_codecs(ladder: Ladder) -> Ladder:
 
 
 def hand_made_comparison() -> Comparison:
-    """Three models; by the second no quality is shared with the per-title ladder."""
-    models = (MODEL, "vmaf_v0.6.1", NEG)
+    """Three models, the second a judge; by it no quality is shared with the per-title ladder."""
+    models = (MODEL, "xpsnr", NEG)
     ladders = {
         "ours": ((150, 50.0), (400, 75.0), (1200, 92.0), (3000, 97.0)),
         "fixed": ((145, 44.0), (365, 68.0), (1100, 88.0), (3000, 96.5)),
         "per_title": ((160, 50.0), (420, 74.5), (1300, 92.5)),
+        "plain_per_title": ((160, 49.0), (420, 72.5), (1300, 91.0), (3100, 97.0)),
     }
-    rungs = {
-        name: tuple(
-            ComparedRung(
-                name=f"360p {kbits}k",
-                width=640,
-                height=360,
-                bitrate=1000.0 * kbits,
-                quality={m: quality(mean - n - off(name, n)) for n, m in enumerate(models)},
-            )
-            for kbits, mean in points
+    made = {
+        name: ComparedLadder(
+            "x264-slow" if name in ("ours", "per_title") else "x264-medium",
+            tuple(
+                ComparedRung(
+                    name=f"360p {kbits}k",
+                    width=640,
+                    height=360,
+                    bitrate=1000.0 * kbits,
+                    quality={m: quality(mean - n - off(name, n)) for n, m in enumerate(models)},
+                )
+                for kbits, mean in points
+            ),
         )
         for name, points in ladders.items()
     }
-
-    def points(name: str, model: str) -> list[RatePoint]:
-        return [RatePoint(rung.bitrate, rung.quality[model].mean) for rung in rungs[name]]
-
+    claims = {
+        m: state_claims(*(made[name].points(m) for name in ladders), viewers=m != "xpsnr")
+        for m in models
+    }
     return Comparison(
         title="clip.mp4",
         quality_model=MODEL,
-        ours=rungs["ours"],
-        fixed=rungs["fixed"],
-        per_title=rungs["per_title"],
-        claims={
-            m: state_claims(points("ours", m), points("fixed", m), points("per_title", m))
-            for m in models
-        },
+        judges=("xpsnr",),
+        parts=(ComparedPart("x264", made["ours"], made["per_title"], claims),),
+        fixed=made["fixed"],
+        plain_per_title=made["plain_per_title"],
         search="exhaustive",
     )
 

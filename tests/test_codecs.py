@@ -13,7 +13,7 @@ from cluster.jobs.request import LadderRequest, RunOptions
 from cluster.package.comparison import compare_codecs
 from cluster.package.package import Package
 from encoder import framehash, mp4
-from encoder.baseline import FixedRung, encode_at_bitrate, encode_at_crf
+from encoder.baseline import encode_at_crf
 from encoder.encode import Encode, encode_shot
 from encoder.errors import BadInput
 from encoder.ffmpeg import run
@@ -120,13 +120,7 @@ def test_every_preset_names_a_recipe_of_its_own(codec):
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_a_fixed_rung_and_a_crf_rung_in_one_process(source, tmp_path: Path, codec):
-    fixed, cpu_seconds = encode_at_bitrate(
-        source, FixedRung(by_name(f"{codec}-fast"), 192, 108, 120_000), tmp_path / "fixed.mp4"
-    )
-    assert cpu_seconds > 0
-    assert fixed.segment_frames == (48, 24)  # keyframes every two seconds
-    assert 40_000 < 8 * fixed.media_bytes / 3 < 300_000
+def test_a_per_title_rung_in_one_process(source, tmp_path: Path, codec):
     whole, _ = encode_at_crf(source, point(codec, 40), (0, 24, 48), tmp_path / "crf.mp4")
     assert whole.segment_frames == (24, 24, 24)
 

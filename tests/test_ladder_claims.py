@@ -9,13 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ladder.baselines import crf_rungs, fixed_rungs, per_title_crf_rungs, rate_points
-from ladder.bdrate import BdRate, NoOverlap, RatePoint, bd_rate
-from ladder.claims import MEDIANS, Received, state_claims, viewers_claim
-from ladder.profiles import load_profile
-from ladder.rungs import LadderPlan, solve
-from ladder.search.steps import full_grid, measured_title
-from tests.ladder_synthetic import known, shape
+from ladder.baselines import fixed_rungs
+from ladder.bdrate import BdRate, NoOverlap, RatePoint
+from ladder.claims import MEDIANS, Received, claim_against, state_claims, viewers_claim
 
 FIXED = [RatePoint(0.5e6, 60), RatePoint(1e6, 75), RatePoint(2e6, 88), RatePoint(6e6, 96)]
 OURS = [RatePoint(0.4e6, 62), RatePoint(0.8e6, 77), RatePoint(1.5e6, 89), RatePoint(4e6, 95.8)]
@@ -107,7 +103,7 @@ def test_matched_never_costs_more_than_received(
 
 
 def test_all_three_claims_together() -> None:
-    claims = state_claims(OURS, FIXED, FIXED)
+    claims = state_claims(OURS, FIXED, FIXED, FIXED)
     assert isinstance(claims.against_fixed, BdRate)
     assert claims.against_fixed.percent < -15
     assert (claims.against_fixed.low, claims.against_fixed.high) == (62, 95.8)
@@ -117,15 +113,46 @@ def test_all_three_claims_together() -> None:
 
 def test_claims_survive_ladders_that_cannot_be_compared() -> None:
     apart = [RatePoint(1e6, 10), RatePoint(2e6, 20)]
-    claims = state_claims(OURS, apart, OURS[:1])
+    claims = state_claims(OURS, apart, [], [])
     assert isinstance(claims.against_fixed, NoOverlap)
     assert claims.against_per_title is None
     bent = [*FIXED, RatePoint(7e6, 95)]  # a rung nobody would choose does not stop the claim
-    assert state_claims(OURS, bent, FIXED).against_fixed == claims_of_fixed()
+    assert state_claims(OURS, bent, FIXED, []).against_fixed == claims_of_fixed()
+
+
+def test_a_single_rung_is_compared_at_its_own_quality() -> None:
+    low, high = RatePoint(1e6, 75), RatePoint(4e6, 95)
+    alone = RatePoint(1.5e6, 75)
+    worse = claim_against([low, high], [alone])
+    assert isinstance(worse, BdRate)
+    assert worse.percent == pytest.approx(50)
+    assert (worse.low, worse.high, worse.share_of_anchor) == (75, 75, 0)
+    assert (worse.anchor, worse.test) == ((75, 95), (75, 75))
+    better = claim_against([alone], [low, high])
+    assert isinstance(better, BdRate)
+    assert better.percent == pytest.approx(-100 / 3)
+    assert better.share_of_anchor == 1
+    between = claim_against([low, high], [RatePoint(2e6, 85)])
+    assert isinstance(between, BdRate)
+    assert between.percent == pytest.approx(0), "halfway in log rate"
+    assert claim_against([alone], [low]) is None
+    assert isinstance(claim_against([alone], [RatePoint(1e6, 80), high]), NoOverlap)
+
+
+def test_a_bd_rate_says_which_part_of_the_anchor_it_is_about() -> None:
+    claim = claim_against(FIXED, [RatePoint(1.5e6, 87), RatePoint(2.5e6, 90)])
+    assert isinstance(claim, BdRate)
+    assert (claim.low, claim.high) == (87, 90)
+    assert claim.anchor == (60, 96)
+    assert claim.share_of_anchor == pytest.approx(3 / 36)
+
+
+def test_by_other_judges_nobody_is_said_to_see_a_loss() -> None:
+    assert state_claims(OURS, FIXED, FIXED, FIXED, viewers=False).viewers == ()
 
 
 def claims_of_fixed() -> BdRate | NoOverlap | None:
-    return state_claims(OURS, FIXED, FIXED).against_fixed
+    return state_claims(OURS, FIXED, FIXED, FIXED).against_fixed
 
 
 @pytest.mark.parametrize(
@@ -150,23 +177,3 @@ def test_the_fixed_ladder_is_limited_to_the_source(
     assert [rung.rate for rung in got] == [
         145_000, 365_000, 730_000, 1_100_000, 2_000_000, 3_000_000, 4_500_000, 6_000_000, 7_800_000,
     ][: len(rungs)]  # fmt: skip
-
-
-def test_per_title_crf_rungs_are_the_best_for_their_rates_and_lose_to_the_shots() -> None:
-    grid = full_grid(shape(), load_profile())
-    title = measured_title(known(grid), grid)
-    plan = solve(title, load_profile())
-    assert isinstance(plan, LadderPlan)
-    rates = [rung.rate for rung in plan.rungs]
-    ladder = per_title_crf_rungs(title, rates)
-    every = crf_rungs(title)
-    assert len(every) == 4 * 65
-    assert len(ladder) == len(rates)
-    for rung, rate in zip(ladder, rates, strict=True):
-        assert rung.rate <= rate
-        assert rung.quality >= max(r.quality for r in every if r.rate <= rate) - 0.3
-    heights = [rung.size.height for rung in ladder]
-    assert heights == sorted(heights)
-    delta = bd_rate(rate_points(ladder), plan.rate_points)
-    assert isinstance(delta, BdRate)
-    assert -15 < delta.percent < 0, "equal slopes beat an equal CRF, on the same curves"

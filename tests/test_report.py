@@ -73,12 +73,19 @@ def test_a_title_cannot_write_into_the_page() -> None:
 
 
 def test_a_saved_comparison_is_on_the_page(package: Path) -> None:
-    claims = [{"quality_model": MODEL, "against_fixed": {"percent": -12.5}}]
+    claims = [
+        {"codec": "x264", "quality_model": model, "against_fixed": {"percent": percent}}
+        for model, percent in ((MODEL, -12.5), ("xpsnr", -11.0))
+    ]
     save_comparison(package, hand_made_comparison(), claims, "0123456789abcdef")
     seen: list[events.Event] = []
     data = report.collect(Package.open(package), seen.append, frames=False)
     assert data["comparison"]["claims"] == claims
-    assert data["comparison"]["ladders"]["fixed"][0][:2] == ["360p 145k", 145_000]
+    assert data["comparison"]["least"]["x264"]["against_fixed"] == -11.0
+    assert data["comparison"]["least"]["x264"]["against_per_title"] is None
+    ladders = {ladder["name"]: ladder for ladder in data["comparison"]["ladders"]}
+    assert ladders["fixed"]["recipe"] == "x264-medium"
+    assert ladders["fixed"]["rungs"][0][:2] == ["360p 145k", 145_000]
 
 
 def test_codecs_are_compared_on_the_page(package: Path) -> None:

@@ -10,7 +10,12 @@ import pytest
 from cluster.cli import main
 from cluster.jobs import whatif
 from cluster.package import diff, explain
-from cluster.package.comparison import bits_against, read_comparison, save_comparison
+from cluster.package.comparison import (
+    bits_against,
+    has_stale_comparison,
+    read_comparison,
+    save_comparison,
+)
 from cluster.package.package import Package
 from encoder.errors import BadInput, Infeasible
 from ladder.document import Ladder, Measurements
@@ -133,10 +138,25 @@ def test_a_comparison_is_kept_with_its_ladder_only(package: Path) -> None:
     assert save_comparison(package, hand_made_comparison(), [], "0123456789abcdef")
     saved = read_comparison(package)
     assert saved is not None
-    assert saved.ladders["fixed"][0].name == "360p 145k"
+    assert saved.fixed[0].name == "360p 145k"
     other = hand_made().model_copy(update={"profile": "archive"})
+    assert not has_stale_comparison(package)
     (package / "ladder.json").write_text(other.to_json())
     assert read_comparison(package) is None
+    assert has_stale_comparison(package)
+
+
+def test_a_comparison_of_the_release_before_is_stale(
+    package: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its fixed ladder followed the package's recipe."""
+    assert not has_stale_comparison(package)
+    (package / "comparison.json").write_text('{"schema": "shotladder/comparison/1"}')
+    assert read_comparison(package) is None
+    assert has_stale_comparison(package)
+    assert main(["ladder", "show", str(package)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "of another ladder or of an earlier release: run `shotladder ladder compare`" in said
 
 
 def test_bits_at_equal_quality(package: Path) -> None:
@@ -144,7 +164,7 @@ def test_bits_at_equal_quality(package: Path) -> None:
     save_comparison(package, hand_made_comparison(), [], "0123456789abcdef")
     saved = read_comparison(package)
     assert saved is not None
-    fixed = saved.ladders["fixed"]
+    fixed = saved.fixed
     needed = (365e3 * 1100e3) ** 0.5
     assert bits_against(fixed, needed / 2, 78.0, MODEL) == pytest.approx(-50, abs=0.1)
     assert bits_against(fixed, 1e6, 99.9, MODEL) is None

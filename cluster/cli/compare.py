@@ -40,7 +40,7 @@ Limit = Annotated[
 def compare(
     output: Output,
     directory: Directory,
-    rungs: bool = option(False, "--rungs", help="Also show the rungs of all three ladders."),
+    rungs: bool = option(False, "--rungs", help="Also show the rungs of all ladders."),
     source: MovedSource = None,
     others: tuple[Path, ...] = option(
         (),
@@ -49,23 +49,32 @@ def compare(
         help="Another package of the same title, for example of another codec, whose BD-rate "
         "against this one is shown. May be repeated.",
     ),
+    also: tuple[str, ...] = option(
+        (),
+        metavar="MODEL",
+        help="Additional quality model to state the claims by, for example `vmaf_v0.6.1neg`. May "
+        "be repeated. `vmaf_v0.6.1` and `vmaf_v0.6.1neg` triple the cost of scoring.",
+    ),
     workers: Workers = None,
     scheduler: Scheduler = None,
     store: StorePath = None,
 ) -> None:
-    """Compare a ladder with a fixed ladder and with the best per-title CRF ladder.
+    """Compare a ladder with a fixed ladder and with the best per-title CRF ladders.
 
-    Both baselines are encoded and scored on the same title, each rung in one process. Three claims
-    are stated for each quality model: BD-rate against each baseline, and what viewers receive. In a
-    package of several codecs, only the first codec is compared with the baselines; the BD-rate of
-    each other codec is against the first. The result is kept in DIR as `comparison.json`, where
-    `ladder show` and `report` find it.
+    The baselines are encoded and scored on the same title, each rung in one process, whatever the
+    search of the ladder was: the fixed ladder in two passes by plain x264 at `medium` (x265 for a
+    title of high dynamic range), and per-title CRF ladders of about ten rungs, one by the ladder's
+    own recipe, one by that plain encoder. Three claims are stated for each codec, and for all of
+    them together: BD-rate against the fixed ladder and against the per-title ladders, by the
+    ladder's quality model and by the judges XPSNR and SSIM, and what viewers receive. The expected
+    cost is said first. The result is kept in DIR as `comparison.json`, where `ladder show` and
+    `report` find it.
     """
     from cluster.cli.views.comparison import comparison_lines, comparison_view
     from cluster.jobs import compare as library
 
     on_event = output.announce("compare", directory)
-    options = library.CompareOptions(directory, source, store, workers, scheduler, others)
+    options = library.CompareOptions(directory, source, store, workers, scheduler, others, also)
     comparison = library.compare_ladder(options, on_event)
     lines = list(comparison_lines(comparison))
     _keep(directory, comparison, lines, on_event)

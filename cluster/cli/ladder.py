@@ -73,7 +73,7 @@ def show_ladder(output: Output, *, directory: Directory, flags: ShotFlags) -> No
     from cluster.cli.views.ladder import ladder_facts, ladder_lines, ladder_view
     from cluster.cli.views.shots import shots_parts
     from cluster.package import explain
-    from cluster.package.comparison import read_comparison
+    from cluster.package.comparison import has_stale_comparison, read_comparison
     from cluster.package.package import Package
 
     selection = flags.selection()
@@ -81,7 +81,9 @@ def show_ladder(output: Output, *, directory: Directory, flags: ShotFlags) -> No
     ladder = package.ladder
     compared = read_comparison(directory)
     segments: list[SegmentFacts] | None = None
-    parts = ladder_view(ladder, compared) if flags.rung is None else [ladder_facts(ladder)]
+    stale = has_stale_comparison(directory)
+    whole = flags.rung is None
+    parts = ladder_view(ladder, compared, stale=stale) if whole else [ladder_facts(ladder)]
     if flags.shots or flags.rung is not None or selection != explain.Selection():
         rung = explain.find_rung(ladder, flags.rung) if flags.rung is not None else None
         shots: tuple[ShotFacts, ...] = ()

@@ -1,36 +1,49 @@
 """``ladder compare``: measure the baselines on the same title, and state the three claims.
 
-The fixed ladder and the best per-title CRF ladder are encoded as a customer would: each rung in
-one process. Recipe and quality models are those of the ladder that they are compared with, and
-bits are counted as in a package: media fragments, without init segments and sound.
+The baselines are encoded as a customer would, each rung in one process, and do not depend on how
+the package was searched. The fixed ladder does not follow the package either: it is always plain
+x264 at ``medium`` (x265 for a title of high dynamic range). The per-title CRF ladder is made twice,
+by the package's own recipe and by that plain one, so that what the recipe saves is not taken for
+what the choice by shots saves. Bits are counted as in a package: media fragments, without init
+segments and sound.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 from cluster import events
-from cluster.execution.executor import Executor, Task, connect
-from cluster.package.assemble import encodes_quality, pooled_quality
-from cluster.package.comparison import ComparedRung, Comparison, compare_codecs
+from cluster.execution.executor import Executor, connect
+from cluster.jobs.baselines import Baselines, find_per_title
+from cluster.package.assemble import encodes_quality
+from cluster.package.comparison import (
+    ALL,
+    ComparedLadder,
+    ComparedPart,
+    ComparedRung,
+    Comparison,
+    compare_codecs,
+)
 from cluster.package.package import Package
-from cluster.stages.baselines import MeasuredRung, RungWork, find_rung, measure_rung
+from cluster.stages.baselines import RungWork
 from cluster.stages.measurer import Measurer
 from cluster.stages.quarantine import reading
-from cluster.stages.title import Title
-from cluster.store import Store, open_store
-from encoder.baseline import FixedRung
-from encoder.errors import FrameMismatch, ShotladderError
-from encoder.media import OperatingPoint, Size
-from ladder.baselines import fixed_rungs, per_title_crf_rungs
+from cluster.store import open_store
+from encoder.baseline import FixedRung, plain_medium
+from encoder.errors import BadInput, FrameMismatch
+from encoder.media import OperatingPoint, Request, Size
+from encoder.recipes import Recipe
+from ladder.baselines import fixed_rungs
 from ladder.bdrate import RatePoint
-from ladder.claims import state_claims
-from ladder.title_curves import TitleCurves
-from vmaf.models import PUBLISHED, name_for
+from ladder.claims import Claims, state_claims
+from ladder.document import Rung
+from ladder.per_title import Hint, PerTitleSearch, hint_for, target_rates
+from ladder.profiles import rung_sizes
+from vmaf import models as quality_models
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +63,8 @@ class CompareOptions:
     others: tuple[Path, ...] = ()
     """Folders of other packages of the same title, for example of other codecs, whose BD-rate
     against this package is stated."""
+    also: tuple[str, ...] = ()
+    """Further quality models to state the claims by."""
 
 
 def compare_ladder(
@@ -57,20 +72,20 @@ def compare_ladder(
 ) -> Comparison:
     """Encode and score the baselines, as far as the store does not have them, and compare.
 
+    What is missing and about how much CPU time it takes is said by an event before it begins.
+
     Raises:
-        BadInput: the folder holds no package, or the source is missing or another one.
+        BadInput: the folder holds no package, the source is missing or another one, or a quality
+            model is unknown.
         FrameMismatch: the package is not what this ffmpeg encodes.
         ToolFailed, StoreUnusable: a measurement failed; what was finished is kept.
     """
     package = Package.open(options.directory)
-    ladder, recipe = package.ladder, package.recipe
     codecs = compare_codecs(package, [Package.open(other) for other in options.others])
-    published = [name_for(model, hdr=ladder.title.hdr is not None) for model in PUBLISHED]
-    models = tuple(dict.fromkeys((ladder.quality_model, *published)))
-    fixed_points = [
-        FixedRung(recipe, rung.size.width, rung.size.height, rung.rate)
-        for rung in fixed_rungs(ladder.title.width, ladder.title.height)
-    ]
+    models = _models(package, options.also)
+    rungs = {recipe: package.rungs(recipe) for recipe in package.recipes if package.rungs(recipe)}
+    plain = plain_medium(hdr=package.ladder.title.hdr is not None)
+    searches = per_title_searches(package, rungs, plain)
     with (
         contextlib.closing(open_store(options.store)) as store,
         store.scratch() as workdir,
@@ -80,141 +95,216 @@ def compare_ladder(
             connect(executor, workers=options.workers, scheduler=options.scheduler) as running,
             reading(store, title.source) as store,
         ):
-            ours = _ours(package, Measurer(title, models, store, running, on_event))
-            curves = package.curves()
-            per_title_points = [
-                OperatingPoint(recipe, *rung.size, rung.crf)
-                for rung in per_title_crf_rungs(curves, [rung.bitrate for rung in package.rungs()])
-            ]
-            baselines = _measure(
-                [*fixed_points, *per_title_points], title, models, store, running, on_event
-            )
-    rungs = [_baseline(rung, package.seconds) for rung in baselines]
-    fixed, per_title = rungs[: len(fixed_points)], rungs[len(fixed_points) :]
+            measurer = Measurer(title, models, store, running, on_event)
+            baselines = Baselines(title, store, running, on_event)
+            fixed_points = _fixed_points(package, plain)
+            _say_cost(measurer, package, baselines, fixed_points, searches)
+            ours = _ours(package, rungs, measurer)
+            baselines.make(fixed_points, models)
+            per_title = find_per_title(baselines, searches, package.quality_model)
+            baselines.make([point for points in per_title.values() for point in points], models)
+            fixed = baselines.ladder(plain, fixed_points, models)
+            found = {
+                recipe: baselines.ladder(recipe, points, models)
+                for recipe, points in per_title.items()
+            }
+    parts = [
+        ComparedPart(
+            name=recipe.codec,
+            ours=ladder,
+            per_title=found[recipe],
+            claims=_claims(ladder, fixed, found[recipe], found[plain], models),
+        )
+        for recipe, ladder in ours.items()
+    ]
+    if len(parts) > 1:
+        together = _together(list(ours.values()))
+        claims = _claims(together, fixed, None, found[plain], models)
+        parts.append(ComparedPart(ALL, together, None, claims))
     return Comparison(
-        title=ladder.title.source,
-        quality_model=ladder.quality_model,
-        ours=tuple(ours),
-        fixed=tuple(fixed),
-        per_title=tuple(per_title),
-        claims={
-            model: state_claims(
-                _points(ours, model), _points(fixed, model), _points(per_title, model)
-            )
-            for model in models
-        },
-        search=ladder.search.mode,
-        bounds=tuple(_bounds(package, curves)),
+        title=package.ladder.title.source,
+        quality_model=package.quality_model,
+        judges=tuple(filter(quality_models.is_judge, models)),
+        parts=tuple(parts),
+        fixed=fixed,
+        plain_per_title=found[plain],
+        search=package.ladder.search.mode,
         codecs=codecs,
     )
 
 
-def _ours(package: Package, measurer: Measurer) -> list[ComparedRung]:
-    """Score the rungs of the package's first codec by all models.
+def _models(package: Package, also: Sequence[str]) -> tuple[str, ...]:
+    """Return the package's quality model, the judges, and further models.
+
+    Raises:
+        BadInput: a model is unknown.
+    """
+    asked = [*quality_models.JUDGES, *map(quality_models.check, also)]
+    hdr = package.ladder.title.hdr is not None
+    named = [quality_models.name_for(name, hdr=hdr) for name in asked]
+    return tuple(dict.fromkeys((package.quality_model, *named)))
+
+
+# -- what is to be measured --------------------------------------------------------------------
+
+
+def _fixed_points(package: Package, plain: Recipe) -> list[FixedRung]:
+    codec: Literal["x264", "x265"] = "x265" if plain.codec == "x265" else "x264"
+    title = package.ladder.title
+    return [
+        FixedRung(codec, rung.size.width, rung.size.height, rung.rate)
+        for rung in fixed_rungs(title.width, title.height)
+    ]
+
+
+def per_title_searches(
+    package: Package, rungs: Mapping[Recipe, Sequence[Rung]], plain: Recipe
+) -> list[PerTitleSearch]:
+    """Return the searches for the per-title CRF ladders of each recipe and of the plain one.
+
+    They begin at what the package delivers: sizes and CRFs of its rungs, at their rates.
+    """
+    sizes = _sizes(package)
+    searches = {
+        recipe: PerTitleSearch(
+            recipe,
+            sizes,
+            target_rates([rung.bitrate for rung in listed]),
+            tuple(_hint(package, rung, recipe) for rung in listed),
+        )
+        for recipe, listed in rungs.items()
+    }
+    # The plain ladder begins at the rungs of its own codec, if there are any.
+    nearest = next((recipe for recipe in rungs if recipe.codec == plain.codec), next(iter(rungs)))
+    model = package.quality_model
+    searches[plain] = PerTitleSearch(
+        plain,
+        sizes,
+        target_rates([rung.bitrate for rung in rungs[nearest]]),
+        tuple(_hint(package, rung, plain) for rung in rungs[nearest]),
+        reach=max(rung.quality[model].mean for listed in rungs.values() for rung in listed),
+    )
+    return list(searches.values())
+
+
+def _hint(package: Package, rung: Rung, recipe: Recipe) -> Hint:
+    frames = [segment.end_frame - segment.start_frame for segment in rung.segments]
+    crfs = [segment.crf for segment in rung.segments]
+    mean = sum(n * crf for n, crf in zip(frames, crfs, strict=True)) / sum(frames)
+    size = Size(rung.width, rung.height)
+    return hint_for(recipe, package.recipe_of(rung), size, mean, rung.bitrate)
+
+
+def _sizes(package: Package) -> tuple[Size, ...]:
+    """Return the sizes that the package's rungs could have, smallest first."""
+    title = package.ladder.title
+    sizes = {segment.size for rung in package.ladder.rungs for segment in rung.segments}
+    sizes |= {cell.size for cell in package.measurements.cells}
+    # The profile of a package without run.json may be unknown; it was measured at these sizes.
+    with contextlib.suppress(BadInput):
+        heights = tuple(package.options.get("heights") or ()) or package.profile.heights
+        sizes |= set(rung_sizes(title.width, title.height, heights))
+    return tuple(sorted(sizes, key=lambda size: (size.width * size.height, size)))
+
+
+def _say_cost(
+    measurer: Measurer,
+    package: Package,
+    baselines: Baselines,
+    fixed: Sequence[FixedRung],
+    searches: Sequence[PerTitleSearch],
+) -> None:
+    """Say what is missing in the store, and about how much CPU time it takes."""
+    works = baselines.missing(fixed, measurer.models)
+    for search in searches:
+        works += _missing(search, baselines, measurer.models)
+    unscored = measurer.missing(_requests(package, package.ladder.rungs))
+    baselines.expected_cost = sum(work.cost for work in works)
+    size = package.ladder.title.width, package.ladder.title.height
+    scoring = sum(
+        quality_models.typical_cpu_seconds(model, *size, measurer.title.shots[shot].frames)
+        for shot, _ in unscored
+        for model in measurer.models
+    )
+    if works:
+        minutes = (baselines.expected_cost + scoring) / 60
+        measurer.on_event(
+            events.Noted(
+                f"the baselines take about {len(works)} encodes of the whole title, and everything "
+                f"about {minutes:.{1 if minutes < 10 else 0}f} minutes of CPU time"
+            )
+        )
+
+
+def _missing(search: PerTitleSearch, baselines: Baselines, models: Sequence[str]) -> list[RungWork]:
+    """Return about what a search still has to encode; nothing where the store has it all."""
+    known: dict[OperatingPoint, RatePoint] = {}
+    while wanted := search.wanted(known):
+        if baselines.missing(wanted, models[:1]):
+            return baselines.missing(search.expected(), models)
+        known |= {point: baselines.rate_point(point, models[0]) for point in wanted}
+    return []
+
+
+# -- what was measured -------------------------------------------------------------------------
+
+
+def _requests(package: Package, rungs: Sequence[Rung]) -> list[Request]:
+    return sorted({request for rung in rungs for request in package.requests(rung)})
+
+
+def _ours(
+    package: Package, rungs: Mapping[Recipe, Sequence[Rung]], measurer: Measurer
+) -> dict[Recipe, ComparedLadder]:
+    """Score the package's rungs by all models.
 
     Raises:
         FrameMismatch: the package is not what this ffmpeg encodes.
     """
-    # The baselines are made with the first codec, so its rungs alone are compared with them.
-    rungs = [(rung, package.requests(rung)) for rung in package.rungs()]
-    measurer.measure(sorted({request for _, requests in rungs for request in requests}), "ours")
-    compared = []
-    for rung, requests in rungs:
-        encodes = [measurer.measured_encode(request) for request in requests]
-        if [encode.num_bytes for encode in encodes] != [seg.bytes for seg in rung.segments]:
-            raise FrameMismatch(
-                f"rung {rung.name} of the package is not what this ffmpeg encodes; "
-                "run the title again, then compare"
-            )
-        compared.append(
-            ComparedRung(
-                name=rung.name,
-                width=rung.width,
-                height=rung.height,
-                bitrate=rung.bitrate,
-                quality={model: encodes_quality(encodes, model) for model in measurer.models},
-            )
+    measurer.measure(_requests(package, package.ladder.rungs), "ours")
+    return {
+        recipe: ComparedLadder(
+            recipe.name, tuple(_our_rung(package, rung, measurer) for rung in listed)
         )
-    return compared
+        for recipe, listed in rungs.items()
+    }
 
 
-def _bounds(package: Package, curves: TitleCurves) -> Iterable[str]:
-    """Say what the per-title ladder was chosen from, where that was not the whole grid."""
-    search = package.ladder.search
-    if search.mode == "exhaustive":
-        return
-    spans: dict[Size, tuple[float, float]] = {}
-    for size, by_shot in curves.curves.items():
-        crfs = [[point.crf for point in curve.points()] for curve in by_shot]
-        low, high = max(map(min, crfs)), min(map(max, crfs))
-        if low <= high:
-            spans[size] = low, high
-    measured = {cell.size for cell in package.cells(package.recipe).values()}
-    missing = sorted(size.height for size in measured - spans.keys())
-    covered = [f"{size.height}p at CRF {low:g} to {high:g}" for size, (low, high) in spans.items()]
-    yield (
-        f"the per-title ladder is the best of {', '.join(covered) or 'nothing'}, on curves through "
-        f"what the {search.mode} search measured of all shots ({search.encodes} encodes; the full "
-        f"grid has {search.grid_encodes})"
-        + (f", without {', '.join(f'{height}p' for height in missing)}" if missing else "")
-        + "; a better one may exist, so claim 2 may be too favourable; make the ladder with "
-        "`--search exhaustive` to compare it with the best of the whole grid"
-    )
-
-
-def _measure(
-    rungs: Sequence[FixedRung | OperatingPoint],
-    title: Title,
-    models: tuple[str, ...],
-    store: Store,
-    executor: Executor,
-    on_event: events.Listener,
-) -> list[MeasuredRung]:
-    """Encode and score baseline rungs, as far as the store does not have them.
-
-    Raises:
-        ShotladderError: a rung failed; the others were finished.
-    """
-    keyframes = tuple(sorted({f for shot in title.shots for f in (shot.start, *shot.cuts)}))
-    works = [RungWork(title.source, rung, keyframes, models, store.place) for rung in rungs]
-    missing = [number for number, work in enumerate(works) if find_rung(store, work) is None]
-    spent, expected = 0.0, sum(works[number].cost for number in missing)
-    tasks = [
-        Task(str(n), measure_rung, (works[n],), works[n].cost, f"baseline {_name(rungs[n])}")
-        for n in missing
-    ]
-    failures: list[ShotladderError] = []
-    cached = len(works) - len(missing)
-    with events.stage(on_event, "baselines", len(works), unit="rungs", cached=cached) as progress:
-        for outcome in executor.run(tasks):
-            if isinstance(outcome.error, ShotladderError):
-                failures.append(outcome.error)
-                continue
-            if outcome.error is not None:
-                raise outcome.error
-            spent += works[int(outcome.task_id)].cost
-            progress.advance(share=spent / expected)
-        if failures:
-            raise failures[0]
-    measured = [find_rung(store, work) for work in works]
-    return [rung for rung in measured if rung is not None]
-
-
-def _name(rung: FixedRung | OperatingPoint) -> str:
-    if isinstance(rung, FixedRung):
-        return f"{rung.height}p {rung.bitrate / 1000:.0f}k"
-    return f"{rung.height}p CRF {rung.crf:g}"
-
-
-def _baseline(measured: MeasuredRung, seconds: Fraction) -> ComparedRung:
+def _our_rung(package: Package, rung: Rung, measurer: Measurer) -> ComparedRung:
+    encodes = [measurer.measured_encode(request) for request in package.requests(rung)]
+    if [encode.num_bytes for encode in encodes] != [seg.bytes for seg in rung.segments]:
+        raise FrameMismatch(
+            f"rung {rung.name} of the package is not what this ffmpeg encodes; "
+            "run the title again, then compare"
+        )
     return ComparedRung(
-        name=_name(measured.rung),
-        width=measured.rung.width,
-        height=measured.rung.height,
-        bitrate=float(8 * measured.media_bytes / seconds),
-        quality={model: pooled_quality(scores) for model, scores in measured.scores.items()},
+        name=rung.name,
+        width=rung.width,
+        height=rung.height,
+        bitrate=rung.bitrate,
+        quality={model: encodes_quality(encodes, model) for model in measurer.models},
     )
 
 
-def _points(rungs: Sequence[ComparedRung], model: str) -> list[RatePoint]:
-    return [RatePoint(rung.bitrate, rung.quality[model].mean) for rung in rungs]
+def _together(ladders: Sequence[ComparedLadder]) -> ComparedLadder:
+    rungs = sorted((rung for one in ladders for rung in one.rungs), key=lambda rung: rung.bitrate)
+    return ComparedLadder(", ".join(one.recipe for one in ladders), tuple(rungs))
+
+
+def _claims(
+    ours: ComparedLadder,
+    fixed: ComparedLadder,
+    per_title: ComparedLadder | None,
+    plain_per_title: ComparedLadder,
+    models: Sequence[str],
+) -> dict[str, Claims]:
+    return {
+        model: state_claims(
+            ours.points(model),
+            fixed.points(model),
+            per_title.points(model) if per_title else (),
+            plain_per_title.points(model),
+            viewers=not quality_models.is_judge(model),
+        )
+        for model in models
+    }

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -21,9 +21,16 @@ from ladder.bdrate import BdRate, RatePoint, monotone
 from ladder.claims import Claims, bd_claim
 from ladder.document import Document, Quality
 
-COMPARISON_SCHEMA: Final = "shotladder/comparison/1"
+COMPARISON_SCHEMA: Final = "shotladder/comparison/2"
 COMPARISON_FILE: Final = "comparison.json"
 """Name of the file in a package."""
+
+ALL: Final = "all"
+"""Name of the part of a comparison that holds the rungs of all codecs of a package."""
+
+LadderName = Literal["ours", "fixed", "per_title", "plain_per_title"]
+Against = Literal["against_fixed", "against_per_title", "against_plain_per_title"]
+"""Names of the BD-rates among the claims, which are fields of :class:`~ladder.claims.Claims`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,43 @@ class ComparedRung:
     """Average rate of the video in bit/s, without init segments."""
     quality: Mapping[str, Quality]
     """Pooled quality by quality model."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedLadder:
+    """A measured ladder, by one recipe."""
+
+    recipe: str
+    """Name of the recipe, or of the recipes, with commas, of a package's rungs of all codecs."""
+    rungs: tuple[ComparedRung, ...]
+    """Rungs, lowest rate first."""
+
+    def points(self, model: str) -> list[RatePoint]:
+        """Return rate (bit/s) and mean quality by ``model`` of each rung."""
+        return [RatePoint(rung.bitrate, rung.quality[model].mean) for rung in self.rungs]
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedPart:
+    """The rungs of one codec of the package, or all of them, against the baselines."""
+
+    name: str
+    """Codec of the rungs, or :data:`ALL`."""
+    ours: ComparedLadder
+    per_title: ComparedLadder | None
+    """Per-title CRF ladder by the same recipe; None for the rungs of all codecs."""
+    claims: Mapping[str, Claims]
+    """Claims by quality model, the package's own first."""
+
+    def least(self, against: Against, models: Sequence[str]) -> tuple[str, BdRate] | None:
+        """Return the one of ``models`` by which the saving is least, with its BD-rate.
+
+        None where a model states no BD-rate: the least is not known then.
+        """
+        stated = {model: getattr(self.claims[model], against) for model in models}
+        if not stated or not all(isinstance(claim, BdRate) for claim in stated.values()):
+            return None
+        return max(stated.items(), key=lambda each: each[1].percent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +105,17 @@ class Comparison:
     """File name of the source."""
     quality_model: str
     """Quality model that the ladder was made by."""
-    ours: tuple[ComparedRung, ...]
-    """Rungs of the package's first codec, lowest rate first."""
-    fixed: tuple[ComparedRung, ...]
-    """Rungs of the fixed ladder, lowest rate first."""
-    per_title: tuple[ComparedRung, ...]
-    """Rungs of the best per-title CRF ladder, lowest rate first."""
-    claims: Mapping[str, Claims]
-    """Claims by quality model."""
+    judges: tuple[str, ...]
+    """Judges other than VMAF, by which every claim but that of viewers is stated as well."""
+    parts: tuple[ComparedPart, ...]
+    """Rungs of each codec, the package's first codec first, then all together if there are
+    several."""
+    fixed: ComparedLadder
+    """The fixed ladder, the same whatever made the package."""
+    plain_per_title: ComparedLadder
+    """The best per-title CRF ladder by the plain recipe of the fixed ladder."""
     search: str
     """Search that found our ladder: ``predict``, ``sparse`` or ``exhaustive``."""
-    bounds: tuple[str, ...] = ()
-    """Sentences on why the per-title ladder may not be the best of its kind, in which case the
-    claim against it is too favourable. The fixed ladder has no such limit."""
     codecs: tuple[CodecComparison, ...] = ()
     """Ladders of the package's further codecs and of the other packages that were named, each
     against the first codec by the package's quality model."""
@@ -82,6 +124,19 @@ class Comparison:
     def exhaustive(self) -> bool:
         """True where the exhaustive search found the ladder: no search reaches a better one."""
         return self.search == "exhaustive"
+
+    @property
+    def ladders(self) -> Iterator[tuple[LadderName, str | None, ComparedLadder]]:
+        """Yield every measured ladder: its name, the part that it belongs to, if any, and itself.
+
+        Rungs of all codecs together are not repeated.
+        """
+        yield "fixed", None, self.fixed
+        yield "plain_per_title", None, self.plain_per_title
+        for part in self.parts:
+            if part.per_title is not None:
+                yield "ours", part.name, part.ours
+                yield "per_title", part.name, part.per_title
 
 
 def compare_codecs(package: Package, others: Sequence[Package] = ()) -> tuple[CodecComparison, ...]:
@@ -113,24 +168,63 @@ def compare_codecs(package: Package, others: Sequence[Package] = ()) -> tuple[Co
     return tuple(compared)
 
 
-class SavedComparison(Document):
-    """Content of ``comparison.json``; all of its numbers are measured."""
+class SavedLadder(Document):
+    """A measured ladder in ``comparison.json``."""
 
-    schema_: Literal["shotladder/comparison/1"] = Field(default=COMPARISON_SCHEMA, alias="schema")
+    name: LadderName
+    """``ours``, ``fixed``, ``per_title`` (by the recipe of ours) or ``plain_per_title``."""
+    codec: str | None
+    """Codec of ours that the ladder belongs to; null for the two that do not follow the package."""
+    recipe: str
+    """Recipe of the ladder."""
+    rungs: list[ComparedRung]
+    """Rungs, lowest rate first."""
+
+
+class SavedComparison(Document):
+    """Content of ``comparison.json``; all of its numbers are measured.
+
+    Of the version before, the fixed ladder followed the package's own recipe; such a file counts
+    as stale.
+    """
+
+    schema_: Literal["shotladder/comparison/2"] = Field(default=COMPARISON_SCHEMA, alias="schema")
     title_id: str
     """Identity of the title."""
     ladder_sha256: str
     """SHA-256 of the ``ladder.json`` that was compared; with any other the comparison is stale."""
     quality_model: str
     """Quality model that the ladder was made by."""
+    judges: list[str]
+    """Judges other than VMAF by which the ladders were measured."""
     exhaustive: bool
     """True where the exhaustive search found our ladder."""
-    ladders: dict[str, list[ComparedRung]]
-    """Rungs of ``ours``, ``fixed`` and ``per_title``, lowest rate first."""
+    ladders: list[SavedLadder]
+    """The measured ladders."""
     claims: list[dict[str, Any]]
-    """Fields of the ``claims`` lines of ``ladder compare --json``, one per quality model."""
+    """Fields of the ``claims`` lines of ``ladder compare --json``, one per codec and quality
+    model, and for all codecs together if there are several."""
     codecs: list[CodecComparison] = Field(default_factory=list)
     """Ladders of further codecs and of other packages against the first codec."""
+
+    @property
+    def fixed(self) -> list[ComparedRung]:
+        """Rungs of the fixed ladder."""
+        return next(ladder.rungs for ladder in self.ladders if ladder.name == "fixed")
+
+    def percent(self, codec: str, model: str, against: str) -> float | None:
+        """Return a BD-rate among the claims in percent; None where there is none."""
+        for claims in self.claims:
+            if (claims["codec"], claims["quality_model"]) == (codec, model):
+                return (claims.get(against) or {}).get("percent")
+        return None
+
+    def least(self, codec: str, against: str) -> float | None:
+        """Return the BD-rate in percent by the judge by which the saving is least; None where a
+        judge has none."""
+        stated = [self.percent(codec, judge, against) for judge in self.judges]
+        known = [percent for percent in stated if percent is not None]
+        return max(known) if known and len(known) == len(stated) else None
 
 
 def save_comparison(
@@ -147,20 +241,21 @@ def save_comparison(
     Returns:
         True where the file was written, False where the folder cannot be written.
     """
-    ladders = {
-        "ours": comparison.ours,
-        "fixed": comparison.fixed,
-        "per_title": comparison.per_title,
-    }
     saved = SavedComparison(
         title_id=title_id,
         ladder_sha256=file_sha256(directory / "ladder.json"),
         quality_model=comparison.quality_model,
+        judges=list(comparison.judges),
         exhaustive=comparison.exhaustive,
-        ladders={
-            name: [replace(rung, bitrate=round(rung.bitrate, 1)) for rung in rungs]
-            for name, rungs in ladders.items()
-        },
+        ladders=[
+            SavedLadder(
+                name=name,
+                codec=codec,
+                recipe=ladder.recipe,
+                rungs=[replace(rung, bitrate=round(rung.bitrate, 1)) for rung in ladder.rungs],
+            )
+            for name, codec, ladder in comparison.ladders
+        ],
         claims=[dict(fields) for fields in claims],
         codecs=list(comparison.codecs),
     )
@@ -180,6 +275,12 @@ def read_comparison(directory: Path) -> SavedComparison | None:
     except (OSError, ValidationError):
         return None
     return saved if saved.ladder_sha256 == current else None
+
+
+def has_stale_comparison(directory: Path) -> bool:
+    """Tell whether a package has a comparison that is of another ladder, or by a release whose
+    fixed ladder was another one."""
+    return (directory / COMPARISON_FILE).exists() and read_comparison(directory) is None
 
 
 def bits_against(

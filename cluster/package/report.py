@@ -15,13 +15,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from cluster import events
 from cluster.package.comparison import (
-    COMPARISON_FILE,
+    Against,
     SavedComparison,
     compare_codecs,
+    has_stale_comparison,
     read_comparison,
 )
 from cluster.package.explain import SegmentFacts, ShotFacts, shot_facts
@@ -30,7 +31,7 @@ from cluster.package.plots import title_plot
 from encoder import pictures, review
 from encoder.errors import OutputUnwritable, ShotladderError
 from encoder.source.reference import ReferenceSource
-from ladder.document import Ladder, Rung
+from ladder.document import Ladder, Quality, Rung
 from ladder.hull import upper_hull
 from vmaf.models import is_judge
 
@@ -172,7 +173,7 @@ def collect(
         "plot": _plot(package),
         "comparison": _comparison(compared),
         "codecs": _codecs(package, compared),
-        "stale_comparison": compared is None and (package.directory / COMPARISON_FILE).exists(),
+        "stale_comparison": has_stale_comparison(package.directory),
         "start": start_bytes(package),
         "artwork": artwork(package.directory),
     }
@@ -258,15 +259,25 @@ def _comparison(compared: SavedComparison | None) -> dict[str, Any] | None:
         return None
     return {
         "exhaustive": compared.exhaustive,
-        "ladders": {
-            name: [
-                [rung.name, rung.bitrate, {m: round(q.mean, 3) for m, q in rung.quality.items()}]
-                for rung in rungs
-            ]
-            for name, rungs in compared.ladders.items()
-        },
+        "ladders": [
+            {
+                "name": ladder.name,
+                "codec": ladder.codec,
+                "recipe": ladder.recipe,
+                "rungs": [[rung.name, rung.bitrate, _means(rung.quality)] for rung in ladder.rungs],
+            }
+            for ladder in compared.ladders
+        ],
         "claims": compared.claims,
+        "least": {
+            codec: {against: compared.least(codec, against) for against in get_args(Against)}
+            for codec in dict.fromkeys(claims["codec"] for claims in compared.claims)
+        },
     }
+
+
+def _means(quality: Mapping[str, Quality]) -> dict[str, float]:
+    return {model: round(pooled.mean, 3) for model, pooled in quality.items()}
 
 
 def _codecs(package: Package, compared: SavedComparison | None) -> list[dict[str, Any]]:

@@ -63,9 +63,12 @@ def baseline_key(work: RungWork) -> str:
     rung = work.rung
     recipe = rung.recipe
     how: dict[str, Any] = (
-        {"bitrate": rung.bitrate, "keyframe_seconds": baseline.KEYFRAME_SECONDS}
+        {
+            "bitrate": rung.bitrate,
+            "options": rung.options(baseline.keyframe_interval(work.title.reference)),
+        }
         if isinstance(rung, FixedRung)
-        else {"crf": rung.crf, "keyframes": work.keyframes}
+        else {"crf": rung.crf, "options": recipe.options, "keyframes": work.keyframes}
     )
     return key(
         "baseline",
@@ -73,7 +76,6 @@ def baseline_key(work: RungWork) -> str:
         source=work.title.sha256,
         reference=work.title.reference.graph_id,
         encoder=recipe.encoder,
-        options=recipe.options,
         pixel_format=recipe.pixel_format,
         width=rung.width,
         height=rung.height,

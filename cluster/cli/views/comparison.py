@@ -1,4 +1,4 @@
-"""How a comparison looks: the three claims together, for each quality model separately."""
+"""How a comparison looks: the three claims together, by every judge, for each codec."""
 
 from __future__ import annotations
 
@@ -10,14 +10,41 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cluster.cli.views.tables import Column, facts, kbits, table
-from cluster.package.comparison import CodecComparison, ComparedRung, Comparison
+from cluster.cli.views.tables import Column, kbits, table
+from cluster.package.comparison import (
+    ALL,
+    Against,
+    CodecComparison,
+    ComparedLadder,
+    ComparedPart,
+    ComparedRung,
+    Comparison,
+    LadderName,
+)
 from ladder.bdrate import BdRate, NoOverlap
 from ladder.claims import AFFORDABLE, TOLERANCE, Claims, ViewersClaim
 
-_LADDERS = {"ours": "ours", "fixed": "fixed", "per_title": "per-title CRF"}
+SLIVER = 0.25
+"""Share of the other ladder's range of quality under which a BD-rate is said to be about little."""
+
+AGAINST: dict[Against, tuple[str, str]] = {
+    "against_fixed": ("fixed ladder", "the fixed ladder"),
+    "against_per_title": ("per-title, same", "per-title CRF by the same recipe"),
+    "against_plain_per_title": ("per-title, plain", "per-title CRF by a plain encoder"),
+}
+"""The ladders of the BD-rates: as a table's heading, and in words."""
+
+_LABELS: dict[LadderName, str] = {
+    "ours": "ours",
+    "fixed": "fixed ladder",
+    "per_title": "per-title CRF",
+    "plain_per_title": "per-title CRF",
+}
 _NOTES = (
-    "BD-rate: negative is fewer bits at equal quality. Viewers: throughput is log-normal with this "
+    "BD-rate: negative is fewer bits at equal quality, over the qualities of both ladders. "
+    "The fixed ladder and the plain per-title ladder are the same whatever made the package. The "
+    "per-title ladder by the same recipe shows what choosing by shots saves, the other two what "
+    "the whole saves. Viewers: throughput is log-normal with this "
     f"median, and each viewer plays the highest rung under {AFFORDABLE:g} of it. bits, quality: "
     "change against what the fixed ladder gives them. not worse: change in bits when each viewer "
     f"plays the cheapest rung that loses at most {TOLERANCE:g}. worse off: viewers who lose more "
@@ -26,28 +53,24 @@ _NOTES = (
 
 
 def comparison_view(comparison: Comparison, *, rungs: bool = False) -> list[RenderableType]:
-    """Show the claims; with ``rungs`` all three ladders before them."""
+    """Show the claims; with ``rungs`` all ladders before them."""
     limit = ", which is the limit for these sizes and recipes" if comparison.exhaustive else ""
     article = "an" if comparison.exhaustive else "a"
     parts: list[RenderableType] = [
         Text(
             f"{comparison.title}: bits on disk and measured quality, each baseline rung encoded "
-            f"in one process. Ours is from {article} {comparison.search} search{limit}."
+            f"in one process. Ours is from {article} {comparison.search} search{limit}. Plain is "
+            f"{comparison.fixed.recipe}, in the fixed ladder with two passes."
         )
     ]
     if rungs:
-        for name, label in _LADDERS.items():
-            parts += [Text(), _rungs(label, getattr(comparison, name))]
-    for model, claims in comparison.claims.items():
-        parts += [
-            *(Text(), Text(model, style="bold")),
-            *_claims(claims, " (bounded)" if comparison.bounds else ""),
-        ]
+        for name, _, ladder in comparison.ladders:
+            parts += [Text(), _rungs(f"{_LABELS[name]}, {ladder.recipe}", ladder)]
+    for part in comparison.parts:
+        parts += [Text(), *_part(part, comparison)]
     if comparison.codecs:
         heading = Text(f"codecs, by {comparison.quality_model}", style="bold")
         parts += [Text(), heading, table(_CODECS, comparison.codecs)]
-    for bound in comparison.bounds:
-        parts += [Text(), Text(f"Bounded: {bound}.")]
     return [*parts, Text(), Text(_NOTES, style="dim")]
 
 
@@ -74,46 +97,88 @@ def viewers_table(claims: tuple[ViewersClaim, ...], *, matched: bool = True) -> 
     return table([c for c in _VIEWERS if matched or c.heading != "not worse"], claims)
 
 
-def _claims(claims: Claims, mark: str) -> Iterator[RenderableType]:
-    yield facts(
+def _part(part: ComparedPart, comparison: Comparison) -> Iterator[RenderableType]:
+    yield Text("all codecs together" if part.name == ALL else part.ours.recipe, style="bold")
+    stated = [
+        against
+        for against in AGAINST
+        if against != "against_per_title" or part.per_title is not None
+    ]
+    rows: list[tuple[str, list[str | None]]] = [
+        (model, [_percent(getattr(claims, against)) for against in stated])
+        for model, claims in part.claims.items()
+    ]
+    if comparison.judges:
+        least = [part.least(against, comparison.judges) for against in stated]
+        rows.append(("the least of the judges", [found and _percent(found[1]) for found in least]))
+    yield table(
         [
-            ("1", "BD-rate against the fixed ladder", _bd(claims.against_fixed)),
-            ("2", f"BD-rate against per-title CRF{mark}", _bd(claims.against_per_title)),
-        ]
+            Column("1, 2  BD-rate by", lambda row: row[0], left=True),
+            *(_against(number, AGAINST[each][0]) for number, each in enumerate(stated)),
+        ],
+        rows,
     )
-    yield Text("3  what viewers receive, against the fixed ladder")
-    yield viewers_table(claims.viewers)
+    for against in stated:
+        found = getattr(part.claims[comparison.quality_model], against)
+        yield Text(_range(AGAINST[against][1], found), style="dim")
+        for model, claims in part.claims.items():
+            other = getattr(claims, against)
+            if isinstance(other, NoOverlap) and model != comparison.quality_model:
+                yield Text(f"{AGAINST[against][1]}, by {model}: {other}", style="dim")
+    for model, claims in part.claims.items():
+        if claims.viewers:
+            yield Text(f"3  what viewers receive, against the fixed ladder, by {model}")
+            yield viewers_table(claims.viewers)
 
 
-def _bd(claim: BdRate | NoOverlap | None) -> str:
+def _against(number: int, heading: str) -> Column[tuple[str, list[str | None]]]:
+    return Column(heading, lambda row: row[1][number])
+
+
+def _percent(claim: BdRate | NoOverlap | None) -> str | None:
+    return f"{claim.percent:+.1f} %" if isinstance(claim, BdRate) else None
+
+
+def _range(label: str, claim: BdRate | NoOverlap | None) -> str:
+    """Say which qualities the BD-rate against a ladder is about, and how much of it that is."""
     match claim:
+        case BdRate() if claim.low == claim.high:
+            return f"{label}: at quality {claim.low:.1f}, of a single rung"
         case BdRate():
-            return f"{claim.percent:+.1f} %  (quality {claim.low:.1f} to {claim.high:.1f})"
+            low, high = claim.anchor
+            share = f"{100 * claim.share_of_anchor:.0f} % of its {low:.1f} to {high:.1f}"
+            little = ", which is little" if claim.share_of_anchor < SLIVER else ""
+            return f"{label}: over quality {claim.low:.1f} to {claim.high:.1f}, {share}{little}"
         case NoOverlap():
-            return str(claim)
-    return "none: a ladder has too few rungs"
+            return f"{label}: {claim}"
+    return f"{label}: none, because both ladders have a single rung"
 
 
-def _rungs(label: str, rungs: tuple[ComparedRung, ...]) -> Table:
+def _rungs(label: str, ladder: ComparedLadder) -> Table:
     def mean_by(model: str) -> Column[ComparedRung]:
         return Column(model, lambda rung: rung.quality[model].mean, ".2f")
 
+    rungs = ladder.rungs
     columns: list[Column[ComparedRung]] = [
-        Column(label, lambda rung: rung.name, left=True),
+        Column("rung", lambda rung: rung.name, left=True),
         Column("kbit/s", lambda rung: kbits(rung.bitrate)),
         *(mean_by(model) for model in (rungs[0].quality if rungs else ())),
     ]
-    return table(columns, rungs)
+    drawn = table(columns, rungs)
+    drawn.title, drawn.title_justify, drawn.title_style = label, "left", ""
+    return drawn
 
 
 def comparison_lines(comparison: Comparison) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield a comparison as NDJSON: ``compared_rung`` objects, then one ``claims`` per model."""
-    for name in _LADDERS:
-        for rung in getattr(comparison, name):
+    """Yield a comparison as NDJSON: ``compared_rung`` objects, then ``claims`` and ``least``."""
+    for name, codec, ladder in comparison.ladders:
+        for rung in ladder.rungs:
             yield (
                 "compared_rung",
                 {
                     "ladder": name,
+                    "codec": codec,
+                    "recipe": ladder.recipe,
                     "name": rung.name,
                     "width": rung.width,
                     "height": rung.height,
@@ -121,26 +186,34 @@ def comparison_lines(comparison: Comparison) -> Iterator[tuple[str, dict[str, An
                     "quality": {model: q.model_dump() for model, q in rung.quality.items()},
                 },
             )
-    for codec in comparison.codecs:
-        yield "codec", asdict(codec)
-    for model, claims in comparison.claims.items():
-        yield (
-            "claims",
+    for compared in comparison.codecs:
+        yield "codec", asdict(compared)
+    for part in comparison.parts:
+        for model, claims in part.claims.items():
+            yield "claims", {"codec": part.name, "quality_model": model, **_claims_fields(claims)}
+        yield "least", {"codec": part.name, **_least_fields(part, comparison.judges)}
+
+
+def _claims_fields(claims: Claims) -> dict[str, Any]:
+    return {
+        **{against: _bd_fields(getattr(claims, against)) for against in AGAINST},
+        "viewers": [
             {
-                "quality_model": model,
-                "against_fixed": _bd_fields(claims.against_fixed),
-                "against_per_title": _bd_fields(claims.against_per_title),
-                "bounds": list(comparison.bounds),
-                "viewers": [
-                    {
-                        **asdict(viewers),
-                        "received_percent": viewers.received_percent,
-                        "matched_percent": viewers.matched_percent,
-                    }
-                    for viewers in claims.viewers
-                ],
-            },
-        )
+                **asdict(viewers),
+                "received_percent": viewers.received_percent,
+                "matched_percent": viewers.matched_percent,
+            }
+            for viewers in claims.viewers
+        ],
+    }
+
+
+def _least_fields(part: ComparedPart, judges: tuple[str, ...]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for against in AGAINST:
+        found = part.least(against, judges)
+        fields[against] = found and {"quality_model": found[0], "percent": found[1].percent}
+    return fields
 
 
 def _bd_fields(claim: BdRate | NoOverlap | None) -> dict[str, Any] | None:

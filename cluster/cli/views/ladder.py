@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.cli.progress import duration
+from cluster.cli.views.comparison import AGAINST
 from cluster.cli.views.tables import Column, clock, kbits, table
 from cluster.package.comparison import SavedComparison, bits_against
 from cluster.package.explain import SegmentFacts
@@ -17,11 +18,16 @@ from ladder.document import Ladder, Rung
 from vmaf.models import is_judge, unit
 
 
-def ladder_view(ladder: Ladder, compared: SavedComparison | None = None) -> list[RenderableType]:
-    """Show a ladder, beside the fixed one where a comparison with it was kept."""
+def ladder_view(
+    ladder: Ladder, compared: SavedComparison | None = None, *, stale: bool = False
+) -> list[RenderableType]:
+    """Show a ladder, beside the fixed one where a comparison with it was kept.
+
+    ``stale`` is True where what was kept is of another ladder or of an earlier release.
+    """
     parts: list[RenderableType] = [
         *(ladder_facts(ladder), Text(), _rungs(ladder, compared)),
-        *(Text(), _notes(ladder, compared)),
+        *(Text(), _notes(ladder, compared, stale)),
     ]
     for model in sorted(ladder.quality_models[1:], key=is_judge):
         parts += [Text(), _other_model(ladder, model)]
@@ -92,11 +98,10 @@ def against_fixed(ladder: Ladder, rung: Rung, compared: SavedComparison | None) 
     if compared is None:
         return None
     model = ladder.quality_model
-    fixed = compared.ladders["fixed"]
-    return bits_against(fixed, rung.bitrate, rung.quality[model].mean, model)
+    return bits_against(compared.fixed, rung.bitrate, rung.quality[model].mean, model)
 
 
-def _notes(ladder: Ladder, compared: SavedComparison | None) -> Text:
+def _notes(ladder: Ladder, compared: SavedComparison | None, stale: bool) -> Text:
     model = ladder.quality_model
     lines = [
         "Measured on the delivered files: rates from bytes on disk; mean, p5 and min over all "
@@ -105,10 +110,15 @@ def _notes(ladder: Ladder, compared: SavedComparison | None) -> Text:
     ]
     if _is_predicted(ladder):
         lines.append(f"pred.: mean that {predictors(ladder)} predicted before any measurement.")
-    if compared is None:
-        lines.append("Not compared with other ladders yet: run `shotladder ladder compare`.")
+    if compared is not None:
+        lines += _saved(compared)
+    elif stale:
+        lines.append(
+            "The comparison in the package is of another ladder or of an earlier release: run "
+            "`shotladder ladder compare` again."
+        )
     else:
-        lines += _saved(ladder, compared)
+        lines.append("Not compared with other ladders yet: run `shotladder ladder compare`.")
     cost = ladder.locked_cost
     if cost is not None and cost.bd_rate_percent is not None:
         curves = (
@@ -134,25 +144,23 @@ def predictor(weights: str | None) -> str:
     return f"complexity model {weights[:8]}" if weights else "no model"
 
 
-_ANCHORS = {
-    "against_fixed": "the fixed ladder",
-    "against_per_title": "the best per-title CRF ladder",
-}
-
-
-def _saved(ladder: Ladder, compared: SavedComparison) -> Iterator[str]:
-    """Summarise a kept comparison in a line or two."""
+def _saved(compared: SavedComparison) -> Iterator[str]:
+    """Summarise a kept comparison in a line or two for each codec."""
     yield "vs fixed: bits against the fixed ladder at this rung's quality, both measured."
-    for claims in compared.claims:
-        if claims["quality_model"] != ladder.quality_model:
-            continue
-        for name, label in _ANCHORS.items():
-            bd_rate = claims.get(name)
+    own = [
+        claims for claims in compared.claims if claims["quality_model"] == compared.quality_model
+    ]
+    for claims in own:
+        of = f" of {claims['codec']}" if len(own) > 1 else ""
+        for name, (_, label) in AGAINST.items():
+            bd_rate = claims[name]
             if bd_rate and "percent" in bd_rate:
+                least = compared.least(claims["codec"], name)
+                others = "" if least is None else f"; {least:+.1f} % by the least of the judges"
                 yield (
-                    f"BD-rate {bd_rate['percent']:+.1f} % against {label} "
-                    f"(measured by {ladder.quality_model}, quality {bd_rate['low']:.1f} to "
-                    f"{bd_rate['high']:.1f})."
+                    f"BD-rate{of} {bd_rate['percent']:+.1f} % against {label} "
+                    f"(measured by {compared.quality_model}, quality {bd_rate['low']:.1f} to "
+                    f"{bd_rate['high']:.1f}{others})."
                 )
 
 
