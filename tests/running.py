@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from cluster.execution.executor import InlineExecutor
 from cluster.jobs.request import RunOptions
@@ -45,6 +48,16 @@ def run_inline(source: Path, out: Path, store: Path, **options: Any) -> RunResul
     """A run with the fastest preset, in this process."""
     asked = RunOptions(source, out, **{"preset": "ultrafast", "store": store, **options})
     return run_title(asked, lambda event: None, InlineExecutor())
+
+
+@contextlib.contextmanager
+def few_rates() -> Iterator[None]:
+    """Within it, per-title ladders have three or four rates: they are found as those of ten are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ladder.per_title.FEW", 3)
+        patch.setattr("ladder.per_title.MANY", 4)
+        patch.setattr("ladder.per_title.SPREAD_COUNT", (3, 3))
+        yield
 
 
 def contents(folder: Path) -> dict[str, str]:

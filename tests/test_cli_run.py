@@ -149,13 +149,16 @@ def test_verify_names_what_is_damaged(finished: Finished, tmp_path: Path) -> Non
 def test_compare_states_three_claims_for_every_model(finished: Finished) -> None:
     events = finished.events("ladder", "compare", finished.out)
     claims = [event for event in events if event["type"] == "claims"]
-    models = ["vmaf_v1.0.16_3d0h", "vmaf_v0.6.1", "vmaf_v0.6.1neg"]
+    models = ["vmaf_v1.0.16_3d0h", "xpsnr", "ssim"]
     assert [claim["quality_model"] for claim in claims] == models
     for claim in claims:
-        assert {"against_fixed", "against_per_title"} <= set(claim)
-        assert [viewers["median"] for viewers in claim["viewers"]] == [1e6, 3e6, 10e6]
+        assert {"against_fixed", "against_per_title", "against_plain_per_title"} <= set(claim)
+    assert [viewers["median"] for viewers in claims[0]["viewers"]] == [1e6, 3e6, 10e6]
+    assert claims[1]["viewers"] == claims[2]["viewers"] == []
     ladders = [event["ladder"] for event in events if event["type"] == "compared_rung"]
-    assert {"ours", "fixed", "per_title"} == set(ladders)
+    assert {"ours", "fixed", "per_title", "plain_per_title"} == set(ladders)
+    (least,) = [event for event in events if event["type"] == "least"]
+    assert least["codec"] == "x264"
 
 
 def test_doctor_tells_what_will_happen_to_a_source(finished: Finished) -> None:

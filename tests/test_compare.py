@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -18,17 +19,18 @@ from cluster.cli.views.comparison import comparison_lines, comparison_view
 from cluster.execution.executor import InlineExecutor
 from cluster.jobs.compare import CompareOptions, Comparison, compare_ladder
 from cluster.jobs.run import RunResult
+from cluster.package.comparison import ComparedPart, ComparedRung
 from cluster.package.package import Package
 from cluster.store import Store
 from encoder import ffmpeg, mp4
 from encoder.errors import BadInput, FrameMismatch
 from fixtures.clips import make
-from ladder.bdrate import BdRate, NoOverlap, RatePoint
+from ladder.bdrate import BdRate, RatePoint
 from ladder.claims import state_claims
-from tests.running import SMALL, quick_profile, records, run_inline
-from vmaf.models import PUBLISHED, V1
+from tests.running import SMALL, few_rates, quick_profile, records, run_inline
+from vmaf.models import JUDGES, V0, V1
 
-MODELS = (V1, *PUBLISHED)
+MODELS = (V1, *JUDGES, V0)
 TITLE = replace(SMALL, scenes=SMALL.scenes[:2], width=640, height=360)
 """Two shots of 1 s, at a size for which the fixed ladder has two rungs."""
 SECONDS = 2
@@ -44,13 +46,21 @@ class Compared:
     events: list[events.Event]
 
 
-def compare(out: Path, store: Path, source: Path | None = None) -> tuple[Comparison, list]:  # type: ignore[type-arg]
+def compare(
+    out: Path, store: Path, source: Path | None = None, also: tuple[str, ...] = (V0,)
+) -> tuple[Comparison, list]:  # type: ignore[type-arg]
     seen: list[events.Event] = []
-    asked = CompareOptions(out, source=source, store=store)
+    asked = CompareOptions(out, source=source, store=store, also=also)
     return compare_ladder(asked, seen.append, InlineExecutor()), seen
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module", autouse=True)
+def short_ladders() -> Iterator[None]:
+    with few_rates():
+        yield
+
+
+@pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Compared:
     folder = tmp_path_factory.mktemp("compare")
     source = make(TITLE, folder / "title.mp4")
@@ -72,19 +82,35 @@ def baselines(compared: Compared) -> list[tuple[dict[str, object], Path]]:
     return found
 
 
-def test_the_three_ladders(compared: Compared) -> None:
-    comparison = compared.comparison
+def own(comparison: Comparison) -> ComparedPart:
+    (part,) = comparison.parts
+    return part
+
+
+def baseline_rungs(comparison: Comparison) -> list[ComparedRung]:
+    """Rungs of all baselines, none twice."""
+    ladders = [ladder for name, _, ladder in comparison.ladders if name != "ours"]
+    return [rung for ladder in ladders for rung in ladder.rungs]
+
+
+def test_the_measured_ladders(compared: Compared) -> None:
+    comparison, part = compared.comparison, own(compared.comparison)
     assert (comparison.title, comparison.quality_model) == ("title.mp4", V1)
+    assert comparison.judges == JUDGES
     assert comparison.exhaustive
-    assert comparison.bounds == ()
-    assert [(r.width, r.height) for r in comparison.fixed] == [(416, 234), (640, 360)]
-    assert len(comparison.per_title) >= 2
+    assert comparison.fixed.recipe == comparison.plain_per_title.recipe == "x264-medium"
+    assert [(r.width, r.height) for r in comparison.fixed.rungs] == [(416, 234), (640, 360)]
     rungs = compared.result.ladder.rungs
-    assert [rung.bitrate for rung in comparison.ours] == [rung.bitrate for rung in rungs]
-    assert [rung.name for rung in comparison.ours] == [rung.name for rung in rungs]
-    for mine, delivered in zip(comparison.ours, rungs, strict=True):
+    assert (part.name, part.ours.recipe) == ("x264", "x264-ultrafast")
+    assert [rung.bitrate for rung in part.ours.rungs] == [rung.bitrate for rung in rungs]
+    assert [rung.name for rung in part.ours.rungs] == [rung.name for rung in rungs]
+    for mine, delivered in zip(part.ours.rungs, rungs, strict=True):
         assert mine.quality[V1] == delivered.quality[V1]
-    for rung in (*comparison.ours, *comparison.fixed, *comparison.per_title):
+    assert part.per_title is not None
+    assert part.per_title.recipe == "x264-ultrafast"
+    for ladder in (part.per_title, comparison.plain_per_title):
+        assert len(ladder.rungs) >= 3, "few rungs of ours do not make few of theirs"
+    for rung in (*part.ours.rungs, *baseline_rungs(comparison)):
         assert set(rung.quality) == set(MODELS)
 
 
@@ -95,22 +121,53 @@ def test_bits_are_counted_as_a_packages_are(compared: Compared) -> None:
         _, media = mp4.split_fragmented(path.read_bytes())
         assert value["media_bytes"] == len(media) == sum(value["segment_bytes"])  # type: ignore[call-overload]
         counted.add(8 * len(media) / SECONDS)
-    rungs = (*compared.comparison.fixed, *compared.comparison.per_title)
-    assert {rung.bitrate for rung in rungs} == counted
+    assert {rung.bitrate for rung in baseline_rungs(compared.comparison)} <= counted
     # Even in two seconds, two passes hit their targets roughly.
-    for rung, target in zip(compared.comparison.fixed, (145e3, 365e3), strict=True):
+    for rung, target in zip(compared.comparison.fixed.rungs, (145e3, 365e3), strict=True):
         assert rung.bitrate == pytest.approx(target, rel=0.5)
 
 
-def test_per_title_rungs_have_our_keyframes_and_fixed_ones_their_own(compared: Compared) -> None:
-    cuts = [value["segment_frames"] for value, _ in baselines(compared)]
-    assert cuts.count([12, 12]) == len(compared.comparison.per_title)
-    assert cuts.count([24]) == len(compared.comparison.fixed)
+MEDIUM = {"ref": "3", "subme": "7", "psy_rd": "1.00:0.00", "bframes": "3", "trellis": "1"}
+ULTRAFAST = {"ref": "1", "subme": "0", "bframes": "0", "trellis": "0", "8x8dct": "0"}
+
+
+def settings(path: Path) -> dict[str, str]:
+    """What x264 wrote about itself into a stream."""
+    found = re.search(rb"options: ([ -~]+)", path.read_bytes())
+    assert found is not None
+    return dict(word.partition("=")[::2] for word in found[1].decode().split(" "))
+
+
+def test_every_baseline_was_encoded_as_it_is_named(compared: Compared) -> None:
+    """Whatever the package's recipe; its own (ultrafast) is in one of the ladders only."""
+    found = [(value["segment_frames"], settings(path)) for value, path in baselines(compared)]
+    fixed = [used for _, used in found if used["rc"] == "2pass"]
+    assert sorted(used["bitrate"] for used in fixed) == ["145", "365"]
+    expected = {**MEDIUM, "keyint": "24", "scenecut": "0", "open_gop": "0", "mbtree": "1"}
+    for used in fixed:
+        assert used.items() >= expected.items()
+        assert used["vbv_maxrate"] == str(2 * int(used["bitrate"]))
+        assert "stitchable" not in used
+    at_crf = [(frames, used) for frames, used in found if used["rc"] == "crf"]
+    assert len(at_crf) + len(fixed) == len(found)
+    # Keyframes of per-title rungs are ours, and they are encoded as the two recipes say.
+    assert all(frames == [12, 12] for frames, _ in at_crf)
+    plain = [used for _, used in at_crf if used.items() >= MEDIUM.items()]
+    same = [used for _, used in at_crf if used.items() >= ULTRAFAST.items()]
+    assert len(plain) + len(same) == len(at_crf)
+    part = own(compared.comparison)
+    assert part.per_title is not None
+    for ladder, made in ((part.per_title, same), (compared.comparison.plain_per_title, plain)):
+        crfs = {float(used["crf"]) for used in made}
+        assert {float(rung.name.rpartition(" ")[2]) for rung in ladder.rungs} <= crfs
 
 
 def test_qualities_agree_with_a_plain_measurement(compared: Compared, tmp_path: Path) -> None:
     found = set()
-    for _, path in baselines(compared):
+    bitrates = {rung.bitrate for rung in baseline_rungs(compared.comparison)}
+    for value, path in baselines(compared):
+        if 8 * value["media_bytes"] / SECONDS not in bitrates:  # type: ignore[operator]
+            continue  # tried, and not chosen
         log = tmp_path / "log.json"
         graph = (
             "[0:v]scale=640:360:flags=bicubic,format=yuv420p10le,settb=1/12,setpts=N[d];"
@@ -123,23 +180,50 @@ def test_qualities_agree_with_a_plain_measurement(compared: Compared, tmp_path: 
         frames = json.loads(log.read_text())["frames"]
         assert len(frames) == 24
         found.add(round(sum(f["metrics"]["vmaf"] for f in frames) / 24, 2))
-    rungs = (*compared.comparison.fixed, *compared.comparison.per_title)
-    said = sorted(rung.quality["vmaf_v0.6.1"].mean for rung in rungs)
+    rungs = baseline_rungs(compared.comparison)
+    said = sorted(rung.quality[V0].mean for rung in rungs)
     assert said == pytest.approx(sorted(found), abs=0.01)
 
 
 def test_claims_of_every_model_are_of_its_own_scores(compared: Compared) -> None:
-    comparison = compared.comparison
-    assert set(comparison.claims) == set(MODELS)
-    for model, claims in comparison.claims.items():
-        ladders = [
-            [RatePoint(rung.bitrate, rung.quality[model].mean) for rung in rungs]
-            for rungs in (comparison.ours, comparison.fixed, comparison.per_title)
+    comparison, part = compared.comparison, own(compared.comparison)
+    assert list(part.claims) == list(MODELS)
+    for model, claims in part.claims.items():
+        assert part.per_title is not None
+        ladders = (part.ours, comparison.fixed, part.per_title, comparison.plain_per_title)
+        points = [
+            [RatePoint(rung.bitrate, rung.quality[model].mean) for rung in ladder.rungs]
+            for ladder in ladders
         ]
-        assert claims == state_claims(*ladders)
-        assert isinstance(claims.against_fixed, BdRate | NoOverlap)
-        assert isinstance(claims.against_per_title, BdRate | NoOverlap)
-        assert [viewers.median for viewers in claims.viewers] == [1e6, 3e6, 10e6]
+        viewers = model not in JUDGES
+        assert claims == state_claims(*points, viewers=viewers)
+        medians = [viewers.median for viewers in claims.viewers]
+        assert medians == ([1e6, 3e6, 10e6] if viewers else [])
+
+
+def test_the_per_title_claims_are_there_and_about_most_of_the_ladder(compared: Compared) -> None:
+    claims = own(compared.comparison).claims[V1]
+    for claim in (claims.against_per_title, claims.against_plain_per_title):
+        assert isinstance(claim, BdRate)
+        assert claim.share_of_anchor > 0.5
+    # ultrafast takes far more bits than medium, and choosing by shots hides none of it.
+    assert claims.against_plain_per_title.percent > claims.against_per_title.percent + 10  # type: ignore[union-attr]
+    assert isinstance(claims.against_fixed, BdRate)
+    assert claims.against_fixed.percent > 0
+
+
+def test_the_least_is_of_the_judges(compared: Compared) -> None:
+    part = own(compared.comparison)
+    stated = {judge: part.claims[judge].against_plain_per_title for judge in JUDGES}
+    assert all(isinstance(claim, BdRate) for claim in stated.values())
+    judge, least = part.least("against_plain_per_title", JUDGES)  # type: ignore[misc]
+    assert least.percent == max(claim.percent for claim in stated.values())  # type: ignore[union-attr]
+    assert stated[judge] == least
+    lines = list(comparison_lines(compared.comparison))
+    (line,) = [fields for kind, fields in lines if kind == "least"]
+    expected = {"quality_model": judge, "percent": least.percent}
+    assert line["against_plain_per_title"] == expected
+    assert part.least("against_fixed", ()) is None
 
 
 def test_baselines_are_measured_once(compared: Compared) -> None:
@@ -202,33 +286,62 @@ def test_bitrates_are_of_the_titles_duration(compared: Compared) -> None:
 
 
 @pytest.mark.parametrize("search", ["predict", "sparse"])
-def test_a_baseline_that_is_bounded_by_what_was_measured_says_so(
+def test_the_baselines_do_not_depend_on_the_search(
     search: str, compared: Compared, tmp_path: Path
 ) -> None:
-    """The exhaustive search measures the whole grid; these leave the per-title ladder less to
-    choose from, which would flatter ours."""
+    """A search that measured little leaves no less to choose the per-title ladders from."""
     out = tmp_path / "out"
     profile = quick_profile(jnd=10.0, max_rate_ratio=4.0)
-    made = run_inline(
-        compared.source, out, compared.store, profile=profile, heights=(180,), search=search
-    )
-    comparison, _ = compare(out, compared.store)
+    run_inline(compared.source, out, compared.store, profile=profile, heights=(180,), search=search)
+    comparison, _seen = compare(out, compared.store)
     assert (comparison.search, comparison.exhaustive) == (search, False)
     assert comparison.fixed == compared.comparison.fixed
-    (bound,) = comparison.bounds
-    facts = made.ladder.search
-    assert f"{search} search measured of all shots ({facts.encodes} encodes" in bound
-    assert f"full grid has {facts.grid_encodes})" in bound
-    for rung in comparison.per_title:
-        low, high = re.search(rf"{rung.height}p at CRF ([\d.]+) to ([\d.]+)", bound).groups()  # type: ignore[union-attr]
-        assert float(low) <= float(rung.name.rpartition(" ")[2]) <= float(high)
+    claims = own(comparison).claims[V1]
+    for claim in (claims.against_per_title, claims.against_plain_per_title):
+        assert isinstance(claim, BdRate)
+        assert claim.share_of_anchor > 0.5
     console = Console(width=80, file=io.StringIO())
     for part in comparison_view(comparison):
         console.print(part)
     said = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
     assert f"Ours is from a {search} search." in said
     assert "limit" not in said
-    assert "against per-title CRF (bounded)" in said
-    assert bound in said
-    lines = [fields for kind, fields in comparison_lines(comparison) if kind == "claims"]
-    assert all(fields["bounds"] == [bound] for fields in lines)
+
+
+def test_another_recipe_leaves_the_anchors_where_they_are(
+    compared: Compared, tmp_path: Path
+) -> None:
+    """A recipe must not cancel itself: only the ladder by the same recipe follows it."""
+    out = tmp_path / "out"
+    tuned = quick_profile(recipes={"x264": "ultrafast+ref=2:subme=4"}, jnd=10.0, max_rate_ratio=4.0)
+    run_inline(
+        compared.source, out, compared.store, profile=tuned, heights=(180,), search="exhaustive"
+    )
+    comparison, _ = compare(out, compared.store)
+    part, name = own(comparison), "x264-ultrafast+ref=2:subme=4"
+    assert part.per_title is not None
+    assert (part.ours.recipe, part.per_title.recipe) == (name, name)
+    assert comparison.plain_per_title.recipe == "x264-medium"
+    assert comparison.fixed == compared.comparison.fixed
+
+
+def test_the_cost_is_said_before_anything_is_encoded(compared: Compared) -> None:
+    kinds = [type(event) for event in compared.events]
+    (note,) = [event for event in compared.events if isinstance(event, events.Noted)]
+    assert kinds.index(events.Noted) < kinds.index(events.StagePlanned)
+    found = re.fullmatch(
+        r"the baselines take about (\d+) encodes of the whole title, and everything about "
+        r"([\d.]+) minutes of CPU time",
+        note.message,
+    )
+    assert found is not None
+    assert int(found[1]) == pytest.approx(len(baselines(compared)), rel=0.6)
+    _, seen = compare(compared.out, compared.store)
+    assert not [event for event in seen if isinstance(event, events.Noted)]
+
+
+def test_a_model_is_only_used_where_it_is_asked_for(compared: Compared) -> None:
+    comparison, _ = compare(compared.out, compared.store, also=())
+    assert list(own(comparison).claims) == [V1, *JUDGES]
+    with pytest.raises(BadInput, match="unknown quality model"):
+        compare(compared.out, compared.store, also=("vmaf_v9",))

@@ -22,6 +22,7 @@ from cluster.jobs.request import RunOptions
 from cluster.jobs.run import run_title
 from cluster.jobs.source_findings import examine_source
 from cluster.stages.title import open_title
+from cluster.store import Store
 from cluster.training.sweep import analyse_title
 from encoder import mp4
 from encoder.analysis.frames import small_frames
@@ -35,6 +36,7 @@ from encoder.source.reference import ReferenceSource, open_sdr, plan_source
 from encoder.stills import fetch_frames
 from fixtures.awkward import MASTERING
 from tests.matrix import quick_profile
+from tests.running import few_rates, records
 from vmaf import models
 from vmaf.graph import Distorted, score_command
 
@@ -179,14 +181,28 @@ def test_documents_name_what_was_looked_at(packages: Path, kind, codec):
         assert not re.search(r'"vmaf_[^"+]*"', text)
 
 
-@pytest.mark.parametrize("kind", TRANSFERS)
-def test_ladders_are_compared_on_the_same_pictures(packages: Path, kind):
-    options = CompareOptions(packages / f"{kind}-x265", store=packages / "store")
-    comparison = compare_ladder(options, lambda event: None, InlineExecutor())
-    named = {models.name_for(name, hdr=True) for name in (models.V1, *models.PUBLISHED)}
-    assert comparison.claims.keys() == named
-    for rung in (*comparison.ours, *comparison.fixed, *comparison.per_title):
-        assert rung.quality.keys() == named
+def test_ladders_are_compared_on_the_same_pictures(packages: Path):
+    """x264 cannot hold them, so the anchors are plain x265; its settings are in the stream."""
+    options = CompareOptions(packages / "pq-x265", store=packages / "store")
+    with few_rates():
+        comparison = compare_ladder(options, lambda event: None, InlineExecutor())
+    named = [models.name_for(name, hdr=True) for name in (models.V1, *models.JUDGES)]
+    (part,) = comparison.parts
+    assert list(part.claims) == named
+    assert comparison.judges == tuple(named[1:])
+    assert comparison.fixed.recipe == comparison.plain_per_title.recipe == "x265-medium"
+    for _, _, ladder in comparison.ladders:
+        for rung in ladder.rungs:
+            assert list(rung.quality) == named
+    store = Store(packages / "store")
+    found = [store.get(key) for key in records(packages / "store", "baseline")]
+    files = [store.path(each.blobs["rung"]).read_bytes() for each in found if each is not None]
+    stated = [re.search(rb"options: ([ -~]+)", content) for content in files]
+    fixed = [set(each[1].decode().split()) for each in stated if each is not None]
+    assert len(fixed) == len(comparison.fixed.rungs)
+    for settings in fixed:
+        assert {"bitdepth=10", "ref=3", "rd=3", "psy-rd=2.00", "scenecut=0"} <= settings
+        assert {"rc=abr", "stats-read=2", "no-open-gop"} <= settings
 
 
 def test_high_dynamic_range_is_predicted_as_standard_range(

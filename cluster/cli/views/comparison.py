@@ -42,8 +42,8 @@ _LABELS: dict[LadderName, str] = {
 }
 _NOTES = (
     "BD-rate: negative is fewer bits at equal quality, over the qualities of both ladders. "
-    "The fixed ladder and the plain per-title ladder are the same whatever made the package. The "
-    "per-title ladder by the same recipe shows what choosing by shots saves, the other two what "
+    "Per-title ladders are the best encodes of the whole title, by size and CRF, with our "
+    "keyframes: by the same recipe they show what choosing by shots saves, by the plain one what "
     "the whole saves. Viewers: throughput is log-normal with this "
     f"median, and each viewer plays the highest rung under {AFFORDABLE:g} of it. bits, quality: "
     "change against what the fixed ladder gives them. not worse: change in bits when each viewer "
