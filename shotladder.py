@@ -182,7 +182,7 @@ def compare(
         on_event: Called with every event.
         cluster: A running :class:`Cluster`.
         **options: Further options of :class:`cluster.jobs.compare.CompareOptions`: ``source``,
-            ``store``, ``workers``, ``scheduler``.
+            ``store``, ``workers``, ``scheduler``, ``also``.
 
     Raises:
         errors.BadInput: a folder holds no package, or the source is missing or another one.

@@ -27,7 +27,7 @@ V0 = "vmaf_v0.6.1"
 V0_NEG = "vmaf_v0.6.1neg"
 
 PUBLISHED = (V0, V0_NEG)
-"""Models that published results use; comparisons are scored with them as well."""
+"""Models that published results use."""
 
 JUDGES = ("xpsnr", "ssim")
 """Models that are not VMAF's and stand beside it in comparisons; see :mod:`vmaf.judges`. A ladder
