@@ -10,13 +10,12 @@ from pathlib import Path
 
 from cluster.package.comparison import (
     ComparedLadder,
-    ComparedPart,
     ComparedRung,
     Comparison,
+    compared_parts,
 )
 from cluster.package.package import Package
 from fixtures.clips import TINY, make
-from ladder.claims import state_claims
 from ladder.document import (
     Cell,
     CodecFacts,
@@ -193,15 +192,17 @@ def hand_made_comparison() -> Comparison:
         )
         for name, points in ladders.items()
     }
-    claims = {
-        m: state_claims(*(made[name].points(m) for name in ladders), viewers=m != "xpsnr")
-        for m in models
-    }
     return Comparison(
         title="clip.mp4",
         quality_model=MODEL,
         judges=("xpsnr",),
-        parts=(ComparedPart("x264", made["ours"], made["per_title"], claims),),
+        parts=compared_parts(
+            {"x264": (made["ours"], made["per_title"])},
+            made["fixed"],
+            made["plain_per_title"],
+            models,
+            ["xpsnr"],
+        ),
         fixed=made["fixed"],
         plain_per_title=made["plain_per_title"],
         search="exhaustive",

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cluster.cli import main
+from cluster.cli.views.comparison import comparison_lines
 from cluster.jobs import whatif
 from cluster.package import diff, explain
 from cluster.package.comparison import (
+    ComparedLadder,
     bits_against,
+    compared_parts,
     has_stale_comparison,
     read_comparison,
     save_comparison,
@@ -157,6 +161,36 @@ def test_a_comparison_of_the_release_before_is_stale(
     assert main(["ladder", "show", str(package)]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "of another ladder or of an earlier release: run `shotladder ladder compare`" in said
+
+
+def test_every_codec_is_compared_alone_and_all_of_them_together() -> None:
+    """Of all codecs together, the claims are those of a player that has all of them."""
+    one = hand_made_comparison()
+    (x264,) = one.parts
+    assert x264.per_title is not None
+    half = [replace(rung, name="av1", bitrate=rung.bitrate / 2) for rung in x264.ours.rungs[:3]]
+    av1 = ComparedLadder("svtav1-fast", tuple(half))
+    codecs = {"x264": (x264.ours, x264.per_title), "svtav1": (av1, av1)}
+    models = [MODEL, "xpsnr"]
+    parts = compared_parts(codecs, one.fixed, one.plain_per_title, models, ["xpsnr"])
+    first, second, together = parts
+    assert [part.name for part in parts] == ["x264", "svtav1", "all"]
+    assert first.claims == {model: x264.claims[model] for model in models}
+    for against in ("against_fixed", "against_plain_per_title"):
+        alone, own, both = (getattr(part.claims[MODEL], against).percent for part in parts)
+        assert max(own, both) < alone - 20
+    assert second.claims[MODEL].against_per_title is not None
+    assert together.claims[MODEL].against_per_title is together.per_title is None
+    assert [r.bitrate for r in together.ours.rungs] == sorted(
+        r.bitrate for r in together.ours.rungs
+    )
+    assert together.claims[MODEL].viewers != first.claims[MODEL].viewers
+    compared = replace(one, parts=parts)
+    lines = [fields for kind, fields in comparison_lines(compared) if kind == "claims"]
+    assert [line["codec"] for line in lines] == ["x264"] * 2 + ["svtav1"] * 2 + ["all"] * 2
+    names = [(name, codec) for name, codec, _ in compared.ladders]
+    assert names.count(("ours", "svtav1")) == names.count(("per_title", "svtav1")) == 1
+    assert len(names) == 6
 
 
 def test_bits_at_equal_quality(package: Path) -> None:

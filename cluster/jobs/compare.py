@@ -21,12 +21,11 @@ from cluster.execution.executor import Executor, connect
 from cluster.jobs.baselines import Baselines, find_per_title
 from cluster.package.assemble import encodes_quality
 from cluster.package.comparison import (
-    ALL,
     ComparedLadder,
-    ComparedPart,
     ComparedRung,
     Comparison,
     compare_codecs,
+    compared_parts,
 )
 from cluster.package.package import Package
 from cluster.stages.baselines import RungWork
@@ -39,7 +38,6 @@ from encoder.media import OperatingPoint, Request, Size
 from encoder.recipes import Recipe
 from ladder.baselines import fixed_rungs
 from ladder.bdrate import RatePoint
-from ladder.claims import Claims, state_claims
 from ladder.document import Rung
 from ladder.per_title import Hint, PerTitleSearch, hint_for, target_rates
 from ladder.profiles import rung_sizes
@@ -83,6 +81,7 @@ def compare_ladder(
     package = Package.open(options.directory)
     codecs = compare_codecs(package, [Package.open(other) for other in options.others])
     models = _models(package, options.also)
+    judges = tuple(filter(quality_models.is_judge, models))
     rungs = {recipe: package.rungs(recipe) for recipe in package.recipes if package.rungs(recipe)}
     plain = plain_medium(hdr=package.ladder.title.hdr is not None)
     searches = per_title_searches(package, rungs, plain)
@@ -108,24 +107,17 @@ def compare_ladder(
                 recipe: baselines.ladder(recipe, points, models)
                 for recipe, points in per_title.items()
             }
-    parts = [
-        ComparedPart(
-            name=recipe.codec,
-            ours=ladder,
-            per_title=found[recipe],
-            claims=_claims(ladder, fixed, found[recipe], found[plain], models),
-        )
-        for recipe, ladder in ours.items()
-    ]
-    if len(parts) > 1:
-        together = _together(list(ours.values()))
-        claims = _claims(together, fixed, None, found[plain], models)
-        parts.append(ComparedPart(ALL, together, None, claims))
     return Comparison(
         title=package.ladder.title.source,
         quality_model=package.quality_model,
-        judges=tuple(filter(quality_models.is_judge, models)),
-        parts=tuple(parts),
+        judges=judges,
+        parts=compared_parts(
+            {recipe.codec: (ladder, found[recipe]) for recipe, ladder in ours.items()},
+            fixed,
+            found[plain],
+            models,
+            judges,
+        ),
         fixed=fixed,
         plain_per_title=found[plain],
         search=package.ladder.search.mode,
@@ -284,27 +276,3 @@ def _our_rung(package: Package, rung: Rung, measurer: Measurer) -> ComparedRung:
         bitrate=rung.bitrate,
         quality={model: encodes_quality(encodes, model) for model in measurer.models},
     )
-
-
-def _together(ladders: Sequence[ComparedLadder]) -> ComparedLadder:
-    rungs = sorted((rung for one in ladders for rung in one.rungs), key=lambda rung: rung.bitrate)
-    return ComparedLadder(", ".join(one.recipe for one in ladders), tuple(rungs))
-
-
-def _claims(
-    ours: ComparedLadder,
-    fixed: ComparedLadder,
-    per_title: ComparedLadder | None,
-    plain_per_title: ComparedLadder,
-    models: Sequence[str],
-) -> dict[str, Claims]:
-    return {
-        model: state_claims(
-            ours.points(model),
-            fixed.points(model),
-            per_title.points(model) if per_title else (),
-            plain_per_title.points(model),
-            viewers=not quality_models.is_judge(model),
-        )
-        for model in models
-    }

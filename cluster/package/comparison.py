@@ -18,7 +18,7 @@ from cluster.package.package import Package
 from cluster.store.files import atomic_write, file_sha256
 from encoder.errors import BadInput
 from ladder.bdrate import BdRate, RatePoint, monotone
-from ladder.claims import Claims, bd_claim
+from ladder.claims import Claims, bd_claim, state_claims
 from ladder.document import Document, Quality
 
 COMPARISON_SCHEMA: Final = "shotladder/comparison/2"
@@ -137,6 +137,50 @@ class Comparison:
             if part.per_title is not None:
                 yield "ours", part.name, part.ours
                 yield "per_title", part.name, part.per_title
+
+
+def compared_parts(
+    codecs: Mapping[str, tuple[ComparedLadder, ComparedLadder]],
+    fixed: ComparedLadder,
+    plain_per_title: ComparedLadder,
+    models: Sequence[str],
+    judges: Sequence[str],
+) -> tuple[ComparedPart, ...]:
+    """Compare the rungs of each codec, and of all codecs together, with the baselines.
+
+    Args:
+        codecs: ladder of ours and per-title ladder by the same recipe, by codec.
+        fixed: the fixed ladder.
+        plain_per_title: the per-title ladder by a plain encoder.
+        models: quality models by which all ladders were measured, the package's own first.
+        judges: those of ``models`` that are no models of VMAF.
+
+    Returns:
+        One part per codec, and one of all codecs if there are several.
+    """
+
+    def claims(ours: ComparedLadder, per_title: ComparedLadder | None) -> dict[str, Claims]:
+        return {
+            model: state_claims(
+                ours.points(model),
+                fixed.points(model),
+                per_title.points(model) if per_title else (),
+                plain_per_title.points(model),
+                viewers=model not in judges,
+            )
+            for model in models
+        }
+
+    parts = [
+        ComparedPart(codec, ours, per_title, claims(ours, per_title))
+        for codec, (ours, per_title) in codecs.items()
+    ]
+    if len(parts) > 1:
+        rungs = sorted((r for part in parts for r in part.ours.rungs), key=lambda r: r.bitrate)
+        recipes = ", ".join(part.ours.recipe for part in parts)
+        together = ComparedLadder(recipes, tuple(rungs))
+        parts.append(ComparedPart(ALL, together, None, claims(together, None)))
+    return tuple(parts)
 
 
 def compare_codecs(package: Package, others: Sequence[Package] = ()) -> tuple[CodecComparison, ...]:
