@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
+from cluster.cli import main
 from tests import cli_material
 from tests.cli_material import shell
+from tests.running import few_rates
 
 DOCS = Path(__file__).parent.parent / "docs"
 OPTIONS = ("--heights", "180", "--preset", "ultrafast")
@@ -146,8 +148,13 @@ def test_verify_names_what_is_damaged(finished: Finished, tmp_path: Path) -> Non
     assert segment.parent.name in done.stderr
 
 
-def test_compare_states_three_claims_for_every_model(finished: Finished) -> None:
-    events = finished.events("ladder", "compare", finished.out)
+def test_compare_states_three_claims_for_every_model(
+    finished: Finished, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ("ladder", "compare", finished.out, "--store", finished.store, "--workers", 1, "--json")
+    with few_rates():
+        assert main([*map(str, line)]) == 0
+    events = [json.loads(row) for row in capsys.readouterr().out.splitlines()]
     claims = [event for event in events if event["type"] == "claims"]
     models = ["vmaf_v1.0.16_3d0h", "xpsnr", "ssim"]
     assert [claim["quality_model"] for claim in claims] == models
