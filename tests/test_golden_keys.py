@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from cluster.execution.executor import InlineExecutor
-from cluster.jobs.compare import CompareOptions, compare_ladder
+from cluster.jobs.baselines import Baselines
 from cluster.jobs.estimate import plan_run
 from cluster.jobs.request import RunOptions
 from cluster.jobs.run import run_title
@@ -30,6 +30,7 @@ from cluster.stages.title import TitleSource, open_title
 from cluster.stages.title_record import store_title
 from cluster.store import keys, open_store
 from encoder import ffmpeg
+from encoder.baseline import FixedRung
 from encoder.source.hdr_metadata import MasteringDisplay, StaticMetadata
 from encoder.source.index import FrameIndex
 from encoder.source.probe import SourceInfo
@@ -37,7 +38,7 @@ from encoder.source.reference import ReferenceSource
 from encoder.source.timeline import Timeline
 from fixtures.clips import TINY, make
 from tests.matrix import quick_profile
-from tests.running import few_rates
+from vmaf.models import JUDGES, V1
 
 GOLDEN = Path(__file__).with_name("golden_keys.json")
 VERSIONS = ("cluster.stages.analysis.version", "cluster.stages.artwork.version")
@@ -95,10 +96,6 @@ def test_every_stage_has_the_keys_that_it_had(
     searched = {"search": "exhaustive", "heights": (54,)}
     run(title, "title", codec="x264,svtav1", also=("vmaf_v0.6.1",), **searched)
     run(awkward_clip("hdr10.mp4"), "hdr", codec="x265", **searched)
-    with few_rates():
-        compare_ladder(
-            CompareOptions(tmp_path / "title", store=place), lambda event: None, InlineExecutor()
-        )
     predicted = RunOptions(title, tmp_path, heights=(54,), profile=profile, store=place)
     plan_run(predicted, lambda event: None, InlineExecutor())
     store = open_store(place)
@@ -107,6 +104,8 @@ def test_every_stage_has_the_keys_that_it_had(
         make_augmented(source, "grain", 1.0, 7, store)
         whole = find_title(title, source, store, InlineExecutor(), lambda event: None)
         store_pieces(whole, store, lambda event: None)
+        baselines = Baselines(whole, store, InlineExecutor(), lambda event: None)
+        baselines.make([FixedRung("x264", 256, 144, 145_000)], (V1, *JUDGES))
         assert find_shots(source, str(place)) == whole.shots
     described = [store_title(one, store) for one in (_plain(), _hdr())]
     found = _asked_for(keys_made)
