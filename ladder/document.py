@@ -100,6 +100,34 @@ class CodecFacts(Document):
     fewer bits, None where the two ladders share no range of quality."""
 
 
+class RecipeCheck(Document):
+    """Two recipes compared on three shots of the title before the search.
+
+    Either a recipe with its options against the same preset without them, or a further codec
+    against the first.
+    """
+
+    recipe: str
+    """Name of the recipe that was to be used."""
+    against: str
+    """Name of the recipe that it was compared with."""
+    kept: bool
+    """True where the ladder uses ``recipe``. Otherwise it uses ``against`` of the same codec, or
+    leaves the further codec out."""
+    by_evidence: bool = False
+    """True where nothing was encoded for this, because evidence that ships with the weights covers
+    the title."""
+    shots: list[int] = Field(default_factory=list)
+    """Numbers of the shots that were encoded."""
+    width: int | None = None
+    height: int | None = None
+    percent: dict[str, float | None] = Field(default_factory=dict)
+    """Rate of ``recipe`` over that of ``against`` at equal score, in percent, by quality model;
+    negative for fewer bits, None where the scores have no common range."""
+    warning: str | None = None
+    """Why ``recipe`` is not used, or should not be, in words; None where it does good."""
+
+
 class LockedCost(Document):
     """What one size per rung costs against sizes free per shot, on the same curves."""
 
@@ -188,6 +216,9 @@ class Ladder(Document):
     quality_model: str
     """Quality model that the ladder was solved for."""
     search: SearchFacts
+    recipe_checks: list[RecipeCheck] | None = None
+    """Comparisons of recipes before the search; None where none were asked for, and in packages
+    from before there were any."""
     locked_cost: LockedCost | None
     """Cost of one size per rung; None under ``mixed``."""
     constraints: list[str]

@@ -121,6 +121,7 @@ class Chaos:
             store=store,
             heights=HEIGHTS,
             search="sparse",
+            recipe_check="never",
             scheduler=self.site.address,
         )
         # What hung the first time is told, and the same command goes on.

@@ -38,7 +38,12 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any],
     source = make(SMALL, folder / "title.mp4")
     for out in ("one", "two"):  # the second finds everything made
         options = RunOptions(
-            source, folder / out, preset="ultrafast", heights=(90,), store=folder / "store"
+            source,
+            folder / out,
+            preset="ultrafast",
+            heights=(90,),
+            recipe_check="never",
+            store=folder / "store",
         )
         result = run_title(options, lambda event: None, InlineExecutor())
     return folder / "store", result.run, list(rows_in(Store(folder / "store")))

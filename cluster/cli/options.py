@@ -218,6 +218,15 @@ class LadderFlags(GridFlags, SourceFlags):
     tone_map: bool = option(
         False, "--tone-map", help="Make an SDR ladder of an HDR source (PQ or HLG)."
     )
+    recipe_check: str = option(
+        "auto",
+        metavar="NAME",
+        help="When encoder settings beyond a preset are compared on three shots of the title with "
+        "the preset alone, by VMAF, XPSNR and SSIM, and further codecs with the first. `auto`: "
+        "unless the evidence that comes with the weights covers the title; `always`; `never`. "
+        "Settings that lose more than 2 % are not used; codecs of the profile that save nothing "
+        "are left out.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

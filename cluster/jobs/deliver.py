@@ -16,6 +16,7 @@ from cluster.jobs.documents import (
     measurements_document,
     run_document,
 )
+from cluster.jobs.recipe_check import CheckedRecipes
 from cluster.jobs.request import LadderRequest
 from cluster.jobs.solve import SolvedCodec
 from cluster.package import report
@@ -63,7 +64,11 @@ class _Selection:
 
 
 def deliver(
-    request: LadderRequest, solved: Sequence[SolvedCodec], measurer: Measurer, clock: Clock
+    request: LadderRequest,
+    solved: Sequence[SolvedCodec],
+    checked: CheckedRecipes,
+    measurer: Measurer,
+    clock: Clock,
 ) -> tuple[Ladder, dict[str, Any]]:
     """Publish the solved ladders as one package at the request's output folder.
 
@@ -87,7 +92,9 @@ def deliver(
             audio = call_with_retries(audio_tracks, title, store)
             subtitles = call_with_retries(subtitle_tracks, title, store)
             written = write_media(title, rungs, audio, subtitles, store, directory)
-        ladder = ladder_document(title, solved, selection.codecs, rungs, written, measurer.known)
+        ladder = ladder_document(
+            title, solved, selection.codecs, checked.checks, rungs, written, measurer.known
+        )
         with events.stage(on_event, "verify", len(rungs), unit="rungs"):
             verified = call_with_retries(
                 verify_directory, directory, ladder.rungs, ladder.frame_rate
@@ -99,7 +106,7 @@ def deliver(
         (directory / "prefetch.json").write_text(build_prefetch(ladder, written).to_json())
         write_artwork(artwork, store, directory, previous_artwork(request.options.out))
         page = _collect_report(directory, scored)
-        run = run_document(request, solved, scored, missed, verified.cpu_seconds, clock)
+        run = run_document(request, solved, checked, scored, missed, verified.cpu_seconds, clock)
         (directory / "run.json").write_bytes(canonical_json(run) + b"\n")
         if page is not None:
             text = report.render({**page, "run": report.shown_run(run)})

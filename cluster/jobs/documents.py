@@ -9,6 +9,7 @@ from typing import Any
 
 from cluster.jobs.clock import Clock
 from cluster.jobs.damage_findings import damage_document
+from cluster.jobs.recipe_check import CheckedRecipes
 from cluster.jobs.request import LadderRequest
 from cluster.jobs.setup import CodecSetup
 from cluster.jobs.solve import SolvedCodec
@@ -31,16 +32,19 @@ from ladder.document import (
     Ladder,
     LockedCost,
     Measurements,
+    RecipeCheck,
     SearchFacts,
     ShotRow,
 )
 from ladder.locked_cost import cost_of_locked
+from ladder.search.predict import CHECKED
 
 
 def ladder_document(
     title: Title,
     solved: Sequence[SolvedCodec],
     codecs: Sequence[CodecFacts],
+    checks: Sequence[RecipeCheck],
     rungs: Sequence[ChosenRung],
     written: layout.WrittenPackage,
     measured: Mapping[Request, Measurement],
@@ -65,6 +69,7 @@ def ladder_document(
                 "grid_encodes": sum(codec.search.grid_encodes for codec in codecs),
             }
         ),
+        recipe_checks=list(checks) or None,
         locked_cost=_locked_cost(first),
         constraints=[
             f"{one.codec}: {note}" if several else note
@@ -128,6 +133,9 @@ def measurements_document(
     """Return ``measurements.json``: every operating point that was measured, and why."""
     setups = {one.setup.recipe: one.setup for one in solved}
     reasons = {request: why for one in solved for request, why in one.reasons.items()}
+    # Cells of a recipe that was refused are the check's, as are those that were given to a search.
+    checked = {request for one in solved for request in one.setup.sample}
+    checked |= {request for request in measured if request[1].recipe not in setups}
     first = solved[0].setup
     return Measurements(
         title_id=title.id,
@@ -139,16 +147,30 @@ def measurements_document(
             for shot in title.shots
         ],
         cells=[
-            _cell(setups[request[1].recipe], request, encode, reasons.get(request))
+            _cell(
+                title,
+                setups.get(request[1].recipe),
+                request,
+                encode,
+                reasons.get(request, CHECKED if request in checked else None),
+            )
             for request, encode in sorted(measured.items(), key=lambda item: item[0])
         ],
     )
 
 
-def _cell(setup: CodecSetup, request: Request, measured: Measurement, reason: str | None) -> Cell:
+def _cell(
+    title: Title,
+    setup: CodecSetup | None,
+    request: Request,
+    measured: Measurement,
+    reason: str | None,
+) -> Cell:
+    """Return a row; ``setup`` is None for a recipe that only the check of recipes encoded."""
     shot, point = request
-    expected = setup.prediction.expected(shot, point) if setup.prediction else None
-    frames = setup.title.shots[shot].frames
+    prediction = setup.prediction if setup else None
+    expected = prediction.expected(shot, point) if prediction else None
+    frames = title.shots[shot].frames
     return Cell(
         shot=shot,
         width=point.width,
@@ -166,6 +188,7 @@ def _cell(setup: CodecSetup, request: Request, measured: Measurement, reason: st
 def run_document(
     request: LadderRequest,
     solved: Sequence[SolvedCodec],
+    checked: CheckedRecipes,
     measurer: Measurer,
     missed: Miss | None,
     verify_cpu_seconds: float,
@@ -208,6 +231,15 @@ def run_document(
         one.codec: one.setup.allowance_bits for one in solved if one.setup.allowance_bits
     }:
         document["source_allowance_bits"] = allowances
+    if checked.checks:
+        document["recipe_check"] = {
+            "encoded_now": checked.costs.encoded,
+            "scored_now": checked.costs.scored,
+            "cpu_seconds": {
+                "encode": round(checked.costs.encode_cpu_seconds, 3),
+                "vmaf": round(checked.costs.vmaf_cpu_seconds, 3),
+            },
+        }
     if len(solved) > 1:
         document["codecs"] = {
             one.codec: {

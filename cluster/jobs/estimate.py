@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from cluster import events
 from cluster.execution.executor import Executor, InlineExecutor
+from cluster.jobs.recipe_check import judging, planned_requests
 from cluster.jobs.request import LadderRequest, RunOptions
 from cluster.jobs.setup import CodecSetup, infeasible, set_up
 from cluster.stages.analysis import find_title
@@ -54,6 +55,8 @@ class Estimate:
     """Duration of the run on ``workers`` workers."""
     workers: int
     """Number of local worker processes."""
+    check_encodes: int = 0
+    """Number of encodes that check the recipes on the title; some may be among ``encodes``."""
 
 
 def plan_run(
@@ -85,8 +88,15 @@ def plan_run(
             setups = set_up(request, title, store, running, on_event)
             model = setups[0].quality_model
             requests = [wanted for setup in setups for wanted in _expected_requests(setup)]
-            missing = Measurer(title, (model,), store, running, on_event).missing(requests)
-    cpu_seconds = _cpu_seconds(title, missing, model)
+            measurer = Measurer(title, (model,), store, running, on_event)
+            missing = measurer.missing(requests)
+            checked = planned_requests(request, setups, measurer)
+            judge = judging(measurer)
+            unjudged = judge.missing(checked)
+            extra = measurer.missing(sorted(set(checked) - set(requests)))
+    seconds = _cpu_seconds(title, [*missing, *extra], (model,))
+    judged = _cpu_seconds(title, unjudged, judge.models[1:])
+    cpu_seconds = {"encode": seconds["encode"], "vmaf": seconds["vmaf"] + judged["vmaf"]}
     first = setups[0]
     return Estimate(
         title=title.name,
@@ -95,12 +105,16 @@ def plan_run(
         sizes=first.sizes,
         search=first.search.name,
         encodes=len(requests),
+        check_encodes=len(checked),
         grid_encodes=sum(setup.grid_encodes for setup in setups),
         delivered_encodes=len(setups) * _most_rungs(first.profile) * len(title.shots),
         cached_encodes=len(requests) - len(missing),
         cpu_hours={name: seconds / 3600 for name, seconds in cpu_seconds.items()},
         store_bytes=round(
-            sum(_typical_bytes(point, title.shots[shot].frames) for shot, point in missing)
+            sum(
+                _typical_bytes(point, title.shots[shot].frames)
+                for shot, point in [*missing, *extra]
+            )
         ),
         wall_seconds=sum(cpu_seconds.values()) / workers,
         workers=workers,
@@ -120,7 +134,9 @@ def _expected_requests(setup: CodecSetup) -> Sequence[Request]:
     return setup.search.expected_requests(known)
 
 
-def _cpu_seconds(title: Title, requests: Sequence[Request], model: str) -> dict[str, float]:
+def _cpu_seconds(
+    title: Title, requests: Sequence[Request], quality_models: Sequence[str]
+) -> dict[str, float]:
     """Return the CPU seconds that encoding and scoring usually take, by stage."""
     frames = [title.shots[shot].frames for shot, _ in requests]
     width, height = title.reference.width, title.reference.height
@@ -129,7 +145,11 @@ def _cpu_seconds(title: Title, requests: Sequence[Request], model: str) -> dict[
             typical_cpu_seconds(point.recipe, point.width, point.height, count, point.crf)
             for (_, point), count in zip(requests, frames, strict=True)
         ),
-        "vmaf": sum(models.typical_cpu_seconds(model, width, height, count) for count in frames),
+        "vmaf": sum(
+            models.typical_cpu_seconds(model, width, height, count)
+            for model in quality_models
+            for count in frames
+        ),
     }
 
 

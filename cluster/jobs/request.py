@@ -35,6 +35,9 @@ if TYPE_CHECKING:  # clients and the service make requests without loading PyAV
 SEARCHES = ("predict", "sparse", "exhaustive")
 """Searches that ``--search`` takes."""
 
+RECIPE_CHECKS = ("auto", "always", "never")
+"""Values of ``--recipe-check``; ``auto`` checks titles that no evidence covers."""
+
 _HDR_DEPTH = 10
 """Bits per sample that high dynamic range needs at least."""
 
@@ -77,6 +80,8 @@ class LadderOptions:
     """YuNet model that finds faces in artwork; None turns face detection off."""
     weights: Path | None = None
     """Weights of the complexity model instead of the packaged ones."""
+    recipe_check: str = "auto"
+    """One of :data:`RECIPE_CHECKS`: whether recipes are compared on the title before the search."""
 
     @property
     def source_choices(self) -> SourceChoices:
@@ -113,6 +118,7 @@ class LadderOptions:
         """
         names = {field.name for field in fields(LadderOptions)}
         known = {name: value for name, value in document.items() if name in names}
+        known.setdefault("recipe_check", "never")  # releases without the option had no check
         for name in ("face_model", "weights"):
             if known.get(name):
                 known[name] = path_of(known[name])
@@ -195,6 +201,11 @@ class LadderRequest:
             raise BadInput(f"the number of workers is {options.workers}; give 1 or more")
         if options.search not in SEARCHES:
             raise BadInput(f"no search {options.search!r}; choose one of {', '.join(SEARCHES)}")
+        if options.recipe_check not in RECIPE_CHECKS:
+            raise BadInput(
+                f"no recipe check {options.recipe_check!r}; choose one of "
+                f"{', '.join(RECIPE_CHECKS)}"
+            )
         if options.weights is not None and not options.weights.is_file():
             raise BadInput(f"no weights at {options.weights}; `shotladder train` makes them")
         if options.policy != "locked":
@@ -266,4 +277,5 @@ def choices() -> dict[str, tuple[str, ...]]:
         "profile": profile_names(),
         "also": models.KNOWN,
         "tail": TAILS,
+        "recipe_check": RECIPE_CHECKS,
     }

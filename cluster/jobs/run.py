@@ -18,6 +18,7 @@ from cluster.jobs.clock import Clock
 from cluster.jobs.damage_findings import describe_damage
 from cluster.jobs.deliver import deliver, further_models
 from cluster.jobs.history import recorded
+from cluster.jobs.recipe_check import check_recipes
 from cluster.jobs.request import LadderRequest, RunOptions
 from cluster.jobs.setup import set_up
 from cluster.jobs.solve import solve
@@ -95,9 +96,11 @@ def run_title(
             setups = set_up(request, title, store, running, on_event)
             models = (setups[0].quality_model,)
             measurer = Measurer(title, models, store, running, on_event)
-            solved = [solve(setup, measurer) for setup in setups]
-            ladder, run = deliver(request, solved, measurer, clock)
+            checked = check_recipes(request, setups, measurer)
+            solved = [solve(setup, measurer) for setup in checked.setups]
+            ladder, run = deliver(request, solved, checked, measurer, clock)
             record.keys.update(measurer.record_keys(further_models(request, measurer)))
+            record.keys.update(checked.record_keys)
             record.keys.update([shots_key(title.source), features_key(title.source)])
             record.finish(options.out, len(ladder.rungs), run)
     return RunResult(ladder, options.out, run, record.manifest)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from cluster import events
 from cluster.execution.executor import Executor
@@ -42,6 +43,8 @@ class CodecSetup:
     search: Search
     prediction: TitlePrediction | None
     """Curves that the search starts from; None where it does not predict."""
+    sample: tuple[Request, ...] = ()
+    """Encodes that were made to check the recipe, which the search may deliver."""
 
     @property
     def allowance_bits(self) -> int:
@@ -77,6 +80,13 @@ class CodecSetup:
             measurements={r: m for r, m in measured.items() if r[1].recipe == self.recipe},
         )
 
+    def given(self, sample: tuple[Request, ...]) -> CodecSetup:
+        """Return the setup with encodes that were made to check the recipe."""
+        search = self.search
+        if sample and self.prediction is not None:
+            search = PredictSearch(self.prediction, given=sample)
+        return replace(self, sample=sample, search=search)
+
     @property
     def grid_encodes(self) -> int:
         """Number of encodes in the full grid: shots times sizes times CRFs."""
@@ -102,31 +112,45 @@ def set_up(
     Raises:
         BadInput: no height fits the title, or the weights that were named cannot be used.
     """
+    return tuple(
+        set_up_codec(request, recipe, title, store, executor, on_event)
+        for recipe in request.recipes
+    )
+
+
+def set_up_codec(
+    request: LadderRequest,
+    recipe: Recipe,
+    title: Title,
+    store: Store,
+    executor: Executor,
+    on_event: events.Listener,
+) -> CodecSetup:
+    """Resolve one recipe of a request against a title, see :func:`set_up`."""
     options, profile, reference = request.options, request.profile, title.reference
     sizes = rung_sizes(reference.width, reference.height, options.heights or profile.heights)
     if not sizes:
         raise BadInput(
             f"none of the heights asked for fits a source of {reference.width}x{reference.height}"
         )
-    quality_model = models.title_model(reference)
-    setups = []
-    for recipe in request.recipes:
-        prediction = None
-        if options.search == "predict":
-            prediction = _predict(request, recipe, title, sizes, store, executor, on_event)
-        setups.append(
-            CodecSetup(
-                title=title,
-                recipe=recipe,
-                profile=profile,
-                policy=options.policy,
-                sizes=sizes,
-                quality_model=quality_model,
-                search=_search(options.search, prediction),
-                prediction=prediction,
-            )
-        )
-    return tuple(setups)
+    prediction = None
+    if options.search == "predict":
+        prediction = _predict(request, recipe, title, sizes, store, executor, on_event)
+    return CodecSetup(
+        title=title,
+        recipe=recipe,
+        profile=profile,
+        policy=options.policy,
+        sizes=sizes,
+        quality_model=models.title_model(reference),
+        search=_search(options.search, prediction),
+        prediction=prediction,
+    )
+
+
+def weights_for(request: LadderRequest, codec: str) -> Path:
+    """Return the path of the weights that a request predicts a codec by."""
+    return request.options.weights or packaged_weights(codec)
 
 
 def _predict(
@@ -141,7 +165,7 @@ def _predict(
     """Predict the title's curves for one recipe; None, with a warning, without usable weights."""
     named, model = request.options.weights, models.title_model(title.reference)
     grid = request.profile.crf_grid[recipe.codec]
-    weights = named or packaged_weights(recipe.codec)
+    weights = weights_for(request, recipe.codec)
     try:
         prediction = predict_title(
             title, sizes, recipe, model, (grid[0], grid[-1]), weights, store, executor

@@ -72,7 +72,7 @@ def solve(setup: CodecSetup, measurer: Measurer) -> SolvedCodec:
         ShotladderError: some of the encodes failed for good.
     """
     reasons: dict[Request, str] = {}
-    known_before, costs_before = set(measurer.known), replace(measurer.costs)
+    costs_before = replace(measurer.costs)
     while True:
         step = setup.search.step(setup.known(measurer.known))
         if isinstance(step, Done):
@@ -80,7 +80,7 @@ def solve(setup: CodecSetup, measurer: Measurer) -> SolvedCodec:
                 setup,
                 step,
                 reasons,
-                frozenset(measurer.known.keys() - known_before),
+                frozenset(measurer.measurements(setup.recipe)),
                 measurer.costs.since(costs_before),
             )
         if isinstance(step, InfeasibleResult):

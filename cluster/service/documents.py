@@ -75,6 +75,9 @@ class JobOptions(RequestModel):
         default=None, min_length=1, max_length=20
     )
     also: list[Name] = Field(default=[], max_length=8)
+    recipe_check: Literal["auto", "always", "never"] = "auto"
+    """Compare recipes on the title before the search: where no evidence covers it, always or
+    never."""
     tone_map: bool = False
     """Tone-map an HDR source and make an SDR ladder."""
     tail: Literal["hold", "cut"] = "hold"

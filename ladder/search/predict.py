@@ -29,6 +29,9 @@ from ladder.search.questions import Question
 from ladder.search.state import Reasons, State, Tuning, requests_of
 from ladder.search.steps import Done, Known, Measure, Step, request_order
 
+CHECKED = "checks the recipe"
+"""Reason of the cells that were measured to check the recipe."""
+
 
 class PredictSearch:
     """Measure what the ladder needs, correct the prediction, move what pays.
@@ -37,8 +40,15 @@ class PredictSearch:
     stopped and continues there if it knows the same and more, which only saves time.
     """
 
-    def __init__(self, prediction: TitlePrediction, tuning: Tuning | None = None) -> None:
+    def __init__(
+        self,
+        prediction: TitlePrediction,
+        tuning: Tuning | None = None,
+        given: Sequence[Request] = (),
+    ) -> None:
+        """``given`` are cells that are measured in any case; the search starts from them."""
         self.prediction = prediction
+        self.given = tuple(given)
         self.tuning = tuning or Tuning()
         self._stopped: _Run | None = None
 
@@ -69,7 +79,7 @@ class _Run:
     def __init__(self, search: PredictSearch, known: Known) -> None:
         self.search = search
         self.known = known
-        self.requested: Reasons = {}
+        self.requested: Reasons = dict.fromkeys(search.given, CHECKED)
         """Every cell that the search has asked for so far, with the reason it gave last."""
         self._rounds = _rounds()
         next(self._rounds)

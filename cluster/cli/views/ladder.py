@@ -14,7 +14,7 @@ from cluster.cli.views.comparison import AGAINST
 from cluster.cli.views.tables import Column, clock, kbits, table
 from cluster.package.comparison import SavedComparison, bits_against
 from cluster.package.explain import SegmentFacts
-from ladder.document import Ladder, Rung
+from ladder.document import Ladder, RecipeCheck, Rung
 from vmaf.models import is_judge, unit
 
 
@@ -110,6 +110,7 @@ def _notes(ladder: Ladder, compared: SavedComparison | None, stale: bool) -> Tex
     ]
     if _is_predicted(ladder):
         lines.append(f"pred.: mean that {predictors(ladder)} predicted before any measurement.")
+    lines += map(check_sentence, ladder.recipe_checks or ())
     if compared is not None:
         lines += _saved(compared)
     elif stale:
@@ -131,6 +132,25 @@ def _notes(ladder: Ladder, compared: SavedComparison | None, stale: bool) -> Tex
             f"per shot (BD-rate by {model} on {curves})."
         )
     return Text("\n".join([*lines, *ladder.constraints]), style="dim")
+
+
+def check_sentence(check: RecipeCheck) -> str:
+    """Say how one recipe fared against another on this title."""
+    if check.by_evidence:
+        return (
+            f"{check.recipe} was not compared with {check.against} on this title: evidence that "
+            "comes with the weights covers it."
+        )
+    if check.warning:
+        return f"{check.warning[0].upper()}{check.warning[1:]}."
+    found = ", ".join(
+        f"{percent:+.1f} % by {model}" if percent is not None else f"nothing comparable by {model}"
+        for model, percent in check.percent.items()
+    )
+    return (
+        f"{check.recipe} against {check.against}, measured on {len(check.shots)} shots at "
+        f"{check.width}x{check.height}: {found}."
+    )
 
 
 def predictors(ladder: Ladder) -> str:

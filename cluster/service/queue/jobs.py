@@ -38,7 +38,7 @@ MAX_WEBHOOKS = 16
 """Limit of webhooks of one job, into which several submissions may have been merged."""
 # Options that came after the first release. Where they have their default, they are no part of a
 # job's identity, which keeps that of submissions from before there were these options.
-_LATER_OPTIONS = ("tone_map", "tail", "program", "accept_truncated", "audio_layout")
+_LATER_OPTIONS = ("tone_map", "tail", "program", "accept_truncated", "audio_layout", "recipe_check")
 
 
 class Jobs:

@@ -1,0 +1,349 @@
+"""Check recipes on the title before the search: encode a sample both ways, judge it, decide.
+
+:mod:`ladder.recipe_check` says what is encoded and what follows from it, and
+:mod:`ladder.recipe_evidence` which titles need no check. Here the sample is encoded and scored
+through the store, so a run that was killed finds it there. The sample follows from the title's
+prediction alone, or, for a search that predicts nothing, from cells that the search measures in any
+case. The sample's encodes by the recipe that stays are given to the search, which delivers them
+where they fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cluster import events
+from cluster.jobs.request import LadderRequest
+from cluster.jobs.setup import CodecSetup, set_up_codec, weights_for
+from cluster.stages.analysis import find_features
+from cluster.stages.encodes import Costs
+from cluster.stages.measurer import Measurer
+from encoder.media import OperatingPoint, Request
+from encoder.recipes import Recipe
+from ladder.document import RecipeCheck
+from ladder.recipe_check import (
+    HARM_PERCENT,
+    Judged,
+    Sample,
+    compare,
+    harmed_by,
+    heaviest,
+    sample_at,
+    sample_of_plan,
+    saves_nothing_by,
+)
+from ladder.recipe_evidence import read_evidence, settled, title_features
+from vmaf import models
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedRecipes:
+    """What the check left of a request's codecs."""
+
+    setups: tuple[CodecSetup, ...]
+    """Setups with the recipes that the title is encoded by, without codecs that save nothing."""
+    checks: tuple[RecipeCheck, ...]
+    """What was compared, for ``ladder.json``."""
+    costs: Costs = field(default_factory=Costs)
+    """What the check's encodes and scores took."""
+    record_keys: tuple[str, ...] = ()
+    """Keys of the store's records that the check used."""
+
+
+def check_recipes(
+    request: LadderRequest, setups: Sequence[CodecSetup], measurer: Measurer
+) -> CheckedRecipes:
+    """Compare each tuned recipe with the plain one, and each further codec with the first.
+
+    The measurements of the sample become known to ``measurer``, and their costs are added.
+
+    Raises:
+        BadInput: the evidence beside the weights cannot be read.
+        ShotladderError: some of the encodes failed for good.
+    """
+    if request.options.recipe_check == "never":
+        return CheckedRecipes(tuple(setups), ())
+    checking = _Checking(request, tuple(setups), measurer)
+    kept = checking.codecs(checking.options())
+    for check in checking.checks:
+        if check.warning:
+            measurer.on_event(events.Warned(check.warning))
+    judge = checking.judge
+    return CheckedRecipes(kept, tuple(checking.checks), judge.costs, tuple(judge.record_keys()))
+
+
+class _Checking:
+    """One title's check, step by step."""
+
+    def __init__(
+        self, request: LadderRequest, setups: tuple[CodecSetup, ...], measurer: Measurer
+    ) -> None:
+        self.request = request
+        self.setups = setups
+        self.measurer = measurer
+        self.judge = judging(measurer)
+        self.checks: list[RecipeCheck] = []
+        self._samples: Mapping[str, Sample] = {}
+        """Samples by codec, once one is needed."""
+        self._added = Costs()
+        """Costs of the judge that the measurer has already."""
+
+    def planned(self) -> list[Recipe]:
+        """Return the recipes that the check will encode if no recipe does harm."""
+        pairs = [(one.recipe, one.recipe.plain) for one in self.setups if one.recipe.tuning]
+        pairs += [(one.recipe, self.setups[0].recipe) for one in self.setups[1:]]
+        unsettled = [pair for pair in pairs if not self._settled(*pair)]
+        return list(dict.fromkeys(recipe for pair in unsettled for recipe in pair))
+
+    def options(self) -> list[CodecSetup]:
+        """Return the setups with plain recipes where the options do harm."""
+        tuned = [one for one in self.setups if one.recipe.tuning]
+        unsettled = [one for one in tuned if not self._settled(one.recipe, one.recipe.plain)]
+        self._measure([r for one in unsettled for r in (one.recipe, one.recipe.plain)])
+        chosen = []
+        for setup in self.setups:
+            if setup in tuned:
+                recipe, plain = setup.recipe, setup.recipe.plain
+                if setup in unsettled:
+                    check = self._options_check(recipe, plain)
+                else:
+                    check = _by_evidence(recipe, plain)
+                self.checks.append(check)
+                if not check.kept:
+                    setup = self._set_up(plain)
+            chosen.append(setup)
+        return chosen
+
+    def codecs(self, chosen: Sequence[CodecSetup]) -> tuple[CodecSetup, ...]:
+        """Return the setups without further codecs that save nothing, with the sample given."""
+        first, *others = chosen
+        unsettled = [one for one in others if not self._settled(one.recipe, first.recipe)]
+        if unsettled:
+            self._measure([one.recipe for one in (first, *unsettled)])
+        kept = [first]
+        for setup in others:
+            if setup in unsettled:
+                check = self._codec_check(setup.recipe, first.recipe)
+            else:
+                check = _by_evidence(setup.recipe, first.recipe)
+            self.checks.append(check)
+            if check.kept:
+                kept.append(setup)
+        return tuple(setup.given(self._measured(setup.recipe)) for setup in kept)
+
+    def _settled(self, recipe: Recipe, against: Recipe) -> bool:
+        """Return whether evidence answers the question for this title."""
+        if self.request.options.recipe_check == "always":
+            return False
+        evidence = read_evidence(weights_for(self.request, recipe.codec)).of(
+            recipe.name, against.name
+        )
+        if evidence is None:
+            return False
+        title = self.measurer.title
+        vectors = find_features(title.source, self.measurer.store.place)
+        features = title_features(
+            (shot.frames, vector.values) for shot, vector in zip(title.shots, vectors, strict=True)
+        )
+        # A further codec has to save something; options may lose a little.
+        allowed = HARM_PERCENT if recipe.codec == against.codec else 0.0
+        return settled(evidence, self.judge.models, features, allowed)
+
+    def _set_up(self, recipe: Recipe) -> CodecSetup:
+        of = self.measurer
+        return set_up_codec(self.request, recipe, of.title, of.store, of.executor, of.on_event)
+
+    def _measure(self, recipes: Sequence[Recipe]) -> None:
+        """Encode and judge the sample with each recipe."""
+        if not recipes:
+            return
+        if not self._samples:
+            bits = (
+                None if self.setups[0].prediction else measured_bits(self.setups[0], self.measurer)
+            )
+            self._samples = samples_of(self.setups, bits)
+        wanted = {r for one in recipes for r in sample_requests(self._samples[one.codec], one)}
+        self.judge.measure(sorted(wanted), stage="recipe check")
+        self.measurer.costs += self.judge.costs.since(self._added)
+        self._added = self.judge.costs
+        self.measurer.known |= self.judge.known
+
+    def _measured(self, recipe: Recipe) -> tuple[Request, ...]:
+        """Return the sample's encodes with a recipe; () where it was not encoded."""
+        return tuple(sorted(one for one in self.judge.known if one[1].recipe == recipe))
+
+    def _judged(self, recipe: Recipe) -> list[tuple[Judged, Judged]]:
+        """Return the sample's encodes with a recipe, shot by shot."""
+        low_and_high = sample_requests(self._samples[recipe.codec], recipe)
+        judged = [self._judged_one(request) for request in low_and_high]
+        return list(zip(judged[::2], judged[1::2], strict=True))
+
+    def _judged_one(self, request: Request) -> Judged:
+        encode = self.judge.measured_encode(request)
+        scores = {model: encode.mean_quality(model) for model in self.judge.models}
+        return Judged(encode.shot.frames, 8 * encode.num_bytes, scores)
+
+    def _compared(self, recipe: Recipe, against: Recipe) -> dict[str, float | None]:
+        percents = compare(self._judged(against), self._judged(recipe))
+        return {
+            model: None if percent is None else round(percent, 4)
+            for model, percent in percents.items()
+        }
+
+    def _options_check(self, recipe: Recipe, plain: Recipe) -> RecipeCheck:
+        percents = self._compared(recipe, plain)
+        harmed = harmed_by(percents)
+        warning = (
+            f"{recipe} loses more than {HARM_PERCENT:g} % on this title by {_listed(harmed)} "
+            f"({in_words(percents)} against {plain}); the title is encoded with {plain}"
+        )
+        return self._document(recipe, plain, percents, not harmed, warning if harmed else None)
+
+    def _codec_check(self, recipe: Recipe, first: Recipe) -> RecipeCheck:
+        percents = self._compared(recipe, first)
+        useless = saves_nothing_by(percents)
+        named = self.request.options.codec is not None
+        consequence = (
+            f"its rungs stay because --codec names {recipe.codec}"
+            if named
+            else f"its rungs are left out; `--codec {first.codec},{recipe.codec}` keeps them"
+        )
+        warning = (
+            f"{recipe} saves nothing on this title by {_listed(useless)} ({in_words(percents)} "
+            f"against {first}); {consequence}"
+        )
+        kept = named or not useless
+        return self._document(recipe, first, percents, kept, warning if useless else None)
+
+    def _document(
+        self,
+        recipe: Recipe,
+        against: Recipe,
+        percents: dict[str, float | None],
+        kept: bool,
+        warning: str | None,
+    ) -> RecipeCheck:
+        sample = self._samples[recipe.codec]
+        return RecipeCheck(
+            recipe=recipe.name,
+            against=against.name,
+            kept=kept,
+            shots=list(sample.crfs),
+            width=sample.size.width,
+            height=sample.size.height,
+            percent=percents,
+            warning=warning,
+        )
+
+
+def judging(measurer: Measurer) -> Measurer:
+    """Return a measurer of the same title that scores by the fidelity judges too."""
+    hdr = measurer.title.reference.hdr is not None
+    judges = (models.name_for(judge, hdr=hdr) for judge in models.JUDGES)
+    return Measurer(
+        measurer.title,
+        (measurer.models[0], *judges),
+        measurer.store,
+        measurer.executor,
+        measurer.on_event,
+    )
+
+
+def planned_requests(
+    request: LadderRequest, setups: Sequence[CodecSetup], measurer: Measurer
+) -> list[Request]:
+    """Return the encodes that :func:`check_recipes` is expected to ask for; nothing is encoded."""
+    if request.options.recipe_check == "never":
+        return []
+    recipes = _Checking(request, tuple(setups), measurer).planned()
+    longest = {number: float(shot.frames) for number, shot in enumerate(setups[0].title.shots)}
+    samples = samples_of(setups, None if setups[0].prediction else longest) if recipes else {}
+    return sorted({r for one in recipes for r in sample_requests(samples[one.codec], one)})
+
+
+def measured_bits(setup: CodecSetup, measurer: Measurer) -> dict[int, float]:
+    """Return which shots carry most bits, by cells that a search without prediction measures in any
+    case."""
+    cells = _middle_cells(setup)
+    measurer.measure(cells, stage="recipe check")
+    bits: dict[int, float] = {}
+    for cell in cells:
+        bits[cell[0]] = bits.get(cell[0], 0.0) + measurer.known[cell].bits
+    return bits
+
+
+def samples_of(setups: Sequence[CodecSetup], bits: Mapping[int, float] | None) -> dict[str, Sample]:
+    """Return what is encoded to check each codec: the same shots at the same size.
+
+    Args:
+        setups: Setups by codec, the first codec first.
+        bits: Bits of each shot, where the first codec is not predicted.
+    """
+    first = setups[0]
+    plans = {one.recipe.codec: one.search.expected_requests(one.known({})) for one in setups}
+    middles = {one.recipe.codec: _middle(one) for one in setups}
+    middle = middles[first.recipe.codec]
+    if bits is None:
+        plan = plans[first.recipe.codec] or _middle_cells(first)
+        sample = sample_of_plan({r: _expected_bits(first, r) for r in plan}, middle)
+    else:
+        sample = Sample(first.sizes[-1], dict.fromkeys(heaviest(bits), middle))
+    return {
+        codec: sample
+        if codec == first.recipe.codec
+        else sample_at(plans[codec], tuple(sample.crfs), sample.size, middles[codec])
+        for codec in plans
+    }
+
+
+def sample_requests(sample: Sample, recipe: Recipe) -> list[Request]:
+    """Return the sample's encodes with a recipe: the lower and the higher CRF of each shot."""
+    return [
+        (shot, OperatingPoint(recipe, sample.size.width, sample.size.height, crf))
+        for shot, crfs in sample.crfs.items()
+        for crf in crfs
+    ]
+
+
+def in_words(percents: Mapping[str, float | None]) -> str:
+    """Return what a recipe costs by each judge, in words."""
+    return ", ".join(
+        f"{model} {'cannot tell' if percent is None else f'{percent:+.1f} %'}"
+        for model, percent in percents.items()
+    )
+
+
+def _middle(setup: CodecSetup) -> tuple[float, float]:
+    """Return two neighbouring CRFs in the middle of what a search without a plan measures."""
+    if setup.prediction is None:
+        requests = setup.search.expected_requests(setup.known({}))
+        grid: Sequence[float] = sorted({point.crf for _, point in requests})
+    else:
+        grid = setup.profile.crf_grid[setup.recipe.codec]
+    upper = max(1, len(grid) // 2)
+    return grid[upper - 1], grid[min(upper, len(grid) - 1)]
+
+
+def _middle_cells(setup: CodecSetup) -> list[Request]:
+    """Return every shot at the title's own size, at the CRFs in the middle."""
+    return [
+        (shot, OperatingPoint(setup.recipe, *setup.sizes[-1], crf))
+        for shot in range(len(setup.title.shots))
+        for crf in _middle(setup)
+    ]
+
+
+def _expected_bits(setup: CodecSetup, request: Request) -> float:
+    """Return the predicted bits of an encode."""
+    shot, point = request
+    expected = setup.prediction.expected(shot, point) if setup.prediction else None
+    return expected.bits_per_frame * setup.title.shots[shot].frames if expected else 0.0
+
+
+def _by_evidence(recipe: Recipe, against: Recipe) -> RecipeCheck:
+    return RecipeCheck(recipe=recipe.name, against=against.name, kept=True, by_evidence=True)
+
+
+def _listed(judges: Sequence[str]) -> str:
+    return " and ".join(judges)
