@@ -5,7 +5,9 @@ shots of the title itself are encoded both ways at one size and two CRFs near wh
 spend, and are judged by the title's quality model and by the fidelity judges:
 
 - the *options* of a recipe, against the same preset without them. A title that would lose more than
-  :data:`HARM_PERCENT` by any judge keeps the plain recipe.
+  :data:`HARM_PERCENT` by any judge keeps the plain recipe. A loss by the quality model alone counts
+  only as far as it is more than every fidelity judge gains: SVT-AV1's ``tune=2`` gives back a part
+  of what VMAF sees and gains several times as much by fidelity, which is why it is a default.
 - a *further codec*, against the first codec of the ladder. A codec that saves nothing by some judge
   is left out where the profile, not the user, chose it: its saving would be detail that is gone.
 
@@ -120,13 +122,27 @@ def _pooled(shots: Sequence[tuple[Judged, Judged]], judge: str) -> list[RatePoin
     ]
 
 
-def harmed_by(percents: Mapping[str, float | None]) -> tuple[str, ...]:
-    """Return the judges by which a recipe's options lose more than :data:`HARM_PERCENT`."""
-    return tuple(
-        judge for judge, lost in percents.items() if lost is not None and lost > HARM_PERCENT
-    )
+def options_loss(percents: Mapping[str, float | None], quality_model: str) -> float | None:
+    """Return what a recipe's options lose on a title, in percent, by the judge that decides.
+
+    Args:
+        percents: Rates over the plain recipe's by judge, as :func:`compare` returns them.
+        quality_model: Name of the judge that is the title's quality model.
+
+    Returns:
+        The options do harm where this is over :data:`HARM_PERCENT`; None where no judge can tell.
+    """
+    by_model = percents.get(quality_model)
+    fidelity = codec_loss({j: p for j, p in percents.items() if j != quality_model})
+    if by_model is None or fidelity is None:
+        return fidelity if by_model is None else by_model
+    excused = max(0.0, -fidelity - HARM_PERCENT)
+    return max(fidelity, by_model - excused)
 
 
-def saves_nothing_by(percents: Mapping[str, float | None]) -> tuple[str, ...]:
-    """Return the judges by which a further codec needs no fewer bits than the first."""
-    return tuple(judge for judge, more in percents.items() if more is not None and more >= 0)
+def codec_loss(percents: Mapping[str, float | None]) -> float | None:
+    """Return the rate of a further codec over the first, in percent, by the least content judge.
+
+    The codec saves nothing where this is not negative; None where no judge can tell.
+    """
+    return max((percent for percent in percents.values() if percent is not None), default=None)

@@ -5,10 +5,10 @@ titles like this one have been judged before. That is decided by a file beside t
 part of the product, and never by what other jobs left in a store: a title's ladder then depends on
 nothing but the title, the options and the release.
 
-A recipe is settled for a title where every judge of the check has judged at least
-:data:`LEAST_TITLES` titles, none of them lost, the upper :data:`CONFIDENCE` bound for one more
-title stays below the loss that the check allows, and the title's features lie within what those
-titles cover. Pure but for :func:`read_evidence`.
+A recipe is settled for a title where at least :data:`LEAST_TITLES` titles were judged by every
+judge of the check, none of them lost, the upper :data:`CONFIDENCE` bound for one more title stays
+below the loss that the check allows, and the title's features lie within what those titles cover.
+Pure but for :func:`read_evidence`.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ class RecipeEvidence(Document):
     """Names of the titles that were judged."""
     judges: dict[str, Spread]
     """Gains by quality model or judge."""
+    loss: Spread
+    """What the titles lose by the judge that decides in the check."""
     region: dict[str, tuple[float, float]]
     """Lowest and highest value over those titles of each feature, meaned over a title's frames."""
 
@@ -172,12 +174,13 @@ def settled(
     """
     if evidence is None or not evidence.region:
         return False
-    for judge in judges:
-        gains = evidence.judges.get(judge)
-        if gains is None or gains.titles < LEAST_TITLES:
-            return False
-        if max(gains.worst, bound_for_another(gains)) > allowed_percent:
-            return False
+    if any(
+        judge not in evidence.judges or evidence.judges[judge].titles < LEAST_TITLES
+        for judge in judges
+    ):
+        return False
+    if max(evidence.loss.worst, bound_for_another(evidence.loss)) > allowed_percent:
+        return False
     return all(
         name in features and low <= features[name] <= high
         for name, (low, high) in evidence.region.items()

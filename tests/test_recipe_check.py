@@ -9,16 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from encoder.media import OperatingPoint, Size
-from encoder.recipes import svtav1, x264
+from encoder.recipes import x264
 from ladder.recipe_check import (
     HARM_PERCENT,
     Judged,
+    codec_loss,
     compare,
-    harmed_by,
     heaviest,
+    options_loss,
     sample_at,
     sample_of_plan,
-    saves_nothing_by,
 )
 from ladder.recipe_evidence import (
     LEAST_TITLES,
@@ -106,24 +106,46 @@ def test_rates_at_equal_score(frames: list[int], more: float, worse: float) -> N
 def test_scores_at_the_end_of_the_scale_tell_nothing() -> None:
     saturated = [(Judged(24, 2000.0, {"v1": 100.0}), Judged(24, 1000.0, {"v1": 100.0}))]
     assert compare(saturated, saturated) == {"v1": None}
-    assert harmed_by({"v1": None}) == saves_nothing_by({"v1": None}) == ()
+    assert options_loss({"v1": None, "ssim": None}, "v1") is None
+    assert codec_loss({"v1": None}) is None
 
 
 @pytest.mark.parametrize(
-    ("percents", "harmed", "useless"),
+    ("percents", "loss"),
     [
-        ({"v1": -8.0, "xpsnr": HARM_PERCENT, "ssim": -1.0}, (), ("xpsnr",)),
-        ({"v1": -8.0, "xpsnr": HARM_PERCENT + 0.01, "ssim": 3.0}, ("xpsnr", "ssim"), None),
-        ({"v1": 2.5, "xpsnr": -1.0, "ssim": -1.0}, ("v1",), ("v1",)),
-        ({"v1": -8.0, "xpsnr": 0.0, "ssim": -0.1}, (), ("xpsnr",)),
-        ({"v1": -8.0, "xpsnr": -0.1, "ssim": -0.1}, (), ()),
+        ({"v1": -8.0, "xpsnr": 1.9, "ssim": -1.0}, 1.9),  # within what is allowed
+        ({"v1": -9.0, "xpsnr": 5.0, "ssim": 3.5}, 5.0),  # weaker adaptive quantisation
+        ({"v1": 2.5, "xpsnr": -1.0, "ssim": -1.0}, 2.5),  # fidelity gains too little
+        ({"v1": 6.6, "xpsnr": -15.0, "ssim": -12.0}, -3.4),  # SVT-AV1's tune=2
+        ({"v1": 6.6, "xpsnr": -15.0, "ssim": -6.0}, 2.6),  # any fidelity judge can refuse
+        ({"v1": 6.6, "xpsnr": None, "ssim": None}, 6.6),
+        ({"v1": None, "xpsnr": -1.0, "ssim": None}, -1.0),
     ],
 )
-def test_any_judge_can_refuse(
-    percents: dict[str, float], harmed: tuple[str, ...], useless: tuple[str, ...] | None
+def test_what_options_lose(percents: dict[str, float | None], loss: float) -> None:
+    assert options_loss(percents, "v1") == pytest.approx(loss)
+
+
+PERCENT = st.one_of(st.none(), st.floats(-50, 50))
+
+
+@given(PERCENT, PERCENT, PERCENT)
+def test_the_loss_says_what_the_rule_says(
+    v1: float | None, xpsnr: float | None, ssim: float | None
 ) -> None:
-    assert harmed_by(percents) == harmed
-    assert saves_nothing_by(percents) == (harmed if useless is None else useless)
+    """In plain words: fidelity may not lose 2 %; v1 may, where all fidelity gains as much."""
+    fidelity = [one for one in (xpsnr, ssim) if one is not None]
+    harm = any(one > HARM_PERCENT for one in fidelity)
+    if v1 is not None and v1 > HARM_PERCENT:
+        harm |= not fidelity or any(-one < v1 - 1e-9 for one in fidelity)
+    loss = options_loss({"v1": v1, "xpsnr": xpsnr, "ssim": ssim}, "v1")
+    at_the_edge = loss is not None and abs(loss - HARM_PERCENT) < 1e-6
+    assert at_the_edge or harm == (loss is not None and loss > HARM_PERCENT)
+
+
+def test_a_further_codec_has_to_save_by_every_judge() -> None:
+    assert codec_loss({"v1": -30.0, "xpsnr": 1.0, "ssim": -9.0}) == 1.0
+    assert codec_loss({"v1": -30.0, "xpsnr": -0.1, "ssim": None}) == -0.1
 
 
 # -- evidence ----------------------------------------------------------------------------------
@@ -132,13 +154,14 @@ JUDGES = ("v1", "xpsnr", "ssim")
 GAINS = [-8.0, -7.0, -9.0, -8.5, -7.5, -8.0]
 
 
-def evidence(**changes: list[float]) -> RecipeEvidence:
-    gains = {judge: changes.get(judge, GAINS) for judge in JUDGES}
+def evidence(titles: int = len(GAINS), loss: list[float] = GAINS) -> RecipeEvidence:
+    gains = spread(GAINS).model_copy(update={"titles": titles})
     return RecipeEvidence(
         recipe="x264-slow+ref=3",
         against="x264-slow",
-        titles=[f"title{number}" for number in range(len(GAINS))],
-        judges={judge: spread(percents) for judge, percents in gains.items()},
+        titles=[f"title{number}" for number in range(titles)],
+        judges=dict.fromkeys(JUDGES, gains),
+        loss=spread(loss),
         region={"noise_fine_p50": (0.1, 0.5)},
     )
 
@@ -158,9 +181,9 @@ def test_evidence_settles_a_title_like_those_that_were_judged() -> None:
         (evidence(), {"noise_fine_p50": 0.51}),
         (evidence(), {"noise_fine_p50": 0.09}),
         (evidence(), {}),
-        (evidence(xpsnr=GAINS[: LEAST_TITLES - 1]), INSIDE),
-        (evidence(ssim=[*GAINS, 2.5]), INSIDE),  # a title lost
-        (evidence(ssim=[1.9, -3.0, -3.0, 0.0, 1.0, -6.0]), INSIDE),  # one more may lose
+        (evidence(titles=LEAST_TITLES - 1), INSIDE),
+        (evidence(loss=[*GAINS, 2.5]), INSIDE),  # a title lost
+        (evidence(loss=[1.9, -3.0, -3.0, 0.0, 1.0, -6.0]), INSIDE),  # one more may lose
         (evidence().model_copy(update={"region": {}}), INSIDE),
     ],
 )

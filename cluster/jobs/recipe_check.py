@@ -26,12 +26,12 @@ from ladder.recipe_check import (
     HARM_PERCENT,
     Judged,
     Sample,
+    codec_loss,
     compare,
-    harmed_by,
     heaviest,
+    options_loss,
     sample_at,
     sample_of_plan,
-    saves_nothing_by,
 )
 from ladder.recipe_evidence import read_evidence, settled, title_features
 from vmaf import models
@@ -193,16 +193,19 @@ class _Checking:
 
     def _options_check(self, recipe: Recipe, plain: Recipe) -> RecipeCheck:
         percents = self._compared(recipe, plain)
-        harmed = harmed_by(percents)
+        loss = options_loss(percents, self.judge.models[0])
+        harmed = loss is not None and loss > HARM_PERCENT
         warning = (
-            f"{recipe} loses more than {HARM_PERCENT:g} % on this title by {_listed(harmed)} "
-            f"({in_words(percents)} against {plain}); the title is encoded with {plain}"
+            f"{recipe} loses more than {HARM_PERCENT:g} % on this title by "
+            f"{_judges_over(HARM_PERCENT, percents)} ({in_words(percents)} against {plain}); the "
+            f"title is encoded with {plain}"
         )
         return self._document(recipe, plain, percents, not harmed, warning if harmed else None)
 
     def _codec_check(self, recipe: Recipe, first: Recipe) -> RecipeCheck:
         percents = self._compared(recipe, first)
-        useless = saves_nothing_by(percents)
+        loss = codec_loss(percents)
+        useless = loss is not None and loss >= 0
         named = self.request.options.codec is not None
         consequence = (
             f"its rungs stay because --codec names {recipe.codec}"
@@ -210,8 +213,8 @@ class _Checking:
             else f"its rungs are left out; `--codec {first.codec},{recipe.codec}` keeps them"
         )
         warning = (
-            f"{recipe} saves nothing on this title by {_listed(useless)} ({in_words(percents)} "
-            f"against {first}); {consequence}"
+            f"{recipe} saves nothing on this title by {_judges_over(0, percents)} "
+            f"({in_words(percents)} against {first}); {consequence}"
         )
         kept = named or not useless
         return self._document(recipe, first, percents, kept, warning if useless else None)
@@ -345,5 +348,7 @@ def _by_evidence(recipe: Recipe, against: Recipe) -> RecipeCheck:
     return RecipeCheck(recipe=recipe.name, against=against.name, kept=True, by_evidence=True)
 
 
-def _listed(judges: Sequence[str]) -> str:
-    return " and ".join(judges)
+def _judges_over(percent: float, percents: Mapping[str, float | None]) -> str:
+    return " and ".join(
+        judge for judge, found in percents.items() if found is not None and found >= percent
+    )
