@@ -25,9 +25,10 @@ from ladder.curves import MeasuredPoints, Measurement
 from ladder.profiles import Profile, load_profile
 from ladder.rungs import LadderPlan, RungPlan, solve_at_rates
 from ladder.search.commit import next_rungs
-from ladder.search.predict import PredictSearch
+from ladder.search.moves import moves
+from ladder.search.predict import CHECKED, PredictSearch
 from ladder.search.questions import MOST_SHOTS, sample
-from ladder.search.state import Tuning
+from ladder.search.state import State, Tuning
 from ladder.search.steps import Done, Known, Measure, TitleShape
 from ladder.title_curves import TitleCurves
 from tests.complexity_synthetic import Measuring, prediction_of, residual_model
@@ -469,3 +470,37 @@ def test_questions_of_a_long_title_look_at_shots_that_are_spread_over_it() -> No
     some = list(sample(1500))
     assert 32 <= len(some) <= MOST_SHOTS
     assert some[-1] > 1400
+
+
+# -- cells that were measured in any case ------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [1, 4])
+def test_a_search_starts_from_the_cells_that_it_is_given(seed: int) -> None:
+    """They correct the prediction and are delivered where they fit, but are no probes of its own:
+    whether they are known at the start or asked for, the search ends at the same ladder."""
+    given = tuple(
+        (shot, TITLE.point(TITLE.sizes[-1], crf)) for shot in (0, 2, 5) for crf in (25.0, 30.0)
+    )
+    search = PredictSearch(predicted(TITLE, seed), given=given)
+    before = dataclasses.replace(known(), measurements={r: measure(r) for r in given})
+    outcome = drive(search, before)
+    assert not outcome.requested & set(given)
+    asking = drive(PredictSearch(predicted(TITLE, seed), given=given), known(), seed=seed)
+    assert asking.plan == outcome.plan
+    assert {asking.reasons[request] for request in given} == {CHECKED}
+    without = drive(search_for(TITLE, seed), before)
+    assert without.plan == usual(seed).plan  # what others measured changes nothing
+
+
+def test_given_cells_take_nothing_of_the_budget() -> None:
+    plan = usual(2).plan
+    first = TITLE.sizes[0]
+    cells = [(shot, TITLE.point(first, 14.0 + crf)) for shot in (0, 1) for crf in range(9)]
+    measured = {request: measure(request) for request in [*plan.points, *cells]}
+    full = dataclasses.replace(known(), measurements=measured)
+    eager = Tuning(required_gain=1e-9, exceptional_gain=1e12)
+    spent = State.of(predicted(TITLE, 2), eager, full, measured)
+    assert not moves(spent, plan.rungs)
+    free = State.of(predicted(TITLE, 2), eager, full, measured, cells)
+    assert moves(free, plan.rungs)

@@ -50,9 +50,9 @@ def moves(state: State, committed: Sequence[RungPlan]) -> Reasons:
 
 def _room(state: State, committed: Sequence[RungPlan]) -> int:
     """Return how many encodes the budget has left beside those that are delivered now."""
-    delivered = len({request for rung in committed for request in requests_of(rung)})
-    extra = len(state.measured) - delivered
-    return max(0, math.floor(state.tuning.budget * delivered) - extra)
+    delivered = {request for rung in committed for request in requests_of(rung)}
+    extra = state.measured.keys() - delivered - state.given
+    return max(0, math.floor(state.tuning.budget * len(delivered)) - len(extra))
 
 
 def _offers(state: State, committed: Sequence[RungPlan]) -> Iterator[_Offer]:

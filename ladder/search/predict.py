@@ -106,7 +106,8 @@ class _Run:
                 return Measure(
                     tuple(missing), {request: self.requested[request] for request in missing}
                 )
-            state = State.of(self.search.prediction, self.search.tuning, known, self.requested)
+            search = self.search
+            state = State.of(search.prediction, search.tuning, known, self.requested, search.given)
             try:
                 self.requested |= self._rounds.send(state)
             except StopIteration as stop:

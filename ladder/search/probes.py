@@ -59,7 +59,7 @@ def probes(
     tuning, title = state.tuning, state.known.title
     sizes, crfs = state.prediction.sizes, state.prediction.scale.crfs
     allowed = max(1, math.floor(tuning.budget * len(plan.points)))
-    room = allowed - len(state.measured.keys() - plan.points)
+    room = allowed - len(state.measured.keys() - plan.points - state.given)
     if room < 0 or not tuning.budget:
         return {}
     value_of_size: dict[int, float] = {}

@@ -65,6 +65,8 @@ class State:
     corrected: CorrectedTitle
     curves: TitleCurves
     """Curves of ``corrected``."""
+    given: frozenset[Request] = frozenset()
+    """Those of ``measured`` that were not measured for the search, and cost it nothing."""
 
     @classmethod
     def of(
@@ -73,13 +75,14 @@ class State:
         tuning: Tuning,
         known: Known,
         requested: Collection[Request],
+        given: Collection[Request] = (),
     ) -> State:
         """Correct ``prediction`` by the measurements of ``requested``."""
         ordered = sorted(requested, key=request_order)
         measured = {request: known.measurements[request] for request in ordered}
         corrected = correct(prediction, known.title.shots, measured)
         curves = known.title.with_curves(corrected.curves())
-        return cls(prediction, tuning, known, measured, corrected, curves)
+        return cls(prediction, tuning, known, measured, corrected, curves, frozenset(given))
 
     def plan(
         self, committed: Collection[RungPlan] = (), curves: TitleCurves | None = None

@@ -142,7 +142,7 @@ def check_sentence(check: RecipeCheck) -> str:
             "comes with the weights covers it."
         )
     if check.warning:
-        return f"{check.warning[0].upper()}{check.warning[1:]}."
+        return f"{check.warning}."
     found = ", ".join(
         f"{percent:+.1f} % by {model}" if percent is not None else f"nothing comparable by {model}"
         for model, percent in check.percent.items()
