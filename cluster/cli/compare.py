@@ -55,6 +55,20 @@ def compare(
         help="Additional quality model to state the claims by, for example `vmaf_v0.6.1neg`. May "
         "be repeated. `vmaf_v0.6.1` and `vmaf_v0.6.1neg` triple the cost of scoring.",
     ),
+    shares: str = option(
+        "25/25/50",
+        metavar="N/N/N",
+        help="Percentages of viewers whose devices play H.264 only, HEVC as well, and AV1 as well.",
+    ),
+    egress_price: float = option(
+        0.02,
+        metavar="PRICE",
+        help="Price of delivering 10^9 bytes, for the number of views after which the package has "
+        "paid.",
+    ),
+    cpu_price: float = option(
+        0.04, metavar="PRICE", help="Price of a core for an hour, in the same currency."
+    ),
     workers: Workers = None,
     scheduler: Scheduler = None,
     store: StorePath = None,
@@ -67,14 +81,28 @@ def compare(
     own recipe, one by that plain encoder. Three claims are stated for each codec, and for all of
     them together: BD-rate against the fixed ladder and against the per-title ladders, by the
     ladder's quality model and by the judges XPSNR and SSIM, and what viewers receive. The expected
-    cost is said first. The result is kept in DIR as `comparison.json`, where `ladder show` and
-    `report` find it.
+    cost is said first. In a package of several codecs, viewers are divided by what their devices
+    play, and the claims are summed by their shares. Last comes the number of views after which the
+    saving has paid for the CPU of the whole job. The result is kept in DIR as `comparison.json`,
+    where `ladder show` and `report` find it.
     """
     from cluster.cli.views.comparison import comparison_lines, comparison_view
     from cluster.jobs import compare as library
+    from ladder.audience import parse_shares
+    from ladder.payback import Prices
 
     on_event = output.announce("compare", directory)
-    options = library.CompareOptions(directory, source, store, workers, scheduler, others, also)
+    options = library.CompareOptions(
+        directory=directory,
+        source=source,
+        store=store,
+        workers=workers,
+        scheduler=scheduler,
+        others=others,
+        also=also,
+        shares=parse_shares(shares),
+        prices=Prices(egress_price, cpu_price),
+    )
     comparison = library.compare_ladder(options, on_event)
     lines = list(comparison_lines(comparison))
     _keep(directory, comparison, lines, on_event)

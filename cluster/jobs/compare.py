@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +28,7 @@ from cluster.package.comparison import (
     compared_parts,
 )
 from cluster.package.package import Package
+from cluster.package.receipts import receipts_of
 from cluster.stages.baselines import RungWork
 from cluster.stages.measurer import Measurer
 from cluster.stages.quarantine import reading
@@ -36,9 +37,11 @@ from encoder.baseline import FixedRung, plain_medium
 from encoder.errors import BadInput, FrameMismatch
 from encoder.media import OperatingPoint, Request, Size
 from encoder.recipes import Recipe
+from ladder.audience import SHARES
 from ladder.baselines import fixed_rungs
 from ladder.bdrate import RatePoint
 from ladder.document import Rung
+from ladder.payback import Prices
 from ladder.per_title import Hint, PerTitleSearch, hint_for, target_rates
 from ladder.profiles import rung_sizes
 from vmaf import models as quality_models
@@ -63,6 +66,10 @@ class CompareOptions:
     against this package is stated."""
     also: tuple[str, ...] = ()
     """Further quality models to state the claims by."""
+    shares: Mapping[str, float] = field(default_factory=lambda: dict(SHARES))
+    """Share of each class of viewers (:mod:`ladder.audience`), summing to 1."""
+    prices: Prices = field(default_factory=Prices)
+    """Prices of egress and CPU, for when the package has paid."""
 
 
 def compare_ladder(
@@ -122,6 +129,17 @@ def compare_ladder(
         plain_per_title=found[plain],
         search=package.ladder.search.mode,
         codecs=codecs,
+        receipts=receipts_of(
+            {
+                model: {part.name: part.ours.points(model) for part in parts if part.name != ALL}
+                for model in models
+            },
+            {model: fixed.points(model) for model in models},
+            seconds=float(package.seconds),
+            cpu_seconds=package.cpu_seconds,
+            shares=options.shares,
+            prices=options.prices,
+        ),
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from cluster.package.package import Package
+from cluster.package.receipts import Receipts, receipts_fields
 from cluster.store.files import atomic_write, file_sha256
 from encoder.errors import BadInput
 from ladder.bdrate import BdRate, RatePoint, monotone
@@ -119,6 +120,8 @@ class Comparison:
     codecs: tuple[CodecComparison, ...] = ()
     """Ladders of the package's further codecs and of the other packages that were named, each
     against the first codec by the package's quality model."""
+    receipts: Receipts | None = None
+    """What viewers have by the codecs of their devices, and when the package has paid."""
 
     @property
     def exhaustive(self) -> bool:
@@ -250,6 +253,9 @@ class SavedComparison(Document):
     model, and for all codecs together if there are several."""
     codecs: list[CodecComparison] = Field(default_factory=list)
     """Ladders of further codecs and of other packages against the first codec."""
+    receipts: dict[str, Any] | None = None
+    """Fields of the ``receipts`` line of ``ladder compare --json``; None in files from before
+    there was one."""
 
     @property
     def fixed(self) -> list[ComparedRung]:
@@ -302,6 +308,7 @@ def save_comparison(
         ],
         claims=[dict(fields) for fields in claims],
         codecs=list(comparison.codecs),
+        receipts=receipts_fields(comparison.receipts) if comparison.receipts else None,
     )
     content = saved.model_dump_json(indent=1) + "\n"
     try:

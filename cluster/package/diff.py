@@ -125,7 +125,7 @@ def diff_ladders(old: Path, new: Path) -> LadderDifference:
         },
         rungs=tuple(_rung_change(*pair, model) for pair in pairs),
         shots=_shot_changes(before, after, pairs, model),
-        cpu_seconds=(_cpu_seconds(old_package), _cpu_seconds(new_package)),
+        cpu_seconds=(old_package.cpu_seconds, new_package.cpu_seconds),
         encodes=(before.search.encodes, after.search.encodes),
     )
 
@@ -235,14 +235,6 @@ def _made_with(package: Package) -> dict[str, Any]:
             else f"{cost.bd_rate_percent:.2f} ({cost.basis})"
         ),
     }
-
-
-def _cpu_seconds(package: Package) -> float | None:
-    """Return the CPU seconds of a run; None unless the run made all of its encodes itself."""
-    run = package.run
-    complete = run.get("encoded_now") == run.get("scored_now") == package.ladder.search.encodes
-    seconds = run.get("cpu_seconds")
-    return sum(seconds.values()) if complete and isinstance(seconds, dict) else None
 
 
 # -- many titles -------------------------------------------------------------------------------

@@ -122,6 +122,13 @@ class Package:
         return self.ladder.frame_rate
 
     @property
+    def cpu_seconds(self) -> float | None:
+        """CPU seconds of the whole job; None unless the run made all of its encodes itself."""
+        seconds = self.run.get("cpu_seconds")
+        complete = self.run.get("encoded_now") == self.ladder.search.encodes
+        return sum(seconds.values()) if complete and isinstance(seconds, dict) else None
+
+    @property
     def seconds(self) -> Fraction:
         """Duration of the title in seconds."""
         return self.ladder.title.frames / self.frame_rate

@@ -269,6 +269,7 @@ def _comparison(compared: SavedComparison | None) -> dict[str, Any] | None:
             for ladder in compared.ladders
         ],
         "claims": compared.claims,
+        "receipts": compared.receipts,
         "least": {
             codec: {against: compared.least(codec, against) for against in get_args(Against)}
             for codec in dict.fromkeys(claims["codec"] for claims in compared.claims)

@@ -10,6 +10,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cluster.cli.views.receipts import classes_parts, payback_parts
 from cluster.cli.views.tables import Column, kbits, table
 from cluster.package.comparison import (
     ALL,
@@ -21,6 +22,7 @@ from cluster.package.comparison import (
     Comparison,
     LadderName,
 )
+from cluster.package.receipts import Receipts, receipts_fields
 from ladder.bdrate import BdRate, NoOverlap
 from ladder.claims import AFFORDABLE, TOLERANCE, Claims, ViewersClaim
 
@@ -68,6 +70,8 @@ def comparison_view(comparison: Comparison, *, rungs: bool = False) -> list[Rend
             parts += [Text(), _rungs(f"{_LABELS[name]}, {ladder.recipe}", ladder)]
     for part in comparison.parts:
         parts += [Text(), *_part(part, comparison)]
+    if comparison.receipts is not None:
+        parts += _receipts(comparison.receipts, comparison.quality_model)
     if comparison.codecs:
         heading = Text(f"codecs, by {comparison.quality_model}", style="bold")
         parts += [Text(), heading, table(_CODECS, comparison.codecs)]
@@ -95,6 +99,15 @@ _VIEWERS: list[Column[ViewersClaim]] = [
 def viewers_table(claims: tuple[ViewersClaim, ...], *, matched: bool = True) -> Table:
     """Show what populations of viewers receive, with the column ``not worse`` if ``matched``."""
     return table([c for c in _VIEWERS if matched or c.heading != "not worse"], claims)
+
+
+def _receipts(receipts: Receipts, quality_model: str) -> Iterator[RenderableType]:
+    classes = list(classes_parts(receipts))
+    yield from classes
+    if classes and (claims := receipts.audience[quality_model].viewers):
+        yield Text(f"3  what all of them receive, against the fixed ladder, by {quality_model}")
+        yield viewers_table(claims)
+    yield from payback_parts(receipts, quality_model)
 
 
 def _part(part: ComparedPart, comparison: Comparison) -> Iterator[RenderableType]:
@@ -192,6 +205,8 @@ def comparison_lines(comparison: Comparison) -> Iterator[tuple[str, dict[str, An
         for model, claims in part.claims.items():
             yield "claims", {"codec": part.name, "quality_model": model, **_claims_fields(claims)}
         yield "least", {"codec": part.name, **_least_fields(part, comparison.judges)}
+    if comparison.receipts is not None:
+        yield "receipts", receipts_fields(comparison.receipts)
 
 
 def _claims_fields(claims: Claims) -> dict[str, Any]:
