@@ -37,7 +37,13 @@ REGION = ("noise_fine_p50", "noise_temporal_p50", "texture_fine_p50", "flat_shar
 """Features that say where a recipe was judged. Tunings act on noise, texture and flat areas."""
 
 
-class Spread(Document):
+class _Lenient(Document):
+    """Another release may say more of its evidence; what is known here stays usable."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", serialize_by_alias=True)
+
+
+class Spread(_Lenient):
     """What judged titles gained by one judge."""
 
     titles: int
@@ -49,7 +55,7 @@ class Spread(Document):
     """Largest rate of any title, in percent."""
 
 
-class RecipeEvidence(Document):
+class RecipeEvidence(_Lenient):
     """Evidence on one recipe against another."""
 
     recipe: str
@@ -58,6 +64,8 @@ class RecipeEvidence(Document):
     """Name of the recipe that it was compared with."""
     titles: list[str]
     """Names of the titles that were judged."""
+    frames: int
+    """Number of frames that were judged, over all titles; parts may stand for a title."""
     judges: dict[str, Spread]
     """Gains by quality model or judge."""
     loss: Spread
@@ -66,11 +74,8 @@ class RecipeEvidence(Document):
     """Lowest and highest value over those titles of each feature, meaned over a title's frames."""
 
 
-class Evidence(Document):
+class Evidence(_Lenient):
     """All evidence that ships with a set of weights."""
-
-    # Another release may say more of its evidence; what is known here stays usable.
-    model_config = ConfigDict(frozen=True, extra="ignore", serialize_by_alias=True)
 
     schema_: Literal["shotladder/recipe-evidence/1"] = Field(
         default=EVIDENCE_SCHEMA, alias="schema"

@@ -30,7 +30,7 @@ from ladder.recipe_evidence import (
     spread,
     title_features,
 )
-from tests.recipe_material import Kept, Row, percent
+from tests.recipe_material import Kept, Row, percent, shots_of_both
 from vmaf.models import is_judge
 
 DATA = Path("data")
@@ -94,6 +94,11 @@ def evidence_on(
         recipe=recipe,
         against=against,
         titles=sorted(percents),
+        frames=sum(
+            first.end - first.start
+            for title in percents
+            for first, _ in shots_of_both(rows, title, recipe, against)
+        ),
         judges={judge: spread(values) for judge, values in by_judge.items()},
         loss=spread(losses),
         region={
@@ -134,7 +139,8 @@ def main() -> int:
     evidence = Evidence(recipes=[one for one in found if one is not None])
     for one in evidence.recipes:
         print(
-            f"{one.recipe} against {one.against}: {one.loss.titles} titles, deciding judge "
+            f"{one.recipe} against {one.against}: {one.loss.titles} titles, {one.frames} frames, "
+            f"by the judge that decides "
             f"{one.loss.mean:+.1f} % (worst {one.loss.worst:+.1f}, 95 % bound for one more "
             f"{bound_for_another(one.loss):+.1f})"
         )

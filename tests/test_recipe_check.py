@@ -160,6 +160,7 @@ def evidence(titles: int = len(GAINS), loss: list[float] = GAINS) -> RecipeEvide
         recipe="x264-slow+ref=3",
         against="x264-slow",
         titles=[f"title{number}" for number in range(titles)],
+        frames=480,
         judges=dict.fromkeys(JUDGES, gains),
         loss=spread(loss),
         region={"noise_fine_p50": (0.1, 0.5)},

@@ -44,7 +44,8 @@ CYCLING = replace(
 
 
 def asked(source: Path, out: Path, **options: Any) -> RunOptions:
-    defaults = {"profile": PROFILE, "search": "exhaustive", "heights": (180,)}
+    defaults: dict[str, Any] = {"profile": PROFILE, "search": "exhaustive", "heights": (180,)}
+    defaults["recipe_check"] = "always"  # whatever evidence ships
     return RunOptions(source, out, **{**defaults, "store": out.parent / "store", **options})
 
 
@@ -210,6 +211,7 @@ def covering(recipe: str, against: str, *, to: float = 1e9) -> Evidence:
                 recipe=recipe,
                 against=against,
                 titles=list("abcdef"),
+                frames=480,
                 judges=dict.fromkeys(MODELS, gains),
                 loss=gains,
                 region=dict.fromkeys(REGION, (-1e9, to)),
@@ -226,20 +228,26 @@ def test_a_plan_counts_the_check_unless_evidence_covers_the_title(
     evidence = tmp_path / "recipes.json"
 
     def planned(**options: Any) -> int:
+        """Encodes beyond those of the search."""
         one = asked(gaining.source, tmp_path / "out", search="predict", weights=weights)
-        plan = plan_run(replace(one, codec="x264", **options), lambda event: None)
-        assert plan.cpu_hours["encode"] > 0
-        return plan.check_encodes
+        chosen = {"codec": "x264", "recipe_check": "auto", **options}
+        plan = plan_run(replace(one, **chosen), lambda event: None)
+        found = plan.encodes - searched.encodes
+        assert plan.cpu_hours["encode"] == searched.cpu_hours["encode"]
+        assert (plan.cpu_hours.get("recipe check", 0) > 0) == (found > 0)
+        return found
 
-    assert planned() == 12
+    never = asked(gaining.source, tmp_path / "out", search="predict", weights=weights)
+    searched = plan_run(replace(never, codec="x264", recipe_check="never"), lambda event: None)
+
+    assert planned() == 6  # by the plain recipe; the others are points of the plan
     evidence.write_text(covering(TUNED.name, "x264-slow").to_json())
     assert planned() == 0
-    assert planned(recipe_check="always") == 12
-    assert planned(recipe_check="never") == 0
+    assert planned(recipe_check="always") == 6
     evidence.write_text(covering(TUNED.name, "x264-slow", to=-1e8).to_json())
-    assert planned() == 12
+    assert planned() == 6
     evidence.write_text(covering(TUNED.name, "x264-medium").to_json())
-    assert planned() == 12
+    assert planned() == 6
 
 
 def test_a_title_that_evidence_covers_is_not_encoded_twice(gaining: Made, tmp_path: Path) -> None:
@@ -247,7 +255,8 @@ def test_a_title_that_evidence_covers_is_not_encoded_twice(gaining: Made, tmp_pa
     weights.write_bytes(packaged_weights("x264").read_bytes())
     (tmp_path / "recipes.json").write_text(covering(TUNED.name, "x264-slow").to_json())
     store = gaining.out.parent / "store"
-    made = run(asked(gaining.source, tmp_path / "out", codec="x264", weights=weights, store=store))
+    options = asked(gaining.source, tmp_path / "out", codec="x264", weights=weights, store=store)
+    made = run(replace(options, recipe_check="auto"))
     (check,) = made.ladder.recipe_checks or []
     assert check.by_evidence
     assert check.kept

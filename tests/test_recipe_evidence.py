@@ -57,6 +57,7 @@ def test_what_titles_gained_and_where_they_lie() -> None:
     found = evidence_on(TUNED, PLAIN, ROWS, FEATURES)
     assert found is not None
     assert found.titles == ["a", "b"]  # the third has no features
+    assert found.frames == 2 * 48
     assert found.region == {"noise": (0.1, 0.4), "flat": (2.0, 3.0)}
     assert set(found.judges) == {V1, "xpsnr", "ssim"}
     assert found.judges[V1].mean == pytest.approx(-9, abs=0.01)

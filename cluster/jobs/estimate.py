@@ -40,7 +40,7 @@ class Estimate:
     """Search that will run: ``predict``, ``sparse`` or ``exhaustive``. Without usable weights it
     is not the one that the options name."""
     encodes: int
-    """Number of encodes that the search is expected to ask for."""
+    """Number of encodes that the check of recipes and the search are expected to ask for."""
     grid_encodes: int
     """Number of encodes in the full grid: shots times sizes times CRFs, over all codecs."""
     delivered_encodes: int
@@ -48,15 +48,14 @@ class Estimate:
     cached_encodes: int
     """Number of the expected encodes that the store already has."""
     cpu_hours: dict[str, float]
-    """CPU hours of ``encode`` and ``vmaf``, without what the store already has."""
+    """CPU hours of ``encode`` and ``vmaf``, and of the ``recipe check`` where there is one, without
+    what the store already has."""
     store_bytes: int
     """Bytes that the run will add to the store."""
     wall_seconds: float
     """Duration of the run on ``workers`` workers."""
     workers: int
     """Number of local worker processes."""
-    check_encodes: int = 0
-    """Number of encodes that check the recipes on the title; some may be among ``encodes``."""
 
 
 def plan_run(
@@ -87,16 +86,18 @@ def plan_run(
             title = find_title(options.source, source, store, running, on_event)
             setups = set_up(request, title, store, running, on_event)
             model = setups[0].quality_model
-            requests = [wanted for setup in setups for wanted in _expected_requests(setup)]
+            requests = {wanted for setup in setups for wanted in _expected_requests(setup)}
             measurer = Measurer(title, (model,), store, running, on_event)
-            missing = measurer.missing(requests)
+            missing = measurer.missing(sorted(requests))
             checked = planned_requests(request, setups, measurer)
+            extra = measurer.missing(sorted(set(checked) - requests))
             judge = judging(measurer)
             unjudged = judge.missing(checked)
-            extra = measurer.missing(sorted(set(checked) - set(requests)))
-    seconds = _cpu_seconds(title, [*missing, *extra], (model,))
-    judged = _cpu_seconds(title, unjudged, judge.models[1:])
-    cpu_seconds = {"encode": seconds["encode"], "vmaf": seconds["vmaf"] + judged["vmaf"]}
+    cpu_seconds = _cpu_seconds(title, missing, (model,))
+    if unjudged:
+        made = _cpu_seconds(title, extra, (model,))
+        judged = _cpu_seconds(title, unjudged, judge.models[1:])
+        cpu_seconds["recipe check"] = sum(made.values()) + judged["vmaf"]
     first = setups[0]
     return Estimate(
         title=title.name,
@@ -104,11 +105,10 @@ def plan_run(
         shots=len(title.shots),
         sizes=first.sizes,
         search=first.search.name,
-        encodes=len(requests),
-        check_encodes=len(checked),
+        encodes=len(requests.union(checked)),
         grid_encodes=sum(setup.grid_encodes for setup in setups),
         delivered_encodes=len(setups) * _most_rungs(first.profile) * len(title.shots),
-        cached_encodes=len(requests) - len(missing),
+        cached_encodes=len(requests.union(checked)) - len(missing) - len(extra),
         cpu_hours={name: seconds / 3600 for name, seconds in cpu_seconds.items()},
         store_bytes=round(
             sum(

@@ -26,12 +26,6 @@ def estimate_view(estimate: Estimate) -> list[RenderableType]:
             f"{estimate.grid_encodes}), {estimate.cached_encodes} of them in the store; at most "
             f"{estimate.delivered_encodes} delivered"
         ),
-        "recipe check": (
-            f"{estimate.check_encodes} encodes, judged by fidelity too; those by the recipe that "
-            "stays are delivered where they fit"
-            if estimate.check_encodes
-            else "none: evidence covers the title, or there is nothing to compare"
-        ),
         "CPU": f"about {duration(3600 * sum(hours.values()))}: {parts}",
         "store": f"about {size(estimate.store_bytes)} more",
         "time": f"about {duration(estimate.wall_seconds)} on {estimate.workers} workers",
