@@ -88,7 +88,13 @@ def test_every_stage_has_the_keys_that_it_had(
 
     def run(source: Path, out: str, **options: Any) -> None:
         asked = RunOptions(
-            source, tmp_path / out, preset="ultrafast", profile=profile, store=place, **options
+            source,
+            tmp_path / out,
+            preset="ultrafast",
+            profile=profile,
+            recipe_check="never",
+            store=place,
+            **options,
         )
         run_title(asked, lambda event: None, InlineExecutor())
 
