@@ -28,7 +28,7 @@ from cluster.package.comparison import (
     compared_parts,
 )
 from cluster.package.package import Package
-from cluster.package.receipts import receipts_of
+from cluster.package.receipts import Receipts, receipts_of
 from cluster.stages.baselines import RungWork
 from cluster.stages.measurer import Measurer
 from cluster.stages.quarantine import reading
@@ -129,17 +129,27 @@ def compare_ladder(
         plain_per_title=found[plain],
         search=package.ladder.search.mode,
         codecs=codecs,
-        receipts=receipts_of(
-            {
-                model: {part.name: part.ours.points(model) for part in parts if part.name != ALL}
-                for model in models
-            },
-            {model: fixed.points(model) for model in models},
-            seconds=float(package.seconds),
-            cpu_seconds=package.cpu_seconds,
-            shares=options.shares,
-            prices=options.prices,
-        ),
+        receipts=_receipts(package, ours, fixed, models, options),
+    )
+
+
+def _receipts(
+    package: Package,
+    ours: Mapping[Recipe, ComparedLadder],
+    fixed: ComparedLadder,
+    models: Sequence[str],
+    options: CompareOptions,
+) -> Receipts:
+    return receipts_of(
+        {
+            model: {recipe.codec: ladder.points(model) for recipe, ladder in ours.items()}
+            for model in models
+        },
+        {model: fixed.points(model) for model in models},
+        seconds=float(package.seconds),
+        cpu_seconds=package.cpu_seconds,
+        shares=options.shares,
+        prices=options.prices,
     )
 
 
