@@ -49,7 +49,7 @@ RUNS = (
 FRAMES = 36
 HEIGHTS = (234, 288, 360, 432, 540, 720, 1080)
 """Those up to the title's own height are measured, and that one."""
-CRFS = (16, 21, 26, 31, 36, 41)
+CRFS = (16, 21, 26, 31, 36, 41, 46)
 OTHER = "bilinear"
 RATES = 24
 QUALITIES = (40.0, 94.0)
@@ -185,11 +185,12 @@ def curves(points: Sequence[Point], upscaler: str, model: str) -> dict[int, Curv
 def judge(points: Sequence[Point], model: str) -> Verdict:
     """Judge the sizes that are best under bicubic upscaling under the other upscaler."""
     usual, other = curves(points, UPSCALER, model), curves(points, OTHER, model)
-    heights = list(usual)
     same, steps, costs = [], [], []
     for rate in _rates(points):
-        chosen = max(heights, key=lambda height: usual[height].at(rate))
-        best = max(heights, key=lambda height: other[height].at(rate))
+        chosen, best = _best(usual, rate), _best(other, rate)
+        if chosen is None or best is None:
+            continue
+        heights = list(usual)
         needed = min(curve.reaches(other[chosen].at(rate)) for curve in other.values())
         same.append(chosen == best)
         steps.append(heights.index(best) - heights.index(chosen))
@@ -197,6 +198,14 @@ def judge(points: Sequence[Point], model: str) -> Verdict:
     return Verdict(
         float(np.mean(same)), float(np.mean(steps)), float(np.mean(costs)), float(max(costs))
     )
+
+
+def _best(by_height: Mapping[int, Curve], rate: float) -> int | None:
+    """Return the height of the best quality; None where a larger one may be better still."""
+    heights = list(by_height)
+    best = max(heights, key=lambda height: by_height[height].at(rate))
+    above = heights[min(heights.index(best) + 1, len(heights) - 1)]
+    return best if math.isfinite(by_height[above].at(rate)) else None
 
 
 def _rates(points: Sequence[Point]) -> list[float]:
@@ -223,8 +232,13 @@ def table(points: Sequence[Point]) -> str:
             verdicts.setdefault(model, []).append(verdict)
             lines.append(_row(f"`{title}` {start}-{start + FRAMES - 1}", model, verdict))
     for model, found in verdicts.items():
-        means = [float(np.mean([getattr(v, f) for v in found])) for f in ("same", "steps", "costs")]
-        lines.append(_row("mean", model, Verdict(*means, max(v.worst for v in found))))
+        mean = Verdict(
+            float(np.mean([verdict.same for verdict in found])),
+            float(np.mean([verdict.steps for verdict in found])),
+            float(np.mean([verdict.costs for verdict in found])),
+            max(verdict.worst for verdict in found),
+        )
+        lines.append(_row("mean", model, mean))
     return "\n".join(lines)
 
 
