@@ -14,6 +14,7 @@ from encoder.media import OperatingPoint, Size
 from encoder.recipes import by_name
 from ladder.bdrate import BdRate, RatePoint, bd_rate, monotone
 from ladder.per_title import RAISES, Hint, PerTitleSearch, hint_for, target_rates
+from tests.per_title_study import study
 
 RECIPE = by_name("x264-medium")
 SIZES = tuple(Size(16 * height // 9 & ~1, height) for height in (234, 288, 360, 432, 540, 720))
@@ -157,3 +158,15 @@ def test_hints_of_another_codec_are_on_the_codecs_own_scale():
     assert hint_for(RECIPE, RECIPE, SIZES[0], 23.25, 1e6).crf == 23.25
     assert hint_for(RECIPE, av1, SIZES[0], 1.0, 1e6).crf == 4.0
     assert hint_for(RECIPE, av1, SIZES[0], 32.0, 1e6).crf == 27.5
+
+
+def test_real_titles_get_the_best_ladder_for_few_encodes() -> None:
+    """On measured grids, of which no number was used to choose the constants of the search."""
+    found = study()
+    assert len(found) == 16
+    assert max(abs(one.over_best) for one in found) < 0.75
+    assert abs(sum(one.over_best for one in found) / len(found)) < 0.1
+    assert sum(one.encodes for one in found) / len(found) < 14
+    for one in found:
+        assert one.encodes <= 2.3 * one.rates
+        assert 0.5 * one.encodes < one.expected <= 1.2 * one.encodes
