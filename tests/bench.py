@@ -42,6 +42,8 @@ from vmaf.graph import Distorted, score_command
 
 REPOSITORY = Path(__file__).parent.parent
 COMMAND = "import sys; from cluster.cli import main; sys.exit(main())"
+PROFILE = "default-0.1"
+"""Recipes without tunings, as in what docs/measured.md compares with."""
 SAMPLE_SECONDS = 0.02
 MEBIBYTE = 2**20
 
@@ -99,7 +101,7 @@ class Run:
 def run_command(source: Path, folder: Path, preset: str, workers: int) -> Run:
     """``shotladder run`` from an empty store."""
     words = ["run", source, "--out", folder / "out", "--store", folder / "store"]
-    words += ["--preset", preset, "--workers", workers, "--json"]
+    words += ["--profile", PROFILE, "--preset", preset, "--workers", workers, "--json"]
     folder.mkdir()
     started = time.monotonic()
     with (folder / "log").open("wb") as log:
@@ -257,7 +259,9 @@ def compare_throughput(source: Path, folder: Path, preset: str, workers: int, ro
     with store.scratch() as scratch, DaskExecutor(workers=workers) as executor:
         opened = open_title(source, scratch)
         title = Title(source.name, opened, find_shots(opened, str(store.root)))
-        asked = RunOptions(source, folder / "none", search="exhaustive", preset=preset)
+        asked = RunOptions(
+            source, folder / "none", search="exhaustive", profile=PROFILE, preset=preset
+        )
         (setup,) = set_up(LadderRequest.of(asked), title, store, executor, lambda event: None)
         step = setup.search.step(setup.known({}))
         assert isinstance(step, Measure)

@@ -244,7 +244,9 @@ def main() -> int:
         print(ladders_table(whole_ladders(asked.ladders)))
         return 0
     for name in VARIANTS:
-        recipes.CODECS[name] = lambda preset, name=name: variant(name)  # type: ignore[misc]
+        recipes.CODECS[name] = (
+            lambda preset="", tuning="", name=name: variant(name)  # type: ignore[misc]
+        )
     kept: Path = asked.kept
     kept.parent.mkdir(parents=True, exist_ok=True)
     lines = kept.read_text().splitlines() if kept.exists() else []
