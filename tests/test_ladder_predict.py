@@ -11,7 +11,7 @@ import functools
 import itertools
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 import numpy as np
 import pytest
@@ -24,11 +24,12 @@ from ladder.constraints import CapSet, InfeasibleResult, leaky_bucket_caps, peak
 from ladder.curves import MeasuredPoints, Measurement
 from ladder.profiles import Profile, load_profile
 from ladder.rungs import LadderPlan, RungPlan, solve_at_rates
+from ladder.search import predict
 from ladder.search.commit import next_rungs
 from ladder.search.moves import moves
 from ladder.search.predict import CHECKED, PredictSearch
 from ladder.search.questions import MOST_SHOTS, sample
-from ladder.search.state import State, Tuning
+from ladder.search.state import Reasons, State, Tuning
 from ladder.search.steps import Done, Known, Measure, TitleShape
 from ladder.title_curves import TitleCurves
 from tests.complexity_synthetic import Measuring, prediction_of, residual_model
@@ -414,6 +415,22 @@ def test_few_shots_and_few_sizes(
     measuring = functools.partial(measure, shots=shots)
     search = PredictSearch(prediction_of(title, residual_model(LEVEL), 0, measuring))
     check_ladder(drive(search, known(title), measuring), title, load_profile())
+
+
+def test_it_ends_where_a_constraint_makes_every_further_rung_one_that_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A plan may ask for the same rung again and again, which its constraints never allow."""
+    first: list[RungPlan] = []
+
+    def repaired(state: State, rung: RungPlan) -> Generator[Reasons, State, tuple[State, RungPlan]]:
+        yield from ()
+        first.append(rung)
+        assert len(first) < 100, "the search does not end"
+        return state, first[0]
+
+    monkeypatch.setattr(predict, "keep_constraints", repaired)
+    assert len(drive(search_for(TITLE, 0), known()).plan.rungs) == 1
 
 
 def test_infeasible_before_anything_is_encoded() -> None:

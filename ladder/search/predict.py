@@ -140,9 +140,13 @@ def _rounds() -> Generator[Reasons, State, Done | InfeasibleResult]:
             for request in requests_of(rung)
             if request not in state.measured
         }
+        before = committed, len(state.measured)
         for rung in chosen:
             state, measured = yield from keep_constraints(state, state.as_measured(rung))
             committed = [*committed, measured]
+        if all(rung in before[0] for rung in committed) and len(state.measured) == before[1]:
+            # Within their constraints they are rungs that are there: so would be the next ones.
+            break
         committed.sort(key=lambda rung: rung.rate)
     for _ in range(tuning.move_rounds):
         committed = best_measured(state, committed)
