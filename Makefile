@@ -11,7 +11,7 @@ FUZZ ?= 2000
 SEED ?= 1
 KINDS ?= 500
 
-.PHONY: help setup demo test browsers playback lint types docs bench chaos simulate load kinds fuzz fuzz-sources fuzz-service matrix corpus codec-table recipes clean
+.PHONY: help setup demo test browsers playback lint types docs bench chaos simulate load kinds fuzz fuzz-sources fuzz-service matrix corpus codec-table recipes claims clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -79,6 +79,9 @@ codec-table: $(READY) ## compare x265, SVT-AV1 and VP9 with x264 on cuts of the 
 recipes: $(READY) ## apply the rule for default recipes to encoder options; resumes where it stopped
 	$(BIN)/python -m tests.recipe_rule
 	$(BIN)/python -m tests.recipe_rule --guard
+
+claims: $(READY) ## measure the claims on six titles (CLAIMS="--show"); resumes where it stopped, takes hours
+	$(BIN)/python -m tests.claims $(CLAIMS)
 
 chaos: $(READY) ## inject 200 rounds of random faults into a cluster; kill the service under 1,000 submissions
 	$(BIN)/python -m tests.cluster_chaos
