@@ -93,6 +93,9 @@ _PARAMETER = re.compile(rf"([a-z0-9][a-z0-9-]*)=({_NUMBER}(?:,{_NUMBER})*|[a-z]+
 # The other parameters are numbers, and x264 takes a word for the number 0.
 _WORDS = {"direct", "me", "partitions"}
 
+BLOCK: Mapping[str, int] = {"x264": 16, "x265": 8, "svtav1": 8, "vp9": 8}
+"""Pixels to whose multiples a codec pads both sides of the picture, by codec."""
+
 CRF_STEP = 0.5
 """Step of CRFs for encoders that take any."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from encoder.media import Size
-from ladder.profiles import NATIVE_MARGIN, size_within
+from ladder.sizes import NATIVE_MARGIN, size_within
 
 APPLE_HLS_H264 = (
     (145_000, 234),

@@ -13,6 +13,8 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from encoder.media import Size
+from encoder.recipes import BLOCK
+from ladder.sizes import aspect_error, padding
 
 LADDER_SCHEMA: Final = "shotladder/ladder/1"
 MEASUREMENTS_SCHEMA: Final = "shotladder/measurements/1"
@@ -196,6 +198,16 @@ class Rung(Document):
     segments: list[Segment]
     """Segments of the rung, one per shot."""
 
+    @property
+    def size(self) -> Size:
+        """Width and height in pixels; under ``mixed`` those of the largest segment."""
+        return Size(self.width, self.height)
+
+    @property
+    def padding(self) -> float:
+        """Pixels that the codec codes beside the picture, as a share of the picture's."""
+        return padding(self.size, BLOCK[self.codec])
+
 
 class Ladder(Document):
     """The ladder of a package, ``ladder.json``."""
@@ -246,6 +258,11 @@ class Ladder(Document):
             return None
         # The slope is in quality x frames per bit; a bit/s more is a bit per frame rate frames.
         return rung.slope * bitrate / float(self.frame_rate)
+
+    def aspect_error(self, rung: Rung) -> float:
+        """Return how much wider (positive) or narrower than the title a rung shows the picture, as
+        a share of the title's aspect ratio."""
+        return aspect_error(rung.size, self.title.width, self.title.height)
 
     def to_json(self) -> str:
         """Return the document's text, ending in a newline."""

@@ -1,4 +1,4 @@
-"""Profiles, the numbers behind a ladder, and the sizes that its rungs can have.
+"""Profiles, the numbers behind a ladder.
 
 The built-in profiles are in ``profiles.toml``, which says what each number is for.
 """
@@ -20,11 +20,7 @@ from typing import Any
 from encoder.errors import BadInput
 from encoder.media import Size
 from encoder.recipes import CODECS, Recipe, by_name, recipe
-
-NATIVE_MARGIN = 1.1
-"""Ratio of the source's own height to a listed one under which the source's own is taken instead:
-it costs the same and needs no scaling."""
-
+from ladder.sizes import Fit, rung_sizes
 
 PLAIN_RECIPES = dict.fromkeys(CODECS, "medium")
 """Recipes of profiles that name none, as those of release 0.1."""
@@ -80,6 +76,8 @@ class Profile:
     recipes: Mapping[str, str] = field(default_factory=lambda: dict(PLAIN_RECIPES))
     """How each codec encodes: its preset, and its tuning after a plus sign, as in
     ``slow+psy-rd=0.4,0:ref=3``."""
+    fit_sizes: bool = False
+    """True where sizes move to where codecs pad little or nothing, see :mod:`ladder.sizes`."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
@@ -151,6 +149,17 @@ class Profile:
         """
         own = by_name(f"{codec}-{self.recipes.get(codec, PLAIN_RECIPES['x264'])}")
         return own if preset is None else recipe(codec, preset, own.tuning)
+
+    def sizes(
+        self, display_width: int, display_height: int, named_heights: Sequence[int] | None = None
+    ) -> tuple[Size, ...]:
+        """Return the sizes that rungs of a title may have, see :func:`ladder.sizes.rung_sizes`.
+
+        Heights that a user names instead of the profile's are kept; where the profile fits sizes,
+        only the widths are fitted.
+        """
+        fit: Fit = "off" if not self.fit_sizes else "width" if named_heights else "size"
+        return rung_sizes(display_width, display_height, named_heights or self.heights, fit)
 
 
 def _number(value: Any) -> float:
@@ -224,10 +233,11 @@ _READERS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     "codecs": (_names, "a list of codecs"),
     "hdr_codecs": (_names, "a list of codecs"),
     "recipes": (_recipes, "a table with a preset, and a tuning after a plus sign, by codec"),
+    "fit_sizes": (_flag, "true or false"),
 }
 """How the value of each key is read, and what it has to be, in words."""
 
-_LATER = ("codecs", "hdr_codecs", "recipes")
+_LATER = ("codecs", "hdr_codecs", "recipes", "fit_sizes")
 """Keys that release 0.1 did not have."""
 
 
@@ -380,53 +390,3 @@ def profile_sha256(profile: Profile) -> str:
     """Return the SHA-256 of the profile's canonical JSON: equal profiles have equal digests."""
     canonical = json.dumps(profile_document(profile), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def rung_sizes(display_width: int, display_height: int, heights: Sequence[int]) -> tuple[Size, ...]:
-    """Return the sizes for a title of this display size, smallest first, the title's own last.
-
-    ``heights`` are lengths of the smaller side, so portrait titles need no heights of their own.
-    Heights over the title's own are dropped. The title's own height is always included and
-    replaces a listed one that it exceeds by less than 10 %. Both sides are even; the larger one
-    is the even number nearest to the title's shape (:func:`aspect_error` gives the difference).
-    """
-    own = min(display_width, display_height)
-    if own < 2:
-        raise ValueError(f"a title is at least 2 pixels high, got {display_width}x{display_height}")
-    listed = {height & ~1 for height in heights if height >= 2 and height * NATIVE_MARGIN <= own}
-    return tuple(_sized(display_width, display_height, h) for h in sorted({*listed, own & ~1}))
-
-
-def _sized(display_width: int, display_height: int, shorter: int) -> Size:
-    short, long = sorted((display_width, display_height))
-    longer = _even(long * shorter / short)
-    return Size(longer, shorter) if display_width >= display_height else Size(shorter, longer)
-
-
-def size_within(display_width: int, display_height: int, height: int) -> tuple[Size, float]:
-    """Fit a title into a 16:9 frame of ``height`` lines, turned upright for a portrait title.
-
-    Returns:
-        The size, never over the title's own, and the factor by which filling the frame would
-        scale the title; over 1 would enlarge it.
-    """
-    short, long = sorted((display_width, display_height))
-    box_long = height * 16 / 9
-    scale = min(height / short, box_long / long)
-    if scale >= 1:
-        return _sized(display_width, display_height, short & ~1), scale
-    if scale == height / short:
-        return _sized(display_width, display_height, height & ~1), scale
-    # Wider than 16:9: the long side fills the frame, the short one follows.
-    sides = _even(box_long), _even(short * scale)
-    return Size(*(sides if display_width >= display_height else sides[::-1])), scale
-
-
-def _even(length: float) -> int:
-    return max(2, 2 * round(length / 2))
-
-
-def aspect_error(size: Size, display_width: int, display_height: int) -> float:
-    """Return how much wider (positive) or narrower ``size`` makes the picture, as a share of its
-    aspect ratio."""
-    return size.width / size.height / (display_width / display_height) - 1

@@ -67,6 +67,27 @@ def test_views_are_as_written_down(
     assert found == golden.read_text(), f"see {golden}"
 
 
+def test_sizes_state_their_padding_and_their_shape(
+    package: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ladder = hand_made()
+    sizes = (("x264", 416, 234), ("x264", 624, 352), ("svtav1", 640, 360))
+    rungs = [
+        rung.model_copy(update={"codec": codec, "width": width, "height": height})
+        for rung, (codec, width, height) in zip(ladder.rungs, sizes, strict=True)
+    ]
+    (package / "ladder.json").write_text(ladder.model_copy(update={"rungs": rungs}).to_json())
+    text = " ".join(printed(capsys, monkeypatch, 80, "ladder", "show", str(package)).split())
+    # SVT-AV1 codes blocks of 8: 360 lines are whole.
+    assert "Padded to whole blocks, at about as many more bits: 416x234 2.6 % in x264. " in text
+    assert "Wider (+) or narrower than the title: 624x352 -0.3 %. " in text
+    assert main(["ladder", "show", str(package), "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    shown = [line for line in lines if line["type"] == "rung"]
+    assert [line["padding_percent"] for line in shown] == [2.564, 0.0, 0.0]
+    assert [line["aspect_error_percent"] for line in shown] == [0.0, -0.284, 0.0]
+
+
 def test_codecs_are_compared_in_text_and_in_json(
     package: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""Profiles and the sizes of rungs."""
+"""Profiles."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from encoder.errors import BadInput
 from encoder.recipes import CODECS, recipe
 from ladder.profiles import (
-    Size,
-    aspect_error,
     load_profile,
     profile_before,
     profile_document,
@@ -24,7 +20,6 @@ from ladder.profiles import (
     profile_from_file,
     profile_names,
     profile_sha256,
-    rung_sizes,
 )
 
 HEIGHTS = load_profile().heights
@@ -290,49 +285,6 @@ def test_a_document_that_is_no_profile_is_refused(document: Any) -> None:
         profile_from_document(document)
     with pytest.raises(BadInput, match="unknown key 'more'"):
         profile_from_document({**profile_document(load_profile()), "more": 1})
-
-
-@pytest.mark.parametrize(
-    ("display", "heights"),
-    [
-        ((1920, 1080), [234, 360, 432, 540, 720, 1080]),
-        ((1920, 1088), [234, 360, 432, 540, 720, 1088]),
-        ((3840, 2160), [234, 360, 432, 540, 720, 1080, 1440, 2160]),
-        ((854, 480), [234, 360, 432, 480]),
-        ((720, 576), [234, 360, 432, 576]),
-        ((1920, 800), [234, 360, 432, 540, 720, 800]),
-        ((160, 90), [90]),
-        ((161, 91), [90]),
-    ],
-)
-def test_heights(display: tuple[int, int], heights: list[int]) -> None:
-    assert [size.height for size in rung_sizes(*display, HEIGHTS)] == heights
-
-
-def test_portrait_is_landscape_turned() -> None:
-    upright = rung_sizes(1080, 1920, HEIGHTS)
-    assert upright == tuple(Size(h, w) for w, h in rung_sizes(1920, 1080, HEIGHTS))
-    assert upright[0] == Size(234, 416)
-
-
-@settings(deadline=None)
-@given(st.integers(2, 5000), st.integers(2, 5000))
-def test_sizes_are_even_rise_and_keep_the_shape(width: int, height: int) -> None:
-    sizes = rung_sizes(width, height, HEIGHTS)
-    assert all(side % 2 == 0 and side > 0 for size in sizes for side in size)
-    assert list(sizes) == sorted(sizes, key=min)
-    assert min(sizes[-1]) == min(width, height) & ~1
-    for size in sizes:
-        # The long side is within one pixel of exact, unless that is not 2 pixels.
-        short, long = min(size), max(size)
-        exact = short * max(width, height) / min(width, height)
-        assert abs(long - exact) <= 1
-    assert aspect_error(Size(width, height), width, height) == pytest.approx(0)
-
-
-def test_aspect_error_is_signed() -> None:
-    assert aspect_error(Size(416, 234), 1920, 1080) == 0
-    assert aspect_error(Size(640, 432), 1920, 1080) == pytest.approx(-0.1667, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["", "\ud800", "a\nb", "../../x", "x" * 65, 3])

@@ -18,7 +18,7 @@ from encoder.recipes import Recipe
 from ladder.complexity.prediction import TitlePrediction
 from ladder.constraints import InfeasibleResult
 from ladder.curves import Measurement
-from ladder.profiles import Profile, rung_sizes
+from ladder.profiles import Profile
 from ladder.rungs import Policy
 from ladder.search.predict import PredictSearch
 from ladder.search.steps import ExhaustiveSearch, Known, Search, TitleShape
@@ -128,7 +128,7 @@ def set_up_codec(
 ) -> CodecSetup:
     """Resolve one recipe of a request against a title, see :func:`set_up`."""
     options, profile, reference = request.options, request.profile, title.reference
-    sizes = rung_sizes(reference.width, reference.height, options.heights or profile.heights)
+    sizes = profile.sizes(reference.width, reference.height, options.heights)
     if not sizes:
         raise BadInput(
             f"none of the heights asked for fits a source of {reference.width}x{reference.height}"

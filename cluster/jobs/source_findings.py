@@ -26,7 +26,7 @@ from encoder.source.cropping import vbi_lines
 from encoder.source.reference import ReferenceSource
 from encoder.source.sandbox import plan_guarded
 from encoder.source.timeline import conversion
-from ladder.profiles import load_profile, rung_sizes
+from ladder.profiles import load_profile
 from vmaf import models
 
 
@@ -290,7 +290,7 @@ def _rate(rate: Fraction) -> str:
 
 
 def _ladder(source: ReferenceSource) -> Finding:
-    sizes = rung_sizes(source.width, source.height, load_profile().heights)
+    sizes = load_profile().sizes(source.width, source.height)
     model = models.title_model(source)
     return Finding(
         "ladder",

@@ -28,7 +28,7 @@ from ladder.complexity.prediction import correct
 from ladder.constraints import InfeasibleResult
 from ladder.document import Rung
 from ladder.locked_cost import CostOfLocked, RungCost, cost_of_sizes
-from ladder.profiles import Profile, as_profile, rung_sizes
+from ladder.profiles import Profile, as_profile
 from ladder.rungs import LadderPlan, Policy, RungPlan, solve
 from ladder.title_curves import TitleCurves
 
@@ -354,8 +354,8 @@ def _predicted(options: WhatIfOptions, package: Package, profile: Profile) -> Ti
 
 
 def _sizes(options: WhatIfOptions, package: Package, profile: Profile) -> tuple[Size, ...]:
-    heights = options.heights or tuple(package.options.get("heights") or ()) or profile.heights
-    return rung_sizes(package.ladder.title.width, package.ladder.title.height, heights)
+    named = options.heights or tuple(package.options.get("heights") or ())
+    return profile.sizes(package.ladder.title.width, package.ladder.title.height, named)
 
 
 def _weights(package: Package) -> Path:

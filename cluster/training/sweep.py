@@ -31,7 +31,7 @@ from encoder.encode import check_tuning
 from encoder.errors import BadInput, ShotladderError, SourceChanged, StoreUnusable
 from encoder.media import Request
 from encoder.recipes import Recipe
-from ladder.profiles import Profile, as_profile, rung_sizes
+from ladder.profiles import Profile, as_profile
 from ladder.sampling import sparse_sample
 from ladder.search.steps import TitleShape, full_grid
 from vmaf import models
@@ -344,7 +344,7 @@ def _cells(options: SweepOptions, title: TrainingTitle) -> tuple[Request, ...]:
     shape = TitleShape(
         shots=title.shots,
         frame_rate=reference.frame_rate,
-        sizes=rung_sizes(reference.width, reference.height, options.heights or profile.heights),
+        sizes=profile.sizes(reference.width, reference.height, options.heights),
         recipe=options.recipe,
     )
     if options.cells is None:

@@ -17,6 +17,9 @@ from cluster.package.explain import SegmentFacts
 from ladder.document import Ladder, RecipeCheck, Rung
 from vmaf.models import is_judge, unit
 
+_SHOWN_PERCENT = 0.05
+"""Percent of the aspect ratio under which a change of shape is not worth a word."""
+
 
 def ladder_view(
     ladder: Ladder, compared: SavedComparison | None = None, *, stale: bool = False
@@ -107,6 +110,7 @@ def _notes(ladder: Ladder, compared: SavedComparison | None, stale: bool) -> Tex
         "Measured on the delivered files: rates from bytes on disk; mean, p5 and min over all "
         f"frames by {model}.",
         "+100k: VMAF gained by 100 kbit/s more.",
+        *_sizes(ladder),
     ]
     if _is_predicted(ladder):
         lines.append(f"pred.: mean that {predictors(ladder)} predicted before any measurement.")
@@ -151,6 +155,25 @@ def check_sentence(check: RecipeCheck) -> str:
         f"{check.recipe} against {check.against}, measured on {len(check.shots)} shots at "
         f"{check.width}x{check.height}: {found}."
     )
+
+
+def _sizes(ladder: Ladder) -> Iterator[str]:
+    """State what the sizes of the rungs waste, and how they change the picture's shape."""
+    codecs = {rung.codec for rung in ladder.rungs}
+    padded, shapes = [], []
+    for rung in ladder.rungs:
+        by = f" in {rung.codec}" if len(codecs) > 1 else ""
+        size, error = f"{rung.width}x{rung.height}", 100 * ladder.aspect_error(rung)
+        padded += [f"{size} {100 * rung.padding:.1f} %{by}"] if rung.padding else []
+        shapes += [f"{size} {error:+.1f} %"] if abs(error) >= _SHOWN_PERCENT else []
+    if padded:
+        yield f"Padded to whole blocks, at about as many more bits: {_each_once(padded)}."
+    if shapes:
+        yield f"Wider (+) or narrower than the title: {_each_once(shapes)}."
+
+
+def _each_once(texts: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(texts))
 
 
 def predictors(ladder: Ladder) -> str:
@@ -212,7 +235,11 @@ def ladder_lines(
     for fields, rung in zip(rungs, ladder.rungs, strict=True):
         count = len(fields.pop("segments"))
         fixed = {"against_fixed_percent": against_fixed(ladder, rung, compared)} if compared else {}
-        yield "rung", {**fields, "segments": count, **fixed}
+        derived = {
+            "padding_percent": round(100 * rung.padding, 3),
+            "aspect_error_percent": round(100 * ladder.aspect_error(rung), 3),
+        }
+        yield "rung", {**fields, "segments": count, **derived, **fixed}
         for segment in segments or ():
             if segment.rung == rung.name:
                 yield "segment", _segment_fields(segment)
