@@ -133,7 +133,8 @@ Heights = Annotated[
         metavar="N,N,...",
         parser=parse_heights,
         help="Candidate heights instead of the profile's, for example `234,360,720`. The "
-        "source's own height is always a candidate.",
+        "source's own height is always a candidate. The heights are kept as they are; where the "
+        "profile fits sizes to whole blocks, only widths move.",
     ),
 ]
 

@@ -43,7 +43,6 @@ from ladder.bdrate import RatePoint
 from ladder.document import Rung
 from ladder.payback import Prices
 from ladder.per_title import Hint, PerTitleSearch, hint_for, target_rates
-from ladder.profiles import rung_sizes
 from vmaf import models as quality_models
 
 
@@ -222,8 +221,8 @@ def _sizes(package: Package) -> tuple[Size, ...]:
     sizes |= {cell.size for cell in package.measurements.cells}
     # The profile of a package without run.json may be unknown; it was measured at these sizes.
     with contextlib.suppress(BadInput):
-        heights = tuple(package.options.get("heights") or ()) or package.profile.heights
-        sizes |= set(rung_sizes(title.width, title.height, heights))
+        named = tuple(package.options.get("heights") or ())
+        sizes |= set(package.profile.sizes(title.width, title.height, named))
     return tuple(sorted(sizes, key=lambda size: (size.width * size.height, size)))
 
 
