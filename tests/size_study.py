@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -23,8 +24,10 @@ from cluster.stages.title import TitleSource, open_title
 from cluster.store import open_store
 from encoder.media import OperatingPoint, Shot, Size
 from encoder.recipes import Recipe
+from ladder.bdrate import RatePoint
+from ladder.evaluation.offered import cost_of_sizes, least_rates, qualities_at
 from ladder.profiles import load_profile
-from ladder.sizes import rung_sizes
+from ladder.sizes import NATIVE_MARGIN, rung_sizes
 from tests.conftest import CORPUS
 from vmaf import models
 
@@ -53,11 +56,26 @@ FRAMES = 24
 
 PLAIN = (234, 360, 540)
 """Heights that are offered without fitting, with the padding that they had."""
-FITTED = (144, 208, 288, 352, 432, 576, 720, 864)
+FITTED = (144, 208, 224, 288, 352, 432, 576, 720, 864)
 LARGE = (208, 288, 432, 576, 720, 864)
 """Of them, those that titles of over 720 lines are measured at."""
 
-LOW_CRFS = (14.0, 18.0, 22.0, 27.0, 32.0)
+SETS = (
+    (234, 360, 432, 540, 720),
+    (234, 352, 432, 540, 720),
+    (234, 288, 432, 540, 720),
+    (208, 288, 432, 576, 720),
+    (224, 288, 432, 576, 720),
+    (224, 288, 432, 720),
+    (224, 288, 352, 432, 576, 720),
+    (144, 224, 288, 432, 576, 720),
+    (288, 432, 576, 720),
+)
+"""Sets of heights to compare; the first is that of release 0.1, as it was."""
+QUALITIES = tuple(float(quality) for quality in range(40, 94))
+CLASSES = {"480 to 540 lines": 576, "720 lines": 800, "1080 lines": 1200}
+
+LOW_CRFS = (14.0, 18.0, 22.0, 27.0, 32.0, 38.0)
 MIDDLE_CRFS = (17.0, 22.0, 27.0, 32.0, 38.0)
 HIGH_CRFS = (19.0, 24.0, 29.0, 34.0, 39.0)
 
@@ -103,7 +121,7 @@ def crfs_of(size: Size, own: Size) -> tuple[float, ...]:
 
 def judges(title: TitleSource) -> tuple[str, ...]:
     """Return the quality models that a title is scored by, its own first."""
-    return (models.title_model(title.reference), *getattr(models, "JUDGES", ()))
+    return (models.title_model(title.reference), *models.JUDGES)
 
 
 def missing(
@@ -169,6 +187,70 @@ def read_points(path: Path) -> dict[tuple[str, int, int, float], Point]:
     return {point.key: point for point in points}
 
 
+def curves_of(points: Sequence[Point], model: str) -> dict[Size, list[RatePoint]]:
+    """Return the measured points of one shot by size, by one quality model."""
+    curves: dict[Size, list[RatePoint]] = {}
+    for point in points:
+        if model in point.quality:
+            measured = RatePoint(point.bits, point.quality[model])
+            curves.setdefault(Size(point.width, point.height), []).append(measured)
+    return curves
+
+
+def offered(curves: Collection[Size], own: Size, heights: Sequence[int]) -> set[Size]:
+    """Return the measured sizes of a set of heights, and the title's own."""
+    listed = {height for height in heights if height * NATIVE_MARGIN <= min(own)}
+    return {size for size in curves if min(size) in listed or min(size) == min(own) & ~1}
+
+
+def costs_of(points: Sequence[Point]) -> dict[str, tuple[float, ...]]:
+    """Return the cost of each of :data:`SETS` on one shot as a share, by judge.
+
+    The judges' qualities are those of their best sizes at the rates at which the best size by the
+    title's own model has each of :data:`QUALITIES`.
+    """
+    own = Size(*points[0].own)
+    models_of = list(points[0].quality)
+    by_own = curves_of(points, models_of[0])
+    rates = [rate for rate in least_rates(by_own, QUALITIES) if math.isfinite(rate)]
+    found = {}
+    for model in models_of:
+        curves = curves_of(points, model)
+        sets = [offered(curves, own, heights) for heights in SETS]
+        at = QUALITIES if model == models_of[0] else qualities_at(curves, rates)
+        found["vmaf" if model == models_of[0] else model] = cost_of_sizes(curves, sets, at)
+    return found
+
+
+def table(points: Iterable[Point]) -> str:
+    """Return, as Markdown, what sets of heights cost on titles of about the same height."""
+    shots: dict[str, list[Point]] = {}
+    for point in points:
+        shots.setdefault(point.title, []).append(point)
+    classes: dict[str, list[dict[str, tuple[float, ...]]]] = {}
+    for of_shot in shots.values():
+        own = min(of_shot[0].own)
+        label = next(name for name, most in CLASSES.items() if own <= most)
+        classes.setdefault(label, []).append(costs_of(of_shot))
+    judges = ("vmaf", *models.JUDGES)
+    heads = [f"{label}, {len(costs)} shots" for label, costs in classes.items()]
+    lines = [
+        f"| heights (VMAF / {' / '.join(models.JUDGES)}) | {' | '.join(heads)} |",
+        "|---" * (len(classes) + 1) + "|",
+    ]
+    for number, heights in enumerate(SETS):
+        cells = []
+        for costs in classes.values():
+            means = [
+                100 * sum(shot[judge][number] for shot in costs) / len(costs)
+                for judge in judges
+                if all(judge in shot for shot in costs)
+            ]
+            cells.append(" / ".join(f"{mean:.1f}" for mean in means) + " %")
+        lines.append(f"| {', '.join(map(str, heights))} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> int:
     """Measure, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -180,6 +262,7 @@ def main() -> int:
     for name in () if asked.show else SHOTS:
         if asked.titles in name:
             measure_title(name, asked.store, asked.kept)
+    print(table(read_points(asked.kept).values()))
     return 0
 
 

@@ -30,7 +30,7 @@ def test_the_default_profile_says_what_the_design_says() -> None:
     assert profile.crf_grid["x264"] == tuple(float(crf) for crf in range(14, 47, 4))
     assert (profile.jnd, profile.max_rate_ratio, profile.peak_ratio) == (6, 2, 2)
     assert (profile.vbv_seconds, profile.floor, profile.source_cap) == (None, None, True)
-    assert HEIGHTS == (234, 360, 432, 540, 720, 1080, 1440, 2160)
+    assert HEIGHTS == (224, 288, 432, 576, 720, 1080, 1440, 2160)
 
 
 @pytest.mark.parametrize("name", profile_names())
