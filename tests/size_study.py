@@ -22,6 +22,8 @@ from cluster.stages.encodes import MeasuredEncode, ShotWork, encode_and_score, f
 from cluster.stages.quarantine import reading
 from cluster.stages.title import TitleSource, open_title
 from cluster.store import open_store
+from cluster.training.dataset import current, table_titles
+from cluster.training.table import read_table
 from encoder.media import OperatingPoint, Shot, Size
 from encoder.recipes import Recipe
 from ladder.bdrate import RatePoint
@@ -251,6 +253,31 @@ def table(points: Iterable[Point]) -> str:
     return "\n".join(lines)
 
 
+def without_each(path: Path) -> str:
+    """Return, as Markdown, what leaving out each height costs on titles with full grids.
+
+    By the title's own quality model, mean over the title's shots.
+    """
+    profile = load_profile("default-0.1")
+    lines = ["| title | shots | without |", "|---|---|---|"]
+    for title in table_titles(current(read_table(path))):
+        if title.missing(profile) or len(title.shape.sizes) < 3:
+            continue
+        sizes = title.shape.sizes
+        sets = [[other for other in sizes if other != size] for size in sizes[:-1]]
+        costs = []
+        for shot in range(len(title.shape.shots)):
+            curves: dict[Size, list[RatePoint]] = {}
+            for (number, point), cell in title.measurements.items():
+                if number == shot:
+                    curves.setdefault(point.size, []).append(RatePoint(cell.bits, cell.quality))
+            costs.append(cost_of_sizes(curves, sets, QUALITIES))
+        means = [100 * sum(each) / len(each) for each in zip(*costs, strict=True)]
+        said = (f"{min(z)}: {mean:.1f} %" for z, mean in zip(sizes, means, strict=False))
+        lines.append(f"| {title.name} | {len(costs)} | {', '.join(said)} |")
+    return "\n".join(lines)
+
+
 def main() -> int:
     """Measure, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -258,7 +285,11 @@ def main() -> int:
     parser.add_argument("--store", type=Path, default=Path("out/size-study"))
     parser.add_argument("--titles", default="", help="only those whose name holds this")
     parser.add_argument("--show", action="store_true", help="what is kept, without measuring")
+    parser.add_argument("--grids", type=Path, help="a table: what leaving out each height costs")
     asked = parser.parse_args()
+    if asked.grids:
+        print(without_each(asked.grids))
+        return 0
     for name in () if asked.show else SHOTS:
         if asked.titles in name:
             measure_title(name, asked.store, asked.kept)
