@@ -145,7 +145,7 @@ def main() -> int:
             f"{bound_for_another(one.loss):+.1f})"
         )
     if not asked.show:
-        path = packaged_weights("x264").with_name(EVIDENCE_FILE)
+        path = packaged_weights().with_name(EVIDENCE_FILE)
         path.write_text(evidence.to_json())
         print(f"wrote {path}")
     return 0

@@ -21,9 +21,12 @@ from encoder.analysis.features import FEATURE_NAMES, FEATURES_VERSION
 from encoder.errors import BadInput
 from encoder.media import Size
 from encoder.recipes import by_name, vp9, x264
-from ladder.complexity.inputs import CODECS, CRF_ENDS, INPUT_NAMES, ShotInputs, crf_position, vector
+from ladder.complexity.analogy import analogy
+from ladder.complexity.inputs import CRF_ENDS, INPUT_NAMES, ShotInputs, crf_position, vector
 from ladder.complexity.model import ComplexityModel, InputScale, load_model
 from ladder.complexity.network import RAMPS, CurveNetworks, ramps
+from ladder.complexity.recipe_inputs import CODECS
+from ladder.complexity.residuals import TERMS
 from tests.complexity_synthetic import residual_model
 
 QUALITIES = ("vmaf_v0.6.1", "vmaf_v1.0.16_3d0h")
@@ -122,6 +125,23 @@ def test_a_prediction_is_by_shot_size_and_crf() -> None:
     assert not np.allclose(other.warped_quality, found.warped_quality)
 
 
+def test_a_recipe_that_was_not_trained_on_is_predicted_as_the_nearest_and_trusted_less() -> None:
+    model = model_of(2)
+    shots, quality = [shot_inputs(n) for n in range(2)], QUALITIES[1]
+    tuned = by_name("x264-slow+psy-rd=0.4,0:ref=3")
+    own = model.predict(shots, SIZES, x264(), quality, (14.0, 46.0))
+    found = model.predict(shots, SIZES, tuned, quality, (14.0, 46.0))
+    known = analogy(tuned, [x264()])
+    assert known is not None
+    assert (own.recipe, found.recipe) == ("x264-medium", "x264-medium")
+    np.testing.assert_allclose(found.log_bpp, own.log_bpp + known.log_rate)
+    np.testing.assert_allclose(found.warped_quality, own.warped_quality + known.warped_quality)
+    wider = found.residuals.title - own.residuals.title
+    assert wider[0, 0] == pytest.approx(known.deviations[0] ** 2)
+    assert wider[TERMS, TERMS] == pytest.approx(known.deviations[1] ** 2)
+    assert np.count_nonzero(wider) == 2
+
+
 @pytest.mark.parametrize(
     ("recipe", "quality", "message"),
     [("svtav1-fast", QUALITIES[0], "svtav1"), ("x264-medium", "psnr", "psnr")],
@@ -149,6 +169,7 @@ def test_inputs_tell_sizes_recipes_and_shots_apart() -> None:
     assert (own["codec_x264"], own["codec_vp9"]) == (0.0, 1.0)
     for other in (
         vector(shot, 640, 360, x264("slow")),
+        vector(shot, 640, 360, x264("medium", "psy-rd=0.4,0")),
         vector(dataclasses.replace(shot, frames=shot.frames * 2), 640, 360, x264()),
         vector(dataclasses.replace(shot, cuts=shot.cuts + 1), 640, 360, x264()),
         vector(dataclasses.replace(shot, frame_rate=50.0), 640, 360, x264()),
@@ -318,7 +339,7 @@ def recipes_less(own: dict[str, Any], _: dict[str, torch.Tensor]) -> None:
     [
         (another_format, "found shotladder/complexity/99"),
         (another_features_version, f"features version {FEATURES_VERSION - 1}"),
-        (other_inputs, "train again"),
+        (other_inputs, "whose model has other inputs; train again"),
         (no_number, "contain NaN or infinite values in networks.head.weight"),
         (infinite, "contain NaN or infinite values in residuals"),
         (a_tensor_less, "are incomplete"),

@@ -126,15 +126,15 @@ def quick() -> Iterator[list[tuple[str, ...]]]:
     trained: list[tuple[str, ...]] = []
     real, real_rival = training.train, rival_models.train_rival
 
-    def spied(examples: list[Example]) -> object:
+    def spied(examples: list[Example], *, seed: int = 0) -> object:
         trained.append(("networks", *sorted({e.group for e in examples})))
         trained.append(tuple(sorted({e.source for e in examples})))
-        return real(examples)
+        return real(examples, seed=seed)
 
-    def spied_rival(kind: rival_models.Kind, examples: list[Example]) -> object:
+    def spied_rival(kind: rival_models.Kind, examples: list[Example], *, seed: int = 0) -> object:
         trained.append((kind, *sorted({e.group for e in examples})))
         trained.append(tuple(sorted({e.source for e in examples})))
-        return real_rival(kind, examples)
+        return real_rival(kind, examples, seed=seed)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "STEPS", 40)
@@ -288,6 +288,24 @@ def test_groups_that_are_asked_for_are_judged_by_models_of_all_others(
     assert "with a free proxy" not in found.searches
     (warning,) = [e.message for e in said if isinstance(e, events.Warned)]
     assert "no row for a free proxy" in warning
+
+
+def test_groups_can_be_left_out_several_at_a_time_and_by_other_seeds(
+    evaluated: Made, quick: list[tuple[str, ...]], tmp_path: Path
+) -> None:
+    change = {"folds": 2, "rivals": False, "cache": tmp_path, "groups": ("arch", "bell", "calm")}
+    found, trained, _ = again(evaluated, quick, **change)
+    assert trained == [
+        ("networks", "bell", "dusk", "echo"),
+        ("networks", "arch", "calm", *("dusk", "echo")),
+    ]
+    assert {title.group for title in found.titles} == {"arch", "bell", "calm"}
+    assert again(evaluated, quick, **change)[1] == []
+    other, trained, _ = again(evaluated, quick, **change, seed=1)
+    assert len(trained) == 2
+    assert other.titles != found.titles
+    with pytest.raises(BadInput, match="asked for 1 folds"):
+        again(evaluated, quick, folds=1)
 
 
 def test_another_table_is_trained_on_again(

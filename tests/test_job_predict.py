@@ -115,7 +115,7 @@ def test_the_package_is_what_was_measured(finished: Finished, tmp_path: Path) ->
 
 
 def test_what_was_predicted_stands_beside_what_was_measured(finished: Finished) -> None:
-    weights = hashlib.sha256(prediction.packaged_weights("x264").read_bytes()).hexdigest()[:16]
+    weights = hashlib.sha256(prediction.packaged_weights().read_bytes()).hexdigest()[:16]
     known = finished.measurements
     assert known.weights == finished.ladder.search.weights == weights
     for cell in known.cells:
@@ -217,7 +217,7 @@ def test_a_prediction_is_the_same_on_any_number_of_threads(finished: Finished) -
             recipe=setup.recipe,
             quality_model=setup.quality_model,
             crfs=(grid[0], grid[-1]),
-            weights=str(prediction.packaged_weights("x264")),
+            weights=str(prediction.packaged_weights()),
             store=str(finished.store),
         )
         try:
@@ -345,9 +345,9 @@ def test_without_usable_weights_the_sparse_search_takes_over_and_says_so(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     weights = tmp_path / "weights.safetensors"
-    weights.write_bytes(prediction.packaged_weights("x264").read_bytes())
+    weights.write_bytes(prediction.packaged_weights().read_bytes())
     damage(weights)
-    monkeypatch.setattr(run_setup, "packaged_weights", lambda codec: weights)
+    monkeypatch.setattr(run_setup, "packaged_weights", lambda: weights)
     name = quick_profile()
     options = asked(sparse.source, tmp_path / "out", sparse.store, heights=(60,), profile=name)
     seen: list[events.Event] = []

@@ -125,3 +125,25 @@ def test_promotion_needs_titles_certainty_and_no_loss_in_points() -> None:
     assert not compare(current, worse_in_points).better
     one_lucky = [*current[:4], a_miss(log_score=5.0)]
     assert not compare(current, one_lucky).better
+
+
+def test_a_title_under_several_recipes_counts_once() -> None:
+    current = [a_miss(log_score=-1.0) for _ in range(8)]
+    new = [a_miss(log_score=score) for score in (-0.5, -0.6, -0.4, -0.5, -1.5, -1.6, -1.4, -1.5)]
+    one_by_one = compare(current, new)
+    assert (one_by_one.titles, one_by_one.better_on) == (8, 4)
+    titles = ["a", "a", "a", "a", "b", "c", "d", "e"]
+    together = compare(current, new, titles)
+    assert (together.titles, together.better_on) == (5, 1)
+    assert together.gain == pytest.approx((0.5 - 0.5 - 0.6 - 0.4 - 0.5) / 5)
+
+
+def test_a_model_is_worse_only_by_more_than_chance() -> None:
+    current = [a_miss(log_score=-1.0 - 0.1 * n) for n in range(5)]
+    new = [a_miss(log_score=-1.5 - 0.1 * n) for n in range(5)]
+    assert compare(current, new).worse
+    assert not compare(new, current).worse
+    assert not compare(current, current).worse
+    assert not compare(current[:2], new[:2]).worse
+    uncertain = [*current[:4], a_miss(log_score=-5.0)]
+    assert not compare(current, uncertain).worse

@@ -138,10 +138,37 @@ def test_only_titles_that_neither_has_seen_are_judged_and_the_better_takes_over(
     found = compare_weights(wrong, right, rows)
     assert found.seen == 3
     assert [one.title for one in found.titles] == ["3.mp4", "4.mp4", "5.mp4"]
-    assert not promote(right, wrong, rows, to).comparison.better
+    assert not promote(right, wrong, rows, to).better
     assert not to.exists()
-    assert promote(wrong, right, rows, to).comparison.better
+    assert promote(wrong, right, rows, to).better
     assert to.read_bytes() == right.read_bytes()
+
+
+def test_weights_that_are_worse_for_a_recipe_do_not_take_over(
+    job: tuple[Path, dict[str, Any], list[Row]], quick: None, tmp_path: Path
+) -> None:
+    """New weights learned one recipe right that current ones have wrong, and the other wrong."""
+    rows = groups_of(job[2])
+    slow = [replace(row, recipe="x264-slow") for row in rows]
+    for name, factors in (("current", (20.0, 1.0)), ("new", (1.0, 1.6)), ("good", (1.0, 1.0))):
+        learned = [
+            replace(row, bits=round(row.bits * factor))
+            for own, factor in zip((rows, slow), factors, strict=True)
+            for row in own
+            if row.group in ("group 0", "group 1", "group 2")
+        ]
+        write_table(tmp_path / f"{name}.parquet", learned)
+        train(TrainOptions(tmp_path / f"{name}.safetensors", (tmp_path / f"{name}.parquet",)))
+    current, new, good = (tmp_path / f"{n}.safetensors" for n in ("current", "new", "good"))
+    found = compare_weights(current, new, [*rows, *slow])
+    assert found.comparison.titles == 3  # of six predictions
+    assert {name: one.titles for name, one in found.by_recipe.items()} == {
+        "x264-slow": 3,
+        "x264-ultrafast": 3,
+    }
+    assert found.worse_for == ("x264-slow",)
+    assert not found.better
+    assert compare_weights(current, good, [*rows, *slow]).worse_for == ()
 
 
 def test_the_commands_and_their_exit_status(
@@ -178,7 +205,8 @@ def test_drift_is_a_warning_that_says_what_to_do(
     source = make(SMALL, tmp_path / "title.mp4")
     options = RunOptions(source, tmp_path / "out", preset="ultrafast", heights=(90,), store=job[0])
     run_title(options, seen.append, InlineExecutor())
-    (warning,) = [e.message for e in seen if isinstance(e, events.Warned)]
+    analogous, warning = [e.message for e in seen if isinstance(e, events.Warned)]
+    assert analogous.startswith("the weights do not know the recipe x264-ultrafast+")
     assert warning.startswith("drift: 3 titles")
     assert "train --from-store" in warning
     assert "\n" not in warning

@@ -224,7 +224,7 @@ def test_a_plan_counts_the_check_unless_evidence_covers_the_title(
     gaining: Made, tmp_path: Path
 ) -> None:
     weights = tmp_path / "weights.safetensors"
-    weights.write_bytes(packaged_weights("x264").read_bytes())
+    weights.write_bytes(packaged_weights().read_bytes())
     evidence = tmp_path / "recipes.json"
 
     def planned(**options: Any) -> int:
@@ -252,7 +252,7 @@ def test_a_plan_counts_the_check_unless_evidence_covers_the_title(
 
 def test_a_title_that_evidence_covers_is_not_encoded_twice(gaining: Made, tmp_path: Path) -> None:
     weights = tmp_path / "weights.safetensors"
-    weights.write_bytes(packaged_weights("x264").read_bytes())
+    weights.write_bytes(packaged_weights().read_bytes())
     (tmp_path / "recipes.json").write_text(covering(TUNED.name, "x264-slow").to_json())
     store = gaining.out.parent / "store"
     options = asked(gaining.source, tmp_path / "out", codec="x264", weights=weights, store=store)

@@ -189,7 +189,7 @@ def promote(
     over: Path | None = option(
         None,
         metavar="FILE",
-        help="Current weights. [default: the x264 weights that come with shotladder]",
+        help="Current weights. [default: the weights that come with shotladder]",
     ),
     to: Path | None = option(
         None,
@@ -204,7 +204,8 @@ def promote(
 
     Both predict what runs (or a table) have measured, and decide nothing. The new weights are
     better if their predictions give the measurements a higher density, on most titles and by more
-    than a standard error, without a larger error in points. The exit status is 1 if they are not.
+    than a standard error, without a larger error in points, and if they are worse for no recipe.
+    The exit status is 1 if they are not.
     """
     from cluster.cli.views.training import promotion_view
     from cluster.stages.prediction import packaged_weights
@@ -218,14 +219,14 @@ def promote(
         raise BadInput("promote needs titles to judge on: --from-store, --table FILE, or both")
     rows = training_rows(table, store_place(store) if from_store else None)
     output.announce("promote", new)
-    judged = library.promote(over or packaged_weights("x264"), new, rows, to)
+    judged = library.promote(over or packaged_weights(), new, rows, to)
     output.finish(
         lines=(("title", library.title_facts(title)) for title in judged.titles),
         result=library.comparison_facts(judged)
-        | {"written": str(to) if to and judged.comparison.better else None},
+        | {"written": str(to) if to and judged.better else None},
         view=lambda: promotion_view(judged, to),
     )
-    if not judged.comparison.better:
+    if not judged.better:
         raise typer.Exit(1)
 
 
@@ -252,6 +253,13 @@ class EvaluateFlags:
         parser=parse_names,
         help="Judge only the titles of these groups. [default: all]",
     )
+    folds: int | None = option(
+        None,
+        metavar="N",
+        help="Train only N times, each time without an equal share of the groups. [default: once "
+        "for every group]",
+    )
+    seed: int = option(0, metavar="N", help="Random seed for initial weights.")
     rivals: bool = option(
         False,
         "--rivals",

@@ -81,10 +81,10 @@ def deliver(
         SourceChanged: the source has changed since its digest was taken; nothing was published.
     """
     title, store, on_event = measurer.title, measurer.store, measurer.on_event
-    first = solved[0].setup
     selection = _select(solved, measurer)
     artwork = find_artwork(title, store, measurer.executor, on_event, request.options.face_model)
-    missed = save_training_rows(measurer, first.recipe, first.prediction, on_event)
+    predictions = {one.setup.recipe: one.setup.prediction for one in solved}
+    missed = save_training_rows(measurer, predictions, on_event)
     scored = _secured(request, selection, measurer)
     rungs = [_chosen(choice, scored) for choice in selection.rungs]
     with publishing(request.options.out) as directory:

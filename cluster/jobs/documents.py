@@ -22,6 +22,7 @@ from encoder import ffmpeg
 from encoder.media import Request
 from encoder.names import shown
 from encoder.package import layout
+from encoder.recipes import Recipe
 from ladder.bdrate import BdRate, RatePoint
 from ladder.claims import bd_claim
 from ladder.complexity.drift import Miss, miss_document
@@ -190,7 +191,7 @@ def run_document(
     solved: Sequence[SolvedCodec],
     checked: CheckedRecipes,
     measurer: Measurer,
-    missed: Miss | None,
+    missed: Mapping[Recipe, Miss],
     verify_cpu_seconds: float,
     clock: Clock,
 ) -> dict[str, Any]:
@@ -213,7 +214,7 @@ def run_document(
             "other": round(max(0.0, clock.cpu_seconds() - seen_here), 3),
         },
         # Measured against predicted, before any correction.
-        "missed": _rounded(miss_document(missed)) if missed else None,
+        "missed": _missed(missed, solved[0]),
         "wall_seconds": round(clock.wall_seconds(), 3),
         "workers": measurer.executor.slots,
         "versions": {
@@ -245,10 +246,17 @@ def run_document(
             one.codec: {
                 "encoded_now": one.costs.encoded,
                 "encode_cpu_seconds": round(one.costs.encode_cpu_seconds, 3),
+                "missed": _missed(missed, one),
             }
             for one in solved
         }
     return document
+
+
+def _missed(missed: Mapping[Recipe, Miss], solved: SolvedCodec) -> dict[str, Any] | None:
+    """Return the error of a codec's prediction; None if it was not predicted."""
+    found = missed.get(solved.setup.recipe)
+    return _rounded(miss_document(found)) if found else None
 
 
 def _rounded(numbers: Mapping[str, Any]) -> dict[str, Any]:

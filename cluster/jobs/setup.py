@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -148,9 +148,9 @@ def set_up_codec(
     )
 
 
-def weights_for(request: LadderRequest, codec: str) -> Path:
-    """Return the path of the weights that a request predicts a codec by."""
-    return request.options.weights or packaged_weights(codec)
+def weights_for(request: LadderRequest) -> Path:
+    """Return the path of the weights that a request predicts by."""
+    return request.options.weights or packaged_weights()
 
 
 def _predict(
@@ -165,7 +165,7 @@ def _predict(
     """Predict the title's curves for one recipe; None, with a warning, without usable weights."""
     named, model = request.options.weights, models.title_model(title.reference)
     grid = request.profile.crf_grid[recipe.codec]
-    weights = weights_for(request, recipe.codec)
+    weights = weights_for(request)
     try:
         prediction = predict_title(
             title, sizes, recipe, model, (grid[0], grid[-1]), weights, store, executor
@@ -175,15 +175,25 @@ def _predict(
             raise
         on_event(events.Warned(f"{error.message}; the sparse search takes over"))
         return None
-    if prediction.quality_model != model:
-        on_event(
-            events.Warned(
-                f"the weights do not know {model}: its scores are predicted as those of "
-                f"{prediction.quality_model}, so the search measures more; train on titles like "
-                "this one"
-            )
-        )
+    for warning in _substitutes(prediction, recipe, model):
+        on_event(events.Warned(warning))
     return prediction
+
+
+def _substitutes(prediction: TitlePrediction, recipe: Recipe, model: str) -> Iterator[str]:
+    """Yield a warning for everything that the weights do not know and predict by analogy."""
+    if prediction.quality_model != model:
+        yield (
+            f"the weights do not know {model}: its scores are predicted as those of "
+            f"{prediction.quality_model}, so the search measures more; train on titles like this "
+            "one"
+        )
+    if prediction.recipe != recipe.name:
+        yield (
+            f"the weights do not know the recipe {recipe.name}: its curves are predicted from "
+            f"those of {prediction.recipe}, so the search measures more; train on jobs that used "
+            "it (`shotladder train --from-store`)"
+        )
 
 
 def _search(name: str, prediction: TitlePrediction | None) -> Search:

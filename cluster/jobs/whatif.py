@@ -360,4 +360,4 @@ def _sizes(options: WhatIfOptions, package: Package, profile: Profile) -> tuple[
 
 def _weights(package: Package) -> Path:
     path = package.options.get("weights")
-    return Path(path) if path else packaged_weights(package.ladder.codec)
+    return Path(path) if path else packaged_weights()

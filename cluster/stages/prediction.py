@@ -29,24 +29,16 @@ from ladder.complexity.prediction import CrfScale, TitlePrediction
 from ladder.complexity.residuals import ResidualModel
 from vmaf import models
 
-PREDICTION_VERSION = 2
+PREDICTION_VERSION = 3
 """Version of the stage in its keys: raise it when the same weights and features would give another
 prediction."""
 
 _RESIDUALS = tuple(field.name for field in fields(ResidualModel))
-_X264_WEIGHTS = "weights.safetensors"
-_OTHER_WEIGHTS = "weights-codecs.safetensors"
 
 
-def packaged_weights(codec: str) -> Path:
-    """Return the path of the weights for a codec that come with the product.
-
-    The weights for x264 were trained on its dense sweep alone. Those for all other codecs were
-    trained on that and on a sparse sweep of each; for x264 they are no better (docs/measured.md,
-    "Predicting").
-    """
-    name = _X264_WEIGHTS if codec == "x264" else _OTHER_WEIGHTS
-    return Path(str(resources.files("ladder.complexity").joinpath(name)))
+def packaged_weights() -> Path:
+    """Return the path of the weights that come with the product, for all codecs."""
+    return Path(str(resources.files("ladder.complexity").joinpath("weights.safetensors")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +105,8 @@ def find_prediction(work: PredictionWork) -> TitlePrediction:
     def make(scratch: Path) -> Made:
         prediction = compute_prediction(work)
         return Made(
-            {"quality_model": prediction.quality_model}, {"prediction": pack_prediction(prediction)}
+            {"quality_model": prediction.quality_model, "recipe": prediction.recipe},
+            {"prediction": pack_prediction(prediction)},
         )
 
     record = find_or_make(
@@ -131,6 +124,7 @@ def find_prediction(work: PredictionWork) -> TitlePrediction:
         crf_step=work.recipe.crf_step,
         model=weights[:16],
         quality_model=record.value["quality_model"],
+        recipe=record.value["recipe"],
     )
 
 
@@ -204,6 +198,7 @@ def unpack_prediction(
     crf_step: float,
     model: str,
     quality_model: str,
+    recipe: str,
 ) -> TitlePrediction:
     """Return the prediction whose arrays :func:`pack_prediction` packed.
 
@@ -214,6 +209,7 @@ def unpack_prediction(
         crf_step: Step between CRFs that differ to the encoder.
         model: Identity of the weights.
         quality_model: Quality model whose scores were predicted.
+        recipe: Name of the recipe whose curves were predicted.
     """
     arrays = tensors.load(content)
     low, high = arrays["ends"].tolist()
@@ -225,4 +221,5 @@ def unpack_prediction(
         residuals=ResidualModel(**{name: arrays[name] for name in _RESIDUALS}),
         model=model,
         quality_model=quality_model,
+        recipe=recipe,
     )

@@ -1,8 +1,9 @@
 """``evaluate``: how good the search is on titles that the model has never seen.
 
-For every group of titles that share footage, a model is trained on all other groups. The titles
-of the group whose full grid is in the table (or in another table that is only judged on) are then
-searched in simulation (:mod:`ladder.evaluation.simulate`). Predictions and verdicts are kept in a
+For every group of titles that share footage, a model is trained on all other groups, or with fewer
+trainings on all groups but several. The titles of the group whose full grid is in the table (or in
+another table that is only judged on) are then searched in simulation
+(:mod:`ladder.evaluation.simulate`). Predictions and verdicts are kept in a
 store of their own, so that the same command resumes, and a change of the search is judged without
 training again.
 """
@@ -72,7 +73,12 @@ class EvaluateOptions:
     judged: Path | None = None
     """Table whose titles are judged instead of those of ``table``. None of it is trained on."""
     groups: tuple[str, ...] = ()
-    """Groups to judge; empty for all. Training always uses all groups but the judged one."""
+    """Groups to judge; empty for all. Training always uses all groups but the judged ones."""
+    folds: int | None = None
+    """Number of trainings: each leaves out an equal share of the judged groups. One for every group
+    if None."""
+    seed: int = 0
+    """Random seed for the initial weights of the networks."""
     rivals: bool = False
     """Whether to judge what could replace the search as well."""
     cache: Path = CACHE
@@ -156,6 +162,8 @@ def evaluate(
 
 
 def _titles_to_judge(options: EvaluateOptions, rows: Sequence[Row]) -> list[TableTitle]:
+    if options.folds is not None and options.folds < 2:
+        raise BadInput(f"asked for {options.folds} folds; ask for 2 or more")
     judged = options.judged or options.table
     judged_rows = current(read_table(judged))
     _check_groups(rows, judged_rows, judged)
@@ -242,34 +250,38 @@ class _Evaluator:
     def _train(self) -> dict[tuple[str, str], str]:
         """Return the keys of the predictions, by group and kind of model."""
         options = self.options
+        count = min(options.folds or len(self.groups), len(self.groups))
+        parts = [tuple(self.groups[number::count]) for number in range(count)]
         tables = (options.table, *options.also)
         follows_from = {
             "tables": [file_sha256(table) for table in tables],
             "judged": file_sha256(self.judged),
             "profile": profile_sha256(self.profile),
+            "seed": options.seed,
         }
         work = [
             FoldWork(
                 tables=tables,
                 judged=self.judged,
-                group=group,
+                groups=part,
                 kind=kind,
+                seed=options.seed,
                 profile=self.profile,
                 cache=self.cache.place,
-                key=fold_key(kind, group, follows_from),
+                key=fold_key(kind, part, follows_from),
                 cost=COSTS[kind],
-                label=f"{kind} without {group}",
+                label=f"{kind} without {', '.join(part)}",
             )
             for kind in (NETWORKS, *(RIVAL_KINDS if options.rivals else ()))
-            for group in self.groups
+            for part in parts
         ]
         self._run("train", "folds", work, make_fold)
-        return {(fold.group, fold.kind): fold.key for fold in work}
+        return {(group, fold.kind): fold.key for fold in work for group in fold.groups}
 
     def _correct_by_proxies(
         self, folds: Mapping[tuple[str, str], str]
     ) -> dict[tuple[str, str], str]:
-        networks = tuple(folds[group, NETWORKS] for group in self.groups)
+        networks = tuple(dict.fromkeys(folds[group, NETWORKS] for group in self.groups))
         code = _judging_code()
         work = [
             ProxyWork(

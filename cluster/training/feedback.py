@@ -1,15 +1,15 @@
 """What runs leave for training: their measurements as rows, and how far off predictions were.
 
 A run measures every segment that it delivers, so production makes training data for free. A run
-publishes the rows of its title (:mod:`cluster.training.table`) in the store, together with the
-error of the prediction that it started from (:mod:`ladder.complexity.drift`). ``train
---from-store`` trains on the rows. The errors of all titles that the same weights predicted show
-drift.
+publishes the rows of its title (:mod:`cluster.training.table`) in the store, recipe by recipe,
+together with the error of the recipe's prediction (:mod:`ladder.complexity.drift`). ``train
+--from-store`` trains on the rows. The errors of all titles that the same weights predicted for the
+same recipe show drift.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -65,10 +65,9 @@ class Feedback:
 
 def save_training_rows(
     measurer: Measurer,
-    recipe: Recipe,
-    prediction: TitlePrediction | None,
+    predictions: Mapping[Recipe, TitlePrediction | None],
     on_event: events.Listener,
-) -> Miss | None:
+) -> dict[Recipe, Miss]:
     """Save the measurements of a run for training, and warn about drift.
 
     Failures are reported, never raised. Titles of high dynamic range are not saved, as tables and
@@ -76,44 +75,49 @@ def save_training_rows(
 
     Args:
         measurer: Measurer that knows all measurements of the run.
-        recipe: Recipe of the prediction.
-        prediction: Prediction that the run started from, if there was one.
+        predictions: Prediction that the run started from, if there was one, by recipe; the first
+            codec's first.
         on_event: Receives warnings.
 
     Returns:
-        The error of the prediction, if there was one.
+        The errors of the predictions by recipe, where there was one.
     """
     if measurer.title.reference.hdr is not None:
-        return None
+        return {}
     try:
-        feedback = publish_feedback(measurer, recipe, prediction)
-        predictor = feedback.predictor
-        drifted = drift_of(measurer.store, predictor) if predictor else None
+        found = publish_feedback(measurer, predictions)
+        predictors = [one.predictor for one in found if one.predictor is not None]
+        drifts = [(drift_of(measurer.store, predictor), predictor) for predictor in predictors]
     except ShotladderError as error:
         message = f"the measurements of this run were not saved for training: {error.message}"
         on_event(events.Warned(message))
-        return None
-    if drifted is not None and predictor is not None:
-        facts = {"titles": drifted.titles, "chance": drifted.chance, **asdict(predictor)}
-        on_event(events.Warned(_drift_warning(drifted, predictor), facts))
-    return feedback.miss
+        return {}
+    for drifted, predictor in drifts:
+        if drifted is not None:
+            facts = {"titles": drifted.titles, "chance": drifted.chance, **asdict(predictor)}
+            on_event(events.Warned(_drift_warning(drifted, predictor), facts))
+    missed = {one.predictor.recipe: one.miss for one in found if one.predictor and one.miss}
+    return {recipe: missed[recipe.name] for recipe in predictions if recipe.name in missed}
 
 
 def _drift_warning(drifted: Drift, predictor: Predictor) -> str:
     odds = f"{1 / drifted.chance:,.0f}" if drifted.chance > 1e-6 else "more than a million"
     return (
-        f"drift: {drifted.titles} titles in the store took {drifted.rate_ratio:.2f} times the "
-        f"predicted bits and scored {drifted.quality:+.1f} points against the prediction (chance "
-        f"of a false alarm: 1 in {odds}). Ladders are still correct, since everything is "
-        f"measured, but take more encodes; train on {predictor.recipe} with `shotladder train "
-        "--from-store`"
+        f"drift: {drifted.titles} titles in the store that were encoded with {predictor.recipe} "
+        f"took {drifted.rate_ratio:.2f} times the predicted bits and scored "
+        f"{drifted.quality:+.1f} points against the prediction (chance of a false alarm: 1 in "
+        f"{odds}). Ladders are still correct, since everything is measured, but take more "
+        "encodes; train on that recipe with `shotladder train --from-store`"
     )
 
 
 def publish_feedback(
-    measurer: Measurer, recipe: Recipe, prediction: TitlePrediction | None
-) -> Feedback:
-    """Publish the measurements of a run. The same measurements are published once.
+    measurer: Measurer, predictions: Mapping[Recipe, TitlePrediction | None]
+) -> list[Feedback]:
+    """Publish the measurements of a run, one record for each of ``predictions``.
+
+    Measurements of other recipes go into the first record. The same measurements are published
+    once.
 
     Raises:
         StoreUnusable: the store cannot be read or written.
@@ -122,7 +126,18 @@ def publish_feedback(
     # Without a catalogue a file is a group of its own, as in a sweep.
     features = find_features(title.source, store.place)
     training = TrainingTitle(title.id, title.name, "", title.source, title.shots, features)
-    rows = training.measured_rows(measurer, sorted(measurer.known))
+    recipes = list(predictions)
+    rows: dict[Recipe, list[Row]] = {recipe: [] for recipe in recipes}
+    for request in sorted(measurer.known):
+        own = request[1].recipe
+        rows[own if own in rows else recipes[0]] += training.measured_rows(measurer, [request])
+    return [_publish(measurer, recipe, predictions[recipe], rows[recipe]) for recipe in recipes]
+
+
+def _publish(
+    measurer: Measurer, recipe: Recipe, prediction: TitlePrediction | None, rows: Sequence[Row]
+) -> Feedback:
+    title = measurer.title
     predictor, missed = None, None
     if prediction is not None:
         predictor = Predictor(prediction.model, recipe.name, measurer.models[0])
@@ -144,7 +159,7 @@ def publish_feedback(
         }
         return Made(value, {"rows": scratch / "rows.parquet"})
 
-    find_or_make(store, identity, make, stage=STAGE, version=VERSION, title=title.id)
+    find_or_make(measurer.store, identity, make, stage=STAGE, version=VERSION, title=title.id)
     return Feedback(title.source.sha256, title.name, predictor, missed)
 
 

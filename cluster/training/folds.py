@@ -1,4 +1,4 @@
-"""Held-out predictions: a group's titles as predicted by a model trained on all other groups.
+"""Held-out predictions: titles as predicted by a model that was trained without their groups.
 
 Training takes long, so predictions are kept in a store, with a key of everything that they follow
 from.
@@ -7,7 +7,7 @@ from.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -36,7 +36,7 @@ COSTS: Final = {NETWORKS: 10.0, "trees": 3.0, "mean": 1.0}
 """Duration of training by kind, relative to one another."""
 
 STAGE = "evaluate-fold"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,21 +82,25 @@ def run_missing(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoldWork(CachedWork):
-    """Everything that a worker needs to predict one group by a model trained without it."""
+    """Everything that a worker needs to predict some groups by a model trained without them."""
 
     tables: tuple[Path, ...]
     """Tables to train on."""
     judged: Path
     """Table that has the titles to predict."""
-    group: str
+    groups: tuple[str, ...]
     kind: str
     """:data:`NETWORKS` or a kind of :mod:`ladder.evaluation.rival_models`."""
+    seed: int
+    """Random seed for initial weights."""
     profile: Profile
 
 
-def fold_key(kind: str, group: str, follows_from: Mapping[str, Any]) -> str:
-    """Return the key of a group's predictions; ``follows_from`` holds the digests of the tables."""
-    return key(STAGE, VERSION, code=_training_code(kind), kind=kind, group=group, **follows_from)
+def fold_key(kind: str, groups: Sequence[str], follows_from: Mapping[str, Any]) -> str:
+    """Return the key of some groups' predictions; ``follows_from`` holds the digests of the tables
+    and the seed."""
+    code = _training_code(kind)
+    return key(STAGE, VERSION, code=code, kind=kind, groups=list(groups), **follows_from)
 
 
 def _training_code(kind: str) -> str:
@@ -115,7 +119,8 @@ def code_digest(modules: Iterable[Path]) -> str:
 
 
 def make_fold(work: FoldWork) -> None:
-    """Train without a group, predict its titles and publish the predictions. Runs on any worker.
+    """Train without some groups, predict their titles and publish the predictions. Runs on any
+    worker.
 
     Raises:
         BadInput: there is too little to train on.
@@ -124,19 +129,19 @@ def make_fold(work: FoldWork) -> None:
     find_or_make(
         store,
         work.key,
-        lambda scratch: made_predictions(_predict_group(work)),
+        lambda scratch: made_predictions(_predict_groups(work)),
         stage=STAGE,
         version=VERSION,
     )
 
 
-def _predict_group(work: FoldWork) -> dict[str, TitlePrediction]:
+def _predict_groups(work: FoldWork) -> dict[str, TitlePrediction]:
     model = _train(work)
     profile = work.profile
     predictions = {}
     for title in table_titles(current(read_table(work.judged))):
         similar = models.similar_models(title.quality_model)
-        if title.group != work.group:
+        if title.group not in work.groups:
             continue
         if residuals_for(model.residuals, title.quality_model, similar) is None:
             continue
@@ -157,22 +162,23 @@ def _train(work: FoldWork) -> Any:
     from ladder.complexity.training import train
     from ladder.evaluation.rival_models import train_rival
 
-    known = examples(rows_without(current(read_tables(work.tables)), work.group))
+    known = examples(rows_without(current(read_tables(work.tables)), work.groups))
     try:
         match work.kind:
             case "mean" | "trees":
-                return train_rival(work.kind, known)
+                return train_rival(work.kind, known, seed=work.seed)
             case _:
-                return train(known)
+                return train(known, seed=work.seed)
     except ValueError as error:
         raise BadInput(
-            f"too little to train on without {work.group} ({error}); sweep other titles too"
+            f"too little to train on without {', '.join(work.groups)} ({error}); sweep other "
+            "titles too"
         ) from error
 
 
-def rows_without(rows: Iterable[Row], group: str) -> list[Row]:
-    """Return the rows that a model may be trained on if it is judged on ``group``."""
-    return [row for row in rows if row.group != group]
+def rows_without(rows: Iterable[Row], groups: Collection[str]) -> list[Row]:
+    """Return the rows that a model may be trained on if it is judged on ``groups``."""
+    return [row for row in rows if row.group not in groups]
 
 
 def made_predictions(predictions: Mapping[str, TitlePrediction]) -> Made:
@@ -186,6 +192,7 @@ def made_predictions(predictions: Mapping[str, TitlePrediction]) -> Made:
             "crf_step": prediction.scale.step,
             "model": prediction.model,
             "quality_model": prediction.quality_model,
+            "recipe": prediction.recipe,
         }
         for name, prediction in ordered
     ]
@@ -217,4 +224,5 @@ def _prediction(
         crf_step=facts["crf_step"],
         model=facts["model"],
         quality_model=facts["quality_model"],
+        recipe=facts["recipe"],
     )

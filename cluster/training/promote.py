@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,11 @@ class JudgedTitle:
     """A title that both models predicted."""
 
     title: str
+    """Name of the title, with the recipe where there are several."""
+    recipe: str
+    """Name of the recipe."""
+    source: str
+    """Digest of the source, which titles of several recipes share."""
     current: Miss
     """Error of the current weights."""
     new: Miss
@@ -38,7 +43,19 @@ class WeightsComparison:
     seen: int
     """Number of titles left out because one of the models was trained on them."""
     comparison: Comparison
-    """Whether the new weights are better, over all titles."""
+    """Whether the new weights are better, over all titles and recipes."""
+    by_recipe: Mapping[str, Comparison]
+    """The same for each recipe, by its name."""
+
+    @property
+    def worse_for(self) -> tuple[str, ...]:
+        """Names of the recipes that the new weights predict worse."""
+        return tuple(name for name, own in self.by_recipe.items() if own.worse)
+
+    @property
+    def better(self) -> bool:
+        """True where the new weights should take over: better over all, and worse for no recipe."""
+        return self.comparison.better and not self.worse_for
 
 
 def promote(
@@ -52,7 +69,7 @@ def promote(
     from ladder.complexity.model import load_model
 
     result = compare_weights(current_weights, new_weights, rows)
-    if to is not None and result.comparison.better:
+    if to is not None and result.better:
         load_model(new_weights).save(to)
     return result
 
@@ -79,9 +96,23 @@ def compare_weights(
             continue
         current, new = _miss(current_model, title), _miss(new_model, title)
         if current is not None and new is not None:
-            judged.append(JudgedTitle(title.name, current, new))
-    comparison = compare([each.current for each in judged], [each.new for each in judged])
-    return WeightsComparison(tuple(judged), seen, comparison)
+            recipe, source = title.shape.recipe.name, title.shot_rows[0].source_sha256
+            judged.append(JudgedTitle(title.name, recipe, source, current, new))
+    recipes = sorted({each.recipe for each in judged})
+    return WeightsComparison(
+        tuple(judged),
+        seen,
+        _compared(judged),
+        {name: _compared([each for each in judged if each.recipe == name]) for name in recipes},
+    )
+
+
+def _compared(judged: Sequence[JudgedTitle]) -> Comparison:
+    return compare(
+        [each.current for each in judged],
+        [each.new for each in judged],
+        [each.source for each in judged],
+    )
 
 
 def _was_trained_on(model: ComplexityModel, title: TableTitle) -> bool:
@@ -115,6 +146,7 @@ def title_facts(judged: JudgedTitle) -> dict[str, Any]:
     """Return a title's figures for documents."""
     return {
         "title": judged.title,
+        "recipe": judged.recipe,
         "current": miss_document(judged.current),
         "new": miss_document(judged.new),
     }
@@ -122,4 +154,10 @@ def title_facts(judged: JudgedTitle) -> dict[str, Any]:
 
 def comparison_facts(result: WeightsComparison) -> dict[str, Any]:
     """Return the figures of a comparison for documents."""
-    return {"seen": result.seen, "better": result.comparison.better, **asdict(result.comparison)}
+    return {
+        "seen": result.seen,
+        "better": result.better,
+        **asdict(result.comparison),
+        "recipes": {name: asdict(own) for name, own in result.by_recipe.items()},
+        "worse_for": list(result.worse_for),
+    }

@@ -178,10 +178,28 @@ class Comparison:
             and self.quality_error[1] <= self.quality_error[0]
         )
 
+    @property
+    def worse(self) -> bool:
+        """True where the new model's log score is lower by more than chance explains."""
+        return self.titles >= LEAST_TITLES and self.gain < -self.deviation
 
-def compare(current: Sequence[Miss], new: Sequence[Miss]) -> Comparison:
-    """Compare the errors of two models on the same titles, given in the same order."""
-    gains = np.array([b.log_score - a.log_score for a, b in zip(current, new, strict=True)])
+
+def compare(
+    current: Sequence[Miss], new: Sequence[Miss], titles: Sequence[str] | None = None
+) -> Comparison:
+    """Compare the errors of two models on the same predictions, given in the same order.
+
+    Args:
+        current: Errors of the current model.
+        new: Errors of the new model.
+        titles: Title of each prediction, where one title was predicted under several recipes. Its
+            predictions count as one, since their errors are alike.
+    """
+    by_title: dict[str, list[float]] = {}
+    names = [str(number) for number in range(len(new))] if titles is None else titles
+    for name, a, b in zip(names, current, new, strict=True):
+        by_title.setdefault(name, []).append(b.log_score - a.log_score)
+    gains = np.array([np.mean(own) for own in by_title.values()])
     count = len(gains)
     return Comparison(
         titles=count,

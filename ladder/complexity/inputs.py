@@ -14,12 +14,8 @@ import numpy as np
 from encoder.analysis.features import FEATURE_NAMES, KEPT, SCALE_FACTORS, SEEN
 from encoder.arrays import Float64
 from encoder.recipes import Recipe
+from ladder.complexity.recipe_inputs import RECIPE_INPUTS, recipe_inputs
 
-CODECS = ("x264", "x265", "svtav1", "vp9")
-"""Codecs that have an input of their own; a new codec goes at the end."""
-PRESETS = (
-    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow",
-)  # fmt: skip
 CRF_ENDS: Mapping[str, tuple[float, float]] = {
     "x264": (14.0, 46.0),
     "x265": (14.0, 46.0),
@@ -33,8 +29,7 @@ OWN_SIZE_WITHIN = 0.02
 _OF_TITLE = ("log2_pixels", "log2_fps")
 _OF_SHOT = ("log2_seconds", "cuts_per_frame")
 _OF_SIZE = ("log2_cell_pixels", "log2_scale", "own_size", "kept_here", "seen_here")
-_OF_RECIPE = (*(f"codec_{codec}" for codec in CODECS), "preset")
-INPUT_NAMES = (*FEATURE_NAMES, *_OF_TITLE, *_OF_SHOT, *_OF_SIZE, *_OF_RECIPE)
+INPUT_NAMES = (*FEATURE_NAMES, *_OF_TITLE, *_OF_SHOT, *_OF_SIZE, *RECIPE_INPUTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +64,6 @@ def vector(shot: ShotInputs, width: int, height: int, recipe: Recipe) -> Float64
         raise ValueError(f"{len(FEATURE_NAMES)} features expected, got {len(shot.features)}")
     title_pixels, pixels = shot.title_width * shot.title_height, width * height
     factor = max(1.0, math.sqrt(title_pixels / pixels))
-    rank = PRESETS.index(recipe.preset) - PRESETS.index("medium")
     return np.array(
         [
             *shot.features,
@@ -81,8 +75,7 @@ def vector(shot: ShotInputs, width: int, height: int, recipe: Recipe) -> Float64
             math.log2(pixels / title_pixels),
             float(factor < 1 + OWN_SIZE_WITHIN),
             *(_surviving(shot.features, names, factor) for names in (KEPT, SEEN)),
-            *(float(recipe.codec == name) for name in CODECS),
-            rank / 4,
+            *recipe_inputs(recipe),
         ]
     )
 

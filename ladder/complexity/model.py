@@ -25,6 +25,7 @@ from encoder.arrays import Float64
 from encoder.errors import BadInput
 from encoder.media import Size
 from encoder.recipes import Recipe, by_name
+from ladder.complexity.analogy import analogy
 from ladder.complexity.inputs import CRF_ENDS, INPUT_NAMES, ShotInputs, crf_position, vector
 from ladder.complexity.network import CurveNetworks, ramps
 from ladder.complexity.prediction import CrfScale, TitlePrediction
@@ -122,8 +123,8 @@ class ComplexityModel:
         Args:
             shots: Shots of the title, in order.
             sizes: Sizes, smallest first, the title's own last.
-            recipe: How the shots would be encoded; a preset that the weights were not trained on
-                counts as the nearest preset that they were trained on.
+            recipe: How the shots would be encoded. For a recipe that the weights were not trained
+                on, the nearest one of the codec stands in; it is trusted less.
             quality: Name of the quality model.
             crfs: Lowest and highest CRF to predict.
             similar: Quality models that may stand in for one that the weights were not trained on,
@@ -133,26 +134,28 @@ class ComplexityModel:
             BadInput: the model was not trained on that codec, or on none of the quality models.
         """
         codec = recipe.codec
-        if codec not in {by_name(known).codec for known in self.recipes}:
+        known = analogy(recipe, map(by_name, self.recipes))
+        if known is None:
             raise BadInput(f"the complexity model was not trained on {codec}")
         learned = residuals_for(self.residuals, quality, similar)
         if learned is None:
             raise BadInput(f"the complexity model was not trained on {quality}")
         quality_model, residuals = learned
         scale = CrfScale(*crfs, ends=CRF_ENDS[codec], step=recipe.crf_step)
-        rows = np.stack(
-            [vector(shot, size.width, size.height, recipe) for shot in shots for size in sizes]
-        )
-        rate, warped = self.curves(rows, quality_model, crf_position(codec, scale.crfs))
+        rows = [
+            vector(shot, size.width, size.height, known.recipe) for shot in shots for size in sizes
+        ]
+        rate, warped = self.curves(np.stack(rows), quality_model, crf_position(codec, scale.crfs))
         shape = (len(shots), len(sizes), len(scale.crfs))
         return TitlePrediction(
             sizes=tuple(sizes),
             scale=scale,
-            log_bpp=rate.reshape(shape),
-            warped_quality=warped.reshape(shape),
-            residuals=residuals,
+            log_bpp=rate.reshape(shape) + known.log_rate,
+            warped_quality=warped.reshape(shape) + known.warped_quality,
+            residuals=residuals.for_similar_recipe(known.deviations),
             model=self.identity,
             quality_model=quality_model,
+            recipe=known.recipe.name,
         )
 
     def to_bytes(self) -> bytes:
@@ -214,11 +217,15 @@ def load_model(path: Path) -> ComplexityModel:
             f"{path} is not a shotladder weights file (expected {FORMAT}, found {found}); "
             "`shotladder train` makes one"
         )
-    inputs = metadata.get("inputs")
-    if metadata.get("features_version") != FEATURES_VERSION or inputs != list(INPUT_NAMES):
+    if metadata.get("features_version") != FEATURES_VERSION:
         raise BadInput(
             f"the weights {path} are for features version {metadata.get('features_version')}, this "
             f"is version {FEATURES_VERSION}; train again"
+        )
+    if metadata.get("inputs") != list(INPUT_NAMES):
+        raise BadInput(
+            f"the weights {path} were trained by another release, whose model has other inputs; "
+            "train again"
         )
     bad = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
     if bad:

@@ -84,6 +84,9 @@ class TitlePrediction:
     quality_model: str = ""
     """Quality model whose scores are predicted: a similar one where the weights were not trained
     on the one that was asked for."""
+    recipe: str = ""
+    """Name of the recipe that the weights were trained on: a similar one where they were not
+    trained on the recipe that is predicted (:mod:`ladder.complexity.analogy`)."""
 
     def log2_scale(self, size: Size) -> float:
         """Return the base-2 logarithm of a size's linear scale against the title's own size."""

@@ -25,6 +25,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -123,9 +124,25 @@ class ResidualModel:
 
         The difference between the two models' scores is shared by the title's shots.
         """
+        return self._widened(
+            {TERMS * QUALITY + term: by for term, by in SIMILAR_MODEL_DEVIATIONS.items()}
+        )
+
+    def for_similar_recipe(self, deviations: tuple[float, float]) -> ResidualModel:
+        """Return the covariance where the curves of a similar recipe are predicted.
+
+        The difference between the two recipes is a constant that the title's shots share;
+        ``deviations`` are its standard deviations in log rate and in warped quality.
+        """
+        return self._widened({TERMS * kind: by for kind, by in enumerate(deviations)})
+
+    def _widened(self, deviations: Mapping[int, float]) -> ResidualModel:
+        """Return the covariance with independent errors added to terms of the title."""
+        if not any(deviations.values()):
+            return self
         title = self.title.copy()
-        for term, deviation in SIMILAR_MODEL_DEVIATIONS.items():
-            title[TERMS * QUALITY + term, TERMS * QUALITY + term] += deviation**2
+        for term, deviation in deviations.items():
+            title[term, term] += deviation**2
         return replace(self, title=title)
 
     def title_covariance(self) -> Float64:
@@ -184,16 +201,39 @@ class ShotSystem:
     """Observed residuals, shape ``[observed]``."""
 
 
+class ShotTerms(NamedTuple):
+    """What a shot's observations are to a model whatever the scale."""
+
+    title_phi: Float64
+    """Terms shared with the title, shape ``[observed, TITLE_TERMS]``."""
+    phi: Float64
+    """Terms of the shot, shape ``[observed, 2 x TERMS]``."""
+    rest: Float64
+    """Covariance of local process and noise, shape ``[observed, observed]``."""
+
+
+def shot_terms(model: ResidualModel, seen: ShotResiduals) -> ShotTerms:
+    """Return the terms of a shot's observations under ``model``."""
+    rest = model.local_covariance(seen.cells, seen.cells)
+    rest[np.diag_indices_from(rest)] += model.noise[seen.cells.kind]
+    return ShotTerms(seen.cells.title_phi(), seen.cells.phi(), rest)
+
+
 class Posterior:
     """Distribution of the residuals at any cell of any shot, given a title's observations."""
 
     def __init__(
-        self, model: ResidualModel, observed: Sequence[ShotResiduals], scale: float = 1.0
+        self,
+        model: ResidualModel,
+        observed: Sequence[ShotResiduals],
+        scale: float = 1.0,
+        terms: Sequence[ShotTerms] | None = None,
     ) -> None:
         """Condition ``model`` on ``observed``, the residuals of all shots of a title.
 
         ``scale`` multiplies the covariances of title and shot; it is over 1 for a title unlike
-        those of the training.
+        those of the training. ``terms`` are what :func:`shot_terms` returns for each shot, where
+        the caller has them already.
         """
         self.model = model
         self.observed = observed
@@ -204,10 +244,10 @@ class Posterior:
         pull = np.zeros(TITLE_TERMS)
         evidence = -0.5 * _log_determinant(title)
         self.systems: list[ShotSystem] = []
-        for seen in observed:
-            shared, phi = seen.cells.title_phi(), seen.cells.phi()
-            spread = phi @ shot @ phi.T + model.local_covariance(seen.cells, seen.cells)
-            spread[np.diag_indices_from(spread)] += model.noise[seen.cells.kind]
+        if terms is None:
+            terms = [shot_terms(model, seen) for seen in observed]
+        for seen, (shared, phi, rest) in zip(observed, terms, strict=True):
+            spread = phi @ shot @ phi.T + rest
             gain: Float64 = np.asarray(np.linalg.inv(spread)) if len(seen.cells) else spread
             self.systems.append(ShotSystem(shared, phi, gain, seen.values))
             precision = precision + shared.T @ gain @ shared
@@ -276,8 +316,9 @@ def condition(model: ResidualModel, observed: Sequence[ShotResiduals]) -> Poster
     few from making every title look uncertain, and lets the few cost measurements instead of
     quality.
     """
+    terms = [shot_terms(model, seen) for seen in observed]
     return max(
-        (Posterior(model, observed, scale) for scale in SCALES),
+        (Posterior(model, observed, scale, terms) for scale in SCALES),
         key=lambda posterior: (
             posterior.evidence - 0.5 * (np.log(posterior.scale) / SCALE_SPREAD) ** 2
         ),

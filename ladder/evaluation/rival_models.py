@@ -16,8 +16,9 @@ from encoder.arrays import Float64, Index
 from encoder.errors import BadInput
 from encoder.media import Size
 from encoder.recipes import Recipe
-from ladder.complexity.inputs import CODECS, CRF_ENDS, INPUT_NAMES, ShotInputs, vector
+from ladder.complexity.inputs import CRF_ENDS, INPUT_NAMES, ShotInputs, vector
 from ladder.complexity.prediction import CrfScale, TitlePrediction
+from ladder.complexity.recipe_inputs import CODECS
 from ladder.complexity.residual_fit import fit
 from ladder.complexity.residuals import ResidualModel, residuals_for
 from ladder.complexity.training import Data, Example, arrays, folds, title_residuals

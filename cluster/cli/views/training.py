@@ -71,7 +71,15 @@ def promotion_view(judged: WeightsComparison, to: Path | None) -> Iterator[Rende
         f"{comparison.better_on}; {comparison.quality_error[0]:.2f} → "
         f"{comparison.quality_error[1]:.2f} points off"
     )
-    if comparison.better:
+    if len(judged.by_recipe) > 1:
+        for recipe, own in judged.by_recipe.items():
+            yield (
+                f"{recipe}: {own.titles} titles, log score {own.gain:+.3f} ± {own.deviation:.3f}, "
+                f"better on {own.better_on}"
+            )
+    if judged.better:
         yield f"better: {f'written to {to}' if to else 'use --to FILE to write it'}"
+    elif judged.worse_for:
+        yield f"worse for {', '.join(judged.worse_for)}: the current weights stay"
     else:
         yield "not better: the current weights stay"
