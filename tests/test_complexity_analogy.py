@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 
 from encoder.recipes import PRESETS, by_name

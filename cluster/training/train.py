@@ -147,8 +147,9 @@ def model_card(model: ComplexityModel) -> str:
         "## Limits",
         "",
         "The codecs above are the only ones. A recipe that is not named above is predicted from "
-        "the nearest one that is, a quality model from a similar one. Few groups are screen recordings, "
-        "very dark or very clean; on such titles the first measurements correct the most.",
+        "the nearest one that is, a quality model from a similar one. Few groups are screen "
+        "recordings, very dark or very clean; on such titles the first measurements correct the "
+        "most.",
         "",
         "## Groups",
         "",

@@ -2,9 +2,10 @@
 
 A recipe is nearly a constant factor on rate, so the curves of the nearest trained recipe of the
 codec stand in for those of an unknown one, moved by a constant: how much more log rate and warped
-quality the unknown recipe has at the same CRF. The constants below were measured on three titles, a few of them so far. They differ from title to
-title, and for parameters that nobody measured they are unknown; so such predictions
-are trusted less. The first measurements of a title show what is right for it.
+quality the unknown recipe has at the same CRF. The constants below were measured on three titles,
+a few of them so far. They differ from title to title, and for parameters that nobody measured they
+are unknown; so such predictions are trusted less. The first measurements of a title show what is
+right for it.
 """
 
 from __future__ import annotations
