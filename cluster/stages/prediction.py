@@ -29,7 +29,7 @@ from ladder.complexity.prediction import CrfScale, TitlePrediction
 from ladder.complexity.residuals import ResidualModel
 from vmaf import models
 
-PREDICTION_VERSION = 3
+PREDICTION_VERSION = 2
 """Version of the stage in its keys: raise it when the same weights and features would give another
 prediction."""
 
