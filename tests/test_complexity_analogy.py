@@ -52,7 +52,6 @@ def test_fewer_references_than_the_presets_own_are_less_effort() -> None:
         ("svtav1-fast+tune=2", (0, 0, 1)),
         ("svtav1-fast+tune=1", (0, 0, 0)),
         ("svtav1-fast+enable-variance-boost=1", (0, 1, 0)),
-        ("x264-medium+psy-rd=oops", (0, 0, 0)),
     ],
 )
 def test_deviations_are_shares_of_the_encoders_defaults(

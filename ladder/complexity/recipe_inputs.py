@@ -108,8 +108,5 @@ def _tune(codec: str, given: Mapping[str, str]) -> float:
 
 
 def _number(text: str | None) -> float | None:
-    """Return the first number of a parameter's value; None for a word, or without a value."""
-    try:
-        return float(text.split(",")[0]) if text else None
-    except ValueError:
-        return None
+    """Return the first number of a parameter's value; None without a value."""
+    return float(text.split(",")[0]) if text else None
