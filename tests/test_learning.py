@@ -150,7 +150,7 @@ def test_weights_that_are_worse_for_a_recipe_do_not_take_over(
     """New weights learned one recipe right that current ones have wrong, and the other wrong."""
     rows = groups_of(job[2])
     slow = [replace(row, recipe="x264-slow") for row in rows]
-    for name, factors in (("current", (20.0, 1.0)), ("new", (1.0, 1.6)), ("good", (1.0, 1.0))):
+    for name, factors in (("current", (20.0, 1.0)), ("new", (1.0, 20.0)), ("good", (1.0, 1.0))):
         learned = [
             replace(row, bits=round(row.bits * factor))
             for own, factor in zip((rows, slow), factors, strict=True)
@@ -168,7 +168,10 @@ def test_weights_that_are_worse_for_a_recipe_do_not_take_over(
     }
     assert found.worse_for == ("x264-slow",)
     assert not found.better
-    assert compare_weights(current, good, [*rows, *slow]).worse_for == ()
+    right = compare_weights(current, good, [*rows, *slow])
+    assert right.worse_for == ()
+    assert right.better
+    assert not replace(right, by_recipe=found.by_recipe).better
 
 
 def test_the_commands_and_their_exit_status(
