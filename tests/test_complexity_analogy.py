@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
 import pytest
 
+from cluster.training.table import read_table
 from encoder.recipes import PRESETS, by_name
 from ladder.complexity import analogy as module
-from ladder.complexity.analogy import Analogy, analogy
+from ladder.complexity.analogy import OF_DEVIATIONS, OF_PRESETS, Analogy, analogy
 from ladder.complexity.recipe_inputs import (
     CODECS,
+    DEVIATIONS,
     RECIPE_INPUTS,
     deviations,
     effort,
     recipe_inputs,
 )
+from ladder.complexity.scale import censored, warp
 
 TUNED = "psy-rd=0.4,0:ref=3:bframes=3:weightp=2"
 
@@ -121,3 +128,43 @@ def test_offsets_add_up_along_a_chain_of_recipes(monkeypatch: pytest.MonkeyPatch
     beyond = analogy(by_name("x264-veryslow"), [medium])
     assert beyond is not None
     assert (beyond.log_rate, beyond.warped_quality) == (-1, 2)  # nothing is extrapolated
+
+
+def measured(recipe: str, against: str) -> tuple[float, float]:
+    """Mean over titles of how a recipe differs from another at the same cells."""
+    rows = read_table(Path("data/presets.parquet"))
+    cells = {(row.recipe, row.source, row.shot, row.size, row.crf): row for row in rows}
+    by_title: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for (name, source, shot, size, crf), row in cells.items():
+        other = cells.get((against, source, shot, size, crf))
+        if name != recipe or other is None:
+            continue
+        scores = np.array([next(iter(each.quality.values())) for each in (row, other)])
+        moved = float(np.subtract(*warp(scores))) if not censored(scores).any() else np.nan
+        by_title[source].append((float(np.log(row.bits / other.bits)), moved))
+    means = np.array([np.nanmean(np.array(found), axis=0) for found in by_title.values()])
+    rate, quality = np.nanmean(means, axis=0)
+    return float(rate), float(quality)
+
+
+@pytest.mark.parametrize(
+    ("codec", "preset"),
+    [(codec, preset) for codec in CODECS for preset in OF_PRESETS[codec] if preset != "medium"],
+)
+def test_the_offsets_of_presets_are_those_of_the_table(codec: str, preset: str) -> None:
+    found = measured(f"{codec}-{preset}", f"{codec}-medium")
+    assert found == pytest.approx(OF_PRESETS[codec][preset], abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "deviation"),
+    [
+        ("x264-medium+psy-rd=0.4,0", "psy"),
+        ("svtav1-medium+tune=2", "tune"),
+    ],
+)
+def test_the_offsets_of_deviations_are_those_of_the_table(recipe: str, deviation: str) -> None:
+    tuned = by_name(recipe)
+    units = deviations(tuned)[DEVIATIONS.index(deviation)]
+    found = np.array(measured(recipe, tuned.plain.name)) / units
+    assert found == pytest.approx(OF_DEVIATIONS[tuned.codec, deviation], abs=0.001)

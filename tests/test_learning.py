@@ -17,12 +17,13 @@ from cluster.jobs.request import RunOptions
 from cluster.jobs.run import run_title
 from cluster.store import Store
 from cluster.training.feedback import drift_of, feedback_in, rows_in
-from cluster.training.promote import compare_weights, promote
+from cluster.training.promote import WeightsComparison, compare_weights, promote
 from cluster.training.table import Row, write_table
 from cluster.training.train import TrainOptions, train, training_rows
 from encoder.errors import BadInput
 from fixtures.clips import make
 from ladder.complexity import training
+from ladder.complexity.drift import Miss, compare
 from ladder.complexity.model import load_model
 from ladder.profiles import load_profile
 from tests.running import SMALL
@@ -144,34 +145,34 @@ def test_only_titles_that_neither_has_seen_are_judged_and_the_better_takes_over(
     assert to.read_bytes() == right.read_bytes()
 
 
-def test_weights_that_are_worse_for_a_recipe_do_not_take_over(
+def test_weights_that_are_worse_for_a_recipe_do_not_take_over() -> None:
+    def misses(log_score: float) -> list[Miss]:
+        scores = [log_score + 0.01 * number for number in range(6)]
+        return [Miss(10, 0.1, 0.5, 1.0, (0.0, 0.0), score) for score in scores]
+
+    current, better, worse = misses(-1.0), misses(-0.2), misses(-1.5)
+    by_recipe = {"x264-medium": compare(current, better), "svtav1-medium": compare(current, worse)}
+    over_all = compare([*current, *current], [*better, *worse], [*"abcdef", *"abcdef"])
+    found = WeightsComparison((), 0, over_all, by_recipe)
+    assert found.comparison.better
+    assert found.worse_for == ("svtav1-medium",)
+    assert not found.better
+    kept = {name: one for name, one in by_recipe.items() if name == "x264-medium"}
+    assert replace(found, by_recipe=kept).better
+
+
+def test_titles_are_compared_recipe_by_recipe(
     job: tuple[Path, dict[str, Any], list[Row]], quick: None, tmp_path: Path
 ) -> None:
-    """New weights learned one recipe right that current ones have wrong, and the other wrong."""
     rows = groups_of(job[2])
     slow = [replace(row, recipe="x264-slow") for row in rows]
-    for name, factors in (("current", (20.0, 1.0)), ("new", (1.0, 20.0)), ("good", (1.0, 1.0))):
-        learned = [
-            replace(row, bits=round(row.bits * factor))
-            for own, factor in zip((rows, slow), factors, strict=True)
-            for row in own
-            if row.group in ("group 0", "group 1", "group 2")
-        ]
-        write_table(tmp_path / f"{name}.parquet", learned)
-        train(TrainOptions(tmp_path / f"{name}.safetensors", (tmp_path / f"{name}.parquet",)))
-    current, new, good = (tmp_path / f"{n}.safetensors" for n in ("current", "new", "good"))
-    found = compare_weights(current, new, [*rows, *slow])
+    write_table(tmp_path / "table.parquet", [row for row in rows if row.group < "group 3"])
+    weights = tmp_path / "some.safetensors"
+    train(TrainOptions(weights, (tmp_path / "table.parquet",)))
+    found = compare_weights(weights, weights, [*rows, *slow])
     assert found.comparison.titles == 3  # of six predictions
-    assert {name: one.titles for name, one in found.by_recipe.items()} == {
-        "x264-slow": 3,
-        rows[0].recipe: 3,
-    }
-    assert found.worse_for == ("x264-slow",)
-    assert not found.better
-    right = compare_weights(current, good, [*rows, *slow])
-    assert right.worse_for == ()
-    assert right.better
-    assert not replace(right, by_recipe=found.by_recipe).better
+    counts = {name: one.titles for name, one in found.by_recipe.items()}
+    assert counts == {rows[0].recipe: 3, "x264-slow": 3}
 
 
 def test_the_commands_and_their_exit_status(

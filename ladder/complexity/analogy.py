@@ -2,10 +2,10 @@
 
 A recipe is nearly a constant factor on rate, so the curves of the nearest trained recipe of the
 codec stand in for those of an unknown one, moved by a constant: how much more log rate and warped
-quality the unknown recipe has at the same CRF. The constants below were measured on three titles,
-a few of them so far. They differ from title to title, and for parameters that nobody measured they
-are unknown; so such predictions are trusted less. The first measurements of a title show what is
-right for it.
+quality the unknown recipe has at the same CRF. The constants below were measured on three titles
+(``data/presets.parquet``; ``tests/test_complexity_analogy.py`` computes them again). They differ
+from title to title, and for parameters that nobody measured they are unknown; so such predictions
+are trusted less. The first measurements of a title show what is right for it.
 """
 
 from __future__ import annotations
@@ -20,19 +20,25 @@ from encoder.recipes import PRESETS, Recipe
 from ladder.complexity.recipe_inputs import DEVIATIONS, deviations, effort, other_parameters
 
 OF_PRESETS: Mapping[str, Mapping[str, tuple[float, float]]] = {
-    "x264": {"medium": (0.0, 0.0), "slow": (-0.052, -0.042)},
-    "x265": {"medium": (0.0, 0.0)},
-    "svtav1": {"medium": (0.0, 0.0)},
+    "x264": {
+        "faster": (-0.006, -0.084),
+        "medium": (0.0, 0.0),
+        "slow": (-0.052, -0.042),
+        "veryslow": (-0.042, -0.043),
+    },
+    "x265": {"medium": (0.0, 0.0), "slow": (0.145, 0.265)},
+    "svtav1": {"veryfast": (0.013, -0.118), "fast": (0.095, -0.016), "medium": (0.0, 0.0)},
     "vp9": {"medium": (0.0, 0.0)},
 }
 """Log rate and warped quality of plain presets against ``medium`` at the same CRF, by codec, the
 fastest first. Presets between two measured ones lie between them."""
 OF_DEVIATIONS: Mapping[tuple[str, str], tuple[float, float]] = {
-    ("x264", "psy"): (0.128, 0.070),
+    ("x264", "psy"): (0.128, 0.071),
+    ("svtav1", "tune"): (-0.063, -0.082),
 }
 """The same for one unit of an input of :data:`ladder.complexity.recipe_inputs.DEVIATIONS`, by codec
 and input."""
-PER_STEP = (0.03, 0.04)
+PER_STEP = (0.03, 0.05)
 """Standard deviation between titles of these differences, for one step of effort."""
 PER_UNIT = (0.06, 0.08)
 """Standard deviation for one unit of a measured deviation."""

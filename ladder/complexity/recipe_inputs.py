@@ -46,6 +46,8 @@ _FOLDED = frozenset(
     }
 )
 """Parameters of a tuning that these inputs state."""
+_DEFAULTS: Mapping[str, Mapping[str, str]] = {"x264": {"bframes": "3", "weightp": "2"}}
+"""What parameters are anyway at the encoders' usual presets."""
 
 
 def parameters(recipe: Recipe) -> dict[str, str]:
@@ -81,8 +83,13 @@ def recipe_inputs(recipe: Recipe) -> tuple[float, ...]:
 
 
 def other_parameters(recipe: Recipe) -> dict[str, str]:
-    """Return the parameters of the tuning that no input states."""
-    return {name: value for name, value in parameters(recipe).items() if name not in _FOLDED}
+    """Return the parameters of the tuning that no input states, but not those at their default."""
+    defaults = _DEFAULTS.get(recipe.codec, {})
+    return {
+        name: value
+        for name, value in parameters(recipe).items()
+        if name not in _FOLDED and defaults.get(name) != value
+    }
 
 
 def _psy(codec: str, given: Mapping[str, str]) -> float:
