@@ -26,7 +26,7 @@ OF_PRESETS: Mapping[str, Mapping[str, tuple[float, float]]] = {
         "slow": (-0.052, -0.042),
         "veryslow": (-0.042, -0.043),
     },
-    "x265": {"medium": (0.0, 0.0), "slow": (0.145, 0.265)},
+    "x265": {"faster": (-0.067, -0.134), "medium": (0.0, 0.0), "slow": (0.145, 0.265)},
     "svtav1": {"veryfast": (0.013, -0.118), "fast": (0.095, -0.016), "medium": (0.0, 0.0)},
     "vp9": {"medium": (0.0, 0.0)},
 }
