@@ -21,6 +21,7 @@ from ladder.complexity.recipe_inputs import (
     recipe_inputs,
 )
 from ladder.complexity.scale import censored, warp
+from ladder.profiles import load_profile, profile_names
 
 TUNED = "psy-rd=0.4,0:ref=3:bframes=3:weightp=2"
 
@@ -130,6 +131,17 @@ def test_offsets_add_up_along_a_chain_of_recipes(monkeypatch: pytest.MonkeyPatch
     assert (beyond.log_rate, beyond.warped_quality) == (-1, 2)  # nothing is extrapolated
 
 
+def test_recipes_of_the_built_in_profiles_have_measured_offsets() -> None:
+    for name in profile_names():
+        profile = load_profile(name)
+        for codec in CODECS:
+            recipe = profile.recipe(codec)
+            ranks = [PRESETS.index(preset) for preset in OF_PRESETS[codec]]
+            assert min(ranks) <= PRESETS.index(recipe.preset) <= max(ranks), recipe.name
+            for deviation, units in zip(DEVIATIONS, deviations(recipe), strict=True):
+                assert not units or (codec, deviation) in OF_DEVIATIONS, recipe.name
+
+
 def measured(recipe: str, against: str) -> tuple[float, float]:
     """Mean over titles of how a recipe differs from another at the same cells."""
     rows = read_table(Path("data/presets.parquet"))
@@ -160,6 +172,7 @@ def test_the_offsets_of_presets_are_those_of_the_table(codec: str, preset: str) 
     ("recipe", "deviation"),
     [
         ("x264-medium+psy-rd=0.4,0", "psy"),
+        ("x264-medium+aq-strength=0.5", "adaptive_quantisation"),
         ("svtav1-medium+tune=2", "tune"),
     ],
 )

@@ -91,7 +91,7 @@ def test_pairs_are_those_that_a_run_compares() -> None:
 
 def test_the_evidence_that_ships_is_readable() -> None:
     """Its recipes are those of profiles, and its regions state features that are known."""
-    for one in read_evidence(packaged_weights("x264")).recipes:
+    for one in read_evidence(packaged_weights()).recipes:
         assert set(one.region) == set(REGION)
         assert all(low <= high for low, high in one.region.values())
         assert one.loss.titles == len(one.titles)

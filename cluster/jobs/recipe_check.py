@@ -136,9 +136,7 @@ class _Checking:
         """Return whether evidence answers the question for this title."""
         if self.request.options.recipe_check == "always":
             return False
-        evidence = read_evidence(weights_for(self.request)).of(
-            recipe.name, against.name
-        )
+        evidence = read_evidence(weights_for(self.request)).of(recipe.name, against.name)
         if evidence is None:
             return False
         title = self.measurer.title

@@ -21,6 +21,7 @@ from ladder.complexity.recipe_inputs import DEVIATIONS, deviations, effort, othe
 
 OF_PRESETS: Mapping[str, Mapping[str, tuple[float, float]]] = {
     "x264": {
+        "ultrafast": (0.591, 0.169),
         "faster": (-0.006, -0.084),
         "medium": (0.0, 0.0),
         "slow": (-0.052, -0.042),
@@ -28,12 +29,13 @@ OF_PRESETS: Mapping[str, Mapping[str, tuple[float, float]]] = {
     },
     "x265": {"faster": (-0.067, -0.134), "medium": (0.0, 0.0), "slow": (0.145, 0.265)},
     "svtav1": {"veryfast": (0.013, -0.118), "fast": (0.095, -0.016), "medium": (0.0, 0.0)},
-    "vp9": {"medium": (0.0, 0.0)},
+    "vp9": {"fast": (-0.033, -0.041), "medium": (0.0, 0.0), "slow": (-0.018, 0.075)},
 }
 """Log rate and warped quality of plain presets against ``medium`` at the same CRF, by codec, the
 fastest first. Presets between two measured ones lie between them."""
 OF_DEVIATIONS: Mapping[tuple[str, str], tuple[float, float]] = {
     ("x264", "psy"): (0.128, 0.071),
+    ("x264", "adaptive_quantisation"): (-0.121, -0.401),
     ("svtav1", "tune"): (-0.063, -0.082),
 }
 """The same for one unit of an input of :data:`ladder.complexity.recipe_inputs.DEVIATIONS`, by codec
