@@ -293,13 +293,13 @@ def test_groups_that_are_asked_for_are_judged_by_models_of_all_others(
 def test_groups_can_be_left_out_several_at_a_time_and_by_other_seeds(
     evaluated: Made, quick: list[tuple[str, ...]], tmp_path: Path
 ) -> None:
-    change = {"folds": 2, "rivals": False, "cache": tmp_path, "groups": ("arch", "bell", "calm")}
+    change = {"folds": 2, "rivals": False, "cache": tmp_path, "groups": ("bell", "calm", "echo")}
     found, trained, _ = again(evaluated, quick, **change)
-    assert trained == [
-        ("networks", "bell", "dusk", "echo"),
-        ("networks", "arch", "calm", *("dusk", "echo")),
+    assert [one[1:] for one in trained] == [
+        ("arch", "calm", "dusk"),
+        ("arch", "bell", "dusk", "echo"),
     ]
-    assert {title.group for title in found.titles} == {"arch", "bell", "calm"}
+    assert {title.group for title in found.titles} == {"bell", "calm", "echo"}
     assert again(evaluated, quick, **change)[1] == []
     other, trained, _ = again(evaluated, quick, **change, seed=1)
     assert len(trained) == 2
