@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from encoder.errors import BadInput
 from ladder.bdrate import BdRate, NoOverlap, RatePoint, monotone
-from ladder.claims import MEDIANS, Received, ViewersClaim, bd_claim, viewers_claim
+from ladder.claims import MEDIANS, Received, ViewersClaim, claim_against, viewers_claim
 
 PLAYED: Mapping[str, tuple[str, ...]] = {
     "h264": ("x264",),
@@ -38,7 +38,8 @@ class ClassClaims:
     rungs: int
     """Number of rungs that the class plays and has a use for; 0 where it can play none."""
     against_fixed: BdRate | NoOverlap | None
-    """BD-rate of these rungs against the fixed ladder; None where either has fewer than two."""
+    """BD-rate of these rungs against the fixed ladder; None where there are no rungs, or both
+    ladders have a single one."""
     viewers: tuple[ViewersClaim, ...]
     """What populations of the class receive; () where it can play no rung."""
 
@@ -123,7 +124,7 @@ def _class_claims(
         name=name,
         share=share,
         rungs=len(played),
-        against_fixed=bd_claim(fixed, played) if played else None,
+        against_fixed=claim_against(fixed, played),
         viewers=tuple(viewers_claim(played, fixed, median) for median in MEDIANS) if stated else (),
     )
 

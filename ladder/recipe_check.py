@@ -6,8 +6,9 @@ spend, and are judged by the title's quality model and by the fidelity judges:
 
 - the *options* of a recipe, against the same preset without them. A title that would lose more than
   :data:`HARM_PERCENT` by any judge keeps the plain recipe. A loss by the quality model alone counts
-  only as far as it is more than every fidelity judge gains: SVT-AV1's ``tune=2`` gives back a part
-  of what VMAF sees and gains several times as much by fidelity, which is why it is a default.
+  only as far as it is more than every fidelity judge gains. Of a further codec, what counts is the
+  saving over the first codec by the judge that sees least, with the options and without: SVT-AV1's
+  ``tune=2`` gives back a part of what VMAF sees and saves more by fidelity, where AV1 saves least.
 - a *further codec*, against the first codec of the ladder. A codec that saves nothing by some judge
   is left out where the profile, not the user, chose it: its saving would be detail that is gone.
 
@@ -138,6 +139,25 @@ def options_loss(percents: Mapping[str, float | None], quality_model: str) -> fl
         return fidelity if by_model is None else by_model
     excused = max(0.0, -fidelity - HARM_PERCENT)
     return max(fidelity, by_model - excused)
+
+
+def further_options_loss(
+    tuned: Mapping[str, float | None], plain: Mapping[str, float | None]
+) -> float | None:
+    """Return what the options of a further codec's recipe lose on a title, in percent, by the
+    least content judge.
+
+    Args:
+        tuned: Rates with the options over the first codec's by judge.
+        plain: Rates without them over the first codec's.
+
+    Returns:
+        The options do harm where this is over :data:`HARM_PERCENT`; None where no judge can tell.
+    """
+    with_options, without = codec_loss(tuned), codec_loss(plain)
+    if with_options is None or without is None:
+        return None
+    return ((1 + with_options / 100) / (1 + without / 100) - 1) * 100
 
 
 def codec_loss(percents: Mapping[str, float | None]) -> float | None:

@@ -117,6 +117,19 @@ def test_the_measured_ladders(compared: Compared) -> None:
         assert set(rung.quality) == set(MODELS)
 
 
+def test_receipts_of_one_codec_are_its_claims(compared: Compared) -> None:
+    """Everyone plays H.264, so the classes of viewers change nothing."""
+    receipts, part = compared.comparison.receipts, own(compared.comparison)
+    assert receipts is not None
+    assert tuple(receipts.audience) == MODELS
+    for model, audience in receipts.audience.items():
+        claim = part.claims[model].against_fixed
+        assert audience.percent == pytest.approx(getattr(claim, "percent", None))
+        assert audience.unserved == 0
+    hours = sum(compared.result.run["cpu_seconds"].values()) / 3600
+    assert [one.by_model.cpu_hours for one in receipts.paybacks] == [pytest.approx(hours)] * 3
+
+
 def test_bits_are_counted_as_a_packages_are(compared: Compared) -> None:
     """Bits are those of the fragments on disk, without init segments."""
     counted = set()

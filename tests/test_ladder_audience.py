@@ -11,7 +11,7 @@ import pytest
 from encoder.errors import BadInput
 from ladder.audience import PLAYED, SHARES, audience_claims, parse_shares
 from ladder.bdrate import BdRate, RatePoint
-from ladder.claims import AFFORDABLE, MEDIANS, SIGMA, TOLERANCE, bd_claim, viewers_claim
+from ladder.claims import AFFORDABLE, MEDIANS, SIGMA, TOLERANCE, claim_against, viewers_claim
 from ladder.payback import Payback, Prices, payback
 
 
@@ -30,7 +30,7 @@ def test_each_class_has_what_its_devices_play() -> None:
     claims = audience_claims({"x264": X264, "svtav1": AV1}, FIXED)
     h264, hevc, av1 = claims.classes
     assert [one.name for one in claims.classes] == list(PLAYED)
-    assert h264.against_fixed == hevc.against_fixed == bd_claim(FIXED, X264)
+    assert h264.against_fixed == hevc.against_fixed == claim_against(FIXED, X264)
     assert isinstance(av1.against_fixed, BdRate)
     assert av1.against_fixed.percent == pytest.approx(-40, abs=0.5)
     assert claims.percent == pytest.approx(0.5 * -10 + 0.5 * -40, abs=0.5)

@@ -15,6 +15,7 @@ from ladder.recipe_check import (
     Judged,
     codec_loss,
     compare,
+    further_options_loss,
     heaviest,
     options_loss,
     sample_at,
@@ -146,6 +147,15 @@ def test_the_loss_says_what_the_rule_says(
 def test_a_further_codec_has_to_save_by_every_judge() -> None:
     assert codec_loss({"v1": -30.0, "xpsnr": 1.0, "ssim": -9.0}) == 1.0
     assert codec_loss({"v1": -30.0, "xpsnr": -0.1, "ssim": None}) == -0.1
+
+
+def test_options_of_a_further_codec_are_judged_by_the_least_saving_over_the_first() -> None:
+    """SVT-AV1's tune=2 on a title where the plain recipe saves nothing by fidelity."""
+    plain = {"v1": -15.1, "xpsnr": 4.4, "ssim": 2.0}
+    tuned = {"v1": -5.1, "xpsnr": -3.0, "ssim": -1.6}
+    assert further_options_loss(tuned, plain) == pytest.approx(100 * (0.984 / 1.044 - 1))
+    assert further_options_loss(plain, tuned) == pytest.approx(100 * (1.044 / 0.984 - 1))
+    assert further_options_loss({"v1": None}, plain) is None
 
 
 # -- evidence ----------------------------------------------------------------------------------

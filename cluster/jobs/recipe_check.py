@@ -28,6 +28,7 @@ from ladder.recipe_check import (
     Sample,
     codec_loss,
     compare,
+    further_options_loss,
     heaviest,
     options_loss,
     sample_at,
@@ -101,12 +102,13 @@ class _Checking:
         tuned = [one for one in self.setups if one.recipe.tuning]
         unsettled = [one for one in tuned if not self._settled(one.recipe, one.recipe.plain)]
         self._measure([r for one in unsettled for r in (one.recipe, one.recipe.plain)])
-        chosen = []
+        chosen: list[CodecSetup] = []
         for setup in self.setups:
             if setup in tuned:
                 recipe, plain = setup.recipe, setup.recipe.plain
                 if setup in unsettled:
-                    check = self._options_check(recipe, plain)
+                    first = chosen[0].recipe if chosen else None
+                    check = self._options_check(recipe, plain, first)
                 else:
                     check = _by_evidence(recipe, plain)
                 self.checks.append(check)
@@ -189,9 +191,14 @@ class _Checking:
             for model, percent in percents.items()
         }
 
-    def _options_check(self, recipe: Recipe, plain: Recipe) -> RecipeCheck:
+    def _options_check(self, recipe: Recipe, plain: Recipe, first: Recipe | None) -> RecipeCheck:
+        """Compare a recipe with the plain one; ``first`` is that of the first codec, if another."""
         percents = self._compared(recipe, plain)
         loss = options_loss(percents, self.judge.models[0])
+        if first is not None:
+            self._measure([first])
+            tuned, without = self._compared(recipe, first), self._compared(plain, first)
+            loss = further_options_loss(tuned, without)
         harmed = loss is not None and loss > HARM_PERCENT
         warning = (
             f"{recipe} loses more than {HARM_PERCENT:g} % on this title by "
@@ -203,7 +210,9 @@ class _Checking:
     def _codec_check(self, recipe: Recipe, first: Recipe) -> RecipeCheck:
         percents = self._compared(recipe, first)
         loss = codec_loss(percents)
-        useless = loss is not None and loss >= 0
+        # Where the title's own model finds no common range, the sample compares unlike qualities.
+        told = percents[self.judge.models[0]] is not None
+        useless = told and loss is not None and loss >= 0
         named = self.request.options.codec is not None
         consequence = (
             f"its rungs stay because --codec names {recipe.codec}"
@@ -295,6 +304,10 @@ def samples_of(setups: Sequence[CodecSetup], bits: Mapping[int, float] | None) -
         if codec == first.recipe.codec
         else sample_at(plans[codec], tuple(sample.crfs), sample.size, middles[codec])
         for codec in plans
+    } | {
+        one.recipe.codec: _of_equal_quality(first, one, sample)
+        for one in setups[1:]
+        if first.prediction is not None and one.prediction is not None
     }
 
 
@@ -324,6 +337,34 @@ def _middle(setup: CodecSetup) -> tuple[float, float]:
         grid = setup.profile.crf_grid[setup.recipe.codec]
     upper = max(1, len(grid) // 2)
     return grid[upper - 1], grid[min(upper, len(grid) - 1)]
+
+
+def _of_equal_quality(first: CodecSetup, other: CodecSetup, sample: Sample) -> Sample:
+    """Return the sample at those CRFs of another codec that are expected to look alike."""
+    crfs = {
+        shot: (_alike(first, other, sample, shot, low), _alike(first, other, sample, shot, high))
+        for shot, (low, high) in sample.crfs.items()
+    }
+    distinct = {shot: pair for shot, pair in crfs.items() if pair[0] < pair[1]}
+    return Sample(sample.size, dict.fromkeys(crfs, _middle(other)) | distinct)
+
+
+def _alike(first: CodecSetup, other: CodecSetup, sample: Sample, shot: int, crf: float) -> float:
+    """Return the CRF of ``other`` whose predicted quality is next to that of ``first``."""
+    wanted = _expected_quality(first, (shot, OperatingPoint(first.recipe, *sample.size, crf)))
+    scale: list[float] = other.prediction.scale.crfs.tolist() if other.prediction else []
+    return min(
+        scale,
+        key=lambda own: abs(
+            _expected_quality(other, (shot, OperatingPoint(other.recipe, *sample.size, own)))
+            - wanted
+        ),
+    )
+
+
+def _expected_quality(setup: CodecSetup, request: Request) -> float:
+    expected = setup.prediction.expected(*request) if setup.prediction else None
+    return expected.quality if expected else 0.0
 
 
 def _middle_cells(setup: CodecSetup) -> list[Request]:
