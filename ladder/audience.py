@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from encoder.errors import BadInput
 from ladder.bdrate import BdRate, NoOverlap, RatePoint, monotone
-from ladder.claims import MEDIANS, Received, ViewersClaim, claim_against, viewers_claim
+from ladder.claims import Received, ViewersClaim, claim_against, viewers_claim
+from ladder.viewers import MEDIANS
 
 PLAYED: Mapping[str, tuple[str, ...]] = {
     "h264": ("x264",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from encoder.media import Size
@@ -31,8 +32,12 @@ class FixedRung:
     size: Size
 
 
-def fixed_rungs(display_width: int, display_height: int) -> tuple[FixedRung, ...]:
-    """Return the fixed ladder for a title of this display size, from the lowest rate.
+def fixed_rungs(
+    display_width: int,
+    display_height: int,
+    table: Sequence[tuple[float, int]] = APPLE_HLS_H264,
+) -> tuple[FixedRung, ...]:
+    """Return the fixed ladder of a table for a title of this display size, from the lowest rate.
 
     Each listed height stands for a 16:9 frame, upright for portrait titles, that the title has to
     fit into. Rungs that would enlarge the title are dropped, unless its own size is within 10 % of
@@ -40,8 +45,8 @@ def fixed_rungs(display_width: int, display_height: int) -> tuple[FixedRung, ...
     lowest rung, at its own size.
     """
     rungs: list[FixedRung] = []
-    for rate, height in APPLE_HLS_H264:
+    for rate, height in table:
         size, scale = size_within(display_width, display_height, height)
         if scale < NATIVE_MARGIN or not rungs:
-            rungs.append(FixedRung(rate, size))
+            rungs.append(FixedRung(round(rate), size))
     return tuple(rungs)

@@ -8,10 +8,8 @@ twice, because an encoder's settings and the choice by shots are two things: aga
 same recipe, which leaves what the choice by shots saves, and against one by a plain encoder, which
 is what the whole saves.
 
-The model of viewers: throughput is log-normal with a given median and sigma 1 in natural
-logarithms. A client plays the highest rung whose average rate is below 0.8 of its throughput, and
-the lowest rung when there is none. The rung that a client plays is a step function of its
-throughput, so all expectations below are exact sums over the steps, not samples.
+The model of viewers is that of :mod:`ladder.viewers`: a client plays the highest rung whose average
+rate is below 0.8 of its throughput. Populations are log-normal with sigma 1 unless given otherwise.
 
 Bits are given twice, because a saved bit and a gained point of quality are not the same:
 
@@ -25,20 +23,20 @@ Bits are given twice, because a saved bit and a gained point of quality are not 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ladder.bdrate import BdRate, Method, NoOverlap, RatePoint, bd_rate, monotone, rate_at
-
-MEDIANS = (1e6, 3e6, 10e6)
-"""Median throughputs in bit/s of the populations that are shown."""
-SIGMA = 1.0
-"""Standard deviation of the natural logarithm of throughput."""
-AFFORDABLE = 0.8
-"""Share of its throughput that a client uses at most."""
-TOLERANCE = 0.5
-"""Points of quality that a client may lose before it counts as worse off."""
+from ladder.viewers import (
+    MEDIANS,
+    SIGMA,
+    TOLERANCE,
+    Audience,
+    Offer,
+    affordable,
+    playable,
+    population,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,63 +163,57 @@ def viewers_claim(
 
     ``ours`` and ``fixed`` are rates in bit/s with mean qualities, in any order, at least one each.
     """
-    ours, fixed = sorted(ours), sorted(fixed)
+    return audience_claim(
+        [Offer(*point) for point in ours],
+        [Offer(*point) for point in fixed],
+        population(median, sigma),
+        tolerance=tolerance,
+    )
+
+
+def audience_claim(
+    ours: Sequence[Offer],
+    fixed: Sequence[Offer],
+    audience: Audience,
+    *,
+    tolerance: float = TOLERANCE,
+) -> ViewersClaim:
+    """Return what an audience receives from either ladder.
+
+    ``ours`` and ``fixed`` are in any order, at least one rung each.
+    """
     # Between two thresholds nobody's choice changes.
-    thresholds = sorted({point.rate / AFFORDABLE for point in (*ours, *fixed)})
-    edges = [0.0, *thresholds, math.inf]
+    edges = [0.0, *sorted({rung.rate for rung in (*ours, *fixed)})]
     shares = [
-        _below(high, median, sigma) - _below(low, median, sigma)
-        for low, high in itertools.pairwise(edges)
+        high - low
+        for low, high in itertools.pairwise([*(audience.below(edge) for edge in edges), 1.0])
     ]
     sums = {name: [0.0, 0.0] for name in ("fixed", "received", "matched")}
     worse_off = worst_loss = 0.0
-    for low, share in zip(edges, shares, strict=False):
-        had = _affordable(fixed, low)[-1]
-        can = _affordable(ours, low)
-        enough = [point for point in can if point.quality >= had.quality - tolerance]
-        played = {"fixed": had, "received": can[-1], "matched": enough[0] if enough else can[-1]}
-        for name, point in played.items():
-            sums[name][0] += share * point.rate
-            sums[name][1] += share * point.quality
-        worse_off += 0.0 if enough else share
-        worst_loss = max(worst_loss, had.quality - can[-1].quality)
+    for lines, of_devices in audience.devices:
+        plays, had_to_play = playable(ours, lines), playable(fixed, lines)
+        for low, of_throughput in zip(edges, shares, strict=True):
+            share = of_devices * of_throughput
+            had = affordable(had_to_play, low)[-1]
+            can = affordable(plays, low)
+            enough = [rung for rung in can if rung.quality >= had.quality - tolerance]
+            played = {
+                "fixed": had,
+                "received": can[-1],
+                "matched": enough[0] if enough else can[-1],
+            }
+            for name, rung in played.items():
+                sums[name][0] += share * rung.rate
+                sums[name][1] += share * rung.quality
+            worse_off += 0.0 if enough else share
+            worst_loss = max(worst_loss, had.quality - can[-1].quality if share > 0 else 0.0)
     return ViewersClaim(
-        median=median,
+        median=audience.throughput.median,
         fixed=Received(*sums["fixed"]),
         received=Received(*sums["received"]),
         matched=Received(*sums["matched"]),
         worse_off=worse_off,
         worst_loss=worst_loss,
-        under_lowest=_below(ours[0].rate / AFFORDABLE, median, sigma),
-        under_lowest_fixed=_below(fixed[0].rate / AFFORDABLE, median, sigma),
+        under_lowest=audience.below(min(ours).rate),
+        under_lowest_fixed=audience.below(min(fixed).rate),
     )
-
-
-def playing_shares(
-    rates: Sequence[float], median: float, *, sigma: float = SIGMA
-) -> tuple[float, ...]:
-    """Return the share of clients that play each rung, by the model of viewers.
-
-    Args:
-        rates: Rates of the rungs in bit/s, ascending, at least one.
-        median: Median throughput of the clients in bit/s.
-        sigma: Standard deviation of the natural logarithm of throughput.
-
-    Returns:
-        One share per rung, summing to 1. That of the lowest includes clients that cannot afford
-        it.
-    """
-    below = [0.0, *(_below(rate / AFFORDABLE, median, sigma) for rate in rates[1:]), 1.0]
-    return tuple(high - low for low, high in itertools.pairwise(below))
-
-
-def _affordable(rungs: Sequence[RatePoint], threshold: float) -> Sequence[RatePoint]:
-    """Return the rungs for clients just above ``threshold`` bit/s, ascending, at least one."""
-    return [point for point in rungs if point.rate / AFFORDABLE <= threshold] or rungs[:1]
-
-
-def _below(throughput: float, median: float, sigma: float) -> float:
-    """Return the share of clients whose throughput is below ``throughput`` bit/s."""
-    if throughput == 0:
-        return 0.0
-    return 0.5 * math.erfc(-math.log(throughput / median) / (sigma * math.sqrt(2)))

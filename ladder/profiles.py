@@ -21,9 +21,17 @@ from encoder.errors import BadInput
 from encoder.media import Size
 from encoder.recipes import CODECS, Recipe, by_name, recipe
 from ladder.sizes import Fit, rung_sizes
+from ladder.viewers import MEDIANS, TOLERANCE, Audience, Histogram, LogNormal, Mix
 
 PLAIN_RECIPES = dict.fromkeys(CODECS, "medium")
 """Recipes of profiles that name none, as those of release 0.1."""
+
+PLACEMENTS = ("spacing", "fewest-bits", "most-quality")
+"""Ways to place rungs."""
+SPACING_KEYS = frozenset({"jnd", "max_rate_ratio", "min_quality", "first_rate", "saturation"})
+"""Keys that say where spaced rungs lie."""
+LEAST_RATIO = 1.1
+"""Ratio of two rates above which each of them is worth a rung."""
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -78,6 +86,27 @@ class Profile:
     ``slow+psy-rd=0.4,0:ref=3``."""
     fit_sizes: bool = False
     """True where sizes move to where codecs pad little or nothing, see :mod:`ladder.sizes`."""
+    placement: str = "spacing"
+    """How rungs are placed: one of :data:`PLACEMENTS`. ``spacing`` is by ``jnd`` and
+    ``max_rate_ratio``, from ``first_rate`` to ``saturation``; the others are by what viewers
+    receive (:mod:`ladder.placement`)."""
+    reference: tuple[tuple[float, int], ...] = ()
+    """Rate in bit/s and 16:9 height of each rung of the ladder that no viewer of a placed ladder
+    may lose against, rising; empty for that of the Apple HLS authoring table."""
+    tolerance: float = TOLERANCE
+    """Points of quality that a viewer of a placed ladder may lose against the reference."""
+    viewers: tuple[float, ...] = MEDIANS
+    """Median throughputs in bit/s of the populations, of equal size, that rungs are placed for."""
+    throughputs: tuple[tuple[float, float], ...] = ()
+    """Measured throughputs instead: upper end in bit/s of each bin and its share of the viewers."""
+    device_lines: tuple[tuple[int, float], ...] = ()
+    """Lines that some devices play at most, and the share of viewers with such devices."""
+    rung_count: tuple[int, int] = (1, 12)
+    """Fewest and most rungs of a placed ladder."""
+    least_ratio: float = 1.1
+    """Ratio of the rates of neighbouring rungs of a placed ladder at least."""
+    largest_steps: bool = False
+    """True where ``jnd`` and ``max_rate_ratio`` limit the steps of a placed ladder too."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
@@ -120,6 +149,41 @@ class Profile:
                     f"from {low:g} to {high:g}"
                 )
         self._check_codecs()
+        self._check_placement()
+
+    def _check_placement(self) -> None:
+        if self.placement not in PLACEMENTS:
+            raise BadInput(
+                f"profile {self.name}: placement is {self.placement!r:.40}; choose one of "
+                f"{', '.join(PLACEMENTS)}"
+            )
+        rates, lines = [rate for rate, _ in self.reference], [lines for _, lines in self.reference]
+        if rates != sorted(set(rates)) or lines != sorted(lines) or min((*lines, 2)) < 2:
+            raise BadInput(
+                f"profile {self.name}: reference has to have rising rates with heights that never "
+                "fall"
+            )
+        if not self.viewers or min(self.viewers) <= 0 or self.tolerance < 0:
+            raise BadInput(
+                f"profile {self.name}: viewers are positive median throughputs, at least one, and "
+                "tolerance is not negative"
+            )
+        if not 1 <= self.rung_count[0] <= self.rung_count[1] or self.least_ratio < LEAST_RATIO:
+            raise BadInput(
+                f"profile {self.name}: rung_count is the fewest and the most rungs, and "
+                f"least_ratio is at least {LEAST_RATIO:g}"
+            )
+        try:
+            _ = self.audience
+        except BadInput as error:
+            raise BadInput(f"profile {self.name}: {error.message}") from error
+
+    @property
+    def audience(self) -> Audience:
+        """Viewers that rungs are placed for."""
+        if self.throughputs:
+            return Audience(Histogram(self.throughputs), self.device_lines)
+        return Audience(Mix(tuple(map(LogNormal, self.viewers))), self.device_lines)
 
     def _check_codecs(self) -> None:
         if not self.codecs:
@@ -198,6 +262,37 @@ def _grids(value: Any) -> dict[str, tuple[float, ...]]:
     return {codec: tuple(sorted(set(_numbers(grid)))) for codec, grid in value.items()}
 
 
+def _pairs(value: Any) -> tuple[tuple[float, float], ...]:
+    if not isinstance(value, list | tuple):
+        raise TypeError
+    return tuple(_first_rate(pair) for pair in value)
+
+
+def _whole(value: float) -> int:
+    if not value.is_integer():
+        raise ValueError
+    return int(value)
+
+
+def _rates_with_lines(value: Any) -> tuple[tuple[float, int], ...]:
+    return tuple((rate, _whole(lines)) for rate, lines in _pairs(value))
+
+
+def _device_lines(value: Any) -> tuple[tuple[int, float], ...]:
+    return tuple((_whole(lines), share) for lines, share in _pairs(value))
+
+
+def _count(value: Any) -> tuple[int, int]:
+    fewest, most = _first_rate(value)
+    return _whole(fewest), _whole(most)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
 def _names(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
         raise TypeError
@@ -234,10 +329,33 @@ _READERS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     "hdr_codecs": (_names, "a list of codecs"),
     "recipes": (_recipes, "a table with a preset, and a tuning after a plus sign, by codec"),
     "fit_sizes": (_flag, "true or false"),
+    "placement": (_text, f"one of {', '.join(PLACEMENTS)}"),
+    "reference": (_rates_with_lines, "a list of pairs, a rate in bit/s and a height"),
+    "tolerance": (_number, "a number"),
+    "viewers": (_numbers, "a list of median throughputs in bit/s"),
+    "throughputs": (_pairs, "a list of pairs, the upper end of a bin in bit/s and its share"),
+    "device_lines": (_device_lines, "a list of pairs, a number of lines and a share of viewers"),
+    "rung_count": (_count, "two whole numbers, the fewest and the most rungs"),
+    "least_ratio": (_number, "a number"),
+    "largest_steps": (_flag, "true or false"),
 }
 """How the value of each key is read, and what it has to be, in words."""
 
-_LATER = ("codecs", "hdr_codecs", "recipes", "fit_sizes")
+_LATER = (
+    "codecs",
+    "hdr_codecs",
+    "recipes",
+    "fit_sizes",
+    "placement",
+    "reference",
+    "tolerance",
+    "viewers",
+    "throughputs",
+    "device_lines",
+    "rung_count",
+    "least_ratio",
+    "largest_steps",
+)
 """Keys that release 0.1 did not have."""
 
 
@@ -285,7 +403,8 @@ def profile_from_file(path: Path) -> Profile:
 
     The file has the keys of a table of ``profiles.toml``. Keys that it leaves out, and recipes of
     codecs that it leaves out, are those of the built-in profile that its key ``based_on`` names,
-    ``default`` unless given.
+    ``default`` unless given. A file that has keys of the spacing (:data:`SPACING_KEYS`) and none of
+    the placement has its rungs spaced.
 
     Raises:
         BadInput: the file cannot be read, is not TOML, has the name of a built-in profile, or
@@ -308,6 +427,8 @@ def profile_from_file(path: Path) -> Profile:
         raise BadInput(
             f"the profile file {path}: based_on is {base!r}; choose one of {', '.join(tables)}"
         )
+    if SPACING_KEYS & table.keys() and not table.keys() & {"placement", "largest_steps"}:
+        table["placement"] = "spacing"  # what such a file meant before rungs were placed
     try:
         return profile_from(path.stem, _over(tables[base], table))
     except BadInput as error:
@@ -362,7 +483,7 @@ def profile_document(profile: Profile) -> dict[str, Any]:
         if each.name in _LATER and value == default:
             continue
         if isinstance(value, tuple):
-            value = list(value)
+            value = [list(v) if isinstance(v, tuple) else v for v in value]
         elif isinstance(value, Mapping):
             value = {k: list(v) if isinstance(v, tuple) else v for k, v in value.items()}
         document[each.name] = value

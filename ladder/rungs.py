@@ -1,8 +1,9 @@
 """From the curves of a title's shots to the rungs of its ladder.
 
 Under the policy ``locked`` all shots of a rung have one size; under ``mixed`` each shot's
-candidates of all sizes compete (:mod:`ladder.tracks`). The profile says at which rates rungs lie
-(:mod:`ladder.spacing`); each rung is then solved under the profile's constraints.
+candidates of all sizes compete (:mod:`ladder.tracks`). The profile says at which rates rungs lie:
+spaced (:mod:`ladder.spacing`) or placed by what viewers receive (:mod:`ladder.placed`). Each rung
+is then solved under the profile's constraints.
 
 Everything here takes any :class:`~ladder.curves.Curve`: measured, predicted or corrected.
 """
@@ -21,15 +22,31 @@ from ladder.allocation import Allocation, Problem, at_slope, for_budget
 from ladder.bdrate import RatePoint
 from ladder.choices import Choice
 from ladder.constraints import CapSet, InfeasibleResult
+from ladder.placed import (
+    Placed,
+    PlacedRate,
+    placed_rates,
+    reference_offers,
+    worth_keeping,
+)
 from ladder.profiles import Profile
-from ladder.spacing import apart, rung_rates
+from ladder.reference_ladder import is_placed
+from ladder.spacing import Bounds, apart, bounds, rung_rates
 from ladder.title_curves import TitleCurves
 from ladder.tracks import TitleTracks, tracks_of
+from ladder.viewers import Offer
 
 Policy = Literal["locked", "mixed"]
 
 NOTEWORTHY = 0.05
 """Points of quality that a constraint must cost to be mentioned."""
+REPAIRS = 5
+"""Times at most to solve again a rung that constraints keep from the quality it is wanted for."""
+COMMITTED_SLACK = 0.2
+"""Points of quality that a committed rung may be short of what its viewers need before they get
+another rung. Such a rung was put where the curve was thought to be."""
+SHORT_AT_MOST = 0.02
+"""Points of quality that a rung may be short of what it is wanted for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +72,10 @@ class RungPlan:
     and caps."""
     notes: tuple[str, ...] = ()
     """Sentences for people: what bounded the rung, and what that cost."""
+    least_quality: float = -math.inf
+    """Quality that the viewers need for whom the rung was placed."""
+    most_rate: float = math.inf
+    """Rate in bit/s that those viewers afford."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,27 +122,123 @@ def solve(
     tracks = _tracks(title, policy, profile)
     if isinstance(tracks, InfeasibleResult):
         return tracks
-    wanted = rung_rates(tracks, profile, [rung.rate for rung in committed])
-    if isinstance(wanted, InfeasibleResult):
-        return wanted
-    targets = _targets(profile, committed, wanted.rates)
+    by_viewers = is_placed(profile, title.display or title.sizes[-1])
+    within = bounds(tracks, profile, placed=by_viewers)
+    if isinstance(within, InfeasibleResult):
+        return within
+    notes = within.notes
+    if by_viewers:
+        placed = _placed(title, tracks, profile, policy, within, committed)
+        notes += placed.notes
+        targets = _merged(placed.rates, [(rung.rate, rung) for rung in committed])
+    else:
+        rates = rung_rates(tracks, profile, within, [rung.rate for rung in committed])
+        targets = _targets(profile, committed, rates)
     rungs: list[RungPlan] = []
     track = 0
-    for rate, decided in targets:
+    for wanted, decided in targets:
         if decided is not None:
             rungs.append(decided)
             track = max(track, _track_of(tracks, decided))
             continue
-        above = (_track_of(tracks, r) for later, r in targets if r is not None and later >= rate)
-        best = tracks.best_at(rate, track, min(above, default=len(tracks.tracks) - 1))
-        if isinstance(best, InfeasibleResult):
-            return best
-        rung = _rung_plan(tracks, rate, best.allocation, best.unconstrained_quality)
+        above = (
+            _track_of(tracks, r) for w, r in targets if r is not None and w.rate >= wanted.rate
+        )
+        highest = min(above, default=len(tracks.tracks) - 1)
+        rung = _best_rung(tracks, wanted, track, highest, within.last)
+        if isinstance(rung, InfeasibleResult):
+            return rung
         # Equal curves, or a cap that binds at every rate, can make a step pointless.
         if not rungs or (rung.bits > rungs[-1].bits and rung.quality > rungs[-1].quality):
             rungs.append(rung)
-            track = best.track
-    return LadderPlan(policy, tuple(rungs), wanted.notes)
+            track = max(track, _track_of(tracks, rung))
+    return LadderPlan(policy, tuple(rungs), notes)
+
+
+def _placed(
+    title: TitleCurves,
+    tracks: TitleTracks,
+    profile: Profile,
+    policy: Policy,
+    within: Bounds,
+    committed: Sequence[RungPlan],
+) -> Placed:
+    """Place rungs for the profile's viewers."""
+    return placed_rates(
+        tracks,
+        profile,
+        _reference(title, tracks, profile, policy),
+        within.feasible,
+        within.last,
+        _offers(committed),
+    )
+
+
+def _reference(
+    title: TitleCurves, tracks: TitleTracks, profile: Profile, policy: Policy
+) -> tuple[Offer, ...]:
+    """Return the ladder that viewers may not lose against."""
+    if policy != "locked" or profile.floor is not None:
+        return reference_ladder(title, profile)
+    return reference_offers(title, profile, list(zip(title.sizes, tracks.tracks, strict=True)))
+
+
+def reference_ladder(title: TitleCurves, profile: Profile) -> tuple[Offer, ...]:
+    """Return the rungs of the profile's reference ladder, with the quality that they are predicted
+    to have on the title's curves."""
+    alone = _tracks(title, "locked", None)
+    assert not isinstance(alone, InfeasibleResult)  # without a profile nothing can fail
+    return reference_offers(title, profile, list(zip(title.sizes, alone.tracks, strict=True)))
+
+
+def _offers(measured: Sequence[RungPlan]) -> list[Offer]:
+    return [Offer(r.rate, r.quality + COMMITTED_SLACK, min(r.size)) for r in measured]
+
+
+def worth_delivering(
+    title: TitleCurves, profile: Profile, policy: Policy, rungs: Sequence[RungPlan]
+) -> tuple[RungPlan, ...]:
+    """Return those measured ``rungs`` that serve the profile's viewers best; all where rungs are
+    not placed.
+
+    Args:
+        title: Curves of the title.
+        profile: What the rungs were placed by.
+        policy: Whether all shots of a rung have one size.
+        rungs: Rungs that rise in rate and quality.
+    """
+    if not is_placed(profile, title.display or title.sizes[-1]):
+        return tuple(rungs)
+    tracks = _tracks(title, policy, profile)
+    assert not isinstance(tracks, InfeasibleResult)  # rungs were solved on them
+    reference = _reference(title, tracks, profile, policy)
+    return tuple(rungs[number] for number in worth_keeping(_offers(rungs), reference, profile))
+
+
+def _best_rung(
+    tracks: TitleTracks, wanted: PlacedRate, lowest: int, highest: int, last: float
+) -> RungPlan | InfeasibleResult:
+    """Solve one rung on the tracks ``lowest`` to ``highest``.
+
+    Where constraints cost quality that its viewers need, it gets more bits, as long as they afford
+    it.
+    """
+    rate, most = wanted.rate, min(wanted.most_rate, last)
+    target = tracks.quality_at(rate)
+    best = tracks.best_at(rate, lowest, highest)
+    for _ in range(REPAIRS):
+        if isinstance(best, InfeasibleResult) or rate >= most:
+            break
+        short = wanted.least_quality - best.allocation.quality
+        if short <= SHORT_AT_MOST:
+            break
+        target += short
+        rate = min(max(tracks.rate_for(target), rate * 1.002), most)
+        best = tracks.best_at(rate, lowest, highest)
+    if isinstance(best, InfeasibleResult):
+        return best
+    rung = _rung_plan(tracks, rate, best.allocation, best.unconstrained_quality)
+    return replace(rung, least_quality=wanted.least_quality, most_rate=wanted.most_rate)
 
 
 def at_slope_within(
@@ -190,17 +307,29 @@ def _track_of(tracks: TitleTracks, rung: RungPlan) -> int:
     return tracks.number_with(rung.choices[0].point.size)
 
 
+_Target = tuple[PlacedRate, RungPlan | None]
+"""Where to solve a rung, or where a committed one lies."""
+
+
 def _targets(
     profile: Profile, committed: Sequence[RungPlan], rates: Sequence[float]
-) -> list[tuple[float, RungPlan | None]]:
+) -> list[_Target]:
     """Return the rates to solve at and the committed rungs with theirs, ascending.
 
     Rates that are not apart from those of a committed rung are dropped.
     """
     kept = [(rung.target_rate if profile.rates else rung.rate, rung) for rung in committed]
-    taken = [rate for rate, _ in kept]
-    added = [(rate, None) for rate in rates if all(apart(rate, other) for other in taken)]
-    return sorted([*kept, *added], key=lambda target: target[0])
+    added = [rate for rate in rates if all(apart(rate, other) for other, _ in kept)]
+    return _merged([PlacedRate(rate) for rate in added], kept)
+
+
+def _merged(
+    wanted: Sequence[PlacedRate], committed: Sequence[tuple[float, RungPlan]]
+) -> list[_Target]:
+    """Return wanted and committed rungs, ascending."""
+    targets: list[_Target] = [(rate, None) for rate in wanted]
+    targets += [(PlacedRate(rate), rung) for rate, rung in committed]
+    return sorted(targets, key=lambda target: target[0].rate)
 
 
 def _rung_plan(

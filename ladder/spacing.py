@@ -1,8 +1,8 @@
-"""At which rates the rungs of a ladder lie.
+"""At which rates the rungs of a ladder lie, by spacing.
 
 Rungs lie on the title's curve from the lowest usable rate to where quality saturates, evenly
 spaced so that neighbours differ by at most one JND and one rate ratio. A profile may list the
-rates instead.
+rates instead, or have rungs placed by what viewers receive (:mod:`ladder.placed`).
 """
 
 from __future__ import annotations
@@ -15,45 +15,47 @@ from itertools import pairwise
 import numpy as np
 
 from ladder.constraints import InfeasibleResult, WindowCap
-from ladder.profiles import Profile
+from ladder.profiles import LEAST_RATIO, Profile
 from ladder.tracks import SOURCE_RATE, TitleTracks
 
 STEPS_PER_DOUBLING = 32
 """Steps per doubling of the rate in which the title's curve is searched for its saturation."""
-LEAST_RATIO = 1.1
-"""Ratio of two rates above which each of them is worth a rung."""
 COMMITTED_STRETCH = 1.1
 """Factor by which the spacing may be exceeded next to a committed rung. Such a rung was put where
 the curve was thought to be, and another rung costs more than a step that is a little long."""
 
 
 @dataclass(frozen=True, slots=True)
-class RungRates:
-    """Rates in bit/s to solve at, besides those of committed rungs, and what bounds them."""
+class Bounds:
+    """Between which rates in bit/s rungs lie."""
 
-    rates: tuple[float, ...]
+    first: float
+    last: float
+    feasible: float
+    """Lowest rate that the constraints allow."""
     notes: tuple[str, ...]
     """Sentences for people: what bounds the whole ladder."""
 
 
-def rung_rates(
-    tracks: TitleTracks, profile: Profile, committed: Sequence[float] = ()
-) -> RungRates | InfeasibleResult:
-    """Return the rates at which rungs are worth having besides the ``committed`` rates.
+def bounds(tracks: TitleTracks, profile: Profile, *, placed: bool) -> Bounds | InfeasibleResult:
+    """Return between which rates rungs are worth having.
 
-    Args:
-        tracks: The title under the profile's constraints.
-        profile: Where rungs lie.
-        committed: Rates in bit/s of rungs that are part of the ladder already, ascending.
+    With ``placed`` (:mod:`ladder.placed`) rungs may lie anywhere that the constraints allow; where
+    their objective is quality, up to saturation.
 
     Returns:
         Infeasible where the user's highest rate is below what the other constraints need.
     """
     notes = []
-    usable = tracks.rate_for(profile.min_quality)
-    first = min(max(usable, profile.first_rate[0]), profile.first_rate[1])
     feasible = min(tracks.lowest_feasible(track) for track in tracks.tracks)
-    last = saturation(tracks, profile)
+    if placed:
+        first = feasible
+        top = profile.placement == "most-quality"
+        last = saturation(tracks, profile) if top else tracks.highest_rate
+    else:
+        usable = tracks.rate_for(profile.min_quality)
+        first = min(max(usable, profile.first_rate[0]), profile.first_rate[1])
+        last = saturation(tracks, profile)
     for cap in tracks.fixed_caps():
         most = cap.bits / tracks.seconds
         if most < feasible:
@@ -66,14 +68,26 @@ def rung_rates(
         why = "cheapest choices" if cheap else "peak constraints"
         notes.append(f"lowest rung raised to {feasible / 1e3:.0f} kbit/s by the {why}")
         first = feasible
-    last = max(last, feasible)
+    return Bounds(first, max(last, feasible), feasible, tuple(notes))
+
+
+def rung_rates(
+    tracks: TitleTracks, profile: Profile, within: Bounds, committed: Sequence[float] = ()
+) -> tuple[float, ...]:
+    """Return the rates at which rungs are worth having besides the ``committed`` rates.
+
+    Args:
+        tracks: The title under the profile's constraints.
+        profile: Where rungs lie.
+        within: Between which rates.
+        committed: Rates in bit/s of rungs that are part of the ladder already, ascending.
+    """
+    first, last = min(within.first, within.last), within.last
     if profile.rates:
-        rates = _listed(profile, feasible, last)
-    elif committed:
-        rates = _around(tracks, profile, min(first, last), last, committed)
-    else:
-        rates = _spaced(tracks, profile, min(first, last), last)
-    return RungRates(rates, tuple(notes))
+        return _listed(profile, within.feasible, last)
+    if committed:
+        return _around(tracks, profile, first, last, committed)
+    return _spaced(tracks, profile, first, last)
 
 
 def _whose(tracks: TitleTracks, cap: WindowCap, rate: float) -> str:

@@ -51,7 +51,7 @@ def shape(
 def known(requests: Iterable[Request], title: TitleShape | None = None) -> Known:
     return Known(
         title or shape(),
-        load_profile(),
+        load_profile("default-0.1"),
         "locked",
         {request: measure(request) for request in requests},
     )

@@ -11,8 +11,9 @@ import pytest
 from encoder.errors import BadInput
 from ladder.audience import PLAYED, SHARES, audience_claims, parse_shares
 from ladder.bdrate import BdRate, RatePoint
-from ladder.claims import AFFORDABLE, MEDIANS, SIGMA, TOLERANCE, claim_against, viewers_claim
+from ladder.claims import claim_against, viewers_claim
 from ladder.payback import Payback, Prices, payback
+from ladder.viewers import AFFORDABLE, MEDIANS, SIGMA, TOLERANCE
 
 
 def ladder(*rates: float, better: float = 1.0) -> list[RatePoint]:

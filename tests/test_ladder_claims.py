@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from ladder.baselines import fixed_rungs
 from ladder.bdrate import BdRate, NoOverlap, RatePoint
-from ladder.claims import MEDIANS, Received, claim_against, state_claims, viewers_claim
+from ladder.claims import Received, claim_against, state_claims, viewers_claim
+from ladder.viewers import MEDIANS
 
 FIXED = [RatePoint(0.5e6, 60), RatePoint(1e6, 75), RatePoint(2e6, 88), RatePoint(6e6, 96)]
 OURS = [RatePoint(0.4e6, 62), RatePoint(0.8e6, 77), RatePoint(1.5e6, 89), RatePoint(4e6, 95.8)]

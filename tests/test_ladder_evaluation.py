@@ -53,7 +53,7 @@ from tests.complexity_synthetic import (
 )
 from tests.ladder_synthetic import SHOTS, SIZES, measure, shape
 
-PROFILE = load_profile()
+PROFILE = load_profile("default-0.1")
 TITLE = shape(SHOTS[:4], SIZES[:3])
 MODEL = residual_model(0.1)
 

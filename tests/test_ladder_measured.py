@@ -17,7 +17,7 @@ from ladder.search.steps import full_grid, measured_title
 from tests.ladder_synthetic import SIZES, known, measure, shape
 
 TITLE = shape()
-GRID = {request: measure(request) for request in full_grid(TITLE, load_profile())}
+GRID = {request: measure(request) for request in full_grid(TITLE, load_profile("default-0.1"))}
 
 
 def test_curves_hold_every_cell_and_interpolate_between_them() -> None:

@@ -23,6 +23,8 @@ from ladder.complexity.prediction import CrfScale, TitlePrediction
 from ladder.constraints import CapSet, InfeasibleResult, leaky_bucket_caps, peak_rate_caps
 from ladder.curves import MeasuredPoints, Measurement
 from ladder.profiles import Profile, load_profile
+from ladder.reference_ladder import predicted as predicted_ladder
+from ladder.reference_ladder import reference_rungs
 from ladder.rungs import LadderPlan, RungPlan, solve_at_rates
 from ladder.search import predict
 from ladder.search.commit import next_rungs
@@ -32,6 +34,7 @@ from ladder.search.questions import MOST_SHOTS, sample
 from ladder.search.state import Reasons, State, Tuning
 from ladder.search.steps import Done, Known, Measure, TitleShape
 from ladder.title_curves import TitleCurves
+from ladder.tracks import TitleTracks, tracks_of
 from tests.complexity_synthetic import Measuring, prediction_of, residual_model
 from tests.ladder_synthetic import SHOTS, SIZES, measure, shape
 
@@ -98,7 +101,7 @@ def known(
     title: TitleShape | None = None, profile: Profile | None = None, source_bits: int | None = None
 ) -> Known:
     title = dataclasses.replace(title or TITLE, source_bits=source_bits)
-    return Known(title, profile or load_profile(), "locked", {})
+    return Known(title, profile or load_profile("default-0.1"), "locked", {})
 
 
 def search_for(
@@ -196,7 +199,7 @@ def assert_constraints(plan: LadderPlan, title: TitleShape, profile: Profile) ->
 
 @pytest.mark.parametrize("seed", range(3))
 def test_every_delivered_point_is_measured_and_the_ladder_rises(seed: int) -> None:
-    check_ladder(usual(seed), TITLE, load_profile())
+    check_ladder(usual(seed), TITLE, load_profile("default-0.1"))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -206,7 +209,7 @@ def test_only_crfs_that_differ_to_the_encoder_are_asked_for(seed: int) -> None:
     scale = CrfScale(15.0, 63.0, CRF_ENDS["vp9"], step=1.0)
     prediction = prediction_of(title, residual_model(LEVEL), seed, over=scale)
     outcome = drive(PredictSearch(prediction), known(title))
-    check_ladder(outcome, title, load_profile())
+    check_ladder(outcome, title, load_profile("default-0.1"))
     assert all(point.crf.is_integer() for _, point in outcome.requested)
 
 
@@ -287,7 +290,7 @@ def test_with_a_perfect_prediction_nothing_extra_is_encoded_and_nothing_lost() -
     title = TITLE
     search = PredictSearch(prediction_of(title, residual_model(1e-3)))
     outcome = drive(search, known())
-    check_ladder(outcome, title, load_profile())
+    check_ladder(outcome, title, load_profile("default-0.1"))
     assert outcome.extra == 0
     assert max(losses(outcome.plan, title)) < 0.002
 
@@ -295,7 +298,7 @@ def test_with_a_perfect_prediction_nothing_extra_is_encoded_and_nothing_lost() -
 def test_without_a_budget_what_is_delivered_is_all_that_is_encoded() -> None:
     for seed in range(2):
         outcome = drive(search_for(TITLE, seed, tuning=Tuning(budget=0.0)), known())
-        check_ladder(outcome, TITLE, load_profile())
+        check_ladder(outcome, TITLE, load_profile("default-0.1"))
         assert outcome.extra == 0
 
 
@@ -350,10 +353,10 @@ BAD: dict[str, Callable[[TitleShape], TitlePrediction]] = {
 @pytest.mark.parametrize("how", BAD)
 def test_however_bad_the_prediction_only_measured_points_are_delivered(how: str) -> None:
     title = TITLE
-    check_ladder(drive(PredictSearch(BAD[how](title)), known()), title, load_profile())
+    check_ladder(drive(PredictSearch(BAD[how](title)), known()), title, load_profile("default-0.1"))
     search = PredictSearch(BAD[how](title), Tuning(exceptional_gain=math.inf))
     outcome = drive(search, known())
-    check_ladder(outcome, title, load_profile())
+    check_ladder(outcome, title, load_profile("default-0.1"))
     most = 2 * search.tuning.budget
     assert outcome.extra <= most * len(outcome.plan.points)
 
@@ -365,13 +368,13 @@ def test_ladders_of_other_profiles(profile: str) -> None:
 
 
 def binding(**changes: float) -> Profile:
-    return dataclasses.replace(load_profile(), **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(load_profile("default-0.1"), **changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     "profile",
     [
-        load_profile("replace-fixed"),
+        load_profile("replace-fixed-0.1"),
         binding(peak_ratio=1.15),
         binding(peak_ratio=1.2, vbv_seconds=0.5),
         binding(floor=75.0),
@@ -386,7 +389,7 @@ def test_constraints_that_bind_are_kept_by_what_was_measured(profile: Profile) -
 
 @pytest.mark.parametrize("how", ["half the rate that it takes", "unlike any title"])
 def test_listed_rates_are_kept_however_bad_the_prediction(how: str) -> None:
-    of = load_profile("replace-fixed")
+    of = load_profile("replace-fixed-0.1")
     check_ladder(drive(PredictSearch(BAD[how](TITLE)), known(profile=of)), TITLE, of)
 
 
@@ -414,7 +417,7 @@ def test_few_shots_and_few_sizes(
     title = shape(shots, sizes)
     measuring = functools.partial(measure, shots=shots)
     search = PredictSearch(prediction_of(title, residual_model(LEVEL), 0, measuring))
-    check_ladder(drive(search, known(title), measuring), title, load_profile())
+    check_ladder(drive(search, known(title), measuring), title, load_profile("default-0.1"))
 
 
 def test_it_ends_where_a_constraint_makes_every_further_rung_one_that_is_there(
@@ -434,7 +437,7 @@ def test_it_ends_where_a_constraint_makes_every_further_rung_one_that_is_there(
 
 
 def test_infeasible_before_anything_is_encoded() -> None:
-    of = dataclasses.replace(load_profile(), floor=99.9)
+    of = dataclasses.replace(load_profile("default-0.1"), floor=99.9)
     step = search_for(TITLE, 0).step(known(profile=of))
     assert isinstance(step, InfeasibleResult)
     assert step.constraint == "worst shot"
@@ -458,7 +461,7 @@ def test_a_title_of_many_shots() -> None:
     measuring = functools.partial(measure, shots=shots)
     search = PredictSearch(prediction_of(title, residual_model(LEVEL), 1, measuring))
     outcome = drive(search, known(title), measuring)
-    check_ladder(outcome, title, load_profile())
+    check_ladder(outcome, title, load_profile("default-0.1"))
     assert outcome.extra <= 0.25 * len(outcome.plan.points)
 
 
@@ -521,3 +524,51 @@ def test_given_cells_take_nothing_of_the_budget() -> None:
     assert not moves(spent, plan.rungs)
     free = State.of(predicted(TITLE, 2), eager, full, measured, cells)
     assert moves(free, plan.rungs)
+
+
+# -- placed rungs ------------------------------------------------------------------------------
+
+PLACED = dataclasses.replace(
+    load_profile(), name="placed", recipes={"x264": "medium"}, heights=(234, 360, 540)
+)
+
+
+def check_viewers(outcome: Outcome, title: TitleShape, missed: float) -> None:
+    """Rungs rise, and nobody loses more than the tolerance and ``missed`` against the reference
+    ladder, as predicted on the truth's own curves."""
+    rungs = outcome.plan.rungs
+    for low, high in itertools.pairwise(rungs):
+        assert low.rate < high.rate
+        assert low.quality < high.quality
+    found = tracks_of(truth(title), [[size] for size in title.sizes], None)
+    assert isinstance(found, TitleTracks)
+    reference = predicted_ladder(
+        reference_rungs(title.sizes[-1], PLACED), title.sizes, found.tracks, title.recipe
+    )
+    for rung in reference[1:]:
+        played = [r for r in rungs if r.rate <= rung.rate] or rungs[:1]
+        assert played[-1].quality > rung.quality - PLACED.tolerance - missed
+    top = [r for r in rungs if r.quality > reference[-1].quality + 2]
+    assert not top, "rungs above what viewers need cost bits"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_placed_rungs_serve_viewers_although_they_were_planned_on_a_prediction(seed: int) -> None:
+    outcome = drive(search_for(TITLE, seed), known(profile=PLACED))
+    check_viewers(outcome, TITLE, 0.4)
+    spaced = usual(seed)
+    assert len(outcome.requested) <= 1.2 * len(spaced.requested), "more rungs cost as much"
+
+
+def test_a_killed_search_places_rungs_in_the_same_way() -> None:
+    usual = drive(search_for(TITLE, 0), known(profile=PLACED))
+    again = drive(search_for(TITLE, 0), known(profile=PLACED), seed=3)
+    assert again.plan == usual.plan
+
+
+def test_a_pilot_is_measured_before_rungs_are_placed_and_only_then() -> None:
+    placed = drive(search_for(TITLE, 0), known(profile=PLACED))
+    assert len(placed.asked[0]) <= 4
+    assert "before rungs are placed" in " ".join(placed.reasons.values())
+    spaced = drive(search_for(TITLE, 0), known())
+    assert "before rungs are placed" not in " ".join(spaced.reasons.values())

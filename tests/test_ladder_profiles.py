@@ -135,7 +135,7 @@ def written(folder: Path, text: str, name: str = "sports.toml") -> Path:
 def test_a_profile_file_changes_what_it_names(tmp_path: Path) -> None:
     profile = profile_from_file(written(tmp_path, "jnd = 4\nheights = [720, 360]\n"))
     assert profile == dataclasses.replace(
-        load_profile(), name="sports", jnd=4.0, heights=(360, 720)
+        load_profile(), name="sports", jnd=4.0, heights=(360, 720), placement="spacing"
     )
 
 

@@ -44,7 +44,10 @@ def situation(measured: bool) -> tuple[CorrectedTitle, tuple[RungPlan, ...]]:
 
 def rungs_on(corrected: CorrectedTitle) -> tuple[RungPlan, ...]:
     curves = {size: tuple(of) for size, of in corrected.curves().items()}
-    plan = solve(TitleCurves(TITLE.frame_rate, TITLE.recipe, TITLE.shots, curves), load_profile())
+    plan = solve(
+        TitleCurves(TITLE.frame_rate, TITLE.recipe, TITLE.shots, curves),
+        load_profile("default-0.1"),
+    )
     assert isinstance(plan, LadderPlan)
     return plan.rungs
 

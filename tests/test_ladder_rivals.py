@@ -23,7 +23,7 @@ from tests.complexity_synthetic import prediction_of, residual_model
 from tests.ladder_synthetic import SHOTS, SIZES, measure, shape
 
 TITLE = shape(SHOTS[:3], SIZES[:2])
-PROFILE = load_profile()
+PROFILE = load_profile("default-0.1")
 PERFECT = prediction_of(TITLE, residual_model(0.1))
 
 

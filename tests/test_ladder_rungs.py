@@ -21,7 +21,7 @@ from ladder.search.steps import full_grid, measured_title
 from ladder.title_curves import TitleCurves
 from tests.ladder_synthetic import SHOTS, SIZES, known, measure, shape
 
-PROFILE = load_profile()
+PROFILE = load_profile("default-0.1")
 GRID = full_grid(shape(), PROFILE)
 TITLE = measured_title(known(GRID), GRID)
 
@@ -104,7 +104,7 @@ def test_listed_rates_take_the_place_of_spacing_up_to_saturation() -> None:
 
 
 def test_peak_and_bucket_hold_in_every_rung() -> None:
-    for profile in (PROFILE, load_profile("constrained")):
+    for profile in (PROFILE, load_profile("constrained-0.1")):
         plan = plan_of(profile)
         durations = TITLE.durations
         assert profile.peak_ratio is not None

@@ -41,12 +41,12 @@ def drive(search: ExhaustiveSearch, start: Known, seed: int) -> tuple[Done, Know
 def test_the_first_step_asks_for_the_full_grid_in_order() -> None:
     step = ExhaustiveSearch().step(known([]))
     assert isinstance(step, Measure)
-    assert step.requests == full_grid(shape(), load_profile())
+    assert step.requests == full_grid(shape(), load_profile("default-0.1"))
     assert len(step.requests) == 8 * len(SIZES) * 9
 
 
 def test_only_what_is_missing_is_asked_for() -> None:
-    grid = full_grid(shape(), load_profile())
+    grid = full_grid(shape(), load_profile("default-0.1"))
     step = ExhaustiveSearch().step(known(grid[:100]))
     assert step == Measure(grid[100:])
 
@@ -74,7 +74,7 @@ def test_every_delivered_point_is_measured_and_its_numbers_are_the_measured_ones
 
 def test_it_costs_little_more_than_the_grid_and_what_is_delivered() -> None:
     done, end, _ = drive(ExhaustiveSearch(), known([]), 1)
-    grid = set(full_grid(shape(), load_profile()))
+    grid = set(full_grid(shape(), load_profile("default-0.1")))
     extra = len(end.measurements.keys() - grid - done.plan.points)
     assert extra <= 0.25 * len(done.plan.points)
 
@@ -97,7 +97,7 @@ def test_measurements_left_by_other_jobs_do_not_change_the_plan() -> None:
 
 
 def test_infeasible_is_a_step() -> None:
-    asked = known(full_grid(shape(), load_profile()))
+    asked = known(full_grid(shape(), load_profile("default-0.1")))
     step = ExhaustiveSearch().step(
         dataclasses.replace(asked, profile=dataclasses.replace(asked.profile, floor=99.5))
     )

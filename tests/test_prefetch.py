@@ -16,7 +16,8 @@ from cluster.package.documents import read_ladder, read_prefetch
 from encoder.errors import BadInput
 from fixtures.clips import make
 from ladder.bdrate import RatePoint
-from ladder.claims import AFFORDABLE, playing_shares, viewers_claim
+from ladder.claims import viewers_claim
+from ladder.viewers import AFFORDABLE, playing_shares
 from recommender.caching import CacheFile, order_by_value, plan_cache
 from recommender.prefetch.build import (
     INITIAL_DELAY_SECONDS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from cluster.package.comparison import (
 from cluster.package.package import Package
 from encoder.errors import BadInput, Infeasible
 from ladder.document import Ladder, Measurements
+from ladder.profiles import load_profile
 from tests.cli_material import (
     MODEL,
     NEG,
@@ -364,6 +366,51 @@ def test_only_rungs_of_existing_encodes_are_called_measured(package: Path) -> No
     assert found.new_encodes > 0
     for rung in found.rungs:
         assert (rung.basis == "measured") == (rung.existing == len(cells) // 6)
+
+
+def test_rungs_are_added_and_removed_with_what_viewers_receive(package: Path) -> None:
+    names = [rung.name for rung in Package(package).ladder.rungs]
+    fewer = ask(package, remove=(names[1],))
+    assert len(fewer.unchanged) == len(names)
+    assert len(fewer.rungs) == len(names) - 1
+    more = ask(package, add=(fewer.unchanged[0].rate * 1.3,))
+    assert len(more.rungs) == len(names) + 1
+    for answer in (fewer, more):
+        assert len(answer.viewers) == len(answer.before) == len(answer.after) == 3
+        for change, before, after in zip(answer.viewers, answer.before, answer.after, strict=True):
+            assert change.fixed.rate == pytest.approx(before.received.rate)
+            assert change.received.rate == pytest.approx(after.received.rate)
+    with pytest.raises(BadInput, match=r"no rung is called 'v9'; choose one of v1"):
+        ask(package, remove=("v9",))
+    with pytest.raises(BadInput, match="leaves no ladder"):
+        ask(package, remove=tuple(names))
+
+
+def test_rungs_are_placed_for_the_viewers_asked_for(
+    package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    histogram = tmp_path / "throughput.csv"
+    histogram.write_text("500000,1\n900000,2\n")
+    own = ((200_000, 234), (420_000, 360))
+    profile = dataclasses.replace(
+        load_profile(), name="mine", recipes={"x264": "medium"}, reference=own
+    )
+    measured = ask(package, profile=profile, viewers=histogram)
+    assert len(measured.viewers) == 1
+    assert measured.viewers[0].median == pytest.approx(600_000)
+    assert len(ask(package, profile=profile, viewers=(1e6, 2e6)).viewers) == 2
+    assert len(ask(package, profile=profile, rung_count=(1, 1)).rungs) == 1
+    line = ["what-if", str(package), "--viewers", "1M,3M", "--devices", "360=0.2", "--gap", "1.2"]
+    assert main([*line, "--placement", "fewest-bits"]) == 0
+    assert "viewers 1/3 Mbit/s" in capsys.readouterr().out
+    for option, value, message in (
+        ("--rungs", "few", "--rungs takes a number such as 6"),
+        ("--devices", "720", "--devices takes lines and shares"),
+        ("--viewers", "gone.csv", "the histogram gone.csv cannot be read"),
+        ("--placement", "best", "choose one of spacing, fewest-bits, most-quality"),
+    ):
+        assert main(["what-if", str(package), option, value]) != 0
+        assert message in " ".join(capsys.readouterr().err.split())
 
 
 def test_free_sizes_are_never_worse_and_say_what_locked_costs(package: Path) -> None:

@@ -23,14 +23,15 @@ from cluster.store import open_store
 from encoder.errors import BadInput, Infeasible, ShotladderError
 from encoder.media import Request, Size
 from ladder.bdrate import BdRate, NoOverlap, RatePoint
-from ladder.claims import MEDIANS, ViewersClaim, bd_claim, viewers_claim
+from ladder.claims import ViewersClaim, audience_claim, bd_claim
 from ladder.complexity.prediction import correct
 from ladder.constraints import InfeasibleResult
 from ladder.document import Rung
 from ladder.locked_cost import CostOfLocked, RungCost, cost_of_sizes
 from ladder.profiles import Profile, as_profile
-from ladder.rungs import LadderPlan, Policy, RungPlan, solve
+from ladder.rungs import LadderPlan, Policy, RungPlan, reference_ladder, solve
 from ladder.title_curves import TitleCurves
+from ladder.viewers import MEDIANS, Audience, LogNormal, Offer, histogram_from_csv
 
 Basis = Literal["measured", "predicted"]
 
@@ -59,6 +60,24 @@ class WhatIfOptions:
     """Lowest quality of any shot in any rung; 0 removes the limit."""
     jnd: float | None = None
     """Largest difference in quality between neighbouring rungs."""
+    viewers: tuple[float, ...] | Path | None = None
+    """Viewers to place rungs for and to answer for: median throughputs in bit/s of populations of
+    equal size, or the path of a CSV file with a histogram."""
+    device_lines: tuple[tuple[int, float], ...] | None = None
+    """Lines that some devices play at most, and the share of viewers with such devices; () for
+    none."""
+    rung_count: tuple[int, int] | None = None
+    """Fewest and most rungs, placed by what viewers receive."""
+    least_ratio: float | None = None
+    """Smallest ratio of the rates of neighbouring rungs that are placed."""
+    tolerance: float | None = None
+    """Points of quality that a viewer may lose against the reference ladder."""
+    placement: str | None = None
+    """How rungs are placed: ``fewest-bits``, ``most-quality`` or ``spacing``."""
+    add: tuple[float, ...] = ()
+    """Rates in bit/s of rungs to add to the ladder as it is."""
+    remove: tuple[str, ...] = ()
+    """Names of delivered rungs to leave out of the ladder as it is."""
     source: Path | None = None
     """Path of the source; None is where the run found it. Only a predicted ladder needs it."""
     store: Path | str | None = None
@@ -122,7 +141,13 @@ class WhatIf:
     """BD-rate against ``unchanged``, or against ``delivered`` where that is (); None where a ladder
     has too few rungs."""
     viewers: tuple[ViewersClaim, ...]
-    """What populations of viewers would receive, against the same ladder (called fixed there)."""
+    """What each population of viewers would receive, against the same ladder (called fixed
+    there)."""
+    before: tuple[ViewersClaim, ...]
+    """What they receive from that ladder, against the reference ladder as it is predicted on the
+    same curves."""
+    after: tuple[ViewersClaim, ...]
+    """What they would receive from the answer, against the predicted reference ladder."""
     locked_cost: tuple[RungCost, ...]
     """What the size of each delivered rung costs at its rate; () unless the policy is ``mixed``."""
     locked_bd_rate: float | None
@@ -142,6 +167,7 @@ def what_if(options: WhatIfOptions) -> WhatIf:
     ladder = package.ladder
     profile, asked = _profile(options, package)
     title, basis, notes = _curves(options, package, profile)
+    title = replace(title, display=_display(package))
     policy = options.policy or ladder.policy
     plan = _solve(options, package, profile, title, policy)
     if isinstance(plan, InfeasibleResult):
@@ -157,6 +183,14 @@ def what_if(options: WhatIfOptions) -> WhatIf:
     delivered = tuple(package.rate_points(package.quality_model))
     anchor = tuple(unchanged.rate_points) if unchanged is not None else delivered
     cost = _cost_of_sizes(title, package.rungs()) if policy == "mixed" else None
+    audiences = _audiences(options, profile)
+    reference = reference_ladder(title, profile)
+    after = [Offer(rung.rate, rung.quality, min(rung.size)) for rung in rungs]
+    before = (
+        _offers(package)
+        if unchanged is None
+        else [Offer(rung.rate, rung.quality, min(rung.size)) for rung in unchanged.rungs]
+    )
     return WhatIf(
         title=ladder.title.source,
         quality_model=ladder.quality_model,
@@ -172,11 +206,30 @@ def what_if(options: WhatIfOptions) -> WhatIf:
         delivered_names=tuple(rung.name for rung in package.rungs()),
         new_encodes=len(plan.points - existing),
         bd_rate=bd_claim(anchor, points),
-        viewers=tuple(viewers_claim(points, anchor, median) for median in MEDIANS),
+        viewers=tuple(audience_claim(after, before, each) for each in audiences),
+        before=tuple(audience_claim(before, reference, each) for each in audiences),
+        after=tuple(audience_claim(after, reference, each) for each in audiences),
         locked_cost=cost.rungs if cost else (),
         locked_bd_rate=getattr(cost and cost.bd_rate, "percent", None),
         notes=(*notes, *plan.notes),
     )
+
+
+def _audiences(options: WhatIfOptions, profile: Profile) -> tuple[Audience, ...]:
+    """Return the populations to answer for: those asked for, or the usual ones."""
+    if isinstance(options.viewers, Path):
+        return (profile.audience,)
+    medians = options.viewers or MEDIANS
+    return tuple(Audience(LogNormal(median), profile.device_lines) for median in medians)
+
+
+def _offers(package: Package) -> list[Offer]:
+    """Return the delivered rungs as players see them."""
+    points = package.rate_points(package.quality_model)
+    return [
+        Offer(point.rate, point.quality, min(rung.width, rung.height))
+        for point, rung in zip(points, package.rungs(), strict=True)
+    ]
 
 
 def _solve(
@@ -205,8 +258,11 @@ def _unchanged(
         measured_only=options.measured_only,
     )
     profile, _ = _profile(plain, package)
+    if options.add or options.remove:
+        profile = replace(profile, rates=_delivered_rates(package))
     if options.heights or options.profile:
         title, plain_basis, _ = _curves(plain, package, profile)
+        title = replace(title, display=_display(package))
         if plain_basis != basis:
             return None
     plan = _solve(plain, package, profile, title, package.ladder.policy)
@@ -219,18 +275,54 @@ def _profile(options: WhatIfOptions, package: Package) -> tuple[Profile, dict[st
     changes: dict[str, Any] = {}
     if options.rates:
         changes["rates"] = tuple(sorted(options.rates))
-    for name in ("peak_ratio", "vbv_seconds", "floor", "jnd"):
+    if options.add or options.remove:
+        changes["rates"] = _edited_rates(options, package)
+    for name in ("peak_ratio", "vbv_seconds", "floor"):
         value = getattr(options, name)
         if value is not None:
-            changes[name] = value if name == "jnd" else value or None
+            changes[name] = value or None
+    for name in ("jnd", "device_lines", "rung_count", "least_ratio", "tolerance", "placement"):
+        value = getattr(options, name)
+        if value is not None:
+            changes[name] = value
+    if options.jnd is not None and profile.placement != "spacing":
+        changes["largest_steps"] = True
+    if isinstance(options.viewers, Path):
+        changes["throughputs"] = histogram_from_csv(options.viewers).bins
+    elif options.viewers is not None:
+        changes["viewers"] = options.viewers
     asked = {
         **({"profile": profile.name} if options.profile else {}),
         **({"policy": options.policy} if options.policy else {}),
         **({"heights": list(options.heights)} if options.heights else {}),
         **{name: list(v) if isinstance(v, tuple) else v for name, v in changes.items()},
+        **({"throughputs": str(options.viewers)} if "throughputs" in changes else {}),
         **({"max_rate": options.max_rate} if options.max_rate is not None else {}),
     }
     return replace(profile, **changes), asked
+
+
+def _display(package: Package) -> Size:
+    return Size(package.ladder.title.width, package.ladder.title.height)
+
+
+def _delivered_rates(package: Package) -> tuple[float, ...]:
+    return tuple(rung.bitrate for rung in package.rungs())
+
+
+def _edited_rates(options: WhatIfOptions, package: Package) -> tuple[float, ...]:
+    """Return the delivered rungs' rates with some added and some removed.
+
+    Raises:
+        BadInput: a rung to remove does not exist, or none is left.
+    """
+    names = {rung.name: rung.bitrate for rung in package.rungs()}
+    if unknown := [name for name in options.remove if name not in names]:
+        raise BadInput(f"no rung is called {unknown[0]!r}; choose one of {', '.join(names)}")
+    kept = [rate for name, rate in names.items() if name not in options.remove]
+    if not (rates := (*kept, *options.add)):
+        raise BadInput("removing all rungs leaves no ladder; keep or add at least one")
+    return rates
 
 
 def _rung(

@@ -11,8 +11,9 @@ from typing import Any
 
 from ladder.audience import SHARES, AudienceClaims, audience_claims
 from ladder.bdrate import RatePoint
-from ladder.claims import MEDIANS, viewers_claim
+from ladder.claims import viewers_claim
 from ladder.payback import Payback, Prices, payback
+from ladder.viewers import MEDIANS
 from vmaf.models import is_judge
 
 

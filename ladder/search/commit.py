@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 
 from ladder.constraints import InfeasibleResult
 from ladder.curves import MeasuredPoints, Measurement
+from ladder.reference_ladder import is_placed
 from ladder.rungs import RungPlan
 from ladder.search.state import Reasons, State, column_of, requests_of
 
+PILOT_SHARE = 0.15
+"""Share of the shots that are measured before the first rung is placed, rounded up."""
 SAME_RATE_WITHIN = 0.05
 """Share of its bits within which a rung counts as being where it was planned."""
+
+
+def pilots(state: State, free: Sequence[RungPlan]) -> Reasons:
+    """Return what to measure before the first of the ``free`` rungs is committed.
+
+    Placed rungs have to lie between a quality that their viewers need and a rate that they afford,
+    and before anything is measured, the rate of a whole title is off by more than that. A few shots
+    of the middle rung tell most of it; without them a whole rung would be encoded elsewhere.
+    """
+    shots = len(state.known.title.shots)
+    if (
+        state.measured
+        or not free
+        or not is_placed(state.known.profile, state.known.title.sizes[-1])
+    ):
+        return {}
+    wanted = requests_of(free[len(free) // 2])
+    count = math.ceil(shots * PILOT_SHARE)
+    chosen = {shots * (2 * n + 1) // (2 * count) for n in range(count)}
+    return {wanted[n]: "tells the title's level before rungs are placed" for n in sorted(chosen)}
 
 
 def next_rungs(
@@ -72,6 +96,23 @@ def keep_constraints(
             request: why for request in requests_of(kept) if request not in state.measured
         }
         rung = state.as_measured(replace(rung, choices=kept.choices))
+    return state, rung
+
+
+def serve_viewers(
+    state: State, rung: RungPlan
+) -> Generator[Reasons, State, tuple[State, RungPlan]]:
+    """Change single shots of a measured rung that narrowly misses the viewers for whom it was
+    placed; yields what to measure."""
+    for penalty in (state.tuning.new_encode_penalty, 0.0):
+        served = state.serving(rung, state.corrected.curves(penalty)[rung.size])
+        if served is None or (penalty == 0 and rung.rate <= rung.most_rate):
+            break  # what is still short of quality is not worth another round
+        why = f"the rung at {rung.rate / 1e3:.0f} kbit/s has to serve its viewers"
+        state = yield {
+            request: why for request in requests_of(served) if request not in state.measured
+        }
+        rung = state.as_measured(served)
     return state, rung
 
 

@@ -21,8 +21,14 @@ from collections.abc import Generator, Sequence
 from encoder.media import Request
 from ladder.complexity.prediction import TitlePrediction
 from ladder.constraints import InfeasibleResult
-from ladder.rungs import LadderPlan, RungPlan
-from ladder.search.commit import keep_constraints, next_rungs, reusing_measured
+from ladder.rungs import LadderPlan, RungPlan, worth_delivering
+from ladder.search.commit import (
+    keep_constraints,
+    next_rungs,
+    pilots,
+    reusing_measured,
+    serve_viewers,
+)
 from ladder.search.moves import best_measured, moves
 from ladder.search.probes import open_questions, probes, probes_before_giving_up, regrets
 from ladder.search.questions import Question
@@ -128,6 +134,9 @@ def _rounds() -> Generator[Reasons, State, Done | InfeasibleResult]:
         if isinstance(plan, InfeasibleResult):
             return plan
         free = _free(plan, committed)
+        if pilot := pilots(state, free):
+            state = yield pilot
+            continue
         chosen = [
             reusing_measured(state, rung, committed)
             for rung in next_rungs(free, committed, regrets(state, asked, free))
@@ -143,6 +152,7 @@ def _rounds() -> Generator[Reasons, State, Done | InfeasibleResult]:
         before = committed, len(state.measured)
         for rung in chosen:
             state, measured = yield from keep_constraints(state, state.as_measured(rung))
+            state, measured = yield from serve_viewers(state, measured)
             committed = [*committed, measured]
         if all(rung in before[0] for rung in committed) and len(state.measured) == before[1]:
             # Within their constraints they are rungs that are there: so would be the next ones.
@@ -154,7 +164,10 @@ def _rounds() -> Generator[Reasons, State, Done | InfeasibleResult]:
         if not better:
             break
         state = yield better
-    rungs = tuple(best_measured(state, committed))
+    known = state.known
+    rungs = worth_delivering(
+        state.curves, known.profile, known.policy, best_measured(state, committed)
+    )
     return Done(LadderPlan(state.known.policy, rungs, plan.notes), state.curves)
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from encoder.media import Request
 from ladder.complexity.prediction import CorrectedTitle, TitlePrediction, correct
 from ladder.constraints import InfeasibleResult
 from ladder.curves import Curve, Measurement
-from ladder.rungs import LadderPlan, RungPlan, at_slope_within, solve
+from ladder.rungs import COMMITTED_SLACK, LadderPlan, RungPlan, at_slope_within, solve
 from ladder.search.measured import measured_rung
 from ladder.search.steps import Known, request_order
 from ladder.title_curves import TitleCurves
+
+NEAR_MISS = 0.1
+"""Logarithm of the ratio of rates up to which single shots of a rung are changed for its viewers'
+sake."""
 
 Reasons = dict[Request, str]
 """Cells to measure, each with the reason in words."""
@@ -103,6 +107,31 @@ class State:
     def max_rate(self, rung: RungPlan) -> float:
         """Return the rate in bit/s that a rung may have; inf where the profile lists no rates."""
         return rung.target_rate if self.known.profile.rates else math.inf
+
+    def serving(self, rung: RungPlan, curves: Iterable[Curve]) -> RungPlan | None:
+        """Return what a measured rung has to become on these curves of its size to serve the
+        viewers for whom it was placed.
+
+        None where it does, and where so many shots would have to change that another rung serves
+        them as well.
+        """
+        frames = sum(shot.frames for shot in self.known.title.shots)
+        short = rung.least_quality - COMMITTED_SLACK - rung.quality
+        if rung.rate > rung.most_rate:
+            rate = rung.most_rate
+        elif short > 0 and rung.slope > 0:
+            per_fold = rung.slope * rung.bits / frames  # points by e times the rate
+            rate = min(rung.rate * math.exp(min(short / per_fold, 1.0)), rung.most_rate)
+        else:
+            return None
+        if abs(math.log(rate / rung.rate)) > NEAR_MISS:
+            return None
+        known = self.known
+        title = known.title.with_curves({rung.size: curves})
+        served = at_slope_within(title, known.profile, rung.size, 0.0, rate)
+        if isinstance(served, InfeasibleResult):
+            return None
+        return replace(rung, choices=served.choices)
 
     def as_measured(self, rung: RungPlan) -> RungPlan:
         """Return the rung with measured bits and quality in place of the expected ones."""

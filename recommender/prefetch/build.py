@@ -15,8 +15,8 @@ from fractions import Fraction
 from typing import Final
 
 from encoder.package.layout import WrittenPackage, WrittenSegment, WrittenTrack
-from ladder.claims import AFFORDABLE, SIGMA, playing_shares
 from ladder.document import Ladder, Rung
+from ladder.viewers import AFFORDABLE, SIGMA, playing_shares
 from recommender.caching import CacheFile, order_by_value
 from recommender.prefetch.document import (
     AUDIO_TRACK,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -24,7 +24,8 @@ from cluster.package.comparison import (
 )
 from cluster.package.receipts import Receipts, receipts_fields
 from ladder.bdrate import BdRate, NoOverlap
-from ladder.claims import AFFORDABLE, TOLERANCE, Claims, ViewersClaim
+from ladder.claims import Claims, ViewersClaim
+from ladder.viewers import AFFORDABLE, TOLERANCE
 
 SLIVER = 0.25
 """Share of the other ladder's range of quality under which a BD-rate is said to be about little."""
@@ -78,6 +79,8 @@ def comparison_view(comparison: Comparison, *, rungs: bool = False) -> list[Rend
     return [*parts, Text(), Text(_NOTES, style="dim")]
 
 
+HARDLY_ANYBODY = 0.0005
+"""Share of viewers under which it is shown as nobody."""
 _CODECS: list[Column[CodecComparison]] = [
     Column("BD-rate of", lambda codec: codec.test, left=True),
     Column("against", lambda codec: codec.anchor, left=True),
@@ -101,11 +104,34 @@ def viewers_table(claims: tuple[ViewersClaim, ...], *, matched: bool = True) -> 
     return table([c for c in _VIEWERS if matched or c.heading != "not worse"], claims)
 
 
+def saved_in_one_line(claims: Sequence[ViewersClaim]) -> str:
+    """Say what viewers receive, with the quality beside it and who pays for it."""
+
+    def listed(values: Iterable[str]) -> str:
+        return " / ".join(values)
+
+    worst = max(claims, key=lambda claim: claim.worse_off)
+    harm = (
+        f"up to {100 * worst.worse_off:.1f} % of them lose more than {TOLERANCE:g} points"
+        if worst.worse_off >= HARDLY_ANYBODY
+        else f"nobody loses more than {TOLERANCE:g} points"
+    )
+    bits = listed(f"{claim.received_percent:+.1f}" for claim in claims)
+    matched = listed(f"{claim.matched_percent:+.1f}" for claim in claims)
+    quality = listed(f"{claim.received.quality - claim.fixed.quality:+.2f}" for claim in claims)
+    medians = listed(f"{claim.median / 1e6:g}" for claim in claims)
+    return (
+        f"With medians of {medians} Mbit/s they receive {bits} % bits at {quality} points "
+        f"({matched} % at no better quality than before); {harm}."
+    )
+
+
 def _receipts(receipts: Receipts, quality_model: str) -> Iterator[RenderableType]:
     classes = list(classes_parts(receipts))
     yield from classes
     if classes and (claims := receipts.audience[quality_model].viewers):
         yield Text(f"3  what all of them receive, against the fixed ladder, by {quality_model}")
+        yield Text(saved_in_one_line(claims))
         yield viewers_table(claims)
     yield from payback_parts(receipts, quality_model)
 
@@ -141,6 +167,7 @@ def _part(part: ComparedPart, comparison: Comparison) -> Iterator[RenderableType
     for model, claims in part.claims.items():
         if claims.viewers:
             yield Text(f"3  what viewers receive, against the fixed ladder, by {model}")
+            yield Text(saved_in_one_line(claims.viewers))
             yield viewers_table(claims.viewers)
 
 

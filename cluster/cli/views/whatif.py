@@ -10,13 +10,13 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cluster.cli.views.comparison import viewers_table
 from cluster.cli.views.ladder import predictor
 from cluster.cli.views.tables import Column, kbits, table
 from cluster.jobs.whatif import WhatIf, WhatIfRung
 from ladder.bdrate import BdRate, NoOverlap
-from ladder.claims import AFFORDABLE
+from ladder.claims import ViewersClaim
 from ladder.locked_cost import RungCost
+from ladder.viewers import AFFORDABLE, TOLERANCE
 
 
 def whatif_view(answer: WhatIf) -> list[RenderableType]:
@@ -70,6 +70,8 @@ def _value(name: str, value: Any) -> str:
         return f"{kbits(value)} kbit/s"
     if name == "rates":
         return "/".join(kbits(rate) for rate in value) + " kbit/s"
+    if name == "viewers":
+        return "/".join(f"{median / 1e6:g}" for median in value) + " Mbit/s"
     if isinstance(value, list):
         return "/".join(str(item) for item in value)
     return "off" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
@@ -138,10 +140,20 @@ def _signed(percent: float) -> str:
 
 def _viewers(answer: WhatIf) -> Iterator[RenderableType]:
     yield Text(
-        f"What viewers would receive, against {_anchor(answer)}. Their throughput is log-normal "
-        f"with this median; each plays the highest rung under {AFFORDABLE:g} of it"
+        f"What viewers would receive, against {_anchor(answer)}. Their throughput has this median, "
+        f"and each plays the highest rung under {AFFORDABLE:g} of it. Worse off: who loses more "
+        f"than {TOLERANCE:g} points against the reference ladder, whose quality is predicted"
     )
-    yield viewers_table(answer.viewers, matched=False)
+    columns: list[Column[tuple[ViewersClaim, ViewersClaim, ViewersClaim]]] = [
+        Column("median", lambda row: row[0].median / 1e6, ".3g", " Mbit/s"),
+        Column("received", lambda row: kbits(row[0].fixed.rate)),
+        Column("would be", lambda row: kbits(row[0].received.rate)),
+        Column("bits", lambda row: row[0].received_percent, "+.1f", " %"),
+        Column("quality", lambda row: row[0].received.quality - row[0].fixed.quality, "+.2f"),
+        Column("worse off", lambda row: 100 * row[1].worse_off, ".1f", " %"),
+        Column("would be", lambda row: 100 * row[2].worse_off, ".1f", " %"),
+    ]
+    yield table(columns, zip(answer.viewers, answer.before, answer.after, strict=True))
 
 
 def whatif_lines(answer: WhatIf) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -167,8 +179,15 @@ def whatif_lines(answer: WhatIf) -> Iterator[tuple[str, dict[str, Any]]]:
                 for name, c in zip(answer.delivered_names, answer.locked_cost, strict=False)
             ],
             "viewers": [
-                {**asdict(claim), "received_percent": claim.received_percent}
-                for claim in answer.viewers
+                {
+                    **asdict(claim),
+                    "received_percent": claim.received_percent,
+                    "worse_off_before": before.worse_off,
+                    "worse_off_after": after.worse_off,
+                }
+                for claim, before, after in zip(
+                    answer.viewers, answer.before, answer.after, strict=True
+                )
             ],
             "notes": list(answer.notes),
         },
