@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,9 +17,14 @@ from cluster import events
 from cluster.cli.views.ladder import check_sentence
 from cluster.execution.executor import InlineExecutor, Outcome, Task
 from cluster.jobs.estimate import plan_run
+from cluster.jobs.recipe_check import sample_requests, samples_of
 from cluster.jobs.request import LadderRequest, RunOptions
 from cluster.jobs.run import RunResult, run_title
+from cluster.jobs.setup import set_up
+from cluster.stages.analysis import find_title
 from cluster.stages.prediction import packaged_weights
+from cluster.stages.title import open_title
+from cluster.store import Store
 from encoder.errors import ToolFailed
 from encoder.source.reference import ReferenceSource
 from fixtures.clips import CYCLE, MANDELBROT, Scene, make
@@ -198,6 +204,35 @@ def test_the_search_starts_from_the_sample(gaining: Made) -> None:
     }
     assert own & delivered
     assert all(cell.predicted_bytes for cell in cells if cell.recipe == TUNED.name)
+
+
+def test_codecs_are_sampled_where_they_are_expected_to_look_alike(gaining: Made) -> None:
+    """Otherwise there is no common range of quality to compare them over."""
+    options = asked(gaining.source, gaining.out, search="predict", profile="auto")
+    executor = InlineExecutor()
+    with (
+        contextlib.closing(Store(gaining.out.parent / "store")) as store,
+        store.scratch() as workdir,
+    ):
+        source = open_title(gaining.source, workdir)
+        title = find_title(gaining.source, source, store, executor, lambda event: None)
+        request = LadderRequest.of(options)
+        setups = set_up(request, title, store, executor, lambda event: None)
+        samples = samples_of(setups, None)
+    assert set(samples) == {"x264", "svtav1"}
+    assert samples["x264"].size == samples["svtav1"].size
+    assert samples["x264"].crfs.keys() == samples["svtav1"].crfs.keys()
+    ours, theirs = (
+        [
+            expected.quality
+            for found in sample_requests(samples[one.recipe.codec], one.recipe)
+            if one.prediction is not None
+            and (expected := one.prediction.expected(*found)) is not None
+        ]
+        for one in setups
+    )
+    assert len(ours) == len(theirs) == 6
+    assert ours == pytest.approx(theirs, abs=1.0)
 
 
 # -- evidence ----------------------------------------------------------------------------------
