@@ -35,7 +35,10 @@ from tests.running import SMALL, contents, records, run_inline
 
 HEIGHTS = (60,)
 TITLE = replace(SMALL, scenes=SMALL.scenes[:2], width=160, height=90)
-ASKED = ("--preset", "ultrafast", "--heights", "60", "--search", "sparse", "--json")
+ASKED = (
+    *("--preset", "ultrafast", "--heights", "60", "--search", "sparse"),
+    *("--recipe-check", "never", "--json"),
+)
 
 
 @dataclass

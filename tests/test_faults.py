@@ -36,7 +36,10 @@ from tests.s3_material import s3_server
 
 pytestmark = pytest.mark.timeout(2400)
 
-ASKED = ("--preset", "ultrafast", "--heights", "60", "--search", "sparse", "--json")
+ASKED = (
+    *("--preset", "ultrafast", "--heights", "60", "--search", "sparse"),
+    *("--recipe-check", "never", "--json"),
+)
 TITLE = replace(SMALL, scenes=SMALL.scenes[:2], width=160, height=90)
 
 
