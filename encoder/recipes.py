@@ -15,6 +15,9 @@ Codec by codec:
 - **x264** has ``stitchable=1``: without it x264 writes CRF-dependent values into the PPS, and
   segments of different CRFs under one init decode to garbage that some browsers play without an
   error.
+  With a tuning, ``filter_units`` takes out what x264 says of itself in the first frame of every
+  encode: 693 bytes, 2 % of a two-second shot at 145 kbit/s. Plain recipes keep it, because their
+  bits are those of release 0.1.
 - **x265** has ``info=0``: otherwise an SEI of the configuration lists its options, CRF included.
   ``opt-qp-pps`` and ``opt-ref-list-length-pps`` would fit the PPS to the frames of one shot. It
   encodes 10 bit, which every decoder of HEVC video on demand supports, and which costs no bits.
@@ -38,7 +41,7 @@ import functools
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from encoder.errors import BadInput
 from encoder.source.hdr_metadata import StaticMetadata
@@ -145,6 +148,12 @@ class Recipe:
         return recipe(self.codec, self.preset) if self.tuning else self
 
     @property
+    def self_describing(self) -> Recipe:
+        """The recipe, with what x264 says of itself left in its encodes."""
+        options = tuple(option for option in self.options if option != _NO_DESCRIPTION)
+        return replace(self, options=options)
+
+    @property
     def within_codec(self) -> str:
         """The name without the codec, as profiles write it: ``slow+ref=3``."""
         return self.name.removeprefix(f"{self.codec}-")
@@ -214,6 +223,11 @@ def _joined(parameters: str, tuning: str) -> str:
     return f"{parameters}:{tuning}" if tuning else parameters
 
 
+_NO_DESCRIPTION = ("bsf:v", "filter_units=remove_types=6")
+# Type 6 is SEI. x264 writes no other than its description here: there is no HRD, and captions of
+# the source are delivered as text.
+
+
 def x264(preset: str = "medium", tuning: str = "") -> Recipe:
     """Return the x264 recipe at ``preset``: 8 bit H.264, High profile."""
     _preset_number("x264", preset)
@@ -229,6 +243,7 @@ def x264(preset: str = "medium", tuning: str = "") -> Recipe:
             ("threads", "1"),
             ("forced-idr", "1"),
             ("x264-params", _joined(common, tuning)),
+            *([_NO_DESCRIPTION] if tuning else []),
         ),
         pixel_format="yuv420p",
         crf_range=(4.0, 51.0),

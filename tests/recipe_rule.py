@@ -125,7 +125,8 @@ def encoded(work: Path, source: ReferenceSource, title: str, shot: Shot, recipe:
     """
     crfs = CRFS[by_name(recipe).codec]
     size = (source.width, source.height)
-    points = [OperatingPoint(by_name(recipe), *size, crf) for crf in crfs]
+    # What x264 says of itself stays in all encodes: no option is to be credited with its bytes.
+    points = [OperatingPoint(by_name(recipe).self_describing, *size, crf) for crf in crfs]
     key = ShotKey(title, shot.start, shot.end)
     with tempfile.TemporaryDirectory(prefix="recipes-", dir=work) as folder:
         encodes, seconds = encode_shot(source, shot, points, Path(folder))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from encoder.encode import Encode, check_tuning, encode_shot
 from encoder.errors import BadInput
+from encoder.ffmpeg import Command, run
 from encoder.media import OperatingPoint, Shot
 from encoder.recipes import CODECS, PRESETS, TUNABLE, Recipe, by_name, recipe
 from encoder.source.reference import ReferenceSource, plan_source
@@ -160,8 +161,15 @@ def test_a_value_that_the_encoder_does_not_take_is_refused(name: str, says: str)
 
 
 def encoded(source: ReferenceSource, folder: Path, *names: str) -> list[Encode]:
-    points = [OperatingPoint(by_name(name), 192, 108, 30) for name in names]
+    points = [OperatingPoint(by_name(name).self_describing, 192, 108, 30) for name in names]
     return list(encode_shot(source, Shot(0, 24), points, folder)[0])
+
+
+def decoded(encode: Encode, folder: Path) -> str:
+    whole = folder / "whole.mp4"
+    whole.write_bytes(encode.init_path.read_bytes() + encode.media_path.read_bytes())
+    frames = Command.of(["-v", "error", "-i", whole, "-f", "framemd5", "-"])
+    return run(frames, timeout_seconds=60).stdout.decode()
 
 
 def x264_settings(encode: Encode) -> dict[str, str]:
@@ -169,6 +177,17 @@ def x264_settings(encode: Encode) -> dict[str, str]:
     found = re.search(rb"x264 - core .*? - options: ([ -~]*)", encode.media_path.read_bytes())
     assert found is not None
     return dict(word.partition("=")[::2] for word in found[1].decode().split())
+
+
+def test_only_plain_encodes_say_how_they_were_made(source: ReferenceSource, tmp_path: Path) -> None:
+    names = ("x264-medium", "x264-medium+ref=3")
+    points = [OperatingPoint(by_name(name), 192, 108, 30) for name in names]
+    (plain, tuned), _ = encode_shot(source, Shot(0, 24), points, tmp_path)
+    assert x264_settings(plain)["ref"] == "3"
+    assert b"x264" not in tuned.media_path.read_bytes()
+    assert plain.num_bytes - tuned.num_bytes == 693
+    assert plain.codec_sha256 == tuned.codec_sha256
+    assert decoded(plain, tmp_path) == decoded(tuned, tmp_path)
 
 
 def test_a_tuning_of_x264_reaches_the_stream(source: ReferenceSource, tmp_path: Path) -> None:
