@@ -67,6 +67,11 @@ def is_placed(profile: Profile, display: Size) -> bool:
     return placed and len(reference_rungs(display, profile)) > 1
 
 
+def serves_reference(profile: Profile, display: Size) -> bool:
+    """Return whether rungs take just what viewers of the reference ladder need."""
+    return profile.placement == "fewest-bits" and is_placed(profile, display)
+
+
 def predicted(
     rungs: Sequence[FixedRung], sizes: Sequence[Size], tracks: Sequence[Track], recipe: Recipe
 ) -> tuple[Offer, ...]:

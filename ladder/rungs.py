@@ -30,7 +30,7 @@ from ladder.placed import (
     worth_keeping,
 )
 from ladder.profiles import Profile
-from ladder.reference_ladder import is_placed
+from ladder.reference_ladder import is_placed, serves_reference
 from ladder.spacing import Bounds, apart, bounds, rung_rates
 from ladder.title_curves import TitleCurves
 from ladder.tracks import TitleTracks, tracks_of
@@ -152,7 +152,25 @@ def solve(
         if not rungs or (rung.bits > rungs[-1].bits and rung.quality > rungs[-1].quality):
             rungs.append(rung)
             track = max(track, _track_of(tracks, rung))
-    return LadderPlan(policy, tuple(rungs), notes)
+    return LadderPlan(policy, tuple(rungs), (*notes, *_beyond_source(title, profile, rungs)))
+
+
+def _beyond_source(title: TitleCurves, profile: Profile, rungs: Sequence[RungPlan]) -> list[str]:
+    """Say where rungs take more bits than the source's cap would let them have."""
+    if title.source_bits is None or not profile.source_cap:
+        return []
+    if not serves_reference(profile, title.display or title.sizes[-1]):
+        return []
+    most = title.source_bits + title.allowance_bits
+    over = [rung for rung in rungs if rung.bits > most]
+    if not over:
+        return []
+    seconds = float(sum(title.durations))
+    return [
+        f"rungs from {over[0].rate / 1e3:.0f} kbit/s on take more than the source's "
+        f"{title.source_bits / seconds / 1e3:.0f} kbit/s: with less, viewers of the reference "
+        "ladder would lose quality"
+    ]
 
 
 def _placed(
@@ -299,6 +317,9 @@ def _tracks(
     title: TitleCurves, policy: Policy, profile: Profile | None
 ) -> TitleTracks | InfeasibleResult:
     groups = [[size] for size in title.sizes] if policy == "locked" else [list(title.sizes)]
+    if profile is not None and serves_reference(profile, title.display or title.sizes[-1]):
+        # Such rungs take what their viewers need, and never more than the reference ladder's.
+        profile = replace(profile, source_cap=False)
     return tracks_of(title, groups, profile)
 
 

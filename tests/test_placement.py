@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -227,10 +228,29 @@ def test_a_known_reference_is_not_predicted() -> None:
     )
 
 
-def test_the_cap_of_the_source_is_said_with_what_viewers_lose() -> None:
-    top = reference_of()[-1]
+def little_source() -> TitleCurves:
+    """The title from a source of 0.3 of the bits of the reference ladder's highest rung."""
     seconds = float(sum(TITLE.durations))
-    plan = plan_of(title=dataclasses.replace(TITLE, source_bits=round(0.3 * top.rate * seconds)))
+    bits = round(0.3 * reference_of()[-1].rate * seconds)
+    return dataclasses.replace(TITLE, source_bits=bits)
+
+
+def test_viewers_of_a_source_of_few_bits_lose_nothing_either() -> None:
+    plan, top = plan_of(title=little_source()), reference_of()[-1]
+    assert plan.rungs == plan_of().rungs
+    assert 0.3 * top.rate < plan.rungs[-1].rate < top.rate
+    (said,) = plan.notes
+    assert re.fullmatch(
+        r"rungs from \d+ kbit/s on take more than the source's \d+ kbit/s: with less, viewers of "
+        "the reference ladder would lose quality",
+        said,
+    )
+
+
+def test_the_cap_of_the_source_is_said_with_what_viewers_lose() -> None:
+    most_quality = dataclasses.replace(PLAIN, placement="most-quality")
+    top = reference_of()[-1]
+    plan = plan_of(most_quality, little_source())
     assert plan.rungs[-1].rate <= 0.3 * top.rate * 1.001
     limit, lost = plan.notes
     assert limit.startswith("highest rung limited to the source's")
