@@ -529,7 +529,9 @@ def test_a_source_far_smaller_than_anything_that_the_grid_makes_of_it(tmp_path: 
     made = run_inline(poor, tmp_path / "out", tmp_path / "store", profile=capped)
     assert len(made.ladder.rungs) == 1
     assert made.ladder.rungs[0].bitrate > made.ladder.title.source_bitrate
-    assert "lowest rung raised" in made.ladder.constraints[0]
+    limited, raised = made.ladder.constraints
+    assert re.match(r"highest rung limited to \d+ kbit/s, the least that a ladder takes", limited)
+    assert re.fullmatch(r"lowest rung raised to \d+ kbit/s by the cheapest choices", raised)
 
 
 def test_options_that_make_no_sense(tmp_path: Path) -> None:
