@@ -201,10 +201,20 @@ class _Problem:
         begin = self.rates <= max(reference[0].rate, self.rates[0])
         end = np.ones(len(candidates), dtype=bool)
         if committed:
-            begin &= number <= min(committed)
-            begin |= (number == min(committed)) & (not begin.any())
+            lowest = min(committed)
+            begin &= number <= lowest
+            begin[lowest] |= not self._leads_to(lowest, begin, len(committed))
             end &= number >= max(committed)
         return begin, end
+
+    def _leads_to(self, lowest: int, begin: Mask, committed: int) -> bool:
+        """Return whether a ladder that begins where ``begin`` says can have the lowest of its
+        committed rungs."""
+        reached = begin.copy()
+        for number in range(lowest):
+            if reached[number]:
+                reached |= self.allowed[number]
+        return bool(begin[lowest]) or (bool(reached[lowest]) and committed < self.rules.counts[1])
 
     def best(self, price: float) -> Placement:
         """Return the best ladder when a point of mean quality is worth ``price`` bit/s."""

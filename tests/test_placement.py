@@ -156,6 +156,15 @@ def test_committed_candidates_are_kept(
     assert list(placement.chosen) == sorted(set(placement.chosen))
 
 
+@pytest.mark.parametrize("most", [1, 9])
+def test_a_committed_rung_may_be_the_lowest_where_nothing_below_leads_to_it(most: int) -> None:
+    """No rung that the reference's lowest viewers afford lies far enough below it."""
+    candidates = [Offer(40e3, 20.0, 240), Offer(42e3, 21.0, 240), Offer(90e3, 40.0, 240)]
+    reference = [Offer(40e3, 20.0, 240), Offer(90e3, 30.0, 240)]
+    placement = place(candidates, reference, Audience(LogNormal(1e6)), Rules(counts=(1, most)), {1})
+    assert placement.chosen[0] == 1
+
+
 @settings(deadline=None, max_examples=60)
 @given(curves, curves, audiences)
 def test_for_quality_viewers_receive_no_more_bits_than_from_the_reference(
