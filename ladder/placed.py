@@ -121,7 +121,7 @@ def reference_offers(
     """
     if title.reference:
         return title.reference
-    rungs = reference_rungs(title.display or title.sizes[-1], profile)
+    rungs = reference_rungs(title.shown_size, profile)
     return predicted(rungs, [size for size, _ in sizes], [t for _, t in sizes], title.recipe)
 
 

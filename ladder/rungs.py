@@ -122,7 +122,7 @@ def solve(
     tracks = _tracks(title, policy, profile)
     if isinstance(tracks, InfeasibleResult):
         return tracks
-    by_viewers = is_placed(profile, title.display or title.sizes[-1])
+    by_viewers = is_placed(profile, title.shown_size)
     within = bounds(tracks, profile, placed=by_viewers)
     if isinstance(within, InfeasibleResult):
         return within
@@ -159,7 +159,7 @@ def _beyond_source(title: TitleCurves, profile: Profile, rungs: Sequence[RungPla
     """Say where rungs take more bits than the source's cap would let them have."""
     if title.source_bits is None or not profile.source_cap:
         return []
-    if not serves_reference(profile, title.display or title.sizes[-1]):
+    if not serves_reference(profile, title.shown_size):
         return []
     most = title.source_bits + title.allowance_bits
     over = [rung for rung in rungs if rung.bits > most]
@@ -225,7 +225,7 @@ def worth_delivering(
         policy: Whether all shots of a rung have one size.
         rungs: Rungs that rise in rate and quality.
     """
-    if not is_placed(profile, title.display or title.sizes[-1]):
+    if not is_placed(profile, title.shown_size):
         return tuple(rungs)
     tracks = _tracks(title, policy, profile)
     assert not isinstance(tracks, InfeasibleResult)  # rungs were solved on them
@@ -317,7 +317,7 @@ def _tracks(
     title: TitleCurves, policy: Policy, profile: Profile | None
 ) -> TitleTracks | InfeasibleResult:
     groups = [[size] for size in title.sizes] if policy == "locked" else [list(title.sizes)]
-    if profile is not None and serves_reference(profile, title.display or title.sizes[-1]):
+    if profile is not None and serves_reference(profile, title.shown_size):
         # Such rungs take what their viewers need, and never more than the reference ladder's.
         profile = replace(profile, source_cap=False)
     return tracks_of(title, groups, profile)

@@ -51,6 +51,11 @@ class TitleCurves:
                 raise ValueError(f"the curves of {size} are not those of the title's shots")
 
     @property
+    def shown_size(self) -> Size:
+        """Display size of the title; the largest size of the curves where it is not stated."""
+        return self.display or self.sizes[-1]
+
+    @property
     def sizes(self) -> tuple[Size, ...]:
         """Sizes that there are curves for, smallest first."""
         return tuple(sorted(self.curves, key=lambda size: (size.width * size.height, size)))

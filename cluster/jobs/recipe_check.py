@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from cluster import events
 from cluster.jobs.request import LadderRequest
@@ -34,7 +35,7 @@ from ladder.recipe_check import (
     sample_at,
     sample_of_plan,
 )
-from ladder.recipe_evidence import read_evidence, settled, title_features
+from ladder.recipe_evidence import Evidence, read_evidence, settled, title_features
 from vmaf import models
 
 
@@ -138,17 +139,24 @@ class _Checking:
         """Return whether evidence answers the question for this title."""
         if self.request.options.recipe_check == "always":
             return False
-        evidence = read_evidence(weights_for(self.request)).of(recipe.name, against.name)
+        evidence = self._evidence.of(recipe.name, against.name)
         if evidence is None:
             return False
-        title = self.measurer.title
-        vectors = find_features(title.source, self.measurer.store.place)
-        features = title_features(
-            (shot.frames, vector.values) for shot, vector in zip(title.shots, vectors, strict=True)
-        )
         # A further codec has to save something; options may lose a little.
         allowed = HARM_PERCENT if recipe.codec == against.codec else 0.0
-        return settled(evidence, self.judge.models, features, allowed)
+        return settled(evidence, self.judge.models, self._features, allowed)
+
+    @cached_property
+    def _evidence(self) -> Evidence:
+        return read_evidence(weights_for(self.request))
+
+    @cached_property
+    def _features(self) -> Mapping[str, float]:
+        title = self.measurer.title
+        vectors = find_features(title.source, self.measurer.store.place)
+        return title_features(
+            (shot.frames, vector.values) for shot, vector in zip(title.shots, vectors, strict=True)
+        )
 
     def _set_up(self, recipe: Recipe) -> CodecSetup:
         of = self.measurer
