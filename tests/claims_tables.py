@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from ladder.claims import MEDIANS
@@ -178,7 +179,7 @@ def _against(results: Sequence[Result], against: Against, what: str) -> str:
         (
             f"{profile}, {judge}",
             profile,
-            lambda result, judge=judge: saving(result, against, judge),  # type: ignore[misc]
+            partial(saving, against=against, judge=judge),
         )
         for profile in _profiles(results)
         for judge in judges
@@ -191,9 +192,7 @@ def _same_recipe(results: Sequence[Result]) -> str:
         (
             f"{profile}, {codec}, {judge}",
             profile,
-            lambda result, codec=codec, judge=judge: same_recipe(  # type: ignore[misc]
-                result, codec, judge
-            ),
+            partial(same_recipe, codec=codec, judge=judge),
         )
         for profile in _profiles(results)
         for codec in dict.fromkeys(name for one in _of(results, profile) for name in one.per_title)
@@ -203,6 +202,10 @@ def _same_recipe(results: Sequence[Result]) -> str:
         "## Against per-title CRF by the same recipe: BD-rate, %\n\n"
         f"{_by_title(results, columns, percent)}"
     )
+
+
+def _received(result: Result, median: float, number: int) -> float:
+    return received(result, median)[number]
 
 
 def _viewers(results: Sequence[Result]) -> str:
@@ -215,9 +218,7 @@ def _viewers(results: Sequence[Result]) -> str:
             (
                 f"{profile}, {median / 1e6:g} Mbit/s",
                 profile,
-                lambda result, median=median, number=number: received(  # type: ignore[misc]
-                    result, median
-                )[number],
+                partial(_received, median=median, number=number),
             )
             for profile in _profiles(results)
             for median in MEDIANS

@@ -90,8 +90,8 @@ def _titles_table(
         if all(value is None for cell in found for value in cell):
             continue
         means = [
-            _mean([cell[i] for cell in found if cell[i] is not None])  # type: ignore[misc]
-            for i in range(len(judges))
+            _mean([value for value in column if value is not None])
+            for column in zip(*found, strict=True)
         ]
         cells = [" / ".join(map(_percent, cell)) for cell in [*found, means]]
         lines.append([f"`{recipe}`", *cells])
