@@ -116,7 +116,8 @@ def _near(display: Size, wanted: int, reach: int) -> Iterator[Size]:
     most, whole = 100 + MAX_ASPECT_PERCENT, 100
     for shorter in range(wanted - reach, wanted + reach + 1, 2):
         # The larger side times short over shorter times long, and its inverse, are 1.01 at most.
-        first = -(-whole * shorter * long // (most * short))
+        # A title that is nearly square keeps its shorter side the shorter one.
+        first = max(shorter, -(-whole * shorter * long // (most * short)))
         last = most * shorter * long // (whole * short)
         for longer in range(first + first % 2, last + 1, 2):
             yield _turned(display, longer, shorter)
