@@ -15,7 +15,7 @@ import numpy as np
 
 from encoder.arrays import Float64, Index
 from encoder.media import Size
-from ladder.placement import Objective, Rules, place
+from ladder.placement import Objective, Placement, Rules, place
 from ladder.profiles import Profile
 from ladder.reference_ladder import MARGIN, predicted, reference_rungs
 from ladder.title_curves import TitleCurves
@@ -32,6 +32,13 @@ WORTH_SAYING = 0.05
 """Points of quality beyond the tolerance that viewers must lose for it to be said."""
 NEGLIGIBLE = 0.05
 """Points of quality that count as nothing: what is left of saturated curves is not worth a rung."""
+WORTH_LOSS = 0.015
+"""Points of quality beyond the tolerance, as a mean over all viewers, that a new rung has to save
+to be worth its encodes once others are measured."""
+WORTH_BITS = 0.01
+"""Share of the bits that viewers receive that a new rung has to save otherwise."""
+WORTH_QUALITY = 0.1
+"""Points of quality, as a mean over all viewers, that a new rung has to add otherwise."""
 OBJECTIVES: dict[str, Objective] = {
     "fewest-bits": "fewest-bits",
     "most-quality": "most-quality",
@@ -52,9 +59,11 @@ class PlacedRate:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Rungs to solve besides the committed ones, by rate, and what bounds the ladder."""
+    """The rungs of a ladder: those to solve, by rate, and those that are measured."""
 
     rates: tuple[PlacedRate, ...]
+    kept: tuple[int, ...]
+    """Numbers of the measured rungs that the ladder has, ascending."""
     notes: tuple[str, ...]
 
 
@@ -64,7 +73,7 @@ def placed_rates(
     reference: Sequence[Offer],
     first: float,
     last: float,
-    committed: Sequence[Offer] = (),
+    measured: Sequence[Offer] = (),
 ) -> Placed:
     """Return where rungs serve the profile's audience best.
 
@@ -74,19 +83,13 @@ def placed_rates(
         reference: Ladder that no viewer may lose against, from the lowest rate.
         first: Lowest rate in bit/s that a rung may have.
         last: Highest rate in bit/s that a rung may have.
-        committed: Rungs that are part of the ladder already, ascending.
+        measured: Rungs that are encoded already, ascending. The ladder has those of them that
+            serve viewers, and others only where these are worth their encodes.
     """
-    candidates, kept = _candidates(tracks, profile, reference, first, last, committed)
-    rules = _rules(profile, len(committed))
-    placement = place(candidates, reference, profile.audience, rules, kept)
-    chosen = [candidates[number] for number in placement.chosen]
-    above = [*(rung.rate for rung in chosen[1:]), math.inf]
-    below = [-math.inf, *(rung.quality for rung in chosen[:-1])]
-    wanted = [
-        _wanted(rung, low, high, reference, rules.tolerance)
-        for number, rung, low, high in zip(placement.chosen, chosen, below, above, strict=True)
-        if number not in kept
-    ]
+    candidates = _candidates(tracks, profile, reference, first, last, measured)
+    chosen = _chosen(candidates, measured, reference, profile)
+    each = zip(chosen, _all_wanted(chosen, reference, profile), strict=True)
+    wanted = [needed for rung, needed in each if rung not in measured]
     notes = _losses(chosen, reference, profile.tolerance)
     if first > reference[0].rate:
         notes.insert(
@@ -94,19 +97,69 @@ def placed_rates(
             f"lowest rung raised to {first / 1e3:.0f} kbit/s, the least that the title's cheapest "
             "choices and its constraints allow",
         )
-    return Placed(tuple(wanted), tuple(notes))
+    kept = tuple(number for number, rung in enumerate(measured) if rung in chosen)
+    return Placed(tuple(wanted), kept, tuple(notes))
+
+
+def _chosen(
+    candidates: Sequence[Offer],
+    measured: Sequence[Offer],
+    reference: Sequence[Offer],
+    profile: Profile,
+) -> list[Offer]:
+    """Return the rungs of the ladder, without new ones that are not worth their encodes beside the
+    measured ones."""
+
+    def placed(among: Sequence[Offer]) -> Placement:
+        return place(among, reference, profile.audience, _rules(profile))
+
+    def rungs(among: Sequence[Offer], placement: Placement) -> list[Offer]:
+        return [among[number] for number in placement.chosen]
+
+    chosen = rungs(candidates, placed(candidates))
+    if not measured:
+        return chosen
+    lowest = max(reference[0].rate, candidates[0].rate)
+    new = [rung for rung in chosen if rung not in measured]
+    while True:
+        among = sorted([*measured, *new])
+        best = placed(among)
+        chosen = rungs(among, best)
+        new = [rung for rung in chosen if rung not in measured]
+        without: dict[Offer, Placement] = {}
+        for rung in new:
+            others = [other for other in among if other != rung]
+            # Nobody is left without a rung that they afford.
+            if others and others[0].rate <= lowest:
+                without[rung] = placed(others)
+        useless = [rung for rung in without if not _pays(best, without[rung], profile)]
+        if not useless:
+            return chosen
+        new.remove(min(useless, key=lambda r: (without[r].lost, without[r].received, r.rate)))
+
+
+def _pays(placement: Placement, without: Placement, profile: Profile) -> bool:
+    """Return whether a rung is worth its encodes, given the best ladder without that rung."""
+    if without.lost - placement.lost > WORTH_LOSS:
+        return True
+    if profile.placement == "most-quality":
+        return placement.quality - without.quality > WORTH_QUALITY
+    return placement.received < without.received * (1 - WORTH_BITS)
 
 
 def worth_keeping(
     rungs: Sequence[Offer], reference: Sequence[Offer], profile: Profile
-) -> tuple[int, ...]:
-    """Return the numbers of those measured ``rungs`` that serve the viewers best, ascending.
+) -> tuple[tuple[int, PlacedRate], ...]:
+    """Return the numbers of those measured ``rungs`` that serve the viewers best, ascending, each
+    with what its viewers need and afford.
 
     A rung that was measured elsewhere than planned may be of no use, and cost viewers bits.
     """
-    rules = _rules(profile, len(rungs))
+    rules = _rules(profile)
     kept = replace(rules, counts=(1, rules.counts[1]), least_ratio=1.0)
-    return place(rungs, reference, profile.audience, kept).chosen
+    numbers = place(rungs, reference, profile.audience, kept).chosen
+    needs = _all_wanted([rungs[number] for number in numbers], reference, profile)
+    return tuple(zip(numbers, needs, strict=True))
 
 
 def reference_offers(
@@ -125,11 +178,11 @@ def reference_offers(
     return predicted(rungs, [size for size, _ in sizes], [t for _, t in sizes], title.recipe)
 
 
-def _rules(profile: Profile, committed: int) -> Rules:
+def _rules(profile: Profile) -> Rules:
     return Rules(
         objective=OBJECTIVES[profile.placement],
         tolerance=_tolerance(profile),
-        counts=(profile.rung_count[0], max(profile.rung_count[1], committed)),
+        counts=profile.rung_count,
         least_ratio=profile.least_ratio,
         most_ratio=profile.max_rate_ratio if profile.largest_steps else math.inf,
         most_step=profile.jnd if profile.largest_steps else math.inf,
@@ -148,9 +201,9 @@ def _candidates(
     reference: Sequence[Offer],
     first: float,
     last: float,
-    committed: Sequence[Offer],
-) -> tuple[list[Offer], set[int]]:
-    """Return the candidates by rate, and which of them are the committed rungs."""
+    measured: Sequence[Offer],
+) -> list[Offer]:
+    """Return the candidates by rate, the measured rungs among them."""
     tolerance = _tolerance(profile)
     low, high = (math.ceil(math.log(first, LATTICE)), math.floor(math.log(last, LATTICE)))
     rates = {first, last, *(LATTICE**step for step in range(low, high + 1))}
@@ -160,15 +213,13 @@ def _candidates(
     quality, lines = _curve(tracks, inside)
     rising = _rising(quality)
     lines = np.maximum.accumulate(lines)
-    taken = {rung.rate for rung in committed}
+    taken = {rung.rate for rung in measured}
     points = [
         Offer(float(inside[n]), float(quality[n]), int(lines[n]))
         for n in rising
         if inside[n] not in taken
     ]
-    ordered = sorted([*points, *committed])
-    kept = {ordered.index(rung) for rung in committed}
-    return ordered, kept
+    return sorted([*points, *measured])
 
 
 def _curve(tracks: TitleTracks, rates: Float64) -> tuple[Float64, Index]:
@@ -191,6 +242,19 @@ def _rising(quality: Float64) -> Index:
     return np.flatnonzero(quality > earlier)
 
 
+def _all_wanted(
+    chosen: Sequence[Offer], reference: Sequence[Offer], profile: Profile
+) -> list[PlacedRate]:
+    """Return what the viewers of each rung of a ladder need."""
+    tolerance = _tolerance(profile)
+    above = [*(rung.rate for rung in chosen[1:]), math.inf]
+    below = [-math.inf, *(rung.quality for rung in chosen[:-1])]
+    return [
+        _wanted(rung, low, high, reference, tolerance)
+        for rung, low, high in zip(chosen, below, above, strict=True)
+    ]
+
+
 def _wanted(
     rung: Offer, below: float, above: float, reference: Sequence[Offer], tolerance: float
 ) -> PlacedRate:
@@ -198,7 +262,10 @@ def _wanted(
     of the rung above."""
     served = [each for each in reference if each.rate < above] or list(reference[:1])
     least = max(each.quality for each in served) - tolerance
-    own = [each.rate for each in served if each.quality - tolerance > below]
+    # Those who lose even so, because they afford nothing better, bind no other rung.
+    own = [
+        each.rate for each in served if each.quality - tolerance > below and each.rate >= rung.rate
+    ]
     return PlacedRate(rung.rate, min(least, rung.quality), min(own, default=math.inf))
 
 

@@ -15,15 +15,14 @@ reference ladder.
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from encoder.arrays import Mask
+from encoder.arrays import Float64, Mask
 from ladder.viewers import Audience, Offer, playable
 
 Objective = Literal["fewest-bits", "most-quality"]
@@ -60,6 +59,10 @@ class Placement(NamedTuple):
     """Numbers of the candidates, ascending."""
     lost: float
     """Points of quality that viewers lose beyond the tolerance, as a mean over all viewers."""
+    received: float
+    """Rate in bit/s that viewers receive, as a mean over all viewers."""
+    quality: float
+    """Quality that viewers see, as a mean over all viewers."""
 
 
 def place(
@@ -67,20 +70,17 @@ def place(
     reference: Sequence[Offer],
     audience: Audience,
     rules: Rules,
-    committed: Collection[int] = (),
 ) -> Placement:
     """Return the candidates that serve the audience best.
 
     Args:
-        candidates: Rungs that a ladder could have, by ascending rate; their lines never fall.
+        candidates: Rungs that a ladder could have, by ascending rate. A ladder's lines never fall.
         reference: The ladder that no viewer may lose against, by ascending rate.
         audience: The viewers.
         rules: What to keep; the number of rungs gives way where the gaps between candidates make
             it impossible, the largest steps where they leave no way.
-        committed: Numbers of candidates that are part of the ladder in any case; gaps between two
-            of them do not count.
     """
-    problem = _Problem(candidates, reference, audience, rules, frozenset(committed))
+    problem = _Problem(candidates, reference, audience, rules)
     if rules.objective == "fewest-bits":
         return problem.best(0.0)
     budget = _received_bits(reference, audience)
@@ -121,7 +121,6 @@ class _Problem:
         reference: Sequence[Offer],
         audience: Audience,
         rules: Rules,
-        committed: frozenset[int],
     ) -> None:
         self.rules = rules
         self.rates = np.array([rung.rate for rung in candidates])
@@ -136,8 +135,10 @@ class _Problem:
         for lines, share in audience.devices:
             if share > 0:
                 self._add_device(playable(reference, lines), audience, lines, share)
-        self.allowed = self._allowed(committed)
-        self.may_begin, self.may_end = self._ends(candidates, reference, committed)
+        self.allowed = self._allowed()
+        # Nobody who can afford the reference's lowest rung is left without one: the lowest rung is
+        # no dearer, or the cheapest of all.
+        self.may_begin = self.rates <= max(reference[0].rate, self.rates[0])
 
     def _add_device(
         self, reference: Sequence[Offer], audience: Audience, lines: float, of_devices: float
@@ -169,52 +170,20 @@ class _Problem:
             reach = np.where(plays, self.below, 1.0)
             self.first_loss += np.maximum(np.minimum(reach, high) - low, 0.0) * of_devices * lost
 
-    def _allowed(self, committed: frozenset[int]) -> Mask:
+    def _allowed(self) -> Mask:
         """Return which candidates may be neighbours, shape ``[candidates, candidates]``."""
         rules, count = self.rules, len(self.rates)
         allowed = self.rates[None, :] >= self.rates[:, None] * rules.least_ratio
         allowed &= self.qualities[None, :] > self.qualities[:, None]
-        number = np.arange(count)
+        allowed &= self.lines[None, :] >= self.lines[:, None]
         if math.isfinite(rules.most_ratio) or math.isfinite(rules.most_step):
             near = self.rates[None, :] <= self.rates[:, None] * rules.most_ratio
             near &= self.qualities[None, :] <= self.qualities[:, None] + rules.most_step
             # Where the curve jumps, the next candidate that is far enough is near enough.
             nearest = np.argmax(allowed, axis=1)
-            near |= number[None, :] == nearest[:, None]
+            near |= np.arange(count)[None, :] == nearest[:, None]
             allowed &= near
-        kept = sorted(committed)
-        for low, high in itertools.pairwise(kept):
-            allowed[low, high] = True
-        for each in kept:
-            allowed[:each, each + 1 :] = False
         return allowed
-
-    def _ends(
-        self, candidates: Sequence[Offer], reference: Sequence[Offer], committed: frozenset[int]
-    ) -> tuple[Mask, Mask]:
-        """Return which candidates may be the lowest and the highest rung.
-
-        Nobody who can afford the reference's lowest rung is left without one: the lowest rung is
-        no dearer, or the cheapest of all.
-        """
-        number = np.arange(len(candidates))
-        begin = self.rates <= max(reference[0].rate, self.rates[0])
-        end = np.ones(len(candidates), dtype=bool)
-        if committed:
-            lowest = min(committed)
-            begin &= number <= lowest
-            begin[lowest] |= not self._leads_to(lowest, begin, len(committed))
-            end &= number >= max(committed)
-        return begin, end
-
-    def _leads_to(self, lowest: int, begin: Mask, committed: int) -> bool:
-        """Return whether a ladder that begins where ``begin`` says can have the lowest of its
-        committed rungs."""
-        reached = begin.copy()
-        for number in range(lowest):
-            if reached[number]:
-                reached |= self.allowed[number]
-        return bool(begin[lowest]) or (bool(reached[lowest]) and committed < self.rules.counts[1])
 
     def best(self, price: float) -> Placement:
         """Return the best ladder when a point of mean quality is worth ``price`` bit/s."""
@@ -222,7 +191,7 @@ class _Problem:
         cost = self.bits + scale * self.loss - price * self.quality
         begin = self.first_bits + scale * self.first_loss - price * self.first_quality
         begin = np.where(self.may_begin, begin, FORBIDDEN)
-        end = np.where(self.may_end, cost[:, -1], FORBIDDEN)
+        end = cost[:, -1]
         step = np.where(self.allowed, cost[:, :-1], FORBIDDEN)
         reached, came_from = [begin], []
         totals = [float((begin + end).min())]
@@ -237,16 +206,21 @@ class _Problem:
             totals.append(float((reached[-1] + end).min()))
         possible = [n for n, total in enumerate(totals) if math.isfinite(total)]
         counted = [n for n in possible if n + 1 >= fewest] or possible[-1:]
-        if not counted:
-            raise ValueError("the committed rungs are more than the rungs of a ladder")
         count = min(counted, key=lambda n: (totals[n], n))
         chosen = [int(np.argmin(reached[count] + end))]
         for previous in reversed(came_from[:count]):
             chosen.append(int(previous[chosen[-1]]))
         chosen.reverse()
-        return Placement(tuple(chosen), self._lost(chosen))
+        return Placement(
+            tuple(chosen),
+            lost=_total(chosen, self.first_loss, self.loss),
+            received=_total(chosen, self.first_bits, self.bits),
+            quality=_total(chosen, self.first_quality, self.quality),
+        )
 
-    def _lost(self, chosen: Sequence[int]) -> float:
-        follows = [*chosen[1:], len(self.rates)]
-        steps = sum(float(self.loss[i, k]) for i, k in zip(chosen, follows, strict=True))
-        return float(self.first_loss[chosen[0]]) + steps
+
+def _total(chosen: Sequence[int], first: Float64, steps: Float64) -> float:
+    """Return what a path costs all viewers: those below its lowest rung, and those of each rung."""
+    follows = [*chosen[1:], -1]
+    total = sum(float(steps[i, k]) for i, k in zip(chosen, follows, strict=True))
+    return float(first[chosen[0]]) + total

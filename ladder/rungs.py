@@ -42,7 +42,7 @@ NOTEWORTHY = 0.05
 """Points of quality that a constraint must cost to be mentioned."""
 REPAIRS = 5
 """Times at most to solve again a rung that constraints keep from the quality it is wanted for."""
-COMMITTED_SLACK = 0.2
+COMMITTED_SLACK = 0.1
 """Points of quality that a committed rung may be short of what its viewers need before they get
 another rung. Such a rung was put where the curve was thought to be."""
 SHORT_AT_MOST = 0.02
@@ -116,8 +116,9 @@ def solve(
         title: Curves of the title.
         profile: Where rungs lie, and which constraints they keep.
         policy: Whether all shots of a rung have one size.
-        committed: Rungs that are decided already, rising. They become part of the ladder
-            unchanged; others are put between and beside them where the spacing asks for it.
+        committed: Rungs that are measured already, rising. Where rungs are spaced, all of them
+            become part of the ladder unchanged, and others are put between and beside them; where
+            rungs are placed, those do that serve viewers.
     """
     tracks = _tracks(title, policy, profile)
     if isinstance(tracks, InfeasibleResult):
@@ -130,7 +131,8 @@ def solve(
     if by_viewers:
         placed = _placed(title, tracks, profile, policy, within, committed)
         notes += placed.notes
-        targets = _merged(placed.rates, [(rung.rate, rung) for rung in committed])
+        kept = [committed[number] for number in placed.kept]
+        targets = _merged(placed.rates, [(rung.rate, rung) for rung in kept])
     else:
         rates = rung_rates(tracks, profile, within, [rung.rate for rung in committed])
         targets = _targets(profile, committed, rates)
@@ -216,8 +218,8 @@ def _offers(measured: Sequence[RungPlan]) -> list[Offer]:
 def worth_delivering(
     title: TitleCurves, profile: Profile, policy: Policy, rungs: Sequence[RungPlan]
 ) -> tuple[RungPlan, ...]:
-    """Return those measured ``rungs`` that serve the profile's viewers best; all where rungs are
-    not placed.
+    """Return those measured ``rungs`` that serve the profile's viewers best, with what these need;
+    all where rungs are not placed.
 
     Args:
         title: Curves of the title.
@@ -230,7 +232,10 @@ def worth_delivering(
     tracks = _tracks(title, policy, profile)
     assert not isinstance(tracks, InfeasibleResult)  # rungs were solved on them
     reference = _reference(title, tracks, profile, policy)
-    return tuple(rungs[number] for number in worth_keeping(_offers(rungs), reference, profile))
+    return tuple(
+        replace(rungs[number], least_quality=needed.least_quality, most_rate=needed.most_rate)
+        for number, needed in worth_keeping(_offers(rungs), reference, profile)
+    )
 
 
 def _best_rung(

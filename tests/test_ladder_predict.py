@@ -533,9 +533,11 @@ PLACED = dataclasses.replace(
 )
 
 
-def check_viewers(outcome: Outcome, title: TitleShape, missed: float) -> None:
+def check_viewers(
+    outcome: Outcome, title: TitleShape, missed: float, *, lowest_too: bool = False
+) -> None:
     """Rungs rise, and nobody loses more than the tolerance and ``missed`` against the reference
-    ladder, as predicted on the truth's own curves."""
+    ladder, as predicted on the truth's own curves; of its lowest rung only if asked to."""
     rungs = outcome.plan.rungs
     for low, high in itertools.pairwise(rungs):
         assert low.rate < high.rate
@@ -545,7 +547,7 @@ def check_viewers(outcome: Outcome, title: TitleShape, missed: float) -> None:
     reference = predicted_ladder(
         reference_rungs(title.sizes[-1], PLACED), title.sizes, found.tracks, title.recipe
     )
-    for rung in reference[1:]:
+    for rung in reference[0 if lowest_too else 1 :]:
         played = [r for r in rungs if r.rate <= rung.rate] or rungs[:1]
         assert played[-1].quality > rung.quality - PLACED.tolerance - missed
     top = [r for r in rungs if r.quality > reference[-1].quality + 2]
@@ -572,3 +574,26 @@ def test_a_pilot_is_measured_before_rungs_are_placed_and_only_then() -> None:
     assert "before rungs are placed" in " ".join(placed.reasons.values())
     spaced = drive(search_for(TITLE, 0), known())
     assert "before rungs are placed" not in " ".join(spaced.reasons.values())
+
+
+def test_bad_predictions_cost_viewers_nothing_and_few_encodes() -> None:
+    """Errors of 30 % in rate, where the lowest rung is easily of the wrong size."""
+    ended = [drive(search_for(TITLE, seed, level=0.3), known(profile=PLACED)) for seed in range(8)]
+    for outcome in ended:
+        check_viewers(outcome, TITLE, 0.2, lowest_too=True)
+    requested = sum(len(outcome.requested) for outcome in ended)
+    assert requested <= 1.5 * sum(len(outcome.plan.points) for outcome in ended)
+
+
+def test_the_reference_s_lowest_rung_is_looked_at_before_rungs_are_placed() -> None:
+    """The smallest size is predicted to take three times the bits: no rung of ours would have it,
+    and the reference ladder's lowest rung would look too bad."""
+    prediction = predicted(TITLE, 1)
+    log_bpp = prediction.log_bpp.copy()
+    log_bpp[:, 0] += math.log(3)
+    wrong = PredictSearch(dataclasses.replace(prediction, log_bpp=log_bpp), Tuning(budget=0.0))
+    outcome = drive(wrong, known(profile=PLACED))
+    why = "tells what the reference ladder's lowest rung looks like"
+    asked = [request for request, reason in outcome.reasons.items() if reason == why]
+    assert [point.size for _, point in asked] == [SIZES[0]], "one of six shots"
+    check_viewers(outcome, TITLE, 0.2, lowest_too=True)

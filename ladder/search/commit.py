@@ -6,9 +6,10 @@ import math
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 
+from encoder.media import Request
 from ladder.constraints import InfeasibleResult
 from ladder.curves import MeasuredPoints, Measurement
-from ladder.reference_ladder import is_placed
+from ladder.reference_ladder import is_placed, reference_rungs
 from ladder.rungs import RungPlan
 from ladder.search.state import Reasons, State, column_of, requests_of
 
@@ -23,19 +24,44 @@ def pilots(state: State, free: Sequence[RungPlan]) -> Reasons:
 
     Placed rungs have to lie between a quality that their viewers need and a rate that they afford,
     and before anything is measured, the rate of a whole title is off by more than that. A few shots
-    of the middle rung tell most of it; without them a whole rung would be encoded elsewhere.
+    of the middle rung tell most of it; without them a whole rung would be encoded elsewhere. And
+    where curves are steepest a wrong size costs viewers most, so a few shots tell what the
+    reference ladder's lowest rung looks like.
     """
-    shots = len(state.known.title.shots)
-    if (
-        state.measured
-        or not free
-        or not is_placed(state.known.profile, state.known.title.sizes[-1])
-    ):
+    if not free or not is_placed(state.known.profile, state.known.title.sizes[-1]):
         return {}
-    wanted = requests_of(free[len(free) // 2])
+    shots = len(state.known.title.shots)
     count = math.ceil(shots * PILOT_SHARE)
-    chosen = {shots * (2 * n + 1) // (2 * count) for n in range(count)}
-    return {wanted[n]: "tells the title's level before rungs are placed" for n in sorted(chosen)}
+    chosen = sorted({shots * (2 * n + 1) // (2 * count) for n in range(count)})
+    pilot: Reasons = {}
+    if not state.measured:
+        wanted = requests_of(free[len(free) // 2])
+        pilot |= {wanted[n]: "tells the title's level before rungs are placed" for n in chosen}
+    lowest = _lowest_reference(state, free[0])
+    sizes = {point.size for _, point in state.measured}
+    if lowest and lowest[0][1].size not in sizes:
+        why = "tells what the reference ladder's lowest rung looks like"
+        pilot |= {lowest[n]: why for n in chosen}
+    return pilot
+
+
+def _lowest_reference(state: State, free: RungPlan) -> list[Request]:
+    """Return what is predicted to have the rate and the size of the reference ladder's lowest rung,
+    by shot; the cheapest choices where none are as cheap.
+
+    Nothing where the lowest ``free`` rung has that size.
+    """
+    fixed = reference_rungs(state.curves.shown_size, state.known.profile)[0]
+    pixels = fixed.size.width * fixed.size.height
+    size = min(state.prediction.sizes, key=lambda s: abs(math.log(s.width * s.height / pixels)))
+    if size == free.size:
+        return []
+    at_rate = replace(free, size=size, slope=0.0, most_rate=float(fixed.rate))
+    lowest = state.at_slope(at_rate, state.curves.curves[size])
+    if isinstance(lowest, InfeasibleResult):
+        title, highest_crf = state.known.title, float(state.prediction.scale.crfs[-1])
+        return [(shot, title.point(size, highest_crf)) for shot in range(len(title.shots))]
+    return requests_of(lowest)
 
 
 def next_rungs(

@@ -107,6 +107,8 @@ def best_measured(state: State, committed: Sequence[RungPlan]) -> list[RungPlan]
                 continue
             if size != rung.size and not 0.8 < other.rate / rung.rate < 1.25:
                 continue
+            if other.quality < min(rung.quality, rung.least_quality):
+                continue
             if slope > 0 and _gain(best, range(len(shots)), other, shots) > 0:
                 best = other
         if not rungs or (best.bits > rungs[-1].bits and best.quality > rungs[-1].quality):

@@ -134,7 +134,7 @@ def _rounds() -> Generator[Reasons, State, Done | InfeasibleResult]:
         if isinstance(plan, InfeasibleResult):
             return plan
         free = _free(plan, committed)
-        if pilot := pilots(state, free):
+        if not committed and (pilot := pilots(state, free)):
             state = yield pilot
             continue
         chosen = [
@@ -159,16 +159,23 @@ def _rounds() -> Generator[Reasons, State, Done | InfeasibleResult]:
             break
         committed.sort(key=lambda rung: rung.rate)
     for _ in range(tuning.move_rounds):
-        committed = best_measured(state, committed)
-        better = moves(state, committed)
+        better = moves(state, _delivered(state, committed))
         if not better:
             break
         state = yield better
-    known = state.known
-    rungs = worth_delivering(
-        state.curves, known.profile, known.policy, best_measured(state, committed)
-    )
+    rungs = tuple(_delivered(state, committed))
     return Done(LadderPlan(state.known.policy, rungs, plan.notes), state.curves)
+
+
+def _delivered(state: State, committed: Sequence[RungPlan]) -> list[RungPlan]:
+    """Return the rungs to deliver, at their best among measured cells."""
+    known = state.known
+
+    def worth(rungs: Sequence[RungPlan]) -> tuple[RungPlan, ...]:
+        return worth_delivering(state.curves, known.profile, known.policy, rungs)
+
+    # What is of no use must not bound the sizes of what is.
+    return [*worth(best_measured(state, worth(committed)))]
 
 
 def _plan_rungs(

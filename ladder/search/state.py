@@ -105,8 +105,9 @@ class State:
         )
 
     def max_rate(self, rung: RungPlan) -> float:
-        """Return the rate in bit/s that a rung may have; inf where the profile lists no rates."""
-        return rung.target_rate if self.known.profile.rates else math.inf
+        """Return the rate in bit/s that a rung may have: that of the profile's list, or what the
+        viewers afford for whom it was placed."""
+        return rung.target_rate if self.known.profile.rates else rung.most_rate
 
     def serving(self, rung: RungPlan, curves: Iterable[Curve]) -> RungPlan | None:
         """Return what a measured rung has to become on these curves of its size to serve the
@@ -116,10 +117,10 @@ class State:
         them as well.
         """
         frames = sum(shot.frames for shot in self.known.title.shots)
-        short = rung.least_quality - COMMITTED_SLACK - rung.quality
+        short = rung.least_quality - rung.quality
         if rung.rate > rung.most_rate:
             rate = rung.most_rate
-        elif short > 0 and rung.slope > 0:
+        elif short > COMMITTED_SLACK and rung.slope > 0:
             per_fold = rung.slope * rung.bits / frames  # points by e times the rate
             rate = min(rung.rate * math.exp(min(short / per_fold, 1.0)), rung.most_rate)
         else:
