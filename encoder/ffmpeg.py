@@ -233,6 +233,17 @@ def binary() -> str:
         ) from error
 
 
+def is_bundled() -> bool:
+    """Return whether :func:`binary` is the ffmpeg that comes with ``imageio-ffmpeg``.
+
+    Raises:
+        ToolFailed: no ffmpeg was found.
+    """
+    import imageio_ffmpeg
+
+    return Path(binary()).is_relative_to(Path(imageio_ffmpeg.__file__).parent)
+
+
 @functools.cache
 def version() -> str:
     """Return the identity of ffmpeg for cache keys: its release and a digest of its build.

@@ -153,11 +153,6 @@ class Recipe:
         options = tuple(option for option in self.options if option != _NO_DESCRIPTION)
         return replace(self, options=options)
 
-    @property
-    def within_codec(self) -> str:
-        """The name without the codec, as profiles write it: ``slow+ref=3``."""
-        return self.name.removeprefix(f"{self.codec}-")
-
     def arguments(self, crf: float) -> dict[str, str]:
         """Return the encoder options for ``crf``, as arguments of an ``ffmpeg-python`` output.
 

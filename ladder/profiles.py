@@ -383,6 +383,13 @@ def profile_names() -> tuple[str, ...]:
     return tuple(_tables())
 
 
+@functools.cache
+def built_in_recipes() -> frozenset[Recipe]:
+    """Return the recipes of all codecs in all built-in profiles."""
+    profiles = [profile_from(name, table) for name, table in _tables().items()]
+    return frozenset(profile.recipe(codec) for profile in profiles for codec in CODECS)
+
+
 def load_profile(name: str = "default") -> Profile:
     """Return the built-in profile called ``name``.
 

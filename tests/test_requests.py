@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from cluster.jobs.request import LadderOptions, LadderRequest, RunOptions, changed_ladder_options
+from encoder import ffmpeg
 from encoder.errors import BadInput
-from encoder.recipes import CODECS
+from encoder.recipes import CODECS, Recipe
 from ladder.profiles import (
     Profile,
     load_profile,
@@ -102,6 +103,23 @@ def test_a_tuning_that_the_encoder_does_not_take_is_refused_before_any_work() ->
         profile = replace(quick_profile(), crf_grid=grid, **change)
         with pytest.raises(BadInput, match="does not take the tuning 'me=foo'"):
             LadderRequest.of(asked(profile=profile)).check_encoders()
+
+
+def test_tunings_of_built_in_profiles_are_tried_on_another_ffmpeg_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried: list[Recipe] = []
+    monkeypatch.setattr("encoder.encode.check_tuning", tried.append)
+    for profile, preset in (("auto", None), ("auto", "fast"), ("default-0.1", None)):
+        LadderRequest.of(asked(profile=profile, preset=preset)).check_encoders()
+    assert {recipe.preset for recipe in tried} == {"fast"}
+    assert ffmpeg.is_bundled()
+
+    tried.clear()
+    monkeypatch.setattr(ffmpeg, "is_bundled", lambda: False)
+    request = LadderRequest.of(asked(profile="auto"))
+    request.check_encoders()
+    assert set(tried) == set(request.recipes)
 
 
 # -- documents -----------------------------------------------------------------------------------
