@@ -127,7 +127,8 @@ class RecipeCheck(Document):
     """Rate of ``recipe`` over that of ``against`` at equal score, in percent, by quality model;
     negative for fewer bits, None where the scores have no common range."""
     warning: str | None = None
-    """Why ``recipe`` is not used, or should not be, in words; None where it does good."""
+    """Why ``recipe`` is not used, should not be, or may do no good, in words; None where it does
+    good."""
 
 
 class LockedCost(Document):

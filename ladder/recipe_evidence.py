@@ -131,10 +131,10 @@ def bound_for_another(gains: Spread) -> float:
     It is the one-sided prediction bound for normal gains, with Student's t for the few titles.
     """
     wider = math.sqrt(1 + 1 / gains.titles)
-    return gains.mean + _student_t(gains.titles - 1) * gains.sd * wider
+    return gains.mean + student_t(gains.titles - 1) * gains.sd * wider
 
 
-def _student_t(freedom: int) -> float:
+def student_t(freedom: int) -> float:
     """Return the :data:`CONFIDENCE` quantile of Student's t, by its expansion about the normal
     (Abramowitz and Stegun 26.7.5); within 0.5 % from four degrees of freedom."""
     z = NormalDist().inv_cdf(CONFIDENCE)

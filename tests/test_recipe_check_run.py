@@ -105,6 +105,7 @@ def test_a_codec_of_the_profile_that_saves_nothing_is_left_out(refused: Made) ->
     check = (ladder.recipe_checks or [])[-1]
     assert (check.recipe.split("+")[0], check.against) == ("svtav1-fast", "x264-slow")
     assert not check.kept
+    assert "at 4 CRFs of each shot" in refused.warnings[-1]
     assert "its rungs are left out; `--codec x264,svtav1` keeps them" in refused.warnings[-1]
 
 
@@ -114,12 +115,13 @@ def test_the_check_is_counted(refused: Made) -> None:
     assert ladder.search.encodes == len(cells) == spent["encoded_now"]
     by_recipe = {name: [c for c in cells if c.recipe == name] for name in {c.recipe for c in cells}}
     assert set(by_recipe) == {TUNED.name, "x264-slow", AV1.name, "svtav1-fast"}
-    for name in (TUNED.name, AV1.name, "svtav1-fast"):
-        assert len(by_recipe[name]) == 4  # two shots at two CRFs, and no search
+    # Two shots at two CRFs, and no search; four CRFs of the codec that is left out.
+    for name, encodes in ((TUNED.name, 4), (AV1.name, 4), ("svtav1-fast", 8)):
+        assert len(by_recipe[name]) == encodes
         assert {cell.reason for cell in by_recipe[name]} == {"checks the recipe"}
     # The search measures the refused recipe's cells to see which shots are heaviest.
-    assert spent["recipe_check"]["encoded_now"] == 12
-    assert spent["recipe_check"]["scored_now"] == 16 * 3 - 4
+    assert spent["recipe_check"]["encoded_now"] == 12 + 8
+    assert spent["recipe_check"]["scored_now"] == (16 + 8) * 3 - 4
     assert 0 < spent["recipe_check"]["cpu_seconds"]["encode"] < spent["cpu_seconds"]["encode"]
 
 

@@ -25,18 +25,26 @@ from encoder.recipes import Recipe
 from ladder.document import RecipeCheck
 from ladder.recipe_check import (
     HARM_PERCENT,
+    LEAST_OVERLAP,
+    POINTS,
     Judged,
     Sample,
-    codec_loss,
     compare,
+    confirmed_useless,
     further_options_loss,
     heaviest,
+    least_losses,
     options_loss,
     sample_at,
     sample_of_plan,
+    saves_nothing,
+    wider_crfs,
 )
 from ladder.recipe_evidence import Evidence, read_evidence, settled, title_features
 from vmaf import models
+
+Percents = dict[str, float | None]
+"""Rate over that of another recipe in percent, by judge; None where the judge cannot tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +141,7 @@ class _Checking:
             self.checks.append(check)
             if check.kept:
                 kept.append(setup)
-        return tuple(setup.given(self._measured(setup.recipe)) for setup in kept)
+        return tuple(map(self._given, kept))
 
     def _settled(self, recipe: Recipe, against: Recipe) -> bool:
         """Return whether evidence answers the question for this title."""
@@ -163,7 +171,7 @@ class _Checking:
         return set_up_codec(self.request, recipe, of.title, of.store, of.executor, of.on_event)
 
     def _measure(self, recipes: Sequence[Recipe]) -> None:
-        """Encode and judge the sample with each recipe."""
+        """Encode and judge the sample with each recipe, at two CRFs of each shot."""
         if not recipes:
             return
         if not self._samples:
@@ -171,33 +179,37 @@ class _Checking:
                 None if self.setups[0].prediction else measured_bits(self.setups[0], self.measurer)
             )
             self._samples = samples_of(self.setups, bits)
-        wanted = {r for one in recipes for r in sample_requests(self._samples[one.codec], one)}
+        self._measure_all([(one, self._samples[one.codec]) for one in recipes])
+
+    def _measure_all(self, samples: Sequence[tuple[Recipe, Sample]]) -> None:
+        wanted = {r for recipe, sample in samples for r in sample_requests(sample, recipe)}
         self.judge.measure(sorted(wanted), stage="recipe check")
         self.measurer.costs += self.judge.costs.since(self._added)
         self._added = self.judge.costs
         self.measurer.known |= self.judge.known
 
-    def _measured(self, recipe: Recipe) -> tuple[Request, ...]:
-        """Return the sample's encodes with a recipe; () where it was not encoded."""
-        return tuple(sorted(one for one in self.judge.known if one[1].recipe == recipe))
+    def _given(self, setup: CodecSetup) -> CodecSetup:
+        """Return a setup with the sample's encodes, if its recipe was encoded."""
+        measured = {one for one in self.judge.known if one[1].recipe == setup.recipe}
+        if not measured:
+            return setup.given(())
+        sample = set(sample_requests(self._samples[setup.recipe.codec], setup.recipe))
+        return setup.given(tuple(sorted(measured & sample)), tuple(sorted(measured - sample)))
 
-    def _judged(self, recipe: Recipe) -> list[tuple[Judged, Judged]]:
-        """Return the sample's encodes with a recipe, shot by shot."""
-        low_and_high = sample_requests(self._samples[recipe.codec], recipe)
-        judged = [self._judged_one(request) for request in low_and_high]
-        return list(zip(judged[::2], judged[1::2], strict=True))
+    def _judged(self, recipe: Recipe, sample: Sample | None = None) -> list[list[Judged]]:
+        """Return a sample's encodes with a recipe, shot by shot, by ascending CRF; those of two
+        CRFs unless a sample is given."""
+        sample = sample or self._samples[recipe.codec]
+        judged = map(self._judged_one, sample_requests(sample, recipe))
+        return [[next(judged) for _ in crfs] for crfs in sample.crfs.values()]
 
     def _judged_one(self, request: Request) -> Judged:
         encode = self.judge.measured_encode(request)
         scores = {model: encode.mean_quality(model) for model in self.judge.models}
         return Judged(encode.shot.frames, 8 * encode.num_bytes, scores)
 
-    def _compared(self, recipe: Recipe, against: Recipe) -> dict[str, float | None]:
-        percents = compare(self._judged(against), self._judged(recipe))
-        return {
-            model: None if percent is None else round(percent, 4)
-            for model, percent in percents.items()
-        }
+    def _compared(self, recipe: Recipe, against: Recipe) -> Percents:
+        return _rounded(compare(self._judged(against), self._judged(recipe)))
 
     def _options_check(self, recipe: Recipe, plain: Recipe, first: Recipe | None) -> RecipeCheck:
         """Compare a recipe with the plain one; ``first`` is that of the first codec, if another."""
@@ -216,29 +228,46 @@ class _Checking:
         return self._document(recipe, plain, percents, not harmed, warning if harmed else None)
 
     def _codec_check(self, recipe: Recipe, first: Recipe) -> RecipeCheck:
-        percents = self._compared(recipe, first)
-        loss = codec_loss(percents)
-        # Where the title's own model finds no common range, the sample compares unlike qualities.
-        told = percents[self.judge.models[0]] is not None
-        useless = told and loss is not None and loss >= 0
+        """Compare a further codec with the first at two CRFs, and at more before it is left out."""
+        percents, model = self._compared(recipe, first), self.judge.models[0]
+        if not saves_nothing(percents, model):
+            return self._document(recipe, first, percents, True, None)
+        percents, certain = self._compared_at_more(recipe, first)
         named = self.request.options.codec is not None
-        consequence = (
-            f"its rungs stay because --codec names {recipe.codec}"
-            if named
-            else f"its rungs are left out; `--codec {first.codec},{recipe.codec}` keeps them"
-        )
-        warning = (
-            f"{recipe} saves nothing on this title by {_judges_over(0, percents)} "
-            f"({in_words(percents)} against {first}); {consequence}"
-        )
-        kept = named or not useless
-        return self._document(recipe, first, percents, kept, warning if useless else None)
+        kept = named or not confirmed_useless(percents, certain, model)
+        warning = codec_warning(recipe, first, percents, certain, named=named)
+        return self._document(recipe, first, percents, kept, warning)
+
+    def _compared_at_more(self, recipe: Recipe, first: Recipe) -> tuple[Percents, Percents]:
+        """Compare a further codec with the first at more CRFs, which are measured now.
+
+        Returns:
+            Rates over the first codec's in percent by judge, and what they exceed for certain.
+        """
+        ours, theirs = self._wider(recipe, first), self._wider(first, recipe)
+        self._measure_all([(recipe, ours), (first, theirs)])
+        anchor, test = self._judged(first, theirs), self._judged(recipe, ours)
+        shots = self.measurer.title.shots
+        sampled = sum(shots[number].frames for number in ours.crfs)
+        share = sampled / sum(shot.frames for shot in shots)
+        percents = _rounded(compare(anchor, test, LEAST_OVERLAP))
+        return percents, least_losses(anchor, test, share)
+
+    def _wider(self, recipe: Recipe, other: Recipe) -> Sample:
+        """Return a recipe's sample with further CRFs, by its scores and by those of the other."""
+        sample = self._samples[recipe.codec]
+        of_shots = zip(sample.crfs.items(), self._judged(recipe), self._judged(other), strict=True)
+        crfs = {
+            shot: wider_crfs(pair, own, theirs, recipe.crf_range, recipe.crf_step)
+            for (shot, pair), own, theirs in of_shots
+        }
+        return Sample(sample.size, crfs)
 
     def _document(
         self,
         recipe: Recipe,
         against: Recipe,
-        percents: dict[str, float | None],
+        percents: Percents,
         kept: bool,
         warning: str | None,
     ) -> RecipeCheck:
@@ -298,29 +327,19 @@ def samples_of(setups: Sequence[CodecSetup], bits: Mapping[int, float] | None) -
         setups: Setups by codec, the first codec first.
         bits: Bits of each shot, where the first codec is not predicted.
     """
-    first = setups[0]
-    plans = {one.recipe.codec: one.search.expected_requests(one.known({})) for one in setups}
-    middles = {one.recipe.codec: _middle(one) for one in setups}
-    middle = middles[first.recipe.codec]
+    first, *others = setups
+    middle = _middle(first)
     if bits is None:
-        plan = plans[first.recipe.codec] or _middle_cells(first)
+        plan = first.search.expected_requests(first.known({})) or _middle_cells(first)
         sample = sample_of_plan({r: _expected_bits(first, r) for r in plan}, middle)
     else:
         sample = Sample(first.sizes[-1], dict.fromkeys(heaviest(bits), middle))
-    return {
-        codec: sample
-        if codec == first.recipe.codec
-        else sample_at(plans[codec], tuple(sample.crfs), sample.size, middles[codec])
-        for codec in plans
-    } | {
-        one.recipe.codec: _of_equal_quality(first, one, sample)
-        for one in setups[1:]
-        if first.prediction is not None and one.prediction is not None
-    }
+    further = {one.recipe.codec: _further_sample(first, one, sample) for one in others}
+    return {first.recipe.codec: sample} | further
 
 
 def sample_requests(sample: Sample, recipe: Recipe) -> list[Request]:
-    """Return the sample's encodes with a recipe: the lower and the higher CRF of each shot."""
+    """Return the sample's encodes with a recipe: each shot's, by ascending CRF."""
     return [
         (shot, OperatingPoint(recipe, sample.size.width, sample.size.height, crf))
         for shot, crfs in sample.crfs.items()
@@ -336,6 +355,49 @@ def in_words(percents: Mapping[str, float | None]) -> str:
     )
 
 
+def codec_warning(
+    recipe: Recipe,
+    first: Recipe,
+    percents: Mapping[str, float | None],
+    certain: Mapping[str, float | None],
+    *,
+    named: bool,
+) -> str | None:
+    """Return what to say of a further codec by which two CRFs of each shot saved nothing.
+
+    Args:
+        recipe: The codec's recipe.
+        first: Recipe of the first codec.
+        percents: Rates over the first codec's at more CRFs, the title's quality model first.
+        certain: What these rates exceed for certain.
+        named: True where ``--codec`` names the codec.
+    """
+    model = next(iter(percents))
+    silent = [judge for judge, percent in percents.items() if percent is None]
+    compared = f"{in_words(percents)} against {first}, at {POINTS} CRFs of each shot"
+    if silent:
+        compared += f"; the scores by {_listed(silent)} have too little of their range in common"
+    if confirmed_useless(percents, certain, model):
+        consequence = (
+            f"its rungs stay because --codec names {recipe.codec}"
+            if named
+            else f"its rungs are left out; `--codec {first.codec},{recipe.codec}` keeps them"
+        )
+        judges = _judges_over(0, certain) or _judges_over(0, percents)
+        return f"{recipe} saves nothing on this title by {judges} ({compared}); {consequence}"
+    if saves_nothing(percents, model):
+        return (
+            f"{recipe} may save nothing on this title by {_judges_over(0, percents)} ({compared}); "
+            "its rungs stay because so few encodes can be wrong by as much"
+        )
+    if silent:
+        return (
+            f"whether {recipe} saves anything on this title by {_listed(silent)} could not be "
+            f"measured ({compared}); its rungs stay"
+        )
+    return None
+
+
 def _middle(setup: CodecSetup) -> tuple[float, float]:
     """Return two neighbouring CRFs in the middle of what a search without a plan measures."""
     if setup.prediction is None:
@@ -347,11 +409,19 @@ def _middle(setup: CodecSetup) -> tuple[float, float]:
     return grid[upper - 1], grid[min(upper, len(grid) - 1)]
 
 
+def _further_sample(first: CodecSetup, other: CodecSetup, sample: Sample) -> Sample:
+    """Return the sample at those CRFs of another codec that are to be compared with the first's."""
+    if first.prediction is not None and other.prediction is not None:
+        return _of_equal_quality(first, other, sample)
+    plan = other.search.expected_requests(other.known({}))
+    return sample_at(plan, tuple(sample.crfs), sample.size, _middle(other))
+
+
 def _of_equal_quality(first: CodecSetup, other: CodecSetup, sample: Sample) -> Sample:
     """Return the sample at those CRFs of another codec that are expected to look alike."""
     crfs = {
-        shot: (_alike(first, other, sample, shot, low), _alike(first, other, sample, shot, high))
-        for shot, (low, high) in sample.crfs.items()
+        shot: tuple(_alike(first, other, sample, shot, crf) for crf in pair)
+        for shot, pair in sample.crfs.items()
     }
     distinct = {shot: pair for shot, pair in crfs.items() if pair[0] < pair[1]}
     return Sample(sample.size, dict.fromkeys(crfs, _middle(other)) | distinct)
@@ -395,7 +465,17 @@ def _by_evidence(recipe: Recipe, against: Recipe) -> RecipeCheck:
     return RecipeCheck(recipe=recipe.name, against=against.name, kept=True, by_evidence=True)
 
 
+def _rounded(percents: Mapping[str, float | None]) -> Percents:
+    return {
+        model: None if percent is None else round(percent, 4) for model, percent in percents.items()
+    }
+
+
 def _judges_over(percent: float, percents: Mapping[str, float | None]) -> str:
-    return " and ".join(
-        judge for judge, found in percents.items() if found is not None and found >= percent
+    return _listed(
+        [one for one, found in percents.items() if found is not None and found >= percent]
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(names)

@@ -44,7 +44,8 @@ class CodecSetup:
     prediction: TitlePrediction | None
     """Curves that the search starts from; None where it does not predict."""
     sample: tuple[Request, ...] = ()
-    """Encodes that were made to check the recipe, which the search may deliver."""
+    """Encodes that were made to check the recipe. The search delivers some of those that it
+    was given."""
 
     @property
     def allowance_bits(self) -> int:
@@ -80,12 +81,16 @@ class CodecSetup:
             measurements={r: m for r, m in measured.items() if r[1].recipe == self.recipe},
         )
 
-    def given(self, sample: tuple[Request, ...]) -> CodecSetup:
-        """Return the setup with encodes that were made to check the recipe."""
+    def given(self, sample: tuple[Request, ...], further: tuple[Request, ...] = ()) -> CodecSetup:
+        """Return the setup with encodes that were made to check the recipe.
+
+        The search starts from those of ``sample``. It does not see the ``further`` ones, so that a
+        codec's ladder does not depend on how long another codec was checked.
+        """
         search = self.search
         if sample and self.prediction is not None:
             search = PredictSearch(self.prediction, given=sample)
-        return replace(self, sample=sample, search=search)
+        return replace(self, sample=(*sample, *further), search=search)
 
     @property
     def grid_encodes(self) -> int:
