@@ -23,6 +23,7 @@ Bits are given twice, because a saved bit and a gained point of quality are not 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,9 @@ from ladder.viewers import (
     playable,
     population,
 )
+
+CURVE_POINTS = 4
+"""Points that a curve has at least for BD-rate (VCEG-M33)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,22 +124,30 @@ def state_claims(
 def claim_against(
     anchor: Sequence[RatePoint], test: Sequence[RatePoint]
 ) -> BdRate | NoOverlap | None:
-    """Return the BD-rate of a ladder, also where it or the anchor has a single rung.
+    """Return the BD-rate of a ladder, also where it or the anchor has few rungs.
 
-    A single rung is compared at its own quality, with the curve of the other ladder.
+    BD-rate is defined for :data:`CURVE_POINTS` points or more: between two or three rungs, the
+    line from one to the next is no curve, and takes more bits than any encode there would. So
+    where one of the ladders has fewer and the other has enough, or one has a single rung, they
+    are compared at the qualities of the one with fewer rungs, as far as the other reaches them:
+    the mean of the logarithms of the ratios of rates.
     """
     kept_anchor, kept_test = monotone(anchor), monotone(test)
     if not kept_anchor or not kept_test or len(kept_anchor) == len(kept_test) == 1:
         return None
-    ranges = [(kept[0].quality, kept[-1].quality) for kept in (kept_anchor, kept_test)]
-    if len(kept_anchor) > 1 and len(kept_test) > 1:
+    few, curve = sorted((kept_anchor, kept_test), key=len)
+    if len(few) > 1 and not len(few) < CURVE_POINTS <= len(curve):
         return bd_rate(kept_anchor, kept_test)
-    (single,), curve = sorted((kept_anchor, kept_test), key=len)
-    needed = rate_at(curve, single.quality)
-    if needed is None:
+    ranges = [(kept[0].quality, kept[-1].quality) for kept in (kept_anchor, kept_test)]
+    needed = [(rung, rate_at(curve, rung.quality)) for rung in few]
+    folds = {rung.quality: math.log(rung.rate / rate) for rung, rate in needed if rate is not None}
+    if not folds:
         return NoOverlap(*ranges)
-    ratio = needed / single.rate if len(kept_anchor) == 1 else single.rate / needed
-    return BdRate((ratio - 1) * 100, single.quality, single.quality, 0.0, *ranges)
+    mean = sum(folds.values()) / len(folds)
+    low, high = min(folds), max(folds)
+    whole = max(high for _, high in ranges) - min(low for low, _ in ranges)
+    percent = math.expm1(mean if few is kept_test else -mean) * 100
+    return BdRate(percent, low, high, (high - low) / whole, *ranges)
 
 
 def bd_claim(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ladder.baselines import fixed_rungs
-from ladder.bdrate import BdRate, NoOverlap, RatePoint
+from ladder.bdrate import BdRate, NoOverlap, RatePoint, bd_rate
 from ladder.claims import Received, claim_against, state_claims, viewers_claim
 from ladder.viewers import MEDIANS
 
@@ -138,6 +138,29 @@ def test_a_single_rung_is_compared_at_its_own_quality() -> None:
     assert between.percent == pytest.approx(0), "halfway in log rate"
     assert claim_against([alone], [low]) is None
     assert isinstance(claim_against([alone], [RatePoint(1e6, 80), high]), NoOverlap)
+
+
+@pytest.mark.parametrize("few", [(0, 5), (1, 6), (0, 2, 6)])
+def test_few_rungs_of_a_curve_take_as_many_bits_as_the_curve(few: tuple[int, ...]) -> None:
+    """A line from rung to rung would take more: curves of quality bend down."""
+    curve = [RatePoint(1e5 * 2**n, 100 - 60 * 0.6**n) for n in range(7)]
+    rungs = [curve[n] for n in few]
+    assert isinstance(line := bd_rate(curve, rungs), BdRate)
+    assert line.percent > 1
+    for claim in (claim_against(curve, rungs), claim_against(rungs, curve)):
+        assert isinstance(claim, BdRate)
+        assert claim.percent == pytest.approx(0, abs=1e-9)
+        assert (claim.low, claim.high) == (rungs[0].quality, rungs[-1].quality)
+    half = [RatePoint(rate / 2, quality) for rate, quality in rungs]
+    assert isinstance(saved := claim_against(curve, half), BdRate)
+    assert saved.percent == pytest.approx(-50)
+    assert isinstance(lost := claim_against(half, curve), BdRate)
+    assert lost.percent == pytest.approx(100)
+    beyond = [*rungs, RatePoint(1e9, 100.0)]
+    assert isinstance(reached := claim_against(curve, beyond[-3:]), BdRate)
+    assert reached.percent == pytest.approx(0, abs=1e-9), (
+        "what the curve does not reach is left out"
+    )
 
 
 def test_a_bd_rate_says_which_part_of_the_anchor_it_is_about() -> None:
