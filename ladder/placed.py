@@ -153,10 +153,12 @@ def worth_keeping(
     """Return the numbers of those measured ``rungs`` that serve the viewers best, ascending, each
     with what its viewers need and afford.
 
-    A rung that was measured elsewhere than planned may be of no use, and cost viewers bits.
+    A rung that was measured elsewhere than planned may be of no use, and cost viewers bits. Since
+    rungs are not measured just where they were planned, half of the smallest gap is enough.
     """
     rules = _rules(profile)
-    kept = replace(rules, counts=(1, rules.counts[1]), least_ratio=1.0)
+    gap = (1 + rules.least_ratio) / 2
+    kept = replace(rules, counts=(1, rules.counts[1]), least_ratio=gap)
     numbers = place(rungs, reference, profile.audience, kept).chosen
     needs = _all_wanted([rungs[number] for number in numbers], reference, profile)
     return tuple(zip(numbers, needs, strict=True))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 
-from encoder.media import Request
+from encoder.media import OperatingPoint, Request, Size
 from ladder.constraints import InfeasibleResult
 from ladder.curves import MeasuredPoints, Measurement
 from ladder.reference_ladder import is_placed, reference_rungs
@@ -15,6 +15,8 @@ from ladder.search.state import Reasons, State, column_of, requests_of
 
 PILOT_SHARE = 0.15
 """Share of the shots that are measured before the first rung is placed, rounded up."""
+SAME_LEVEL_CRF = 6.0
+"""Difference in CRF up to which one measurement of a size says what another would."""
 SAME_RATE_WITHIN = 0.05
 """Share of its bits within which a rung counts as being where it was planned."""
 
@@ -24,44 +26,57 @@ def pilots(state: State, free: Sequence[RungPlan]) -> Reasons:
 
     Placed rungs have to lie between a quality that their viewers need and a rate that they afford,
     and before anything is measured, the rate of a whole title is off by more than that. A few shots
-    of the middle rung tell most of it; without them a whole rung would be encoded elsewhere. And
-    where curves are steepest a wrong size costs viewers most, so a few shots tell what the
-    reference ladder's lowest rung looks like.
+    of the middle rung tell most of it; without them a whole rung would be encoded elsewhere.
+
+    What viewers need follows from the reference ladder, whose sizes may be none of ours. Where its
+    lowest rung was predicted too bad, on the steepest part of the curves, viewers would lose most;
+    where its highest was predicted too good, they would get bits for nothing. So a few shots tell
+    what these two look like.
     """
-    if not free or not is_placed(state.known.profile, state.known.title.sizes[-1]):
+    title, profile = state.known.title, state.known.profile
+    if not free or not is_placed(profile, title.sizes[-1]):
         return {}
-    shots = len(state.known.title.shots)
+    shots = len(title.shots)
     count = math.ceil(shots * PILOT_SHARE)
     chosen = sorted({shots * (2 * n + 1) // (2 * count) for n in range(count)})
     pilot: Reasons = {}
     if not state.measured:
         wanted = requests_of(free[len(free) // 2])
         pilot |= {wanted[n]: "tells the title's level before rungs are placed" for n in chosen}
-    lowest = _lowest_reference(state, free[0])
-    sizes = {point.size for _, point in state.measured}
-    if lowest and lowest[0][1].size not in sizes:
-        why = "tells what the reference ladder's lowest rung looks like"
-        pilot |= {lowest[n]: why for n in chosen}
+    fixed = reference_rungs(state.curves.shown_size, profile)
+    for name, rung, beside in (("lowest", fixed[0], free[0]), ("highest", fixed[-1], free[-1])):
+        size = _nearest(rung.size, state.prediction.sizes)
+        if size == beside.size:
+            continue
+        wanted = _at_rate(state, size, float(rung.rate), beside)
+        if not any(_says_much(state, wanted[n][1]) for n in chosen):
+            why = f"tells what the reference ladder's {name} rung looks like"
+            pilot |= {wanted[n]: why for n in chosen}
     return pilot
 
 
-def _lowest_reference(state: State, free: RungPlan) -> list[Request]:
-    """Return what is predicted to have the rate and the size of the reference ladder's lowest rung,
-    by shot; the cheapest choices where none are as cheap.
+def _says_much(state: State, point: OperatingPoint) -> bool:
+    """Return whether something near an operating point is measured, of whatever shot."""
+    return any(
+        measured.size == point.size and abs(measured.crf - point.crf) <= SAME_LEVEL_CRF
+        for _, measured in state.measured
+    )
 
-    Nothing where the lowest ``free`` rung has that size.
-    """
-    fixed = reference_rungs(state.curves.shown_size, state.known.profile)[0]
-    pixels = fixed.size.width * fixed.size.height
-    size = min(state.prediction.sizes, key=lambda s: abs(math.log(s.width * s.height / pixels)))
-    if size == free.size:
-        return []
-    at_rate = replace(free, size=size, slope=0.0, most_rate=float(fixed.rate))
-    lowest = state.at_slope(at_rate, state.curves.curves[size])
-    if isinstance(lowest, InfeasibleResult):
+
+def _nearest(wanted: Size, sizes: Sequence[Size]) -> Size:
+    pixels = wanted.width * wanted.height
+    return min(sizes, key=lambda size: abs(math.log(size.width * size.height / pixels)))
+
+
+def _at_rate(state: State, size: Size, rate: float, like: RungPlan) -> list[Request]:
+    """Return what a size is predicted to need for ``rate`` bit/s, by shot; its cheapest choices
+    where none are as cheap."""
+    at_rate = replace(like, size=size, slope=0.0, most_rate=rate)
+    rung = state.at_slope(at_rate, state.curves.curves[size])
+    if isinstance(rung, InfeasibleResult):
         title, highest_crf = state.known.title, float(state.prediction.scale.crfs[-1])
         return [(shot, title.point(size, highest_crf)) for shot in range(len(title.shots))]
-    return requests_of(lowest)
+    return requests_of(rung)
 
 
 def next_rungs(
