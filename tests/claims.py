@@ -2,10 +2,11 @@
 
 Every title is run by every profile from an empty store, so that the CPU of the job is that of the
 whole job, and compared (``ladder compare``) with the fixed ladder and both per-title CRF ladders.
-The profile of release 0.1 is run for its CPU. Bits, qualities and CPU times of every title and
-profile are kept in ``data/claims.jsonl`` as they are measured; started again, the command goes on
-where it stopped, and measures anew only what was made by another profile, other weights or from
-another source. The tables are BD-rates by title and judge, what viewers receive, and CPU times.
+The profile of release 0.1 is run for its CPU; it is compared only where ``--profiles`` names it.
+Bits, qualities and CPU times of every title and profile are kept in ``data/claims.jsonl`` as they
+are measured; started again, the command goes on where it stopped, and measures anew only what was
+made by another profile, other weights or from another source. The tables are BD-rates by title and
+judge, what viewers receive, and CPU times.
 
 ``--weights`` names a folder of weights, ``GROUP.safetensors`` for titles of that group, which were
 trained without it; titles whose group has no such file are predicted by the weights of the product,
@@ -22,6 +23,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 
@@ -36,7 +38,16 @@ from cluster.store import file_sha256
 from cluster.training.catalog import group_of, read_groups
 from encoder.errors import BadInput, ShotladderError
 from ladder.profiles import load_profile, profile_sha256
-from tests.claims_material import PROFILES, TITLES, TODAY, Kept, Result, identity, measured
+from tests.claims_material import (
+    PROFILES,
+    TITLES,
+    TODAY,
+    Kept,
+    Result,
+    identity,
+    measured,
+    no_ladders,
+)
 from tests.claims_tables import tables
 from tests.conftest import CORPUS
 
@@ -91,8 +102,10 @@ class Claims:
             file_sha256(weights) if weights else "",
         )
 
-    def measure(self, title: str, profile: str, on_event: events.Listener) -> Result:
-        """Run a title by a profile and compare the package.
+    def measure(
+        self, title: str, profile: str, on_event: events.Listener, *, compared: bool = True
+    ) -> Result:
+        """Run a title by a profile, and compare the package unless only its CPU is asked for.
 
         Raises:
             ShotladderError: the run or the comparison failed.
@@ -100,12 +113,8 @@ class Claims:
         package = self.work / "packages" / f"{Path(title).stem}-{self.identity(title, profile)}"
         if not package.is_dir():
             self.make_package(title, profile, package, on_event)
-        comparison = compare_ladder(
-            CompareOptions(package, store=self.store, workers=self.workers),
-            on_event,
-            self._executor(),
-        )
         opened, weights = Package.open(package), self.weights_for(title)
+        ladders = self._ladders(package, on_event) if compared else no_ladders(opened)
         return Result(
             title=title,
             profile=profile,
@@ -114,8 +123,12 @@ class Claims:
             seconds=float(opened.seconds),
             weights=file_sha256(weights) if weights else "",
             cpu_seconds=opened.run["cpu_seconds"],
-            **measured(comparison),
+            **ladders,
         )
+
+    def _ladders(self, package: Path, on_event: events.Listener) -> dict[str, Any]:
+        options = CompareOptions(package, store=self.store, workers=self.workers)
+        return measured(compare_ladder(options, on_event, self._executor()))
 
     def _executor(self) -> Executor | None:
         """Return this process as the one worker; None for worker processes."""
@@ -213,9 +226,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for profile in profiles:
             try:
                 result = kept.get(title, profile)
-                current = result is not None and result.identity == claims.identity(title, profile)
+                compared = profile in asked.profiles.split(",")
+                current = (
+                    result is not None
+                    and result.identity == claims.identity(title, profile)
+                    and (bool(result.ours) or not compared)
+                )
                 if not current and not asked.show:
-                    result = claims.measure(title, profile, _say)
+                    result = claims.measure(title, profile, _say, compared=compared)
                     kept.put(result)
             except ShotladderError as error:
                 failed = True

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cluster.package.comparison import ALL, ComparedLadder, Comparison
+from cluster.package.package import Package
 from encoder.recipes import by_name
 from ladder.audience import AudienceClaims, audience_claims
 from ladder.bdrate import BdRate, RatePoint
@@ -156,6 +157,13 @@ def measured(comparison: Comparison) -> dict[str, Any]:
         "plain_per_title": rungs(comparison.plain_per_title),
         "per_title": {part.name: rungs(part.per_title) for part in parts if part.per_title},
     }
+
+
+def no_ladders(package: Package) -> dict[str, Any]:
+    """Return the same fields for a package that is not compared."""
+    ladder = package.ladder
+    recipes = tuple(one.recipe for one in ladder.codecs) or (ladder.recipe,)
+    return {"recipes": recipes, "ours": (), "fixed": (), "plain_per_title": ()}
 
 
 # -- what follows --------------------------------------------------------------------------------

@@ -157,9 +157,12 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Profiles that were measured; measuring gives a result at once."""
     made: list[str] = []
 
-    def measure(self: claims.Claims, title: str, profile: str, on_event: object) -> Result:
+    def measure(
+        self: claims.Claims, title: str, profile: str, on_event: object, *, compared: bool = True
+    ) -> Result:
         made.append(profile)
-        return result(title, profile, identity=self.identity(title, profile))
+        found = result(title, profile, identity=self.identity(title, profile))
+        return found if compared else replace(found, ours=())
 
     monkeypatch.setattr(claims.Claims, "measure", measure)
     return made
@@ -200,6 +203,18 @@ def test_it_goes_on_where_it_stopped(
     assert calls[4:] == [TODAY, "default", "quick"]
 
 
+def test_the_profile_of_before_is_compared_only_where_it_is_named(
+    title: Path, tmp_path: Path, calls: list[str]
+) -> None:
+    assert command(tmp_path, title) == 0
+    kept = Kept(tmp_path / "kept.jsonl")
+    before = kept.get(str(title), TODAY)
+    assert before is not None
+    assert before.ours == ()
+    assert command(tmp_path, title, "--profiles", TODAY) == 0
+    assert calls[3:] == [TODAY]
+
+
 def test_a_profile_that_fails_does_not_take_the_others_with_it(
     title: Path,
     tmp_path: Path,
@@ -209,10 +224,12 @@ def test_a_profile_that_fails_does_not_take_the_others_with_it(
 ) -> None:
     measure = claims.Claims.measure
 
-    def failing(self: claims.Claims, title: str, profile: str, on_event: object) -> Result:
+    def failing(
+        self: claims.Claims, title: str, profile: str, on_event: object, *, compared: bool = True
+    ) -> Result:
         if profile == "default":
             raise ToolFailed("ffmpeg failed")
-        return measure(self, title, profile, on_event)  # type: ignore[arg-type]
+        return measure(self, title, profile, on_event, compared=compared)  # type: ignore[arg-type]
 
     monkeypatch.setattr(claims.Claims, "measure", failing)
     assert command(tmp_path, title) == 1
