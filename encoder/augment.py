@@ -22,7 +22,7 @@ from encoder import mp4
 from encoder.encode import MP4_OPTIONS
 from encoder.errors import BadInput
 from encoder.ffmpeg import Command, run
-from encoder.source.probe import nearest_even
+from encoder.source.probing.geometry import nearest_even
 from encoder.source.reference import ReferenceSource, open_reference, reading_command
 from encoder.source.timeline import MIN_RATE
 

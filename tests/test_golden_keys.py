@@ -33,7 +33,7 @@ from encoder import ffmpeg
 from encoder.baseline import FixedRung
 from encoder.source.hdr_metadata import MasteringDisplay, StaticMetadata
 from encoder.source.index import FrameIndex
-from encoder.source.probe import SourceInfo
+from encoder.source.probing.source_info import SourceInfo
 from encoder.source.reference import ReferenceSource
 from encoder.source.timeline import Timeline
 from fixtures.clips import TINY, make

@@ -22,8 +22,9 @@ from cluster.stages.title import open_title
 from encoder.errors import BadInput, Infeasible, SourceUnusable, ToolFailed, ToolTimedOut
 from encoder.ffmpeg import MEMORY_VARIABLE, Command, Limits, default_limits, run, run_python
 from encoder.package.subtitles import extract
-from encoder.source import sandbox, sniff
+from encoder.source import sandbox
 from encoder.source.dolby_vision import dolby_vision_in
+from encoder.source.opening import sniff
 from encoder.source.reference import ReferenceSource, plan_source
 from encoder.source.reference_bytes import to_bytes
 from encoder.source.sandbox import plan_guarded

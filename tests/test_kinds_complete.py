@@ -19,9 +19,10 @@ from encoder.analysis.frames import feed, small_frames
 from encoder.errors import ReadFailed, SourceUnusable
 from encoder.ffmpeg import Command, run
 from encoder.package.audio import encode_audio
-from encoder.source import reading, reference_bytes
+from encoder.source import reference_bytes
 from encoder.source.choices import SourceChoices
 from encoder.source.clusters import find_holes
+from encoder.source.opening import reading
 from encoder.source.promise import Promise, read_promise
 from encoder.source.reference import plan_source
 from encoder.source.sandbox import plan_guarded
@@ -107,7 +108,7 @@ class _Failing(reading.SourceFile):
 
 @pytest.mark.parametrize("suffix", CONTAINERS)
 def test_a_failed_read_is_no_end_of_the_index(clips, tmp_path, monkeypatch, suffix):
-    monkeypatch.setattr("encoder.source.probe.SourceFile", _Failing)
+    monkeypatch.setattr("encoder.source.opening.reading.SourceFile", _Failing)
     with pytest.raises(ReadFailed, match=r"I/O error .*, try again"):
         plan_source(clips[suffix], tmp_path)
 
@@ -115,7 +116,7 @@ def test_a_failed_read_is_no_end_of_the_index(clips, tmp_path, monkeypatch, suff
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
 def test_a_failed_read_is_no_end_of_the_analysis(clips, tmp_path, monkeypatch, suffix):
     source = plan_source(clips[suffix], tmp_path)
-    monkeypatch.setattr("encoder.source.probe.SourceFile", _Failing)
+    monkeypatch.setattr("encoder.source.opening.reading.SourceFile", _Failing)
     with pytest.raises(ReadFailed, match=r"I/O error .*, try again") as failed:
         feed(small_frames(source))
     assert worth_retrying(failed.value)

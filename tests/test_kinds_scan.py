@@ -15,7 +15,7 @@ from encoder.errors import SourceUnusable
 from encoder.ffmpeg import Command, run
 from encoder.source import picture_flags
 from encoder.source.looks import BOTTOM_FIRST, PROGRESSIVE, TOP_FIRST, UNDECIDED, between
-from encoder.source.probe import Run
+from encoder.source.probing.source_info import Run
 from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference, plan_source
 from encoder.source.reference_bytes import from_bytes, to_bytes
 from encoder.source.runs import corrected_flags, runs_of

@@ -16,7 +16,7 @@ from encoder.ffmpeg import Command, run
 from encoder.package.audio import known_language
 from encoder.package.readback import parse_texts
 from encoder.package.subtitles import Cue, cues, document, subtitle_track
-from encoder.source.probe import probe
+from encoder.source.probing.probe import probe
 from tests.running import quick_profile, run_inline
 
 SRT = """1

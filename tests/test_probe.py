@@ -9,7 +9,8 @@ import pytest
 
 from encoder.errors import SourceUnusable
 from encoder.ffmpeg import Command, run
-from encoder.source.probe import orientation_filters, probe, square_pixels
+from encoder.source.probing.geometry import orientation_filters, square_pixels
+from encoder.source.probing.probe import probe
 
 
 def ffmpeg(*arguments: str | Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from encoder.errors import SourceUnusable
 from encoder.ffmpeg import Command, run
 from encoder.source import scan
-from encoder.source.probe import probe
+from encoder.source.probing.probe import probe
 from encoder.source.reference import plan_source
 from encoder.source.scan import ScanCounts, corrected, suspicious
 

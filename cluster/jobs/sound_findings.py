@@ -9,7 +9,7 @@ from cluster.jobs.findings import Finding
 from cluster.stages.tracks import HeardSound
 from encoder.package.audio import SoundFacts
 from encoder.source.audio_layout import EXAMPLE
-from encoder.source.audio_streams import ASIDE, AudioStream
+from encoder.source.probing.audio_streams import ASIDE, AudioStream
 from encoder.source.reference import ReferenceSource
 from encoder.source.sounds import (
     SURROUND_CHANNELS,

@@ -16,7 +16,7 @@ from encoder import ffmpeg
 from encoder.package import audio
 from encoder.package import styled as styled_subtitles
 from encoder.package import subtitles as vtt
-from encoder.source.probe import SubtitleStream
+from encoder.source.probing.subtitle_streams import SubtitleStream
 from encoder.source.reference import ReferenceSource
 
 

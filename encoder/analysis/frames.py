@@ -26,7 +26,9 @@ from encoder.arrays import UInt8
 from encoder.errors import SourceUnusable
 from encoder.source.colour_codes import color_matrix, color_range
 from encoder.source.index import is_torn
-from encoder.source.probe import SourceInfo, opened, orientation, packets_of
+from encoder.source.opening.container import opened, packets_of
+from encoder.source.probing.picture import orientation
+from encoder.source.probing.source_info import SourceInfo
 from encoder.source.reference import ReferenceSource
 from encoder.source.tonemap import tone_map_small
 

@@ -19,9 +19,9 @@ import numpy as np
 
 from encoder.arrays import Int64, UInt8
 from encoder.source import caption_data, cea608, cea708, h264, subtitle_marks
-from encoder.source.audio_streams import language_of
 from encoder.source.caption_data import DTVCC_START, FIELD_2, Triplet
-from encoder.source.probe import TEXT_SUBTITLES, has_decoder
+from encoder.source.opening.streams import has_decoder, language_of
+from encoder.source.probing.subtitle_streams import TEXT_SUBTITLES
 
 Origin = Literal["pictures", "track", "ancillary"]
 """What carries captions: the coded pictures, a QuickTime caption track, or ancillary data."""

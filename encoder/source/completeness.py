@@ -26,9 +26,10 @@ import av.container
 from encoder.errors import SourceUnusable
 from encoder.source.clusters import find_holes
 from encoder.source.index import index_frames, is_torn
-from encoder.source.probe import PathLike, file_of, opened, packets_of, video_stream
+from encoder.source.opening.container import opened, packets_of
+from encoder.source.opening.reading import PathLike, file_of, reading
+from encoder.source.opening.streams import video_stream
 from encoder.source.promise import Promise, read_promise
-from encoder.source.reading import reading
 
 PROVEN_SECONDS = Fraction(1, 10)
 """What may be missing of a stream where the structure proves that the end is missing."""

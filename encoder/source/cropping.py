@@ -91,7 +91,7 @@ def whole_chroma(
         edges: pixels to crop at the left, right, top and bottom.
         width: width of the stored picture.
         height: its height.
-        chroma: sampling, as in :attr:`encoder.source.probe.SourceInfo.chroma`.
+        chroma: sampling, as in :attr:`encoder.source.probing.source_info.SourceInfo.chroma`.
     """
     if not any(edges):
         return None

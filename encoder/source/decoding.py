@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from encoder.source.probe import SourceInfo
+from encoder.source.probing.source_info import SourceInfo
 
 # NAL units of SEI in H.264 and HEVC, user data in MPEG-2.
 _BITSTREAM_METADATA = {"h264": "6", "hevc": "39-40", "mpeg2video": "178"}

@@ -25,7 +25,7 @@ from av.stream import Discard
 from encoder.errors import SourceUnusable
 from encoder.source.choices import Tail
 from encoder.source.index import FrameIndex
-from encoder.source.probe import opened
+from encoder.source.opening.container import opened
 from encoder.source.timeline import DEFAULT_RATE, Hold
 
 LEAST_SECONDS = Fraction(1, 2)

@@ -9,7 +9,8 @@ import numpy as np
 
 from encoder.errors import SourceUnusable
 from encoder.source.index import FrameIndex
-from encoder.source.probe import is_decodable, opened
+from encoder.source.opening.container import opened
+from encoder.source.opening.streams import is_decodable
 
 STANDING_SECONDS = 60
 """A picture that stands longer is looked at: sound may show that it is meant."""

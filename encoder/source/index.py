@@ -34,7 +34,8 @@ from encoder.arrays import Int64
 from encoder.errors import SourceUnusable
 from encoder.source import caption_data, h264, mpeg4
 from encoder.source.captions import Beside, CaptionData
-from encoder.source.probe import opened, packets_of, video_stream
+from encoder.source.opening.container import opened, packets_of
+from encoder.source.opening.streams import video_stream
 from encoder.source.unpacking import unpacked
 
 _LONG_SECONDS = 0.5  # time in which pictures are reordered, at most

@@ -29,7 +29,8 @@ import numpy as np
 from encoder.arrays import Int64, Mask
 from encoder.errors import SourceUnusable
 from encoder.source.index import FrameIndex
-from encoder.source.probe import SourceInfo, opened, packets_of
+from encoder.source.opening.container import opened, packets_of
+from encoder.source.probing.source_info import SourceInfo
 
 TOP_FIRST, BOTTOM_FIRST, PROGRESSIVE, UNDECIDED = "t", "b", "p", "u"
 """What a picture can look like. An undecided picture hardly moves, or fits neither."""

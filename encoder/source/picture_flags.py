@@ -15,7 +15,8 @@ import numpy as np
 from encoder.arrays import Int64
 from encoder.source import h264
 from encoder.source.index import FrameIndex
-from encoder.source.probe import SourceInfo, opened, packets_of
+from encoder.source.opening.container import opened, packets_of
+from encoder.source.probing.source_info import SourceInfo
 
 _EXTENSION = b"\0\0\1\xb5"
 _PICTURE_CODING = 8  # identifier of the extension

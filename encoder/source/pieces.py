@@ -28,7 +28,8 @@ import numpy as np
 from encoder.errors import SourceUnusable, StoreUnusable, ToolFailed
 from encoder.ffmpeg import Command, run
 from encoder.source.index import FrameIndex, demuxed, index_frames
-from encoder.source.probe import opened, video_stream
+from encoder.source.opening.container import opened
+from encoder.source.opening.streams import video_stream
 from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
 
 CONTEXT_FRAMES = 8

@@ -28,7 +28,6 @@ import ffmpeg
 from encoder.errors import SourceUnusable
 from encoder.ffmpeg import SOURCE_OPTIONS, Command, balanced_sum
 from encoder.mp4 import Colour
-from encoder.source import single_picture
 from encoder.source.captions import CaptionData
 from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
 from encoder.source.colour_codes import coded, completed
@@ -39,7 +38,8 @@ from encoder.source.ends import NO_ENDS, Ends, plan_ends, sound_spans
 from encoder.source.gaps import check_gaps
 from encoder.source.hdr_metadata import NO_METADATA, StaticMetadata
 from encoder.source.index import FrameIndex, index_frames
-from encoder.source.probe import Run, SourceInfo
+from encoder.source.probing import single_picture
+from encoder.source.probing.source_info import Run, SourceInfo
 from encoder.source.scan import correct_scan
 from encoder.source.sounds import plan_sounds
 from encoder.source.texts import TextsBeside, captions_of_copy, read_texts, with_styles

@@ -25,7 +25,7 @@ from encoder.source.copy_facts import NO_CHANGES, CopyFacts
 from encoder.source.ends import NO_ENDS, Ends
 from encoder.source.index import FrameIndex
 from encoder.source.later import document
-from encoder.source.probe import SourceInfo
+from encoder.source.probing.source_info import SourceInfo
 from encoder.source.reference import ReferenceSource
 from encoder.source.timeline import Timeline
 

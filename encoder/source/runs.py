@@ -14,7 +14,7 @@ import numpy as np
 
 from encoder.arrays import Int64, Mask
 from encoder.source.looks import COMBED, PROGRESSIVE, TOP_FIRST, UNDECIDED
-from encoder.source.probe import Run
+from encoder.source.probing.source_info import Run
 
 LEAST_PROGRESSIVE = 25
 """Pictures in a row, none combed, that are left as they are against their flags."""

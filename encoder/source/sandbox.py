@@ -21,7 +21,7 @@ from encoder import errors
 from encoder.errors import ShotladderError, SourceUnusable, ToolFailed, ToolTimedOut
 from encoder.ffmpeg import Limits, run_python
 from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
-from encoder.source.probe import ORIENTATION_FILTERS
+from encoder.source.probing.geometry import ORIENTATION_FILTERS
 from encoder.source.reference import ReferenceSource, plan_source
 from encoder.source.reference_bytes import from_bytes, located, to_bytes
 from encoder.source.timestamps import TIMED_SUFFIXES, timed_path

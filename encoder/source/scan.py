@@ -25,7 +25,7 @@ from encoder.source.decoding import decoding_options
 from encoder.source.index import FrameIndex
 from encoder.source.looks import COMBED, PROGRESSIVE, UNDECIDED, Looks, look, look_from
 from encoder.source.picture_flags import suspects
-from encoder.source.probe import FieldOrder, SourceInfo
+from encoder.source.probing.source_info import FieldOrder, SourceInfo
 from encoder.source.runs import contradicts, corrected_flags, runs_of
 
 WINDOW_FRAMES = 60

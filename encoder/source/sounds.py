@@ -13,8 +13,8 @@ from fractions import Fraction
 
 from encoder.errors import BadInput
 from encoder.source.audio_layout import LAYOUT_OF, Layout, LayoutSound, parse_layout
-from encoder.source.audio_streams import ASIDE, AudioRole, AudioStream
-from encoder.source.probe import SourceInfo
+from encoder.source.probing.audio_streams import ASIDE, AudioRole, AudioStream
+from encoder.source.probing.source_info import SourceInfo
 
 SURROUND_CHANNELS = 6
 """Least number of channels of a stream that is also delivered as 5.1."""

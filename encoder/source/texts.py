@@ -14,7 +14,9 @@ from fractions import Fraction
 import av.error
 
 from encoder.source.captions import Beside, CaptionData
-from encoder.source.probe import SourceInfo, opened, video_stream
+from encoder.source.opening.container import opened
+from encoder.source.opening.streams import video_stream
+from encoder.source.probing.source_info import SourceInfo
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import av.error
 
-from encoder.source.probe import opened, packets_of
+from encoder.source.opening.container import opened, packets_of
 
 
 def undecoded_packets(path: Path, stream_index: int) -> tuple[tuple[Fraction, Fraction], ...]:

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from encoder.arrays import Float32, UInt8
-from encoder.source.probe import nearest_even
+from encoder.source.probing.geometry import nearest_even
 from recommender.artwork import saliency
 from recommender.artwork.faces import Face
 

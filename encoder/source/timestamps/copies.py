@@ -17,7 +17,8 @@ from typing import Protocol
 from encoder.errors import SourceUnusable
 from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
 from encoder.source.copy_facts import NO_CHANGES, CopyFacts
-from encoder.source.probe import SourceInfo, probe
+from encoder.source.probing.probe import probe
+from encoder.source.probing.source_info import SourceInfo
 from encoder.source.timestamps import edited, programme, untimed
 
 TIMED_SUFFIXES = ("mp4", "mkv", "ts", "nut")

@@ -25,7 +25,8 @@ from encoder.source.choices import SourceChoices
 from encoder.source.copy_facts import CopyFacts, EditFacts
 from encoder.source.edits import Edit
 from encoder.source.index import demuxed, is_torn
-from encoder.source.probe import MOV, is_decodable, opened, video_stream
+from encoder.source.opening.container import MOV, opened
+from encoder.source.opening.streams import is_decodable, video_stream
 from encoder.source.timestamps.edit_plan import plan_parts
 from encoder.source.timestamps.lossless import EditedMedia, write_edited
 

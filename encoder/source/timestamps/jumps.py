@@ -9,7 +9,8 @@ import numpy as np
 
 from encoder.arrays import Int64
 from encoder.source.copy_facts import ClockJump
-from encoder.source.probe import opened, video_stream
+from encoder.source.opening.container import opened
+from encoder.source.opening.streams import video_stream
 from encoder.source.transport.clock import (
     Units,
     difference,

@@ -16,7 +16,8 @@ import av.error
 from encoder.errors import SourceUnusable
 from encoder.source import mpeg4
 from encoder.source.index import demuxed, is_torn
-from encoder.source.probe import opened, video_stream
+from encoder.source.opening.container import opened
+from encoder.source.opening.streams import video_stream
 from encoder.source.timeline import DEFAULT_RATE
 from encoder.source.timestamps.jumps import Moves
 from encoder.source.timestamps.sparse import credible, interpolated

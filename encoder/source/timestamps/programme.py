@@ -9,8 +9,8 @@ from pathlib import Path
 from encoder.errors import SourceUnusable, StoreUnusable
 from encoder.source.choices import SourceChoices
 from encoder.source.copy_facts import CopyFacts
-from encoder.source.probe import opened
-from encoder.source.reading import reading
+from encoder.source.opening.container import opened
+from encoder.source.opening.reading import reading
 from encoder.source.transport.programme import ProgrammePlan, plan_programme
 from encoder.source.transport.survey import survey
 

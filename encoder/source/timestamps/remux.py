@@ -13,7 +13,8 @@ import av.container
 
 from encoder.errors import StoreUnusable
 from encoder.source import mpeg4
-from encoder.source.probe import is_decodable, opened, packets_of, video_stream
+from encoder.source.opening.container import opened, packets_of
+from encoder.source.opening.streams import is_decodable, video_stream
 from encoder.source.timestamps.presentation import Presentation
 from encoder.source.unpacking import unpacked
 

@@ -11,7 +11,8 @@ from encoder.source import mpeg4, mxf
 from encoder.source.choices import SourceChoices
 from encoder.source.copy_facts import CopyFacts
 from encoder.source.index import demuxed
-from encoder.source.probe import opened, video_stream
+from encoder.source.opening.container import opened
+from encoder.source.opening.streams import video_stream
 from encoder.source.timestamps.jumps import clock_moves
 from encoder.source.timestamps.presentation import Presentation, presentation
 from encoder.source.timestamps.remux import remux

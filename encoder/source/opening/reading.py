@@ -13,7 +13,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from encoder.errors import ReadFailed
+from encoder.errors import ReadFailed, SourceUnusable
+from encoder.source.opening import address
+
+PathLike = str | os.PathLike[str]
+"""Path of a file."""
 
 
 class SourceFile:
@@ -57,7 +61,7 @@ _FAILURES = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO, errno.EN
 
 
 @contextlib.contextmanager
-def reading(path: str | os.PathLike[str]) -> Iterator[None]:
+def reading(path: PathLike) -> Iterator[None]:
     """Raise :class:`~encoder.errors.ReadFailed` where the block could not read a source.
 
     For blocks that write nothing: the error names the source.
@@ -77,3 +81,29 @@ def read_failed(path: Path, failure: OSError) -> ReadFailed:
         "failed, try again with the same command",
         errno=failure.errno,
     )
+
+
+def file_of(path: PathLike) -> SourceFile:
+    """Open the file of a source for reading its bytes.
+
+    Raises:
+        SourceUnusable: the path is missing, not a file, or empty, or may not be read.
+        ReadFailed: the disk or the network failed.
+    """
+    given = Path(path)
+    if not given.exists():
+        raise SourceUnusable(f"cannot read {address.missing(str(path))}")
+    if given.is_dir():
+        raise SourceUnusable(f"cannot read {given}: it is a directory; name one video file")
+    if not given.is_file():
+        raise SourceUnusable(f"cannot read {given}: not a regular file; name one video file")
+    if given.stat().st_size == 0:
+        raise SourceUnusable(f"cannot read {given}: the file is empty; copy it again")
+    try:
+        return SourceFile(given)
+    except PermissionError as error:
+        raise SourceUnusable(
+            f"cannot read {given}: permission denied; change its permissions"
+        ) from error
+    except OSError as error:
+        raise read_failed(given, error) from error

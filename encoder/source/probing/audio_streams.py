@@ -6,14 +6,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Literal
 
 import av
 import av.stream
 
 from encoder.source.later import later
-
-_LANGUAGE_LENGTH = 35  # the longest tag that RFC 5646 expects
+from encoder.source.opening.streams import is_not_default, language_of
 
 _ONE_CHANNEL = re.compile(r"1 channels \((\w+)\)\Z")
 _UNLABELLED = re.compile(r"\d+ channels\Z")
@@ -173,14 +172,3 @@ def _roles(stream: av.stream.Stream) -> tuple[AudioRole, ...]:
         ("original", marks & flag.original),
     )
     return tuple(role for role, marked in stated if marked)
-
-
-def is_not_default(stream: av.stream.Stream) -> bool:
-    """Return True where the container does not mark a stream as default."""
-    return not stream.disposition & av.stream.Disposition.default
-
-
-def language_of(stream: Any) -> str | None:
-    """Return the tag in the file, which may be anything, without what a terminal would obey."""
-    printable = "".join(sign for sign in stream.language or "" if sign.isprintable())
-    return printable[:_LANGUAGE_LENGTH] or None
