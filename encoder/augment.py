@@ -24,7 +24,7 @@ from encoder.errors import BadInput
 from encoder.ffmpeg import Command, run
 from encoder.source.probing.geometry import nearest_even
 from encoder.source.reference import ReferenceSource, open_reference, reading_command
-from encoder.source.timeline import MIN_RATE
+from encoder.source.timeline.constant_rate import MIN_RATE
 
 STAGE_VERSION = 1
 """Part of the store key of every intermediate: raise it when the frames of one change."""

@@ -21,7 +21,7 @@ from encoder.errors import BadInput, FrameMismatch, ToolFailed
 from encoder.ffmpeg import Command, as_arguments, balanced_sum, patience, run
 from encoder.media import OperatingPoint, Shot
 from encoder.recipes import Recipe
-from encoder.source.colour_codes import completed
+from encoder.source.colour.codes import completed
 from encoder.source.reference import ReferenceSource, open_reference, reading_command
 
 STAGE_VERSION = 1

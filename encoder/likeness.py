@@ -26,8 +26,8 @@ from encoder.analysis.frames import small_frames
 from encoder.arrays import Float64, Int64, UInt8
 from encoder.errors import SourceUnusable
 from encoder.ffmpeg import SOURCE_OPTIONS
+from encoder.source.colour.tonemap import CICP, tone_map_small
 from encoder.source.reference import ReferenceSource
-from encoder.source.tonemap import CICP, tone_map_small
 
 COLUMNS, ROWS = 24, 14
 PICTURE_LIMIT = 8.0

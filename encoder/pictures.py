@@ -17,8 +17,8 @@ from encoder import mp4
 from encoder.arrays import UInt8
 from encoder.errors import FrameMismatch
 from encoder.ffmpeg import SOURCE_OPTIONS, Command, patience, run
+from encoder.source.colour.tonemap import CICP, tone_map_small
 from encoder.source.reference import ReferenceSource, open_sdr, reading_command
-from encoder.source.tonemap import CICP, tone_map_small
 
 Picture = UInt8
 """BGR pixels of shape (height, width, 3)."""

@@ -44,7 +44,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from encoder.errors import BadInput
-from encoder.source.hdr_metadata import StaticMetadata
+from encoder.source.colour.hdr_metadata import StaticMetadata
 
 PRESETS = (
     "ultrafast",

@@ -42,7 +42,7 @@ from encoder.package import audio, subtitles
 from encoder.recipes import by_name
 from encoder.source.choices import SourceChoices
 from encoder.source.reference import ReferenceSource, plan_source
-from encoder.source.sounds import SURROUND_CHANNELS
+from encoder.source.sound.plan import SURROUND_CHANNELS
 from fixtures import fields
 from fixtures.awkward import HDR, HDR10_X265
 from fixtures.kinds import all_kinds

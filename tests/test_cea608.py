@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encoder.source.caption_data import (
+from encoder.source.captions.caption_data import (
     FIELD_1,
     FIELD_2,
     Triplet,
@@ -16,7 +16,7 @@ from encoder.source.caption_data import (
     caption_distribution_packet,
     in_picture,
 )
-from encoder.source.cea608 import decode
+from encoder.source.captions.cea608 import decode
 from fixtures.kinds.captions import (
     END_OF_CAPTION,
     ERASE,

@@ -7,7 +7,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encoder.source.cea708 import decode
+from encoder.source.captions.cea708 import decode
 
 
 def packet(block: bytes, service: int = 1, number: int = 0) -> list[tuple[bool, int, int]]:

@@ -31,11 +31,11 @@ from cluster.stages.title_record import store_title
 from cluster.store import keys, open_store
 from encoder import ffmpeg
 from encoder.baseline import FixedRung
-from encoder.source.hdr_metadata import MasteringDisplay, StaticMetadata
+from encoder.source.colour.hdr_metadata import MasteringDisplay, StaticMetadata
 from encoder.source.index import FrameIndex
 from encoder.source.probing.source_info import SourceInfo
 from encoder.source.reference import ReferenceSource
-from encoder.source.timeline import Timeline
+from encoder.source.timeline.constant_rate import Timeline
 from fixtures.clips import TINY, make
 from tests.matrix import quick_profile
 from vmaf.models import JUDGES, V1

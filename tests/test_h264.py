@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from encoder.ffmpeg import Command, run
-from encoder.source import h264
+from encoder.source.coded import h264
 from encoder.source.index import index_frames
 from fixtures import fields
 

@@ -30,8 +30,8 @@ from encoder.errors import BadInput
 from encoder.ffmpeg import Command, run
 from encoder.pictures import segment_picture, source_picture
 from encoder.recipes import CODECS, recipe
-from encoder.source import tonemap
-from encoder.source.hdr_metadata import MasteringDisplay, StaticMetadata
+from encoder.source.colour import tonemap
+from encoder.source.colour.hdr_metadata import MasteringDisplay, StaticMetadata
 from encoder.source.reference import ReferenceSource, open_sdr, plan_source
 from encoder.stills import fetch_frames
 from fixtures.awkward import MASTERING

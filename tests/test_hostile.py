@@ -23,7 +23,7 @@ from encoder.errors import BadInput, Infeasible, SourceUnusable, ToolFailed, Too
 from encoder.ffmpeg import MEMORY_VARIABLE, Command, Limits, default_limits, run, run_python
 from encoder.package.subtitles import extract
 from encoder.source import sandbox
-from encoder.source.dolby_vision import dolby_vision_in
+from encoder.source.colour.dolby_vision import dolby_vision_in
 from encoder.source.opening import sniff
 from encoder.source.reference import ReferenceSource, plan_source
 from encoder.source.reference_bytes import to_bytes

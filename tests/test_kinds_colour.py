@@ -15,9 +15,9 @@ from encoder.analysis.frames import small_frames
 from encoder.errors import SourceUnusable
 from encoder.mp4 import Colour
 from encoder.package.layout import VIDEO_BRAND
-from encoder.source.colour_codes import coded, completed
-from encoder.source.dolby_vision import DolbyVision, guessed, printed_record
-from encoder.source.h264 import units
+from encoder.source.coded.h264 import units
+from encoder.source.colour.codes import coded, completed
+from encoder.source.colour.dolby_vision import DolbyVision, guessed, printed_record
 from encoder.source.reference import plan_source
 from fixtures.kinds import Truth, colour, ff
 from tests.colour_material import rung

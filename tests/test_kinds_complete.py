@@ -21,9 +21,9 @@ from encoder.ffmpeg import Command, run
 from encoder.package.audio import encode_audio
 from encoder.source import reference_bytes
 from encoder.source.choices import SourceChoices
-from encoder.source.clusters import find_holes
+from encoder.source.containers.clusters import find_holes
+from encoder.source.containers.promise import Promise, read_promise
 from encoder.source.opening import reading
-from encoder.source.promise import Promise, read_promise
 from encoder.source.reference import plan_source
 from encoder.source.sandbox import plan_guarded
 from fixtures.kinds import X264, beeping, complete, ff, flashing

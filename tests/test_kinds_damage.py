@@ -21,8 +21,8 @@ from cluster.store import open_store
 from encoder.analysis.damage import DamageCounter, PictureDamage
 from encoder.analysis.frames import feed, small_frames
 from encoder.source.reference import plan_source
+from encoder.source.sound.undecoded import undecoded_packets
 from encoder.source.transport.continuity import ContinuityCounter, TransportDamage, transport_damage
-from encoder.source.undecoded import undecoded_packets
 from fixtures.kinds import X264, damage, ff
 from tests.matrix import quick_profile
 

@@ -15,7 +15,7 @@ from cluster.jobs.source_findings import examine_source
 from encoder.errors import SourceUnusable
 from encoder.ffmpeg import Command, run
 from encoder.source import pieces
-from encoder.source.edits import Edit
+from encoder.source.containers.edits import Edit
 from encoder.source.reference import ReferenceSource, plan_source
 from encoder.source.sandbox import plan_guarded
 from encoder.source.timestamps import edited

@@ -23,7 +23,9 @@ from encoder.analysis.frames import small_frames
 from encoder.errors import BadInput, SourceUnusable
 from encoder.ffmpeg import Command, run
 from encoder.names import path_of, shell_quoted, shown, shown_in_json
-from encoder.source import mpeg4, mxf, pieces
+from encoder.source import pieces
+from encoder.source.coded import mpeg4
+from encoder.source.containers import mxf
 from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
 from encoder.source.sandbox import plan_guarded
 from fixtures.kinds import Truth, ff, old

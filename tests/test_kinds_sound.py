@@ -29,7 +29,7 @@ from encoder.package.audio_jumps import Run, overlap_seconds, repair, runs, smal
 from encoder.source.choices import SourceChoices
 from encoder.source.probing.audio_streams import named_role, shown_title
 from encoder.source.reference import ReferenceSource, plan_source
-from encoder.source.sounds import SourceSound
+from encoder.source.sound.plan import SourceSound
 from fixtures.kinds import X264, Truth, beeping, ff
 from fixtures.kinds import sound as kinds
 from tests.running import quick_profile, records, run_inline

@@ -25,7 +25,7 @@ from encoder.source.choices import SourceChoices
 from encoder.source.index import FrameIndex
 from encoder.source.reference import ReferenceSource, plan_source
 from encoder.source.reference_bytes import from_bytes, to_bytes
-from encoder.source.timeline import conversion
+from encoder.source.timeline.constant_rate import conversion
 from fixtures.kinds import Kind, Truth, ff
 from fixtures.kinds import timeline as kinds
 from tests.independent import tones

@@ -8,10 +8,10 @@ import pytest
 
 from encoder.errors import SourceUnusable
 from encoder.ffmpeg import Command, run
-from encoder.source import scan
 from encoder.source.probing.probe import probe
 from encoder.source.reference import plan_source
-from encoder.source.scan import ScanCounts, corrected, suspicious
+from encoder.source.scan import correction
+from encoder.source.scan.correction import ScanCounts, corrected, suspicious
 
 ZOOM = "mandelbrot=size={size}:rate={rate}:start_scale=0.8:end_scale=0.05:end_pts=120"
 FIELDS = ("-flags", "+ildct+ilme")
@@ -87,7 +87,7 @@ def test_what_ffmpeg_says_is_read():
 [idet] Repeated Fields: Neither:    73 Top:    24 Bottom:    25
 [idet] Single frame detection: TFF:    40 BFF:     1 Progressive:    60 Undetermined:    21
 [idet] Multi frame detection: TFF:   117 BFF:     0 Progressive:     4 Undetermined:     0"""
-    assert scan.parse(said) == ScanCounts(40, 1, 60, 73, 24, 25)
-    assert scan.parse(said).telecine
+    assert correction.parse(said) == ScanCounts(40, 1, 60, 73, 24, 25)
+    assert correction.parse(said).telecine
     assert not ScanCounts(unrepeated=116, repeated_top=2, repeated_bottom=2).telecine
-    assert scan.parse("nothing") == ScanCounts()
+    assert correction.parse("nothing") == ScanCounts()

@@ -22,10 +22,10 @@ from cluster.store import Blob, Store
 from cluster.store.files import file_sha256
 from encoder.media import OperatingPoint, Shot
 from encoder.recipes import by_name
-from encoder.source.hdr_metadata import MasteringDisplay, StaticMetadata
+from encoder.source.colour.hdr_metadata import MasteringDisplay, StaticMetadata
 from encoder.source.pieces import Piece
 from encoder.source.reference import ReferenceSource, plan_source
-from encoder.source.timeline import Timeline
+from encoder.source.timeline.constant_rate import Timeline
 
 MODEL = "vmaf_v1.0.16_3d0h"
 

@@ -11,8 +11,8 @@ Where only VMAF or only judges (:mod:`vmaf.judges`) are asked for, the other bra
 - The *encode* is upscaled to the title's display size. A rung is never scored at its own size.
 - Encode and reference are aligned by frame number (``settb=1/1000,setpts=N*40``). Timestamps in
   two time bases round differently, which once scored a clean encode 41 instead of 75.
-- HDR titles are tone-mapped to SDR (:mod:`encoder.source.tonemap`) on both sides, after scaling,
-  as a display would do it. The model names must say so (:func:`vmaf.models.name_for`).
+- HDR titles are tone-mapped to SDR (:mod:`encoder.source.colour.tonemap`) on both sides, after
+  scaling, as a display would do it. The model names must say so (:func:`vmaf.models.name_for`).
 - VMAF's motion feature compares neighbouring frames. The reference therefore includes context
   frames, and the encode's first and last frames are repeated to match them.
   :func:`vmaf.measure.parse_log` drops the scores of these frames.
@@ -29,8 +29,8 @@ import ffmpeg
 
 from encoder import framehash
 from encoder.ffmpeg import Command
+from encoder.source.colour.tonemap import tone_mapped
 from encoder.source.reference import ReferenceSource, open_reference, reading_command
-from encoder.source.tonemap import tone_mapped
 from vmaf.judges import comparable, judged
 from vmaf.models import TONE_MAPPED, has_banding_feature, is_judge, name_for
 

@@ -3,7 +3,7 @@
 Scores of different models are not comparable, so every score carries its model's full name. VMAF's
 scores lie between 0 and 100, those of the judges (:mod:`vmaf.judges`) between 0 and 60 dB. All
 models are made for SDR. HDR titles are tone-mapped before they are scored
-(:mod:`encoder.source.tonemap`), and the model's name then says so:
+(:mod:`encoder.source.colour.tonemap`), and the model's name then says so:
 ``vmaf_v1.0.16_3d0h+mobius1000``.
 """
 
@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from encoder.errors import BadInput
-from encoder.source import tonemap
+from encoder.source.colour import tonemap
 
 if TYPE_CHECKING:  # naming a model needs no media libraries
     from encoder.source.reference import ReferenceSource

@@ -8,10 +8,10 @@ from fractions import Fraction
 from cluster.jobs.findings import Finding
 from cluster.stages.tracks import HeardSound
 from encoder.package.audio import SoundFacts
-from encoder.source.audio_layout import EXAMPLE
 from encoder.source.probing.audio_streams import ASIDE, AudioStream
 from encoder.source.reference import ReferenceSource
-from encoder.source.sounds import (
+from encoder.source.sound.layout import EXAMPLE
+from encoder.source.sound.plan import (
     SURROUND_CHANNELS,
     SourcePart,
     SourceSound,

@@ -19,13 +19,13 @@ from cluster.stages.texts import texts_in_source
 from cluster.stages.title import check_hdr
 from cluster.stages.tracks import HeardSound, heard_in_source
 from encoder.errors import BadInput
-from encoder.source import tonemap
-from encoder.source.captions import CAPTION_TRACK
+from encoder.source.captions.collecting import CAPTION_TRACK
 from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
-from encoder.source.cropping import vbi_lines
+from encoder.source.colour import tonemap
+from encoder.source.containers.cropping import vbi_lines
 from encoder.source.reference import ReferenceSource
 from encoder.source.sandbox import plan_guarded
-from encoder.source.timeline import conversion
+from encoder.source.timeline.constant_rate import conversion
 from ladder.profiles import load_profile
 from vmaf import models
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cluster.jobs.findings import Finding, State
-from encoder.source.gaps import STANDING_SECONDS, longest_standing
 from encoder.source.reference import ReferenceSource
+from encoder.source.timeline.gaps import STANDING_SECONDS, longest_standing
 
 MOST_JUMPS = 5
 """Jumps of a clock that are listed one by one."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from encoder.package.subtitles import Cue, Unshown
-from encoder.source.cea608 import COLUMNS, ROWS, Caption, Row, Style
+from encoder.source.captions.cea608 import COLUMNS, ROWS, Caption, Row, Style
 from encoder.source.reference import ReferenceSource
 
 _BOTTOM_ROWS = range(12, ROWS + 1)

@@ -10,8 +10,8 @@ from cluster.store.files import file_sha256
 from encoder import ffmpeg
 from encoder.errors import BadInput, SourceUnusable
 from encoder.media import Shot
-from encoder.source import tonemap
 from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
+from encoder.source.colour import tonemap
 from encoder.source.reference import ReferenceSource
 from encoder.source.sandbox import plan_guarded
 from encoder.source.stamp import Stamp, check_same, settled, source_changed

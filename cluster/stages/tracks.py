@@ -19,8 +19,8 @@ from encoder.package import subtitles as vtt
 from encoder.package.audio_commands import BIT_RATE, SURROUND_BIT_RATE, Part, Sound
 from encoder.package.audio_log import SoundFormat, Undecoded
 from encoder.source.reference import ReferenceSource
-from encoder.source.sounds import SURROUND_CHANNELS, SourceSound, as_pairs, plan_sounds
-from encoder.source.undecoded import undecoded_packets
+from encoder.source.sound.plan import SURROUND_CHANNELS, SourceSound, as_pairs, plan_sounds
+from encoder.source.sound.undecoded import undecoded_packets
 
 
 @dataclass(frozen=True, slots=True)

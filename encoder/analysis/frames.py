@@ -24,13 +24,13 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from encoder.analysis.damage import DamageCounter
 from encoder.arrays import UInt8
 from encoder.errors import SourceUnusable
-from encoder.source.colour_codes import color_matrix, color_range
+from encoder.source.colour.codes import color_matrix, color_range
+from encoder.source.colour.tonemap import tone_map_small
 from encoder.source.index import is_torn
 from encoder.source.opening.container import opened, packets_of
 from encoder.source.probing.picture import orientation
 from encoder.source.probing.source_info import SourceInfo
 from encoder.source.reference import ReferenceSource
-from encoder.source.tonemap import tone_map_small
 
 SMALL_SIDE = 320
 """Pixels of the longer side of a small frame."""

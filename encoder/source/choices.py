@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from encoder.errors import BadInput
-from encoder.source.audio_layout import parse_layout
+from encoder.source.sound.layout import parse_layout
 
 Tail = Literal["hold", "cut"]
 """What happens where sound and pictures do not begin or end together."""
@@ -26,7 +26,7 @@ class SourceChoices:
     accept_truncated: bool = False
     """True where a file that holds less than its header promises is taken as it is."""
     audio_layout: str | None = None
-    """Sounds of the title (:mod:`encoder.source.audio_layout`); None takes every track, and joins
+    """Sounds of the title (:mod:`encoder.source.sound.layout`); None takes every track, and joins
     discrete channels by rule."""
 
     def check(self) -> None:

@@ -1,14 +1,15 @@
 """Compare what a file promises with what it holds, and refuse a source of which the end is missing.
 
-:mod:`encoder.source.promise` reads what the structure and the header of the file announce. Only
-where that is more than there is, one more demux pass counts what each stream holds, so a complete
-file costs a few reads. What counts as missing:
+:mod:`encoder.source.containers.promise` reads what the structure and the header of the file
+announce. Only where that is more than there is, one more demux pass counts what each stream holds,
+so a complete file costs a few reads. What counts as missing:
 
 - a structure that reaches beyond the end of the file is proof that the end is missing: more than
   one picture or a tenth of a second of any stream is refused;
 - a stated duration is a claim, which live recorders and editors get wrong by frames: more than a
   second and a hundredth of it is refused;
-- a place in the middle of a Matroska file where its chain of elements is broken (:mod:`.clusters`);
+- a place in the middle of a Matroska file where its chain of elements is broken
+  (:mod:`encoder.source.containers.clusters`);
 - a coded picture of zeros was allocated and never written, as downloads leave it.
 """
 
@@ -24,12 +25,12 @@ import av
 import av.container
 
 from encoder.errors import SourceUnusable
-from encoder.source.clusters import find_holes
+from encoder.source.containers.clusters import find_holes
+from encoder.source.containers.promise import Promise, read_promise
 from encoder.source.index import index_frames, is_torn
 from encoder.source.opening.container import opened, packets_of
 from encoder.source.opening.reading import PathLike, file_of, reading
 from encoder.source.opening.streams import video_stream
-from encoder.source.promise import Promise, read_promise
 
 PROVEN_SECONDS = Fraction(1, 10)
 """What may be missing of a stream where the structure proves that the end is missing."""

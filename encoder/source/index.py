@@ -3,8 +3,8 @@
 Seeking by time lands on wrong frames in common files (half a frame early in open-GOP HEVC, on
 the next keyframe in MPEG-TS). One demux pass, which decodes nothing, therefore lists the
 presentation timestamp (PTS) of every frame in order, and the PTS and DTS of every keyframe. Readers
-look up a frame's number here and never guess. :mod:`encoder.source.timeline` then places those
-frames on the title's canonical constant frame rate.
+look up a frame's number here and never guess. :mod:`encoder.source.timeline.constant_rate` then
+places those frames on the title's canonical constant frame rate.
 
 Everything that is shown is a frame. Not frames are: packets that an edit list discards, VP8's
 invisible references, MPEG-4's pictures that are not coded, second fields in packets of their own,
@@ -32,11 +32,12 @@ import numpy as np
 
 from encoder.arrays import Int64
 from encoder.errors import SourceUnusable
-from encoder.source import caption_data, h264, mpeg4
-from encoder.source.captions import Beside, CaptionData
+from encoder.source.captions import caption_data
+from encoder.source.captions.collecting import Beside, CaptionData
+from encoder.source.coded import h264, mpeg4
+from encoder.source.coded.unpacking import unpacked
 from encoder.source.opening.container import opened, packets_of
 from encoder.source.opening.streams import video_stream
-from encoder.source.unpacking import unpacked
 
 _LONG_SECONDS = 0.5  # time in which pictures are reordered, at most
 

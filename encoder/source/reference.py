@@ -28,24 +28,24 @@ import ffmpeg
 from encoder.errors import SourceUnusable
 from encoder.ffmpeg import SOURCE_OPTIONS, Command, balanced_sum
 from encoder.mp4 import Colour
-from encoder.source.captions import CaptionData
+from encoder.source.captions.collecting import CaptionData
+from encoder.source.captions.texts import TextsBeside, captions_of_copy, read_texts, with_styles
 from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
-from encoder.source.colour_codes import coded, completed
+from encoder.source.colour.codes import coded, completed
+from encoder.source.colour.hdr_metadata import NO_METADATA, StaticMetadata
+from encoder.source.colour.tonemap import Transfer, filters, tags, tone_mapped
 from encoder.source.completeness import Shortfall, check_complete, check_duration
 from encoder.source.copy_facts import NO_CHANGES, CopyFacts, EditFacts
 from encoder.source.decoding import decoding_options
-from encoder.source.ends import NO_ENDS, Ends, plan_ends, sound_spans
-from encoder.source.gaps import check_gaps
-from encoder.source.hdr_metadata import NO_METADATA, StaticMetadata
 from encoder.source.index import FrameIndex, index_frames
 from encoder.source.probing import single_picture
 from encoder.source.probing.source_info import Run, SourceInfo
-from encoder.source.scan import correct_scan
-from encoder.source.sounds import plan_sounds
-from encoder.source.texts import TextsBeside, captions_of_copy, read_texts, with_styles
-from encoder.source.timeline import Timeline, place_of, plan_timeline, tick_of
+from encoder.source.scan.correction import correct_scan
+from encoder.source.sound.plan import plan_sounds
+from encoder.source.timeline.constant_rate import Timeline, place_of, plan_timeline, tick_of
+from encoder.source.timeline.ends import NO_ENDS, Ends, plan_ends, sound_spans
+from encoder.source.timeline.gaps import check_gaps
 from encoder.source.timestamps import naming_source, prepare
-from encoder.source.tonemap import Transfer, filters, tags, tone_mapped
 
 GLOBAL_ARGUMENTS = ("-hide_banner", "-copyts", "-max_error_rate", "1")
 """Arguments that every command which reads a reference needs before its inputs.
@@ -535,8 +535,8 @@ def pixel_filters(source: ReferenceSource) -> list[tuple[str, dict[str, Any]]]:
     stated = {"range": "limited"}
     if info.hdr:
         stated = tags(info.hdr)
-        # Encoders get static metadata as parameters (encoder.source.hdr_metadata). Metadata of
-        # single scenes or of an enhancement layer only fits the bits of the source.
+        # Encoders get static metadata as parameters (encoder.source.colour.hdr_metadata). Metadata
+        # of single scenes or of an enhancement layer only fits the bits of the source.
         steps += [("sidedata", {"mode": "delete", "type": kind}) for kind in _HDR_SIDE_DATA]
     elif info.rgb:
         stated |= {"colorspace": "bt709"}

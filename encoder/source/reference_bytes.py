@@ -18,16 +18,16 @@ from safetensors import numpy as tensors
 from typing_extensions import TypedDict
 
 from encoder.arrays import AnyArray, Int64, UInt8
-from encoder.source.captions import CaptionData, Origin
+from encoder.source.captions.collecting import CaptionData, Origin
 from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
 from encoder.source.completeness import Shortfall
 from encoder.source.copy_facts import NO_CHANGES, CopyFacts
-from encoder.source.ends import NO_ENDS, Ends
 from encoder.source.index import FrameIndex
 from encoder.source.later import document
 from encoder.source.probing.source_info import SourceInfo
 from encoder.source.reference import ReferenceSource
-from encoder.source.timeline import Timeline
+from encoder.source.timeline.constant_rate import Timeline
+from encoder.source.timeline.ends import NO_ENDS, Ends
 
 _LENGTH_BYTES = 8  # of the header, at the beginning of a safetensors file
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from encoder.arrays import Float32, UInt8
-from encoder.source.colour_codes import usual_colours
+from encoder.source.colour.codes import usual_colours
 
 # Kr and Kb as in ITU-T H.273.
 _LUMA_WEIGHTS = {

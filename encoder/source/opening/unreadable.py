@@ -7,9 +7,9 @@ from pathlib import Path
 import av.error
 
 from encoder.errors import SourceUnusable
+from encoder.source.containers.promise import lacks_index, torn_fragment
 from encoder.source.opening import sniff
 from encoder.source.opening.reading import reading
-from encoder.source.promise import lacks_index, torn_fragment
 
 
 def why_not_opened(given: Path, error: av.error.FFmpegError) -> SourceUnusable:

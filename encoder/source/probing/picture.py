@@ -8,7 +8,7 @@ from typing import Any
 import av
 from av.sidedata.sidedata import SideData
 
-from encoder.source.hdr_metadata import MasteringDisplay, StaticMetadata
+from encoder.source.colour.hdr_metadata import MasteringDisplay, StaticMetadata
 from encoder.source.probing.geometry import orientation_filters
 
 _PACKINGS = {

@@ -17,11 +17,16 @@ import av.video
 from av.sidedata.sidedata import SideData
 
 from encoder.errors import SourceUnusable
-from encoder.source import mxf
-from encoder.source.colour_codes import color_matrix, color_primaries, color_range, color_transfer
-from encoder.source.cropping import Crop, read_crop, vbi_lines, whole_chroma
-from encoder.source.dolby_vision import DolbyVision, guessed, read_dolby_vision, record_of_stream
-from encoder.source.edits import read_edits
+from encoder.source.colour.codes import color_matrix, color_primaries, color_range, color_transfer
+from encoder.source.colour.dolby_vision import (
+    DolbyVision,
+    guessed,
+    read_dolby_vision,
+    record_of_stream,
+)
+from encoder.source.containers import mxf
+from encoder.source.containers.cropping import Crop, read_crop, vbi_lines, whole_chroma
+from encoder.source.containers.edits import read_edits
 from encoder.source.opening.container import MOV, opened, packets_of
 from encoder.source.opening.reading import PathLike
 from encoder.source.opening.streams import films, is_decodable, language_of, video_stream

@@ -6,13 +6,13 @@ import av
 import av.video
 
 from encoder.errors import SourceUnusable
-from encoder.source.colour_codes import (
+from encoder.source.colour.codes import (
     UNSUPPORTED_MATRICES,
     UNSUPPORTED_TRANSFERS,
     color_primaries,
 )
-from encoder.source.cropping import Crop
-from encoder.source.dolby_vision import DolbyVision
+from encoder.source.colour.dolby_vision import DolbyVision
+from encoder.source.containers.cropping import Crop
 from encoder.source.opening.reading import PathLike
 
 MIN_SIDE = 16

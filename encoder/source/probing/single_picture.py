@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from encoder.errors import SourceUnusable
+from encoder.source.containers.promise import boxes, brand
 from encoder.source.opening.reading import reading
-from encoder.source.promise import boxes, brand
 
 _HEAD_BYTES = 16
 _SEQUENCE_BRANDS = ("avis", "msf1", "hevc", "hevx")

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from encoder.source.colour_codes import ColorRange
-from encoder.source.cropping import Crop
-from encoder.source.dolby_vision import DolbyVision
-from encoder.source.hdr_metadata import NO_METADATA, StaticMetadata
+from encoder.source.colour.codes import ColorRange
+from encoder.source.colour.dolby_vision import DolbyVision
+from encoder.source.colour.hdr_metadata import NO_METADATA, StaticMetadata
+from encoder.source.colour.tonemap import TAGS, Transfer
+from encoder.source.containers.cropping import Crop
 from encoder.source.later import later
 from encoder.source.probing.audio_streams import AudioStream
 from encoder.source.probing.geometry import even, square_pixels
 from encoder.source.probing.subtitle_streams import SubtitleStream
-from encoder.source.tonemap import TAGS, Transfer
 
 FieldOrder = Literal["unknown", "progressive", "tt", "bb", "tb", "bt"]
 """ffmpeg's names: which field is coded first (t or b), then which is shown first."""
@@ -113,7 +113,8 @@ class SourceInfo:
     dolby_vision: DolbyVision | None = None
     """Dolby Vision enhancement that the container announces; only the base layer is read."""
     scan_corrected: Literal["progressive", "interlaced"] | None = None
-    """Scan that the pictures show (:mod:`encoder.source.scan`), None where the flags agree."""
+    """Scan that the pictures show (:mod:`encoder.source.scan.correction`), None where the flags
+    agree."""
     static_metadata: StaticMetadata = NO_METADATA
     """HDR metadata for displays, which encodes carry on."""
     crop: Crop | None = later(None)

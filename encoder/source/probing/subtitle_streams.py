@@ -8,7 +8,7 @@ from typing import Any
 import av.container
 import av.stream
 
-from encoder.source.edits import TextPart, read_text_parts
+from encoder.source.containers.edits import TextPart, read_text_parts
 from encoder.source.later import later
 from encoder.source.opening.container import MOV
 from encoder.source.opening.reading import PathLike
@@ -34,7 +34,7 @@ class SubtitleStream:
     """True where the stream is marked for the hard of hearing."""
     styled: bool = later(False)
     """True where the text may have places, drawings or effects
-    (:mod:`encoder.source.subtitle_marks`)."""
+    (:mod:`encoder.source.captions.subtitle_marks`)."""
     parts: tuple[TextPart, ...] = later(())
     """Parts of the stream's media that are played, by which its text is placed; none where
     libavformat places it."""

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from encoder.source.edits import Edit
+from encoder.source.containers.edits import Edit
 
 
 @dataclass(frozen=True, slots=True)

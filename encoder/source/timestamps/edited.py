@@ -18,12 +18,12 @@ import av.container
 import numpy as np
 
 from encoder.errors import SourceUnusable
-from encoder.source import caption_data
-from encoder.source import edits as edit_lists
-from encoder.source.captions import Beside
+from encoder.source.captions import caption_data
+from encoder.source.captions.collecting import Beside
 from encoder.source.choices import SourceChoices
+from encoder.source.containers import edits as edit_lists
+from encoder.source.containers.edits import Edit
 from encoder.source.copy_facts import CopyFacts, EditFacts
-from encoder.source.edits import Edit
 from encoder.source.index import demuxed, is_torn
 from encoder.source.opening.container import MOV, opened
 from encoder.source.opening.streams import is_decodable, video_stream

@@ -17,7 +17,7 @@ import numpy as np
 
 from encoder.arrays import AnyArray
 from encoder.errors import SourceUnusable
-from encoder.source.edits import Edit
+from encoder.source.containers.edits import Edit
 from encoder.source.opening.container import opened, packets_of
 from encoder.source.timestamps.edit_plan import Part, Stretch, plan_stretches
 from encoder.source.timestamps.remux import written

@@ -14,11 +14,11 @@ import av.container
 import av.error
 
 from encoder.errors import SourceUnusable
-from encoder.source import mpeg4
+from encoder.source.coded import mpeg4
 from encoder.source.index import demuxed, is_torn
 from encoder.source.opening.container import opened
 from encoder.source.opening.streams import video_stream
-from encoder.source.timeline import DEFAULT_RATE
+from encoder.source.timeline.constant_rate import DEFAULT_RATE
 from encoder.source.timestamps.jumps import Moves
 from encoder.source.timestamps.sparse import credible, interpolated
 
@@ -55,7 +55,7 @@ def presentation(source: Path, *, sparse: bool = False, moves: Moves | None = No
     Only the decoder knows the order of the pictures for every codec (libavcodec's ``dts2pts`` lost
     pictures of open-GOP HEVC). Streams with decoding times only (AVI, ASF) show their pictures at
     those times, in order; others run at the rate that their bitstream states, or at
-    :data:`~encoder.source.timeline.DEFAULT_RATE`.
+    :data:`~encoder.source.timeline.constant_rate.DEFAULT_RATE`.
 
     Args:
         source: the file.

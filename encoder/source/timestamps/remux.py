@@ -12,11 +12,11 @@ import av
 import av.container
 
 from encoder.errors import StoreUnusable
-from encoder.source import mpeg4
+from encoder.source.coded import mpeg4
+from encoder.source.coded.unpacking import unpacked
 from encoder.source.opening.container import opened, packets_of
 from encoder.source.opening.streams import is_decodable, video_stream
 from encoder.source.timestamps.presentation import Presentation
-from encoder.source.unpacking import unpacked
 
 
 def remux(source: Path, made: Path, plan: Presentation) -> None:

@@ -7,8 +7,9 @@ from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
-from encoder.source import mpeg4, mxf
 from encoder.source.choices import SourceChoices
+from encoder.source.coded import mpeg4
+from encoder.source.containers import mxf
 from encoder.source.copy_facts import CopyFacts
 from encoder.source.index import demuxed
 from encoder.source.opening.container import opened

@@ -2,7 +2,7 @@
 
 The demux pass that indexes the frames also collects the caption data of the pictures: nothing is
 decoded for it. The pairs stay in the plan of the source with the times of their pictures, in order
-of presentation; :mod:`encoder.source.cea608` makes texts of them.
+of presentation; :mod:`encoder.source.captions.cea608` makes texts of them.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import av.container
 import numpy as np
 
 from encoder.arrays import Int64, UInt8
-from encoder.source import caption_data, cea608, cea708, h264, subtitle_marks
-from encoder.source.caption_data import DTVCC_START, FIELD_2, Triplet
+from encoder.source.captions import caption_data, cea608, cea708, subtitle_marks
+from encoder.source.captions.caption_data import DTVCC_START, FIELD_2, Triplet
+from encoder.source.coded import h264
 from encoder.source.opening.streams import has_decoder, language_of
 from encoder.source.probing.subtitle_streams import TEXT_SUBTITLES
 
@@ -46,7 +47,7 @@ class CaptionData:
     pts: Int64
     """(pairs,) time of each pair in ticks, ascending."""
     pairs: UInt8
-    """(pairs, 3) type (:mod:`encoder.source.caption_data`) and two bytes of each pair."""
+    """(pairs, 3) type (:mod:`encoder.source.captions.caption_data`) and two bytes of each pair."""
 
     def channels(self) -> dict[str, tuple[cea608.Caption, ...]]:
         """Decode the channels that have captions, with times in seconds.
@@ -85,7 +86,8 @@ class Collector:
             self._pairs += bytes((each.kind, each.first, each.second))
 
     def add_picture(self, codec: str, pts: int | None, packet: bytes) -> None:
-        """Add what a coded picture of one of :data:`~encoder.source.caption_data.CODECS` carries.
+        """Add what a coded picture carries, of a codec in
+        :data:`~encoder.source.captions.caption_data.CODECS`.
 
         A picture without a time adds nothing.
         """

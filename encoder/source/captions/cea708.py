@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from encoder.source.cea608 import COLUMNS, ROWS, Caption, Row, Screens, Style
+from encoder.source.captions.cea608 import COLUMNS, ROWS, Caption, Row, Screens, Style
 
 _WINDOWS = 8
 # Parameters that follow the codes 0x88 to 0x97; 0x98 to 0x9F have six, those before none.

@@ -23,10 +23,10 @@ from encoder.errors import ShotladderError, SourceUnusable
 from encoder.ffmpeg import SOURCE_OPTIONS, Command, as_arguments, run
 from encoder.source.decoding import decoding_options
 from encoder.source.index import FrameIndex
-from encoder.source.looks import COMBED, PROGRESSIVE, UNDECIDED, Looks, look, look_from
-from encoder.source.picture_flags import suspects
 from encoder.source.probing.source_info import FieldOrder, SourceInfo
-from encoder.source.runs import contradicts, corrected_flags, runs_of
+from encoder.source.scan.looks import COMBED, PROGRESSIVE, UNDECIDED, Looks, look, look_from
+from encoder.source.scan.picture_flags import suspects
+from encoder.source.scan.runs import contradicts, corrected_flags, runs_of
 
 WINDOW_FRAMES = 60
 """Frames that are examined at each place of a title."""

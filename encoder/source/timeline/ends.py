@@ -26,7 +26,7 @@ from encoder.errors import SourceUnusable
 from encoder.source.choices import Tail
 from encoder.source.index import FrameIndex
 from encoder.source.opening.container import opened
-from encoder.source.timeline import DEFAULT_RATE, Hold
+from encoder.source.timeline.constant_rate import DEFAULT_RATE, Hold
 
 LEAST_SECONDS = Fraction(1, 2)
 """Sound that precedes the first picture or follows the last one by no more than this is cut."""

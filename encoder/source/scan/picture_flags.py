@@ -1,7 +1,7 @@
 """Interlaced pictures of MPEG-2 and H.264 by their headers: every picture, without decoding.
 
 A recording may turn interlaced anywhere. Other codecs state their scan where only a decoder sees
-it; for those the places that :mod:`encoder.source.scan` looks at have to do.
+it; for those the places that :mod:`encoder.source.scan.correction` looks at have to do.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import av.container
 import numpy as np
 
 from encoder.arrays import Int64
-from encoder.source import h264
+from encoder.source.coded import h264
 from encoder.source.index import FrameIndex
 from encoder.source.opening.container import opened, packets_of
 from encoder.source.probing.source_info import SourceInfo

@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 
 from encoder.arrays import Int64, Mask
-from encoder.source.looks import COMBED, PROGRESSIVE, TOP_FIRST, UNDECIDED
 from encoder.source.probing.source_info import Run
+from encoder.source.scan.looks import COMBED, PROGRESSIVE, TOP_FIRST, UNDECIDED
 
 LEAST_PROGRESSIVE = 25
 """Pictures in a row, none combed, that are left as they are against their flags."""
@@ -31,8 +31,8 @@ _LEAST_SHARE = 0.3  # of a combed stretch; film with repeated fields has two com
 def corrected_flags(flags: Mask, seen: str, *, combed: bool = True) -> Mask:
     """Return ``flags``, which are True for interlaced pictures, as pictures contradict them.
 
-    ``seen`` holds a letter of :mod:`encoder.source.looks` for each picture of the source. Without
-    ``combed``, pictures that are not flagged are left as they are.
+    ``seen`` holds a letter of :mod:`encoder.source.scan.looks` for each picture of the source.
+    Without ``combed``, pictures that are not flagged are left as they are.
     """
     wanted = flags.copy()
     start = 0
@@ -84,7 +84,7 @@ def runs_of(wanted: Mask, marked: Mask, seen: str) -> tuple[Run, ...]:
         wanted: True for each picture that is deinterlaced.
         marked: True for each picture that the decoder marks as interlaced, which states its order
             of fields.
-        seen: letters of :mod:`encoder.source.looks`, which show the order elsewhere.
+        seen: letters of :mod:`encoder.source.scan.looks`, which show the order elsewhere.
     """
     edges = np.flatnonzero(np.diff(np.concatenate([[False], wanted, [False]])))
     spans = edges.reshape(-1, 2)

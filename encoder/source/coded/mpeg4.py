@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from encoder.source.bits import Bits
+from encoder.source.coded.bits import Bits
 
 _VOP = b"\0\0\1\xb6"
 _LAYER = re.compile(rb"\x00\x00\x01[\x20-\x2f]")

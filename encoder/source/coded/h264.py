@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from encoder.source.bits import Bits
+from encoder.source.coded.bits import Bits
 
 _SLICES = (1, 2, 5)
 _SEQUENCE = 7

@@ -13,7 +13,7 @@ from fractions import Fraction
 
 import av.error
 
-from encoder.source.captions import Beside, CaptionData
+from encoder.source.captions.collecting import Beside, CaptionData
 from encoder.source.opening.container import opened
 from encoder.source.opening.streams import video_stream
 from encoder.source.probing.source_info import SourceInfo

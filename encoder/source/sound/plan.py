@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from encoder.errors import BadInput
-from encoder.source.audio_layout import LAYOUT_OF, Layout, LayoutSound, parse_layout
 from encoder.source.probing.audio_streams import ASIDE, AudioRole, AudioStream
 from encoder.source.probing.source_info import SourceInfo
+from encoder.source.sound.layout import LAYOUT_OF, Layout, LayoutSound, parse_layout
 
 SURROUND_CHANNELS = 6
 """Least number of channels of a stream that is also delivered as 5.1."""
@@ -85,7 +85,7 @@ def plan_sounds(info: SourceInfo, layout: str | None = None) -> tuple[SourceSoun
 
     Args:
         info: The source.
-        layout: What the user says (:mod:`encoder.source.audio_layout`).
+        layout: What the user says (:mod:`encoder.source.sound.layout`).
 
     Raises:
         BadInput: the user names tracks or channels that the source does not have.

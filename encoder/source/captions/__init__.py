@@ -1,0 +1,1 @@
+"""Text of a source: captions in its pictures or tracks, and subtitles beside the pictures."""

@@ -1,0 +1,1 @@
+"""Headers and packets of coded pictures, read for what demuxers do not report."""

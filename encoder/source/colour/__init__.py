@@ -1,0 +1,1 @@
+"""How the levels of a source mean colours and light: code points, HDR metadata, tone mapping."""

@@ -1,0 +1,1 @@
+"""Interlaced or progressive: what flags and pictures tell, and which frames are deinterlaced."""

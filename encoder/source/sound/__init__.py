@@ -1,0 +1,1 @@
+"""Which sounds a title has, of the streams and channels of its source."""
