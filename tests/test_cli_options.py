@@ -11,14 +11,22 @@ import typer
 
 from cluster.cli.command import command, option
 from cluster.cli.compare import WhatIfFlags
-from cluster.cli.options import LadderFlags, RunFlags, given, parse_heights, parse_profile
+from cluster.cli.options import (
+    LadderFlags,
+    RunFlags,
+    SourceFlags,
+    given,
+    parse_heights,
+    parse_profile,
+)
 from cluster.cli.training import EvaluateFlags, SweepFlags
-from cluster.jobs.request import RunOptions
+from cluster.jobs.request import LadderOptions, RunOptions
 from cluster.jobs.whatif import WhatIfOptions
 from cluster.service.documents import JobOptions
 from cluster.training.evaluate import EvaluateOptions
 from cluster.training.sweep import SweepOptions
 from encoder.errors import BadInput
+from encoder.source.choices import SourceChoices
 
 
 def names(kind: Any) -> set[str]:
@@ -42,6 +50,17 @@ def test_flags_are_what_the_library_takes(flags: type, options: type, elsewhere:
 def test_what_a_service_is_asked_is_what_a_run_is_asked() -> None:
     assert names(LadderFlags) == set(JobOptions.model_fields)
     assert JobOptions.model_validate(given(LadderFlags())) == JobOptions()
+
+
+def test_choices_about_a_source_are_declared_once() -> None:
+    declared = {field.name: field for field in dataclasses.fields(SourceChoices)}
+    assert names(SourceFlags) == declared.keys()
+    for kind in (SourceFlags, LadderOptions):
+        for field in dataclasses.fields(kind):
+            if field.name in declared:
+                assert field.default == declared[field.name].default
+    for field in dataclasses.fields(SourceFlags):
+        assert field.metadata["info"].help == declared[field.name].metadata["help"]
 
 
 def test_without_options_a_run_has_the_library_s_defaults() -> None:

@@ -14,6 +14,7 @@ import typer
 
 from cluster.cli.command import option
 from encoder.errors import BadInput
+from encoder.source.choices import DEFAULT_CHOICES, help_of
 
 # -- parsers -----------------------------------------------------------------------------------
 
@@ -170,37 +171,16 @@ class GridFlags:
 
 @dataclass(frozen=True)  # a second base with slots would be an error
 class SourceFlags:
-    """Options of ``run``, ``submit``, ``doctor`` and ``shots``: choices about a source."""
+    """Options of ``run``, ``submit``, ``doctor`` and ``shots``: the fields of
+    :class:`encoder.source.choices.SourceChoices`, which has their words and defaults."""
 
-    tail: str = option(
-        "hold",
-        metavar="NAME",
-        help="What is done where sound begins over half a second before the pictures or ends over "
-        "half a second after them. `hold`: the first picture is held from the beginning of the "
-        "sound, the last one until the sound ends or for as long as the file says, up to 10 "
-        "minutes each. `cut`: the title begins and ends with its pictures, and the sound is cut "
-        "there.",
-    )
-    program: int | None = option(
-        None,
-        metavar="N",
-        help="Number of the programme (service) of a transport stream that is the title; `doctor` "
-        "lists them. It is followed over changes of its PIDs. [default: the first with pictures]",
-    )
+    tail: str = option(DEFAULT_CHOICES.tail, metavar="NAME", help=help_of("tail"))
+    program: int | None = option(DEFAULT_CHOICES.program, metavar="N", help=help_of("program"))
     accept_truncated: bool = option(
-        False,
-        "--accept-truncated",
-        help="Accept a file that is shorter than it states (a torn upload), and package what is "
-        "there.",
+        DEFAULT_CHOICES.accept_truncated, "--accept-truncated", help=help_of("accept_truncated")
     )
     audio_layout: str | None = option(
-        None,
-        metavar="LAYOUT",
-        help="Sounds of the title, the first of which plays by default, such as "
-        "`1+2,5.1=3+4+5+6+7+8,commentary=9`. A sound is one track, two (left, right) or six (left, "
-        "right, centre, LFE, left and right surround), as `doctor` numbers them; `3.5` is the "
-        "fifth channel of track 3. Tracks that are not listed are left out. [default: every track, "
-        "those of one channel joined where the file or the order of masters says how]",
+        DEFAULT_CHOICES.audio_layout, metavar="LAYOUT", help=help_of("audio_layout")
     )
 
 

@@ -16,7 +16,7 @@ from encoder import ffmpeg
 from encoder.errors import BadInput
 from encoder.names import path_of, shown
 from encoder.recipes import CODECS, PRESETS, Recipe
-from encoder.source.choices import TAILS, SourceChoices, Tail
+from encoder.source.choices import DEFAULT_CHOICES, TAILS, SourceChoices, Tail
 from ladder.profiles import (
     Profile,
     as_profile,
@@ -69,14 +69,11 @@ class LadderOptions:
     """Quality models that score the delivered segments beside the title's own."""
     tone_map: bool = False
     """True where a source of high dynamic range becomes a title of standard range."""
-    tail: Tail = "hold"
-    """What happens where sound and pictures do not begin or end together."""
-    program: int | None = None
-    """Number of the programme of a transport stream; None is the first that has pictures."""
-    accept_truncated: bool = False
-    """True where a file that holds less than its header promises is taken as it is."""
-    audio_layout: str | None = None
-    """How discrete mono tracks form stereo and surround; None goes by rule."""
+    # Choices about the source are described where SourceChoices declares them.
+    tail: Tail = DEFAULT_CHOICES.tail
+    program: int | None = DEFAULT_CHOICES.program
+    accept_truncated: bool = DEFAULT_CHOICES.accept_truncated
+    audio_layout: str | None = DEFAULT_CHOICES.audio_layout
     face_model: Path | None = None
     """YuNet model that finds faces in artwork; None turns face detection off."""
     weights: Path | None = None
