@@ -1,9 +1,10 @@
 """What the rungs of a fixed ladder would look like, predicted on a search's own curves.
 
 The fixed ladder is plain x264 ``medium`` in two passes, with a keyframe every two seconds. Our
-curves are of shots encoded one by one at equal slopes, mostly by another recipe. So a fixed rung
-reaches the quality that the curve of its size has at a *smaller* rate. How much smaller was
-measured on 11 titles (``docs/rungs.md``): 0.86 to 0.98 of the rung's bits on curves of plain
+curves are of shots encoded one by one, mostly by another recipe. Two passes give all shots about
+the same CRF, so the quality of a fixed rung is taken from what our shots have at one CRF, not at
+equal slopes, and at a *smaller* rate than the rung's. How much smaller was measured on 11 titles
+of one to six shots (``docs/rungs.md``): 0.86 to 0.98 of the rung's bits on curves of plain
 ``medium``, 0.93 on average. The share taken here is near the upper end: a viewer whose quality was
 predicted too high loses nothing, a viewer whose quality was predicted too low does. What is left
 over is :data:`MARGIN`.
@@ -13,9 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from encoder.media import Size
 from encoder.recipes import Recipe
 from ladder.baselines import APPLE_HLS_H264, FixedRung, fixed_rungs
+from ladder.curves import pchip
 from ladder.profiles import Profile
 from ladder.tracks import Track
 from ladder.viewers import Offer
@@ -93,8 +97,12 @@ def predicted(
 
 
 def _quality(track: Track, rate: float) -> float:
-    """Return the quality of a size at a rate; that of its cheapest choices below their rate."""
-    return track.quality_at(max(rate, float(track.rates[0])))
+    """Return the quality of a size at a rate when all shots have one CRF; that of the highest CRF
+    below its rate."""
+    rates, qualities = track.at_one_crf()
+    within = np.clip(rate, rates[0], rates[-1])
+    # Measured CRFs may lie far apart, and a straight line between them is no curve.
+    return float(pchip(np.log(rates), qualities, np.log([within]))[0])
 
 
 def _nearest(size: Size, sizes: Sequence[Size]) -> list[int]:

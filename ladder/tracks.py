@@ -26,6 +26,7 @@ from ladder.constraints import (
     whole_title_cap,
     worst_shot_floor,
 )
+from ladder.hull import pareto
 from ladder.profiles import Profile
 from ladder.title_curves import TitleCurves
 
@@ -45,6 +46,28 @@ class Track:
     """Rates along the title curve in bit/s, shape ``[points]``."""
     qualities: Float64
     """Mean qualities there, shape ``[points]``."""
+    seconds: float
+    """Duration of the title in seconds."""
+
+    def at_one_crf(self) -> tuple[Float64, Float64]:
+        """Return what the title has when all shots have the same CRF, as in encodes of whole
+        titles.
+
+        Returns:
+            Rates in bit/s and mean qualities, both rising, shape ``[CRFs]``. Where the shots have
+            fewer than two CRFs in common, that is the title curve.
+        """
+        shots = self.problem.shots
+        by_crf = [{choice.point.crf: choice for choice in shot.candidates} for shot in shots]
+        common = sorted(set.intersection(*(set(of) for of in by_crf)), reverse=True)
+        if len(common) < 2:
+            return self.rates, self.qualities
+        bits = np.array([[of[crf].bits for crf in common] for of in by_crf])
+        quality = np.array([[of[crf].quality for crf in common] for of in by_crf])
+        frames = np.array([shot.frames for shot in shots])
+        rates, means = bits.sum(axis=0) / self.seconds, frames @ quality / frames.sum()
+        kept = pareto(rates.tolist(), means.tolist())
+        return rates[kept], means[kept]
 
     def quality_at(self, rate: float) -> float:
         """Return the best mean quality at ``rate`` bit/s without constraints; -inf below the
@@ -79,7 +102,7 @@ def tracks_of(
             shots = above
         problem = Problem(shots)
         bits, value = problem.title_curve()
-        tracks.append(Track(problem, bits / seconds, value / problem.frames))
+        tracks.append(Track(problem, bits / seconds, value / problem.frames, seconds))
     if not tracks:
         return min(failures, key=lambda failure: failure.shortfall)
     return TitleTracks(title, tuple(tracks), profile)

@@ -8,6 +8,7 @@ import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,7 +24,7 @@ from ladder.reference_ladder import needs, predicted, reference_rungs
 from ladder.rungs import LadderPlan, solve
 from ladder.search.steps import full_grid, measured_title
 from ladder.title_curves import TitleCurves
-from ladder.tracks import TitleTracks, tracks_of
+from ladder.tracks import TitleTracks, Track, tracks_of
 from ladder.viewers import (
     Audience,
     Histogram,
@@ -33,7 +34,7 @@ from ladder.viewers import (
     histogram_from_csv,
     population,
 )
-from tests.ladder_synthetic import known, shape
+from tests.ladder_synthetic import SHOTS, known, shape
 
 PLAIN = dataclasses.replace(
     load_profile(), name="plain", recipes={"x264": "medium"}, heights=(234, 360, 540, 720)
@@ -207,6 +208,51 @@ def test_the_fixed_ladder_is_predicted_to_be_worse_than_our_curves() -> None:
             assert offer.quality <= track.quality_at(rung.rate * 1.02)
             assert offer.quality >= track.quality_at(rung.rate * 0.9)
         assert (offer.rate, offer.lines) == (rung.rate, rung.size.height)
+
+
+def quality_at_one_crf(track: Track, rate: float) -> float:
+    """The quality of whole-title encodes at a rate, looked up CRF by CRF."""
+    shots = track.problem.shots
+    frames = sum(shot.frames for shot in shots)
+    points = []
+    for crf in sorted({choice.point.crf for choice in shots[0].candidates}):
+        same = [next(c for c in shot.candidates if c.point.crf == crf) for shot in shots]
+        quality = sum(s.frames * c.quality for s, c in zip(shots, same, strict=True)) / frames
+        points.append((math.log(sum(c.bits for c in same) / track.seconds), quality))
+    points.sort()
+    return float(np.interp(math.log(rate), *zip(*points, strict=True)))
+
+
+def test_the_fixed_ladder_does_not_allocate_by_shots() -> None:
+    """Its shots share a CRF, so a title of many kinds of shots looks worse than on our curve."""
+    found = tracks().tracks
+    offers, sizes = reference_of(), list(TITLE.sizes)
+    compared = 0
+    for rung, offer in zip(reference_rungs(sizes[-1], PLAIN), offers, strict=True):
+        if rung.size not in sizes:
+            continue
+        track, rate = found[sizes.index(rung.size)], (rung.rate + 5_000) * 0.97
+        assert offer.quality == pytest.approx(quality_at_one_crf(track, rate), abs=0.05)
+        assert offer.quality < track.quality_at(rate) - 0.05
+        compared += 1
+    assert compared
+
+
+def test_a_title_of_one_shot_has_one_crf_in_any_case() -> None:
+    grid = full_grid(shape(SHOTS[:1]), PLAIN)
+    title = measured_title(known(grid, shape(SHOTS[:1])), grid)
+    for track in tracks(title).tracks:
+        rates, qualities = track.at_one_crf()
+        assert qualities == pytest.approx([track.quality_at(rate) for rate in rates], abs=0.3)
+
+
+def test_shots_without_a_common_crf_are_predicted_by_the_title_curve() -> None:
+    odd = [(shot, point) for shot, point in GRID if (point.crf == 22) == (shot == 0)]
+    for interpolate in (False, True):  # with no CRF in common, or 22
+        track = tracks(measured_title(known(odd), odd, interpolate=interpolate)).tracks[0]
+        rates, qualities = track.at_one_crf()
+        assert list(rates) == list(track.rates)
+        assert list(qualities) == list(track.qualities)
 
 
 def test_a_better_recipe_makes_the_fixed_ladder_worse_on_its_curves() -> None:
@@ -425,5 +471,5 @@ def test_a_size_between_ours_is_predicted_by_its_neighbours() -> None:
     rungs = [r for r in reference_rungs(Size(1280, 720), PLAIN) if r.size.height == 432]
     offer = predicted(rungs[:1], TITLE.sizes, tracks().tracks, TITLE.recipe)[0]
     rate = (rungs[0].rate + 5_000) * 0.97
-    near = [tracks().tracks[n].quality_at(rate) for n in (1, 2)]
-    assert offer.quality == pytest.approx(max(near))
+    near = [quality_at_one_crf(tracks().tracks[n], rate) for n in (1, 2)]
+    assert offer.quality == pytest.approx(max(near), abs=0.01)
