@@ -15,7 +15,7 @@ import numpy as np
 
 from encoder.arrays import Float64, Index
 from encoder.media import Size
-from ladder.placement import Objective, Placement, Rules, place
+from ladder.placement import Objective, Placement, Rules, place, shortcomings
 from ladder.profiles import Profile
 from ladder.reference_ladder import MARGIN, predicted, reference_rungs
 from ladder.title_curves import TitleCurves
@@ -32,6 +32,9 @@ WORTH_SAYING = 0.05
 """Points of quality beyond the tolerance that viewers must lose for it to be said."""
 NEGLIGIBLE = 0.05
 """Points of quality that count as nothing: what is left of saturated curves is not worth a rung."""
+MEASURED_STRETCH = 1.1
+"""Factor by which the largest steps may be exceeded beside measured rungs before another one is
+added. Measured rungs are not just where they were planned."""
 WORTH_LOSS = 0.015
 """Points of quality beyond the tolerance, as a mean over all viewers, that a new rung has to save
 to be worth its encodes once others are measured."""
@@ -87,7 +90,11 @@ def placed_rates(
             serve viewers, and others only where these are worth their encodes.
     """
     candidates = _candidates(tracks, profile, reference, first, last, measured)
-    chosen = _chosen(candidates, measured, reference, profile)
+    numbers = place(candidates, reference, profile.audience, _rules(profile)).chosen
+    chosen = [candidates[number] for number in numbers]
+    if measured:
+        new = [rung for rung in chosen if rung not in measured]
+        chosen = worth_encoding(new, measured, reference, profile, candidates[0].rate)
     each = zip(chosen, _all_wanted(chosen, reference, profile), strict=True)
     wanted = [needed for rung, needed in each if rung not in measured]
     notes = _losses(chosen, reference, profile.tolerance)
@@ -101,41 +108,51 @@ def placed_rates(
     return Placed(tuple(wanted), kept, tuple(notes))
 
 
-def _chosen(
-    candidates: Sequence[Offer],
+def worth_encoding(
+    new: Sequence[Offer],
     measured: Sequence[Offer],
     reference: Sequence[Offer],
     profile: Profile,
+    first: float,
 ) -> list[Offer]:
-    """Return the rungs of the ladder, without new ones that are not worth their encodes beside the
-    measured ones."""
+    """Return the rungs of the ladder from measured and ``new`` ones, without new ones that are not
+    worth their encodes beside the measured ones.
+
+    Args:
+        new: Rungs that are not encoded, in any order.
+        measured: Rungs that are, at least one.
+        reference: Ladder that no viewer may lose against, from the lowest rate.
+        profile: Objective, audience and gaps.
+        first: Lowest rate in bit/s that a rung may have.
+    """
 
     def placed(among: Sequence[Offer]) -> Placement:
-        return place(among, reference, profile.audience, _rules(profile))
+        return place(among, reference, profile.audience, rules)
 
     def rungs(among: Sequence[Offer], placement: Placement) -> list[Offer]:
         return [among[number] for number in placement.chosen]
 
-    chosen = rungs(candidates, placed(candidates))
-    if not measured:
-        return chosen
-    lowest = max(reference[0].rate, candidates[0].rate)
-    new = [rung for rung in chosen if rung not in measured]
+    rules = _rules(profile)
+    lowest = max(reference[0].rate, first)
     while True:
         among = sorted([*measured, *new])
         best = placed(among)
         chosen = rungs(among, best)
         new = [rung for rung in chosen if rung not in measured]
+        lacking = shortcomings(chosen, rules, MEASURED_STRETCH)
         without: dict[Offer, Placement] = {}
         for rung in new:
             others = [other for other in among if other != rung]
             # Nobody is left without a rung that they afford.
             if others and others[0].rate <= lowest:
-                without[rung] = placed(others)
+                fewer = placed(others)
+                if shortcomings(rungs(others, fewer), rules, MEASURED_STRETCH) <= lacking:
+                    without[rung] = fewer
         useless = [rung for rung in without if not _pays(best, without[rung], profile)]
         if not useless:
             return chosen
-        new.remove(min(useless, key=lambda r: (without[r].lost, without[r].received, r.rate)))
+        least = min(useless, key=lambda r: (without[r].lost, without[r].received, r.rate))
+        new = [rung for rung in new if rung != least]
 
 
 def _pays(placement: Placement, without: Placement, profile: Profile) -> bool:
@@ -147,6 +164,11 @@ def _pays(placement: Placement, without: Placement, profile: Profile) -> bool:
     return placement.received < without.received * (1 - WORTH_BITS)
 
 
+def closest_ratio(profile: Profile) -> float:
+    """Return the ratio of the rates of neighbouring measured rungs at least."""
+    return (1 + profile.least_ratio) / 2
+
+
 def worth_keeping(
     rungs: Sequence[Offer], reference: Sequence[Offer], profile: Profile
 ) -> tuple[tuple[int, PlacedRate], ...]:
@@ -156,10 +178,8 @@ def worth_keeping(
     A rung that was measured elsewhere than planned may be of no use, and cost viewers bits. Since
     rungs are not measured just where they were planned, half of the smallest gap is enough.
     """
-    rules = _rules(profile)
-    gap = (1 + rules.least_ratio) / 2
-    kept = replace(rules, counts=(1, rules.counts[1]), least_ratio=gap)
-    numbers = place(rungs, reference, profile.audience, kept).chosen
+    rules = replace(_rules(profile), least_ratio=closest_ratio(profile))
+    numbers = place(rungs, reference, profile.audience, rules).chosen
     needs = _all_wanted([rungs[number] for number in numbers], reference, profile)
     return tuple(zip(numbers, needs, strict=True))
 

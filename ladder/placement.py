@@ -15,6 +15,7 @@ reference ladder.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,6 +51,17 @@ class Rules:
     """Ratio of the rates of neighbouring rungs at most, as far as candidates allow."""
     most_step: float = math.inf
     """Points of quality between neighbouring rungs at most, as far as candidates allow."""
+
+
+def shortcomings(rungs: Sequence[Offer], rules: Rules, stretch: float = 1.0) -> int:
+    """Return how many rungs a ladder lacks to the fewest, plus how many of its steps are larger
+    than ``stretch`` times the largest."""
+    steps = sum(
+        high.rate > low.rate * rules.most_ratio**stretch
+        or high.quality > low.quality + rules.most_step * stretch
+        for low, high in itertools.pairwise(rungs)
+    )
+    return max(0, rules.counts[0] - len(rungs)) + steps
 
 
 class Placement(NamedTuple):

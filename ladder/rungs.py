@@ -23,15 +23,15 @@ from ladder.bdrate import RatePoint
 from ladder.choices import Choice
 from ladder.constraints import CapSet, InfeasibleResult
 from ladder.placed import (
-    Placed,
     PlacedRate,
     placed_rates,
     reference_offers,
+    worth_encoding,
     worth_keeping,
 )
 from ladder.profiles import Profile
 from ladder.reference_ladder import is_placed, serves_reference
-from ladder.spacing import Bounds, apart, bounds, rung_rates
+from ladder.spacing import apart, bounds, rung_rates
 from ladder.title_curves import TitleCurves
 from ladder.tracks import TitleTracks, tracks_of
 from ladder.viewers import Offer
@@ -45,6 +45,8 @@ REPAIRS = 5
 COMMITTED_SLACK = 0.1
 """Points of quality that a committed rung may be short of what its viewers need before they get
 another rung. Such a rung was put where the curve was thought to be."""
+HARDLY_HIGHER = 1.02
+"""Factor on a rung's rate up to which another rate counts as hardly higher."""
 SHORT_AT_MOST = 0.02
 """Points of quality that a rung may be short of what it is wanted for."""
 
@@ -129,13 +131,28 @@ def solve(
         return within
     notes = within.notes
     if by_viewers:
-        placed = _placed(title, tracks, profile, policy, within, committed)
+        reference = _reference(title, tracks, profile, policy)
+        placed = placed_rates(
+            tracks, profile, reference, within.feasible, within.last, _offers(committed)
+        )
         notes += placed.notes
         kept = [committed[number] for number in placed.kept]
         targets = _merged(placed.rates, [(rung.rate, rung) for rung in kept])
     else:
         rates = rung_rates(tracks, profile, within, [rung.rate for rung in committed])
         targets = _targets(profile, committed, rates)
+    rungs = _solved(tracks, targets, within.last)
+    if isinstance(rungs, InfeasibleResult):
+        return rungs
+    if by_viewers and committed:
+        rungs = _worth_encoding(rungs, committed, reference, profile, within.feasible)
+    return LadderPlan(policy, tuple(rungs), (*notes, *_beyond_source(title, profile, rungs)))
+
+
+def _solved(
+    tracks: TitleTracks, targets: Sequence[_Target], last: float
+) -> list[RungPlan] | InfeasibleResult:
+    """Solve the rungs that are not measured; sizes never fall."""
     rungs: list[RungPlan] = []
     track = 0
     for wanted, decided in targets:
@@ -147,14 +164,29 @@ def solve(
             _track_of(tracks, r) for w, r in targets if r is not None and w.rate >= wanted.rate
         )
         highest = min(above, default=len(tracks.tracks) - 1)
-        rung = _best_rung(tracks, wanted, track, highest, within.last)
+        rung = _best_rung(tracks, wanted, track, highest, last)
         if isinstance(rung, InfeasibleResult):
             return rung
         # Equal curves, or a cap that binds at every rate, can make a step pointless.
         if not rungs or (rung.bits > rungs[-1].bits and rung.quality > rungs[-1].quality):
             rungs.append(rung)
             track = max(track, _track_of(tracks, rung))
-    return LadderPlan(policy, tuple(rungs), (*notes, *_beyond_source(title, profile, rungs)))
+    return rungs
+
+
+def _worth_encoding(
+    rungs: Sequence[RungPlan],
+    committed: Sequence[RungPlan],
+    reference: Sequence[Offer],
+    profile: Profile,
+    first: float,
+) -> list[RungPlan]:
+    """Return the ladder without new rungs that are no longer worth their encodes, because
+    constraints keep them from being better than the measured ones."""
+    measured = dict(zip(_offers(committed), committed, strict=True))
+    new = {_offer(rung): rung for rung in rungs if rung not in committed}
+    chosen = worth_encoding(list(new), list(measured), reference, profile, first)
+    return [{**new, **measured}[offer] for offer in chosen]
 
 
 def _beyond_source(title: TitleCurves, profile: Profile, rungs: Sequence[RungPlan]) -> list[str]:
@@ -175,25 +207,6 @@ def _beyond_source(title: TitleCurves, profile: Profile, rungs: Sequence[RungPla
     ]
 
 
-def _placed(
-    title: TitleCurves,
-    tracks: TitleTracks,
-    profile: Profile,
-    policy: Policy,
-    within: Bounds,
-    committed: Sequence[RungPlan],
-) -> Placed:
-    """Place rungs for the profile's viewers."""
-    return placed_rates(
-        tracks,
-        profile,
-        _reference(title, tracks, profile, policy),
-        within.feasible,
-        within.last,
-        _offers(committed),
-    )
-
-
 def _reference(
     title: TitleCurves, tracks: TitleTracks, profile: Profile, policy: Policy
 ) -> tuple[Offer, ...]:
@@ -211,12 +224,16 @@ def reference_ladder(title: TitleCurves, profile: Profile) -> tuple[Offer, ...]:
     return reference_offers(title, profile, list(zip(title.sizes, alone.tracks, strict=True)))
 
 
+def _offer(rung: RungPlan, slack: float = 0.0) -> Offer:
+    return Offer(rung.rate, rung.quality + slack, min(rung.size))
+
+
 def _offers(measured: Sequence[RungPlan]) -> list[Offer]:
-    return [Offer(r.rate, r.quality + COMMITTED_SLACK, min(r.size)) for r in measured]
+    return [_offer(rung, COMMITTED_SLACK) for rung in measured]
 
 
 def worth_delivering(
-    title: TitleCurves, profile: Profile, policy: Policy, rungs: Sequence[RungPlan]
+    title: TitleCurves, profile: Profile, rungs: Sequence[RungPlan]
 ) -> tuple[RungPlan, ...]:
     """Return those measured ``rungs`` that serve the profile's viewers best, with what these need;
     all where rungs are not placed.
@@ -224,14 +241,11 @@ def worth_delivering(
     Args:
         title: Curves of the title.
         profile: What the rungs were placed by.
-        policy: Whether all shots of a rung have one size.
         rungs: Rungs that rise in rate and quality.
     """
     if not is_placed(profile, title.shown_size):
         return tuple(rungs)
-    tracks = _tracks(title, policy, profile)
-    assert not isinstance(tracks, InfeasibleResult)  # rungs were solved on them
-    reference = _reference(title, tracks, profile, policy)
+    reference = reference_ladder(title, profile)
     return tuple(
         replace(rungs[number], least_quality=needed.least_quality, most_rate=needed.most_rate)
         for number, needed in worth_keeping(_offers(rungs), reference, profile)
@@ -265,28 +279,72 @@ def _best_rung(
 
 
 def at_slope_within(
-    title: TitleCurves, profile: Profile, size: Size, slope: float, max_rate: float = math.inf
+    title: TitleCurves,
+    profile: Profile,
+    size: Size,
+    slope: float,
+    max_rate: float = math.inf,
+    solved_rate: float = 0.0,
 ) -> RungPlan | InfeasibleResult:
     """Return a rung of one size at a slope: every shot takes its best point there.
 
     Where that breaks a cap, or takes more than ``max_rate`` bit/s, the best choice within those
-    limits is taken.
+    limits is taken. Caps follow from the rate that the rung takes, or from ``solved_rate`` where
+    that is hardly higher: whole points seldom take all of the rate that a rung was solved for.
     """
     tracks = _tracks(replace(title, curves={size: title.curves[size]}), "locked", profile)
     if isinstance(tracks, InfeasibleResult):
         return tracks
-    problem = tracks.tracks[0].problem
-    allocation = at_slope(problem, slope)
+    allocation = at_slope(tracks.tracks[0].problem, slope)
     rate = min(allocation.bits / tracks.seconds, max_rate)
-    caps = tracks.caps(rate)
-    bits = np.array([choice.bits for choice in allocation.choices])
     over = allocation.bits > max_rate * tracks.seconds
-    if over or CapSet(caps, len(bits)).violations(bits):
-        within = for_budget(problem, rate * tracks.seconds, caps)
+    if over or not _keeps_caps(tracks, allocation, solved_rate):
+        within = _within_caps(tracks, rate, solved_rate)
         if isinstance(within, InfeasibleResult):
             return within
         allocation = within
     return replace(_rung_plan(tracks, rate, allocation, allocation.quality), slope=slope)
+
+
+def lowest_within(
+    title: TitleCurves, profile: Profile, size: Size, max_rate: float = math.inf
+) -> RungPlan | InfeasibleResult:
+    """Return the cheapest rung of one size that keeps its caps, of at most ``max_rate`` bit/s."""
+    tracks = _tracks(replace(title, curves={size: title.curves[size]}), "locked", profile)
+    if isinstance(tracks, InfeasibleResult):
+        return tracks
+    rate = min(tracks.lowest_feasible(tracks.tracks[0]), max_rate)
+    while True:
+        found = _within_caps(tracks, rate, rate)
+        if isinstance(found, Allocation):
+            return _rung_plan(tracks, rate, found, found.quality)
+        if rate >= min(max_rate, tracks.highest_rate):
+            return found
+        # Whole points may leave so many bits that the caps of what is taken do not hold.
+        rate = min(rate * HARDLY_HIGHER, max_rate)
+
+
+def _within_caps(
+    tracks: TitleTracks, rate: float, solved_rate: float
+) -> Allocation | InfeasibleResult:
+    """Return the best choice on the only track of at most ``rate`` bit/s that keeps its caps."""
+    while True:
+        caps = tracks.caps(_rate_of_caps(rate, solved_rate))
+        found = for_budget(tracks.tracks[0].problem, rate * tracks.seconds, caps)
+        if isinstance(found, InfeasibleResult) or _keeps_caps(tracks, found, solved_rate):
+            return found
+        rate = found.bits / tracks.seconds
+
+
+def _keeps_caps(tracks: TitleTracks, allocation: Allocation, solved_rate: float) -> bool:
+    bits = np.array([choice.bits for choice in allocation.choices])
+    caps = tracks.caps(_rate_of_caps(allocation.bits / tracks.seconds, solved_rate))
+    return not CapSet(caps, len(bits)).violations(bits)
+
+
+def _rate_of_caps(rate: float, solved_rate: float) -> float:
+    """Return the rate in bit/s that a rung's caps follow from."""
+    return solved_rate if rate < solved_rate < rate * HARDLY_HIGHER else rate
 
 
 def slope_at(title: TitleCurves, size: Size, bits: float) -> float:

@@ -25,7 +25,7 @@ from ladder.curves import MeasuredPoints, Measurement
 from ladder.profiles import Profile, load_profile
 from ladder.reference_ladder import predicted as predicted_ladder
 from ladder.reference_ladder import reference_rungs
-from ladder.rungs import LadderPlan, RungPlan, solve_at_rates
+from ladder.rungs import LadderPlan, RungPlan, solve, solve_at_rates
 from ladder.search import predict
 from ladder.search.commit import next_rungs
 from ladder.search.moves import moves
@@ -597,3 +597,24 @@ def test_the_reference_s_lowest_rung_is_looked_at_before_rungs_are_placed() -> N
     asked = [request for request, reason in outcome.reasons.items() if reason == why]
     assert [point.size for _, point in asked] == [SIZES[0]], "one of six shots"
     check_viewers(outcome, TITLE, 0.2, lowest_too=True)
+
+
+def test_constraints_do_not_have_a_rung_encoded_again_and_again() -> None:
+    """The title's curve promises the quality at fewer bits than constraints allow, so a rung that
+    is measured seems to take too many."""
+    profile = dataclasses.replace(PLACED, peak_ratio=1.1)
+    outcome = drive(search_for(TITLE, 0), known(profile=profile))
+    assert_constraints(outcome.plan, TITLE, profile)
+    check_viewers(outcome, TITLE, 0.2, lowest_too=True)
+    assert len(outcome.requested) <= 1.4 * len(outcome.plan.points)
+
+
+def test_the_lowest_rung_is_raised_to_where_it_keeps_its_constraints_and_stays() -> None:
+    """It was planned where constraints turn out not to hold, and a larger size looks better."""
+    profile = dataclasses.replace(PLACED, peak_ratio=1.5, vbv_seconds=0.5, floor=70.0)
+    outcome = drive(search_for(TITLE, 0), known(profile=profile))
+    assert_constraints(outcome.plan, TITLE, profile)
+    best = solve(truth(TITLE), profile)
+    assert isinstance(best, LadderPlan)
+    assert outcome.plan.rungs[0].rate <= 1.1 * best.rungs[0].rate
+    assert len(outcome.plan.rungs) == len(best.rungs)

@@ -21,7 +21,7 @@ from ladder.claims import audience_claim, viewers_claim
 from ladder.placement import Rules, place
 from ladder.profiles import Profile, load_profile, profile_document, profile_from_document
 from ladder.reference_ladder import needs, predicted, reference_rungs
-from ladder.rungs import LadderPlan, solve
+from ladder.rungs import LadderPlan, solve, worth_delivering
 from ladder.search.steps import full_grid, measured_title
 from ladder.title_curves import TitleCurves
 from ladder.tracks import TitleTracks, Track, tracks_of
@@ -373,6 +373,19 @@ def test_a_measured_rung_is_replaced_only_where_that_is_worth_its_encodes() -> N
     assert not replaced(0.0)
     assert not replaced(0.08)
     assert replaced(1.5)
+
+
+def test_the_fewest_rungs_and_the_largest_steps_hold_beside_measured_rungs_too() -> None:
+    """A rung that is there for their sake saves no bits."""
+    many = dataclasses.replace(PLAIN, rung_count=(9, 12))
+    small = dataclasses.replace(PLAIN, largest_steps=True, jnd=3.0)
+    for profile in (many, small):
+        plan = plan_of(profile)
+        around = solve(TITLE, profile, committed=plan.rungs[:2])
+        assert isinstance(around, LadderPlan)
+        assert len(around.rungs) >= len(plan.rungs) - 1 > len(plan_of().rungs)
+        kept = worth_delivering(TITLE, profile, around.rungs)
+        assert len(kept) >= len(plan.rungs) - 1
 
 
 def test_nobody_is_left_without_a_rung_that_they_afford() -> None:

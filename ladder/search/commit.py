@@ -127,16 +127,21 @@ def keep_constraints(
     for penalty in (tuning.new_encode_penalty, *[0.0] * tuning.repair_rounds):
         if _keeps_constraints(state, rung):
             break
-        kept = state.at_slope(rung, state.corrected.curves(penalty)[rung.size])
+        curves = state.corrected.curves(penalty)[rung.size]
+        kept, solved = state.at_slope(rung, curves), rung.target_rate
         if isinstance(kept, InfeasibleResult):
             if penalty:
                 continue
-            break
+            # At this rate nothing does; the lowest rung is where something can.
+            kept = state.lowest(rung, curves)
+            if isinstance(kept, InfeasibleResult):
+                break
+            solved = rung.target_rate if state.known.profile.rates else kept.target_rate
         why = f"the rung at {rung.rate / 1e3:.0f} kbit/s has to keep its constraints"
         state = yield {
             request: why for request in requests_of(kept) if request not in state.measured
         }
-        rung = state.as_measured(replace(rung, choices=kept.choices))
+        rung = state.as_measured(replace(rung, choices=kept.choices, target_rate=solved))
     return state, rung
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 
 from encoder.media import Shot, Size
 from ladder.constraints import InfeasibleResult
+from ladder.placed import closest_ratio
+from ladder.reference_ladder import is_placed
 from ladder.rungs import RungPlan, at_slope_within, slope_at
 from ladder.search.measured import measured_points
 from ladder.search.state import Reasons, State, requests_of
@@ -98,7 +100,8 @@ def best_measured(state: State, committed: Sequence[RungPlan]) -> list[RungPlan]
     shots, sizes = state.known.title.shots, state.prediction.sizes
     points = measured_points(state.measured, shots)
     lowest = 0
-    for rung in committed:
+    for number, rung in enumerate(committed):
+        most_bits = _most_bits(state, committed[number + 1 :])
         slope = slope_at(state.curves, rung.size, rung.bits)
         best = at_slope = replace(rung, slope=slope)
         for size in (s for s in points if lowest <= sizes.index(s)):
@@ -107,7 +110,7 @@ def best_measured(state: State, committed: Sequence[RungPlan]) -> list[RungPlan]
                 continue
             if size != rung.size and not 0.8 < other.rate / rung.rate < 1.25:
                 continue
-            if other.quality < min(rung.quality, rung.least_quality):
+            if other.quality < min(rung.quality, rung.least_quality) or other.bits > most_bits:
                 continue
             if slope > 0 and _gain(best, range(len(shots)), other, shots) > 0:
                 best = other
@@ -115,6 +118,15 @@ def best_measured(state: State, committed: Sequence[RungPlan]) -> list[RungPlan]
             rungs.append(replace(best, target_rate=rung.target_rate))
             lowest = sizes.index(best.size)
     return rungs
+
+
+def _most_bits(state: State, above: Sequence[RungPlan]) -> float:
+    """Return the bits of a rung at most that leave those ``above`` rungs of their own; where rungs
+    are placed, each of them has its viewers."""
+    profile = state.known.profile
+    if not above or not is_placed(profile, state.known.title.sizes[-1]):
+        return math.inf
+    return above[0].bits / closest_ratio(profile)
 
 
 def _gain(rung: RungPlan, of: Iterable[int], other: RungPlan, shots: Sequence[Shot]) -> float:

@@ -129,18 +129,17 @@ def _rounds() -> Generator[Reasons, State, Done | InfeasibleResult]:
     state = yield {}
     tuning = state.tuning
     committed: list[RungPlan] = []
+    in_vain: list[RungPlan] = []
     while True:
-        state, plan, asked = yield from _plan_rungs(state, committed)
+        state, plan, asked = yield from _plan_rungs(state, committed, in_vain)
         if isinstance(plan, InfeasibleResult):
             return plan
-        free = _free(plan, committed)
+        free = _free(plan, committed, in_vain)
         if not committed and (pilot := pilots(state, free)):
             state = yield pilot
             continue
-        chosen = [
-            reusing_measured(state, rung, committed)
-            for rung in next_rungs(free, committed, regrets(state, asked, free))
-        ]
+        next_ones = next_rungs(free, committed, regrets(state, asked, free))
+        chosen = [reusing_measured(state, rung, committed) for rung in next_ones]
         if not chosen:
             break
         state = yield {
@@ -149,14 +148,17 @@ def _rounds() -> Generator[Reasons, State, Done | InfeasibleResult]:
             for request in requests_of(rung)
             if request not in state.measured
         }
-        before = committed, len(state.measured)
+        before = len(committed), len(state.measured)
         for rung in chosen:
             state, measured = yield from keep_constraints(state, state.as_measured(rung))
-            state, measured = yield from serve_viewers(state, measured)
-            committed = [*committed, measured]
-        if all(rung in before[0] for rung in committed) and len(state.measured) == before[1]:
-            # Within their constraints they are rungs that are there: so would be the next ones.
-            break
+            state, served = yield from serve_viewers(state, measured)
+            if served != measured:
+                state, measured = yield from keep_constraints(state, served)
+            if not any(measured.choices == other.choices for other in committed):
+                committed = [*committed, measured]
+        if (len(committed), len(state.measured)) == before:
+            # Within their constraints these are rungs that are there, and would be again.
+            in_vain += next_ones
         committed.sort(key=lambda rung: rung.rate)
     for _ in range(tuning.move_rounds):
         better = moves(state, _delivered(state, committed))
@@ -169,20 +171,20 @@ def _rounds() -> Generator[Reasons, State, Done | InfeasibleResult]:
 
 def _delivered(state: State, committed: Sequence[RungPlan]) -> list[RungPlan]:
     """Return the rungs to deliver, at their best among measured cells."""
-    known = state.known
 
     def worth(rungs: Sequence[RungPlan]) -> tuple[RungPlan, ...]:
-        return worth_delivering(state.curves, known.profile, known.policy, rungs)
+        return worth_delivering(state.curves, state.known.profile, rungs)
 
     # What is of no use must not bound the sizes of what is.
     return [*worth(best_measured(state, worth(committed)))]
 
 
 def _plan_rungs(
-    state: State, committed: Sequence[RungPlan]
+    state: State, committed: Sequence[RungPlan], in_vain: Sequence[RungPlan]
 ) -> Generator[Reasons, State, tuple[State, LadderPlan | InfeasibleResult, list[Question]]]:
     """Solve the ladder around the committed rungs, probing until the sizes of the others are
-    settled enough; returns the questions that are left open."""
+    settled enough, except those that were committed ``in_vain``; returns the questions that are
+    left open."""
     rounds = 0
     while True:
         plan = state.plan(committed)
@@ -192,7 +194,7 @@ def _plan_rungs(
                 return state, plan, []
             state = yield doubted
             continue
-        free = _free(plan, committed)
+        free = _free(plan, committed, in_vain)
         asked = open_questions(state, plan, free)
         wanted = probes(state, asked, plan, free)
         if not wanted or rounds == state.tuning.question_rounds:
@@ -201,6 +203,8 @@ def _plan_rungs(
         state = yield wanted
 
 
-def _free(plan: LadderPlan, committed: Sequence[RungPlan]) -> list[RungPlan]:
-    """Return the rungs of a plan that are not committed."""
-    return [rung for rung in plan.rungs if rung not in committed]
+def _free(
+    plan: LadderPlan, committed: Sequence[RungPlan], in_vain: Sequence[RungPlan]
+) -> list[RungPlan]:
+    """Return the rungs of a plan that are not committed, nor were in vain."""
+    return [rung for rung in plan.rungs if rung not in committed and rung not in in_vain]

@@ -10,7 +10,14 @@ from encoder.media import Request
 from ladder.complexity.prediction import CorrectedTitle, TitlePrediction, correct
 from ladder.constraints import InfeasibleResult
 from ladder.curves import Curve, Measurement
-from ladder.rungs import COMMITTED_SLACK, LadderPlan, RungPlan, at_slope_within, solve
+from ladder.rungs import (
+    COMMITTED_SLACK,
+    LadderPlan,
+    RungPlan,
+    at_slope_within,
+    lowest_within,
+    solve,
+)
 from ladder.search.measured import measured_rung
 from ladder.search.steps import Known, request_order
 from ladder.title_curves import TitleCurves
@@ -102,7 +109,13 @@ class State:
             rung.size,
             rung.slope,
             self.max_rate(rung),
+            rung.target_rate,
         )
+
+    def lowest(self, rung: RungPlan, curves: Iterable[Curve]) -> RungPlan | InfeasibleResult:
+        """Return the cheapest rung on these curves of a rung's size that keeps its constraints."""
+        title = self.known.title.with_curves({rung.size: curves})
+        return lowest_within(title, self.known.profile, rung.size, self.max_rate(rung))
 
     def max_rate(self, rung: RungPlan) -> float:
         """Return the rate in bit/s that a rung may have: that of the profile's list, or what the
