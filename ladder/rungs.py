@@ -184,7 +184,7 @@ def _worth_encoding(
     """Return the ladder without new rungs that are no longer worth their encodes, because
     constraints keep them from being better than the measured ones."""
     measured = dict(zip(_offers(committed), committed, strict=True))
-    new = {_offer(rung): rung for rung in rungs if rung not in committed}
+    new = {_offer(rung, SHORT_AT_MOST): rung for rung in rungs if rung not in committed}
     chosen = worth_encoding(list(new), list(measured), reference, profile, first)
     return [{**new, **measured}[offer] for offer in chosen]
 
@@ -224,7 +224,7 @@ def reference_ladder(title: TitleCurves, profile: Profile) -> tuple[Offer, ...]:
     return reference_offers(title, profile, list(zip(title.sizes, alone.tracks, strict=True)))
 
 
-def _offer(rung: RungPlan, slack: float = 0.0) -> Offer:
+def _offer(rung: RungPlan, slack: float) -> Offer:
     return Offer(rung.rate, rung.quality + slack, min(rung.size))
 
 
