@@ -56,12 +56,12 @@ class Rules:
 def shortcomings(rungs: Sequence[Offer], rules: Rules, stretch: float = 1.0) -> int:
     """Return how many rungs a ladder lacks to the fewest, plus how many of its steps are larger
     than ``stretch`` times the largest."""
-    steps = sum(
+    too_large = [
         high.rate > low.rate * rules.most_ratio**stretch
         or high.quality > low.quality + rules.most_step * stretch
         for low, high in itertools.pairwise(rungs)
-    )
-    return max(0, rules.counts[0] - len(rungs)) + steps
+    ]
+    return max(0, rules.counts[0] - len(rungs)) + sum(map(int, too_large))
 
 
 class Placement(NamedTuple):
