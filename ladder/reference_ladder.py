@@ -31,6 +31,9 @@ OVERSHOOT = 5_000
 MARGIN = 0.15
 """Points of the viewers' tolerance that are left to what the prediction misses."""
 
+SAME_RATE = 1e-9
+"""Difference of the logarithms of two rates up to which they are the same."""
+
 _NEEDS = {"x264": 1.0, "x265": 0.9, "svtav1": 0.75, "vp9": 0.9}
 """Bits that a codec's medium needs for the quality of x264 medium, as a share, on titles where the
 codec saves little (``docs/codecs.md``)."""
@@ -100,9 +103,13 @@ def _quality(track: Track, rate: float) -> float:
     """Return the quality of a size at a rate when all shots have one CRF; that of the highest CRF
     below its rate."""
     rates, qualities = track.at_one_crf()
-    within = np.clip(rate, rates[0], rates[-1])
     # Measured CRFs may lie far apart, and a straight line between them is no curve.
-    return float(pchip(np.log(rates), qualities, np.log([within]))[0])
+    logs = np.log(rates)
+    apart = np.append(True, np.diff(logs) > SAME_RATE)
+    if apart.sum() < 2:
+        return float(qualities[-1])
+    within = np.clip(np.log([rate]), logs[apart][0], logs[apart][-1])
+    return float(pchip(logs[apart], qualities[apart], within)[0])
 
 
 def _nearest(size: Size, sizes: Sequence[Size]) -> list[int]:

@@ -18,6 +18,7 @@ from encoder.media import Size
 from encoder.recipes import by_name, x264
 from ladder.bdrate import RatePoint
 from ladder.claims import audience_claim, viewers_claim
+from ladder.curves import Candidate
 from ladder.placement import Rules, place
 from ladder.profiles import Profile, load_profile, profile_document, profile_from_document
 from ladder.reference_ladder import needs, predicted, reference_rungs
@@ -244,6 +245,26 @@ def test_a_title_of_one_shot_has_one_crf_in_any_case() -> None:
     for track in tracks(title).tracks:
         rates, qualities = track.at_one_crf()
         assert qualities == pytest.approx([track.quality_at(rate) for rate in rates], abs=0.3)
+
+
+class Saturated:
+    """A curve whose quality still rises where its bits differ by rounding alone."""
+
+    frames = 48
+
+    def points(self, step: float = 0.5) -> tuple[Candidate, ...]:
+        return (
+            Candidate(20.0, math.nextafter(2e6, math.inf), 90.1, False),
+            Candidate(21.0, 2e6, 90.0, False),
+            Candidate(22.0, 1e6, 80.0, False),
+        )
+
+
+def test_rates_that_differ_by_rounding_alone_are_one() -> None:
+    one = shape(((48, 1.0),), [Size(1280, 720)]).with_curves({Size(1280, 720): (Saturated(),)})
+    rungs = reference_rungs(Size(1280, 720), PLAIN)[-1:]
+    (offer,) = predicted(rungs, one.sizes, tracks(one).tracks, one.recipe)
+    assert offer.quality == pytest.approx(90.0, abs=0.11)
 
 
 def test_shots_without_a_common_crf_are_predicted_by_the_title_curve() -> None:
