@@ -288,7 +288,9 @@ def _wanted(
     own = [
         each.rate for each in served if each.quality - tolerance > below and each.rate >= rung.rate
     ]
-    return PlacedRate(rung.rate, min(least, rung.quality), min(own, default=math.inf))
+    if not own:
+        return PlacedRate(rung.rate, most_rate=above)  # it saves bits, and nobody needs it
+    return PlacedRate(rung.rate, min(least, rung.quality), min(*own, above))
 
 
 def _losses(chosen: Sequence[Offer], reference: Sequence[Offer], tolerance: float) -> list[str]:
