@@ -12,10 +12,12 @@ over is :data:`MARGIN`.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
+from encoder.arrays import Float64
 from encoder.media import Size
 from encoder.recipes import Recipe
 from ladder.baselines import APPLE_HLS_H264, FixedRung, fixed_rungs
@@ -91,18 +93,20 @@ def predicted(
         recipe: Recipe that the curves are of.
     """
     share = REACHES * needs(recipe)
+    near = [_nearest(rung.size, sizes) for rung in rungs]
+    # Once for each size: a long title has many shots, and several rungs may have one size.
+    curves = {n: tracks[n].at_one_crf() for n in {*itertools.chain(*near)}}
     offers = []
-    for rung in rungs:
+    for rung, numbers in zip(rungs, near, strict=True):
         rate = (rung.rate + OVERSHOOT) * share
-        quality = max(_quality(tracks[n], rate) for n in _nearest(rung.size, sizes))
+        quality = max(_quality(*curves[n], rate) for n in numbers)
         offers.append(Offer(float(rung.rate), quality, min(rung.size)))
     return tuple(offers)
 
 
-def _quality(track: Track, rate: float) -> float:
-    """Return the quality of a size at a rate when all shots have one CRF; that of the highest CRF
+def _quality(rates: Float64, qualities: Float64, rate: float) -> float:
+    """Return the quality at a rate of a size whose shots have one CRF; that of the highest CRF
     below its rate."""
-    rates, qualities = track.at_one_crf()
     # Measured CRFs may lie far apart, and a straight line between them is no curve.
     logs = np.log(rates)
     apart = np.append(True, np.diff(logs) > SAME_RATE)
