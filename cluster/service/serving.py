@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import uvicorn
+from typing_extensions import override
+
 from cluster.service.database import Database
 from cluster.service.http.api import build
 from cluster.service.http.auth import Tokens, read_or_create_tokens, read_tokens
@@ -33,6 +36,8 @@ DRAIN_SECONDS = 5
 """Time for open requests to end when the service stops."""
 OPEN_FILES = 16_384
 MAX_CONNECTIONS = 4_000
+BACKLOG = 2_048
+"""Limit of connections that wait to be taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,16 +69,25 @@ class ServiceOptions(RunnerOptions):
     """File with the secret that signs webhooks."""
 
 
+class _Server(uvicorn.Server):
+    """The HTTP server; it says when it takes connections."""
+
+    on_started: Callable[[], None]
+
+    @override
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.on_started()
+
+
 def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
     """Serve until SIGINT or SIGTERM.
 
-    ``ready`` is called with the URL and the file of tokens once requests are accepted.
+    ``ready`` is called with the URL and the file of tokens once requests are answered.
 
     Raises:
         BadInput: the address is in use, or a file or folder of the options cannot be used.
     """
-    import uvicorn
-
     _check(options)
     _allow_open_files()
     with _bound(options) as listening, contextlib.ExitStack() as stack:
@@ -97,7 +111,7 @@ def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
             sources=SourcePolicy(options.roots, options.source_urls),
         )
         _, front = build(service)
-        server = uvicorn.Server(
+        server = _Server(
             uvicorn.Config(
                 front,
                 loop="uvloop",
@@ -109,7 +123,7 @@ def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
                 timeout_keep_alive=30,
                 timeout_graceful_shutdown=DRAIN_SECONDS,
                 limit_concurrency=MAX_CONNECTIONS,
-                backlog=2048,
+                backlog=BACKLOG,
             )
         )
         if options.slots:
@@ -121,8 +135,7 @@ def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
         webhooks.start()
         stack.callback(webhooks.stop)
         stack.enter_context(_refreshing(library))
-        host, port = listening.getsockname()[:2]
-        ready(f"http://{f'[{host}]' if ':' in host else host}:{port}", token_file)
+        server.on_started = lambda: ready(_url(listening), token_file)
         with _signals_caught():
             server.run(sockets=[listening])
 
@@ -218,16 +231,26 @@ def _signals_caught() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _bound(options: ServiceOptions) -> Iterator[socket.socket]:
+    """Open the listening socket.
+
+    It listens at once, since several sockets can be bound to one port as long as none listens.
+    """
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     with socket.socket(family) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((options.host, options.port))
+            listening.listen(BACKLOG)
         except (OSError, OverflowError) as error:
             raise BadInput(
                 f"cannot listen at {options.host}:{options.port} ({error}); give another --port"
             ) from error
         yield listening
+
+
+def _url(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 @contextlib.contextmanager
