@@ -308,6 +308,31 @@ def test_groups_can_be_left_out_several_at_a_time_and_by_other_seeds(
         again(evaluated, quick, folds=1)
 
 
+def test_several_seeds_are_one_evaluation(
+    evaluated: Made,
+    quick: list[tuple[str, ...]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    change = {"folds": 2, "rivals": False, "cache": tmp_path, "groups": ("bell", "calm")}
+    both, trained, _ = again(evaluated, quick, **change, seeds=2)
+    assert len(trained) == 4
+    alone = [again(evaluated, quick, **change, seed=seed) for seed in (0, 1)]
+    assert [trained for _, trained, _ in alone] == [[], []]  # what one seed found serves both
+    for title, *seeds in zip(both.titles, *(found.titles for found, _, _ in alone), strict=True):
+        assert [(v.seed, v.search) for v in title.verdicts] == [
+            (seed, search) for seed in (0, 1) for search in both.searches
+        ]
+        first, second = seeds
+        losses = [v.loss for v in (*first.verdicts, *second.verdicts)]
+        assert [v.loss for v in title.verdicts] == losses
+        assert title.before[0].cells == first.before[0].cells + second.before[0].cells
+    show(evaluation_view(both))
+    assert "loss by seed: " in capsys.readouterr().out
+    with pytest.raises(BadInput, match="asked for 0 seeds"):
+        again(evaluated, quick, **change, seeds=0)
+
+
 def test_another_table_is_trained_on_again(
     evaluated: Made, quick: list[tuple[str, ...]], tmp_path: Path
 ) -> None:

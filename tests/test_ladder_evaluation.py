@@ -153,12 +153,18 @@ def test_a_bad_choice_loses_what_the_formula_says() -> None:
     assert (same_bits.size, same_bits.best_size, same_bits.best_quality) == (SMALL, LARGE, 80.0)
     # Within 1900 bits it is 75 for 1600, and 400 more bring 5: (300 + 1.25 x 300) / (1.25 x 1600).
     assert fewer_bits.loss == pytest.approx(675 / 2000)
+    frames = of.title.shape.shots[0].frames
+    assert (right.points, same_bits.points) == (0.0, pytest.approx(800 / frames))
+    assert fewer_bits.points == pytest.approx(675 / frames)
+    # e times the bits would gain 0.5 x 2000 points of frames.
+    assert same_bits.points_per_fold == pytest.approx(1000 / frames)
 
 
 def test_there_is_no_loss_where_more_bits_are_worth_nothing() -> None:
     (saturated,) = rung_losses(by_hand(ONE_SHOT), [a_rung(by_hand(ONE_SHOT), LARGE, [20])], PLAIN)
     assert saturated.loss is None
-    assert saturated.best_quality == 90.0
+    assert (saturated.best_quality, saturated.points) == (90.0, 0.0)
+    assert saturated.saturated
 
 
 def test_there_is_no_loss_where_no_rung_keeps_the_constraints() -> None:
@@ -529,6 +535,7 @@ def a_verdict(title: str, losses: Iterable[float | None], **changes: object) -> 
         delivered=10,
         grid=40,
         exhaustive=50,
+        best_delivered=8,
         rounds=4,
         seconds=24.0,
         delivered_seconds=20.0,
@@ -559,6 +566,7 @@ def test_means_are_over_titles_and_the_worst_is_named() -> None:
     assert (found.worst_loss, found.worst_title) == (pytest.approx(0.10), "bad")
     assert found.worst_rung == 0.10
     assert found.extra == pytest.approx((0.2 + 1.0) / 2)
+    assert found.over_best == pytest.approx((0.5 + 1.5) / 2)
     assert found.saved == pytest.approx((0.7 + 0.5) / 2)
     assert (found.encodes, found.delivered, found.rounds) == (16, 10, 6)
     assert found.cpu_ratio == pytest.approx(1.2)  # of the one where it is known
@@ -573,6 +581,35 @@ def test_a_ladder_whose_rungs_have_no_loss_is_no_failure() -> None:
     assert (found.titles, found.failed) == (2, 0)
     assert found.loss == pytest.approx(0.04)
     assert found.extra == pytest.approx(0.1)
+
+
+def test_a_saturated_rung_has_its_loss_in_points_alone() -> None:
+    """A point of VMAF at 98 is as many bits as there are, and nobody sees it."""
+    usual = RungLoss(1e6, LARGE, 80.0, LARGE, 80.5, 0.02, 0.5, 20.0)
+    top = RungLoss(9e6, LARGE, 97.0, LARGE, 98.0, 0.98, 1.0, 1.02)
+    verdict = a_verdict("bright", [], rungs=(usual, top))
+    assert (verdict.losses, verdict.saturated) == ((0.02,), 1)
+    assert verdict.points == pytest.approx(0.75)
+    found = Summary.of([verdict])
+    assert (found.loss, found.worst_rung) == (0.02, 0.02)
+    assert (found.points, found.worst_points) == (pytest.approx(0.75), pytest.approx(0.75))
+
+
+def test_titles_count_once_whatever_the_number_of_seeds() -> None:
+    verdicts = [
+        a_verdict("good", [0.01], seed=0),
+        a_verdict("good", [0.03], seed=1),
+        a_verdict("fair", [0.03], seed=0),
+        a_verdict("bad", [0.08], seed=0),
+        a_verdict("bad", [0.12], seed=1),
+    ]
+    found = Summary.of(verdicts)
+    assert found.titles == 3
+    assert found.loss == pytest.approx((0.02 + 0.03 + 0.10) / 3)
+    assert found.median_loss == pytest.approx(0.03)
+    assert (found.worst_loss, found.worst_title) == (pytest.approx(0.10), "bad")
+    assert found.worst_rung == 0.12
+    assert found.seed_losses == pytest.approx(((0.01 + 0.03 + 0.08) / 3, (0.03 + 0.12) / 2))
 
 
 def test_a_search_that_never_finds_a_ladder_has_no_means() -> None:

@@ -259,7 +259,12 @@ class EvaluateFlags:
         help="Train only N times, each time without an equal share of the groups. [default: once "
         "for every group]",
     )
-    seed: int = option(0, metavar="N", help="Random seed for initial weights.")
+    seed: int = option(0, metavar="N", help="First random seed for initial weights.")
+    seeds: int = option(
+        1,
+        metavar="N",
+        help="Train and judge with N seeds, counted on from --seed. Means are over all of them.",
+    )
     rivals: bool = option(
         False,
         "--rivals",

@@ -78,7 +78,9 @@ class EvaluateOptions:
     """Number of trainings: each leaves out an equal share of the judged groups. One for every group
     if None."""
     seed: int = 0
-    """Random seed for the initial weights of the networks."""
+    """First random seed for the initial weights of the networks."""
+    seeds: int = 1
+    """Number of seeds, counted on from :attr:`seed`: each trains and judges everything once."""
     rivals: bool = False
     """Whether to judge what could replace the search as well."""
     cache: Path = CACHE
@@ -101,6 +103,7 @@ class TitleResult:
     left_out: str
     """Why no search was judged on the title; empty if some were."""
     verdicts: tuple[Verdict, ...] = ()
+    """One per search and seed."""
     before: tuple[Coverage, Coverage] = (Coverage(), Coverage())
     """Coverage of the intervals of rate and of quality before anything is measured."""
     after: tuple[Coverage, Coverage] = (Coverage(), Coverage())
@@ -153,7 +156,16 @@ def evaluate(
     titles = _titles_to_judge(options, rows)
     cache = _open_cache(options.cache)
     with connect(executor, workers=options.workers, scheduler=options.scheduler) as running:
-        results = _Evaluator(options, titles, cache, running, on_event).results()
+        by_seed = {
+            seed: _Evaluator(
+                replace(options, seed=seed), titles, cache, running, on_event
+            ).results()
+            for seed in range(options.seed, options.seed + options.seeds)
+        }
+    results = [
+        _over_seeds(dict(zip(by_seed, of_title, strict=True)))
+        for of_title in zip(*by_seed.values(), strict=True)
+    ]
     return Evaluation(
         tuple(sorted(results, key=lambda title: (title.group, title.title))),
         groups=len({row.group for row in rows}),
@@ -161,9 +173,27 @@ def evaluate(
     )
 
 
+def _over_seeds(results: Mapping[int, TitleResult]) -> TitleResult:
+    """Return the results of one title, by seed, as one."""
+
+    def total(when: str) -> tuple[Coverage, Coverage]:
+        rate, quality = zip(*(getattr(result, when) for result in results.values()), strict=True)
+        return sum(rate, Coverage()), sum(quality, Coverage())
+
+    verdicts = [
+        replace(verdict, seed=seed)
+        for seed, result in results.items()
+        for verdict in result.verdicts
+    ]
+    any_seed = next(iter(results.values()))
+    return replace(any_seed, verdicts=tuple(verdicts), before=total("before"), after=total("after"))
+
+
 def _titles_to_judge(options: EvaluateOptions, rows: Sequence[Row]) -> list[TableTitle]:
     if options.folds is not None and options.folds < 2:
         raise BadInput(f"asked for {options.folds} folds; ask for 2 or more")
+    if options.seeds < 1:
+        raise BadInput(f"asked for {options.seeds} seeds; ask for 1 or more")
     judged = options.judged or options.table
     judged_rows = current(read_table(judged))
     _check_groups(rows, judged_rows, judged)

@@ -7,10 +7,15 @@ A rung is compared at its own rate with the best rung of the title's truth:
 with the slope, J* and bits* of what the exhaustive search would deliver at that rate. The loss is
 a share of the rung's bits, needs no interpolation between rungs and does not depend on where rungs
 lie. It can be negative.
+
+Where quality is nearly saturated, bits are worth so little that a loss nobody sees is a large share
+of them. So the loss is stated in points of quality as well (J* - J per frame), and saturated rungs
+are told apart.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,6 +32,9 @@ from ladder.title_curves import TitleCurves
 
 EQUAL_RATES = 8
 """Number of rates at which two ladders are solved for their BD-rate."""
+SATURATED_POINTS = 2.0
+"""Points of quality that e times the bits would gain, below which a rung counts as saturated. In
+the middle of a ladder they would gain about 20."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +53,15 @@ class RungLoss:
     loss: float | None
     """Share of the rung's bits. None without a best rung, and where the best rung takes the best
     choice of every shot: more bits are worth nothing there, so nothing can be a share of them."""
+    points: float | None = None
+    """The loss in points of quality. None without a best rung."""
+    points_per_fold: float = math.inf
+    """Points that e times the bits would gain, at the slope of the best rung."""
+
+    @property
+    def saturated(self) -> bool:
+        """True where bits are worth so little that a loss in bits says nothing."""
+        return self.points_per_fold < SATURATED_POINTS
 
 
 def rung_losses(
@@ -59,12 +76,19 @@ def _rung_loss(truth: Truth, rung: RungPlan, profile: Profile, policy: Policy) -
     if isinstance(solved, InfeasibleResult):
         return RungLoss(rung.rate, rung.size, rung.quality, None, None, None)
     best = solved.rungs[0]
-    loss = None
-    if best.slope > 0:
-        frames = sum(shot.frames for shot in truth.title.shape.shots)
-        short = (best.quality - rung.quality) * frames - best.slope * (best.bits - rung.bits)
-        loss = short / (best.slope * best.bits)
-    return RungLoss(rung.rate, rung.size, rung.quality, best.size, best.quality, loss)
+    frames = sum(shot.frames for shot in truth.title.shape.shots)
+    short = (best.quality - rung.quality) * frames - best.slope * (best.bits - rung.bits)
+    worth = best.slope * best.bits
+    return RungLoss(
+        rung.rate,
+        rung.size,
+        rung.quality,
+        best.size,
+        best.quality,
+        loss=short / worth if best.slope > 0 else None,
+        points=short / frames,
+        points_per_fold=worth / frames,
+    )
 
 
 def bd_at_equal_rates(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -35,6 +36,8 @@ class Verdict:
     """Number of encodes of the title's full grid."""
     exhaustive: int
     """Number of encodes that the exhaustive search makes."""
+    best_delivered: int
+    """Number of encodes that the exhaustive search's ladder delivers; 0 without one."""
     rounds: int
     """How often the search had something to measure."""
     seconds: float | None
@@ -51,16 +54,29 @@ class Verdict:
     """How far the prediction was from what was delivered; None where nothing was predicted."""
     failure: str = ""
     """Reason for there being no ladder."""
+    seed: int = 0
+    """Random seed of the initial weights of the networks that predicted."""
 
     @property
     def losses(self) -> tuple[float, ...]:
-        """Losses of the rungs that have one."""
-        return tuple(rung.loss for rung in self.rungs if rung.loss is not None)
+        """Losses of the rungs that have one and are not saturated."""
+        return tuple(r.loss for r in self.rungs if r.loss is not None and not r.saturated)
 
     @property
     def loss(self) -> float:
         """Mean loss over rungs; NaN without any."""
         return math.fsum(self.losses) / len(self.losses) if self.losses else math.nan
+
+    @property
+    def points(self) -> float:
+        """Mean loss in points of quality over all rungs, saturated or not; NaN without any."""
+        lost = [rung.points for rung in self.rungs if rung.points is not None]
+        return math.fsum(lost) / len(lost) if lost else math.nan
+
+    @property
+    def saturated(self) -> int:
+        """Number of rungs that are saturated: their loss in bits is in no mean."""
+        return sum(rung.saturated for rung in self.rungs)
 
     @property
     def worst(self) -> float:
@@ -71,6 +87,12 @@ class Verdict:
     def extra(self) -> float:
         """Encodes beyond the delivered ones, as a share of those."""
         return self.encodes / self.delivered - 1 if self.delivered else math.nan
+
+    @property
+    def over_best(self) -> float:
+        """Encodes beyond those that the exhaustive search's own ladder delivers, as a share of
+        these. A search that delivers more than is needed looks thrifty by :attr:`extra` alone."""
+        return self.encodes / self.best_delivered - 1 if self.best_delivered else math.nan
 
     @property
     def saved(self) -> float:
@@ -128,6 +150,7 @@ def judge(
         delivered=len(plan.points),
         grid=len(title.grid),
         exhaustive=len(reference.measured) if reference else 0,
+        best_delivered=len(reference.plan.points) if reference else 0,
         rounds=judged.rounds,
         seconds=truth.cpu(judged.measured),
         delivered_seconds=truth.cpu(plan.points),
@@ -145,7 +168,7 @@ def judge(
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Means of one search over titles, a title counting as one.
+    """Means of one search over titles, a title counting as one whatever the number of seeds.
 
     A mean is None where no title has the number.
     """
@@ -154,16 +177,25 @@ class Summary:
     titles: int
     """Number of titles with a ladder."""
     failed: int
-    """Number of titles without a ladder; they are in no mean."""
+    """Number of searches that found no ladder; they are in no mean."""
     loss: float | None
     """Mean loss of the titles that have one."""
+    median_loss: float | None
+    """Median of the titles' losses."""
     worst_loss: float | None
-    """Largest loss of a title."""
+    """Largest loss of a title, mean over seeds."""
     worst_title: str
     """Name of the title with the largest loss."""
     worst_rung: float | None
     """Largest loss of a rung."""
+    seed_losses: tuple[float, ...]
+    """Mean loss of the titles by seed, in the order of the seeds."""
+    points: float | None
+    """Mean loss in points of quality."""
+    worst_points: float | None
+    """Largest loss of a title in points, mean over seeds."""
     extra: float | None
+    over_best: float | None
     encodes: float | None
     delivered: float | None
     saved: float | None
@@ -178,17 +210,27 @@ class Summary:
     def of(cls, verdicts: Sequence[Verdict]) -> Summary:
         """Summarise the verdicts of one search, at least one."""
         good = [v for v in verdicts if v.rungs]
-        lost = [v for v in good if v.losses]
-        worst = max(lost, key=lambda v: v.loss, default=None)
+        losses = _by_title((v, v.loss) for v in good if v.losses)
+        points = _by_title((v, v.points) for v in good if not math.isnan(v.points))
+        worst = max(losses, key=lambda title: losses[title], default="")
+        seeds = sorted({v.seed for v in good if v.losses})
         return cls(
             search=verdicts[0].search,
-            titles=len(good),
+            titles=len({v.title for v in good}),
             failed=len(verdicts) - len(good),
-            loss=_average(v.loss for v in lost),
-            worst_loss=worst.loss if worst else None,
-            worst_title=worst.title if worst else "",
-            worst_rung=max((v.worst for v in lost), default=None),
+            loss=_average(losses.values()),
+            median_loss=statistics.median(losses.values()) if losses else None,
+            worst_loss=losses.get(worst),
+            worst_title=worst,
+            worst_rung=max((v.worst for v in good if v.losses), default=None),
+            seed_losses=tuple(
+                statistics.fmean(v.loss for v in good if v.losses and v.seed == seed)
+                for seed in seeds
+            ),
+            points=_average(points.values()),
+            worst_points=max(points.values(), default=None),
             extra=_average(v.extra for v in good),
+            over_best=_average(v.over_best for v in good if v.best_delivered),
             encodes=_average(v.encodes for v in good),
             delivered=_average(v.delivered for v in good),
             saved=_average(v.saved for v in good),
@@ -198,6 +240,14 @@ class Summary:
             rounds=_average(v.rounds for v in good),
             off=_mean_error([v.off for v in good if v.off is not None]),
         )
+
+
+def _by_title(values: Iterable[tuple[Verdict, float]]) -> dict[str, float]:
+    """Return the mean of each title's values over its seeds."""
+    titles: dict[str, list[float]] = {}
+    for verdict, value in values:
+        titles.setdefault(verdict.title, []).append(value)
+    return {title: statistics.fmean(of_title) for title, of_title in titles.items()}
 
 
 def _mean_error(errors: Sequence[PredictionError]) -> PredictionError | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -38,7 +39,7 @@ def evaluation_view(evaluation: Evaluation, *, rungs: bool = False) -> Iterator[
     yield Text()
     if rungs:
         for verdict in _predict_verdicts(evaluation):
-            yield Text(verdict.title, style="bold")
+            yield Text(f"{verdict.title}{_seed(verdict)}", style="bold")
             yield _tight(table(_RUNGS, verdict.rungs))
             yield Text()
     yield Text("\n".join(_notes(evaluation)), style="dim")
@@ -52,13 +53,18 @@ def _judged(evaluation: Evaluation, heading: str, *, single: bool) -> Iterator[R
     verdicts = evaluation.verdicts(PREDICT, single=single)
     if not verdicts:
         return
+    titles = [_Title.of(name, verdicts) for name in dict.fromkeys(v.title for v in verdicts)]
     mean = Summary.of(verdicts)
     yield Text(f"{heading}: {PREDICT} against the exhaustive search", style="bold")
-    encodes = _tight(table(_ENCODES, verdicts, mean))
-    encodes.add_row("worst", "", _share(mean.worst_loss, 2), _share(mean.worst_rung, 1))
+    encodes = _tight(table(_ENCODES, titles, mean))
+    encodes.add_row("median", "", _share(mean.median_loss, 2))
+    worst = (_share(mean.worst_loss, 2), _points(mean.worst_points), _share(mean.worst_rung, 1))
+    encodes.add_row("worst", "", *worst)
     yield encodes
+    if len(mean.seed_losses) > 1:
+        yield Text("loss by seed: " + ", ".join(_share(loss, 2) for loss in mean.seed_losses))
     yield Text()
-    yield _tight(table(_QUALITIES, verdicts, mean))
+    yield _tight(table(_QUALITIES, titles, mean))
     yield Text()
     if len(evaluation.searches) > 1:
         yield Text(f"{heading}: means by search", style="bold")
@@ -91,59 +97,102 @@ def _share(share: float | None, digits: int) -> str:
     return ABSENT if share is None or math.isnan(share) else f"{100 * share:.{digits}f}"
 
 
-def _range(qualities: tuple[float, float] | None) -> str | None:
-    return None if qualities is None else f"{qualities[0]:.1f}-{qualities[1]:.1f}"
+def _points(points: float | None) -> str:
+    return ABSENT if points is None else f"{points:.2f}"
 
 
-def _off(heading: str, name: str, form: str, scale: int = 1) -> Column[Verdict]:
+@dataclass(frozen=True, slots=True)
+class _Title:
+    """A title's row: one search under all seeds."""
+
+    title: str
+    shots: int
+    rungs: float
+    """Mean number of rungs."""
+    mean: Summary
+    """Means over the seeds."""
+    covered: str | None
+    """Lowest and highest quality of any of the ladders."""
+    best: str | None
+    """Lowest and highest quality of the exhaustive search's ladder."""
+
+    @classmethod
+    def of(cls, title: str, verdicts: Iterable[Verdict]) -> _Title:
+        """Return the row of a title, of whose verdicts there is at least one."""
+        own = [verdict for verdict in verdicts if verdict.title == title]
+        return cls(
+            title,
+            own[0].shots,
+            statistics.fmean(len(verdict.rungs) for verdict in own),
+            Summary.of(own),
+            _range([quality for verdict in own for quality in verdict.qualities or ()]),
+            _range(own[0].best_qualities or ()),
+        )
+
+
+def _range(qualities: Sequence[float]) -> str | None:
+    return f"{min(qualities):.1f}-{max(qualities):.1f}" if qualities else None
+
+
+def _mean(
+    heading: str, name: str, form: str, scale: int = 1, *, of_all: bool = True
+) -> Column[_Title]:
+    """Return a column of a mean over seeds, with the mean over titles in the last row."""
+
+    def value(summary: Summary) -> float | None:
+        found = getattr(summary, name)
+        return None if found is None else scale * found
+
+    return Column(heading, lambda row: value(row.mean), form, total=value if of_all else None)
+
+
+def _off(heading: str, name: str, form: str, scale: int = 1) -> Column[_Title]:
     """Return a column about what was delivered less what was predicted first."""
 
-    def value(verdict: Verdict | Summary) -> float | None:
-        return None if verdict.off is None else scale * getattr(verdict.off, name)
+    def value(summary: Summary) -> float | None:
+        return None if summary.off is None else scale * getattr(summary.off, name)
 
-    return Column(heading, value, form, total=value)
+    return Column(heading, lambda row: value(row.mean), form, total=value)
 
 
-_ENCODES: list[Column[Verdict]] = [
-    Column("title", lambda v: _name(v.title), left=True, total=lambda mean: "mean"),
-    Column("shots", lambda v: v.shots),
-    Column("loss", lambda v: percent(v.loss), ".2f", total=lambda mean: percent(mean.loss)),
-    Column("worst", lambda v: percent(v.worst), ".1f"),
-    Column("rungs", lambda v: len(v.rungs)),
-    Column("deliv", lambda v: v.delivered, ".0f", total=lambda mean: mean.delivered),
-    Column("extra", lambda v: v.extra, ".2f", total=lambda mean: mean.extra),
-    Column("grid", lambda v: v.grid),
-    Column("saved", lambda v: percent(v.saved), ".0f", total=lambda mean: percent(mean.saved)),
-    Column("rounds", lambda v: str(v.rounds), ".1f", total=lambda mean: mean.rounds),
+_ENCODES: list[Column[_Title]] = [
+    Column("title", lambda row: _name(row.title), left=True, total=lambda mean: "mean"),
+    Column("shots", lambda row: row.shots),
+    _mean("loss", "loss", ".2f", 100),
+    _mean("points", "points", ".2f"),
+    _mean("worst", "worst_rung", ".1f", 100, of_all=False),
+    Column("rungs", lambda row: row.rungs, "g"),
+    _mean("deliv", "delivered", ".0f"),
+    _mean("extra", "extra", ".2f"),
+    _mean("over", "over_best", ".2f"),
+    _mean("saved", "saved", ".0f", 100),
+    _mean("rounds", "rounds", ".1f"),
 ]
-_QUALITIES: list[Column[Verdict]] = [
-    Column("title", lambda v: _name(v.title), left=True, total=lambda mean: "mean"),
+_QUALITIES: list[Column[_Title]] = [
+    Column("title", lambda row: _name(row.title), left=True, total=lambda mean: "mean"),
     _off("off", "quality", ".2f"),
     _off("bias", "quality_bias", ".2f"),
     _off("rate", "rate", ".0f", 100),
     _off("bias", "rate_bias", ".0f", 100),
-    Column("covered", lambda v: _range(v.qualities)),
-    Column("best", lambda v: _range(v.best_qualities)),
-    Column("CPU x", lambda v: v.cpu_ratio, ".2f", total=lambda mean: mean.cpu_ratio),
-    Column(
-        *("saved", lambda v: percent(v.cpu_saved), ".0f"),
-        total=lambda mean: percent(mean.cpu_saved),
-    ),
-    Column("BD", lambda v: v.bd_percent, ".2f", total=lambda mean: mean.bd_percent),
+    Column("covered", lambda row: row.covered),
+    Column("best", lambda row: row.best),
+    _mean("CPU x", "cpu_ratio", ".2f"),
+    _mean("saved", "cpu_saved", ".0f", 100),
+    _mean("BD", "bd_percent", ".2f"),
 ]
 _SEARCHES: list[Column[Summary]] = [
     Column(
         "search", lambda s: f"{s.search} ({s.failed} failed)" if s.failed else s.search, left=True
     ),
     Column("loss", lambda s: percent(s.loss), ".2f"),
+    Column("median", lambda s: percent(s.median_loss), ".2f"),
+    Column("points", lambda s: s.points, ".2f"),
     Column("worst", lambda s: percent(s.worst_loss), ".1f"),
     Column("rung", lambda s: percent(s.worst_rung), ".0f"),
     Column("extra", lambda s: s.extra, ".2f"),
+    Column("over", lambda s: s.over_best, ".2f"),
     Column("encodes", lambda s: s.encodes, ".0f"),
-    Column("deliv", lambda s: s.delivered, ".0f"),
-    Column("saved", lambda s: percent(s.saved), ".0f"),
     Column("CPU x", lambda s: s.cpu_ratio, ".2f"),
-    Column("off", lambda s: None if s.off is None else s.off.quality, ".2f"),
     Column("rounds", lambda s: s.rounds, ".1f"),
 ]
 _RUNGS: list[Column[RungLoss]] = [
@@ -157,6 +206,8 @@ _RUNGS: list[Column[RungLoss]] = [
     ),
     Column("best", lambda rung: rung.best_quality, ".2f"),
     Column("loss", lambda rung: percent(rung.loss), ".2f"),
+    Column("points", lambda rung: rung.points, ".2f"),
+    Column("", lambda rung: "saturated" if rung.saturated else "", left=True),
 ]
 
 
@@ -214,10 +265,14 @@ def _coverage(heading: str, levels: str, when: str) -> Iterator[Column[_Calibrat
 
 def _notes(evaluation: Evaluation) -> Iterator[str]:
     yield (
-        "loss: % of a rung's bits lost at the exhaustive search's slope, mean over rungs; worst: "
-        "the largest of a rung."
+        "loss: % of a rung's bits lost at the exhaustive search's slope, mean over rungs that are "
+        "not saturated; points: the same in points of quality, over all rungs; worst: the largest "
+        "loss of a rung."
     )
-    yield "extra: encodes beyond the delivered ones, per delivered one. saved: % of the full grid."
+    yield (
+        "extra: encodes beyond the delivered ones, per delivered one; over: encodes beyond those "
+        "that the exhaustive search's ladder delivers, per one of these. saved: % of the full grid."
+    )
     yield (
         "off, bias: delivered minus first predicted quality, in points of each title's own VMAF "
         "model; rate, bias: the same in % of the rate."
@@ -237,15 +292,20 @@ def _notes(evaluation: Evaluation) -> Iterator[str]:
         for single in (False, True):
             for verdict in evaluation.verdicts(search, single=single):
                 if verdict.failure:
-                    yield f"{verdict.title}, {verdict.search}: no ladder ({verdict.failure})"
+                    where = f"{verdict.title}{_seed(verdict)}, {verdict.search}"
+                    yield f"{where}: no ladder ({verdict.failure})"
     for verdict in _predict_verdicts(evaluation):
         without = len(verdict.rungs) - len(verdict.losses)
         if without and not verdict.failure:
             yield (
-                f"{verdict.title}: {without} of {len(verdict.rungs)} rungs have no loss, because "
-                "no more bits would make them better"
+                f"{verdict.title}{_seed(verdict)}: {without} of {len(verdict.rungs)} rungs have no "
+                "loss in bits, because they are saturated: more bits would hardly make them better"
             )
     yield from _left_out(evaluation.titles)
+
+
+def _seed(verdict: Verdict) -> str:
+    return f", seed {verdict.seed}" if verdict.seed else ""
 
 
 def _left_out(titles: Iterable[TitleResult]) -> Iterator[str]:
@@ -277,7 +337,10 @@ def evaluation_lines(evaluation: Evaluation) -> Iterator[tuple[str, dict[str, An
         for verdict in title.verdicts:
             figures = {
                 name: _number(getattr(verdict, name))
-                for name in ("loss", "worst", "extra", "saved", "cpu_saved", "cpu_ratio")
+                for name in (
+                    *("loss", "points", "saturated", "worst", "extra", "over_best"),
+                    *("saved", "cpu_saved", "cpu_ratio"),
+                )
             }
             rest = {"qualities": verdict.qualities}
             yield "verdict", {"recipe": title.recipe} | asdict(verdict) | figures | rest
