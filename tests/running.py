@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import shutil
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cluster import events
 from cluster.execution.executor import InlineExecutor
 from cluster.jobs.request import RunOptions
 from cluster.jobs.run import RunResult, run_title
 from cluster.store.records import parse_record
-from fixtures.clips import TINY
+from fixtures.clips import TINY, make
 from ladder.profiles import Profile, load_profile
 
 SMALL = replace(
@@ -44,11 +46,45 @@ def quick_profile(**changes: Any) -> Profile:
     return profile_like("two-crfs", crf_grid={"x264": [24, 40]}, source_cap=False, **changes)
 
 
-def run_inline(source: Path, out: Path, store: Path, **options: Any) -> RunResult:
+def run_inline(
+    source: Path,
+    out: Path,
+    store: Path,
+    on_event: events.Listener = lambda event: None,
+    **options: Any,
+) -> RunResult:
     """A run with the fastest preset, in this process, that takes recipes as they are."""
     defaults = {"preset": "ultrafast", "recipe_check": "never", "store": store}
     asked = RunOptions(source, out, **{**defaults, **options})
-    return run_title(asked, lambda event: None, InlineExecutor())
+    return run_title(asked, on_event, InlineExecutor())
+
+
+@dataclass(frozen=True)
+class SmallRun:
+    """A run of :data:`SMALL` at the sizes of :data:`SMALL_HEIGHTS` by the default search."""
+
+    source: Path
+    out: Path
+    store: Path
+    result: RunResult
+    events: list[events.Event]
+
+    def copied(self, folder: Path) -> SmallRun:
+        """Copy package and store into ``folder``; the source stays where it is."""
+        out = shutil.copytree(self.out, folder / "out")
+        store = shutil.copytree(self.store, folder / "store")
+        return replace(self, out=out, store=store)
+
+
+SMALL_HEIGHTS = (90,)
+
+
+def run_small(folder: Path) -> SmallRun:
+    """Make the small run in ``folder``."""
+    source = make(SMALL, folder / "title.mp4")
+    out, store, seen = folder / "out", folder / "store", list[events.Event]()
+    result = run_inline(source, out, store, seen.append, heights=SMALL_HEIGHTS)
+    return SmallRun(source, out, store, result, seen)
 
 
 @contextlib.contextmanager

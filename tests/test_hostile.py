@@ -30,6 +30,8 @@ from encoder.source.reference_bytes import to_bytes
 from encoder.source.sandbox import plan_guarded
 from tests import fuzz
 
+pytestmark = pytest.mark.usefixtures("probed_apart")
+
 NO_LIMIT = Limits(memory_bytes=8 << 30, cpu_seconds=60, output_bytes=1 << 30)
 ENDLESS = "testsrc2=size=320x180:rate=25"
 

@@ -39,33 +39,26 @@ from fixtures.clips import make
 from ladder.document import Ladder, Measurements
 from ladder.profiles import load_profile
 from ladder.search.steps import Done, Measure
-from tests.running import SHORT, SMALL, contents, quick_profile, records, run_inline
+from tests.running import (
+    SHORT,
+    SMALL_HEIGHTS,
+    SmallRun,
+    contents,
+    quick_profile,
+    records,
+    run_inline,
+)
 from tests.test_job import check_package
 from vmaf.models import V1, V1_HIGH_FRAME_RATE
 
-HEIGHTS = (90,)
 INLINE = InlineExecutor()
-
-
-@dataclass(frozen=True)
-class Finished:
-    """One run that many tests look at."""
-
-    source: Path
-    out: Path
-    store: Path
-    ladder: Ladder
-    run: dict[str, Any]
-    events: list[events.Event]
-
-    @property
-    def measurements(self) -> Measurements:
-        return Measurements.model_validate_json((self.out / "measurements.json").read_bytes())
 
 
 def asked(source: Path, out: Path, store: Path, **others: Any) -> RunOptions:
     defaults = {"preset": "ultrafast", "recipe_check": "never"}  # tests/test_recipe_check.py
-    return RunOptions(source, out, **{**defaults, "heights": HEIGHTS, "store": store, **others})
+    return RunOptions(
+        source, out, **{**defaults, "heights": SMALL_HEIGHTS, "store": store, **others}
+    )
 
 
 def nothing(event: events.Event) -> None:
@@ -73,13 +66,13 @@ def nothing(event: events.Event) -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    folder = tmp_path_factory.mktemp("predict")
-    source = make(SMALL, folder / "title.mp4")
-    out, store = folder / "out", folder / "store"
-    seen: list[events.Event] = []
-    result = run_title(asked(source, out, store), seen.append, INLINE)
-    return Finished(source, out, store, result.ladder, result.run, seen)
+def finished(small_run: SmallRun) -> SmallRun:
+    """The run that many tests look at."""
+    return small_run
+
+
+def measured_by(finished: SmallRun) -> Measurements:
+    return Measurements.model_validate_json((finished.out / "measurements.json").read_bytes())
 
 
 UNKNOWN_RECIPE = "the weights do not know the recipe"
@@ -113,47 +106,47 @@ def check_measured(out: Path, run: dict[str, Any]) -> None:
 # -- the package -------------------------------------------------------------------------------
 
 
-def test_the_package_is_what_was_measured(finished: Finished, tmp_path: Path) -> None:
+def test_the_package_is_what_was_measured(finished: SmallRun, tmp_path: Path) -> None:
     ladder = check_package(finished.out, 36, tmp_path)
-    check_measured(finished.out, finished.run)
+    check_measured(finished.out, finished.result.run)
     assert ladder.search.mode == "predict"
     assert ladder.search.grid_encodes == 2 * 3 * 9
     assert len(ladder.rungs) >= 2
     assert warnings(finished.events) == []
 
 
-def test_what_was_predicted_stands_beside_what_was_measured(finished: Finished) -> None:
+def test_what_was_predicted_stands_beside_what_was_measured(finished: SmallRun) -> None:
     weights = hashlib.sha256(prediction.packaged_weights().read_bytes()).hexdigest()[:16]
-    known = finished.measurements
-    assert known.weights == finished.ladder.search.weights == weights
+    known = measured_by(finished)
+    assert known.weights == finished.result.ladder.search.weights == weights
     for cell in known.cells:
         assert cell.predicted_bytes is not None
         assert cell.predicted_bytes > 0
         assert cell.predicted_quality is not None
         assert 0 <= cell.predicted_quality <= 100
         assert cell.reason
-    for rung in finished.ladder.rungs:
+    for rung in finished.result.ladder.rungs:
         of = {(c.shot, c.width, c.crf): c.predicted_quality for c in known.cells}
         expected = [of[s.shot, s.width, s.crf] for s in rung.segments]
         # Shots of 12 frames each: the mean of the title is the mean of its shots.
         assert rung.predicted_quality == pytest.approx(np.mean(expected), abs=1e-3)
 
 
-def test_what_one_size_per_rung_costs_is_one_number(finished: Finished) -> None:
+def test_what_one_size_per_rung_costs_is_one_number(finished: SmallRun) -> None:
     """Said by the run, and asked later of what it left."""
     asked = WhatIfOptions(finished.out, policy="mixed", store=finished.store)
-    found, cost = what_if(asked), finished.ladder.locked_cost
+    found, cost = what_if(asked), finished.result.ladder.locked_cost
     assert found.basis == "predicted"
     assert cost is not None
     assert cost.bd_rate_percent is not None
     assert found.locked_bd_rate == pytest.approx(cost.bd_rate_percent, abs=0.01)
 
 
-def test_rounds_say_why_in_one_line(finished: Finished) -> None:
+def test_rounds_say_why_in_one_line(finished: SmallRun) -> None:
     rounds = [event for event in finished.events if isinstance(event, events.Round)]
     assert [event.number for event in rounds] == [*range(1, len(rounds) + 1)]
-    assert sum(event.wanted for event in rounds) == finished.ladder.search.encodes
-    reasons = {cell.reason for cell in finished.measurements.cells}
+    assert sum(event.wanted for event in rounds) == finished.result.ladder.search.encodes
+    reasons = {cell.reason for cell in measured_by(finished).cells}
     for event in rounds:
         said = event.reason.split("; ")
         assert "\n" not in event.reason
@@ -164,15 +157,15 @@ def test_rounds_say_why_in_one_line(finished: Finished) -> None:
 # -- the same again ----------------------------------------------------------------------------
 
 
-def test_two_fresh_runs_give_the_same_bytes(finished: Finished, tmp_path: Path) -> None:
-    again = run_inline(finished.source, tmp_path / "out", tmp_path / "store", heights=HEIGHTS)
-    assert again.run["encoded_now"] == finished.run["encoded_now"]
+def test_two_fresh_runs_give_the_same_bytes(finished: SmallRun, tmp_path: Path) -> None:
+    again = run_inline(finished.source, tmp_path / "out", tmp_path / "store", heights=SMALL_HEIGHTS)
+    assert again.run["encoded_now"] == finished.result.run["encoded_now"]
     assert contents(tmp_path / "out") == contents(finished.out)
     assert records(tmp_path / "store").keys() == records(finished.store).keys()
 
 
 @contextlib.contextmanager
-def resolved(finished: Finished) -> Iterator[tuple[CodecSetup, Measurer]]:
+def resolved(finished: SmallRun) -> Iterator[tuple[CodecSetup, Measurer]]:
     """The finished job's title and search, in its store."""
     with contextlib.closing(Store(finished.store)) as store, store.scratch() as workdir:
         options = asked(finished.source, finished.out, finished.store)
@@ -182,7 +175,7 @@ def resolved(finished: Finished) -> Iterator[tuple[CodecSetup, Measurer]]:
         yield setup, Measurer(title, (setup.quality_model,), store, INLINE, nothing)
 
 
-def test_plans_do_not_depend_on_the_order_of_results(finished: Finished) -> None:
+def test_plans_do_not_depend_on_the_order_of_results(finished: SmallRun) -> None:
     """The job's own results, in the search's hands in random order and a part at a time."""
     with resolved(finished) as (setup, measurer):
         made = records(finished.store, "encode")
@@ -204,15 +197,17 @@ def test_plans_do_not_depend_on_the_order_of_results(finished: Finished) -> None
                 known = dict(arrived)
                 step = setup.search.step(setup.known(known))
             assert isinstance(step, Done)
-            assert len(requests) == finished.ladder.search.encodes
+            assert len(requests) == finished.result.ladder.search.encodes
             orders.append((frozenset(requests), step.plan))
         assert orders[0] == orders[1] == orders[2]
         assert records(finished.store, "encode") == made
     rungs = [[choice.point.crf for choice in rung.choices] for rung in orders[0][1].rungs]
-    assert rungs == [[segment.crf for segment in rung.segments] for rung in finished.ladder.rungs]
+    assert rungs == [
+        [segment.crf for segment in rung.segments] for rung in finished.result.ladder.rungs
+    ]
 
 
-def test_a_prediction_is_the_same_on_any_number_of_threads(finished: Finished) -> None:
+def test_a_prediction_is_the_same_on_any_number_of_threads(finished: SmallRun) -> None:
     before = torch.get_num_threads()
     with resolved(finished) as (setup, _):
         kept = setup.prediction
@@ -241,13 +236,13 @@ def test_a_prediction_is_the_same_on_any_number_of_threads(finished: Finished) -
 # -- what it would cost ------------------------------------------------------------------------
 
 
-def test_a_plan_of_a_predicting_run(finished: Finished, tmp_path: Path) -> None:
+def test_a_plan_of_a_predicting_run(finished: SmallRun, tmp_path: Path) -> None:
     options = asked(finished.source, tmp_path / "out", tmp_path / "store")
     plan = plan_run(options, nothing)
     assert (plan.search, plan.frames, plan.shots) == ("predict", 36, 3)
-    assert plan.grid_encodes == finished.ladder.search.grid_encodes
+    assert plan.grid_encodes == finished.result.ladder.search.grid_encodes
     assert 0 < plan.encodes <= plan.delivered_encodes
-    assert plan.delivered_encodes >= finished.ladder.search.delivered_encodes
+    assert plan.delivered_encodes >= finished.result.ladder.search.delivered_encodes
     assert plan.cached_encodes == 0
     assert plan.cpu_hours["encode"] > 0
     assert plan.cpu_hours["vmaf"] > 0
@@ -434,7 +429,7 @@ def test_a_title_unlike_any_it_was_trained_on(kind: str, tmp_path: Path) -> None
     source = tmp_path / "title.mkv"
     graph = ("-f", "lavfi", "-i", f"{TITLES[kind]},format=yuv420p")
     ffmpeg.run(ffmpeg.Command.of(["-v", "error", *graph, "-c:v", "ffv1", source]))
-    made = run_inline(source, tmp_path / "out", tmp_path / "store", heights=HEIGHTS)
+    made = run_inline(source, tmp_path / "out", tmp_path / "store", heights=SMALL_HEIGHTS)
     ladder = check_package(tmp_path / "out", made.ladder.title.frames, tmp_path)
     check_measured(tmp_path / "out", made.run)
     assert ladder.search.mode == "predict"

@@ -156,7 +156,9 @@ def test_a_failed_read_of_ffmpeg_does_not_shorten_sound(
         )
 
 
-def test_a_failed_read_of_the_probing_process_is_told(clips, tmp_path, monkeypatch, failing_read):
+def test_a_failed_read_of_the_probing_process_is_told(
+    probed_apart, clips, tmp_path, monkeypatch, failing_read
+):
     monkeypatch.setenv("LD_PRELOAD", str(failing_read))
     monkeypatch.setenv("FAILING_NAME", "clip.mp4")
     monkeypatch.setenv("FAILING_AFTER", "1000")

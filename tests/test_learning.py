@@ -26,28 +26,21 @@ from ladder.complexity import training
 from ladder.complexity.drift import Miss, compare
 from ladder.complexity.model import load_model
 from ladder.profiles import load_profile
-from tests.running import SMALL
+from tests.running import SMALL, SMALL_HEIGHTS, SmallRun, run_inline
 from vmaf.models import V1
 
 GROUPS = 6
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], list[Row]]:
-    """A store in which one job has run, its run.json and the rows that it left."""
-    folder = tmp_path_factory.mktemp("learning")
-    source = make(SMALL, folder / "title.mp4")
-    for out in ("one", "two"):  # the second finds everything made
-        options = RunOptions(
-            source,
-            folder / out,
-            preset="ultrafast",
-            heights=(90,),
-            recipe_check="never",
-            store=folder / "store",
-        )
-        result = run_title(options, lambda event: None, InlineExecutor())
-    return folder / "store", result.run, list(rows_in(Store(folder / "store")))
+def job(small_run: SmallRun) -> tuple[Path, dict[str, Any], list[Row]]:
+    """A store in which one job has run twice, its run.json and the rows that it left.
+
+    The second run found everything made.
+    """
+    store = small_run.store
+    again = run_inline(small_run.source, store.parent / "two", store, heights=SMALL_HEIGHTS)
+    return store, again.run, list(rows_in(Store(store)))
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from cluster.store.remote import RemoteStore
 from fixtures.clips import make
 from ladder.profiles import Profile
 from tests.cluster_material import command, kill_tree, loaded, site
-from tests.running import SMALL, contents, quick_profile, run_inline
+from tests.running import SMALL, SmallRun, contents, quick_profile, run_inline
 from tests.s3_material import S3Server, s3
 
 __all__ = ["s3"]
@@ -62,11 +63,10 @@ def test_a_remote_store_gives_the_package_of_a_local_one(
     shared.cache_clear()
 
 
-def test_workers_that_see_no_source(s3: S3Server, tmp_path: Path) -> None:
+def test_workers_that_see_no_source(s3: S3Server, small_run: SmallRun, tmp_path: Path) -> None:
     """The source is deleted from under them: a worker that opened it would fail."""
     (tmp_path / "client").mkdir()
-    source = make(SMALL, tmp_path / "client" / "title.mp4")
-    undisturbed = run_inline(source, tmp_path / "a", tmp_path / "store", heights=(90,))
+    source = shutil.copy(small_run.source, tmp_path / "client" / "title.mp4")
     url = s3.bucket("cluster") + "/store"
     environment = {**s3.environment, "SHOTLADDER_CACHE": str(tmp_path / "cache")}
     with site(tmp_path / "site", workers=0) as made:
@@ -87,5 +87,5 @@ def test_workers_that_see_no_source(s3: S3Server, tmp_path: Path) -> None:
         kill_tree(process)
     assert process.returncode == 0, said[-2000:] + complaints[-2000:]
     run = json.loads(said.splitlines()[-1])["result"]["run"]
-    assert run["encoded_now"] == undisturbed.run["encoded_now"]
-    assert contents(tmp_path / "b") == contents(tmp_path / "a")
+    assert run["encoded_now"] == small_run.result.run["encoded_now"]
+    assert contents(tmp_path / "b") == contents(small_run.out)

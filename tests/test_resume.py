@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,31 +25,17 @@ from cluster.package.publish import STAGING
 from cluster.store import Store
 from encoder import ffmpeg
 from encoder.errors import ToolFailed
-from fixtures.clips import make
 from tests.cluster_material import DoomedFfmpeg
-from tests.running import SMALL, contents, records, run_inline
+from tests.running import SMALL_HEIGHTS, SmallRun, contents, records, run_inline
 
 REPOSITORY = Path(__file__).parent.parent
 COMMAND = "import sys; from cluster.cli import main; sys.exit(main())"
-HEIGHTS = (90,)
 
 
-@dataclass(frozen=True)
-class Undisturbed:
+@pytest.fixture(scope="module")
+def undisturbed(small_run: SmallRun) -> SmallRun:
     """The run that all others are compared with."""
-
-    source: Path
-    out: Path
-    store: Path
-    result: RunResult
-
-
-@pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    source = make(SMALL, folder / "title.mp4")
-    result = run_inline(source, folder / "out", folder / "store", heights=HEIGHTS)
-    return Undisturbed(source, folder / "out", folder / "store", result)
+    return small_run
 
 
 def start(source: Path, out: Path, store: Path, workers: int = 2) -> subprocess.Popen[str]:
@@ -125,7 +110,7 @@ def check_left_clean(out: Path, store: Path) -> None:
 # -- the command -------------------------------------------------------------------------------
 
 
-def test_the_command_is_killed_again_and_again(undisturbed: Undisturbed, tmp_path: Path) -> None:
+def test_the_command_is_killed_again_and_again(undisturbed: SmallRun, tmp_path: Path) -> None:
     chance = random.Random(2)
     out, store = tmp_path / "place" / "out", tmp_path / "store"
     kept: dict[str, tuple[int, int]] = {}
@@ -170,7 +155,7 @@ def test_the_command_is_killed_again_and_again(undisturbed: Undisturbed, tmp_pat
     check_left_clean(out, store)
 
 
-def test_workers_are_killed(undisturbed: Undisturbed, tmp_path: Path) -> None:
+def test_workers_are_killed(undisturbed: SmallRun, tmp_path: Path) -> None:
     out, store = tmp_path / "out", tmp_path / "store"
     process = start(undisturbed.source, out, store)
     killed: set[int] = set()
@@ -197,7 +182,7 @@ def test_workers_are_killed(undisturbed: Undisturbed, tmp_path: Path) -> None:
     check_left_clean(out, store)
 
 
-def test_runs_at_the_same_time(undisturbed: Undisturbed, tmp_path: Path) -> None:
+def test_runs_at_the_same_time(undisturbed: SmallRun, tmp_path: Path) -> None:
     """Three runs on one store, two of them into one folder."""
     store = tmp_path / "store"
     outs = [tmp_path / "one", tmp_path / "two", tmp_path / "two"]
@@ -213,7 +198,7 @@ def test_runs_at_the_same_time(undisturbed: Undisturbed, tmp_path: Path) -> None
 # -- the store ---------------------------------------------------------------------------------
 
 
-def delivered_media(undisturbed: Undisturbed) -> list[str]:
+def delivered_media(undisturbed: SmallRun) -> list[str]:
     """Return the names of two different blobs that are segments of the package."""
     opened = Store(undisturbed.store)
     sizes = {segment.bytes for rung in undisturbed.result.ladder.rungs for segment in rung.segments}
@@ -225,7 +210,7 @@ def delivered_media(undisturbed: Undisturbed) -> list[str]:
     return sorted(found)[:2]
 
 
-def test_damage_in_the_store_is_made_good(undisturbed: Undisturbed, tmp_path: Path) -> None:
+def test_damage_in_the_store_is_made_good(undisturbed: SmallRun, tmp_path: Path) -> None:
     store = tmp_path / "store"
     shutil.copytree(undisturbed.store, store)
     changed, shortened = (
@@ -239,7 +224,7 @@ def test_damage_in_the_store_is_made_good(undisturbed: Undisturbed, tmp_path: Pa
     score = store / "records" / lost[:2] / f"{lost}.json"
     score.write_bytes(score.read_bytes()[:-10])
 
-    made = run_inline(undisturbed.source, tmp_path / "out", store, heights=HEIGHTS)
+    made = run_inline(undisturbed.source, tmp_path / "out", store, heights=SMALL_HEIGHTS)
     assert (made.run["encoded_now"], made.run["scored_now"]) == (2, 1)
     assert contents(tmp_path / "out") == contents(undisturbed.out)
     for path in (changed, shortened):
@@ -270,7 +255,7 @@ def doomed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DoomedFf
     ids=["encoding", "scoring", "sound", "verifying"],
 )
 def test_an_ffmpeg_that_is_killed_is_started_again(
-    undisturbed: Undisturbed, tmp_path: Path, doomed: DoomedFfmpeg, words: tuple[str, ...]
+    undisturbed: SmallRun, tmp_path: Path, doomed: DoomedFfmpeg, words: tuple[str, ...]
 ) -> None:
     store = tmp_path / "store"
     shutil.copytree(undisturbed.store, store)
@@ -278,18 +263,18 @@ def test_an_ffmpeg_that_is_killed_is_started_again(
         lost = next(iter(records(store, stage)))
         (store / "records" / lost[:2] / f"{lost}.json").unlink()
     with doomed.killed(*words, times=1):
-        run_inline(undisturbed.source, tmp_path / "out", store, heights=HEIGHTS)
+        run_inline(undisturbed.source, tmp_path / "out", store, heights=SMALL_HEIGHTS)
     assert doomed.kills == 1
     assert contents(tmp_path / "out") == contents(undisturbed.out)
 
 
 def test_ffmpegs_that_are_all_killed_are_one_clear_error(
-    undisturbed: Undisturbed, tmp_path: Path, doomed: DoomedFfmpeg
+    undisturbed: SmallRun, tmp_path: Path, doomed: DoomedFfmpeg
 ) -> None:
     out, store = tmp_path / "out", tmp_path / "store"
 
     def run() -> RunResult:
-        return run_inline(undisturbed.source, out, store, heights=HEIGHTS)
+        return run_inline(undisturbed.source, out, store, heights=SMALL_HEIGHTS)
 
     with (
         doomed.killed("libvmaf"),

@@ -63,7 +63,7 @@ def plan_guarded(
         output_bytes=OUTPUT_BYTES,
     )
     try:
-        answer = run_python(
+        said = run_python(
             "encoder.source.sandbox",
             json.dumps([str(path), str(workdir), asdict(choices)]).encode(),
             timeout_seconds=timeout_seconds,
@@ -82,7 +82,7 @@ def plan_guarded(
             **error.context,
         ) from error
     try:
-        result = _read(answer, path, workdir)
+        result = _read(said, path, workdir)
     except Exception as error:
         raise SourceUnusable(
             f"cannot use {path}: the probe process returned unexpected data "
@@ -93,14 +93,14 @@ def plan_guarded(
     return result
 
 
-def _read(answer: bytes, path: Path, workdir: Path) -> ReferenceSource | ShotladderError:
+def _read(said: bytes, path: Path, workdir: Path) -> ReferenceSource | ShotladderError:
     """Read what the child answered, believing nothing: any exception may be raised."""
-    if answer.startswith(_ERROR):
-        name, message, context = json.loads(answer.removeprefix(_ERROR))
+    if said.startswith(_ERROR):
+        name, message, context = json.loads(said.removeprefix(_ERROR))
         return _ERRORS[name](" ".join(message.splitlines()), **context)
-    if not answer.startswith(_PLAN):
+    if not said.startswith(_PLAN):
         raise ValueError("neither a plan nor an error")
-    reference, (timed,) = from_bytes(answer.removeprefix(_PLAN), "timed")
+    reference, (timed,) = from_bytes(said.removeprefix(_PLAN), "timed")
     if not ORIENTATION_FILTERS.issuperset(reference.info.orientation):
         raise ValueError("filters that turn no picture upright")
     given = path.resolve()
@@ -113,24 +113,22 @@ def _read(answer: bytes, path: Path, workdir: Path) -> ReferenceSource | Shotlad
     return located(reference, str(readable), str(given))
 
 
-def _answer() -> int:
-    path, workdir, choices = json.load(sys.stdin.buffer)
+def answer(request: bytes) -> bytes:
+    """Return what the child says to a request of :func:`plan_guarded`."""
+    path, workdir, choices = json.loads(request)
     try:
         reference = plan_source(path, workdir, SourceChoices(**choices))
     except ShotladderError as error:
-        answer = _error(error)
+        return _error(error)
     except MemoryError:
-        answer = _error(
+        return _error(
             SourceUnusable(
                 f"cannot use {path}: probing it takes more than {MEMORY_BYTES >> 30} GiB of "
                 "memory; it is damaged or malicious, give another copy"
             )
         )
-    else:
-        timed = "" if reference.path == reference.given else Path(reference.path).suffix[1:]
-        answer = _PLAN + to_bytes(reference, timed=timed)
-    sys.stdout.buffer.write(answer)
-    return 0
+    timed = "" if reference.path == reference.given else Path(reference.path).suffix[1:]
+    return _PLAN + to_bytes(reference, timed=timed)
 
 
 def _error(error: ShotladderError) -> bytes:
@@ -139,4 +137,4 @@ def _error(error: ShotladderError) -> bytes:
 
 
 if __name__ == "__main__":
-    sys.exit(_answer())
+    sys.stdout.buffer.write(answer(sys.stdin.buffer.read()))
