@@ -11,7 +11,7 @@ FUZZ ?= 2000
 SEED ?= 1
 KINDS ?= 500
 
-.PHONY: help setup demo test browsers playback lint types docs bench chaos simulate load kinds fuzz fuzz-sources fuzz-service matrix corpus recipes claims clean
+.PHONY: help setup demo test slow browsers playback lint types docs bench chaos simulate load kinds fuzz fuzz-sources fuzz-service matrix corpus recipes claims clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -39,8 +39,14 @@ endif
 	$(BIN)/shotladder ladder show "$(DEMO_OUT)"
 	@echo "package: $(DEMO_OUT)/master.m3u8 and $(DEMO_OUT)/manifest.mpd"
 
-test: $(READY) ## run the tests
+# Python processes that tests start begin faster from compiled modules.
+test slow: export PYTHONDONTWRITEBYTECODE =
+
+test: $(READY) ## run the tests, but not those of `make slow`
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TEST_OPTIONS)
+
+slow: $(READY) ## run the tests that are marked slow: random faults, minutes each
+	$(BIN)/python -m pytest -n 0 -m slow
 
 browsers: ## install browsers from Debian and players from npm, for the playback tests
 	tests/browser/install
