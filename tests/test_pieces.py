@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -25,18 +27,40 @@ def around(source: ReferenceSource, start: int, end: int) -> tuple[int, int]:
     return max(0, start - CONTEXT), min(source.frames, end + CONTEXT)
 
 
+@dataclass(frozen=True)
+class Cut:
+    """A clip, and its pieces of 17 frames."""
+
+    path: Path
+    source: ReferenceSource
+    pieces: list[tuple[pieces.Piece, Path]]
+
+
+@pytest.fixture(scope="module")
+def cut(
+    awkward_clip: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Cut]:
+    """Gives the pieces of a clip by its file name; each clip is cut once."""
+
+    @functools.cache
+    def made(file: str) -> Cut:
+        path, folder = awkward_clip(file), tmp_path_factory.mktemp("pieces")
+        source = plan_source(path, folder)
+        return Cut(path, source, list(pieces.cut(source, ranges_of(source.frames), folder)))
+
+    return made
+
+
 @pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: clip.name)
 def test_pieces_give_the_frames_of_a_straight_decode(
-    awkward_clip: Callable[[str], Path], tmp_path: Path, clip: object
+    cut: Callable[[str], Cut], clip: object
 ) -> None:
-    path = awkward_clip(clip.file)  # type: ignore[attr-defined]
-    source = plan_source(path, tmp_path)
-    decoded = straight(path, source)
+    made = cut(clip.file)  # type: ignore[attr-defined]
+    source = made.source
+    decoded = straight(made.path, source)
     expected = [decoded[source.timeline.source_frame(n)] for n in range(source.frames)]
-    wanted = ranges_of(source.frames)
-    made = list(pieces.cut(source, wanted, tmp_path))
-    assert sorted((piece.start, piece.end) for piece, _ in made) == wanted
-    for piece, file in made:
+    assert sorted((piece.start, piece.end) for piece, _ in made.pieces) == ranges_of(source.frames)
+    for piece, file in made.pieces:
         moved = pieces.reading(source, piece, file)
         start, end = around(source, piece.start, piece.end)
         assert read(moved, start, end) == expected[start:end], piece
@@ -47,15 +71,13 @@ def test_pieces_give_the_frames_of_a_straight_decode(
         assert moved.frames == source.frames
 
 
-def test_what_is_cut_is_much_less_than_the_source(
-    awkward_clip: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_what_is_cut_is_much_less_than_the_source(cut: Callable[[str], Cut]) -> None:
     """Where a container takes it: most kinds of source, and none of the usual ones whole."""
-    whole = []
-    for clip in CLIPS:
-        source = plan_source(awkward_clip(clip.file), tmp_path)
-        found = [piece for piece, _ in pieces.cut(source, ranges_of(source.frames), tmp_path)]
-        whole += [clip.file for piece in found if not piece.container][:1]
+    whole = [
+        clip.file
+        for clip in CLIPS
+        if not all(piece.container for piece, _ in cut(clip.file).pieces)
+    ]
     # No container says of raw pictures what they are.
     assert set(whole) <= {"raw.y4m", "deep.y4m"}, whole
 
