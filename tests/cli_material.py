@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from cluster.cli import main
 from cluster.package.comparison import (
     ComparedLadder,
     ComparedRung,
@@ -42,6 +47,20 @@ def shell(*line: object, **environment: str) -> subprocess.CompletedProcess[str]
         timeout=120,
         env={**os.environ, **environment},
     )
+
+
+def called(*line: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`shotladder` in this process: a process of its own takes a second to start."""
+    said, complaints = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(said),
+        contextlib.redirect_stderr(complaints),
+    ):
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        status = main([*map(str, line)])
+    return subprocess.CompletedProcess(line, status, said.getvalue(), complaints.getvalue())
 
 
 def small_title(folder: Path) -> Path:

@@ -33,7 +33,7 @@ from recommender.artwork.document import ACTIONS_URI, Artwork, Candidate
 from recommender.artwork.stills import MEASURES
 from tests.artwork_material import make_title, scene
 from tests.artwork_measures import encode, encode_again
-from tests.cli_material import shell
+from tests.cli_material import called
 from tests.face_model import write_red_finder
 
 
@@ -291,7 +291,7 @@ def test_a_black_title_has_a_picture_and_says_what_it_thinks_of_it(tmp_path: Pat
 
 
 def test_artwork_list_and_sheet(made: Made, tmp_path: Path) -> None:
-    told = shell("artwork", "list", made.out, "--json")
+    told = called("artwork", "list", made.out, "--json")
     assert told.returncode == 0, told.stderr
     lines = [json.loads(line) for line in told.stdout.splitlines()]
     assert [line["type"] for line in lines] == [
@@ -300,19 +300,19 @@ def test_artwork_list_and_sheet(made: Made, tmp_path: Path) -> None:
         "done",
     ]
     assert lines[1]["id"] == made.artwork.candidates[0].id
-    few = shell("artwork", "list", made.out, "--aspect", "2:3", "--k", 2, "--diverse", "--json")
+    few = called("artwork", "list", made.out, "--aspect", "2:3", "--k", 2, "--diverse", "--json")
     chosen = [json.loads(line) for line in few.stdout.splitlines()][1:-1]
     assert len(chosen) == 2
     assert [[crop["aspect"] for crop in one["crops"]] for one in chosen] == [["2:3"]] * 2
-    table = shell("artwork", "list", made.out).stdout
+    table = called("artwork", "list", made.out).stdout
     assert all(one.action_id in table for one in made.artwork.candidates)
     assert max(map(len, table.splitlines())) <= 80
-    drawn = shell("artwork", "sheet", made.out, "--out", tmp_path / "sheet.png")
+    drawn = called("artwork", "sheet", made.out, "--out", tmp_path / "sheet.png")
     assert drawn.returncode == 0, drawn.stderr
     sheet = cv2.imread(str(tmp_path / "sheet.png"))
     assert sheet is not None
     assert sheet.shape[1] > 300
-    wrong = shell("artwork", "list", made.out, "--aspect", "5:4")
+    wrong = called("artwork", "list", made.out, "--aspect", "5:4")
     assert wrong.returncode == 2
     assert "choose one of" in wrong.stderr
     assert "Traceback" not in wrong.stderr

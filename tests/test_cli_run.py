@@ -15,7 +15,7 @@ import pytest
 
 from cluster.cli import main
 from tests import cli_material
-from tests.cli_material import shell
+from tests.cli_material import called, shell
 from tests.running import few_rates
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -29,11 +29,11 @@ class Finished:
     store: Path
     process: subprocess.CompletedProcess[str]
 
-    def shell(self, *line: object) -> subprocess.CompletedProcess[str]:
-        return shell(*line, SHOTLADDER_STORE=str(self.store))
+    def call(self, *line: object) -> subprocess.CompletedProcess[str]:
+        return called(*line, SHOTLADDER_STORE=str(self.store))
 
     def events(self, *line: object) -> list[dict[str, Any]]:
-        done = self.shell(*line, "--json")
+        done = self.call(*line, "--json")
         assert (done.returncode, done.stderr) == (0, "")
         return [json.loads(row) for row in done.stdout.splitlines()]
 
@@ -44,7 +44,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     small_title = cli_material.small_title(folder)
     out, store = folder / "ladders" / "out", folder / "store"
     line = ("run", small_title, "--out", out, *OPTIONS)
-    planned = shell(*line, "--plan", SHOTLADDER_STORE=str(store))
+    planned = called(*line, "--plan", SHOTLADDER_STORE=str(store))
     assert planned.returncode == 0
     said = " ".join(planned.stdout.split())
     assert re.search(r"encodes about \d+ by the predict search \(the full grid has 18\)", said)
@@ -104,7 +104,7 @@ def test_show_agrees_with_the_document(finished: Finished) -> None:
     assert [line["bytes"] for line in segments] == [
         segment["bytes"] for rung in document["rungs"] for segment in rung["segments"]
     ]
-    table = finished.shell("ladder", "show", finished.out).stdout
+    table = finished.call("ladder", "show", finished.out).stdout
     for rung in document["rungs"]:
         (row,) = (line.split() for line in table.splitlines() if line.startswith(rung["name"]))
         assert float(row[2]) == pytest.approx(rung["bitrate"] / 1000, abs=0.51)
@@ -134,14 +134,14 @@ def test_shots_of_source_and_package_are_the_same(finished: Finished) -> None:
 
 
 def test_verify_names_what_is_damaged(finished: Finished, tmp_path: Path) -> None:
-    assert finished.shell("verify", finished.out).returncode == 0
+    assert finished.call("verify", finished.out).returncode == 0
     copy = tmp_path / "copy"
     shutil.copytree(finished.out, copy)
     segment = sorted(copy.glob("video/*/00001.m4s"))[0]
     media = bytearray(segment.read_bytes())
     media[-20] ^= 1
     segment.write_bytes(bytes(media))
-    done = finished.shell("verify", copy)
+    done = finished.call("verify", copy)
     assert done.returncode == 1
     assert done.stdout == ""
     assert segment.name in done.stderr
@@ -176,7 +176,7 @@ def test_doctor_tells_what_will_happen_to_a_source(finished: Finished) -> None:
 
 
 def test_doctor_finds_a_machine_that_can_run(finished: Finished) -> None:
-    done = finished.shell("doctor")
+    done = finished.call("doctor")
     assert done.returncode == 0, done.stdout
     said = " ".join(done.stdout.split())  # long paths wrap lines anywhere
     for word in ("libx264", "vmaf_v1.0.16_3d0h", "vmaf_v0.6.1neg", "cores", "memory", "GiB free"):
@@ -185,7 +185,7 @@ def test_doctor_finds_a_machine_that_can_run(finished: Finished) -> None:
 
 
 def test_a_repeated_run_takes_no_other_options(finished: Finished, tmp_path: Path) -> None:
-    done = finished.shell("run", "--from", "latest", "--out", tmp_path / "x", "--codec", "x265")
+    done = finished.call("run", "--from", "latest", "--out", tmp_path / "x", "--codec", "x265")
     assert done.returncode == 2
     assert done.stderr.startswith("error: --from takes the options of ")
     assert done.stderr.endswith("; leave out --codec\n")

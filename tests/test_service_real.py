@@ -14,7 +14,7 @@ import psutil
 from cluster.package.documents import read_prefetch
 from cluster.service.documents import JobOptions
 from fixtures.clips import make
-from tests.cli_material import shell
+from tests.cli_material import called, shell
 from tests.face_model import write_red_finder
 from tests.running import SHORT, contents, run_inline
 from tests.service_material import service
@@ -30,7 +30,7 @@ def test_a_title_from_submission_to_playback_across_a_kill(tmp_path: Path) -> No
         url = {"SHOTLADDER_URL": one.url, "SHOTLADDER_TOKEN": one.token}
         line = ("submit", source, "--external-id", "film-1", "--preset", "ultrafast",
                 "--search", "exhaustive", "--recipe-check", "never")  # fmt: skip
-        ended = shell(*line, **url)
+        ended = called(*line, **url)
         assert ended.returncode == 0, ended.stderr
         job_id = ended.stdout.strip()
         with one.client() as client, contextlib.closing(client.events(job_id)) as events:
@@ -64,24 +64,24 @@ def test_a_title_from_submission_to_playback_across_a_kill(tmp_path: Path) -> No
             assert plan.result is not None
             assert plan.result.plan is not None
             assert plan.result.plan["cached_encodes"] == plan.result.plan["encodes"] > 0
-        shown = shell("status", job_id, **url)
+        shown = called("status", job_id, **url)
         assert "succeeded" in shown.stdout
-        assert job_id in shell("jobs", "--state", "succeeded", **url).stdout
+        assert job_id in called("jobs", "--state", "succeeded", **url).stdout
 
         # What a user gets wrong is one line, and another status.
         broken = one.sources / "broken.mp4"
         broken.write_bytes(b"this is not a video" * 50)
-        ended = shell("submit", broken, "--wait", **url)
+        ended = called("submit", broken, "--wait", **url)
         assert ended.returncode == 2
         assert "not a supported kind of video" in ended.stderr.splitlines()[-1]
-        ended = shell("submit", "/etc/passwd", **url)
+        ended = called("submit", "/etc/passwd", **url)
         assert ended.returncode == 2
         assert "not under a folder" in ended.stderr
         assert ended.stderr.count("\n") == 1
-        ended = shell("submit", source, SHOTLADDER_URL=one.url, SHOTLADDER_TOKEN="")
+        ended = called("submit", source, SHOTLADDER_URL=one.url, SHOTLADDER_TOKEN="")
         assert "SHOTLADDER_TOKEN" in ended.stderr
-        assert shell("withdraw", "film-1", **url).returncode == 0
-        assert shell("withdraw", "film-1", **url).returncode == 2
+        assert called("withdraw", "film-1", **url).returncode == 0
+        assert called("withdraw", "film-1", **url).returncode == 2
         assert list((one.data / "packages").glob("*/*")) == []
         until = time.monotonic() + 5
         while list((one.data / "stores").iterdir()) and time.monotonic() < until:
