@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,13 +25,21 @@ def name(path: Path) -> str:
     return path.relative_to(REPOSITORY).as_posix()
 
 
-def imported(path: Path) -> Iterator[str]:
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@functools.cache
+def imported(path: Path) -> tuple[str, ...]:
     """Modules that a file imports, wherever in it."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    found: list[str] = []
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            yield node.module
+            found.append(node.module)
+    return tuple(found)
 
 
 def importers(*modules: str) -> list[str]:
@@ -73,7 +81,7 @@ def test_only_the_seam_starts_processes() -> None:
     assert importers("subprocess", "pty") == ["encoder/ffmpeg.py"]
     starters = {"system", "popen", "fork", "forkpty", "posix_spawn", "posix_spawnp", "startfile"}
     for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 called = node.attr
                 starts = called in starters or called.startswith(("exec", "spawn"))
@@ -130,7 +138,7 @@ def test_importing_a_package_loads_nothing_heavy(package: str, heavy: set[str]) 
 def test_a_module_is_named_for_what_it_does_and_says_it(path: Path) -> None:
     assert path.stem not in NAMELESS
     assert path.parent.parent != REPOSITORY or path.stem not in FORBIDDEN_NAMES
-    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    assert ast.get_docstring(parsed(path))
 
 
 def test_tests_are_imported_in_one_way() -> None:

@@ -21,9 +21,12 @@ PAGES = (*DOCS.glob("*.md"), ROOT / "README.md")
 FOLDERS = "encoder|vmaf|ladder|recommender|cluster|tests|fixtures|data|docs"
 
 
-@pytest.mark.parametrize("path", generate.generated(), ids=str)
+GENERATED = generate.generated()
+
+
+@pytest.mark.parametrize("path", GENERATED, ids=str)
 def test_generated_files_are_current(path: Path) -> None:
-    assert (DOCS / path).read_text("utf-8") == generate.generated()[path], "run `make docs`"
+    assert (DOCS / path).read_text("utf-8") == GENERATED[path], "run `make docs`"
 
 
 def test_every_command_and_option_is_documented() -> None:
