@@ -187,15 +187,13 @@ def worth_keeping(
 def reference_offers(
     title: TitleCurves, profile: Profile, sizes: Sequence[tuple[Size, Track]]
 ) -> tuple[Offer, ...]:
-    """Return the reference ladder with its quality: as known, or predicted on these curves.
+    """Return the reference ladder with its quality, predicted on these curves.
 
     Args:
         title: The title.
         profile: Names the reference ladder.
         sizes: Every size with its title curve without constraints, smallest first.
     """
-    if title.reference:
-        return title.reference
     rungs = reference_rungs(title.shown_size, profile)
     return predicted(rungs, [size for size, _ in sizes], [t for _, t in sizes], title.recipe)
 

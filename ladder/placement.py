@@ -101,8 +101,7 @@ def place(
     for _ in range(PRICE_STEPS):
         price = (low + high) / 2
         tried = problem.best(price)
-        within = _received_bits([candidates[n] for n in tried.chosen], audience) <= budget
-        if within:
+        if tried.received <= budget:
             best, low = tried, price
         else:
             high = price

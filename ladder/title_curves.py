@@ -15,7 +15,6 @@ from encoder.media import OperatingPoint, Shot, Size
 from encoder.recipes import Recipe
 from ladder.choices import Choice, ShotChoices
 from ladder.curves import Curve
-from ladder.viewers import Offer
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +38,6 @@ class TitleCurves:
     limit."""
     display: Size | None = None
     """Size at which the title is shown; None for the largest size that there are curves for."""
-    reference: tuple[Offer, ...] = ()
-    """Rungs of the ladder that placed rungs are compared with, where their quality is known better
-    than these curves can tell; () predicts it."""
 
     def __post_init__(self) -> None:
         if not self.shots or not self.curves:

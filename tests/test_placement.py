@@ -285,14 +285,6 @@ def test_a_better_recipe_makes_the_fixed_ladder_worse_on_its_curves() -> None:
         assert worse.quality < offer.quality
 
 
-def test_a_known_reference_is_not_predicted() -> None:
-    offers = (Offer(1e6, 80.0, 540), Offer(2e6, 90.0, 720))
-    plan = plan_of(title=dataclasses.replace(TITLE, reference=offers))
-    assert [round(rung.quality, 1) for rung in plan.rungs] == pytest.approx(
-        [offer.quality - 0.35 for offer in offers], abs=0.2
-    )
-
-
 def little_source() -> TitleCurves:
     """The title from a source of 0.3 of the bits of the reference ladder's highest rung."""
     seconds = float(sum(TITLE.durations))

@@ -21,7 +21,6 @@ from ladder.profiles import Profile
 from ladder.rungs import LadderPlan, Policy, solve
 from ladder.search.measured import measured_curves, measured_points
 from ladder.title_curves import TitleCurves
-from ladder.viewers import Offer
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +38,6 @@ class TitleShape:
     """Bits of the source's video stream; None if unknown."""
     allowance_bits: int = 0
     """Bits that a rung may take beyond those (:mod:`ladder.source_limit`)."""
-    reference: tuple[Offer, ...] = ()
-    """Rungs of the ladder that placed rungs are compared with, where another codec's curves tell
-    their quality; () predicts it on the title's own."""
 
     def point(self, size: Size, crf: float) -> OperatingPoint:
         """Return an operating point with this title's recipe."""
@@ -57,7 +53,6 @@ class TitleShape:
             source_bits=self.source_bits,
             allowance_bits=self.allowance_bits,
             display=self.sizes[-1],
-            reference=self.reference,
         )
 
 
