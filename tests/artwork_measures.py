@@ -25,7 +25,8 @@ from encoder.analysis.frames import feed, small_frames
 from encoder.analysis.shots import CutDetector, plan_shots
 from encoder.arrays import UInt8
 from encoder.media import Shot
-from encoder.source.reference import ReferenceSource, plan_source
+from encoder.source.planning import plan_source
+from encoder.source.reference import ReferenceSource
 from recommender.artwork.descriptors import hash_distance
 from recommender.artwork.diversity import DUPLICATE_BITS
 from recommender.artwork.pool import Pool, make_pool

@@ -41,7 +41,8 @@ from encoder.names import shown
 from encoder.package import audio, subtitles
 from encoder.recipes import by_name
 from encoder.source.choices import SourceChoices
-from encoder.source.reference import ReferenceSource, plan_source
+from encoder.source.planning import plan_source
+from encoder.source.reference import ReferenceSource
 from encoder.source.sound.plan import SURROUND_CHANNELS
 from fixtures import fields
 from fixtures.awkward import HDR, HDR10_X265

@@ -13,7 +13,7 @@ from pathlib import Path
 from encoder.encode import encode_shot
 from encoder.media import OperatingPoint, Shot
 from encoder.recipes import by_name
-from encoder.source.reference import plan_source
+from encoder.source.planning import plan_source
 from vmaf.graph import Distorted
 from vmaf.measure import measure
 from vmaf.models import JUDGES, name_for, title_model

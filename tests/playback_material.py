@@ -35,7 +35,7 @@ from encoder.package.audio import encode_audio, segment_audio
 from encoder.package.layout import Rendition, TitlePackage, VideoSegment, WrittenPackage
 from encoder.package.write import write_package
 from encoder.recipes import by_name
-from encoder.source.reference import plan_source
+from encoder.source.planning import plan_source
 from ladder.document import Ladder, Quality, Rung, SearchFacts, Segment, TitleFacts
 from recommender.prefetch.build import build_prefetch
 

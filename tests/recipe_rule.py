@@ -38,12 +38,8 @@ from encoder.errors import FrameMismatch, ShotladderError
 from encoder.ffmpeg import patience, run
 from encoder.media import OperatingPoint, Shot
 from encoder.recipes import PRESETS, by_name
-from encoder.source.reference import (
-    ReferenceSource,
-    open_reference,
-    plan_source,
-    reading_command,
-)
+from encoder.source.planning import plan_source
+from encoder.source.reference import ReferenceSource, open_reference, reading_command
 from tests.recipe_material import (
     ANCHOR,
     CPU_FAMILIES,

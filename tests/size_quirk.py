@@ -16,7 +16,7 @@ from pathlib import Path
 from encoder.encode import encode_shot
 from encoder.ffmpeg import Command, run
 from encoder.media import OperatingPoint, Shot
-from encoder.source.reference import plan_source
+from encoder.source.planning import plan_source
 from ladder.profiles import load_profile
 from ladder.sizes import rung_sizes
 from tests.conftest import CORPUS

@@ -12,7 +12,7 @@ import pytest
 
 from encoder.analysis.feature_maths import colourfulness
 from encoder.analysis.frames import feed, small_frames
-from encoder.source.reference import plan_source
+from encoder.source.planning import plan_source
 from recommender.artwork import letters, metrics, saliency
 from recommender.artwork.descriptors import (
     EMBEDDING_SIZE,

@@ -11,7 +11,8 @@ from encoder.augment import AUGMENTATIONS, augment, augment_command
 from encoder.errors import BadInput
 from encoder.ffmpeg import Command, run
 from encoder.media import Shot
-from encoder.source.reference import ReferenceSource, plan_source
+from encoder.source.planning import plan_source
+from encoder.source.reference import ReferenceSource
 
 FRAMES, RATE = 24, Fraction(24)
 

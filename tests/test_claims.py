@@ -12,7 +12,7 @@ import pytest
 from cluster.jobs.request import RunOptions
 from cluster.store import Store
 from encoder.errors import ToolFailed
-from encoder.source.reference import plan_source
+from encoder.source.planning import plan_source
 from fixtures.clips import make
 from ladder.profiles import Profile, load_profile
 from tests import claims

@@ -20,7 +20,8 @@ from encoder.ffmpeg import run
 from encoder.media import OperatingPoint, Shot
 from encoder.package.verify import decode_command
 from encoder.recipes import CODECS, PRESETS, by_name, recipe, typical_cpu_seconds
-from encoder.source.reference import ReferenceSource, plan_source
+from encoder.source.planning import plan_source
+from encoder.source.reference import ReferenceSource
 from ladder.bdrate import RatePoint
 from ladder.codecs import kept_rungs
 from ladder.profiles import load_profile, profile_names

@@ -13,7 +13,8 @@ from encoder.encode import encode_command, encode_shot, frame_list
 from encoder.errors import BadInput
 from encoder.media import OperatingPoint, Shot
 from encoder.recipes import by_name, recipe
-from encoder.source.reference import ReferenceSource, plan_source
+from encoder.source.planning import plan_source
+from encoder.source.reference import ReferenceSource
 
 FAST = "x264-ultrafast"
 

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from cluster.jobs.run import RunResult
-from encoder.source.reference import plan_source
+from encoder.source.planning import plan_source
 from fixtures.clips import make
 from tests.cluster_material import (
     DoomedFfmpeg,

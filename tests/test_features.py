@@ -29,7 +29,7 @@ from encoder.analysis.frames import SmallFrame, feed, small_frames
 from encoder.arrays import AnyArray, Float32, Float64, UInt8
 from encoder.ffmpeg import Command, run
 from encoder.media import Shot
-from encoder.source.reference import plan_source
+from encoder.source.planning import plan_source
 
 EVERY_FRAME = Fraction(features.SAMPLES_PER_SECOND)
 """A frame rate at which each frame is measured."""

@@ -32,7 +32,8 @@ from encoder.pictures import segment_picture, source_picture
 from encoder.recipes import CODECS, recipe
 from encoder.source.colour import tonemap
 from encoder.source.colour.hdr_metadata import MasteringDisplay, StaticMetadata
-from encoder.source.reference import ReferenceSource, open_sdr, plan_source
+from encoder.source.planning import plan_source
+from encoder.source.reference import ReferenceSource, open_sdr
 from encoder.stills import fetch_frames
 from fixtures.awkward import MASTERING
 from tests.matrix import quick_profile

@@ -25,7 +25,8 @@ from encoder.package.subtitles import extract
 from encoder.source import sandbox
 from encoder.source.colour.dolby_vision import dolby_vision_in
 from encoder.source.opening import sniff
-from encoder.source.reference import ReferenceSource, plan_source
+from encoder.source.planning import plan_source
+from encoder.source.reference import ReferenceSource
 from encoder.source.reference_bytes import to_bytes
 from encoder.source.sandbox import plan_guarded
 from tests import fuzz

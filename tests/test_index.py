@@ -15,7 +15,7 @@ from encoder.errors import SourceUnusable, StoreUnusable
 from encoder.ffmpeg import Command, run
 from encoder.source.choices import SourceChoices
 from encoder.source.index import FrameIndex, index_frames
-from encoder.source.reference import plan_source
+from encoder.source.planning import plan_source
 from encoder.source.timeline.constant_rate import STANDARD_RATES, conversion, plan_timeline
 from encoder.source.timestamps import ensure_timestamps
 from encoder.source.timestamps.untimed import lacks_times

@@ -12,7 +12,8 @@ from encoder.errors import FrameMismatch, StoreUnusable
 from encoder.ffmpeg import Command, run
 from encoder.media import OperatingPoint, Shot
 from encoder.recipes import by_name
-from encoder.source.reference import ReferenceSource, plan_source
+from encoder.source.planning import plan_source
+from encoder.source.reference import ReferenceSource
 from fixtures.clips import MANDELBROT, TEST_CARD, Recipe, Scene, make
 from vmaf.graph import Distorted
 from vmaf.judges import MAX_DECIBELS, parse_stats

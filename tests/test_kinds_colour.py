@@ -18,7 +18,7 @@ from encoder.package.layout import VIDEO_BRAND
 from encoder.source.coded.h264 import units
 from encoder.source.colour.codes import coded, completed
 from encoder.source.colour.dolby_vision import DolbyVision, guessed, printed_record
-from encoder.source.reference import plan_source
+from encoder.source.planning import plan_source
 from fixtures.kinds import Truth, colour, ff
 from tests.colour_material import rung
 from tests.reading_material import luma

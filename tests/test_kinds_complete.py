@@ -24,7 +24,7 @@ from encoder.source.choices import SourceChoices
 from encoder.source.containers.clusters import find_holes
 from encoder.source.containers.promise import Promise, read_promise
 from encoder.source.opening import reading
-from encoder.source.reference import plan_source
+from encoder.source.planning import plan_source
 from encoder.source.sandbox import plan_guarded
 from fixtures.kinds import X264, beeping, complete, ff, flashing
 

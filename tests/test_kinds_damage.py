@@ -20,7 +20,7 @@ from cluster.stages.title import open_title
 from cluster.store import open_store
 from encoder.analysis.damage import DamageCounter, PictureDamage
 from encoder.analysis.frames import feed, small_frames
-from encoder.source.reference import plan_source
+from encoder.source.planning import plan_source
 from encoder.source.sound.undecoded import undecoded_packets
 from encoder.source.transport.continuity import ContinuityCounter, TransportDamage, transport_damage
 from fixtures.kinds import X264, damage, ff

@@ -16,7 +16,8 @@ from encoder.errors import SourceUnusable
 from encoder.ffmpeg import Command, run
 from encoder.source import pieces
 from encoder.source.containers.edits import Edit
-from encoder.source.reference import ReferenceSource, plan_source
+from encoder.source.planning import plan_source
+from encoder.source.reference import ReferenceSource
 from encoder.source.sandbox import plan_guarded
 from encoder.source.timestamps import edited
 from encoder.source.timestamps.edit_plan import Stretch, plan_parts, plan_stretches

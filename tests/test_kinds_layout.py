@@ -16,7 +16,7 @@ from encoder.ffmpeg import PATIENCE_VARIABLE
 from encoder.package.audio import encode_sound, listen
 from encoder.package.audio_commands import Part, Sound
 from encoder.source.choices import SourceChoices
-from encoder.source.reference import plan_source
+from encoder.source.planning import plan_source
 from fixtures.kinds import X264, beeping, ff
 from fixtures.kinds import sound as kinds
 from tests.test_kinds_sound import RATE, Chosen, exact, heard, master, onsets, tones

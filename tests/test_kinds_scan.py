@@ -13,8 +13,9 @@ from cluster.jobs.source_findings import describe_source
 from encoder.arrays import UInt8
 from encoder.errors import SourceUnusable
 from encoder.ffmpeg import Command, run
+from encoder.source.planning import plan_source
 from encoder.source.probing.source_info import Run
-from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference, plan_source
+from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
 from encoder.source.reference_bytes import from_bytes, to_bytes
 from encoder.source.scan import picture_flags
 from encoder.source.scan.looks import BOTTOM_FIRST, PROGRESSIVE, TOP_FIRST, UNDECIDED, between

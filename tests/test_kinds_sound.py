@@ -27,8 +27,9 @@ from encoder.package.audio import SoundFacts, encode_audio, encode_sound, listen
 from encoder.package.audio_commands import SURROUND_BIT_RATE, Part, Sound
 from encoder.package.audio_jumps import Run, overlap_seconds, repair, runs, small_steps, true_runs
 from encoder.source.choices import SourceChoices
+from encoder.source.planning import plan_source
 from encoder.source.probing.audio_streams import named_role, shown_title
-from encoder.source.reference import ReferenceSource, plan_source
+from encoder.source.reference import ReferenceSource
 from encoder.source.sound.plan import SourceSound
 from fixtures.kinds import X264, Truth, beeping, ff
 from fixtures.kinds import sound as kinds

@@ -23,7 +23,8 @@ from encoder.recipes import by_name
 from encoder.source import pieces
 from encoder.source.choices import SourceChoices
 from encoder.source.index import FrameIndex
-from encoder.source.reference import ReferenceSource, plan_source
+from encoder.source.planning import plan_source
+from encoder.source.reference import ReferenceSource
 from encoder.source.reference_bytes import from_bytes, to_bytes
 from encoder.source.timeline.constant_rate import conversion
 from fixtures.kinds import Kind, Truth, ff

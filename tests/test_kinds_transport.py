@@ -19,7 +19,8 @@ from encoder.errors import SourceUnusable
 from encoder.package.audio import encode_audio
 from encoder.source.choices import SourceChoices
 from encoder.source.copy_facts import NO_CHANGES
-from encoder.source.reference import ReferenceSource, plan_source
+from encoder.source.planning import plan_source
+from encoder.source.reference import ReferenceSource
 from encoder.source.sandbox import plan_guarded
 from encoder.source.timestamps.sparse import credible, interpolated
 from encoder.source.transport.clock import Units, find_epochs, place_epochs

@@ -11,7 +11,8 @@ import av
 import pytest
 
 from encoder.source import pieces
-from encoder.source.reference import ReferenceSource, plan_source
+from encoder.source.planning import plan_source
+from encoder.source.reference import ReferenceSource
 from fixtures.awkward import CLIPS
 from tests.reading_material import read, straight
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from encoder.source.reference import plan_source
+from encoder.source.planning import plan_source
 from fixtures.kinds import colour
 from tests import playback_material as material
 from tests.colour_material import rung

@@ -13,7 +13,8 @@ import pytest
 
 from encoder.analysis.frames import SmallFrame, feed, small_frames, small_size
 from encoder.ffmpeg import Command, run
-from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference, plan_source
+from encoder.source.planning import plan_source
+from encoder.source.reference import GLOBAL_ARGUMENTS, ReferenceSource, open_reference
 from fixtures.awkward import CLIPS
 from tests.reading_material import read, straight
 

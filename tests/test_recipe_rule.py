@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from encoder.media import Shot
 from encoder.recipes import by_name
-from encoder.source.reference import plan_source
+from encoder.source.planning import plan_source
 from ladder.bdrate import RatePoint
 from ladder.evaluation.recipe_rule import decide, ratio_at_equal_rate
 from tests import recipe_rule

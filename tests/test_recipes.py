@@ -14,7 +14,8 @@ from encoder.errors import BadInput
 from encoder.ffmpeg import Command, run
 from encoder.media import OperatingPoint, Shot
 from encoder.recipes import CODECS, PRESETS, TUNABLE, Recipe, by_name, recipe
-from encoder.source.reference import ReferenceSource, plan_source
+from encoder.source.planning import plan_source
+from encoder.source.reference import ReferenceSource
 from ladder.profiles import built_in_recipes, load_profile
 
 VALUES = {

@@ -8,8 +8,8 @@ import pytest
 
 from encoder.errors import SourceUnusable
 from encoder.ffmpeg import Command, run
+from encoder.source.planning import plan_source
 from encoder.source.probing.probe import probe
-from encoder.source.reference import plan_source
 from encoder.source.scan import correction
 from encoder.source.scan.correction import ScanCounts, corrected, suspicious
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from encoder.analysis.frames import feed, small_frames
 from encoder.analysis.shots import CutDetector, Measures, find_cuts, plan_shots
 from encoder.media import Shot
-from encoder.source.reference import plan_source
+from encoder.source.planning import plan_source
 from fixtures.clips import BLACK, DEMO, FLAT, GRADIENTS, PAN, TEST_CARD, TINY, Recipe, Scene, make
 
 ONE = Fraction(1)

@@ -28,8 +28,8 @@ from encoder.mp4 import split_fragmented, track_timescale
 from encoder.package.audio import encode_audio
 from encoder.package.subtitles import cues, extract
 from encoder.recipes import CODECS, by_name
+from encoder.source.planning import plan_source
 from encoder.source.probing.probe import probe
-from encoder.source.reference import plan_source
 from fixtures.awkward import CHAPTERS
 from tests.package_media import onset, samples
 from tests.running import quick_profile, records, run_inline

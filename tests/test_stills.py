@@ -12,7 +12,7 @@ import pytest
 
 from encoder import ffmpeg, stills
 from encoder.analysis.frames import small_frames
-from encoder.source.reference import plan_source
+from encoder.source.planning import plan_source
 from encoder.stills import MOST_AT_ONCE, fetch_command, fetch_frames, group_frames
 from fixtures.clips import TINY, make
 from recommender.artwork.colour import bgr_of_small, matrix_of, yuv_to_bgr

@@ -24,7 +24,8 @@ from encoder.media import OperatingPoint, Shot
 from encoder.recipes import by_name
 from encoder.source.colour.hdr_metadata import MasteringDisplay, StaticMetadata
 from encoder.source.pieces import Piece
-from encoder.source.reference import ReferenceSource, plan_source
+from encoder.source.planning import plan_source
+from encoder.source.reference import ReferenceSource
 from encoder.source.timeline.constant_rate import Timeline
 
 MODEL = "vmaf_v1.0.16_3d0h"

@@ -28,7 +28,8 @@ import numpy as np
 from encoder.arrays import Float64
 from encoder.encode import encode_shot
 from encoder.media import OperatingPoint, Shot
-from encoder.source.reference import ReferenceSource, plan_source
+from encoder.source.planning import plan_source
+from encoder.source.reference import ReferenceSource
 from ladder.bdrate import RatePoint, monotone
 from ladder.curves import pchip
 from ladder.profiles import load_profile

@@ -1,7 +1,8 @@
 """Sources: what a file holds, and how its frames are read exactly.
 
-:mod:`encoder.source.reference` plans a source with what these modules find, in this order;
-:mod:`encoder.source.sandbox` does the same in a child process.
+:mod:`encoder.source.planning` plans a source with what these modules find, in this order;
+:mod:`encoder.source.sandbox` does the same in a child process. The plan is a ``ReferenceSource``
+(:mod:`encoder.source.reference`), which also builds the graph that reads its frames.
 
 - ``opening`` opens the file under allow-lists, and tells its streams apart.
 - ``completeness`` compares what the file promises with what is there.

@@ -3,8 +3,8 @@
 It has limited range, 4:2:0, square pixels, upright and progressive pictures at a constant frame
 rate, and keeps the colour tags (PQ and HLG as well, see :attr:`ReferenceSource.hdr`). One graph
 makes it (:func:`open_reference`), because the same encode scored 98.61 or 98.02 depending on how a
-full-range source had been converted. All but :func:`plan_source` is pure; the graph is built with
-``ffmpeg-python`` and can be compared as a list of arguments.
+full-range source had been converted. All of it is pure; the graph is built with ``ffmpeg-python``
+and can be compared as a list of arguments. :mod:`encoder.source.planning` finds the facts.
 
 Frames ``[start, end)`` are read exactly: the demuxer seeks to the PTS of the last keyframe shown
 not after the first frame (``-seek_timestamp 1 -noaccurate_seek -ss``; to its DTS where the demuxer
@@ -17,35 +17,27 @@ picks by canonical number. The caller asserts the frame count.
 from __future__ import annotations
 
 import hashlib
-import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
 import ffmpeg
 
-from encoder.errors import SourceUnusable
 from encoder.ffmpeg import SOURCE_OPTIONS, Command, balanced_sum
 from encoder.mp4 import Colour
 from encoder.source.captions.collecting import CaptionData
-from encoder.source.captions.texts import TextsBeside, captions_of_copy, read_texts, with_styles
 from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
 from encoder.source.colour.codes import coded, completed
 from encoder.source.colour.hdr_metadata import NO_METADATA, StaticMetadata
 from encoder.source.colour.tonemap import Transfer, filters, tags, tone_mapped
-from encoder.source.completeness import Shortfall, check_complete, check_duration
-from encoder.source.copy_facts import NO_CHANGES, CopyFacts, EditFacts
+from encoder.source.completeness import Shortfall
+from encoder.source.copy_facts import NO_CHANGES, CopyFacts
 from encoder.source.decoding import decoding_options
-from encoder.source.index import FrameIndex, index_frames
-from encoder.source.probing import single_picture
+from encoder.source.index import FrameIndex
 from encoder.source.probing.source_info import Run, SourceInfo
-from encoder.source.scan.correction import correct_scan
-from encoder.source.sound.plan import plan_sounds
-from encoder.source.timeline.constant_rate import Timeline, place_of, plan_timeline, tick_of
-from encoder.source.timeline.ends import NO_ENDS, Ends, plan_ends, sound_spans
-from encoder.source.timeline.gaps import check_gaps
-from encoder.source.timestamps import naming_source, prepare
+from encoder.source.timeline.constant_rate import Timeline, place_of, tick_of
+from encoder.source.timeline.ends import NO_ENDS, Ends
 
 GLOBAL_ARGUMENTS = ("-hide_banner", "-copyts", "-max_error_rate", "1")
 """Arguments that every command which reads a reference needs before its inputs.
@@ -56,9 +48,6 @@ fail the command: the frame count shows whether the range is complete.
 The output needs ``-fps_mode passthrough``: frames leave the graph numbered, in ticks of one frame,
 and must be neither dropped nor repeated.
 """
-
-MAX_SECONDS = 24 * 3600
-"""Longest accepted title: a gap of years between two frames would be filled with frames."""
 
 GRAPH_VERSION = 1
 """Part of :attr:`ReferenceSource.graph_id`: raise it when the graph changes any pixel."""
@@ -234,82 +223,6 @@ class ReferenceSource:
             *_placing(self.timeline),
         ]
         return hashlib.sha256(repr([str(fact) for fact in facts]).encode()).hexdigest()[:16]
-
-
-def plan_source(
-    path: str | os.PathLike[str],
-    workdir: str | os.PathLike[str],
-    choices: SourceChoices = DEFAULT_CHOICES,
-) -> ReferenceSource:
-    """Probe and index a source; a stream without timestamps is remuxed into ``workdir`` first.
-
-    Raises:
-        SourceUnusable: the source cannot be read or is not supported.
-        BadInput: the user's choices do not fit the source.
-    """
-    try:
-        return _plan(path, workdir, choices)
-    except SourceUnusable as error:
-        raise naming_source(error, path, workdir) from error
-
-
-def _plan(
-    path: str | os.PathLike[str], workdir: str | os.PathLike[str], choices: SourceChoices
-) -> ReferenceSource:
-    shortfall = check_complete(path, accept=choices.accept_truncated)
-    prepared = prepare(path, workdir, choices)
-    timed, given, info = prepared.path, prepared.given, prepared.info
-    plan_sounds(info, choices.audio_layout)  # what the user names must be there
-    index = index_frames(timed)
-    if prepared.facts.edits is not None:
-        index = _of_edits(index, prepared.facts.edits)
-    check_gaps(path, timed, index)
-    single_picture.check_frames(path, given.container, index.frames, bool(given.audio))
-    sound = sound_spans(timed, [stream.index for stream in info.audio])
-    index, hold, ends = plan_ends(
-        path, index, sound, info.duration_seconds_from_header, choices.tail
-    )
-    if index.duration_seconds > MAX_SECONDS:
-        raise SourceUnusable(
-            f"cannot use {path}: it claims to last {float(index.duration_seconds) / 3600:.0f} h, "
-            f"more than {MAX_SECONDS // 3600} h; cut it"
-        )
-    texts = TextsBeside(index.styled, index.captions)
-    if prepared.text_start is not None:
-        texts = read_texts(path)
-        shift = index.start_seconds - prepared.text_start
-        texts = replace(texts, captions=captions_of_copy(index.captions, texts.captions, shift))
-    info = with_styles(info, texts.styled)
-    shortfall = shortfall or check_duration(
-        path,
-        max(index.start_seconds, Fraction(0)) + index.duration_seconds,
-        index.frames,
-        accept=choices.accept_truncated,
-    )
-    claims = (given.rate_from_bitstream, info.base_rate_from_header)
-    timeline = plan_timeline(index, claims, hold)
-    return ReferenceSource(
-        path=str(Path(timed).resolve()),
-        info=correct_scan(info, index, timeline.frame_rate),
-        index=index,
-        timeline=timeline,
-        given=given.path,
-        choices=choices,
-        shortfall=shortfall,
-        captions=texts.captions,
-        copied=prepared.facts,
-        ends=ends,
-        text_start=prepared.text_start if any(s.text for s in info.subtitles) else None,
-    )
-
-
-def _of_edits(index: FrameIndex, edits: EditFacts) -> FrameIndex:
-    """Return the index of a copy of decoded pictures with what its container does not hold."""
-    return replace(
-        index,
-        packet_bytes=edits.packet_bytes,
-        last_duration=max(1, round(edits.last_seconds / index.time_base)),
-    )
 
 
 def open_reference(source: ReferenceSource, start: int, end: int) -> Any:

@@ -21,8 +21,9 @@ from encoder import errors
 from encoder.errors import ShotladderError, SourceUnusable, ToolFailed, ToolTimedOut
 from encoder.ffmpeg import Limits, run_python
 from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
+from encoder.source.planning import plan_source
 from encoder.source.probing.geometry import ORIENTATION_FILTERS
-from encoder.source.reference import ReferenceSource, plan_source
+from encoder.source.reference import ReferenceSource
 from encoder.source.reference_bytes import from_bytes, located, to_bytes
 from encoder.source.timestamps import TIMED_SUFFIXES, timed_path
 
@@ -48,7 +49,7 @@ _ERRORS: dict[str, type[ShotladderError]] = {
 def plan_guarded(
     path: Path, workdir: Path, choices: SourceChoices = DEFAULT_CHOICES
 ) -> ReferenceSource:
-    """Run :func:`encoder.source.reference.plan_source` in a child process.
+    """Run :func:`encoder.source.planning.plan_source` in a child process.
 
     Raises:
         SourceUnusable: the source cannot be read or is not supported; also if it crashed the
