@@ -38,6 +38,7 @@ from cluster.stages.units import UNIT_CPU_SECONDS
 from cluster.store import Store
 from cluster.store.keys import key
 from tests.cluster_material import REPOSITORY, Site, kill_tree, until
+from tests.service_material import AllKept
 
 SCALE = 1000
 BEAT_SECONDS = 2.0
@@ -82,7 +83,7 @@ def simulate(site: Site, folder: Path, titles: int, shots: int, at_once: int, li
     table = folder / f"jobs-{titles}" / "jobs.db"
     database = Database(table)
     job_table = JobTable(database)
-    jobs, leases = Jobs(job_table), Leases(job_table, lease_seconds=2 * limit)
+    jobs, leases = Jobs(job_table, AllKept()), Leases(job_table, lease_seconds=2 * limit)
     began = time.monotonic()
     for number in range(titles):
         asked = Submission(source=f"file:///titles/{number}.mp4", external_id=f"title-{number}")

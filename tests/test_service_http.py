@@ -428,6 +428,33 @@ def test_a_new_delivery_replaces_and_the_old_lives_for_the_grace_period(
     assert client.title("again").versions[1].removed_at is not None
 
 
+def test_an_earlier_cut_delivered_again_is_published_again(
+    running: ServiceProcess, client: Client
+) -> None:
+    source = running.source("cuts.json", cut=1)
+    second = running.source("cuts-2.json", cut=2)
+    first = client.wait(client.submit(source, external_id="cuts").id, timeout_seconds=30)
+    client.wait(client.submit(second, external_id="cuts").id, timeout_seconds=30)
+    again = client.submit(source, external_id="cuts")
+    assert (again.merged, again.id == first.id) == (False, False)
+    assert again.earlier is not None
+    assert (again.earlier.job, again.earlier.version, again.earlier.kept) == (first.id, 1, True)
+    done = client.wait(again.id, timeout_seconds=30)
+    assert done.result is not None
+    assert first.result is not None
+    assert (done.result.version, done.result.package) == (3, first.result.package)
+    assert running.ledger().count("cuts.json") == 1  # its package was there
+    assert client.submit(source, external_id="cuts").merged
+    back = client.rollback("cuts", 2)
+    assert [version.current for version in back.versions] == [False, True, False]
+    assert not client.submit(source, external_id="cuts").merged
+    with pytest.raises(NotThere, match="no version 9"):
+        client.rollback("cuts", 9)
+    forced = client.wait(client.submit(second, external_id="cuts", force=True).id)
+    assert forced.state == "succeeded"
+    assert running.ledger().count("cuts-2.json") == 2
+
+
 def test_a_new_delivery_sees_the_artwork_that_it_replaces(
     running: ServiceProcess, client: Client
 ) -> None:

@@ -15,9 +15,10 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from sqlalchemy.orm import Session
 
 from cluster.jobs.request import LadderRequest
-from cluster.service.database import Base, Database
+from cluster.service.database import Base, Database, JobRow, TitleRow, VersionRow
 from cluster.service.documents import Failure, Job, JobOptions, Submission
 from cluster.service.queue.jobs import MAX_WEBHOOKS, Jobs
 from cluster.service.queue.leases import LeasedJob, Leases
@@ -27,6 +28,7 @@ from cluster.service.sources import SourceFile
 from encoder.errors import BadInput, Busy, Conflict, LeaseLost, StoreUnusable
 from ladder.profiles import load_profile, profile_document
 from tests.running import quick_profile
+from tests.service_material import AllKept
 
 
 class Clock:
@@ -57,12 +59,31 @@ def table(tmp_path: Path, clock: Clock) -> JobTable:
 
 @pytest.fixture
 def jobs(table: JobTable) -> Jobs:
-    return Jobs(table, max_queued=50)
+    return Jobs(table, AllKept(), max_queued=50)
 
 
 @pytest.fixture
 def leases(table: JobTable) -> Leases:
     return Leases(table, lease_seconds=10)
+
+
+def publish(session: Session, row: JobRow, package: str | None = None) -> dict[str, Any]:
+    """Make what a job has made the current version of its title, as the library does."""
+    made = package or f"package-of-{row.title}-{row.source_stamp}"
+    number = row.number
+    title = session.get(TitleRow, row.title)
+    if title is None:
+        title = TitleRow(name=row.title, updated=0, documents="")
+        session.add(title)
+        session.flush()
+    title.version, title.package = number, made
+    session.add(
+        VersionRow(
+            title=row.title, version=number, package=made, content_sha256="", job=number,
+            published=0,
+        )
+    )  # fmt: skip
+    return {"version": number, "package": made}
 
 
 def claimed(leases: Leases, owner: str = "me") -> LeasedJob:
@@ -123,7 +144,7 @@ def test_a_dead_runners_jobs_are_free_at_once(jobs: Jobs, leases: Leases) -> Non
 
 
 def test_a_job_that_kills_its_runners_is_given_up(jobs: Jobs, leases: Leases) -> None:
-    job, _ = jobs.submit(asked("a"), source("a"), "me")
+    job = jobs.submit(asked("a"), source("a"), "me").job
     for _ in range(40):
         if leases.claim("x") is None:
             break
@@ -178,7 +199,7 @@ def test_a_merged_submission_adds_its_urgency_and_its_webhook(
     hooks = [f"https://hooks.example/{number}" for number in range(20)]
     later, soon = "2031-01-01T00:00:00Z", "2030-01-01T00:00:00Z"
     jobs.submit(asked("a", webhook=hooks[0], deadline=later), source("a"), "me")
-    again, merged = jobs.submit(
+    again, merged, _ = jobs.submit(
         asked("a", webhook=hooks[1], deadline=soon, priority=4), source("a"), "you"
     )
     assert merged
@@ -186,7 +207,7 @@ def test_a_merged_submission_adds_its_urgency_and_its_webhook(
     assert (again.priority, again.deadline) == (4, datetime(2030, 1, 1, tzinfo=UTC))
     jobs.submit(asked("a", webhook=hooks[1], deadline=later), source("a"), "you")
     job = claimed(leases)
-    leases.succeed(job, lambda session, row: {"version": 1, "package": "p"})
+    leases.succeed(job, publish)
     assert enqueued_webhooks(table) == hooks[:2]
     jobs.submit(asked("a", webhook=hooks[2]), source("a"), "they")  # which has ended by now
     assert enqueued_webhooks(table) == hooks[:3]
@@ -194,6 +215,87 @@ def test_a_merged_submission_adds_its_urgency_and_its_webhook(
         jobs.submit(asked("a", webhook=hook), source("a"), "me")
     with pytest.raises(Conflict, match="webhooks"):
         jobs.submit(asked("a", webhook=hooks[-1]), source("a"), "me")
+
+
+def test_a_delivery_that_comes_again_after_another_is_a_new_version(
+    jobs: Jobs, leases: Leases
+) -> None:
+    first, *_ = jobs.submit(asked("a"), source("a", "1"), "me")
+    leases.record_content(c1 := claimed(leases), "1" * 64)
+    leases.succeed(c1, publish)
+    assert jobs.submit(asked("a"), source("a", "1"), "me").job.id == first.id
+    jobs.submit(asked("a"), source("a", "2"), "me")
+    leases.succeed(claimed(leases), publish)
+    again, merged, earlier = jobs.submit(asked("a"), source("a", "1"), "me")
+    assert (again.id == first.id, merged) == (False, False)
+    assert earlier is not None
+    assert (earlier.job, earlier.version, earlier.kept) == (first.id, 1, True)
+    assert jobs.submit(asked("a"), source("a", "1"), "me")[:2] == (again, True)
+    c1_again = claimed(leases)
+    assert leases.record_content(c1_again, "1" * 64) == ("package-of-a-1", first.id)
+    leases.succeed(c1_again, lambda session, row: publish(session, row, "package-of-a-1"))
+    assert jobs.submit(asked("a"), source("a", "1"), "me").job.id == again.id
+    assert jobs.submit(asked("a"), source("a", "2"), "me").earlier is not None
+
+
+def test_a_delivery_that_comes_again_while_another_is_on_its_way_is_the_last(
+    jobs: Jobs, leases: Leases
+) -> None:
+    jobs.submit(asked("a"), source("a", "1"), "me")
+    running = claimed(leases)
+    jobs.submit(asked("a"), source("a", "2"), "me")
+    again, merged, earlier = jobs.submit(asked("a"), source("a", "1"), "me")
+    assert (again.id == running.id, merged) == (False, False)
+    assert earlier is not None
+    assert (earlier.job, earlier.version) == (running.id, None)
+    leases.succeed(running, publish)
+    leases.succeed(claimed(leases), publish)
+    assert claimed(leases).id == again.id
+
+
+def test_a_job_that_is_being_cancelled_takes_in_no_submission(jobs: Jobs, leases: Leases) -> None:
+    jobs.submit(asked("a"), source("a"), "me")
+    cancelled = claimed(leases)
+    jobs.cancel(cancelled.id)
+    again, merged, _ = jobs.submit(asked("a"), source("a"), "me")
+    assert not merged
+    leases.release(cancelled, "cancelled")
+    assert jobs.get(again.id).state == "queued"
+
+
+def test_a_package_that_lacks_files_is_made_again(
+    jobs: Jobs, leases: Leases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *_ = jobs.submit(asked("a"), source("a"), "me")
+    leases.succeed(claimed(leases), publish)
+    monkeypatch.setattr(AllKept, "is_whole", lambda self, package: False)
+    monkeypatch.setattr(AllKept, "has_store", lambda self, content_sha256: False)
+    again, merged, earlier = jobs.submit(asked("a"), source("a"), "me")
+    assert (again.id == first.id, merged) == (False, False)
+    assert earlier is not None
+    assert not earlier.kept
+
+
+def test_a_forced_submission_is_made_anew(jobs: Jobs, leases: Leases) -> None:
+    first, *_ = jobs.submit(asked("a"), source("a"), "me")
+    waiting, merged, _ = jobs.submit(asked("a", force=True), source("a"), "me")
+    assert (waiting.id, merged) == (first.id, True)  # and is forced now
+    job = claimed(leases)
+    leases.record_content(job, "1" * 64)
+    leases.succeed(job, publish)
+    assert jobs.submit(asked("a"), source("a"), "me").merged
+    forced, merged, earlier = jobs.submit(asked("a", force=True), source("a"), "me")
+    assert (forced.id == first.id, merged) == (False, False)
+    assert earlier is not None
+    assert earlier.job == first.id
+    job = claimed(leases)
+    assert leases.record_content(job, "1" * 64) == (None, None)
+    assert jobs.submit(asked("a", force=True), source("a"), "me").job.id == forced.id
+
+
+def test_who_does_not_force_sends_what_earlier_services_know() -> None:
+    assert "force" not in asked("a").model_dump()
+    assert asked("a", force=True).model_dump()["force"]
 
 
 def enqueued_webhooks(table: JobTable) -> list[str]:
@@ -207,7 +309,7 @@ def test_unusable_tables_are_an_error_with_a_remedy(tmp_path: Path) -> None:
         tables.execute("drop table deliveries")
         tables.execute("drop table jobs")
     with pytest.raises(StoreUnusable, match="cannot be used now"):
-        Jobs(JobTable(database)).submit(asked("a"), source("a"), "me")
+        Jobs(JobTable(database), AllKept()).submit(asked("a"), source("a"), "me")
     database.close()
 
 
@@ -222,8 +324,8 @@ def test_a_full_queue_refuses_new_jobs(jobs: Jobs) -> None:
 def test_keys_belong_to_the_client_that_used_them(
     table: JobTable, jobs: Jobs, clock: Clock
 ) -> None:
-    one, _ = jobs.submit(asked("a"), source("a"), "ann", "k")
-    two, _ = jobs.submit(asked("b"), source("b"), "bob", "k")
+    one, *_ = jobs.submit(asked("a"), source("a"), "ann", "k")
+    two, *_ = jobs.submit(asked("b"), source("b"), "bob", "k")
     assert one.id != two.id
     with pytest.raises(Conflict):
         jobs.submit(asked("b"), source("b"), "ann", "k")
@@ -260,7 +362,7 @@ class Life(RuleBasedStateMachine):
         self.clock = Clock()
         self.database = Database(Path(self.folder.name) / "jobs.db")
         table = JobTable(self.database, clock=self.clock)
-        self.jobs, self.leases = Jobs(table), Leases(table, lease_seconds=10)
+        self.jobs, self.leases = Jobs(table, AllKept()), Leases(table, lease_seconds=10)
         self.held: list[LeasedJob] = []
         self.promised: set[str] = set()
         self.succeeded: dict[str, int] = {}
@@ -271,7 +373,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from("abcd"), stamp=st.sampled_from("12"), priority=st.integers(-1, 1))
     def submit(self, name: str, stamp: str, priority: int) -> None:
-        job, _ = self.jobs.submit(asked(name, priority=priority), source(name, stamp), "me")
+        job, *_ = self.jobs.submit(asked(name, priority=priority), source(name, stamp), "me")
         self.promised.add(job.id)
 
     @rule(owner=st.sampled_from(["x", "y"]))
@@ -287,7 +389,7 @@ class Life(RuleBasedStateMachine):
         job = data.draw(st.sampled_from(self.held))
         try:
             if what == "succeed":
-                self.leases.succeed(job, lambda session, row: {"version": 1, "package": row.title})
+                self.leases.succeed(job, publish)
                 self.succeeded[job.id] = self.succeeded.get(job.id, 0) + 1
             elif what == "fail":
                 self.leases.fail(job, Failure(error="E", message="m"))
@@ -321,14 +423,19 @@ class Life(RuleBasedStateMachine):
             return
         with sqlite3.connect(self.database.path) as tables:
             rows = tables.execute(
-                "select id, state, owner, lease, identity, title, source_stamp from jobs"
+                "select id, state, owner, lease, identity, title, source_stamp, number, "
+                "cancel_requested from jobs"
             ).fetchall()
         assert {row[0] for row in rows} == self.promised
-        standing = [row for row in rows if row[1] in ("queued", "running", "succeeded")]
-        assert len({(row[5], row[6]) for row in standing}) == len(standing)
-        for job_id, state, owner, lease, identity, _, _ in rows:
+        identified = {(row[5], row[6]): row[7] for row in rows if row[4] is not None}
+        assert len(identified) == sum(row[4] is not None for row in rows)
+        for job_id, state, owner, lease, identity, title, _, number, cancelled in rows:
             assert (state == "running") == (owner is not None) == (lease is not None)
-            assert (identity is not None) == (state in ("queued", "running", "succeeded"))
+            if identity is not None:
+                assert state in ("queued", "running", "succeeded")
+            elif state in ("queued", "running", "succeeded") and not cancelled:
+                # The same delivery was submitted again after another one.
+                assert any(row[5] == title and row[7] > number for row in rows)
             assert self.succeeded.get(job_id, 0) == (state == "succeeded")
 
 
@@ -352,7 +459,7 @@ OPTIONS_0_1 = {"codec": "x264", "preset": "medium"}
 def test_the_identity_of_a_job_is_what_it_was(jobs: Jobs, table: JobTable) -> None:
     """A digest of the submission: clients that submit again after an update get the same job."""
     own = {"profile": profile_document(quick_profile()), **OPTIONS_0_1}
-    job, _ = jobs.submit(asked("a.mp4", options=own), source("a.mp4"), "me")
+    job, *_ = jobs.submit(asked("a.mp4", options=own), source("a.mp4"), "me")
     identity = "1ed514ea8331f02f8d3d44900436b3d7f48ffe1bde5d59a3ba4e636b33b38717"
     assert identity_of(table, job) == identity
 
@@ -360,22 +467,22 @@ def test_the_identity_of_a_job_is_what_it_was(jobs: Jobs, table: JobTable) -> No
 def test_a_built_in_profile_of_another_release_is_another_job(
     jobs: Jobs, table: JobTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job, _ = jobs.submit(asked("a.mp4"), source("a.mp4"), "me")
-    same, merged = jobs.submit(
+    job, *_ = jobs.submit(asked("a.mp4"), source("a.mp4"), "me")
+    same, merged, _ = jobs.submit(
         asked("a.mp4", options={"profile": "default"}), source("a.mp4"), "me"
     )
     assert (same.id, merged) == (job.id, True)
     changed = replace(load_profile(), jnd=5.0)
     monkeypatch.setattr("cluster.service.queue.table.load_profile", lambda name: changed)
-    later, merged = jobs.submit(asked("a.mp4"), source("a.mp4"), "me")
+    later, merged, _ = jobs.submit(asked("a.mp4"), source("a.mp4"), "me")
     assert (later.id == job.id, merged) == (False, False)
 
 
 def test_a_retried_job_is_what_its_submission_asks_for_again(jobs: Jobs, leases: Leases) -> None:
-    job, _ = jobs.submit(asked("a.mp4"), source("a.mp4"), "me")
+    job, *_ = jobs.submit(asked("a.mp4"), source("a.mp4"), "me")
     leases.fail(claimed(leases), Failure(error="E", message="m"))
     jobs.retry(job.id)
-    again, merged = jobs.submit(asked("a.mp4"), source("a.mp4"), "me")
+    again, merged, _ = jobs.submit(asked("a.mp4"), source("a.mp4"), "me")
     assert (again.id, merged) == (job.id, True)
 
 
@@ -385,6 +492,19 @@ def test_what_was_not_asked_for_is_not_sent() -> None:
     asked_for = JobOptions(codec="vp9", preset="fast")
     assert JobOptions.model_validate_json(asked_for.model_dump_json()) == asked_for
     assert json.loads(asked_for.model_dump_json())["codec"] == "vp9"
+
+
+def downgrade(database: Database, revision: str) -> None:
+    """Give the tables the form that they had in an earlier release."""
+    from alembic import command
+    from alembic.config import Config
+
+    settings = Config()
+    settings.set_main_option("script_location", "cluster/service/migrations")
+    with database.engine.connect() as connection:
+        settings.attributes["connection"] = connection
+        command.downgrade(settings, revision)
+        connection.commit()
 
 
 # -- jobs of release 0.1 -----------------------------------------------------------------------
@@ -401,10 +521,10 @@ def of_0_1(table: JobTable, jobs: Jobs, clock: Clock) -> Iterator[tuple[Jobs, di
             options = {"profile": profile, **OPTIONS_0_1, "search": None, "heights": None}
             document = json.dumps({**options, "also": []})
             tables.execute("update jobs set options = ? where id = ?", (document, ids[name]))
-        tables.execute("update alembic_version set version_num = 'v0001_jobs_and_titles'")
         tables.commit()
+    downgrade(table.database, "v0001_jobs_and_titles")
     database = Database(table.database.path)
-    yield Jobs(JobTable(database, clock=clock)), ids
+    yield Jobs(JobTable(database, clock=clock), AllKept()), ids
     database.close()
 
 
@@ -431,7 +551,7 @@ def test_a_job_of_release_0_1_can_be_retried_and_asked_for(
     jobs.cancel(ids["a"])
     assert jobs.retry(ids["a"]).state == "queued"
     options = {"profile": "default-0.1", **OPTIONS_0_1}
-    same, merged = jobs.submit(asked("a", options=options), source("a"), "me")
+    same, merged, _ = jobs.submit(asked("a", options=options), source("a"), "me")
     assert (same.id, merged) == (ids["a"], True)
     assert not jobs.submit(asked("a"), source("a"), "me")[1]
 
@@ -440,7 +560,7 @@ def test_a_package_of_release_0_1_is_none_of_this_release(
     table: JobTable, jobs: Jobs, leases: Leases
 ) -> None:
     """The same words and the same bytes do not mean the same package."""
-    old, _ = jobs.submit(asked("a", options=OPTIONS_0_1), source("a"), "me")
+    old, *_ = jobs.submit(asked("a", options=OPTIONS_0_1), source("a"), "me")
     work = claimed(leases)
     leases.record_content(work, "1" * 64)
     leases.succeed(work, lambda session, row: {"version": 1, "package": "pp"})
@@ -449,7 +569,7 @@ def test_a_package_of_release_0_1_is_none_of_this_release(
         content = digest(["run", "1" * 64, json.loads(options)])  # as release 0.1 made it
         tables.execute("update jobs set content = ?, identity = ?", (content, "0" * 64))
         tables.commit()
-    new, merged = jobs.submit(asked("a", options=OPTIONS_0_1), source("a"), "me")
+    new, merged, _ = jobs.submit(asked("a", options=OPTIONS_0_1), source("a"), "me")
     assert (new.id == old.id, merged) == (False, False)
     assert leases.record_content(claimed(leases), "1" * 64) == (None, None)
 
@@ -478,9 +598,11 @@ def test_content_that_is_no_profile_is_refused(content: dict[str, Any], says: st
 
 def test_equal_profiles_are_one_job(jobs: Jobs) -> None:
     content = profile_document(quick_profile())
-    first, _ = jobs.submit(asked("a.mp4", options={"profile": content}), source("a.mp4"), "me")
+    first, *_ = jobs.submit(asked("a.mp4", options={"profile": content}), source("a.mp4"), "me")
     same = {**content, "jnd": int(content["jnd"])}
-    second, merged = jobs.submit(asked("a.mp4", options={"profile": same}), source("a.mp4"), "me")
+    second, merged, _ = jobs.submit(
+        asked("a.mp4", options={"profile": same}), source("a.mp4"), "me"
+    )
     assert merged
     assert second.id == first.id
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from cluster.service.queue.jobs import Jobs
 from cluster.service.queue.leases import Leases
 from cluster.service.queue.table import JobTable
 from cluster.service.sources import SourceFile
-from encoder.errors import NotThere
+from encoder.errors import Conflict, NotThere
 from tests.service_material import write_package
 
 GRACE = 100.0
@@ -29,8 +31,8 @@ class Shelf:
         self.now = 1_000_000.0
         self.database = Database(folder / "service.db")
         table = JobTable(self.database, clock=lambda: self.now)
-        self.jobs, self.leases = Jobs(table), Leases(table)
         self.library = Library(self.database, folder, grace_seconds=GRACE, clock=lambda: self.now)
+        self.jobs, self.leases = Jobs(table, self.library), Leases(table)
         self.folder = folder
         self._count = 0
 
@@ -138,6 +140,102 @@ def test_an_older_delivery_that_ends_later_never_becomes_current(shelf: Shelf) -
     assert [(version.version, version.retired_at is None) for version in versions] == [
         (2, False), (1, True)
     ]  # fmt: skip
+
+
+def test_an_earlier_cut_comes_again_and_stays_whole(shelf: Shelf) -> None:
+    first = shelf.publish("film", "one")
+    shelf.publish("film", "two")
+    assert shelf.publish("film", "one") == first
+    detail = shelf.library.title("film")
+    assert (detail.version, detail.package) == (3, first)
+    shelf.now += GRACE + 1
+    assert shelf.library.sweep() == 2
+    assert shelf.library.is_whole(first)
+    assert shelf.library.has_store(hashlib.sha256(b"one").hexdigest())
+    assert not shelf.library.has_store(hashlib.sha256(b"two").hexdigest())
+    versions = shelf.library.title("film").versions
+    assert [(version.version, version.current, version.readable) for version in versions] == [
+        (3, True, True), (2, False, False), (1, False, False)
+    ]  # fmt: skip
+
+
+def test_an_earlier_version_is_made_current_again(shelf: Shelf) -> None:
+    first, second = shelf.publish("film", "one"), shelf.publish("film", "two")
+    late = shelf.begin("film", "late")
+    shelf.now += 10
+    detail = shelf.library.rollback("film", 1, "ann")
+    assert (detail.version, detail.package) == (1, first)
+    current = shelf.library.current("film")
+    assert current is not None
+    assert current.package == first
+    assert [change.kind for change in shelf.library.changes(1, 9).changes] == ["replaced"] * 2
+    assert shelf.library.audit("film")[-1].action == "rolled back"
+    assert shelf.library.rollback("film", 1, "ann") == detail  # which changes nothing
+    assert len(shelf.library.changes(0, 9).changes) == 3
+    shelf.now += GRACE + 1
+    assert shelf.library.sweep() == 1
+    assert shelf.library.is_whole(first)
+    assert not shelf.library.is_whole(second)
+    with pytest.raises(Conflict, match="no longer kept"):
+        shelf.library.rollback("film", 2, "ann")
+    with pytest.raises(NotThere, match="no version 7"):
+        shelf.library.rollback("film", 7, "ann")
+    with pytest.raises(NotThere, match="no title"):
+        shelf.library.rollback("nobody", 1, "ann")
+    shelf.finish(late)
+    assert shelf.library.title("film").version == 3
+
+
+def test_an_older_delivery_that_ends_after_a_rollback_never_becomes_current(shelf: Shelf) -> None:
+    first = shelf.publish("film", "one")
+    older, newer = shelf.begin("film", "older"), shelf.begin("film", "newer")
+    shelf.finish(newer)
+    shelf.library.rollback("film", 1, "ann")
+    shelf.finish(older)
+    assert shelf.library.title("film").package == first
+
+
+def test_a_sweep_leaves_what_a_rollback_has_made_current_meanwhile(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = shelf.publish("film", "one")
+    shelf.publish("film", "two")
+    shelf.now += GRACE + 1
+    locked = shelf.library.files.locked
+
+    @contextlib.contextmanager
+    def locked_late() -> Iterator[None]:
+        monkeypatch.setattr(shelf.library.files, "locked", locked)
+        shelf.library.rollback("film", 1, "ann")
+        with locked():
+            yield
+
+    monkeypatch.setattr(shelf.library.files, "locked", locked_late)
+    shelf.library.sweep()
+    assert shelf.library.is_whole(first)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "removed", "media", "document", "bundle"])
+def test_a_package_that_lacks_files_is_made_whole_by_the_next_delivery(
+    shelf: Shelf, damage: str
+) -> None:
+    package = shelf.publish("film", "one")
+    files = shelf.library.files
+    segment = files.folder(package) / "video/v1-180p/00000.m4s"
+    media = files.media(hashlib.sha256(segment.read_bytes()).hexdigest())
+    assert media is not None
+    if damage == "truncated":
+        segment.write_bytes(b"")
+    elif damage == "document":
+        (files.folder(package) / "master.m3u8").write_text("")
+    else:
+        {"removed": segment, "media": media, "bundle": files.bundles.path(package)}[damage].unlink()
+    assert not shelf.library.is_whole(package)
+    if damage == "document":  # its digest is another package's
+        return
+    assert shelf.publish("film", "one") == package
+    assert shelf.library.is_whole(package)
+    assert shelf.library.title("film").version == 1
 
 
 def test_the_same_package_again_is_the_same_version(shelf: Shelf) -> None:

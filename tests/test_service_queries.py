@@ -53,7 +53,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("service")
     database = Database(folder / "service.db")
     library, tokens = Library(database, folder), Tokens((token("ann", "0123456789abcdef"),))
-    jobs = Jobs(JobTable(database))
+    jobs = Jobs(JobTable(database), library)
     yield Service(
         jobs=jobs,
         library=library,

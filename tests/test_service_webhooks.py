@@ -22,7 +22,7 @@ from cluster.service.queue.table import JobTable
 from cluster.service.queue.webhooks import WebhookPolicy, sign, verify
 from cluster.service.sources import SourceFile
 from encoder.errors import BadInput
-from tests.service_material import SECRET, service
+from tests.service_material import SECRET, AllKept, service
 
 
 class Receiver(http.server.ThreadingHTTPServer):
@@ -146,7 +146,7 @@ def test_a_receiver_that_does_not_end_holds_up_nobody(
 ) -> None:
     monkeypatch.setattr(webhooks, "TIMEOUT_SECONDS", 1.0)
     database = Database(tmp_path / "jobs.db")
-    jobs = Jobs(JobTable(database))
+    jobs = Jobs(JobTable(database), AllKept())
 
     class Dribbler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
@@ -162,7 +162,7 @@ def test_a_receiver_that_does_not_end_holds_up_nobody(
         threading.Thread(target=server.serve_forever).start()
         host = f"127.0.0.1:{server.server_address[1]}"
         asked = Submission(source="/m/a", external_id="a", webhook=f"http://{host}/")
-        job, _ = jobs.submit(asked, SourceFile("file:///m/a", 1, "1"), "me")
+        job, *_ = jobs.submit(asked, SourceFile("file:///m/a", 1, "1"), "me")
         jobs.cancel(job.id)
         policy = WebhookPolicy((host,), private=True, secret=SECRET)
         began = time.monotonic()

@@ -56,7 +56,7 @@ COMMANDS = {
     "Cluster": (cluster.scheduler, cluster.worker),
     "Service": (
         *(service.serve, service.runner, service.submit, service.jobs, service.status),
-        *(service.cancel, service.retry, service.withdraw),
+        *(service.cancel, service.retry, service.versions, service.rollback, service.withdraw),
     ),
 }
 GROUPS = {"Look": (ladder_app, artwork_app, prefetch_app), "Store": (runs_app, store_app)}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from cluster.events import Event, Listener
     from cluster.service.client import Client
-    from cluster.service.documents import Job, JobOptions
+    from cluster.service.documents import Job, JobOptions, Submitted
     from cluster.service.serving import ServiceOptions
 
 # -- the service -------------------------------------------------------------------------------
@@ -199,6 +199,12 @@ class SubmissionFlags:
         "goes first.",
     )
     webhook: str | None = option(None, metavar="URL", help="URL to notify when the job has ended.")
+    force: bool = option(
+        False,
+        "--force",
+        help="Make the title anew even if a package of the same source and options exists, for "
+        "example with a new release.",
+    )
     idempotency_key: str | None = option(
         None,
         "--key",
@@ -237,12 +243,14 @@ def submit(
         fields["deadline"] = submission.deadline.replace(tzinfo=UTC)
     options = _job_options(flags)
     with connection.client() as client:
-        job: Job = client.submit(
+        submitted = client.submit(
             source if "://" in source else os.path.abspath(source),  # noqa: PTH100 - no links
             options=options,
             kind="plan" if plan else "run",
             **fields,
         )
+        _say_earlier(submitted)
+        job: Job = submitted
         if wait or plan:
             say(f"{job.id} is {job.state}")
             job = client.wait(job.id, on_event=lambda body: _forward(body, on_event))
@@ -259,6 +267,17 @@ def submit(
         return job.id
 
     output.finish({"job": job.model_dump(mode="json")}, view)
+
+
+def _say_earlier(job: Submitted) -> None:
+    """Say why a delivery that was submitted before is a new job, and what it costs."""
+    if job.earlier is not None:
+        cost = (
+            "what was encoded then is kept, so it will be short"
+            if job.earlier.kept
+            else "what was encoded then is gone, so it encodes the source again"
+        )
+        say(f"{job.earlier.job} did the same earlier; {job.id} makes a new version: {cost}")
 
 
 def _job_options(flags: LadderFlags) -> JobOptions:
@@ -342,11 +361,47 @@ def _finish_with_state(output: Output, job: Job) -> None:
     output.finish(result={"job": job.model_dump(mode="json")}, view=lambda: f"{job.id} {job.state}")
 
 
+Title = Annotated[str, typer.Argument(metavar="TITLE", help="Name of a published title.")]
+
+
+@command
+def versions(output: Output, *, title: Title, connection: Connection) -> None:
+    """List the versions of a title, newest first: which is current, and which are still kept."""
+    from cluster.cli.views.jobs import versions_view
+
+    with connection.client() as client:
+        listed = client.title(title).versions
+    output.finish(
+        lines=[("version", version.model_dump(mode="json")) for version in listed],
+        result={"versions": len(listed)},
+        view=lambda: versions_view(listed),
+    )
+
+
+@command
+def rollback(
+    output: Output,
+    *,
+    title: Title,
+    version: Annotated[
+        int, typer.Argument(metavar="VERSION", help="Number of a version that is still kept.")
+    ],
+    connection: Connection,
+) -> None:
+    """Make an earlier version of a title current again. The next delivery replaces it as always."""
+    with connection.client() as client:
+        detail = client.rollback(title, version)
+    output.finish(
+        result=detail.model_dump(mode="json"),
+        view=lambda: f"{detail.title} is at version {detail.version} again",
+    )
+
+
 @command
 def withdraw(
     output: Output,
     *,
-    title: Annotated[str, typer.Argument(metavar="TITLE", help="Name of a published title.")],
+    title: Title,
     connection: Connection,
 ) -> None:
     """Take a title down: package, artwork, prefetch and caches. A line in the audit log stays."""

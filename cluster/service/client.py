@@ -40,6 +40,7 @@ from cluster.service.documents import (
     JobOptions,
     JobPage,
     Kind,
+    Rollback,
     StartBatch,
     StartDocument,
     State,
@@ -124,9 +125,14 @@ class Client:
         priority: int = 0,
         deadline: datetime | None = None,
         webhook: str | None = None,
+        force: bool = False,
         idempotency_key: str | None = None,
     ) -> Submitted:
-        """Submit a title and return its job, which may have existed already (``merged``)."""
+        """Submit a title and return its job, which may have existed already (``merged``).
+
+        ``force`` makes the title anew, for example with a new release of the service, where a
+        package of the same source and options exists.
+        """
         source = os.fspath(source)
         if shown(source) != source:  # JSON cannot hold such a path, but a URI can
             source = Path(source).absolute().as_uri()
@@ -139,6 +145,7 @@ class Client:
                 priority=priority,
                 deadline=deadline,
                 webhook=webhook,
+                force=force,
             )
         key = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         return self._post(Submitted, "/v1/jobs", submission, key)
@@ -231,6 +238,12 @@ class Client:
     def title(self, name: str) -> TitleDetail:
         """Return a published title with its versions."""
         return self._get(TitleDetail, f"/v1/titles/{_path_part(name)}")
+
+    def rollback(self, name: str, version: int) -> TitleDetail:
+        """Make an earlier version of a title current again, while its files are kept."""
+        with _validated():
+            request = Rollback(version=version)
+        return self._post(TitleDetail, f"/v1/titles/{_path_part(name)}/rollback", request)
 
     def withdraw(self, name: str) -> AuditLine:
         """Take a title down."""

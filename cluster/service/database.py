@@ -66,10 +66,13 @@ class JobRow(Base):
     lease_until: Mapped[float | None]
     identity: Mapped[str | None] = mapped_column(unique=True)
     """Digest of the submission (:meth:`.queue.jobs.Jobs.submit`), by which equal submissions are
-    merged. None once the job failed, was cancelled or its title was withdrawn."""
+    merged. None once the job failed, was cancelled or its title was withdrawn, or once the same
+    delivery was queued again as another job."""
     content_sha256: Mapped[str | None]
     content: Mapped[str | None] = mapped_column(index=True)
     """Digest of kind, source bytes and options, known after the first stage."""
+    forced: Mapped[bool] = mapped_column(default=False)
+    """True to run the job even where a package of equal content exists."""
     follows: Mapped[int | None]
     """Number of a running job that makes the same package, for whose end this one waits."""
     progress: Mapped[dict[str, Any] | None]

@@ -58,6 +58,11 @@ def _is_none(value: object) -> bool:
     return value is None
 
 
+def _is_false(value: object) -> bool:
+    """Tell whether a flag is left out: services of earlier releases do not know it."""
+    return value is False
+
+
 class JobOptions(RequestModel):
     """Options of the run, with the meanings that they have for ``shotladder run``."""
 
@@ -112,6 +117,9 @@ class Submission(RequestModel):
         default=None, max_length=2048, pattern=r"^https?://[^\x00-\x20\x7f]+$"
     )
     """URL to which the service posts a signed notification when the job has ended."""
+    force: bool = Field(default=False, exclude_if=_is_false)
+    """True to make the package anew, for example with a new release, where one of the same source
+    and options exists."""
 
 
 class Progress(AnswerModel):
@@ -182,11 +190,25 @@ class Job(AnswerModel):
     failure: Failure | None
 
 
+class Earlier(AnswerModel):
+    """An earlier job for the same source and options, whose version is no longer current."""
+
+    job: str
+    version: int | None
+    """Version that the job made; None if it has not ended."""
+    kept: bool
+    """True while what was encoded for that job is kept, so that the new job is short; False where
+    the source is encoded again."""
+
+
 class Submitted(Job):
     """Answer to a submission: its job."""
 
     merged: bool
     """True where a job for the same source and options existed already; this is that job."""
+    earlier: Earlier | None = None
+    """Set where this is a new job although the same source and options were submitted before:
+    another version is current or on its way, files are missing, or ``force`` was given."""
 
 
 class JobPage(AnswerModel):
@@ -208,6 +230,16 @@ class Version(AnswerModel):
     """When another version became current."""
     removed_at: datetime | None
     """When the version's files were or will be removed."""
+    current: bool = False
+    """True for the version that clients read."""
+    readable: bool = False
+    """True while the version's files are there, so that it can be made current again."""
+
+
+class Rollback(RequestModel):
+    """Request to make a version current again: ``POST /v1/titles/{title}/rollback``."""
+
+    version: int = Field(ge=1, le=2**31)
 
 
 class Title(AnswerModel):

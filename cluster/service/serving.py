@@ -95,8 +95,8 @@ def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
         stack.callback(database.close)
         token_file = options.tokens or options.data / "tokens"
         table = JobTable(database)
-        jobs = Jobs(table)
         library = _library(options, database)
+        jobs = Jobs(table, library)
         tokens = Tokens(
             read_tokens(token_file) if options.tokens else read_or_create_tokens(token_file),
             read_tokens(options.read_tokens) if options.read_tokens else (),
@@ -168,7 +168,7 @@ def _library(options: ServiceOptions, database: Database) -> Library:
 
 
 def _runner(table: JobTable, library: Library, options: ServiceOptions) -> Runner:
-    return Runner(Jobs(table), Leases(table), library, options)
+    return Runner(Jobs(table, library), Leases(table), library, options)
 
 
 def _webhook_policy(options: ServiceOptions) -> WebhookPolicy:

@@ -9,7 +9,7 @@ from rich.console import RenderableType
 
 from cluster.cli.progress import duration
 from cluster.cli.views.tables import Column, facts, table
-from cluster.service.documents import Job
+from cluster.service.documents import Job, Version
 
 
 def jobs_view(jobs: Sequence[Job]) -> list[RenderableType]:
@@ -31,6 +31,28 @@ def _stage(job: Job) -> str:
     progress = job.progress
     stage = f"{progress.stage} {100 * progress.share:.0f} %" if progress else ""
     return f"plan {stage}".rstrip() if job.kind == "plan" else stage
+
+
+def versions_view(versions: Sequence[Version]) -> list[RenderableType]:
+    """List the versions of a title, one per line."""
+    columns: list[Column[Version]] = [
+        Column("version", lambda version: version.version),
+        Column("state", _kept, left=True),
+        Column(
+            "published", lambda version: f"{version.published_at:%Y-%m-%d %H:%M} UTC", left=True
+        ),
+        Column("package", lambda version: version.package, left=True),
+        Column("job", lambda version: version.job, left=True),
+    ]
+    return [table(columns, versions)]
+
+
+def _kept(version: Version) -> str:
+    if version.current:
+        return "current"
+    if not version.readable or version.removed_at is None:
+        return "removed"
+    return f"kept until {version.removed_at:%Y-%m-%d %H:%M} UTC"
 
 
 def job_view(job: Job) -> list[RenderableType]:

@@ -58,20 +58,23 @@ def submit(
     idempotency_key: IdempotencyKey = None,
 ) -> Submitted:
     """Return a job for a source, before the source is read. Submissions of the same source (by URI,
-    size and modification time or ETag) with the same title and options are merged into one job.
+    size and modification time or ETag) with the same title and options are merged into one job, if
+    that job waits, runs, or has made the title's current version.
     """
-    job, merged = None, True
+    accepted = None
     if idempotency_key is not None:
-        job = service.jobs.find_submitted(submission, actor, idempotency_key)
-    if job is None:
+        accepted = service.jobs.find_submitted(submission, actor, idempotency_key)
+    if accepted is None:
         if submission.webhook is not None:
             service.webhooks.check(submission.webhook)
         source = find_source(submission.source, service.sources)
         check_asked(submission.options)
-        job, merged = service.jobs.submit(submission, source, actor, idempotency_key)
+        accepted = service.jobs.submit(submission, source, actor, idempotency_key)
+        job, merged = accepted.job, accepted.merged
         log.info("submitted", job=job.id, title=job.title, actor=actor, merged=merged)
+    job = accepted.job
     response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return Submitted(**job.model_dump(), merged=merged)
+    return Submitted(**job.model_dump(), merged=accepted.merged, earlier=accepted.earlier)
 
 
 @router.get("", responses=documented(401, 422), summary="List jobs, newest first")

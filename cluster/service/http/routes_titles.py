@@ -24,6 +24,7 @@ from cluster.service.documents import (
     AuditLine,
     Batch,
     Changes,
+    Rollback,
     StartBatch,
     StartDocument,
     TitleDetail,
@@ -103,6 +104,22 @@ def withdraw(title: Name, service: CurrentService, actor: WriterName) -> AuditLi
     line = service.library.withdraw(title, actor, service.jobs.request_cancel)
     log.warning("withdrawn", title=title, actor=actor)
     return line
+
+
+@router.post(
+    "/titles/{title}/rollback",
+    responses=documented(400, 401, 404, 409, 410, 413, 422),
+    summary="Make an earlier version current again",
+)
+def rollback(
+    title: Name, rollback: Rollback, service: CurrentService, actor: WriterName
+) -> TitleDetail:
+    """Make an earlier version of the title current again, while its files are kept. The next
+    delivery replaces it as always.
+    """
+    detail = service.library.rollback(title, rollback.version, actor)
+    log.warning("rolled back", title=title, version=rollback.version, actor=actor)
+    return detail
 
 
 @router.get("/audit", responses=documented(401, 422), summary="Audit log of a title")

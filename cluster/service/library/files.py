@@ -20,7 +20,7 @@ from pathlib import Path
 
 from cluster.service.library.bundle import Bundles, package_entries, write_bundle
 from cluster.store.files import file_sha256, fsync_file
-from recommender.prefetch.document import Prefetch
+from recommender.prefetch.document import File, Prefetch
 
 DOCUMENTS = ("ladder", "prefetch", "artwork", "report")
 """Documents that a package may have and clients can read, by name."""
@@ -60,6 +60,21 @@ class PackageFiles:
         """Return the names of all packages, published or not."""
         return [path.name for path in (self._root / "packages").glob("*/*")]
 
+    def is_whole(self, package: str) -> bool:
+        """Return whether all files of a package are there, in full length."""
+        folder = self.folder(package)
+        try:
+            if not self.bundles.path(package).exists() or package_name(folder) != package:
+                return False
+            text = (folder / "prefetch.json").read_bytes()
+            return all(
+                (folder / file.uri).stat().st_size == file.bytes
+                and self._media_path(file.sha256, folder / file.uri).exists()
+                for file in _track_files(Prefetch.model_validate_json(text))
+            )
+        except (OSError, ValueError):
+            return False
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Keep all other processes and threads from adding and removing packages.
@@ -72,17 +87,19 @@ class PackageFiles:
 
     def admit(self, folder: Path) -> str:
         """Move a finished package into the library, where clients cannot read it yet; return its
-        name.
+        name. A package of this name that lacks files is replaced.
         """
         package = package_name(folder)
         target = self.folder(package)
+        if target.exists() and not self.is_whole(package):
+            self.remove(package)
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             folder.rename(target)
             fsync_file(target.parent)
         entries, prefetch = package_entries(target, package, self.base_url(package))
         for digest, path in _files_of(target, prefetch):
-            _link(path, self._root / "media" / digest[:2] / f"{digest}{path.suffix}")
+            _link(path, self._media_path(digest, path))
         if not self.bundles.path(package).exists():
             write_bundle(
                 self.bundles.path(package), entries, [rung.throughput for rung in prefetch.startup]
@@ -96,15 +113,16 @@ class PackageFiles:
         links = []
         with contextlib.suppress(OSError, ValueError):
             prefetch = Prefetch.model_validate_json((folder / "prefetch.json").read_bytes())
-            links = [
-                self._root / "media" / digest[:2] / f"{digest}{path.suffix}"
-                for digest, path in _files_of(folder, prefetch)
-            ]
+            links = [self._media_path(digest, path) for digest, path in _files_of(folder, prefetch)]
         shutil.rmtree(folder, ignore_errors=True)
         for link in links:
             with contextlib.suppress(OSError):
                 if link.stat().st_nlink == 1:
                     link.unlink()
+
+    def _media_path(self, sha256: str, path: Path) -> Path:
+        """Return the link by which clients read a package's file ``path`` by its digest."""
+        return self._root / "media" / sha256[:2] / f"{sha256}{path.suffix}"
 
 
 def package_name(folder: Path) -> str:
@@ -125,6 +143,8 @@ def _link(path: Path, link: Path) -> None:
         return
     if path.samefile(link):
         return
+    if path.stat().st_size != link.stat().st_size:  # damaged, and shared by another package
+        path, link = link, path
     partial = path.with_name(path.name + ".same")
     try:
         partial.unlink(missing_ok=True)
@@ -136,14 +156,19 @@ def _link(path: Path, link: Path) -> None:
     partial.replace(path)
 
 
-def _files_of(folder: Path, prefetch: Prefetch) -> Iterator[tuple[str, Path]]:
-    """Yield digest and path of each media file and image of a package."""
+def _track_files(prefetch: Prefetch) -> Iterator[File]:
+    """Yield all segments and init segments of a package."""
     tracks = [(rung.init, *rung.segments) for rung in prefetch.rungs]
     if prefetch.audio is not None:
         tracks.append((prefetch.audio.init, *prefetch.audio.segments))
     for track in tracks:
-        for file in track:
-            yield file.sha256, folder / file.uri
+        yield from track
+
+
+def _files_of(folder: Path, prefetch: Prefetch) -> Iterator[tuple[str, Path]]:
+    """Yield digest and path of each media file and image of a package."""
+    for file in _track_files(prefetch):
+        yield file.sha256, folder / file.uri
     if (folder / "artwork").is_dir():
         for path in sorted((folder / "artwork").rglob("*")):
             if path.is_file():

@@ -35,7 +35,7 @@ from cluster.service.database import (
 )
 from cluster.service.documents import AuditLine, Change, Changes, Title, TitleDetail, Version
 from cluster.service.library.files import DOCUMENTS, PackageFiles
-from encoder.errors import NotThere
+from encoder.errors import Conflict, NotThere
 
 DAY_SECONDS = 86400.0
 Cancel = Callable[[Session, JobRow], None]
@@ -146,14 +146,7 @@ class Library:
             return TitleDetail(
                 **self._title(row, published).model_dump(),
                 versions=[
-                    Version(
-                        version=version.version,
-                        package=version.package,
-                        job=job_id or "",
-                        published_at=moment(version.published),
-                        retired_at=None if version.retired is None else moment(version.retired),
-                        removed_at=None if version.remove_at is None else moment(version.remove_at),
-                    )
+                    _version(version, job_id, current=version.version == row.version)
                     for version, job_id in versions
                 ],
             )
@@ -211,7 +204,11 @@ class Library:
             current = session.get_one(VersionRow, (job.title, title.version))
             if current.package == package:
                 return {"version": current.version, "package": package}
-        superseded = current is not None and (current.job or 0) > job.number
+        # The current version's job may be an older one, after a rollback.
+        newest = session.scalar(
+            select(func.max(VersionRow.job)).where(VersionRow.title == job.title)
+        )
+        superseded = current is not None and (newest or 0) > job.number
         number = (last or 0) + 1
         version = VersionRow(
             title=job.title,
@@ -225,14 +222,70 @@ class Library:
         )
         session.add(version)
         if not superseded:
-            if current is not None:
-                current.retired, current.remove_at = now, now + self.grace_seconds
             kind = "published" if current is None else "replaced"
-            title.version, title.package, title.updated = number, package, now
-            entries = self.files.bundles.get(package).names()
-            title.documents = ",".join(name for name in DOCUMENTS if name in entries)
+            self._make_current(title, current, version, now)
             _record(session, title, now, job.submitted_by, kind, job=job.id)
         return {"version": number, "package": package, "superseded": superseded}
+
+    def rollback(self, name: str, number: int, actor: str) -> TitleDetail:
+        """Make an earlier version of a published title current again, if its files are still kept.
+
+        Raises:
+            NotThere: the title is not published, or has no such version.
+            Conflict: the version's files have been removed.
+        """
+        now = self._clock()
+        with self.files.locked():
+            package = self._package_of_version(name, number)
+            whole = self.files.is_whole(package)
+            with self.database.writing() as session:
+                title = session.get_one(TitleRow, name)
+                if title.version is None:
+                    raise not_published(name, withdrawn=True)
+                version = session.get_one(VersionRow, (name, number))
+                if version.removed or not whole:
+                    raise Conflict(
+                        f"the files of version {number} of {name} are no longer kept; submit its "
+                        "source again, which makes a new version",
+                        reason="version_removed",
+                    )
+                if title.version != number:
+                    current = session.get_one(VersionRow, (name, title.version))
+                    self._make_current(title, current, version, now)
+                    _record(session, title, now, actor, "replaced", action="rolled back")
+        self.refresh()
+        return self.title(name)
+
+    def is_whole(self, package: str) -> bool:
+        """Return whether all files of a package are there."""
+        return self.files.is_whole(package)
+
+    def has_store(self, content_sha256: str) -> bool:
+        """Return whether what was encoded for a source is there."""
+        return bool(content_sha256) and (self.root / "stores" / content_sha256).is_dir()
+
+    def _package_of_version(self, name: str, number: int) -> str:
+        with self.database.reading() as session:
+            title = session.get(TitleRow, name)
+            if title is None or title.version is None:
+                raise not_published(name, withdrawn=title is not None)
+            version = session.get(VersionRow, (name, number))
+            if version is None:
+                raise NotThere(
+                    f"{name} has no version {number}; GET /v1/titles/{name} lists its versions",
+                    reason="no_such_version",
+                )
+            return version.package
+
+    def _make_current(
+        self, title: TitleRow, before: VersionRow | None, version: VersionRow, now: float
+    ) -> None:
+        if before is not None:
+            before.retired, before.remove_at = now, now + self.grace_seconds
+        version.retired = version.remove_at = None
+        title.version, title.package, title.updated = version.version, version.package, now
+        entries = self.files.bundles.get(version.package).names()
+        title.documents = ",".join(name for name in DOCUMENTS if name in entries)
 
     # -- taking down ---------------------------------------------------------------------------
 
@@ -270,16 +323,11 @@ class Library:
     def sweep(self) -> int:
         """Remove the files of versions whose grace period has ended; return how many versions."""
         now = self._clock()
-        with self.database.reading() as session:
-            due = session.execute(
-                select(VersionRow.title, VersionRow.version).where(
-                    VersionRow.remove_at <= now, VersionRow.removed.is_(False)
-                )
-            ).all()
-        if not due:
+        if not self._due(now):
             return 0
         contents = set()
         with self.files.locked():
+            due = self._due(now)  # a rollback may just have made one current
             for name, number in due:
                 with self.database.writing() as session:
                     row = session.get_one(VersionRow, (name, number))
@@ -295,6 +343,15 @@ class Library:
         self.files.bundles.forget()
         self.sweep_stores(contents)
         return len(due)
+
+    def _due(self, now: float) -> list[tuple[str, int]]:
+        with self.database.reading() as session:
+            rows = session.execute(
+                select(VersionRow.title, VersionRow.version).where(
+                    VersionRow.remove_at <= now, VersionRow.removed.is_(False)
+                )
+            )
+            return [(row[0], row[1]) for row in rows]
 
     def drop_unpublished(self, packages: Iterable[str] | None = None) -> int:
         """Remove those of ``packages`` (by default of all) that have no version, left by jobs that
@@ -344,14 +401,37 @@ class Library:
 
 
 def _record(
-    session: Session, title: TitleRow, at: float, actor: str, kind: str, **more: str
+    session: Session,
+    title: TitleRow,
+    at: float,
+    actor: str,
+    kind: str,
+    action: str | None = None,
+    **more: str,
 ) -> AuditRow:
-    """Record what happened to a title's version in the change feed and in the audit log."""
+    """Record what happened to a title's version in the change feed and in the audit log.
+
+    ``action`` is the audit log's word for it, where that is another than the feed's ``kind``.
+    """
     version = {"version": title.version, "package": title.package}
     session.add(ChangeRow(kind=kind, title=title.name, at=at, **version))
-    line = AuditRow(at=at, actor=actor, action=kind, title=title.name, detail=version | more)
+    detail = version | more
+    line = AuditRow(at=at, actor=actor, action=action or kind, title=title.name, detail=detail)
     session.add(line)
     return line
+
+
+def _version(row: VersionRow, job_id: str | None, *, current: bool) -> Version:
+    return Version(
+        version=row.version,
+        package=row.package,
+        job=job_id or "",
+        published_at=moment(row.published),
+        retired_at=None if row.retired is None else moment(row.retired),
+        removed_at=None if row.remove_at is None else moment(row.remove_at),
+        current=current,
+        readable=not row.removed,
+    )
 
 
 def _audit_line(row: AuditRow) -> AuditLine:

@@ -11,7 +11,9 @@
               cancelled <------------------------------------------+
 
 :mod:`cluster.service.queue.leases` is the runners' side. Submissions of equal **identity** (title,
-source URI, size, modification time and options) are one job.
+source URI, size, modification time and options) are one job, as long as that job is the last word
+about its title: it waits, runs, or has made the version that is current. A delivery that was
+followed by another one and comes again is a new job.
 """
 
 from __future__ import annotations
@@ -19,14 +21,14 @@ from __future__ import annotations
 import hashlib
 import math
 import secrets
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from cluster.service.database import EventRow, IdempotencyRow, JobRow
-from cluster.service.documents import Job, JobOptions, State, Submission
-from cluster.service.queue.table import JobTable, digest, meant
+from cluster.service.database import EventRow, IdempotencyRow, JobRow, TitleRow, VersionRow
+from cluster.service.documents import Earlier, Job, JobOptions, State, Submission
+from cluster.service.queue.table import JobTable, digest, meant, package_of
 from cluster.service.sources import SourceFile
 from encoder.errors import BadInput, Busy, Conflict, NotThere
 from ladder.profiles import profile_document, profile_from_document
@@ -41,42 +43,61 @@ MAX_WEBHOOKS = 16
 _LATER_OPTIONS = ("tone_map", "tail", "program", "accept_truncated", "audio_layout", "recipe_check")
 
 
+class Kept(Protocol):
+    """What is on disk of earlier deliveries."""
+
+    def is_whole(self, package: str) -> bool:
+        """Return whether all files of a package are there."""
+
+    def has_store(self, content_sha256: str) -> bool:
+        """Return whether what was encoded for a source is there."""
+
+
+class Accepted(NamedTuple):
+    """What became of a submission."""
+
+    job: Job
+    merged: bool = False
+    """True where the job existed already."""
+    earlier: Earlier | None = None
+    """Job of an equal submission, where this one needs a new job nevertheless."""
+
+
 class Jobs:
     """The job table as clients use it. Every method is one transaction."""
 
-    def __init__(self, table: JobTable, *, max_queued: int = MAX_QUEUED) -> None:
+    def __init__(self, table: JobTable, kept: Kept, *, max_queued: int = MAX_QUEUED) -> None:
         self._table = table
+        self._kept = kept
         self._max_queued = max_queued
 
     def submit(
         self, submission: Submission, source: SourceFile, actor: str, key: str | None = None
-    ) -> tuple[Job, bool]:
+    ) -> Accepted:
         """Queue a job, or merge the submission into the job of equal identity.
 
-        Returns the job, and whether it existed already. ``actor`` is the name of the client, and
-        ``key`` the ``Idempotency-Key`` of its request.
+        ``actor`` is the name of the client, and ``key`` the ``Idempotency-Key`` of its request.
 
         Raises:
             Conflict: ``key`` was used for another submission.
             Busy: the queue is full.
         """
         title = submission.external_id or derived_name(source.uri)
-        options = submission.options.model_dump(mode="json")
-        if not isinstance(submission.options.profile, str):
-            # Equal profiles are one job, however their numbers are written.
-            options["profile"] = profile_document(profile_from_document(options["profile"]))
-        for name in _LATER_OPTIONS:
-            if options[name] == JobOptions.model_fields[name].default:
-                del options[name]
+        options = _stored_options(submission.options)
         identity = digest(
             [submission.kind, title, source.uri, source.size, source.stamp, meant(options)]
         )
+        damaged = self._damaged_package(identity)
         with self._table.database.writing() as session:
             if key is not None:
-                earlier = self._job_of_key(session, submission, actor, key)
-                if earlier is not None:  # of a concurrent request
-                    return self._table.document(earlier), True
-            row = session.scalar(select(JobRow).where(JobRow.identity == identity))
+                done = self._job_of_key(session, submission, actor, key)
+                if done is not None:  # of a concurrent request
+                    return Accepted(self._table.document(done), merged=True)
+            row = previous = session.scalar(select(JobRow).where(JobRow.identity == identity))
+            if row is not None and not _may_merge(session, row, submission, damaged):
+                row.identity = None
+                row = None
+                session.flush()
             merged = row is not None
             if row is None:
                 self._check_room(session)
@@ -96,7 +117,10 @@ class Jobs:
                     submitted_by=actor,
                     created=self._table.clock(),
                     identity=identity,
+                    forced=submission.force,
                 )
+                if previous is not None:  # its bytes are the same, and their store has to stay
+                    row.content_sha256, row.content = previous.content_sha256, previous.content
                 session.add(row)
                 session.flush()
             else:
@@ -112,9 +136,11 @@ class Jobs:
                 )
             job = self._table.document(row)
         self._table.on_queued()
-        return job, merged
+        if merged or previous is None:
+            return Accepted(job, merged)
+        return Accepted(job, earlier=self._earlier(previous))
 
-    def find_submitted(self, submission: Submission, actor: str, key: str) -> Job | None:
+    def find_submitted(self, submission: Submission, actor: str, key: str) -> Accepted | None:
         """Return the job of an earlier submission with the same key, even if its source is gone.
 
         Raises:
@@ -122,7 +148,7 @@ class Jobs:
         """
         with self._table.database.reading() as session:
             row = self._job_of_key(session, submission, actor, key)
-            return None if row is None else self._table.document(row)
+            return None if row is None else Accepted(self._table.document(row), merged=True)
 
     def drop_expired_keys(self) -> None:
         """Drop idempotency keys that are older than :data:`IDEMPOTENCY_SECONDS`."""
@@ -249,9 +275,28 @@ class Jobs:
         if queued is not None and queued >= self._max_queued:
             raise Busy(f"the queue is full with {queued} jobs; submit the title later")
 
+    def _damaged_package(self, identity: str) -> str | None:
+        """Return the package that the job of an equal submission made, if files of it are missing.
+
+        This looks at every file, so it must not happen in a writing transaction.
+        """
+        with self._table.database.reading() as session:
+            row = session.scalar(select(JobRow).where(JobRow.identity == identity))
+            package = None if row is None else package_of(row)
+        return None if package is None or self._kept.is_whole(package) else package
+
+    def _earlier(self, row: JobRow) -> Earlier:
+        unfinished = row.state in ("queued", "running")
+        return Earlier(
+            job=row.id,
+            version=(row.result or {}).get("version"),
+            kept=unfinished or self._kept.has_store(row.content_sha256 or ""),
+        )
+
     def _merge(self, session: Session, row: JobRow, submission: Submission) -> None:
         """Merge a submission into its job: keep the greater urgency, add the webhook."""
         if row.state == "queued":
+            row.forced |= submission.force
             row.priority = max(row.priority, submission.priority)
             if submission.deadline is not None:
                 row.deadline = min(row.deadline or math.inf, submission.deadline.timestamp())
@@ -283,6 +328,47 @@ class Jobs:
 def derived_name(uri: str) -> str:
     """Return the title's name for a submission without one, derived from the source's URI."""
     return "t-" + hashlib.sha256(uri.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _stored_options(asked: JobOptions) -> dict[str, Any]:
+    """Return the options of a job as they are stored, and as its identity holds them."""
+    options = asked.model_dump(mode="json")
+    if not isinstance(asked.profile, str):
+        # Equal profiles are one job, however their numbers are written.
+        options["profile"] = profile_document(profile_from_document(options["profile"]))
+    for name in _LATER_OPTIONS:
+        if options[name] == JobOptions.model_fields[name].default:
+            del options[name]
+    return options
+
+
+def _may_merge(session: Session, row: JobRow, submission: Submission, damaged: str | None) -> bool:
+    """Return whether a job of equal identity does all that a submission asks for."""
+    if row.cancel_requested:
+        return False
+    if submission.force and row.state != "queued" and (row.state != "running" or not row.forced):
+        return False
+    if row.kind != "run":
+        return True
+    newer = select(JobRow.number).where(
+        JobRow.title == row.title,
+        JobRow.kind == "run",
+        JobRow.number > row.number,
+        JobRow.state.in_(("queued", "running")),
+    )
+    if session.scalar(newer.limit(1)) is not None:
+        return False
+    current = session.execute(
+        select(VersionRow.package, VersionRow.job)
+        .join(
+            TitleRow, (TitleRow.name == VersionRow.title) & (TitleRow.version == VersionRow.version)
+        )
+        .where(TitleRow.name == row.title)
+    ).first()
+    if row.state == "succeeded":
+        package = package_of(row)
+        return current is not None and package == current.package and package != damaged
+    return current is None or (current.job or 0) < row.number
 
 
 def _row_of(session: Session, job_id: str) -> JobRow:

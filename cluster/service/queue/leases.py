@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session, aliased
 
 from cluster.service.database import JobRow
 from cluster.service.documents import Failure, Job, JobOptions
-from cluster.service.queue.table import JobTable, digest, meant
+from cluster.service.queue.table import JobTable, digest, meant, package_of
 from cluster.service.sources import SourceFile
 from encoder.errors import LeaseLost
 
@@ -151,21 +151,21 @@ class Leases:
                 raise LeaseLost(f"{job.id} was cancelled")
             row.content_sha256 = sha256
             row.content = digest([row.kind, sha256, meant(row.options)])
-            if row.kind != "run":
+            if row.kind != "run" or row.forced:
                 return None, None
             others = session.scalars(
                 select(JobRow)
                 .where(
                     JobRow.content == row.content,
                     JobRow.number != row.number,
-                    JobRow.identity.is_not(None),
                     JobRow.state.in_(("running", "succeeded")),
                 )
                 .order_by(JobRow.number)
             ).all()
-            for other in others:
-                if other.state == "succeeded" and other.result and other.result.get("package"):
-                    return str(other.result["package"]), other.id
+            for other in reversed(others):  # older packages are more likely to be removed
+                package = package_of(other)
+                if package is not None:
+                    return package, other.id
             for other in others:
                 # A job follows only jobs that recorded the content before it: there is no circle.
                 if other.state == "running":

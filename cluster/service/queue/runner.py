@@ -261,7 +261,7 @@ class Runner:
         package, other = self._leases.record_content(job, sha256)
         if package is not None:
             with self._library.files.locked():
-                if self._library.files.bundles.path(package).exists():
+                if self._library.is_whole(package):
                     pipe.send(False)
                     pipe.recv()
                     self._publish(job, package, {"merged_with": other})

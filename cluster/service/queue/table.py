@@ -118,6 +118,12 @@ def _progress(row: JobRow) -> Progress | None:
     )
 
 
+def package_of(row: JobRow) -> str | None:
+    """Return the package that a job has made; None if it made none."""
+    package = (row.result or {}).get("package")
+    return None if package is None else str(package)
+
+
 def digest(value: Any) -> str:
     """Return the SHA-256 of a JSON value in canonical form."""
     return hashlib.sha256(canonical_json(value)).hexdigest()
