@@ -356,6 +356,7 @@ def service(folder: Path, **more: Any) -> Iterator[ServiceProcess]:
 
 
 def main() -> None:
+    from cluster.service.http.connections import ConnectionLimits
     from cluster.service.logs import log_as_json
     from cluster.service.serving import ServiceOptions, serve
 
@@ -375,6 +376,8 @@ def main() -> None:
             webhook_hosts=tuple(asked.get("webhook_hosts", ())),
             webhook_private=True,
             webhook_secret=secret,
+            limits=ConnectionLimits(**asked.get("limits", {})),
+            trusted_proxies=tuple(asked.get("trusted_proxies", ())),
             read_tokens=Path(asked["read_tokens"]) if "read_tokens" in asked else None,
             performing=perform_stub,
         ),

@@ -75,6 +75,19 @@ class WebFlags:
     port: int = option(
         8480, metavar="PORT", min=0, max=65535, help="Port to listen on; 0 takes a free one."
     )
+    trusted_proxies: tuple[str, ...] = option(
+        (),
+        "--trusted-proxy",
+        metavar="ADDRESS",
+        help="Address or network of a proxy in front of the service, such as `10.0.0.0/24`, whose "
+        "`X-Forwarded-For` is believed. May be repeated.",
+    )
+    peer_connections: int = option(
+        1000,
+        metavar="N",
+        min=1,
+        help="Connections that one client may have at once; behind a proxy, requests.",
+    )
     tokens: Path | None = option(
         None,
         metavar="FILE",
@@ -106,11 +119,13 @@ def serve(*, jobs: JobFlags, web: WebFlags) -> None:
     The service prints its URL when it takes requests, and logs JSON to stderr. It can be stopped at
     any time: jobs that were running resume when it is started again with the same DIR.
     """
+    from cluster.service.http.connections import ConnectionLimits
     from cluster.service.logs import log_as_json
     from cluster.service.serving import serve as run_service
 
     log_as_json()
     fields = asdict(web)
+    fields["limits"] = ConnectionLimits(peer_connections=fields.pop("peer_connections"))
     roots = tuple(root.absolute() for root in fields.pop("sources"))
     run_service(_service_options(jobs, roots=roots, **fields), _announce)
 

@@ -61,7 +61,7 @@ TOKEN_VARIABLE = "SHOTLADDER_TOKEN"
 DEFAULT_URL = "http://127.0.0.1:8480"
 PATIENCE_SECONDS = 60.0
 """Time for which requests are repeated while the service does not answer."""
-_UNAVAILABLE = frozenset({502, 503, 504})
+_UNAVAILABLE = frozenset({429, 502, 503, 504})
 _MAX_CACHED = 4096
 """Limit of documents that are kept for conditional requests."""
 
@@ -396,7 +396,7 @@ def error_of(answer: httpx.Response) -> Exception:
             return NotThere(detail, reason=reason)
         case 409:
             return Conflict(detail, reason=reason)
-        case 503:
+        case 429 | 503:
             return Busy(detail)
         case status if 400 <= status < 500:
             return BadInput(detail, reason=reason)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import resource
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import uvicorn
@@ -17,6 +18,7 @@ from typing_extensions import override
 from cluster.service.database import Database
 from cluster.service.http.api import build
 from cluster.service.http.auth import Tokens, read_or_create_tokens, read_tokens
+from cluster.service.http.connections import ConnectionLimits, Connections, parse_networks
 from cluster.service.http.context import Service
 from cluster.service.http.reading import Reader
 from cluster.service.library.library import DAY_SECONDS, Library
@@ -35,7 +37,8 @@ REFRESH_SECONDS = 0.25
 DRAIN_SECONDS = 5
 """Time for open requests to end when the service stops."""
 OPEN_FILES = 16_384
-MAX_CONNECTIONS = 4_000
+TICKS_BETWEEN_CHECKS = 5
+"""uvicorn ticks ten times a second."""
 BACKLOG = 2_048
 """Limit of connections that wait to be taken."""
 
@@ -53,6 +56,11 @@ class ServiceOptions(RunnerOptions):
     host: str = "127.0.0.1"
     port: int = 8480
     """TCP port; 0 for any free port."""
+    limits: ConnectionLimits = field(default_factory=ConnectionLimits)
+    """What connections may cost."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses or networks of proxies in front of the service, whose ``X-Forwarded-For`` tells
+    who the client is."""
     tokens: Path | None = None
     """File with tokens that may write; None for ``data/tokens``, which is created if missing."""
     read_tokens: Path | None = None
@@ -70,14 +78,21 @@ class ServiceOptions(RunnerOptions):
 
 
 class _Server(uvicorn.Server):
-    """The HTTP server; it says when it takes connections."""
+    """The HTTP server; it says when it takes connections, and closes those whose time is over."""
 
     on_started: Callable[[], None]
+    connections: Connections
 
     @override
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.on_started()
+
+    @override
+    async def on_tick(self, counter: int) -> bool:
+        if counter % TICKS_BETWEEN_CHECKS == 0:
+            self.connections.expire(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
 
 
 def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
@@ -89,7 +104,7 @@ def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
         BadInput: the address is in use, or a file or folder of the options cannot be used.
     """
     _check(options)
-    _allow_open_files()
+    max_connections = min(options.limits.connections, _allow_open_files() // 2)
     with _bound(options) as listening, contextlib.ExitStack() as stack:
         database = Database(options.data / "service.db")
         stack.callback(database.close)
@@ -110,22 +125,7 @@ def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
             webhooks=_webhook_policy(options),
             sources=SourcePolicy(options.roots, options.source_urls),
         )
-        _, front = build(service)
-        server = _Server(
-            uvicorn.Config(
-                front,
-                loop="uvloop",
-                http="httptools",
-                lifespan="off",
-                access_log=False,
-                log_config=None,
-                server_header=False,
-                timeout_keep_alive=30,
-                timeout_graceful_shutdown=DRAIN_SECONDS,
-                limit_concurrency=MAX_CONNECTIONS,
-                backlog=BACKLOG,
-            )
-        )
+        server = _server(service, options, max_connections)
         if options.slots:
             runner = _runner(table, library, options)
             table.on_queued = runner.wake
@@ -138,6 +138,35 @@ def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
         server.on_started = lambda: ready(_url(listening), token_file)
         with _signals_caught():
             server.run(sockets=[listening])
+
+
+def _server(service: Service, options: ServiceOptions, max_connections: int) -> _Server:
+    proxies = parse_networks(options.trusted_proxies)
+    limits = replace(options.limits, connections=max_connections)
+    peer_requests = limits.peer_connections if proxies else None
+    _, front = build(service, peer_requests=peer_requests)
+    connections = Connections(
+        limits, proxies, lambda status: service.metrics.observe("refused", status, 0.0)
+    )
+    server = _Server(
+        uvicorn.Config(
+            front,
+            loop="uvloop",
+            http=connections.protocol,  # type: ignore[arg-type] # only called, with these arguments
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=bool(proxies),
+            forwarded_allow_ips=[str(network) for network in proxies],
+            timeout_keep_alive=limits.idle_seconds,
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+            backlog=BACKLOG,
+        )
+    )
+    server.connections = connections
+    return server
 
 
 def work(options: ServiceOptions, ready: Callable[[str], None]) -> None:
@@ -194,6 +223,7 @@ def _check(options: ServiceOptions) -> None:
             raise BadInput(f"--sources {root} is not a folder; give the folder of the sources")
     for url in options.source_urls:
         check_url_prefix(url)
+    parse_networks(options.trusted_proxies)
     if options.face_model is not None:
         from cluster.stages.artwork import check_face_model  # slow to import, and rarely needed
 
@@ -206,12 +236,14 @@ def _check(options: ServiceOptions) -> None:
         ) from error
 
 
-def _allow_open_files() -> None:
-    """Raise the limit of open files, for connections and for bundles that are kept open."""
+def _allow_open_files() -> int:
+    """Raise the limit of open files, for connections and open bundles; return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < limit:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        soft = limit
+    return OPEN_FILES if soft == resource.RLIM_INFINITY else soft
 
 
 @contextlib.contextmanager

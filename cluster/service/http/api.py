@@ -48,8 +48,11 @@ def metrics(service: CurrentService) -> Response:
     return Response(service.metrics.text(), media_type="text/plain; version=1.0.0; charset=utf-8")
 
 
-def build(service: Service) -> tuple[FastAPI, FrontMiddleware]:
-    """Return the application, and the middleware in front of it, which is what to serve."""
+def build(service: Service, *, peer_requests: int | None = None) -> tuple[FastAPI, FrontMiddleware]:
+    """Return the application, and the middleware in front of it, which is what to serve.
+
+    ``peer_requests`` is the limit of :class:`.middleware.FrontMiddleware`.
+    """
     app = FastAPI(
         title="shotladder",
         version=version("shotladder"),
@@ -64,7 +67,7 @@ def build(service: Service) -> tuple[FastAPI, FrontMiddleware]:
         app.include_router(included)
     document = _openapi(app, bool(service.tokens.readers))  # built once: it takes long
     app.openapi = lambda: document  # type: ignore[method-assign] # FastAPI documents this way
-    return app, FrontMiddleware(app, service.reader, service.metrics)
+    return app, FrontMiddleware(app, service.reader, service.metrics, peer_requests)
 
 
 def _openapi(app: FastAPI, reads_need_tokens: bool) -> dict[str, Any]:

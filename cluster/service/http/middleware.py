@@ -8,6 +8,7 @@ import time
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cluster.service.http.connections import PeerCounts, too_many
 from cluster.service.http.reading import Reader, Reply, failure
 from cluster.service.metrics import Metrics
 
@@ -21,16 +22,35 @@ BODY_SECONDS = 15.0
 class FrontMiddleware:
     """Answers reads of documents, limits request bodies, counts and times all requests."""
 
-    def __init__(self, app: ASGIApp, reader: Reader, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, reader: Reader, metrics: Metrics, peer_requests: int | None = None
+    ) -> None:
+        """Take what answers; ``peer_requests`` limits the requests of one peer at one time, where
+        peers come through proxies and connections say nothing of them."""
         self._app = app
         self._reader = reader
         self._metrics = metrics
+        self._peer_requests = peer_requests
+        self._peers = None if peer_requests is None else PeerCounts(peer_requests)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request (ASGI)."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if self._peers is None or scope["client"] is None:
+            await self._answer(scope, receive, send)
+            return
+        host = scope["client"][0]
+        if not self._peers.enter(host):
+            await self._refuse(send, too_many(host, self._peer_requests or 0, "requests"))
+            return
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            self._peers.leave(host)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         method = scope["method"]
         if method in ("GET", "HEAD"):
@@ -70,13 +90,13 @@ class FrontMiddleware:
                     body += message.get("body", b"")
                     if len(body) > MAX_BODY_BYTES:
                         detail = f"the request's body is over {MAX_BODY_BYTES} bytes; send less"
-                        await self._refuse(send, 413, detail)
+                        await self._refuse(send, failure("refused", 413, detail))
                         return None
                     if not message.get("more_body", False):
                         break
         except TimeoutError:
             detail = f"the request's body took over {BODY_SECONDS:g} s to arrive; send it faster"
-            await self._refuse(send, 408, detail)
+            await self._refuse(send, failure("refused", 408, detail))
             return None
         replayed = False
 
@@ -89,11 +109,10 @@ class FrontMiddleware:
 
         return replay
 
-    async def _refuse(self, send: Send, status: int, detail: str) -> None:
-        reply = failure("refused", status, detail)
+    async def _refuse(self, send: Send, reply: Reply) -> None:
         reply.headers.append((b"connection", b"close"))
         await _send_reply(send, reply)
-        self._metrics.observe("refused", status, 0.0)
+        self._metrics.observe("refused", reply.status, 0.0)
 
     async def _run_app(self, scope: Scope, receive: Receive, send: Send, started: float) -> None:
         status = 500

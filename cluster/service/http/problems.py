@@ -28,6 +28,8 @@ _PROBLEMS = {
     413: ("too-large", "Request too large"),
     416: ("no-such-range", "Range not satisfiable"),
     422: ("cannot-be-done-as-asked", "Invalid request"),
+    429: ("too-many", "Too many at once"),
+    431: ("head-too-large", "Request head too large"),
     500: ("a-defect-of-the-service", "Defect of the service"),
     503: ("not-now", "Temporarily unavailable"),
 }

@@ -192,14 +192,23 @@ def etag_matches(none_match: bytes, etag: bytes) -> bool:
     return False
 
 
-def failure(route: str, status: int, detail: str, reason: str | None = None) -> Reply:
-    """Return a problem document as a reply."""
+def failure(
+    route: str,
+    status: int,
+    detail: str,
+    reason: str | None = None,
+    *,
+    retry_seconds: int | None = None,
+) -> Reply:
+    """Return a problem document as a reply; the client may try again after ``retry_seconds``."""
     body = problem(status, detail, reason)
     headers = [
         (b"content-type", MEDIA_TYPE.encode()),
         (b"content-length", b"%d" % len(body)),
         (b"cache-control", b"no-store"),
     ]
+    if retry_seconds is not None:
+        headers.append((b"retry-after", b"%d" % retry_seconds))
     return Reply(route, status, headers, body)
 
 

@@ -1,0 +1,343 @@
+"""Connections, from the first byte to the application: how many, how long, how large.
+
+What a stranger sends is bounded before it is parsed. A connection that keeps others out, because
+all places are taken, is the one that has waited longest for a request. Refusals are problem
+documents, as all errors are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, cast
+
+from typing_extensions import override
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from cluster.service.http.reading import Reply, failure
+from encoder.errors import BadInput
+
+RETRY_SECONDS = 5
+"""Time after which a client that was refused may try again."""
+LINGER_SECONDS = 1.0
+"""Time for which a refused client may read why; what it still sends is dropped."""
+MAX_LINGERING = 256
+"""Limit of refused connections that are told why."""
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLimits:
+    """What connections may cost."""
+
+    connections: int = 4_000
+    """Limit of open connections. Above it, those that wait for a request are closed, the one that
+    has waited longest first."""
+    peer_connections: int = 1_000
+    """Limit of open connections of one peer; behind a proxy, of its requests at one time."""
+    head_bytes: int = 16_384
+    """Limit of a request's line and headers."""
+    request_bytes: int = 524_288
+    """Limit of a whole request, with what a chunked body has around its bytes."""
+    pipelined: int = 100
+    """Limit of requests that wait on one connection for the answer to the one before them."""
+    head_seconds: float = 10.0
+    """Time within which a head must arrive, from the connection or from its first byte."""
+    request_seconds: float = 30.0
+    """Time within which a whole request must arrive."""
+    idle_seconds: int = 30
+    """Time for which a connection may wait for its next request."""
+    stalled_seconds: float = 60.0
+    """Time within which a client must take some of the bytes that wait for it."""
+
+
+def parse_networks(addresses: Sequence[str]) -> tuple[Network, ...]:
+    """Return addresses and networks of trusted proxies.
+
+    Raises:
+        BadInput: one of them is neither.
+    """
+    networks = []
+    for address in addresses:
+        try:
+            networks.append(ipaddress.ip_network(address))
+        except ValueError as error:
+            raise BadInput(
+                f"--trusted-proxy {address} is not an IP address or network ({error}); "
+                "give it as 10.0.0.1 or 10.0.0.0/24"
+            ) from error
+    return tuple(networks)
+
+
+@lru_cache(maxsize=4096)
+def peer_of(host: str) -> str:
+    """Return whom an address counts for: itself, or the /64 network that an IPv6 host has."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host[:64]
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)
+
+
+class PeerCounts:
+    """Number of things that each peer has, up to a limit."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._counts: Counter[str] = Counter()
+
+    def enter(self, host: str) -> bool:
+        """Count one more thing of a peer; False, and nothing counted, if it has its limit."""
+        peer = peer_of(host)
+        if self._counts[peer] >= self._limit:
+            return False
+        self._counts[peer] += 1
+        return True
+
+    def leave(self, host: str) -> None:
+        """Count one thing of a peer less."""
+        peer = peer_of(host)
+        self._counts[peer] -= 1
+        if self._counts[peer] <= 0:
+            del self._counts[peer]
+
+
+def too_many(host: str, limit: int, things: str) -> Reply:
+    """Return the refusal of a peer that has too many connections or requests."""
+    return failure(
+        "refused",
+        429,
+        f"{peer_of(host)} has {limit} {things} already; close some, or try again later",
+        retry_seconds=RETRY_SECONDS,
+    )
+
+
+class Connections:
+    """The open connections of a service."""
+
+    def __init__(
+        self,
+        limits: ConnectionLimits,
+        proxies: Sequence[Network] = (),
+        on_refused: Callable[[int], None] = lambda status: None,
+    ) -> None:
+        self.limits = limits
+        self.idle: dict[BoundedProtocol, None] = {}
+        """Connections that wait for a request, the longest wait first."""
+        self.opened: set[BoundedProtocol] = set()
+        self.lingering = 0
+        """Number of refused connections that are still open."""
+        self.on_refused = on_refused
+        self._proxies = proxies
+        self._peers = PeerCounts(limits.peer_connections)
+
+    def protocol(self, **uvicorns: Any) -> BoundedProtocol:
+        """Return the protocol of a new connection; what uvicorn calls for each."""
+        return BoundedProtocol(self, **uvicorns)
+
+    def admit(self, connection: BoundedProtocol, host: str) -> Reply | None:
+        """Count a new connection; return its refusal if there is no place for it."""
+        full = len(self.opened) >= self.limits.connections
+        longest = next(iter(self.idle), None)
+        if full and longest is None:
+            detail = f"all {self.limits.connections} connections are in use; try again later"
+            return failure("refused", 503, detail, retry_seconds=RETRY_SECONDS)
+        if not self._is_proxy(host) and not self._peers.enter(host):
+            return too_many(host, self.limits.peer_connections, "connections")
+        if full and longest is not None:
+            longest.drop()
+        self.opened.add(connection)
+        self.idle[connection] = None
+        return None
+
+    def forget(self, connection: BoundedProtocol, host: str) -> None:
+        """Count a connection less that was admitted, if it still counts."""
+        self.idle.pop(connection, None)
+        if connection in self.opened:
+            self.opened.remove(connection)
+            if not self._is_proxy(host):
+                self._peers.leave(host)
+
+    def expire(self, now: float) -> None:
+        """Close the connections whose time is over at ``now``, by the clock of the event loop."""
+        for connection in tuple(self.opened):
+            connection.expire(now)
+
+    def _is_proxy(self, host: str) -> bool:
+        if not self._proxies:
+            return False
+        try:
+            address = ipaddress.ip_address(host.partition("%")[0])
+        except ValueError:
+            return False
+        mapped = getattr(address, "ipv4_mapped", None)
+        return any((mapped or address) in network for network in self._proxies)
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """HTTP/1.1 of one connection, with limits of bytes and of time."""
+
+    def __init__(self, connections: Connections, **uvicorns: Any) -> None:
+        super().__init__(**uvicorns)
+        self._connections = connections
+        self._host = ""
+        self._refusal: Reply | None = None
+        """Answer to whatever this connection sends."""
+        self._refused = False
+        """True once that was sent."""
+        self._in_head = True
+        """True where the next byte is part of a head."""
+        self._head_bytes = 0
+        self._begun = False
+        """True while a part of a request has arrived, and not all of it."""
+        self._request_bytes = 0
+        self._waiting_since: float | None = self.loop.time()
+        """When the connection, or the request that is arriving, began."""
+        self._unsent = 0
+        """Bytes that waited for the client to take them, when that was last looked at."""
+        self._unsent_since = 0.0
+
+    @override
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._host = self.client[0] if self.client else ""
+        self._refusal = self._connections.admit(self, self._host)
+        if self._refusal is not None:
+            if self._connections.lingering >= MAX_LINGERING:
+                transport.abort()
+            self._connections.lingering += 1
+            self.loop.call_later(LINGER_SECONDS, transport.abort)
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._refusal is not None:
+            self._connections.lingering -= 1
+        self._connections.forget(self, self._host)
+        super().connection_lost(exc)
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        if self._refusal is not None:
+            self._send_refusal(self._refusal)
+            return
+        limits = self._connections.limits
+        while data and not self.transport.is_closing():
+            part, data = data, b""
+            if self._in_head:
+                room = limits.head_bytes - self._head_bytes
+                part, data = part[:room], part[room:]
+                self._head_bytes += len(part)
+            self._request_bytes += len(part)
+            super().data_received(part)
+            if self._refusal is not None:
+                return
+            if len(self.pipeline) > limits.pipelined:
+                self.transport.abort()
+                return
+            if self._in_head and self._head_bytes >= limits.head_bytes:
+                self._refuse(431, f"a request's line and headers are over {limits.head_bytes} "
+                             "bytes; send fewer or shorter headers")  # fmt: skip
+                return
+            if self._request_bytes > limits.request_bytes:
+                detail = f"a request is over {limits.request_bytes} bytes; send less"
+                self._refuse(413, detail)
+                return
+        if self._begun or self._head_bytes:
+            if self._waiting_since is None:
+                self._waiting_since = self.loop.time()
+        else:
+            self._waiting_since = None
+
+    @override
+    def on_message_begin(self) -> None:
+        self._begun = True
+        super().on_message_begin()
+
+    @override
+    def on_headers_complete(self) -> None:
+        self._in_head, self._head_bytes = False, 0
+        self._connections.idle.pop(self, None)
+        super().on_headers_complete()
+
+    @override
+    def on_message_complete(self) -> None:
+        self._in_head, self._begun = True, False
+        self._head_bytes = self._request_bytes = 0
+        super().on_message_complete()
+
+    @override
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.cycle.response_complete and not self.transport.is_closing():
+            self._connections.idle[self] = None
+
+    @override
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(400, "the request is not HTTP/1.1; use an HTTP client")
+
+    def drop(self) -> None:
+        """Close the connection, whose place another one needs."""
+        self._connections.forget(self, self._host)
+        self.transport.abort()
+
+    def expire(self, now: float) -> None:
+        """Close the connection if its time is over."""
+        if self._refusal is not None:
+            return
+        limits = self._connections.limits
+        unsent = self.transport.get_write_buffer_size()
+        if unsent and unsent == self._unsent:
+            if now - self._unsent_since > limits.stalled_seconds:
+                self.transport.abort()
+                return
+        else:
+            self._unsent, self._unsent_since = unsent, now
+        if self._waiting_since is None:
+            return
+        waited = now - self._waiting_since
+        if not self._begun and not self._head_bytes:
+            if waited > limits.head_seconds:  # nothing has ever come
+                self.transport.close()
+        elif self._in_head and waited > limits.head_seconds:
+            detail = f"a request's headers took over {limits.head_seconds:g} s; send them faster"
+            self._refuse(408, detail)
+        elif waited > limits.request_seconds:
+            detail = f"a request took over {limits.request_seconds:g} s to arrive; send it faster"
+            self._refuse(408, detail)
+
+    def _refuse(self, status: int, detail: str) -> None:
+        """Answer, take nothing more from this connection, and close it soon."""
+        self._refusal = failure("refused", status, detail)
+        self._connections.forget(self, self._host)
+        self._connections.lingering += 1
+        running = self.cycle is not None and not self.cycle.response_complete
+        if running and (self.cycle.response_started or self.pipeline):
+            self.transport.abort()  # another answer has begun, and cannot be finished
+            return
+        if running:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self.flow.resume_reading()
+        self._send_refusal(self._refusal)
+        self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+
+    def _send_refusal(self, reply: Reply) -> None:
+        """Send a refusal once. The connection is not closed at once, which would take back what
+        the client has not read."""
+        if self._refused:
+            return
+        self._refused = True
+        self._connections.on_refused(reply.status)
+        headers = [*self.server_state.default_headers, *reply.headers, (b"connection", b"close")]
+        lines = [b"%s: %s\r\n" % header for header in headers]
+        self.transport.write(b"".join([STATUS_LINE[reply.status], *lines, b"\r\n", reply.body]))
+        cast(Any, self.transport).write_eof()
