@@ -281,16 +281,16 @@ class ServiceProcess:
         self._port = 0
         self._log = folder / "log"
         self._stub = stub
-        self._slots, self._grace, self._more = slots, grace, more
+        self.slots, self._grace, self._more = slots, grace, more
 
     def start(self) -> None:
         line: tuple[object, ...]
         if self._stub:
             line = ("-m", "tests.service_material", self.data, self.sources, self._port,
-                    self._slots, self._grace, json.dumps(self._more))  # fmt: skip
+                    self.slots, self._grace, json.dumps(self._more))  # fmt: skip
         else:
             line = (*COMMAND, "serve", "--data", self.data, "--sources", self.sources,
-                    "--port", self._port, "--workers", 1, "--jobs", self._slots,
+                    "--port", self._port, "--workers", 1, "--jobs", self.slots,
                     *(word for pair in self._more.items() for word in pair))  # fmt: skip
         with self._log.open("a") as log:
             self.process = subprocess.Popen(
@@ -377,6 +377,8 @@ def main() -> None:
             webhook_private=True,
             webhook_secret=secret,
             limits=ConnectionLimits(**asked.get("limits", {})),
+            allowed_hosts=tuple(asked.get("allowed_hosts", ())),
+            host=asked.get("host", "127.0.0.1"),
             trusted_proxies=tuple(asked.get("trusted_proxies", ())),
             read_tokens=Path(asked["read_tokens"]) if "read_tokens" in asked else None,
             performing=perform_stub,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -145,7 +146,7 @@ def test_the_shown_command_is_one_that_a_shell_runs(tmp_path: Path):
 def test_a_service_finds_a_source_by_a_uri_with_any_bytes(tmp_path: Path):
     path = tmp_path / NOT_UTF8
     path.write_bytes(b"video")
-    found = find_source(path.as_uri(), SourcePolicy((tmp_path,)))
+    found = asyncio.run(find_source(path.as_uri(), SourcePolicy((tmp_path,))))
     assert local_path(found.uri) == path
 
 

@@ -52,7 +52,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service without a title: what it takes it answers with 404."""
     folder = tmp_path_factory.mktemp("service")
     database = Database(folder / "service.db")
-    library, tokens = Library(database, folder), Tokens((token("ann", "0123456789abcdef"),))
+    library, tokens = Library(database, folder), Tokens([token("ann", "0123456789abcdef")])
     jobs = Jobs(JobTable(database), library)
     yield Service(
         jobs=jobs,

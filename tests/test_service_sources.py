@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import threading
 from collections.abc import Iterator
@@ -10,9 +11,13 @@ from pathlib import Path
 import pytest
 
 from cluster.service import web
-from cluster.service.sources import SourcePolicy, find_source, local_path
+from cluster.service.sources import SourceFile, SourcePolicy, find_source, local_path
 from encoder.errors import BadInput, SourceUnusable
 from tests.service_material import service
+
+
+def find(source: str, policy: SourcePolicy) -> SourceFile:
+    return asyncio.run(find_source(source, policy))
 
 
 class Origin(http.server.ThreadingHTTPServer):
@@ -24,6 +29,8 @@ class Origin(http.server.ThreadingHTTPServer):
         self.etag: str | None = '"one"'
         self.modified: str | None = None
         self.redirect = ""
+        self.signed_for_get = ""
+        """Query without which GET is refused, and with which HEAD is."""
         self.breaks = 0
         """How many answers end in the middle."""
         self.asked: list[tuple[str, str | None]] = []
@@ -43,19 +50,29 @@ class Handler(http.server.BaseHTTPRequestHandler):
         origin = self.server
         wanted = self.headers["Range"]
         origin.asked.append((self.command, wanted))
+        if origin.signed_for_get:
+            allowed = self.path.endswith(f"?{origin.signed_for_get}") and body
+            if not allowed:
+                self.send_response(403)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
         if origin.redirect or not self.path.startswith("/masters/"):
             self.send_response(302 if origin.redirect else 404)
             self.send_header("Location", origin.redirect)
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        begin = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted else 0
-        part = origin.content[begin:]
+        begin, end = 0, len(origin.content)
+        if wanted:
+            first, _, last = wanted.removeprefix("bytes=").partition("-")
+            begin, end = int(first), int(last) + 1 if last else end
+        part = origin.content[begin:end]
         self.send_response(206 if wanted else 200)
         self.send_header("Content-Length", str(len(part)))
         if wanted:
-            end = len(origin.content)
-            self.send_header("Content-Range", f"bytes {begin}-{end - 1}/{end}")
+            whole = len(origin.content)
+            self.send_header("Content-Range", f"bytes {begin}-{end - 1}/{whole}")
         for name, value in (("ETag", origin.etag), ("Last-Modified", origin.modified)):
             if value is not None:
                 self.send_header(name, value)
@@ -107,7 +124,7 @@ def test_only_what_lies_below_is_read(url: str, fine: bool) -> None:
     assert web.is_below(url, "https://media.example/masters/") == fine
     if not fine:
         with pytest.raises(BadInput, match="not under a folder or URL"):
-            find_source(url, SourcePolicy((), ("https://media.example/masters/",)))
+            find(url, SourcePolicy((), ("https://media.example/masters/",)))
 
 
 @pytest.mark.parametrize(
@@ -123,23 +140,23 @@ def test_what_is_not_a_folder_of_a_server(url: str) -> None:
 def test_a_delivery_is_told_from_the_next(origin: Origin) -> None:
     allowed = SourcePolicy((), (f"{origin.url}/masters/",))
     url = f"{origin.url}/masters/film.mp4"
-    found = find_source(url, allowed)
+    found = find(url, allowed)
     assert (found.uri, found.size, found.stamp) == (url, len(origin.content), '"one"')
     assert local_path(url) is None
     assert [method for method, _ in origin.asked] == ["HEAD"]  # nothing is read
     origin.etag, origin.modified = None, "Mon, 23 Nov 2026 10:00:00 GMT"
-    assert find_source(url, allowed).stamp == origin.modified
+    assert find(url, allowed).stamp == origin.modified
     origin.modified = None
     with pytest.raises(SourceUnusable, match="ETag"):
-        find_source(url, allowed)
+        find(url, allowed)
     origin.content = b""
     with pytest.raises(SourceUnusable, match="above 0"):
-        find_source(url, allowed)
+        find(url, allowed)
     origin.redirect = "http://169.254.169.254/latest"
     with pytest.raises(SourceUnusable, match="answers 302"):
-        find_source(url, allowed)
+        find(url, allowed)
     with pytest.raises(SourceUnusable, match="submit it once it is there"):
-        find_source("http://127.0.0.1:1/a", SourcePolicy((), ("http://127.0.0.1:1/",)))
+        find("http://127.0.0.1:1/a", SourcePolicy((), ("http://127.0.0.1:1/",)))
 
 
 def test_a_lost_connection_goes_on_where_it_was(origin: Origin, tmp_path: Path) -> None:
@@ -189,3 +206,15 @@ def test_a_job_reads_from_a_web_server(origin: Origin, tmp_path: Path) -> None:
         assert third.result.merged_with == job.id
         assert one.ledger() == ["film.json"]
         assert list((one.data / "work").iterdir()) == []
+
+
+def test_a_url_that_was_signed_for_get_is_looked_at_by_one_byte(origin: Origin) -> None:
+    origin.signed_for_get = "signature=5ecret"
+    allowed = SourcePolicy((), (f"{origin.url}/masters/",))
+    url = f"{origin.url}/masters/film.mp4?signature=5ecret"
+    found = find(url, allowed)
+    assert (found.uri, found.size, found.stamp) == (url, len(origin.content), '"one"')
+    assert origin.asked == [("HEAD", None), ("GET", "bytes=0-0")]
+    with pytest.raises(SourceUnusable, match=r"film.mp4\?\.\.\. answers 403") as refused:
+        find(url + "x", allowed)
+    assert "5ecret" not in refused.value.message

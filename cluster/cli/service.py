@@ -75,6 +75,14 @@ class WebFlags:
     port: int = option(
         8480, metavar="PORT", min=0, max=65535, help="Port to listen on; 0 takes a free one."
     )
+    allowed_hosts: tuple[str, ...] = option(
+        (),
+        "--allowed-host",
+        metavar="NAME",
+        help="Name under which clients ask the service, such as `ladders.example.com` or "
+        "`*.example.com`, beside `localhost`, this machine's own name and IP addresses; `*` "
+        "allows every name. May be repeated.",
+    )
     trusted_proxies: tuple[str, ...] = option(
         (),
         "--trusted-proxy",
@@ -91,8 +99,8 @@ class WebFlags:
     tokens: Path | None = option(
         None,
         metavar="FILE",
-        help="File with lines NAME TOKEN: who may submit and withdraw. [default: DIR/tokens, "
-        "created with one token if it is missing]",
+        help="File with lines NAME TOKEN [SCOPE,...]: who may submit and withdraw. [default: "
+        "DIR/tokens, created with one token if it is missing]",
     )
     read_tokens: Path | None = option(
         None, metavar="FILE", help="File with lines NAME TOKEN: who may read. [default: everybody]"

@@ -7,6 +7,7 @@
               middleware, reading the reading path: stored responses, sent as they are stored
               queries             query parameters of documents, declared once
               problems, auth, context
+              connections, hosts  what strangers' connections may cost, and which names they ask
     queue/    table, jobs, leases the job table, as clients and as runners use it
               runner, work        take jobs from the table and run them in processes
               webhooks            signed notifications that a job has ended
@@ -15,6 +16,7 @@
     database, migrations          SQLite through SQLAlchemy
     sources, web                  which sources may be read, and how they are fetched
     documents                     requests and answers as types
+    redaction                     what URLs keep to themselves
     client                        a Python client
 
 The tables and the files of the library are the only state: any process may be killed at any moment.

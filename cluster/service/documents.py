@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from cluster.service.redaction import origin_of, without_secrets
 from recommender.artwork.document import SelectedArtwork
 from recommender.prefetch.document import START_SECONDS
 
@@ -177,7 +178,8 @@ class Job(AnswerModel):
     late: bool
     """True where the deadline passed before the job had succeeded."""
     webhooks: list[str]
-    """URLs notified when the job has ended, of every submission that was merged into it."""
+    """URLs notified when the job has ended, of every submission that was merged into it. Clients
+    that may not submit see only their hosts."""
     submitted_by: str
     created_at: datetime
     started_at: datetime | None
@@ -188,6 +190,13 @@ class Job(AnswerModel):
     progress: Progress | None
     result: Outcome | None
     failure: Failure | None
+
+    def for_readers(self) -> Job:
+        """Return the job without what only those who submit may see: signatures in the URL of the
+        source, and the webhooks but for their hosts."""
+        webhooks = [origin_of(url) for url in self.webhooks]
+        hidden = {"source": without_secrets(self.source), "webhooks": webhooks}
+        return self.model_copy(update=hidden)
 
 
 class Earlier(AnswerModel):

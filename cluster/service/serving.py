@@ -12,14 +12,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import structlog
 import uvicorn
 from typing_extensions import override
 
 from cluster.service.database import Database
 from cluster.service.http.api import build
-from cluster.service.http.auth import Tokens, read_or_create_tokens, read_tokens
+from cluster.service.http.auth import TokenFiles
 from cluster.service.http.connections import ConnectionLimits, Connections, parse_networks
 from cluster.service.http.context import Service
+from cluster.service.http.hosts import AllowedHosts, is_loopback, own_names
 from cluster.service.http.reading import Reader
 from cluster.service.library.library import DAY_SECONDS, Library
 from cluster.service.metrics import Metrics
@@ -31,6 +33,8 @@ from cluster.service.queue.webhooks import WebhookPolicy, Webhooks
 from cluster.service.sources import SourcePolicy
 from cluster.service.web import check_url_prefix
 from encoder.errors import BadInput
+
+log = structlog.stdlib.get_logger(__name__)
 
 REFRESH_SECONDS = 0.25
 """Time within which readers see what another process has published or withdrawn."""
@@ -58,6 +62,8 @@ class ServiceOptions(RunnerOptions):
     """TCP port; 0 for any free port."""
     limits: ConnectionLimits = field(default_factory=ConnectionLimits)
     """What connections may cost."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names under which the service answers, beside IP addresses and its machine's own name."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses or networks of proxies in front of the service, whose ``X-Forwarded-For`` tells
     who the client is."""
@@ -112,10 +118,8 @@ def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
         table = JobTable(database)
         library = _library(options, database)
         jobs = Jobs(table, library)
-        tokens = Tokens(
-            read_tokens(token_file) if options.tokens else read_or_create_tokens(token_file),
-            read_tokens(options.read_tokens) if options.read_tokens else (),
-        )
+        files = TokenFiles(token_file, options.read_tokens, create=options.tokens is None)
+        tokens = files.tokens
         service = Service(
             jobs=jobs,
             library=library,
@@ -134,7 +138,12 @@ def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
         webhooks = Webhooks(database, service.webhooks)
         webhooks.start()
         stack.callback(webhooks.stop)
-        stack.enter_context(_refreshing(library))
+        stack.enter_context(_refreshing(library, files))
+        if options.read_tokens is None and not is_loopback(options.host):
+            log.warning(
+                f"everybody who reaches {options.host} can read all titles and jobs; "
+                "give --read-tokens FILE to change that"
+            )
         server.on_started = lambda: ready(_url(listening), token_file)
         with _signals_caught():
             server.run(sockets=[listening])
@@ -144,7 +153,8 @@ def _server(service: Service, options: ServiceOptions, max_connections: int) -> 
     proxies = parse_networks(options.trusted_proxies)
     limits = replace(options.limits, connections=max_connections)
     peer_requests = limits.peer_connections if proxies else None
-    _, front = build(service, peer_requests=peer_requests)
+    hosts = AllowedHosts((*own_names(options.host), *options.allowed_hosts))
+    _, front = build(service, hosts=hosts, peer_requests=peer_requests)
     connections = Connections(
         limits, proxies, lambda status: service.metrics.observe("refused", status, 0.0)
     )
@@ -224,6 +234,7 @@ def _check(options: ServiceOptions) -> None:
     for url in options.source_urls:
         check_url_prefix(url)
     parse_networks(options.trusted_proxies)
+    AllowedHosts(options.allowed_hosts)
     if options.face_model is not None:
         from cluster.stages.artwork import check_face_model  # slow to import, and rarely needed
 
@@ -286,14 +297,16 @@ def _url(listening: socket.socket) -> str:
 
 
 @contextlib.contextmanager
-def _refreshing(library: Library) -> Iterator[None]:
-    """Keep the library in step with what other processes publish and withdraw."""
+def _refreshing(library: Library, files: TokenFiles) -> Iterator[None]:
+    """Keep the library in step with what other processes publish and withdraw, and the tokens with
+    their files."""
     stopping = threading.Event()
 
     def loop() -> None:
         while not stopping.wait(REFRESH_SECONDS):
             with contextlib.suppress(Exception):  # the tables are busy: try again next time
                 library.refresh()
+            files.refresh()
 
     thread = threading.Thread(target=loop, name="refresh", daemon=True)
     thread.start()

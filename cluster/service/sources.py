@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import anyio.to_thread
+
 from cluster.service import web
+from cluster.service.redaction import without_secrets
 from encoder.errors import BadInput, SourceUnusable
 
 
@@ -43,7 +46,7 @@ class SourceFile:
     """Modification time of a file in nanoseconds; ETag or modification time of a URL."""
 
 
-def find_source(source: str, policy: SourcePolicy) -> SourceFile:
+async def find_source(source: str, policy: SourcePolicy) -> SourceFile:
     """Look up a source, a ``file:///`` URI, absolute path or URL, without reading its content.
 
     Raises:
@@ -54,7 +57,11 @@ def find_source(source: str, policy: SourcePolicy) -> SourceFile:
     if web.is_url(source):
         if not any(web.is_below(source, prefix) for prefix in policy.urls):
             raise _not_allowed(source, policy)
-        return SourceFile(source, *web.size_and_stamp(source))
+        return SourceFile(source, *await web.size_and_stamp(source))
+    return await anyio.to_thread.run_sync(_find_file, source, policy)
+
+
+def _find_file(source: str, policy: SourcePolicy) -> SourceFile:
     path = _parse_path(source)
     roots = [root.resolve() for root in policy.roots]
     try:
@@ -108,7 +115,7 @@ def check_unchanged(source: SourceFile) -> None:
 
 def _not_allowed(source: str, policy: SourcePolicy) -> BadInput:
     return BadInput(
-        f"{source} is not under a folder or URL that this service reads; "
+        f"{without_secrets(source)} is not under a folder or URL that this service reads; "
         f"put the source under {policy.describe()}",
         reason="source_not_allowed",
     )

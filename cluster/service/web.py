@@ -6,25 +6,37 @@ from a place that the owner of the service has allowed.
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import posixpath
 import re
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from cluster.service.redaction import without_secrets
 from encoder.errors import BadInput, SourceUnusable
 
 if TYPE_CHECKING:
     import httpx
 
 LOOKUP_TIMEOUT_SECONDS = 10.0
+"""Limit of a whole look at a source, however slowly its server answers."""
 READ_TIMEOUT_SECONDS = 60.0
 """Silence after which a connection counts as lost."""
 FETCH_ATTEMPTS = 5
 """Consecutive attempts without a further byte after which fetching fails."""
 _PORTS = {"http": 80, "https": 443}
+_HEAD_REFUSED = frozenset({400, 401, 403, 405, 501})
+_PLAIN: Mapping[str, Any] = {
+    "follow_redirects": False,
+    "trust_env": False,
+    "headers": {"Accept-Encoding": "identity"},
+}
+"""Options of every HTTP client that looks at sources or fetches them."""
 
 
 def is_url(text: str) -> bool:
@@ -64,28 +76,53 @@ def check_url_prefix(url: str) -> None:
         )
 
 
-def size_and_stamp(url: str) -> tuple[int, str]:
+async def size_and_stamp(url: str) -> tuple[int, str]:
     """Return the size in bytes of the file at ``url``, and its ETag or else its modification time.
 
+    A server that refuses HEAD, as all do for a URL that was signed for GET, is asked for one byte.
+
     Raises:
-        SourceUnusable: the server does not answer, or does not tell size and stamp.
+        SourceUnusable: the server does not answer in time, or does not tell size and stamp.
     """
     import httpx
 
     try:
-        with _client(LOOKUP_TIMEOUT_SECONDS) as client:
-            answer = client.head(url)
+        async with (
+            asyncio.timeout(LOOKUP_TIMEOUT_SECONDS),
+            httpx.AsyncClient(
+                verify=_tls() if url.lower().startswith("https:") else False,
+                timeout=LOOKUP_TIMEOUT_SECONDS,
+                **_PLAIN,
+            ) as client,
+        ):
+            answer = await client.head(url)
+            if answer.status_code in _HEAD_REFUSED:
+                async with client.stream("GET", url, headers={"Range": "bytes=0-0"}) as answer:
+                    pass  # the headers say all, and a body may be the whole film
+    except TimeoutError as error:
+        limit = TimeoutError(f"no whole answer within {LOOKUP_TIMEOUT_SECONDS:g} s")
+        raise _unreachable(url, limit, "submit it once its server answers faster") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise _unreachable(url, error, "submit it once it is there") from error
-    if answer.status_code != 200:
+    if answer.status_code not in (200, 206):
         raise _refused(url, answer.status_code)
-    size, stamp = answer.headers.get("content-length", ""), _stamp(answer.headers)
+    size, stamp = _size(answer), _stamp(answer.headers)
     if not size.isdigit() or int(size) == 0 or not stamp:
         raise SourceUnusable(
-            f"the server of {url} does not send a Content-Length above 0 with an ETag or a "
+            f"the server of {_shown(url)} does not send a Content-Length above 0 with an ETag or a "
             "Last-Modified, by which deliveries are told apart; use a server that does"
         )
     return int(size), stamp
+
+
+def _size(answer: httpx.Response) -> str:
+    name = "content-range" if answer.status_code == 206 else "content-length"
+    return str(answer.headers.get(name, "")).rpartition("/")[2]
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    return ssl.create_default_context()
 
 
 def fetch(url: str, size: int, stamp: str, folder: Path, progress: Callable[[int], None]) -> Path:
@@ -136,19 +173,14 @@ def fetch(url: str, size: int, stamp: str, folder: Path, progress: Callable[[int
 def source_changed(place: str) -> SourceUnusable:
     """Return the error for a source that is no longer the submitted delivery."""
     return SourceUnusable(
-        f"{place} has changed since it was submitted; submit it again, as a new version"
+        f"{_shown(place)} has changed since it was submitted; submit it again, as a new version"
     )
 
 
 def _client(timeout_seconds: float) -> httpx.Client:
     import httpx
 
-    return httpx.Client(
-        follow_redirects=False,
-        trust_env=False,
-        timeout=timeout_seconds,
-        headers={"Accept-Encoding": "identity"},
-    )
+    return httpx.Client(timeout=timeout_seconds, **_PLAIN)
 
 
 def _begins_at(headers: Mapping[str, str], begin: int) -> bool:
@@ -165,11 +197,20 @@ def _file_name(url: str) -> str:
     return name if name.strip(".") else "source"
 
 
+def _shown(place: str) -> str:
+    """Return a source as messages name it."""
+    shown: str = without_secrets(place)
+    return shown
+
+
 def _refused(url: str, status: int) -> SourceUnusable:
     return SourceUnusable(
-        f"the server of {url} answers {status}; give a URL that it answers with 200 and the file"
+        f"the server of {_shown(url)} answers {status}; "
+        "give a URL that it answers with 200 and the file"
     )
 
 
 def _unreachable(url: str, error: Exception, remedy: str) -> SourceUnusable:
-    return SourceUnusable(f"{url} cannot be read ({type(error).__name__}: {error}); {remedy}")
+    return SourceUnusable(
+        f"{_shown(url)} cannot be read ({type(error).__name__}: {error}); {remedy}"
+    )

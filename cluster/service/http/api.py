@@ -11,6 +11,7 @@ from cluster.jobs.request import choices
 from cluster.service.documents import Health, Problem, Readiness
 from cluster.service.http import routes_jobs, routes_titles
 from cluster.service.http.context import READING, CurrentService, Service
+from cluster.service.http.hosts import AllowedHosts
 from cluster.service.http.middleware import FrontMiddleware
 from cluster.service.http.problems import answer_errors, documented
 
@@ -48,10 +49,12 @@ def metrics(service: CurrentService) -> Response:
     return Response(service.metrics.text(), media_type="text/plain; version=1.0.0; charset=utf-8")
 
 
-def build(service: Service, *, peer_requests: int | None = None) -> tuple[FastAPI, FrontMiddleware]:
+def build(
+    service: Service, *, hosts: AllowedHosts | None = None, peer_requests: int | None = None
+) -> tuple[FastAPI, FrontMiddleware]:
     """Return the application, and the middleware in front of it, which is what to serve.
 
-    ``peer_requests`` is the limit of :class:`.middleware.FrontMiddleware`.
+    ``hosts`` and ``peer_requests`` are those of :class:`.middleware.FrontMiddleware`.
     """
     app = FastAPI(
         title="shotladder",
@@ -65,9 +68,11 @@ def build(service: Service, *, peer_requests: int | None = None) -> tuple[FastAP
     answer_errors(app)
     for included in (routes_jobs.router, routes_titles.router, router):
         app.include_router(included)
-    document = _openapi(app, bool(service.tokens.readers))  # built once: it takes long
+    document = _openapi(app, service.tokens.reads_need_token)  # built once: it takes long
     app.openapi = lambda: document  # type: ignore[method-assign] # FastAPI documents this way
-    return app, FrontMiddleware(app, service.reader, service.metrics, peer_requests)
+    return app, FrontMiddleware(
+        app, service.reader, service.metrics, hosts=hosts, peer_requests=peer_requests
+    )
 
 
 def _openapi(app: FastAPI, reads_need_tokens: bool) -> dict[str, Any]:
@@ -88,7 +93,8 @@ def _openapi(app: FastAPI, reads_need_tokens: bool) -> dict[str, Any]:
             invalid.pop("application/json", None)  # FastAPI's own format, which is never sent
             if not reads_need_tokens and operation.get("security") == [{READING: []}]:
                 del operation["security"]
-                operation["responses"].pop("401", None)
+                for status in ("401", "403"):
+                    operation["responses"].pop(status, None)
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)
     return document

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -10,7 +9,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 
-from cluster.service.http.auth import Tokens
+from cluster.service.http.auth import Client, Scope, Tokens, scope_missing
 from cluster.service.http.problems import TOKEN_NEEDED
 from cluster.service.http.reading import Reader
 from cluster.service.library.library import Library
@@ -18,6 +17,7 @@ from cluster.service.metrics import Metrics
 from cluster.service.queue.jobs import Jobs
 from cluster.service.queue.webhooks import WebhookPolicy
 from cluster.service.sources import SourcePolicy
+from encoder.errors import BadInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,10 @@ class Service:
 READING = "reading"
 """Name of the security scheme of reads; the owner decides whether reads need a token."""
 _writing = HTTPBearer(
-    scheme_name="writing", auto_error=False, description="A token that may write."
+    scheme_name="writing", auto_error=False, description="A token with the scope of the request."
 )
 _reading = HTTPBearer(
-    scheme_name=READING, auto_error=False, description="A token that may read or write."
+    scheme_name=READING, auto_error=False, description="A token with the scope `read`."
 )
 _WriteCredentials = Annotated[HTTPAuthorizationCredentials | None, Security(_writing)]
 _ReadCredentials = Annotated[HTTPAuthorizationCredentials | None, Security(_reading)]
@@ -53,24 +53,35 @@ def service_of(request: Request) -> Service:
     return service
 
 
-def writer(request: Request, _: _WriteCredentials = None) -> str:
-    """Return the name of the client, which must have a token that may write."""
-    return _authenticate(request, service_of(request).tokens.writer)
+def submitter(request: Request, _: _WriteCredentials = None) -> Client:
+    """Return the client, which must be allowed to submit."""
+    return _authenticate(request, "submit")
 
 
-def reader(request: Request, _: _ReadCredentials = None) -> str:
-    """Return the name of the client, which must have a token that may read, if reads need one."""
-    return _authenticate(request, service_of(request).tokens.reader)
+def withdrawer(request: Request, _: _WriteCredentials = None) -> Client:
+    """Return the client, which must be allowed to withdraw."""
+    return _authenticate(request, "withdraw")
 
 
-def _authenticate(request: Request, name_of: Callable[[bytes | None], str | None]) -> str:
+def reader(request: Request, _: _ReadCredentials = None) -> Client:
+    """Return the client, which must be allowed to read."""
+    return _authenticate(request, "read")
+
+
+def _authenticate(request: Request, scope: Scope) -> Client:
     header = request.headers.get("authorization")
-    name = name_of(header.encode("latin-1") if header is not None else None)
-    if name is None:
+    tokens = service_of(request).tokens
+    client = tokens.client(header.encode("latin-1") if header is not None else None)
+    if scope == "read" and not tokens.reads_need_token:
+        return client or tokens.anybody
+    if client is None or client is tokens.anybody:
         raise HTTPException(401, TOKEN_NEEDED, {"WWW-Authenticate": "Bearer"})
-    return name
+    if not client.may(scope):
+        raise BadInput(scope_missing(client, scope), reason="scope_missing")
+    return client
 
 
 CurrentService = Annotated[Service, Depends(service_of)]
-WriterName = Annotated[str, Depends(writer)]
-ReaderName = Annotated[str, Depends(reader)]
+Submitter = Annotated[Client, Depends(submitter)]
+Withdrawer = Annotated[Client, Depends(withdrawer)]
+AnyReader = Annotated[Client, Depends(reader)]

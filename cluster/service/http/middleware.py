@@ -9,7 +9,9 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cluster.service.http.connections import PeerCounts, too_many
+from cluster.service.http.hosts import AllowedHosts
 from cluster.service.http.reading import Reader, Reply, failure
+from cluster.service.logs import SparseLog
 from cluster.service.metrics import Metrics
 
 log = structlog.stdlib.get_logger(__name__)
@@ -23,11 +25,27 @@ class FrontMiddleware:
     """Answers reads of documents, limits request bodies, counts and times all requests."""
 
     def __init__(
-        self, app: ASGIApp, reader: Reader, metrics: Metrics, peer_requests: int | None = None
+        self,
+        app: ASGIApp,
+        reader: Reader,
+        metrics: Metrics,
+        *,
+        hosts: AllowedHosts | None = None,
+        peer_requests: int | None = None,
     ) -> None:
-        """Take what answers; ``peer_requests`` limits the requests of one peer at one time, where
-        peers come through proxies and connections say nothing of them."""
+        """Take what answers.
+
+        Args:
+            app: the application.
+            reader: answers reads of documents.
+            metrics: counts requests.
+            hosts: names under which the service answers; None for all.
+            peer_requests: limit of one peer's requests at one time, where peers come through
+                proxies and connections say nothing of them.
+        """
         self._app = app
+        self._hosts = hosts
+        self._unallowed = SparseLog(log)
         self._reader = reader
         self._metrics = metrics
         self._peer_requests = peer_requests
@@ -38,17 +56,35 @@ class FrontMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        host = self._unknown_host(scope)
+        if host is not None:
+            detail = (
+                f"this service does not answer as {host!r}; "
+                "ask its owner to add the name with --allowed-host"
+            )
+            await self._refuse(send, failure("refused", 421, detail))
+            return
         if self._peers is None or scope["client"] is None:
             await self._answer(scope, receive, send)
             return
-        host = scope["client"][0]
-        if not self._peers.enter(host):
-            await self._refuse(send, too_many(host, self._peer_requests or 0, "requests"))
+        peer = scope["client"][0]
+        if not self._peers.enter(peer):
+            await self._refuse(send, too_many(peer, self._peer_requests or 0, "requests"))
             return
         try:
             await self._answer(scope, receive, send)
         finally:
-            self._peers.leave(host)
+            self._peers.leave(peer)
+
+    def _unknown_host(self, scope: Scope) -> str | None:
+        """Return the ``Host`` of a request if the service does not answer under that name."""
+        if self._hosts is None:
+            return None
+        for name, value in scope["headers"]:
+            if name == b"host" and not self._hosts.allows(value):
+                host: str = value.decode("latin-1")
+                return host
+        return None
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
@@ -57,7 +93,7 @@ class FrontMiddleware:
             reply = self._read(scope)
             if reply is not None:
                 await _send_reply(send, reply, with_body=method == "GET")
-                self._metrics.observe(reply.route, reply.status, time.perf_counter() - started)
+                self._observe(scope, reply.route, reply.status, time.perf_counter() - started)
                 return
         else:
             buffered = await self._buffer_body(receive, send)
@@ -127,7 +163,19 @@ class FrontMiddleware:
             await self._app(scope, receive, send_noting_status)
         finally:
             route = getattr(scope.get("route"), "path", "other")
-            self._metrics.observe(route, status, time.perf_counter() - started)
+            self._observe(scope, route, status, time.perf_counter() - started)
+
+    def _observe(self, scope: Scope, route: str, status: int, seconds: float) -> None:
+        """Count a request that was answered; log one that was not allowed."""
+        self._metrics.observe(route, status, seconds)
+        if status in (401, 403):
+            self._unallowed.warning(
+                "not allowed",
+                status=status,
+                method=scope["method"],
+                path=scope["path"][:200],
+                peer=scope["client"][0] if scope["client"] else None,
+            )
 
 
 async def _send_reply(send: Send, reply: Reply, *, with_body: bool = True) -> None:

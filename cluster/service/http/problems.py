@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
 from cluster.service.documents import Problem
+from cluster.service.redaction import without_secrets
 from encoder.errors import BadInput, Busy, Conflict, NotThere, ShotladderError, StoreUnusable
 
 MEDIA_TYPE = "application/problem+json"
@@ -27,6 +28,7 @@ _PROBLEMS = {
     410: ("gone", "Gone"),
     413: ("too-large", "Request too large"),
     416: ("no-such-range", "Range not satisfiable"),
+    421: ("no-such-host", "Unknown host"),
     422: ("cannot-be-done-as-asked", "Invalid request"),
     429: ("too-many", "Too many at once"),
     431: ("head-too-large", "Request head too large"),
@@ -34,6 +36,9 @@ _PROBLEMS = {
     503: ("not-now", "Temporarily unavailable"),
 }
 """Kind and title of the problem for each status. Clients compare kinds, so they never change."""
+
+
+_FORBIDDEN = ("source_not_allowed", "webhook_not_allowed", "scope_missing")
 
 
 def problem(status: int, detail: str, reason: str | None = None, **more: Any) -> bytes:
@@ -71,17 +76,21 @@ def status_of(error: ShotladderError) -> int:
         case Conflict():
             return 409
         case BadInput():
-            return 403 if reason in ("source_not_allowed", "webhook_not_allowed") else 422
+            return 403 if reason in _FORBIDDEN else 422
         case Busy() | StoreUnusable():
             return 503
     return 500
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the problem responses of an operation, for its OpenAPI document."""
+    """Return the problem responses of an operation, for its OpenAPI document.
+
+    Where a token can be missing (401), it can also be one that does not allow the request (403).
+    """
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {
-        status: {"description": _PROBLEMS[status][1], "content": content} for status in statuses
+        status: {"description": _PROBLEMS[status][1], "content": content}
+        for status in sorted({*statuses, *((403,) if 401 in statuses else ())})
     }
 
 
@@ -92,7 +101,8 @@ def answer_errors(app: FastAPI) -> None:
     async def known_error(request: Request, error: ShotladderError) -> Response:
         status = status_of(error)
         headers = {"Retry-After": "30"} if status == 503 else {}
-        return response(status, error.message, error.context.get("reason"), headers)
+        detail = without_secrets(error.message)
+        return response(status, detail, error.context.get("reason"), headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:

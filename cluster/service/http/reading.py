@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Final
 
 from cluster.service.documents import DEFAULT_ASPECT, MAX_BATCH_TITLES, ArtworkBatch, StartBatch
-from cluster.service.http.auth import Tokens
+from cluster.service.http.auth import Tokens, scope_missing
 from cluster.service.http.problems import MEDIA_TYPE, TOKEN_NEEDED, problem, status_of
 from cluster.service.http.queries import ArtworkQuery, StartQuery
 from cluster.service.library.bundle import Bundle, Entry
@@ -51,7 +51,7 @@ class Reader:
     def __init__(self, library: Library, tokens: Tokens) -> None:
         self._library = library
         self._tokens = tokens
-        scope = b"private" if tokens.readers else b"public"
+        scope = b"private" if tokens.reads_need_token else b"public"
         self._cache_control: Final = (b"cache-control", scope + b", max-age=%d" % FRESH_SECONDS)
 
     def answer(
@@ -71,8 +71,9 @@ class Reader:
                 none_match = value
             elif header == b"authorization":
                 authorization = value
-        if self._tokens.readers and self._tokens.reader(authorization) is None:
-            return unauthorized(document)
+        refused = self.refusal(document, authorization)
+        if refused is not None:
+            return refused
         try:
             choose = _choice(document, query)
         except ValueError as error:
@@ -87,6 +88,17 @@ class Reader:
             detail = f"{title} has no {document}; GET /v1/titles/{title} lists its documents"
             return failure(document, 404, detail, f"no_{document}")
         return self._reply(document, bundle, entry, accept_encoding, none_match)
+
+    def refusal(self, route: str, authorization: bytes | None) -> Reply | None:
+        """Return the refusal of a client that may not read; None if it may."""
+        if not self._tokens.reads_need_token:
+            return None
+        client = self._tokens.client(authorization)
+        if client is None:
+            return unauthorized(route)
+        if not client.may("read"):
+            return failure(route, 403, scope_missing(client, "read"), "scope_missing")
+        return None
 
     def batch(
         self, titles: Sequence[str], choose: EntryChoice

@@ -6,8 +6,9 @@ import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-import anyio.to_thread
+import anyio
 import structlog
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
@@ -21,10 +22,12 @@ from cluster.service.documents import (
     Submitted,
     TitleName,
 )
-from cluster.service.http.context import CurrentService, ReaderName, Service, WriterName
+from cluster.service.http.auth import Client
+from cluster.service.http.context import AnyReader, CurrentService, Service, Submitter
 from cluster.service.http.problems import documented
+from cluster.service.queue.jobs import Accepted
 from cluster.service.queue.work import check_asked
-from cluster.service.sources import find_source
+from cluster.service.sources import SourceFile, find_source
 from encoder.errors import Busy
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -50,10 +53,10 @@ KEEP_ALIVE_SECONDS = 15.0
     responses=documented(400, 401, 403, 409, 413, 422, 503),
     summary="Submit a title",
 )
-def submit(
+async def submit(
     submission: Submission,
     service: CurrentService,
-    actor: WriterName,
+    client: Submitter,
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> Submitted:
@@ -63,24 +66,32 @@ def submit(
     """
     accepted = None
     if idempotency_key is not None:
-        accepted = service.jobs.find_submitted(submission, actor, idempotency_key)
+        earlier = service.jobs.find_submitted
+        accepted = await run_sync(earlier, submission, client.name, idempotency_key)
     if accepted is None:
         if submission.webhook is not None:
             service.webhooks.check(submission.webhook)
-        source = find_source(submission.source, service.sources)
-        check_asked(submission.options)
-        accepted = service.jobs.submit(submission, source, actor, idempotency_key)
-        job, merged = accepted.job, accepted.merged
-        log.info("submitted", job=job.id, title=job.title, actor=actor, merged=merged)
+        source = await find_source(submission.source, service.sources)
+        accepted = await run_sync(_queue, service, submission, source, client, idempotency_key)
     job = accepted.job
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return Submitted(**job.model_dump(), merged=accepted.merged, earlier=accepted.earlier)
 
 
+def _queue(
+    service: Service, submission: Submission, source: SourceFile, client: Client, key: str | None
+) -> Accepted:
+    check_asked(submission.options)
+    accepted = service.jobs.submit(submission, source, client.name, key)
+    job, merged = accepted.job, accepted.merged
+    log.info("submitted", job=job.id, title=job.title, actor=client.name, merged=merged)
+    return accepted
+
+
 @router.get("", responses=documented(401, 422), summary="List jobs, newest first")
 def page(
     service: CurrentService,
-    _: ReaderName,
+    client: AnyReader,
     state: State | None = None,
     title: TitleName | None = None,
     external_id: TitleName | None = None,
@@ -91,31 +102,36 @@ def page(
     jobs, following = service.jobs.page(
         limit, cursor, state=state, title=title, external_id=external_id
     )
-    return JobPage(jobs=jobs, next=following)
+    return JobPage(jobs=[_shown(job, client) for job in jobs], next=following)
 
 
 @router.get("/{job_id}", responses=documented(401, 404, 422), summary="Get a job")
-def get(job_id: JobId, service: CurrentService, _: ReaderName) -> Job:
+def get(job_id: JobId, service: CurrentService, client: AnyReader) -> Job:
     """The job and its present state."""
-    return service.jobs.get(job_id)
+    return _shown(service.jobs.get(job_id), client)
+
+
+def _shown(job: Job, client: Client) -> Job:
+    """Return a job as a client may see it."""
+    return job if client.may("submit") else job.for_readers()
 
 
 _CHANGE = documented(400, 401, 404, 409, 413, 422)
 
 
 @router.post("/{job_id}/cancel", status_code=202, responses=_CHANGE, summary="Cancel a job")
-def cancel(job_id: JobId, service: CurrentService, actor: WriterName) -> Job:
+def cancel(job_id: JobId, service: CurrentService, client: Submitter) -> Job:
     """Cancel a job: at once if it is queued, within seconds if it runs."""
     job = service.jobs.cancel(job_id)
-    log.info("cancel", job=job.id, actor=actor)
+    log.warning("cancelled", job=job.id, title=job.title, actor=client.name)
     return job
 
 
 @router.post("/{job_id}/retry", status_code=202, responses=_CHANGE, summary="Retry a job")
-def retry(job_id: JobId, service: CurrentService, actor: WriterName) -> Job:
+def retry(job_id: JobId, service: CurrentService, client: Submitter) -> Job:
     """Queue a failed or cancelled job again. It resumes from what was finished before."""
     job = service.jobs.retry(job_id)
-    log.info("retry", job=job.id, actor=actor)
+    log.warning("retried", job=job.id, title=job.title, actor=client.name)
     return job
 
 
@@ -135,7 +151,7 @@ async def follow(
     request: Request,
     job_id: JobId,
     service: CurrentService,
-    _: ReaderName,
+    _: AnyReader,
     last_event_id: Annotated[
         str, Header(description="Id of the last event that the client has got.")
     ] = "",
@@ -149,7 +165,7 @@ async def follow(
         )
     valid = last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) < 19
     after = int(last_event_id) if valid else 0
-    first = await anyio.to_thread.run_sync(service.jobs.events_after, job_id, after)
+    first = await run_sync(service.jobs.events_after, job_id, after)
     return StreamingResponse(
         _stream(request, service, job_id, after, first),
         media_type="text/event-stream",
@@ -181,6 +197,6 @@ async def _stream(
             await anyio.sleep(POLL_SECONDS)
             if await request.is_disconnected():
                 return
-            update = await anyio.to_thread.run_sync(service.jobs.events_after, job_id, after)
+            update = await run_sync(service.jobs.events_after, job_id, after)
     finally:
         service.streams["open"] -= 1

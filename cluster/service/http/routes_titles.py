@@ -31,7 +31,7 @@ from cluster.service.documents import (
     TitleName,
     TitlePage,
 )
-from cluster.service.http.context import CurrentService, ReaderName, Service, WriterName
+from cluster.service.http.context import AnyReader, CurrentService, Service, Submitter, Withdrawer
 from cluster.service.http.problems import documented
 from cluster.service.http.queries import ArtworkQuery, StartQuery
 from cluster.service.http.reading import (
@@ -79,7 +79,7 @@ _TYPES = {
 @router.get("/titles", responses=documented(401, 422), summary="List published titles")
 def titles(
     service: CurrentService,
-    _: ReaderName,
+    _: AnyReader,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE)] = 50,
     cursor: TitleName | None = None,
 ) -> TitlePage:
@@ -89,7 +89,7 @@ def titles(
 
 
 @router.get("/titles/{title}", responses=documented(401, 404, 410, 422), summary="Get a title")
-def title(title: Name, service: CurrentService, _: ReaderName) -> TitleDetail:
+def title(title: Name, service: CurrentService, _: AnyReader) -> TitleDetail:
     """The published title and its versions."""
     return service.library.title(title)
 
@@ -99,10 +99,10 @@ def title(title: Name, service: CurrentService, _: ReaderName) -> TitleDetail:
     responses=documented(400, 401, 404, 410, 413, 422),
     summary="Take a title down",
 )
-def withdraw(title: Name, service: CurrentService, actor: WriterName) -> AuditLine:
+def withdraw(title: Name, service: CurrentService, client: Withdrawer) -> AuditLine:
     """Take a title down. When this answers, its files are gone. Its audit log stays."""
-    line = service.library.withdraw(title, actor, service.jobs.request_cancel)
-    log.warning("withdrawn", title=title, actor=actor)
+    line = service.library.withdraw(title, client.name, service.jobs.request_cancel)
+    log.warning("withdrawn", title=title, actor=client.name)
     return line
 
 
@@ -112,26 +112,26 @@ def withdraw(title: Name, service: CurrentService, actor: WriterName) -> AuditLi
     summary="Make an earlier version current again",
 )
 def rollback(
-    title: Name, rollback: Rollback, service: CurrentService, actor: WriterName
+    title: Name, rollback: Rollback, service: CurrentService, client: Submitter
 ) -> TitleDetail:
     """Make an earlier version of the title current again, while its files are kept. The next
     delivery replaces it as always.
     """
-    detail = service.library.rollback(title, rollback.version, actor)
-    log.warning("rolled back", title=title, version=rollback.version, actor=actor)
+    detail = service.library.rollback(title, rollback.version, client.name)
+    log.warning("rolled back", title=title, version=rollback.version, actor=client.name)
     return detail
 
 
 @router.get("/audit", responses=documented(401, 422), summary="Audit log of a title")
 def audit(
-    service: CurrentService, _: WriterName, title: Annotated[TitleName, Query(examples=["film-1"])]
+    service: CurrentService, _: Withdrawer, title: Annotated[TitleName, Query(examples=["film-1"])]
 ) -> list[AuditLine]:
     """Publications and takedowns of the title, oldest first, also after it was withdrawn."""
     return service.library.audit(title)
 
 
 async def _stored_response(
-    title: Name, request: Request, service: CurrentService, _: ReaderName
+    title: Name, request: Request, service: CurrentService, _: AnyReader
 ) -> Response:
     """Answer as the reading path does."""
     scope = request.scope
@@ -218,7 +218,7 @@ def player(title: Name, service: CurrentService) -> Response:
     """A page that plays the title and shows rung, bitrate and quality along its timeline. The page
     needs no token. Where reads need one, the page asks its user for the token.
     """
-    if not service.tokens.readers:
+    if not service.tokens.reads_need_token:
         service.reader.bundle(title)  # raises an error for a title that cannot be read
     page = resources.files("cluster.service.library").joinpath("player.html").read_bytes()
     headers = {
@@ -235,7 +235,7 @@ def player(title: Name, service: CurrentService) -> Response:
     responses=documented(400, 401, 413, 422),
     summary="Files to prefetch first, of several titles",
 )
-def start_batch(batch: StartBatch, service: CurrentService, _: ReaderName) -> Response:
+def start_batch(batch: StartBatch, service: CurrentService, _: AnyReader) -> Response:
     """Start documents of up to 100 titles."""
     return _joined(*service.reader.batch(batch.titles, start_choice(batch)))
 
@@ -246,7 +246,7 @@ def start_batch(batch: StartBatch, service: CurrentService, _: ReaderName) -> Re
     responses=documented(400, 401, 413, 422),
     summary="Best stills of several titles",
 )
-def artwork_batch(batch: ArtworkBatch, service: CurrentService, _: ReaderName) -> Response:
+def artwork_batch(batch: ArtworkBatch, service: CurrentService, _: AnyReader) -> Response:
     """Best stills of up to 100 titles, in one shape."""
     return _joined(*service.reader.batch(batch.titles, stills_choice(batch)))
 
@@ -254,7 +254,7 @@ def artwork_batch(batch: ArtworkBatch, service: CurrentService, _: ReaderName) -
 @router.get("/changes", responses=documented(401, 422), summary="Change feed")
 def changes(
     service: CurrentService,
-    _: ReaderName,
+    _: AnyReader,
     since: Annotated[int, Query(ge=0, le=2**62)] = 0,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE)] = 200,
 ) -> Changes:
@@ -284,7 +284,7 @@ def media(
     sha256: Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")],
     request: Request,
     service: CurrentService,
-    _: ReaderName,
+    _: AnyReader,
 ) -> Response:
     """The segment, init segment or image with this SHA-256."""
     path = service.library.files.media(sha256)
@@ -307,7 +307,7 @@ def package_file(
     path: str,
     request: Request,
     service: CurrentService,
-    _: ReaderName,
+    _: AnyReader,
 ) -> Response:
     """A file under the name by which the package's playlists refer to it."""
     relative = PurePosixPath(path)
@@ -329,7 +329,7 @@ def package_file(
 
 
 def _scope(service: Service) -> str:
-    return "private" if service.tokens.readers else "public"
+    return "private" if service.tokens.reads_need_token else "public"
 
 
 def _file(request: Request, service: Service, path: FilePath, etag: str) -> Response:

@@ -29,6 +29,7 @@ from sqlalchemy.orm import Session
 from cluster.service.database import EventRow, IdempotencyRow, JobRow, TitleRow, VersionRow
 from cluster.service.documents import Earlier, Job, JobOptions, State, Submission
 from cluster.service.queue.table import JobTable, digest, meant, package_of
+from cluster.service.redaction import without_secrets
 from cluster.service.sources import SourceFile
 from encoder.errors import BadInput, Busy, Conflict, NotThere
 from ladder.profiles import profile_document, profile_from_document
@@ -210,7 +211,8 @@ class Jobs:
                 .where(EventRow.job == row.number, EventRow.id > after)
                 .order_by(EventRow.id)
             )
-            return [(event.id, event.body) for event in events], self._table.document(row)
+            told = [(event.id, without_secrets(event.body)) for event in events]
+            return told, self._table.document(row)
 
     def cancel(self, job_id: str) -> Job:
         """Cancel a job: at once if it is queued, within seconds if it runs. Results are kept.

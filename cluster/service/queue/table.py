@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from cluster.service.database import Database, DeliveryRow, EventRow, JobRow, moment
 from cluster.service.documents import Failure, Job, JobOptions, Outcome, Progress, State
+from cluster.service.redaction import without_secrets
 from cluster.store.keys import canonical_json
 from ladder.profiles import load_profile, profile_names, profile_sha256
 
@@ -97,8 +98,13 @@ def job_document(row: JobRow, now: float) -> Job:
         cancel_requested=row.cancel_requested,
         progress=_progress(row),
         result=None if row.result is None else Outcome.model_validate(row.result),
-        failure=None if row.failure is None else Failure.model_validate(row.failure),
+        failure=None if row.failure is None else _failure(row.failure),
     )
+
+
+def _failure(stored: Mapping[str, Any]) -> Failure:
+    """Return a failure without what the URLs in its texts keep to themselves."""
+    return Failure.model_validate(without_secrets(stored))
 
 
 def _progress(row: JobRow) -> Progress | None:

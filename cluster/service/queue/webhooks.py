@@ -169,7 +169,7 @@ class Webhooks:
                     row.id,
                     row.url,
                     row.attempts,
-                    job_document(job, self._clock()).model_dump(mode="json"),
+                    job_document(job, self._clock()).for_readers().model_dump(mode="json"),
                 )
                 for row, job in rows
             ]
