@@ -5,6 +5,8 @@
     serving                       assembles the service from the parts below
     http/     api, routes_*       the FastAPI application and its OpenAPI document
               middleware, reading the reading path: stored responses, sent as they are stored
+              files               media and files of packages, answered there too
+              following           event streams: one look at the tables for all listeners
               queries             query parameters of documents, declared once
               problems, auth, context
               connections, hosts  what strangers' connections may cost, and which names they ask

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import anyio.to_thread
+import anyio
+from anyio.to_thread import run_sync
 
 from cluster.service import web
 from cluster.service.redaction import without_secrets
@@ -46,8 +47,12 @@ class SourceFile:
     """Modification time of a file in nanoseconds; ETag or modification time of a URL."""
 
 
-async def find_source(source: str, policy: SourcePolicy) -> SourceFile:
+async def find_source(
+    source: str, policy: SourcePolicy, threads: anyio.CapacityLimiter | None = None
+) -> SourceFile:
     """Look up a source, a ``file:///`` URI, absolute path or URL, without reading its content.
+
+    A file is looked up in one of ``threads``, since its file system may hang.
 
     Raises:
         BadInput: the source has another scheme or lies elsewhere; the error does not tell whether
@@ -58,7 +63,7 @@ async def find_source(source: str, policy: SourcePolicy) -> SourceFile:
         if not any(web.is_below(source, prefix) for prefix in policy.urls):
             raise _not_allowed(source, policy)
         return SourceFile(source, *await web.size_and_stamp(source))
-    return await anyio.to_thread.run_sync(_find_file, source, policy)
+    return await run_sync(_find_file, source, policy, limiter=threads)
 
 
 def _find_file(source: str, policy: SourcePolicy) -> SourceFile:

@@ -10,7 +10,8 @@ from fastapi import APIRouter, FastAPI, Response
 from cluster.jobs.request import choices
 from cluster.service.documents import Health, Problem, Readiness
 from cluster.service.http import routes_jobs, routes_titles
-from cluster.service.http.context import READING, CurrentService, Service
+from cluster.service.http.context import READING, CurrentService, Limiters, Service
+from cluster.service.http.following import Followers
 from cluster.service.http.hosts import AllowedHosts
 from cluster.service.http.middleware import FrontMiddleware
 from cluster.service.http.problems import answer_errors, documented
@@ -65,6 +66,8 @@ def build(
         redirect_slashes=False,
     )
     app.state.service = service
+    app.state.limiters = Limiters()
+    app.state.followers = Followers(service.jobs)
     answer_errors(app)
     for included in (routes_jobs.router, routes_titles.router, router):
         app.include_router(included)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
+import anyio
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 
 from cluster.service.http.auth import Client, Scope, Tokens, scope_missing
+from cluster.service.http.following import Followers
 from cluster.service.http.problems import TOKEN_NEEDED
 from cluster.service.http.reading import Reader
 from cluster.service.library.library import Library
@@ -31,8 +33,23 @@ class Service:
     metrics: Metrics
     webhooks: WebhookPolicy
     sources: SourcePolicy
-    streams: dict[str, int] = field(default_factory=lambda: {"open": 0})
-    """Number of open event streams, under ``open``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limiters:
+    """How much work of each kind goes on at once, so that one kind does not hold up another.
+
+    What the tables answer has the framework's own limiter.
+    """
+
+    urls: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(128))
+    """Looks at sources on web servers, which need no thread."""
+    files: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(8))
+    """Looks at sources that are files, whose file system may hang."""
+    file_threads: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(8))
+    """Threads of those looks."""
+    submissions: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(8))
+    """Submissions that are being written to the tables."""
 
 
 READING = "reading"
@@ -51,6 +68,18 @@ def service_of(request: Request) -> Service:
     """Return the service that got a request."""
     service: Service = request.app.state.service
     return service
+
+
+def limiters_of(request: Request) -> Limiters:
+    """Return the limiters of the service that got a request."""
+    limiters: Limiters = request.app.state.limiters
+    return limiters
+
+
+def followers_of(request: Request) -> Followers:
+    """Return the listeners of the service that got a request."""
+    followers: Followers = request.app.state.followers
+    return followers
 
 
 def submitter(request: Request, _: _WriteCredentials = None) -> Client:
@@ -81,6 +110,8 @@ def _authenticate(request: Request, scope: Scope) -> Client:
     return client
 
 
+CurrentLimiters = Annotated[Limiters, Depends(limiters_of)]
+CurrentFollowers = Annotated[Followers, Depends(followers_of)]
 CurrentService = Annotated[Service, Depends(service_of)]
 Submitter = Annotated[Client, Depends(submitter)]
 Withdrawer = Annotated[Client, Depends(withdrawer)]

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 
+import anyio
 import structlog
+from anyio.to_thread import run_sync
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cluster.service.http.connections import PeerCounts, too_many
+from cluster.service.http.files import FileReader
 from cluster.service.http.hosts import AllowedHosts
-from cluster.service.http.reading import Reader, Reply, failure
+from cluster.service.http.reading import (
+    Reader,
+    Reply,
+    failure,
+    is_batch,
+    parse_batch,
+    send_reply,
+)
+from cluster.service.library.bundle import Cold
 from cluster.service.logs import SparseLog
 from cluster.service.metrics import Metrics
 
@@ -44,6 +56,8 @@ class FrontMiddleware:
                 proxies and connections say nothing of them.
         """
         self._app = app
+        self._files = FileReader(reader)
+        self._cold = anyio.CapacityLimiter(16)
         self._hosts = hosts
         self._unallowed = SparseLog(log)
         self._reader = reader
@@ -90,33 +104,58 @@ class FrontMiddleware:
         started = time.perf_counter()
         method = scope["method"]
         if method in ("GET", "HEAD"):
-            reply = self._read(scope)
+            reply = await self._read(scope)
             if reply is not None:
-                await _send_reply(send, reply, with_body=method == "GET")
+                await send_reply(send, reply, with_body=method == "GET")
                 self._observe(scope, reply.route, reply.status, time.perf_counter() - started)
                 return
-        else:
-            buffered = await self._buffer_body(receive, send)
-            if buffered is None:
+            answered = await self._files.answer(scope, receive, send)
+            if answered is not None:
+                self._observe(scope, *answered, time.perf_counter() - started)
                 return
-            receive = buffered
+        else:
+            body = await self._buffer_body(receive, send)
+            if body is None:
+                return
+            if method == "POST" and is_batch(scope["path"]):
+                reply = await self._read_batch(scope, body)
+                if reply is not None:
+                    await send_reply(send, reply)
+                    self._observe(scope, reply.route, reply.status, time.perf_counter() - started)
+                    return
+            receive = _replaying(body, receive)
         await self._run_app(scope, receive, send, started)
 
-    def _read(self, scope: Scope) -> Reply | None:
+    async def _read(self, scope: Scope) -> Reply | None:
+        """Answer a read of a document: at once from memory, or in a thread from the disk."""
+        asked = scope["path"], scope["query_string"], scope["headers"]
         try:
-            return self._reader.answer(scope["path"], scope["query_string"], scope["headers"])
+            try:
+                return self._reader.answer(*asked, wait=False)
+            except Cold:
+                read = partial(self._reader.answer, *asked)
+                return await run_sync(read, limiter=self._cold)
         except Exception:
-            log.exception("a read failed", path=scope["path"])
-            return failure(
-                "failed",
-                500,
-                "the service failed to answer because of a defect or of its disk; "
-                "see the log of the service",
-            )
+            return _failed(scope)
 
-    async def _buffer_body(self, receive: Receive, send: Send) -> Receive | None:
+    async def _read_batch(self, scope: Scope, body: bytes) -> Reply | None:
+        """Answer a batch of documents in a thread; None if the application has to say what is
+        wrong with it."""
+        path, headers = scope["path"], scope["headers"]
+        refused = self._reader.refusal(path, dict(headers).get(b"authorization"))
+        if refused is not None:
+            return refused
+        batch = parse_batch(path, headers, body)
+        if batch is None:
+            return None
+        try:
+            return await run_sync(self._reader.batch, path, batch, limiter=self._cold)
+        except Exception:
+            return _failed(scope)
+
+    async def _buffer_body(self, receive: Receive, send: Send) -> bytes | None:
         """Receive a body of limited size in limited time; None if the request was refused."""
-        body = b""
+        body = bytearray()
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 while True:
@@ -134,20 +173,11 @@ class FrontMiddleware:
             detail = f"the request's body took over {BODY_SECONDS:g} s to arrive; send it faster"
             await self._refuse(send, failure("refused", 408, detail))
             return None
-        replayed = False
-
-        async def replay() -> Message:
-            nonlocal replayed
-            if not replayed:
-                replayed = True
-                return {"type": "http.request", "body": body, "more_body": False}
-            return await receive()
-
-        return replay
+        return bytes(body)
 
     async def _refuse(self, send: Send, reply: Reply) -> None:
         reply.headers.append((b"connection", b"close"))
-        await _send_reply(send, reply)
+        await send_reply(send, reply)
         self._metrics.observe("refused", reply.status, 0.0)
 
     async def _run_app(self, scope: Scope, receive: Receive, send: Send, started: float) -> None:
@@ -178,6 +208,26 @@ class FrontMiddleware:
             )
 
 
-async def _send_reply(send: Send, reply: Reply, *, with_body: bool = True) -> None:
-    await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
-    await send({"type": "http.response.body", "body": reply.body if with_body else b""})
+def _failed(scope: Scope) -> Reply:
+    """Log the error that is being handled, and return the reply about it."""
+    log.exception("a read failed", path=scope["path"])
+    return failure(
+        "failed",
+        500,
+        "the service failed to answer because of a defect or of its disk; "
+        "see the log of the service",
+    )
+
+
+def _replaying(body: bytes, receive: Receive) -> Receive:
+    """Return what the application receives from, after its request's body was received."""
+    replayed = False
+
+    async def replay() -> Message:
+        nonlocal replayed
+        if not replayed:
+            replayed = True
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await receive()
+
+    return replay

@@ -8,10 +8,14 @@ application declares the same routes for its OpenAPI document, and answers them 
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
+
+from pydantic import ValidationError
+from starlette.types import Send
 
 from cluster.service.documents import DEFAULT_ASPECT, MAX_BATCH_TITLES, ArtworkBatch, StartBatch
 from cluster.service.http.auth import Tokens, scope_missing
@@ -23,8 +27,8 @@ from cluster.service.library.library import Library, not_published
 from encoder.errors import NotThere
 
 Headers = list[tuple[bytes, bytes]]
-EntryChoice = Callable[[Bundle], Entry | None]
-"""Picks the entry of a title's bundle that answers a request."""
+EntryChoice = Callable[[Bundle, bool], Entry | None]
+"""Picks the entry of a title's bundle that answers a request, waiting for a disk or not."""
 
 FRESH_SECONDS = 5
 """Time for which a cache may serve a document without asking whether it has changed."""
@@ -34,7 +38,7 @@ START = "prefetch/start"
 _PREFIX = "/v1/titles/"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reply:
     """A response."""
 
@@ -49,15 +53,28 @@ class Reader:
     """Answers reads of titles' documents."""
 
     def __init__(self, library: Library, tokens: Tokens) -> None:
-        self._library = library
+        self.library = library
         self._tokens = tokens
-        scope = b"private" if tokens.reads_need_token else b"public"
-        self._cache_control: Final = (b"cache-control", scope + b", max-age=%d" % FRESH_SECONDS)
+        self.scope: Final = b"private" if tokens.reads_need_token else b"public"
+        """Whose caches may keep answers."""
+        self._cache_control: Final = (
+            b"cache-control",
+            self.scope + b", max-age=%d" % FRESH_SECONDS,
+        )
 
     def answer(
-        self, path: str, query: bytes, headers: Sequence[tuple[bytes, bytes]]
+        self,
+        path: str,
+        query: bytes,
+        headers: Sequence[tuple[bytes, bytes]],
+        *,
+        wait: bool = True,
     ) -> Reply | None:
-        """Answer a GET; None if ``path`` is not that of a document."""
+        """Answer a GET; None if ``path`` is not that of a document.
+
+        Raises:
+            Cold: the document is not in memory, and ``wait`` is False.
+        """
         if not path.startswith(_PREFIX):
             return None
         title, _, document = path[len(_PREFIX) :].partition("/")
@@ -79,15 +96,15 @@ class Reader:
         except ValueError as error:
             return failure(document, 422, str(error))
         try:
-            bundle = self.bundle(title)
+            bundle = self.bundle(title, wait=wait)
         except NotThere as missing:
             reason = missing.context["reason"]
             return failure(document, status_of(missing), missing.message, reason)
-        entry = choose(bundle)
+        entry = choose(bundle, wait)
         if entry is None:
             detail = f"{title} has no {document}; GET /v1/titles/{title} lists its documents"
             return failure(document, 404, detail, f"no_{document}")
-        return self._reply(document, bundle, entry, accept_encoding, none_match)
+        return self._reply(document, bundle, entry, accept_encoding, none_match, wait)
 
     def refusal(self, route: str, authorization: bytes | None) -> Reply | None:
         """Return the refusal of a client that may not read; None if it may."""
@@ -100,7 +117,18 @@ class Reader:
             return failure(route, 403, scope_missing(client, "read"), "scope_missing")
         return None
 
-    def batch(
+    def batch(self, path: str, batch: StartBatch | ArtworkBatch) -> Reply:
+        """Answer a request for documents of several titles."""
+        choose = start_choice(batch) if isinstance(batch, StartBatch) else stills_choice(batch)
+        text = _joined(*self._batch(batch.titles, choose))
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(text)),
+            (b"cache-control", b"no-store"),
+        ]
+        return Reply(path, 200, headers, text)
+
+    def _batch(
         self, titles: Sequence[str], choose: EntryChoice
     ) -> tuple[list[tuple[str, bytes]], list[str]]:
         """Return the chosen document of each title that has one, and the titles that have none."""
@@ -109,24 +137,25 @@ class Reader:
             entry = None
             with contextlib.suppress(NotThere):
                 bundle = self.bundle(title)
-                entry = choose(bundle)
+                entry = choose(bundle, True)
             if entry is None:
                 missing.append(title)
             else:
                 documents.append((title, bundle.body(entry)))
         return documents, missing
 
-    def bundle(self, title: str) -> Bundle:
+    def bundle(self, title: str, *, wait: bool = True) -> Bundle:
         """Return the bundle of a title's current version.
 
         Raises:
             NotThere: the title is not published.
+            Cold: the bundle is not open, and ``wait`` is False.
         """
-        current = self._library.current(title)
+        current = self.library.current(title)
         if current is None or current.version is None:
             raise not_published(title, withdrawn=current is not None)
         try:
-            return self._library.files.bundles.get(current.package)
+            return self.library.files.bundles.get(current.package, wait=wait)
         except FileNotFoundError:  # withdrawn by another process just now
             raise not_published(title, withdrawn=True) from None
 
@@ -137,6 +166,7 @@ class Reader:
         entry: Entry,
         accept_encoding: bytes | None,
         none_match: bytes | None,
+        wait: bool,
     ) -> Reply:
         packed = (
             entry.gzip is not None and accept_encoding is not None and accepts_gzip(accept_encoding)
@@ -145,7 +175,7 @@ class Reader:
         headers = [(b"etag", etag), self._cache_control, (b"vary", b"accept-encoding")]
         if none_match is not None and etag_matches(none_match, entry.etag):
             return Reply(route, 304, headers, b"")
-        body = bundle.body(entry, packed=packed)
+        body = bundle.body(entry, packed=packed, wait=wait)
         headers.append((b"content-type", entry.media_type))
         if entry.media_type.startswith(b"text/html"):
             headers.append((b"content-security-policy", HTML_POLICY))
@@ -157,13 +187,47 @@ class Reader:
 
 def start_choice(query: StartQuery | StartBatch) -> EntryChoice:
     """Choose the start document for a throughput and a number of seconds."""
-    return lambda bundle: bundle.entry(bundle.start_name(query.seconds, 1000 * query.kbps))
+    return lambda bundle, _: bundle.entry(bundle.start_name(query.seconds, 1000 * query.kbps))
 
 
 def stills_choice(query: ArtworkQuery | ArtworkBatch) -> EntryChoice:
     """Choose the best stills of one shape."""
     aspect, diverse = query.aspect or DEFAULT_ASPECT, bool(query.diverse)
-    return lambda bundle: bundle.stills(aspect, query.k, diverse)
+    return lambda bundle, wait: bundle.stills(aspect, query.k, diverse, wait=wait)
+
+
+START_BATCH, ARTWORK_BATCH = "/v1/prefetch:batch", "/v1/artwork:batch"
+_BATCHES: Final[dict[str, type[StartBatch | ArtworkBatch]]] = {
+    START_BATCH: StartBatch,
+    ARTWORK_BATCH: ArtworkBatch,
+}
+
+
+def is_batch(path: str) -> bool:
+    """Return whether a path is that of a request for documents of several titles."""
+    return path in _BATCHES
+
+
+def parse_batch(
+    path: str, headers: Sequence[tuple[bytes, bytes]], body: bytes
+) -> StartBatch | ArtworkBatch | None:
+    """Parse a request for documents of several titles; None if it is not valid, or of a type that
+    the framework knows better."""
+    if not any(
+        name == b"content-type" and value.lower().startswith(b"application/json")
+        for name, value in headers
+    ):
+        return None
+    try:
+        return _BATCHES[path].model_validate_json(body)
+    except ValidationError:
+        return None
+
+
+def _joined(documents: list[tuple[str, bytes]], missing: list[str]) -> bytes:
+    """Join stored documents into one, without parsing them."""
+    body = b",".join(b'"%s":%s' % (title.encode(), text.rstrip()) for title, text in documents)
+    return b'{"titles":{%s},"missing":%s}' % (body, json.dumps(missing).encode())
 
 
 def _choice(document: str, query: bytes) -> EntryChoice:
@@ -174,7 +238,7 @@ def _choice(document: str, query: bytes) -> EntryChoice:
         artwork_query = ArtworkQuery.parse(query)
         if artwork_query.model_fields_set:
             return stills_choice(artwork_query)
-    return lambda bundle: bundle.entry(document)
+    return lambda bundle, _: bundle.entry(document)
 
 
 @lru_cache(maxsize=256)
@@ -202,6 +266,12 @@ def etag_matches(none_match: bytes, etag: bytes) -> bool:
         if given == etag:
             return True
     return False
+
+
+async def send_reply(send: Send, reply: Reply, *, with_body: bool = True) -> None:
+    """Send a reply (ASGI)."""
+    await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
+    await send({"type": "http.response.body", "body": reply.body if with_body else b""})
 
 
 def failure(

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator
-from typing import Annotated, Any
+import asyncio
+from functools import partial
+from typing import Annotated
 
-import anyio
 import structlog
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Response
 from fastapi.responses import StreamingResponse
 
 from cluster.service.documents import (
     MAX_PAGE_SIZE,
-    TERMINAL,
     Job,
     JobPage,
     State,
@@ -23,11 +21,20 @@ from cluster.service.documents import (
     TitleName,
 )
 from cluster.service.http.auth import Client
-from cluster.service.http.context import AnyReader, CurrentService, Service, Submitter
+from cluster.service.http.context import (
+    AnyReader,
+    CurrentFollowers,
+    CurrentLimiters,
+    CurrentService,
+    Limiters,
+    Service,
+    Submitter,
+)
 from cluster.service.http.problems import documented
 from cluster.service.queue.jobs import Accepted
 from cluster.service.queue.work import check_asked
 from cluster.service.sources import SourceFile, find_source
+from cluster.service.web import is_url
 from encoder.errors import Busy
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -41,10 +48,8 @@ IdempotencyKey = Annotated[
         pattern=r"^[\x21-\x7e]{1,128}$",
     ),
 ]
-POLL_SECONDS = 0.3
-"""Interval at which a stream looks for new events."""
-MAX_STREAMS = 500
-KEEP_ALIVE_SECONDS = 15.0
+LOOK_WAIT_SECONDS = 10.0
+"""Time for which a submission waits while too many sources are looked at."""
 
 
 @router.post(
@@ -57,6 +62,7 @@ async def submit(
     submission: Submission,
     service: CurrentService,
     client: Submitter,
+    limiters: CurrentLimiters,
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> Submitted:
@@ -64,18 +70,34 @@ async def submit(
     size and modification time or ETag) with the same title and options are merged into one job, if
     that job waits, runs, or has made the title's current version.
     """
-    accepted = None
+    accepted: Accepted | None = None
     if idempotency_key is not None:
         earlier = service.jobs.find_submitted
-        accepted = await run_sync(earlier, submission, client.name, idempotency_key)
+        find = partial(earlier, submission, client.name, idempotency_key)
+        accepted = await run_sync(find, limiter=limiters.submissions)
     if accepted is None:
         if submission.webhook is not None:
             service.webhooks.check(submission.webhook)
-        source = await find_source(submission.source, service.sources)
-        accepted = await run_sync(_queue, service, submission, source, client, idempotency_key)
+        source = await _find_source(submission.source, service, limiters)
+        queue = partial(_queue, service, submission, source, client, idempotency_key)
+        accepted = await run_sync(queue, limiter=limiters.submissions)
     job = accepted.job
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return Submitted(**job.model_dump(), merged=accepted.merged, earlier=accepted.earlier)
+
+
+async def _find_source(source: str, service: Service, limiters: Limiters) -> SourceFile:
+    """Look up a source, among a limited number of others of its kind."""
+    limiter = limiters.urls if is_url(source) else limiters.files
+    try:
+        async with asyncio.timeout(LOOK_WAIT_SECONDS):
+            await limiter.acquire()
+    except TimeoutError:
+        raise Busy("too many sources do not answer; submit the title later") from None
+    try:
+        return await find_source(source, service.sources, limiters.file_threads)
+    finally:
+        limiter.release()
 
 
 def _queue(
@@ -148,9 +170,8 @@ def retry(job_id: JobId, service: CurrentService, client: Submitter) -> Job:
     summary="Follow a job",
 )
 async def follow(
-    request: Request,
     job_id: JobId,
-    service: CurrentService,
+    followers: CurrentFollowers,
     _: AnyReader,
     last_event_id: Annotated[
         str, Header(description="Id of the last event that the client has got.")
@@ -159,44 +180,10 @@ async def follow(
     """All events of the job, past and future, until it has ended. A client that reconnects sends
     the last id that it has got.
     """
-    if service.streams["open"] >= MAX_STREAMS:
-        raise Busy(
-            f"all {MAX_STREAMS} event streams are in use; poll GET /v1/jobs/{job_id} instead"
-        )
     valid = last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) < 19
-    after = int(last_event_id) if valid else 0
-    first = await run_sync(service.jobs.events_after, job_id, after)
+    events = await followers.follow(job_id, int(last_event_id) if valid else 0)
     return StreamingResponse(
-        _stream(request, service, job_id, after, first),
+        events,
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
-
-
-async def _stream(
-    request: Request,
-    service: Service,
-    job_id: str,
-    after: int,
-    update: tuple[list[tuple[int, dict[str, Any]]], Job],
-) -> AsyncIterator[bytes]:
-    service.streams["open"] += 1
-    try:
-        silent_seconds = 0.0
-        while True:
-            events, job = update
-            for after, body in events:
-                text = json.dumps(body, ensure_ascii=False)
-                yield f"id: {after}\nevent: {body['type']}\ndata: {text}\n\n".encode()
-            if job.state in TERMINAL:
-                return
-            silent_seconds = 0.0 if events else silent_seconds + POLL_SECONDS
-            if silent_seconds > KEEP_ALIVE_SECONDS:
-                silent_seconds = 0.0
-                yield b": still here\n\n"
-            await anyio.sleep(POLL_SECONDS)
-            if await request.is_disconnected():
-                return
-            update = await run_sync(service.jobs.events_after, job_id, after)
-    finally:
-        service.streams["open"] -= 1

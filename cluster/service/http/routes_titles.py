@@ -1,20 +1,19 @@
 """Routes of published titles.
 
-Reads of documents never come here: :class:`.middleware.FrontMiddleware` answers them. Their routes
-declare them for the OpenAPI document, and give the same answers by the same code.
+Reads of documents, batches of them, media and files of packages never come here:
+:class:`.middleware.FrontMiddleware` answers them. Their routes declare them for the OpenAPI
+document.
+Those of documents give the same answers by the same code; those of files refuse what cannot be the
+name of one.
 """
 
 from __future__ import annotations
 
-import json
 from importlib import resources
-from pathlib import Path as FilePath
-from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 import structlog
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from fastapi.responses import FileResponse
 
 from cluster.service.documents import (
     MAX_PAGE_SIZE,
@@ -31,15 +30,14 @@ from cluster.service.documents import (
     TitleName,
     TitlePage,
 )
-from cluster.service.http.context import AnyReader, CurrentService, Service, Submitter, Withdrawer
+from cluster.service.http.context import AnyReader, CurrentService, Submitter, Withdrawer
 from cluster.service.http.problems import documented
 from cluster.service.http.queries import ArtworkQuery, StartQuery
 from cluster.service.http.reading import (
+    ARTWORK_BATCH,
     FRESH_SECONDS,
-    HTML_POLICY,
-    etag_matches,
-    start_choice,
-    stills_choice,
+    START_BATCH,
+    Reply,
 )
 from encoder.errors import NotThere
 from ladder.document import Ladder
@@ -50,30 +48,11 @@ router = APIRouter(prefix="/v1", tags=["titles"])
 log = structlog.stdlib.get_logger(__name__)
 
 Name = Annotated[str, Path(pattern=TITLE_PATTERN, examples=["film-1"])]
-IMMUTABLE = "max-age=31536000, immutable"
-# Files of a package that clients may read: not run.json, which contains local paths.
-_READABLE_FILES = ("ladder.json", "prefetch.json", "artwork.json", "report.html", "master.m3u8",
-                   "manifest.mpd", "measurements.json")  # fmt: skip
-_READABLE_FOLDERS = ("video", "audio", "subtitles", "artwork")
 # The player page loads from this service only.
 _PLAYER_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self';"
     " media-src blob:; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
-_TYPES = {
-    ".m3u8": "application/vnd.apple.mpegurl",
-    ".mpd": "application/dash+xml",
-    ".m4s": "video/iso.segment",
-    ".mp4": "video/mp4",
-    ".jpg": "image/jpeg",
-    ".png": "image/png",
-    ".webp": "image/webp",
-    ".avif": "image/avif",
-    ".json": "application/json",
-    ".html": "text/html; charset=utf-8",
-    ".vtt": "text/vtt; charset=utf-8",
-    ".parquet": "application/vnd.apache.parquet",
-}
 
 
 @router.get("/titles", responses=documented(401, 422), summary="List published titles")
@@ -138,9 +117,7 @@ async def _stored_response(
     reply = service.reader.answer(scope["path"], scope["query_string"], scope["headers"])
     if reply is None:
         raise NotThere(f"there is nothing at {scope['path']}; see /openapi.json for all paths")
-    response = Response(reply.body, reply.status)
-    response.raw_headers = reply.headers
-    return response
+    return _response(reply)
 
 
 StoredResponse = Annotated[Response, Depends(_stored_response)]
@@ -222,11 +199,11 @@ def player(title: Name, service: CurrentService) -> Response:
         service.reader.bundle(title)  # raises an error for a title that cannot be read
     page = resources.files("cluster.service.library").joinpath("player.html").read_bytes()
     headers = {
-        "Cache-Control": f"{_scope(service)}, max-age={FRESH_SECONDS}",
+        "Cache-Control": f"{service.reader.scope.decode()}, max-age={FRESH_SECONDS}",
         "Content-Security-Policy": _PLAYER_POLICY,
         "X-Content-Type-Options": "nosniff",
     }
-    return Response(page, media_type=_TYPES[".html"], headers=headers)
+    return Response(page, media_type="text/html; charset=utf-8", headers=headers)
 
 
 @router.post(
@@ -237,7 +214,7 @@ def player(title: Name, service: CurrentService) -> Response:
 )
 def start_batch(batch: StartBatch, service: CurrentService, _: AnyReader) -> Response:
     """Start documents of up to 100 titles."""
-    return _joined(*service.reader.batch(batch.titles, start_choice(batch)))
+    return _response(service.reader.batch(START_BATCH, batch))
 
 
 @router.post(
@@ -248,7 +225,7 @@ def start_batch(batch: StartBatch, service: CurrentService, _: AnyReader) -> Res
 )
 def artwork_batch(batch: ArtworkBatch, service: CurrentService, _: AnyReader) -> Response:
     """Best stills of up to 100 titles, in one shape."""
-    return _joined(*service.reader.batch(batch.titles, stills_choice(batch)))
+    return _response(service.reader.batch(ARTWORK_BATCH, batch))
 
 
 @router.get("/changes", responses=documented(401, 422), summary="Change feed")
@@ -269,7 +246,7 @@ _BYTES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The whole file.", "content": _BINARY},
     206: {"description": "A range of the file.", "content": _BINARY},
     304: _DOCUMENT[304],
-    **documented(400, 401, 404, 410, 416, 422),
+    **documented(401, 404, 410, 416, 422, 503),
 }
 
 
@@ -280,19 +257,9 @@ _BYTES: dict[int | str, dict[str, Any]] = {
     responses=_BYTES,
     summary="Get a media file or image",
 )
-def media(
-    sha256: Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")],
-    request: Request,
-    service: CurrentService,
-    _: AnyReader,
-) -> Response:
+def media(sha256: Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")], _: AnyReader) -> Response:
     """The segment, init segment or image with this SHA-256."""
-    path = service.library.files.media(sha256)
-    if path is None:
-        raise NotThere(
-            f"no file has the SHA-256 {sha256}; prefetch.json and artwork.json list the files"
-        )
-    return _file(request, service, path, sha256)
+    raise NotThere(f"no file has the SHA-256 {sha256}")
 
 
 @router.head("/packages/{package}/{path:path}", include_in_schema=False)
@@ -303,51 +270,13 @@ def media(
     summary="Get a file of a package",
 )
 def package_file(
-    package: Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")],
-    path: str,
-    request: Request,
-    service: CurrentService,
-    _: AnyReader,
+    package: Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")], path: str, _: AnyReader
 ) -> Response:
     """A file under the name by which the package's playlists refer to it."""
-    relative = PurePosixPath(path)
-    parts = relative.parts
-    readable = path in _READABLE_FILES or (len(parts) > 1 and parts[0] in _READABLE_FOLDERS)
-    if not readable or ".." in parts or "\0" in path or len(path) > 200:
-        raise NotThere(f"packages have no {path!r}; a player opens master.m3u8")
-    folder = service.library.files.folder(package)
-    if not (folder / relative).is_file():
-        if folder.exists():
-            raise NotThere(f"package {package} has no {path!r}; prefetch.json lists its files")
-        if service.library.was_published(package):
-            raise NotThere(
-                f"package {package} was removed; GET /v1/changes tells when", reason="withdrawn"
-            )
-        raise NotThere(f"there is no package {package}; GET /v1/titles lists the packages")
-    etag = f"{package}-{relative.as_posix().replace('/', '-')}"
-    return _file(request, service, folder / relative, etag)
+    raise NotThere(f"package {package} has no {path!r}")
 
 
-def _scope(service: Service) -> str:
-    return "private" if service.tokens.reads_need_token else "public"
-
-
-def _file(request: Request, service: Service, path: FilePath, etag: str) -> Response:
-    headers = {
-        "ETag": f'"{etag}"',
-        "Cache-Control": f"{_scope(service)}, {IMMUTABLE}",
-        "X-Content-Type-Options": "nosniff",
-    }
-    none_match = request.headers.get("if-none-match")
-    if none_match is not None and etag_matches(none_match.encode("latin-1"), etag.encode()):
-        return Response(status_code=304, headers=headers)
-    if path.suffix == ".html":
-        headers["Content-Security-Policy"] = HTML_POLICY.decode()
-    return FileResponse(path, media_type=_TYPES.get(path.suffix), headers=headers)
-
-
-def _joined(documents: list[tuple[str, bytes]], missing: list[str]) -> Response:
-    """Join stored documents into one, without parsing them."""
-    body = b",".join(b'"%s":%s' % (title.encode(), text.rstrip()) for title, text in documents)
-    text = b'{"titles":{%s},"missing":%s}' % (body, json.dumps(missing).encode())
-    return Response(text, media_type="application/json", headers={"Cache-Control": "no-store"})
+def _response(reply: Reply) -> Response:
+    response = Response(reply.body, reply.status)
+    response.raw_headers = reply.headers
+    return response

@@ -25,10 +25,11 @@ import hashlib
 import json
 import os
 import resource
+import threading
 from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 from cluster.service.documents import ASPECTS, StartDocument, StartFile
@@ -46,6 +47,10 @@ MAX_OPEN = 2048
 """Limit of bundles that are kept open, where the process may open so many files."""
 _GZIP_MIN_BYTES = 512
 """Size of a body below which gzip does not save enough."""
+
+
+class Cold(Exception):
+    """Reading would wait for a disk, since the bytes are not in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +122,14 @@ class Bundle:
             (self._base + gzip_offset, gzip_length) if gzip_length else None,
         )
 
-    def stills(self, aspect: str, k: int | None, diverse: bool) -> Entry | None:
-        """Return the list of the best stills of a shape, or of the first ``k`` of them."""
+    def stills(
+        self, aspect: str, k: int | None, diverse: bool, *, wait: bool = True
+    ) -> Entry | None:
+        """Return the list of the best stills of a shape, or of the first ``k`` of them.
+
+        Raises:
+            Cold: the bundle is not in memory, and ``wait`` is False.
+        """
         name = stills_name(aspect, diverse)
         whole = self.entry(name)
         if whole is None or k is None:
@@ -126,7 +137,7 @@ class Bundle:
         table = self.entry(f"{name}/cuts")
         if table is None or k * RECORD_BYTES >= table.plain[1]:
             return whole
-        cut = cut_at(self._read(table.plain[0] + (k - 1) * RECORD_BYTES, RECORD_BYTES))
+        cut = cut_at(self._read(table.plain[0] + (k - 1) * RECORD_BYTES, RECORD_BYTES, wait))
         return replace(
             whole,
             etag=b"%s-%d" % (whole.etag, k),
@@ -141,11 +152,15 @@ class Bundle:
         lines = self._index.decode().splitlines()[2:]
         return [line.partition(" ")[0] for line in lines]
 
-    def body(self, entry: Entry, *, packed: bool = False) -> bytes:
-        """Return the body of an entry, as gzip if ``packed`` and the entry has a gzip body."""
+    def body(self, entry: Entry, *, packed: bool = False, wait: bool = True) -> bytes:
+        """Return the body of an entry, as gzip if ``packed`` and the entry has a gzip body.
+
+        Raises:
+            Cold: the body is not in memory, and ``wait`` is False.
+        """
         if packed and entry.gzip is not None:
-            return self._read(*entry.gzip) + entry.gzip_suffix
-        return self._read(*entry.plain) + entry.suffix
+            return self._read(*entry.gzip, wait) + entry.gzip_suffix
+        return self._read(*entry.plain, wait) + entry.suffix
 
     def start_name(self, seconds: float, throughput: float) -> str:
         """Return the name of the entry for a start of ``seconds`` at ``throughput`` bit/s."""
@@ -154,19 +169,53 @@ class Bundle:
         throughputs = [int(text) for text in line.partition(b" ")[2].split(b",")]
         return f"start/{covered}/{max(bisect_right(throughputs, throughput) - 1, 0)}"
 
-    def _read(self, offset: int, length: int) -> bytes:
-        return os.pread(self._descriptor, length, offset)
+    def _read(self, offset: int, length: int, wait: bool) -> bytes:
+        if wait:
+            return os.pread(self._descriptor, length, offset)
+        buffer = bytearray(length)
+        try:
+            count = os.preadv(self._descriptor, [buffer], offset, os.RWF_NOWAIT)
+        except OSError as error:  # not in memory, or a file system that cannot tell
+            raise Cold from error
+        if count < length:
+            raise Cold
+        return bytes(buffer)
 
 
 class Bundles:
-    """Bundles in a folder. Those read lately are kept open."""
+    """Bundles in a folder. Those read lately are kept open. May be used from several threads."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        max_open = MAX_OPEN if soft == resource.RLIM_INFINITY else min(MAX_OPEN, soft // 8)
-        self.get = lru_cache(maxsize=max_open)(lambda package: Bundle(self.path(package)))
-        """Return the bundle of a package. Raises FileNotFoundError."""
+        self._max_open = MAX_OPEN if soft == resource.RLIM_INFINITY else min(MAX_OPEN, soft // 8)
+        self._opened: OrderedDict[str, Bundle] = OrderedDict()
+        self._lock = threading.Lock()
+        self._forgotten = 0
+        """How often :meth:`forget` was called."""
+
+    def get(self, package: str, *, wait: bool = True) -> Bundle:
+        """Return the bundle of a package.
+
+        Raises:
+            FileNotFoundError: there is none.
+            Cold: the bundle is not open, and ``wait`` is False.
+        """
+        with self._lock:
+            bundle = self._opened.get(package)
+            if bundle is not None:
+                self._opened.move_to_end(package)
+                return bundle
+            forgotten = self._forgotten
+        if not wait:
+            raise Cold
+        bundle = Bundle(self.path(package))
+        with self._lock:
+            if forgotten == self._forgotten:  # else it may have been removed meanwhile
+                self._opened[package] = bundle
+            while len(self._opened) > self._max_open:
+                self._opened.popitem(last=False)
+        return bundle
 
     def path(self, package: str) -> Path:
         """Return the path of a package's bundle."""
@@ -174,7 +223,9 @@ class Bundles:
 
     def forget(self) -> None:
         """Close all bundles, since some may have been removed."""
-        self.get.cache_clear()
+        with self._lock:
+            self._forgotten += 1
+            self._opened.clear()
 
 
 def stills_name(aspect: str, diverse: bool) -> str:

@@ -37,6 +37,8 @@ from ladder.profiles import profile_document, profile_from_document
 IDEMPOTENCY_SECONDS = 7 * 86400.0
 """Time for which an ``Idempotency-Key`` is remembered."""
 MAX_QUEUED = 100_000
+MAX_EVENTS = 1_000
+"""Limit of events that are read at once for those who follow jobs."""
 MAX_WEBHOOKS = 16
 """Limit of webhooks of one job, into which several submissions may have been merged."""
 # Options that came after the first release. Where they have their default, they are no part of a
@@ -213,6 +215,25 @@ class Jobs:
             )
             told = [(event.id, without_secrets(event.body)) for event in events]
             return told, self._table.document(row)
+
+    def last_event(self) -> int:
+        """Return the number of the last event of any job; 0 if there is none."""
+        with self._table.database.reading() as session:
+            return session.scalar(select(func.max(EventRow.id))) or 0
+
+    def all_events_after(self, after: int) -> list[tuple[int, str, dict[str, Any]]]:
+        """Return number, job and body of the events of all jobs with numbers above ``after``, in
+        order, at most :data:`MAX_EVENTS` of them.
+        """
+        query = (
+            select(EventRow.id, JobRow.id, EventRow.body)
+            .join(JobRow, JobRow.number == EventRow.job)
+            .where(EventRow.id > after)
+            .order_by(EventRow.id)
+            .limit(MAX_EVENTS)
+        )
+        with self._table.database.reading() as session:
+            return [(row[0], row[1], without_secrets(row[2])) for row in session.execute(query)]
 
     def cancel(self, job_id: str) -> Job:
         """Cancel a job: at once if it is queued, within seconds if it runs. Results are kept.

@@ -1,0 +1,240 @@
+"""Media and files of packages, answered before the framework, as documents are.
+
+A file is looked up, opened and read in threads of their own kind, so that a slow disk keeps nobody
+waiting but those who read from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+import anyio
+from anyio.to_thread import run_sync
+from starlette.types import Receive, Scope, Send
+
+from cluster.service.http.problems import status_of
+from cluster.service.http.reading import (
+    HTML_POLICY,
+    Headers,
+    Reader,
+    Reply,
+    etag_matches,
+    failure,
+    send_reply,
+)
+from encoder.errors import NotThere, ShotladderError
+
+CHUNK_BYTES = 1 << 20
+"""Bytes that are read and sent at once; most segments are smaller."""
+MEDIA_ROUTE, PACKAGE_ROUTE = "/v1/media/{sha256}", "/v1/packages/{package}/{path:path}"
+IMMUTABLE = b"max-age=31536000, immutable"
+# Files of a package that clients may read: not run.json, which contains local paths.
+_READABLE_FILES = ("ladder.json", "prefetch.json", "artwork.json", "report.html", "master.m3u8",
+                   "manifest.mpd", "measurements.json")  # fmt: skip
+_READABLE_FOLDERS = ("video", "audio", "subtitles", "artwork")
+_TYPES: Mapping[str, bytes] = {
+    ".m3u8": b"application/vnd.apple.mpegurl",
+    ".mpd": b"application/dash+xml",
+    ".m4s": b"video/iso.segment",
+    ".mp4": b"video/mp4",
+    ".jpg": b"image/jpeg",
+    ".png": b"image/png",
+    ".webp": b"image/webp",
+    ".avif": b"image/avif",
+    ".json": b"application/json",
+    ".html": b"text/html; charset=utf-8",
+    ".vtt": b"text/vtt; charset=utf-8",
+    ".parquet": b"application/vnd.apache.parquet",
+}
+_PATH = re.compile(r"/v1/(?:media/([0-9a-f]{64})|packages/([0-9a-f]{32})/(.*))", re.DOTALL)
+_RANGE = re.compile(rb"\s*bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*", re.IGNORECASE)
+
+
+@dataclass(slots=True)
+class _Opened:
+    """The reply about a file, with its first bytes, and the file if there are more."""
+
+    reply: Reply
+    file: BinaryIO | None = None
+    left: int = 0
+    """Bytes to send after those of the reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The headers of a request that matter to files."""
+
+    none_match: bytes | None = None
+    range: bytes | None = None
+    if_range: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileReader:
+    """Answers reads of media and packages."""
+
+    reader: Reader
+    limiter: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(16))
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> tuple[str, int] | None:
+        """Answer a GET or HEAD; return the route and the status, or None if the path is not one
+        of these."""
+        found = _PATH.fullmatch(scope["path"])
+        if found is None:
+            return None
+        sha256, package, path = found.groups()
+        route = MEDIA_ROUTE if sha256 else PACKAGE_ROUTE
+        headers = dict(scope["headers"])
+        refused = self.reader.refusal(route, headers.get(b"authorization"))
+        if refused is not None:
+            await send_reply(send, refused, with_body=scope["method"] == "GET")
+            return route, refused.status
+        asked = _Asked(
+            headers.get(b"if-none-match"), headers.get(b"range"), headers.get(b"if-range")
+        )
+        head = scope["method"] == "HEAD"
+        work = partial(self._open, route, sha256, package, path, asked, head=head)
+        opened = await run_sync(work, limiter=self.limiter)
+        if opened.file is None:
+            await send_reply(send, opened.reply, with_body=not head)
+        else:
+            with opened.file:
+                await self._send_file(opened, opened.file, receive, send)
+        return route, opened.reply.status
+
+    async def _send_file(
+        self, opened: _Opened, file: BinaryIO, receive: Receive, send: Send
+    ) -> None:
+        """Send a file in chunks, while its client takes them."""
+        gone = asyncio.create_task(_disconnected(receive))
+        try:
+            reply = opened.reply
+            start = {"status": reply.status, "headers": reply.headers}
+            await send({"type": "http.response.start", **start})
+            await send({"type": "http.response.body", "body": reply.body, "more_body": True})
+            left = opened.left
+            while left and not gone.done():
+                size = min(left, CHUNK_BYTES)
+                chunk = await run_sync(file.read, size, limiter=self.limiter)
+                if not chunk:
+                    raise EOFError(f"{file.name} became shorter while it was read")
+                left -= len(chunk)
+                await send({"type": "http.response.body", "body": chunk, "more_body": left > 0})
+        finally:
+            gone.cancel()
+
+    def _open(
+        self, route: str, sha256: str | None, package: str, path: str, asked: _Asked, *, head: bool
+    ) -> _Opened:
+        """Find and open a file; read its first bytes."""
+        try:
+            if sha256 is not None:
+                found, etag = self._media(sha256), sha256
+            else:
+                found, etag = self._package_file(package, path)
+            file = found.open("rb", buffering=0)
+        except ShotladderError as error:
+            reason = error.context.get("reason")
+            return _Opened(failure(route, status_of(error), error.message, reason))
+        except FileNotFoundError:
+            detail = "the file was removed just now; GET /v1/changes tells when"
+            return _Opened(failure(route, 410, detail, "withdrawn"))
+        except OSError as error:
+            detail = f"the file cannot be read now ({error.strerror}); try again later"
+            return _Opened(failure(route, 503, detail, retry_seconds=30))
+        opened = _reply(route, file, found.suffix, etag.encode(), asked, self.reader.scope)
+        if opened.left == 0 or head:
+            file.close()
+            return _Opened(opened.reply)
+        opened.reply.body = file.read(min(opened.left, CHUNK_BYTES))
+        opened.left -= len(opened.reply.body)
+        if opened.left == 0:
+            file.close()
+            return _Opened(opened.reply)
+        opened.file = file
+        return opened
+
+    def _media(self, sha256: str) -> Path:
+        path = self.reader.library.files.media(sha256)
+        if path is None:
+            raise NotThere(
+                f"no file has the SHA-256 {sha256}; prefetch.json and artwork.json list the files"
+            )
+        return path
+
+    def _package_file(self, package: str, path: str) -> tuple[Path, str]:
+        relative = PurePosixPath(path)
+        parts = relative.parts
+        readable = path in _READABLE_FILES or (len(parts) > 1 and parts[0] in _READABLE_FOLDERS)
+        if not readable or ".." in parts or "\0" in path or len(path) > 200:
+            raise NotThere(f"packages have no {path!r}; a player opens master.m3u8")
+        folder = self.reader.library.files.folder(package)
+        if not (folder / relative).is_file():
+            if folder.exists():
+                raise NotThere(f"package {package} has no {path!r}; prefetch.json lists its files")
+            if self.reader.library.was_published(package):
+                raise NotThere(
+                    f"package {package} was removed; GET /v1/changes tells when", reason="withdrawn"
+                )
+            raise NotThere(f"there is no package {package}; GET /v1/titles lists the packages")
+        return folder / relative, f"{package}-{relative.as_posix().replace('/', '-')}"
+
+
+def _reply(
+    route: str, file: BinaryIO, suffix: str, etag: bytes, asked: _Asked, scope: bytes
+) -> _Opened:
+    """Return the reply about an open file, which is then at the first byte to send."""
+    size = os.fstat(file.fileno()).st_size
+    headers: Headers = [
+        (b"etag", b'"%s"' % etag),
+        (b"cache-control", scope + b", " + IMMUTABLE),
+        (b"x-content-type-options", b"nosniff"),
+        (b"accept-ranges", b"bytes"),
+    ]
+    if asked.none_match is not None and etag_matches(asked.none_match, etag):
+        return _Opened(Reply(route, 304, headers, b""))
+    begin, end, status = 0, size, 200
+    if asked.range is not None and asked.if_range in (None, b'"%s"' % etag):
+        wanted = _range(asked.range, size)
+        if wanted is not None:
+            begin, end = wanted
+            status = 206
+            if begin >= end:
+                refusal = failure(route, 416, f"the file has {size} bytes; ask for some of them")
+                refusal.headers.append((b"content-range", b"bytes */%d" % size))
+                return _Opened(refusal)
+            headers.append((b"content-range", b"bytes %d-%d/%d" % (begin, end - 1, size)))
+    media_type = _TYPES.get(suffix)
+    if media_type is not None:
+        headers.append((b"content-type", media_type))
+    if suffix == ".html":
+        headers.append((b"content-security-policy", HTML_POLICY))
+    headers.append((b"content-length", b"%d" % (end - begin)))
+    file.seek(begin)
+    return _Opened(Reply(route, status, headers, b""), left=end - begin)
+
+
+def _range(header: bytes, size: int) -> tuple[int, int] | None:
+    """Return begin and end of the bytes that a ``Range`` asks for, which may be none of the file;
+    None for what is not one range of bytes, which RFC 9110 has servers ignore."""
+    found = _RANGE.fullmatch(header)
+    if found is None or found[1] == found[2] == b"" or len(header) > 100:
+        return None
+    if not found[1]:  # the last bytes
+        return max(size - int(found[2]), 0), size
+    begin = int(found[1])
+    if found[2] and int(found[2]) < begin:
+        return None
+    return begin, min(int(found[2]) + 1, size) if found[2] else size
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
