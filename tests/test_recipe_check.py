@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.jobs.recipe_check import codec_warning
+from cluster.jobs.recipe_words import codec_warning
 from encoder.media import OperatingPoint, Size
 from encoder.recipes import by_name, x264
 from ladder.recipe_check import (

@@ -17,7 +17,7 @@ from cluster import events
 from cluster.cli.views.ladder import check_sentence
 from cluster.execution.executor import InlineExecutor, Outcome, Task
 from cluster.jobs.estimate import plan_run
-from cluster.jobs.recipe_check import sample_requests, samples_of
+from cluster.jobs.recipe_samples import sample_requests, samples_of
 from cluster.jobs.request import LadderRequest, RunOptions
 from cluster.jobs.run import RunResult, run_title
 from cluster.jobs.setup import set_up

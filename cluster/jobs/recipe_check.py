@@ -2,10 +2,8 @@
 
 :mod:`ladder.recipe_check` says what is encoded and what follows from it, and
 :mod:`ladder.recipe_evidence` which titles need no check. Here the sample is encoded and scored
-through the store, so a run that was killed finds it there. The sample follows from the title's
-prediction alone, or, for a search that predicts nothing, from cells that the search measures in any
-case. The sample's encodes by the recipe that stays are given to the search, which delivers them
-where they fit.
+through the store, so a run that was killed finds it there. The sample's encodes by the recipe that
+stays are given to the search, which delivers them where they fit.
 """
 
 from __future__ import annotations
@@ -15,28 +13,26 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from cluster import events
+from cluster.jobs.recipe_samples import measured_bits, sample_requests, samples_of
+from cluster.jobs.recipe_words import codec_warning, in_words, judges_over
 from cluster.jobs.request import LadderRequest
 from cluster.jobs.setup import CodecSetup, set_up_codec, weights_for
 from cluster.stages.analysis import find_features
 from cluster.stages.encodes import Costs
 from cluster.stages.measurer import Measurer
-from encoder.media import OperatingPoint, Request
+from encoder.media import Request
 from encoder.recipes import Recipe
 from ladder.document import RecipeCheck
 from ladder.recipe_check import (
     HARM_PERCENT,
     LEAST_OVERLAP,
-    POINTS,
     Judged,
     Sample,
     compare,
     confirmed_useless,
     further_options_loss,
-    heaviest,
     least_losses,
     options_loss,
-    sample_at,
-    sample_of_plan,
     saves_nothing,
     wider_crfs,
 )
@@ -222,7 +218,7 @@ class _Checking:
         harmed = loss is not None and loss > HARM_PERCENT
         warning = (
             f"{recipe} loses more than {HARM_PERCENT:g} % on this title by "
-            f"{_judges_over(HARM_PERCENT, percents)} ({in_words(percents)} against {plain}); the "
+            f"{judges_over(HARM_PERCENT, percents)} ({in_words(percents)} against {plain}); the "
             f"title is encoded with {plain}"
         )
         return self._document(recipe, plain, percents, not harmed, warning if harmed else None)
@@ -309,158 +305,6 @@ def planned_requests(
     return sorted({r for one in recipes for r in sample_requests(samples[one.codec], one)})
 
 
-def measured_bits(setup: CodecSetup, measurer: Measurer) -> dict[int, float]:
-    """Return which shots carry most bits, by cells that a search without prediction measures in any
-    case."""
-    cells = _middle_cells(setup)
-    measurer.measure(cells, stage="recipe check")
-    bits: dict[int, float] = {}
-    for cell in cells:
-        bits[cell[0]] = bits.get(cell[0], 0.0) + measurer.known[cell].bits
-    return bits
-
-
-def samples_of(setups: Sequence[CodecSetup], bits: Mapping[int, float] | None) -> dict[str, Sample]:
-    """Return what is encoded to check each codec: the same shots at the same size.
-
-    Args:
-        setups: Setups by codec, the first codec first.
-        bits: Bits of each shot, where the first codec is not predicted.
-    """
-    first, *others = setups
-    middle = _middle(first)
-    if bits is None:
-        plan = first.search.expected_requests(first.known({})) or _middle_cells(first)
-        sample = sample_of_plan({r: _expected_bits(first, r) for r in plan}, middle)
-    else:
-        sample = Sample(first.sizes[-1], dict.fromkeys(heaviest(bits), middle))
-    further = {one.recipe.codec: _further_sample(first, one, sample) for one in others}
-    return {first.recipe.codec: sample} | further
-
-
-def sample_requests(sample: Sample, recipe: Recipe) -> list[Request]:
-    """Return the sample's encodes with a recipe: each shot's, by ascending CRF."""
-    return [
-        (shot, OperatingPoint(recipe, sample.size.width, sample.size.height, crf))
-        for shot, crfs in sample.crfs.items()
-        for crf in crfs
-    ]
-
-
-def in_words(percents: Mapping[str, float | None]) -> str:
-    """Return what a recipe costs by each judge, in words."""
-    return ", ".join(
-        f"{model} {'cannot tell' if percent is None else f'{percent:+.1f} %'}"
-        for model, percent in percents.items()
-    )
-
-
-def codec_warning(
-    recipe: Recipe,
-    first: Recipe,
-    percents: Mapping[str, float | None],
-    certain: Mapping[str, float | None],
-    *,
-    named: bool,
-) -> str | None:
-    """Return what to say of a further codec by which two CRFs of each shot saved nothing.
-
-    Args:
-        recipe: The codec's recipe.
-        first: Recipe of the first codec.
-        percents: Rates over the first codec's at more CRFs, the title's quality model first.
-        certain: What these rates exceed for certain.
-        named: True where ``--codec`` names the codec.
-    """
-    model = next(iter(percents))
-    silent = [judge for judge, percent in percents.items() if percent is None]
-    compared = f"{in_words(percents)} against {first}, at {POINTS} CRFs of each shot"
-    if silent:
-        compared += f"; the scores by {_listed(silent)} have too little of their range in common"
-    if confirmed_useless(percents, certain, model):
-        consequence = (
-            f"its rungs stay because --codec names {recipe.codec}"
-            if named
-            else f"its rungs are left out; `--codec {first.codec},{recipe.codec}` keeps them"
-        )
-        judges = _judges_over(0, certain) or _judges_over(0, percents)
-        return f"{recipe} saves nothing on this title by {judges} ({compared}); {consequence}"
-    if saves_nothing(percents, model):
-        return (
-            f"{recipe} may save nothing on this title by {_judges_over(0, percents)} ({compared}); "
-            "its rungs stay because so few encodes can be wrong by as much"
-        )
-    if silent:
-        return (
-            f"whether {recipe} saves anything on this title by {_listed(silent)} could not be "
-            f"measured ({compared}); its rungs stay"
-        )
-    return None
-
-
-def _middle(setup: CodecSetup) -> tuple[float, float]:
-    """Return two neighbouring CRFs in the middle of what a search without a plan measures."""
-    if setup.prediction is None:
-        requests = setup.search.expected_requests(setup.known({}))
-        grid: Sequence[float] = sorted({point.crf for _, point in requests})
-    else:
-        grid = setup.profile.crf_grid[setup.recipe.codec]
-    upper = max(1, len(grid) // 2)
-    return grid[upper - 1], grid[min(upper, len(grid) - 1)]
-
-
-def _further_sample(first: CodecSetup, other: CodecSetup, sample: Sample) -> Sample:
-    """Return the sample at those CRFs of another codec that are to be compared with the first's."""
-    if first.prediction is not None and other.prediction is not None:
-        return _of_equal_quality(first, other, sample)
-    plan = other.search.expected_requests(other.known({}))
-    return sample_at(plan, tuple(sample.crfs), sample.size, _middle(other))
-
-
-def _of_equal_quality(first: CodecSetup, other: CodecSetup, sample: Sample) -> Sample:
-    """Return the sample at those CRFs of another codec that are expected to look alike."""
-    crfs = {
-        shot: tuple(_alike(first, other, sample, shot, crf) for crf in pair)
-        for shot, pair in sample.crfs.items()
-    }
-    distinct = {shot: pair for shot, pair in crfs.items() if pair[0] < pair[1]}
-    return Sample(sample.size, dict.fromkeys(crfs, _middle(other)) | distinct)
-
-
-def _alike(first: CodecSetup, other: CodecSetup, sample: Sample, shot: int, crf: float) -> float:
-    """Return the CRF of ``other`` whose predicted quality is next to that of ``first``."""
-    wanted = _expected_quality(first, (shot, OperatingPoint(first.recipe, *sample.size, crf)))
-    scale: list[float] = other.prediction.scale.crfs.tolist() if other.prediction else []
-    return min(
-        scale,
-        key=lambda own: abs(
-            _expected_quality(other, (shot, OperatingPoint(other.recipe, *sample.size, own)))
-            - wanted
-        ),
-    )
-
-
-def _expected_quality(setup: CodecSetup, request: Request) -> float:
-    expected = setup.prediction.expected(*request) if setup.prediction else None
-    return expected.quality if expected else 0.0
-
-
-def _middle_cells(setup: CodecSetup) -> list[Request]:
-    """Return every shot at the title's own size, at the CRFs in the middle."""
-    return [
-        (shot, OperatingPoint(setup.recipe, *setup.sizes[-1], crf))
-        for shot in range(len(setup.title.shots))
-        for crf in _middle(setup)
-    ]
-
-
-def _expected_bits(setup: CodecSetup, request: Request) -> float:
-    """Return the predicted bits of an encode."""
-    shot, point = request
-    expected = setup.prediction.expected(shot, point) if setup.prediction else None
-    return expected.bits_per_frame * setup.title.shots[shot].frames if expected else 0.0
-
-
 def _by_evidence(recipe: Recipe, against: Recipe) -> RecipeCheck:
     return RecipeCheck(recipe=recipe.name, against=against.name, kept=True, by_evidence=True)
 
@@ -469,13 +313,3 @@ def _rounded(percents: Mapping[str, float | None]) -> Percents:
     return {
         model: None if percent is None else round(percent, 4) for model, percent in percents.items()
     }
-
-
-def _judges_over(percent: float, percents: Mapping[str, float | None]) -> str:
-    return _listed(
-        [one for one, found in percents.items() if found is not None and found >= percent]
-    )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(names)
