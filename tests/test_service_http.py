@@ -513,6 +513,28 @@ def test_a_takedown_leaves_an_audit_line_and_nothing_else(
     assert client.title("gone").version == 2
 
 
+def test_a_takedown_during_the_first_delivery(running: ServiceProcess, client: Client) -> None:
+    source = running.source("early.json", seconds=20)
+    job = client.submit(source, external_id="early")
+    waiting = client.submit(running.source("early-2.json", cut=2), external_id="early", priority=-9)
+    while client.job(job.id).state != "running":
+        time.sleep(0.05)
+    line = client.withdraw("early", hold=True)
+    assert line.action == "withdrawn"
+    assert set(line.detail["cancelled"]) == {job.id, waiting.id}
+    for cancelled in (job, waiting):
+        assert client.wait(cancelled.id, timeout_seconds=20).state == "cancelled"
+    for path in ("/v1/titles/early", "/v1/titles/early/ladder"):
+        assert get(running, path).status_code == 404
+    with pytest.raises(Conflict, match="release early"):
+        client.submit(source, external_id="early")
+    with pytest.raises(Conflict, match="release early"):
+        client.retry(job.id)
+    assert [hold.title for hold in client.holds()] == ["early"]
+    client.release("early")
+    published(running, client, "early", cut=3)
+
+
 def test_titles_are_listed(running: ServiceProcess, client: Client) -> None:
     for name in ("list-a", "list-b", "list-c"):
         published(running, client, name)

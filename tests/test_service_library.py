@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from cluster.service.database import Database
-from cluster.service.documents import Submission
+from cluster.service.documents import Failure, Submission
 from cluster.service.library.library import Library
 from cluster.service.queue.jobs import Jobs
 from cluster.service.queue.leases import Leases
 from cluster.service.queue.table import JobTable
 from cluster.service.sources import SourceFile
-from encoder.errors import Conflict, NotThere
+from encoder.errors import Conflict, LeaseLost, NotThere
 from tests.service_material import write_package
 
 GRACE = 100.0
@@ -262,6 +262,48 @@ def test_another_process_sees_what_is_published_and_withdrawn(shelf: Shelf) -> N
         other.title("film")
     with pytest.raises(NotThere, match="no title"):
         other.title("nobody")
+
+
+def test_a_takedown_cancels_what_is_not_published_yet(shelf: Shelf) -> None:
+    begun = shelf.begin("film", "one")
+    line = shelf.library.withdraw("film", "ann", shelf.jobs.request_cancel)
+    assert (line.action, len(line.detail["cancelled"])) == ("withdrawn", 1)
+    with pytest.raises(LeaseLost, match="cancelled"):
+        shelf.finish(begun)
+    assert shelf.library.current("film") is None
+    assert shelf.library.changes(0, 9).changes == []
+    with pytest.raises(NotThere, match="no title"):
+        shelf.library.withdraw("nobody", "ann", shelf.jobs.request_cancel)
+
+
+def test_a_held_name_takes_no_jobs_until_it_is_released(shelf: Shelf) -> None:
+    asked = Submission(source="/m", external_id="film")
+    source = SourceFile("file:///m/one", 1, "1")
+    failed = shelf.jobs.submit(asked, source, "ann", "key").job
+    lease = shelf.leases.claim("me")
+    assert lease is not None
+    shelf.leases.fail(lease, Failure(error="E", message="m"))
+    line = shelf.library.withdraw("film", "ann", shelf.jobs.request_cancel, hold=True)
+    assert (line.action, line.detail["held"]) == ("held", True)
+    for again in (
+        lambda: shelf.jobs.submit(asked, source, "ann"),
+        lambda: shelf.jobs.find_submitted(asked, "ann", "key"),
+        lambda: shelf.jobs.retry(failed.id),
+    ):
+        with pytest.raises(Conflict, match="`shotladder release film`") as refused:
+            again()
+        assert refused.value.context["reason"] == "title_held"
+    plan = asked.model_copy(update={"kind": "plan"})
+    assert shelf.jobs.submit(plan, source, "ann").job.state == "queued"  # it publishes nothing
+    shelf.library.withdraw("film", "ann", shelf.jobs.request_cancel)
+    assert [hold.title for hold in shelf.library.holds()] == ["film"]
+    shelf.library.release("film", "bob")
+    assert shelf.library.holds() == []
+    with pytest.raises(NotThere, match="not held"):
+        shelf.library.release("film", "bob")
+    assert shelf.jobs.retry(failed.id).state == "queued"
+    actions = [line.action for line in shelf.library.audit("film")]
+    assert actions == ["held", "withdrawn", "released"]
 
 
 def test_a_takedown_that_was_cut_off_is_finished_by_the_next_sweep(

@@ -425,13 +425,43 @@ def withdraw(
     output: Output,
     *,
     title: Title,
+    hold: bool = option(
+        False, "--hold", help="Refuse jobs for this name until `release`; the name may be unused."
+    ),
     connection: Connection,
 ) -> None:
-    """Take a title down: package, artwork, prefetch and caches. A line in the audit log stays."""
+    """Take a title down: package, artwork, prefetch, caches and jobs. Its audit log stays."""
     with connection.client() as client:
-        line = client.withdraw(title)
+        line = client.withdraw(title, hold=hold)
+    cancelled = len(line.detail.get("cancelled", ()))
+    jobs_too = f", {cancelled} jobs cancelled" if cancelled else ""
     output.finish(
-        result=line.model_dump(mode="json"), view=lambda: f"{line.title} withdrawn by {line.actor}"
+        result=line.model_dump(mode="json"),
+        view=lambda: f"{line.title} {line.action} by {line.actor}{jobs_too}",
+    )
+
+
+@command
+def release(output: Output, *, title: Title, connection: Connection) -> None:
+    """Let a name that is held after a takedown take jobs again."""
+    with connection.client() as client:
+        line = client.release(title)
+    output.finish(
+        result=line.model_dump(mode="json"), view=lambda: f"{line.title} released by {line.actor}"
+    )
+
+
+@command
+def holds(output: Output, *, connection: Connection) -> None:
+    """List the names that are held: who took their titles down, and when."""
+    from cluster.cli.views.jobs import holds_view
+
+    with connection.client() as client:
+        listed = client.holds()
+    output.finish(
+        lines=[("hold", hold.model_dump(mode="json")) for hold in listed],
+        result={"holds": len(listed)},
+        view=lambda: holds_view(listed),
     )
 
 

@@ -36,6 +36,7 @@ from cluster.service.documents import (
     AuditLine,
     Batch,
     Changes,
+    Hold,
     Job,
     JobOptions,
     JobPage,
@@ -245,9 +246,19 @@ class Client:
             request = Rollback(version=version)
         return self._post(TitleDetail, f"/v1/titles/{_path_part(name)}/rollback", request)
 
-    def withdraw(self, name: str) -> AuditLine:
-        """Take a title down."""
-        answer = self._request("DELETE", f"/v1/titles/{_path_part(name)}")
+    def withdraw(self, name: str, *, hold: bool = False) -> AuditLine:
+        """Take a title down and cancel its jobs; with ``hold``, refuse further ones."""
+        path, params = f"/v1/titles/{_path_part(name)}", {"hold": "true"} if hold else {}
+        answer = self._request("DELETE", path, params=params)
+        return AuditLine.model_validate_json(answer.content)
+
+    def holds(self) -> list[Hold]:
+        """Return the names that are held."""
+        return [Hold.model_validate(hold) for hold in self._request("GET", "/v1/holds").json()]
+
+    def release(self, name: str) -> AuditLine:
+        """Let a name that is held take jobs again."""
+        answer = self._request("DELETE", f"/v1/titles/{_path_part(name)}/hold")
         return AuditLine.model_validate_json(answer.content)
 
     def audit(self, name: str) -> list[AuditLine]:

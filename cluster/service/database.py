@@ -120,6 +120,15 @@ class TitleRow(Base):
     """Names of the title's documents, joined by commas."""
 
 
+class HoldRow(Base):
+    """A name that takes no jobs until it is released."""
+
+    __tablename__ = "holds"
+    title: Mapped[str] = mapped_column(primary_key=True)
+    actor: Mapped[str]
+    at: Mapped[float]
+
+
 class VersionRow(Base):
     """A version of a title."""
 

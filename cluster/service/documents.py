@@ -367,6 +367,15 @@ class AuditLine(AnswerModel):
     detail: dict[str, Any]
 
 
+class Hold(AnswerModel):
+    """A name that takes no jobs until it is released."""
+
+    title: str
+    actor: str
+    """Who took the title down and holds its name."""
+    at: datetime
+
+
 class Health(AnswerModel):
     """Liveness of the service."""
 

@@ -9,7 +9,7 @@ from rich.console import RenderableType
 
 from cluster.cli.progress import duration
 from cluster.cli.views.tables import Column, facts, table
-from cluster.service.documents import Job, Version
+from cluster.service.documents import Hold, Job, Version
 
 
 def jobs_view(jobs: Sequence[Job]) -> list[RenderableType]:
@@ -45,6 +45,16 @@ def versions_view(versions: Sequence[Version]) -> list[RenderableType]:
         Column("job", lambda version: version.job, left=True),
     ]
     return [table(columns, versions)]
+
+
+def holds_view(holds: Sequence[Hold]) -> list[RenderableType]:
+    """List the names that are held, one per line."""
+    columns: list[Column[Hold]] = [
+        Column("title", lambda hold: hold.title, left=True),
+        Column("held by", lambda hold: hold.actor, left=True),
+        Column("since", lambda hold: f"{hold.at:%Y-%m-%d %H:%M} UTC", left=True),
+    ]
+    return [table(columns, holds)]
 
 
 def _kept(version: Version) -> str:

@@ -23,6 +23,7 @@ from cluster.service.documents import (
     AuditLine,
     Batch,
     Changes,
+    Hold,
     Rollback,
     StartBatch,
     StartDocument,
@@ -78,10 +79,37 @@ def title(title: Name, service: CurrentService, _: AnyReader) -> TitleDetail:
     responses=documented(400, 401, 404, 410, 413, 422),
     summary="Take a title down",
 )
-def withdraw(title: Name, service: CurrentService, client: Withdrawer) -> AuditLine:
-    """Take a title down. When this answers, its files are gone. Its audit log stays."""
-    line = service.library.withdraw(title, client.name, service.jobs.request_cancel)
-    log.warning("withdrawn", title=title, actor=client.name)
+def withdraw(
+    title: Name,
+    service: CurrentService,
+    client: Withdrawer,
+    hold: Annotated[
+        bool, Query(description="Refuse jobs for this name until the hold is released.")
+    ] = False,
+) -> AuditLine:
+    """Take a title down. When this answers, its files are gone and its jobs are cancelled, also
+    those of a title that was not published yet. Its audit log stays.
+    """
+    line = service.library.withdraw(title, client.name, service.jobs.request_cancel, hold=hold)
+    log.warning(line.action, title=title, actor=client.name, **line.detail)
+    return line
+
+
+@router.get("/holds", responses=documented(401), summary="List held names")
+def holds(service: CurrentService, _: Withdrawer) -> list[Hold]:
+    """Names that take no jobs, since their titles were taken down with ``hold``."""
+    return service.library.holds()
+
+
+@router.delete(
+    "/titles/{title}/hold",
+    responses=documented(400, 401, 404, 413, 422),
+    summary="Release a held name",
+)
+def release(title: Name, service: CurrentService, client: Withdrawer) -> AuditLine:
+    """Let a name that was held take jobs again."""
+    line = service.library.release(title, client.name)
+    log.warning("released", title=title, actor=client.name)
     return line
 
 

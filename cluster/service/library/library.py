@@ -28,12 +28,21 @@ from cluster.service.database import (
     AuditRow,
     ChangeRow,
     Database,
+    HoldRow,
     JobRow,
     TitleRow,
     VersionRow,
     moment,
 )
-from cluster.service.documents import AuditLine, Change, Changes, Title, TitleDetail, Version
+from cluster.service.documents import (
+    AuditLine,
+    Change,
+    Changes,
+    Hold,
+    Title,
+    TitleDetail,
+    Version,
+)
 from cluster.service.library.files import DOCUMENTS, PackageFiles
 from encoder.errors import Conflict, NotThere
 
@@ -289,36 +298,70 @@ class Library:
 
     # -- taking down ---------------------------------------------------------------------------
 
-    def withdraw(self, name: str, actor: str, cancel: Cancel) -> AuditLine:
+    def withdraw(self, name: str, actor: str, cancel: Cancel, *, hold: bool = False) -> AuditLine:
         """Take a title down: when this returns it cannot be read and its files are removed.
 
-        Its queued and running jobs are cancelled by ``cancel``. Its audit log stays.
+        Its queued and running jobs are cancelled by ``cancel``, also where nothing of it has been
+        published yet. Its audit log stays. With ``hold`` the name takes no jobs until
+        :meth:`release`; so a name may also be held that has neither a version nor a job.
 
         Raises:
-            NotThere: the title is not published.
+            NotThere: there is nothing to take down, and nothing to hold.
         """
         now = self._clock()
         with self.database.writing() as session:
             title = session.get(TitleRow, name)
-            if title is None or title.version is None:
-                raise not_published(name, withdrawn=title is not None)
-            contents = set()
-            for version in session.scalars(select(VersionRow).where(VersionRow.title == name)):
-                version.retired = version.retired or now
-                version.remove_at = min(version.remove_at or now, now)
-                contents.add(version.content_sha256)
+            contents, cancelled = set(), []
             for job in session.scalars(select(JobRow).where(JobRow.title == name)):
                 if job.state in ("queued", "running"):
                     cancel(session, job)
+                    cancelled.append(job.id)
                 job.identity = job.content = None
                 contents.add(job.content_sha256 or "")
-            line = _record(session, title, now, actor, "withdrawn")
-            title.version = title.package = None
-            title.updated = now
+            published = title is not None and title.version is not None
+            if not (published or cancelled or hold):
+                raise not_published(name, withdrawn=title is not None)
+            if hold:
+                session.merge(HoldRow(title=name, actor=actor, at=now))
+            done = {"cancelled": cancelled, "held": hold}
+            if title is not None and title.version is not None:
+                for version in session.scalars(select(VersionRow).where(VersionRow.title == name)):
+                    version.retired = version.retired or now
+                    version.remove_at = min(version.remove_at or now, now)
+                    contents.add(version.content_sha256)
+                line = _record(session, title, now, actor, "withdrawn", **done)
+                title.version = title.package = None
+                title.updated = now
+            else:
+                action = "withdrawn" if cancelled else "held"
+                line = _audit(session, name, now, actor, action, done)
         self.refresh()
         self.sweep()
         self.sweep_stores(contents)
         return _audit_line(line)
+
+    def release(self, name: str, actor: str) -> AuditLine:
+        """Let a name that was held take jobs again.
+
+        Raises:
+            NotThere: the name is not held.
+        """
+        with self.database.writing() as session:
+            hold = session.get(HoldRow, name)
+            if hold is None:
+                raise NotThere(
+                    f"{name} is not held; GET /v1/holds lists the names that are",
+                    reason="not_held",
+                )
+            session.delete(hold)
+            line = _audit(session, name, self._clock(), actor, "released", {})
+        return _audit_line(line)
+
+    def holds(self) -> list[Hold]:
+        """Return the names that are held, and who holds them, by name."""
+        with self.database.reading() as session:
+            rows = session.scalars(select(HoldRow).order_by(HoldRow.title))
+            return [Hold(title=row.title, actor=row.actor, at=moment(row.at)) for row in rows]
 
     def sweep(self) -> int:
         """Remove the files of versions whose grace period has ended; return how many versions."""
@@ -407,7 +450,7 @@ def _record(
     actor: str,
     kind: str,
     action: str | None = None,
-    **more: str,
+    **more: Any,
 ) -> AuditRow:
     """Record what happened to a title's version in the change feed and in the audit log.
 
@@ -415,8 +458,13 @@ def _record(
     """
     version = {"version": title.version, "package": title.package}
     session.add(ChangeRow(kind=kind, title=title.name, at=at, **version))
-    detail = version | more
-    line = AuditRow(at=at, actor=actor, action=action or kind, title=title.name, detail=detail)
+    return _audit(session, title.name, at, actor, action or kind, version | more)
+
+
+def _audit(
+    session: Session, title: str, at: float, actor: str, action: str, detail: dict[str, Any]
+) -> AuditRow:
+    line = AuditRow(at=at, actor=actor, action=action, title=title, detail=detail)
     session.add(line)
     return line
 

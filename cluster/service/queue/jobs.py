@@ -26,7 +26,15 @@ from typing import Any, NamedTuple, Protocol
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from cluster.service.database import EventRow, IdempotencyRow, JobRow, TitleRow, VersionRow
+from cluster.service.database import (
+    EventRow,
+    HoldRow,
+    IdempotencyRow,
+    JobRow,
+    TitleRow,
+    VersionRow,
+    moment,
+)
 from cluster.service.documents import Earlier, Job, JobOptions, State, Submission
 from cluster.service.queue.table import JobTable, digest, meant, package_of
 from cluster.service.redaction import without_secrets
@@ -82,7 +90,7 @@ class Jobs:
         ``actor`` is the name of the client, and ``key`` the ``Idempotency-Key`` of its request.
 
         Raises:
-            Conflict: ``key`` was used for another submission.
+            Conflict: ``key`` was used for another submission, or the title's name is held.
             Busy: the queue is full.
         """
         title = submission.external_id or derived_name(source.uri)
@@ -92,6 +100,7 @@ class Jobs:
         )
         damaged = self._damaged_package(identity)
         with self._table.database.writing() as session:
+            _check_not_held(session, title, submission.kind)
             if key is not None:
                 done = self._job_of_key(session, submission, actor, key)
                 if done is not None:  # of a concurrent request
@@ -147,10 +156,12 @@ class Jobs:
         """Return the job of an earlier submission with the same key, even if its source is gone.
 
         Raises:
-            Conflict: ``key`` was used for another submission.
+            Conflict: ``key`` was used for another submission, or the title's name is held.
         """
         with self._table.database.reading() as session:
             row = self._job_of_key(session, submission, actor, key)
+            if row is not None:
+                _check_not_held(session, row.title, row.kind)
             return None if row is None else Accepted(self._table.document(row), merged=True)
 
     def drop_expired_keys(self) -> None:
@@ -264,7 +275,8 @@ class Jobs:
 
         Raises:
             NotThere: there is no such job.
-            Conflict: the job has not ended, has succeeded, or another job of equal identity exists.
+            Conflict: the job has not ended, has succeeded, another job of equal identity exists, or
+                the title's name is held.
         """
         with self._table.database.writing() as session:
             row = _row_of(session, job_id)
@@ -273,6 +285,7 @@ class Jobs:
                     f"{job_id} is {row.state}; only failed and cancelled jobs can be retried",
                     reason="job_not_ended",
                 )
+            _check_not_held(session, row.title, row.kind)
             place = row.source, row.source_size, row.source_stamp
             identity = digest([row.kind, row.title, *place, meant(row.options)])
             other = session.scalar(select(JobRow).where(JobRow.identity == identity))
@@ -392,6 +405,21 @@ def _may_merge(session: Session, row: JobRow, submission: Submission, damaged: s
         package = package_of(row)
         return current is not None and package == current.package and package != damaged
     return current is None or (current.job or 0) < row.number
+
+
+def _check_not_held(session: Session, title: str, kind: str) -> None:
+    """Check that a name takes jobs; plans publish nothing.
+
+    Raises:
+        Conflict: the name is held.
+    """
+    hold = session.get(HoldRow, title) if kind == "run" else None
+    if hold is not None:
+        raise Conflict(
+            f"{title} was taken down by {hold.actor} at {moment(hold.at):%Y-%m-%d %H:%M} UTC, and "
+            f"its name takes no jobs since; `shotladder release {title}` ends this",
+            reason="title_held",
+        )
 
 
 def _row_of(session: Session, job_id: str) -> JobRow:
