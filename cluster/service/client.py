@@ -61,7 +61,14 @@ URL_VARIABLE = "SHOTLADDER_URL"
 TOKEN_VARIABLE = "SHOTLADDER_TOKEN"
 DEFAULT_URL = "http://127.0.0.1:8480"
 PATIENCE_SECONDS = 60.0
-"""Time for which requests are repeated while the service does not answer."""
+"""Time for which requests about jobs are repeated while the service does not answer."""
+READ_PATIENCE_SECONDS = 5.0
+"""The same for documents of titles, for which a page may be waiting."""
+WAIT_PATIENCE_SECONDS = 24 * 3600.0
+"""The same for :meth:`Client.wait` and :meth:`Client.events`: a job that takes hours outlives an
+update of the machine that its service runs on."""
+_MAX_DELAY_SECONDS = 2.0
+"""Longest pause between two attempts."""
 _UNAVAILABLE = frozenset({429, 502, 503, 504})
 _MAX_CACHED = 4096
 """Limit of documents that are kept for conditional requests."""
@@ -86,12 +93,21 @@ class Client:
         token: str | None = None,
         *,
         patience_seconds: float = PATIENCE_SECONDS,
+        read_patience_seconds: float = READ_PATIENCE_SECONDS,
+        wait_patience_seconds: float = WAIT_PATIENCE_SECONDS,
         timeout_seconds: float = 30.0,
     ) -> None:
-        """Take URL and token from ``SHOTLADDER_URL`` and ``SHOTLADDER_TOKEN`` by default."""
+        """Take URL and token from ``SHOTLADDER_URL`` and ``SHOTLADDER_TOKEN`` by default.
+
+        While the service does not answer, requests are repeated: those for documents of titles for
+        ``read_patience_seconds``, others for ``patience_seconds``, and :meth:`wait` and
+        :meth:`events`, once the service has answered them, for ``wait_patience_seconds``.
+        """
         self.url = (url or os.environ.get(URL_VARIABLE) or DEFAULT_URL).rstrip("/")
         token = token or os.environ.get(TOKEN_VARIABLE)
         self._patience = patience_seconds
+        self._read_patience = read_patience_seconds
+        self._wait_patience = wait_patience_seconds
         self._cache: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
         try:
             self._http = httpx.Client(
@@ -179,29 +195,38 @@ class Client:
 
     def events(self, job_id: str, after: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield numbered events of a job until it has ended, across restarts of the service."""
-        path = f"/v1/jobs/{_path_part(job_id)}/events"
-        give_up_at = time.monotonic() + self._patience
+        path = f"/v1/jobs/{_path_part(job_id)}"
+        self._get(Job, path)  # a wrong id or URL is no reason to wait for a day
+        attempts = _Attempts(self._wait_patience)
+        last_type, ended = "", False
         while True:
             try:
                 headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
-                with self._http.stream("GET", path, headers=headers) as stream:
-                    if stream.status_code != 200:
+                with self._http.stream("GET", f"{path}/events", headers=headers) as stream:
+                    if stream.status_code == 200:
+                        try:
+                            for number, body in _events(stream.iter_lines()):
+                                after, last_type = number, body["type"]
+                                yield number, body
+                        finally:  # the service answered until now
+                            attempts = _Attempts(self._wait_patience)
+                    else:
                         stream.read()
-                        raise error_of(stream)
-                    for number, body in _events(stream.iter_lines()):
-                        after = number
-                        give_up_at = time.monotonic() + self._patience
-                        yield number, body
-                if self.job(job_id).state in TERMINAL:
-                    return
-            except Busy:
-                if time.monotonic() > give_up_at:
-                    raise
-                time.sleep(1.0)
-            except httpx.HTTPError as error:
-                if time.monotonic() > give_up_at:
+                        if stream.status_code not in _UNAVAILABLE or attempts.used_up():
+                            raise error_of(stream)
+            except httpx.TransportError as error:
+                if attempts.used_up():
                     raise self._no_answer(error) from error
-                time.sleep(0.3)
+            else:
+                if ended:
+                    return
+                job = self._get(Job, path, patience_seconds=self._wait_patience)
+                ended = job.state in TERMINAL
+                if ended and last_type in TERMINAL:
+                    return
+                if ended:  # while the stream was interrupted: its last events are still to come
+                    continue
+            attempts.pause()
 
     def wait(
         self,
@@ -217,16 +242,20 @@ class Client:
         Raises:
             TimeoutError: the job has not ended within ``timeout_seconds``.
         """
+        path = f"/v1/jobs/{_path_part(job_id)}"
         if timeout_seconds is None:
             for _, body in self.events(job_id):
                 if on_event is not None:
                     on_event(body)
-            return self.job(job_id)
+            return self._get(Job, path, patience_seconds=self._wait_patience)
         until = time.monotonic() + timeout_seconds
-        while (job := self.job(job_id)).state not in TERMINAL:
+        job = self.job(job_id)
+        while job.state not in TERMINAL:
             if time.monotonic() > until:
                 raise TimeoutError(f"{job_id} is {job.state} after {timeout_seconds:g} s")
             time.sleep(0.2)
+            patience = min(self._wait_patience, max(until - time.monotonic(), self._patience))
+            job = self._get(Job, path, patience_seconds=patience)
         return job
 
     # -- titles --------------------------------------------------------------------------------
@@ -301,7 +330,7 @@ class Client:
         """Return the files to prefetch first of up to 100 titles."""
         with _validated():
             batch = StartBatch(titles=list(names), kbps=kbps, seconds=seconds)
-        return self._post(Batch, "/v1/prefetch:batch", batch)
+        return self._post(Batch, "/v1/prefetch:batch", batch, patience_seconds=self._read_patience)
 
     def artworks(
         self,
@@ -314,7 +343,9 @@ class Client:
         """Return the best stills of up to 100 titles, as :meth:`stills` does."""
         with _validated():
             batch = ArtworkBatch(titles=list(names), aspect=aspect, k=k, diverse=diverse)
-        return self._post(ArtworkRow, "/v1/artwork:batch", batch)
+        return self._post(
+            ArtworkRow, "/v1/artwork:batch", batch, patience_seconds=self._read_patience
+        )
 
     def changes(self, since: int = 0) -> Changes:
         """Return the changes after a sequence number; pass ``next`` to get those that follow."""
@@ -322,8 +353,16 @@ class Client:
 
     # -- requests ------------------------------------------------------------------------------
 
-    def _get(self, kind: type[_M], path: str, params: dict[str, Any] | None = None) -> _M:
-        return kind.model_validate_json(self._request("GET", path, params=params or {}).content)
+    def _get(
+        self,
+        kind: type[_M],
+        path: str,
+        params: dict[str, Any] | None = None,
+        *,
+        patience_seconds: float | None = None,
+    ) -> _M:
+        answer = self._request("GET", path, patience_seconds, params=params or {})
+        return kind.model_validate_json(answer.content)
 
     def _pages(self, kind: type[_P], path: str, params: dict[str, Any]) -> Iterator[_P]:
         while True:
@@ -339,19 +378,23 @@ class Client:
         path: str,
         request: BaseModel | None = None,
         headers: Mapping[str, str] | None = None,
+        *,
+        patience_seconds: float | None = None,
     ) -> _M:
         body: dict[str, Any] = {"headers": headers}
         if request is not None:
             body["content"] = request.model_dump_json().encode()
             body["headers"] = {"Content-Type": "application/json", **(headers or {})}
-        return kind.model_validate_json(self._request("POST", path, **body).content)
+        return kind.model_validate_json(
+            self._request("POST", path, patience_seconds, **body).content
+        )
 
     def _document(self, kind: type[_M], title: str, document: str) -> _M:
         """Get a document of a title; a cached one is sent again only if it has changed."""
         path = f"/v1/titles/{_path_part(title)}/{document}"
         cached = self._cache.get(path)
         headers = {"If-None-Match": cached[0]} if cached else {}
-        answer = self._request("GET", path, headers=headers)
+        answer = self._request("GET", path, self._read_patience, headers=headers)
         if answer.status_code == 304 and cached:
             return kind.model_validate_json(cached[1])
         self._cache[path] = answer.headers["ETag"], answer.content
@@ -360,24 +403,24 @@ class Client:
             self._cache.popitem(last=False)
         return kind.model_validate_json(answer.content)
 
-    def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        give_up_at = time.monotonic() + self._patience
-        delay = 0.1
+    def _request(
+        self, method: str, path: str, patience_seconds: float | None = None, **options: Any
+    ) -> httpx.Response:
+        attempts = _Attempts(self._patience if patience_seconds is None else patience_seconds)
         while True:
             try:
                 answer = self._http.request(method, path, **options)
             except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
                 raise self._invalid_url(error) from error
             except httpx.TransportError as error:
-                if time.monotonic() + delay > give_up_at:
+                if attempts.used_up():
                     raise self._no_answer(error) from error
             else:
                 if answer.status_code in (200, 202, 304):
                     return answer
-                if answer.status_code not in _UNAVAILABLE or time.monotonic() + delay > give_up_at:
+                if answer.status_code not in _UNAVAILABLE or attempts.used_up():
                     raise error_of(answer)
-            time.sleep(delay)
-            delay = min(delay * 2, 2.0)
+            attempts.pause()
 
     def _no_answer(self, error: Exception) -> ServiceUnusable:
         return ServiceUnusable(
@@ -389,6 +432,23 @@ class Client:
         return BadInput(
             f"{self.url!r} is not the URL of a service ({error}); set {URL_VARIABLE} to its URL"
         )
+
+
+class _Attempts:
+    """Attempts at one request, at growing intervals, until patience ends."""
+
+    def __init__(self, patience_seconds: float) -> None:
+        self._give_up_at = time.monotonic() + patience_seconds
+        self._delay = 0.1
+
+    def used_up(self) -> bool:
+        """Return whether another attempt would come too late."""
+        return time.monotonic() + self._delay > self._give_up_at
+
+    def pause(self) -> None:
+        """Wait until the next attempt."""
+        time.sleep(self._delay)
+        self._delay = min(self._delay * 2, _MAX_DELAY_SECONDS)
 
 
 def error_of(answer: httpx.Response) -> Exception:
