@@ -312,13 +312,13 @@ class ServiceProcess:
     def stop(self) -> int:
         assert self.process is not None
         self.process.terminate()
-        status = self.process.wait(30)
+        status = self.process.wait(120)
         self._gone()
         return status
 
     def _gone(self) -> None:
         assert self.process is not None
-        self.process.wait(30)
+        self.process.wait(120)
         if self.process.stdout is not None:
             self.process.stdout.close()
 

@@ -25,6 +25,7 @@ from cluster.service.http.reading import Reader
 from cluster.service.library import bundle
 from cluster.service.library.bundle import Cold
 from cluster.service.metrics import Metrics
+from cluster.service.queue.deliveries import Deliveries
 from cluster.service.sources import SourcePolicy, find_source
 from encoder.errors import SourceUnusable
 from tests.service_material import ServiceProcess, service
@@ -228,9 +229,8 @@ async def forbidden(scope: Any, receive: Any, send: Any) -> None:
 def front(shelf: Shelf, *, readers: bool = False) -> FrontMiddleware:
     """What answers before the framework, and nothing behind it."""
     tokens = Tokens([token("ann", "0123456789abcdef")], reads_need_token=readers)
-    return FrontMiddleware(
-        forbidden, Reader(shelf.library, tokens), Metrics(shelf.jobs, shelf.library)
-    )
+    metrics = Metrics(shelf.jobs, shelf.library, Deliveries(shelf.database))
+    return FrontMiddleware(forbidden, Reader(shelf.library, tokens), metrics)
 
 
 def client_of(answering: FrontMiddleware) -> httpx.AsyncClient:

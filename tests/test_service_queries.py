@@ -23,6 +23,7 @@ from cluster.service.http.context import Service
 from cluster.service.http.reading import Reader
 from cluster.service.library.library import Library
 from cluster.service.metrics import Metrics
+from cluster.service.queue.deliveries import Deliveries
 from cluster.service.queue.jobs import Jobs
 from cluster.service.queue.table import JobTable
 from cluster.service.queue.webhooks import WebhookPolicy
@@ -53,13 +54,14 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("service")
     database = Database(folder / "service.db")
     library, tokens = Library(database, folder), Tokens([token("ann", "0123456789abcdef")])
-    jobs = Jobs(JobTable(database), library)
+    jobs, deliveries = Jobs(JobTable(database), library), Deliveries(database)
     yield Service(
         jobs=jobs,
         library=library,
         tokens=tokens,
         reader=Reader(library, tokens),
-        metrics=Metrics(jobs, library),
+        metrics=Metrics(jobs, library, deliveries),
+        deliveries=deliveries,
         webhooks=WebhookPolicy(),
         sources=SourcePolicy(),
     )

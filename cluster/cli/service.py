@@ -384,6 +384,53 @@ def _finish_with_state(output: Output, job: Job) -> None:
     output.finish(result={"job": job.model_dump(mode="json")}, view=lambda: f"{job.id} {job.state}")
 
 
+@command
+def deliveries(
+    output: Output,
+    *,
+    state: str | None = option(
+        None,
+        metavar="STATE",
+        help="List only deliveries that are `waiting`, `delivered` or `given_up`.",
+    ),
+    job: str | None = option(None, metavar="JOB", help="List only deliveries of this job."),
+    limit: int = option(50, metavar="N", min=1, help="List at most the N newest deliveries."),
+    connection: Connection,
+) -> None:
+    """List the webhook deliveries of a service, newest first, with the receivers' last answers."""
+    from cluster.cli.views.jobs import deliveries_view
+    from cluster.service.documents import DeliveryState
+
+    if state is not None and state not in get_args(DeliveryState):
+        raise BadInput(f"no state {state!r}; choose one of {', '.join(get_args(DeliveryState))}")
+    wanted: Any = state
+    with connection.client() as client:
+        listed = list(client.deliveries(state=wanted, job_id=job, limit=limit))
+    output.finish(
+        lines=[("delivery", delivery.model_dump(mode="json")) for delivery in listed],
+        result={"deliveries": len(listed)},
+        view=lambda: deliveries_view(listed),
+    )
+
+
+@command
+def resend(
+    output: Output,
+    *,
+    delivery: Annotated[
+        int, typer.Argument(metavar="DELIVERY", help="Number of a delivery, of `deliveries`.")
+    ],
+    connection: Connection,
+) -> None:
+    """Send a webhook delivery again, for example one that was given up."""
+    with connection.client() as client:
+        queued = client.resend(delivery)
+    output.finish(
+        result={"delivery": queued.model_dump(mode="json")},
+        view=lambda: f"delivery {queued.id} of {queued.job} {queued.state}",
+    )
+
+
 Title = Annotated[str, typer.Argument(metavar="TITLE", help="Name of a published title.")]
 
 

@@ -36,6 +36,9 @@ from cluster.service.documents import (
     AuditLine,
     Batch,
     Changes,
+    Delivery,
+    DeliveryPage,
+    DeliveryState,
     Hold,
     Job,
     JobOptions,
@@ -74,7 +77,7 @@ _MAX_CACHED = 4096
 """Limit of documents that are kept for conditional requests."""
 
 _M = TypeVar("_M", bound=BaseModel)
-_P = TypeVar("_P", JobPage, TitlePage)
+_P = TypeVar("_P", JobPage, TitlePage, DeliveryPage)
 
 
 class Client:
@@ -257,6 +260,24 @@ class Client:
             patience = min(self._wait_patience, max(until - time.monotonic(), self._patience))
             job = self._get(Job, path, patience_seconds=patience)
         return job
+
+    def deliveries(
+        self,
+        *,
+        state: DeliveryState | None = None,
+        job_id: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Delivery]:
+        """Yield webhook deliveries, newest first; ``given_up`` ones await you."""
+        given = {name: value for name, value in (("state", state), ("job", job_id)) if value}
+        pages = self._pages(
+            DeliveryPage, "/v1/deliveries", {**given, "limit": min(limit or 200, 200)}
+        )
+        yield from islice((one for page in pages for one in page.deliveries), limit)
+
+    def resend(self, delivery: int) -> Delivery:
+        """Send a webhook delivery again, from the first attempt on."""
+        return self._post(Delivery, f"/v1/deliveries/{delivery}/resend")
 
     # -- titles --------------------------------------------------------------------------------
 

@@ -176,12 +176,22 @@ class DeliveryRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     job: Mapped[int] = mapped_column(ForeignKey("jobs.number"))
     url: Mapped[str]
+    receiver: Mapped[str]
+    """Host of the URL, with its port where it is given."""
     state: Mapped[str]
     """``waiting``, ``delivered`` or ``given_up``."""
     attempts: Mapped[int] = mapped_column(default=0)
     next_at: Mapped[float]
+    """When it may be claimed: for the next attempt, or because a claim was not kept."""
+    claim: Mapped[str | None]
+    """Token of the attempt that is under way, which has to present it."""
+    tried: Mapped[float | None]
+    """Time of the last attempt."""
     answer: Mapped[str | None] = mapped_column("said")
     """Status line of the last answer, or why there was none."""
+
+
+Index("deliveries_due", DeliveryRow.state, DeliveryRow.next_at)
 
 
 class Database:

@@ -16,6 +16,7 @@ from recommender.prefetch.document import START_SECONDS
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 TERMINAL: Final[frozenset[State]] = frozenset({"succeeded", "failed", "cancelled"})
 Kind = Literal["run", "plan"]
+DeliveryState = Literal["waiting", "delivered", "given_up"]
 ChangeKind = Literal["published", "replaced", "withdrawn"]
 
 TITLE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
@@ -218,6 +219,31 @@ class Submitted(Job):
     earlier: Earlier | None = None
     """Set where this is a new job although the same source and options were submitted before:
     another version is current or on its way, files are missing, or ``force`` was given."""
+
+
+class Delivery(AnswerModel):
+    """A webhook notification of a job that has ended."""
+
+    id: int
+    """``delivery`` in the notification."""
+    job: str
+    url: str
+    state: DeliveryState
+    attempts: int
+    tried_at: datetime | None
+    """When the last attempt ended."""
+    next_at: datetime | None
+    """When the next attempt is due; None if there is none."""
+    answer: str | None
+    """Status line of the last answer, or why there was none."""
+
+
+class DeliveryPage(AnswerModel):
+    """A page of deliveries, newest first."""
+
+    deliveries: list[Delivery]
+    next: str | None
+    """``cursor`` of the next page; None on the last page."""
 
 
 class JobPage(AnswerModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -15,7 +16,9 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
+from cluster.service.documents import DeliveryState
 from cluster.service.library.library import Library
+from cluster.service.queue.deliveries import Deliveries
 from cluster.service.queue.jobs import Jobs
 
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0)
@@ -24,8 +27,9 @@ _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.
 class Metrics(Collector):
     """The metrics of one service; those of the tables are read when they are collected."""
 
-    def __init__(self, jobs: Jobs, library: Library) -> None:
+    def __init__(self, jobs: Jobs, library: Library, deliveries: Deliveries) -> None:
         self._jobs = jobs
+        self._deliveries = deliveries
         self._library = library
         disable_created_metrics()  # type: ignore[no-untyped-call] # they double the output
         self.registry = CollectorRegistry()
@@ -65,4 +69,11 @@ class Metrics(Collector):
         for state in ("queued", "running", "succeeded", "failed", "cancelled"):
             jobs.add_metric([state], counts.get(state, 0))
         yield jobs
+        told = self._deliveries.counts()
+        deliveries = GaugeMetricFamily(
+            "shotladder_deliveries", "Webhook deliveries in each state.", labels=["state"]
+        )
+        for state in get_args(DeliveryState):
+            deliveries.add_metric([state], told.get(state, 0))
+        yield deliveries
         yield GaugeMetricFamily("shotladder_titles", "Published titles.", value=len(self._library))

@@ -25,6 +25,7 @@ from cluster.service.http.hosts import AllowedHosts, is_loopback, own_names
 from cluster.service.http.reading import Reader
 from cluster.service.library.library import DAY_SECONDS, Library
 from cluster.service.metrics import Metrics
+from cluster.service.queue.deliveries import Deliveries
 from cluster.service.queue.jobs import Jobs
 from cluster.service.queue.leases import Leases
 from cluster.service.queue.runner import Runner, RunnerOptions
@@ -118,6 +119,7 @@ def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
         table = JobTable(database)
         library = _library(options, database)
         jobs = Jobs(table, library)
+        deliveries = Deliveries(database)
         files = TokenFiles(token_file, options.read_tokens, create=options.tokens is None)
         tokens = files.tokens
         service = Service(
@@ -125,7 +127,8 @@ def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
             library=library,
             tokens=tokens,
             reader=Reader(library, tokens),
-            metrics=Metrics(jobs, library),
+            metrics=Metrics(jobs, library, deliveries),
+            deliveries=deliveries,
             webhooks=_webhook_policy(options),
             sources=SourcePolicy(options.roots, options.source_urls),
         )
@@ -135,7 +138,7 @@ def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
             table.on_queued = runner.wake
             runner.start()
             stack.callback(runner.stop)
-        webhooks = Webhooks(database, service.webhooks)
+        webhooks = Webhooks(deliveries, service.webhooks)
         webhooks.start()
         stack.callback(webhooks.stop)
         stack.enter_context(_refreshing(library, files))

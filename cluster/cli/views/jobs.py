@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 from rich.console import RenderableType
 
 from cluster.cli.progress import duration
 from cluster.cli.views.tables import Column, facts, table
-from cluster.service.documents import Hold, Job, Version
+from cluster.service.documents import Delivery, Hold, Job, Version
 
 
 def jobs_view(jobs: Sequence[Job]) -> list[RenderableType]:
@@ -55,6 +56,19 @@ def holds_view(holds: Sequence[Hold]) -> list[RenderableType]:
         Column("since", lambda hold: f"{hold.at:%Y-%m-%d %H:%M} UTC", left=True),
     ]
     return [table(columns, holds)]
+
+
+def deliveries_view(deliveries: Sequence[Delivery]) -> list[RenderableType]:
+    """List webhook deliveries, one per line."""
+    columns: list[Column[Delivery]] = [
+        Column("delivery", lambda delivery: delivery.id),
+        Column("state", lambda delivery: delivery.state.replace("_", " "), left=True),
+        Column("attempts", lambda delivery: delivery.attempts),
+        Column("last answer", lambda delivery: delivery.answer or "", left=True),
+        Column("job", lambda delivery: delivery.job, left=True),
+        Column("receiver", lambda delivery: urlsplit(delivery.url).netloc, left=True),
+    ]
+    return [table(columns, deliveries)]
 
 
 def _kept(version: Version) -> str:

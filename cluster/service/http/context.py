@@ -16,6 +16,7 @@ from cluster.service.http.problems import TOKEN_NEEDED
 from cluster.service.http.reading import Reader
 from cluster.service.library.library import Library
 from cluster.service.metrics import Metrics
+from cluster.service.queue.deliveries import Deliveries
 from cluster.service.queue.jobs import Jobs
 from cluster.service.queue.webhooks import WebhookPolicy
 from cluster.service.sources import SourcePolicy
@@ -31,6 +32,7 @@ class Service:
     tokens: Tokens
     reader: Reader
     metrics: Metrics
+    deliveries: Deliveries
     webhooks: WebhookPolicy
     sources: SourcePolicy
 

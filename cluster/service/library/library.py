@@ -311,7 +311,8 @@ class Library:
         now = self._clock()
         with self.database.writing() as session:
             title = session.get(TitleRow, name)
-            contents, cancelled = set(), []
+            contents = set()
+            cancelled: list[str] = []
             for job in session.scalars(select(JobRow).where(JobRow.title == name)):
                 if job.state in ("queued", "running"):
                     cancel(session, job)
@@ -323,7 +324,7 @@ class Library:
                 raise not_published(name, withdrawn=title is not None)
             if hold:
                 session.merge(HoldRow(title=name, actor=actor, at=now))
-            done = {"cancelled": cancelled, "held": hold}
+            done: dict[str, Any] = {"cancelled": cancelled, "held": hold}
             if title is not None and title.version is not None:
                 for version in session.scalars(select(VersionRow).where(VersionRow.title == name)):
                     version.retired = version.retired or now

@@ -199,7 +199,7 @@ class Jobs:
             if value is not None:
                 query = query.where(column == value)
         if cursor is not None:
-            query = query.where(JobRow.number < _cursor_number(cursor))
+            query = query.where(JobRow.number < cursor_number(cursor))
         with self._table.database.reading() as session:
             rows = list(session.scalars(query))
             following = str(rows[limit - 1].number) if len(rows) > limit else None
@@ -433,7 +433,12 @@ def _request_digest(submission: Submission) -> str:
     return digest(submission.model_dump(mode="json"))
 
 
-def _cursor_number(cursor: str) -> int:
+def cursor_number(cursor: str) -> int:
+    """Return the number in the cursor of a page.
+
+    Raises:
+        BadInput: it is not a cursor.
+    """
     if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 18:
         raise BadInput(f"{cursor!r} is not a cursor; take `next` of the page before")
     return int(cursor)

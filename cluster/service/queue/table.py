@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
@@ -56,7 +57,14 @@ class JobTable:
     def enqueue_webhook(self, session: Session, row: JobRow, url: str) -> None:
         """Enqueue the notification of one webhook about a job that has ended."""
         session.add(
-            DeliveryRow(job=row.number, url=url, state="waiting", attempts=0, next_at=self.clock())
+            DeliveryRow(
+                job=row.number,
+                url=url,
+                receiver=urlsplit(url).netloc.lower(),
+                state="waiting",
+                attempts=0,
+                next_at=self.clock(),
+            )
         )
 
     def record_event(self, session: Session, row: JobRow, body: dict[str, Any]) -> None:

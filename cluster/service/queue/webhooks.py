@@ -13,7 +13,6 @@ attempts, so that a receiver can drop duplicates.
 from __future__ import annotations
 
 import asyncio
-import functools
 import hashlib
 import hmac
 import ipaddress
@@ -22,27 +21,24 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import structlog
-from sqlalchemy import select
 
-from cluster.service.database import Database, DeliveryRow, JobRow
-from cluster.service.queue.table import job_document
+from cluster.service.queue.deliveries import Claimed, Deliveries
 from encoder.errors import BadInput
 
-ATTEMPTS = 10
-FIRST_DELAY_SECONDS = 2.0
-MAX_DELAY_SECONDS = 4 * 3600.0
 TIMEOUT_SECONDS = 10.0
 """Limit of a whole delivery, also for a receiver that sends its answer byte by byte."""
-CONCURRENT_DELIVERIES = 50
-"""So many that a slow receiver delays few others."""
+CONCURRENT_DELIVERIES = 100
+"""Places for deliveries; :data:`.deliveries.PER_RECEIVER` of them at most for one receiver."""
 IDLE_SECONDS = 0.5
+RETRY_SECONDS = 5.0
+"""Pause after the tables could not be used."""
 SIGNATURE = "Shotladder-Signature"
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _TUNNELS = tuple(map(ipaddress.ip_network, ("2002::/16", "2001::/32", "64:ff9b:1::/48")))
@@ -116,34 +112,15 @@ class WebhookPolicy:
         return addresses
 
 
-@dataclass(frozen=True, slots=True)
-class _Delivery:
-    """A notification that is due."""
-
-    number: int
-    url: str
-    attempts: int
-    """Number of earlier attempts."""
-    job: dict[str, Any]
-
-
 class Webhooks:
     """Delivers notifications when they are due, from a thread of its own."""
 
-    def __init__(
-        self,
-        database: Database,
-        policy: WebhookPolicy,
-        *,
-        clock: Callable[[], float] = time.time,
-        first_delay_seconds: float = FIRST_DELAY_SECONDS,
-    ) -> None:
-        self._database = database
+    def __init__(self, deliveries: Deliveries, policy: WebhookPolicy) -> None:
+        self._deliveries = deliveries
         self._policy = policy
-        self._clock = clock
-        self._first_delay = first_delay_seconds
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="webhooks", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
+        self._lookups = ThreadPoolExecutor(CONCURRENT_DELIVERIES, "webhook-lookup")
 
     def start(self) -> None:
         """Start delivering."""
@@ -153,72 +130,81 @@ class Webhooks:
         """Stop delivering. What is still due is delivered by the next service."""
         self._stopping.set()
         self._thread.join(TIMEOUT_SECONDS + 1)
+        self._lookups.shutdown(wait=False, cancel_futures=True)
 
-    def deliver_due(self) -> int:
-        """Try every due delivery once; return how many were tried."""
-        with self._database.reading() as session:
-            rows = session.execute(
-                select(DeliveryRow, JobRow)
-                .join(JobRow, JobRow.number == DeliveryRow.job)
-                .where(DeliveryRow.state == "waiting", DeliveryRow.next_at <= self._clock())
-                .order_by(DeliveryRow.next_at)
-                .limit(CONCURRENT_DELIVERIES)
-            )
-            due = [
-                _Delivery(
-                    row.id,
-                    row.url,
-                    row.attempts,
-                    job_document(job, self._clock()).for_readers().model_dump(mode="json"),
-                )
-                for row, job in rows
-            ]
-        if due:
-            for delivery, answer in zip(due, asyncio.run(self._deliver_all(due)), strict=True):
-                self._record(delivery, answer)
-        return len(due)
+    def _run(self) -> None:
+        asyncio.run(self._deliver_until_stopped())
 
-    def _record(self, delivery: _Delivery, answer: str) -> None:
-        delivered = answer.startswith("2")
-        with self._database.writing() as session:
-            row = session.get_one(DeliveryRow, delivery.number)
-            row.attempts, row.answer = delivery.attempts + 1, answer
-            row.next_at = self._clock() + min(
-                self._first_delay * 4**delivery.attempts, MAX_DELAY_SECONDS
-            )
-            if delivered:
-                row.state = "delivered"
-            elif row.attempts >= ATTEMPTS:
-                row.state = "given_up"
-        level = log.info if delivered else log.warning
-        level(
-            "webhook",
-            job=delivery.job["id"],
-            delivery=delivery.number,
-            attempt=delivery.attempts + 1,
-            answer=answer,
-        )
-
-    @functools.cached_property
-    def _tls(self) -> ssl.SSLContext:
-        return ssl.create_default_context()
-
-    async def _deliver_all(self, due: Sequence[_Delivery]) -> list[str]:
+    async def _deliver_until_stopped(self) -> None:
+        """Keep deliveries under way, each of which takes and frees a place of its own."""
+        under_way: dict[asyncio.Task[None], str] = {}
         async with httpx.AsyncClient(
-            verify=self._tls,
+            verify=ssl.create_default_context(),
             timeout=TIMEOUT_SECONDS,
             follow_redirects=False,
             trust_env=False,
             # Each connection belongs to the host name that was checked, and sent to TLS, for it.
             limits=httpx.Limits(max_keepalive_connections=0),
         ) as http:
-            return await asyncio.gather(*(self._deliver(http, delivery) for delivery in due))
+            while not self._stopping.is_set():
+                places = CONCURRENT_DELIVERIES - len(under_way)
+                for delivery in await self._claim(places, Counter(under_way.values())):
+                    task = asyncio.create_task(self._attempt(http, delivery))
+                    under_way[task] = delivery.receiver
+                    task.add_done_callback(under_way.pop)
+                if under_way:
+                    await asyncio.wait(
+                        under_way, timeout=IDLE_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                    )
+                else:
+                    await asyncio.sleep(IDLE_SECONDS)
+            if under_way:
+                await asyncio.wait(under_way, timeout=TIMEOUT_SECONDS)
 
-    async def _deliver(self, http: httpx.AsyncClient, delivery: _Delivery) -> str:
-        """Deliver; return the status line of the answer, or why there is none."""
+    async def _claim(self, places: int, under_way: Counter[str]) -> list[Claimed]:
+        if not places:
+            return []
+        try:
+            return await asyncio.to_thread(self._deliveries.claim, places, under_way)
+        except Exception:  # the tables are busy, or the disk is full
+            log.exception("no webhook can be claimed")
+            await asyncio.sleep(RETRY_SECONDS)
+            return []
+
+    async def _attempt(self, http: httpx.AsyncClient, delivery: Claimed) -> None:
+        """Deliver once and record the answer. The place is free when this returns."""
+        lookups: list[asyncio.Future[list[str]]] = []
+        answer = await self._deliver(http, delivery, lookups)
+        state = "its claim ends by itself"
+        try:
+            recorded = await asyncio.to_thread(self._deliveries.record, delivery, answer)
+            state = recorded or "claimed by another service meanwhile"
+        except Exception:
+            log.exception("the answer to a webhook cannot be recorded")
+        level = log.info if state == "delivered" else log.warning
+        level(
+            "webhook",
+            job=delivery.job["id"],
+            delivery=delivery.number,
+            answer=answer,
+            state=state,
+        )
+        if lookups:  # a lookup that hangs cannot be stopped, and keeps its thread
+            await asyncio.wait(lookups)
+
+    async def _deliver(
+        self,
+        http: httpx.AsyncClient,
+        delivery: Claimed,
+        lookups: list[asyncio.Future[list[str]]],
+    ) -> str:
+        """Deliver; return the status line of the answer, or why there is none.
+
+        Lookups of addresses that are begun are added to ``lookups``.
+        """
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                return await self._post(http, delivery)
+                return await self._post(http, delivery, lookups)
         except TimeoutError:
             return f"no answer within {TIMEOUT_SECONDS:g} s"
         except BadInput as error:
@@ -226,7 +212,12 @@ class Webhooks:
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             return f"{type(error).__name__}: {error}"
 
-    async def _post(self, http: httpx.AsyncClient, delivery: _Delivery) -> str:
+    async def _post(
+        self,
+        http: httpx.AsyncClient,
+        delivery: Claimed,
+        lookups: list[asyncio.Future[list[str]]],
+    ) -> str:
         self._policy.check(delivery.url)  # the allow-list may have changed since submission
         parts = urlsplit(delivery.url)
         host = parts.hostname or ""
@@ -236,10 +227,15 @@ class Webhooks:
         headers = {
             "Host": parts.netloc,
             "Content-Type": "application/json",
-            SIGNATURE: sign(self._policy.secret, int(self._clock()), body),
+            SIGNATURE: sign(self._policy.secret, int(time.time()), body),
         }
         failed: httpx.ConnectError | None = None
-        for address in await asyncio.to_thread(self._policy.addresses, host, port):
+        lookup = asyncio.get_running_loop().run_in_executor(
+            self._lookups, self._policy.addresses, host, port
+        )
+        lookup.add_done_callback(lambda done: done.cancelled() or done.exception())
+        lookups.append(lookup)
+        for address in await asyncio.shield(lookup):
             bracketed = f"[{address}]" if ":" in address else address
             target = httpx.URL(delivery.url).copy_with(host=bracketed, port=port)
             try:
@@ -250,15 +246,6 @@ class Webhooks:
             except httpx.ConnectError as error:
                 failed = error
         raise failed or httpx.ConnectError("no address")
-
-    def _loop(self) -> None:
-        while not self._stopping.wait(IDLE_SECONDS):
-            try:
-                while self.deliver_due() and not self._stopping.is_set():
-                    pass
-            except Exception:
-                log.exception("webhook delivery failed")
-                self._stopping.wait(5.0)
 
 
 def sign(secret: bytes, seconds: int, body: bytes) -> str:
