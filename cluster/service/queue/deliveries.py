@@ -151,12 +151,12 @@ class Deliveries:
             return {row[0]: row[1] for row in session.execute(query)}
 
 
-def _to_others(due: Select[tuple[DeliveryRow]], busy: Counter[str]) -> Select[tuple[DeliveryRow]]:
+def _to_others(due: Select[DeliveryRow], busy: Counter[str]) -> Select[DeliveryRow]:
     full = [receiver for receiver, count in busy.items() if count >= PER_RECEIVER]
     return due.where(DeliveryRow.receiver.not_in(full)) if full else due
 
 
-def _documents() -> Select[tuple[DeliveryRow, str]]:
+def _documents() -> Select[DeliveryRow, str]:
     return select(DeliveryRow, JobRow.id).join(JobRow, JobRow.number == DeliveryRow.job)
 
 
