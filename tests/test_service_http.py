@@ -682,4 +682,5 @@ def test_reading_needs_a_token_where_one_is_set(tmp_path: Path) -> None:
             assert page.status_code == 200
             assert "secret" not in page.text
         asked = {"source": str(one.source("x.json"))}
-        assert problem(http.post(f"{one.url}/v1/jobs", json=asked, headers=bearer), 401)
+        refused = http.post(f"{one.url}/v1/jobs", json=asked, headers=bearer)
+        assert "scope `submit`" in problem(refused, 403)
