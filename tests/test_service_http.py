@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 
+from cluster.cli import main
 from cluster.service.client import Client
 from cluster.service.documents import ASPECTS
 from encoder.errors import BadInput, Conflict, NotThere
@@ -37,6 +38,13 @@ def client(running: ServiceProcess) -> Iterator[Client]:
         yield one
 
 
+@pytest.fixture(scope="module")
+def keeping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    """A service that keeps replaced versions for as long as the tests take."""
+    with service(tmp_path_factory.mktemp("keeping"), slots=2) as one:
+        yield one
+
+
 http = httpx.Client(verify=False)
 """One client for all tests: every httpx.get() would load all certificates of the machine."""
 
@@ -54,7 +62,7 @@ def get(running: ServiceProcess, path: str, **headers: str) -> httpx.Response:
 def published(running: ServiceProcess, client: Client, name: str, **asked: object) -> str:
     """Submit a title, wait until it is published, and return the name of its package."""
     job = client.submit(running.source(f"{name}.json", **asked), external_id=name)
-    done = client.wait(job.id, timeout_seconds=30)
+    done = client.wait(job.id, timeout_seconds=120)
     assert done.state == "succeeded", done
     assert done.result is not None
     assert done.result.package is not None
@@ -429,30 +437,31 @@ def test_a_new_delivery_replaces_and_the_old_lives_for_the_grace_period(
 
 
 def test_an_earlier_cut_delivered_again_is_published_again(
-    running: ServiceProcess, client: Client
+    keeping: ServiceProcess,
 ) -> None:
-    source = running.source("cuts.json", cut=1)
-    second = running.source("cuts-2.json", cut=2)
-    first = client.wait(client.submit(source, external_id="cuts").id, timeout_seconds=30)
-    client.wait(client.submit(second, external_id="cuts").id, timeout_seconds=30)
-    again = client.submit(source, external_id="cuts")
-    assert (again.merged, again.id == first.id) == (False, False)
-    assert again.earlier is not None
-    assert (again.earlier.job, again.earlier.version, again.earlier.kept) == (first.id, 1, True)
-    done = client.wait(again.id, timeout_seconds=30)
-    assert done.result is not None
-    assert first.result is not None
-    assert (done.result.version, done.result.package) == (3, first.result.package)
-    assert running.ledger().count("cuts.json") == 1  # its package was there
-    assert client.submit(source, external_id="cuts").merged
-    back = client.rollback("cuts", 2)
-    assert [version.current for version in back.versions] == [False, True, False]
-    assert not client.submit(source, external_id="cuts").merged
-    with pytest.raises(NotThere, match="no version 9"):
-        client.rollback("cuts", 9)
-    forced = client.wait(client.submit(second, external_id="cuts", force=True).id)
-    assert forced.state == "succeeded"
-    assert running.ledger().count("cuts-2.json") == 2
+    with keeping.client() as client:
+        source = keeping.source("cuts.json", cut=1)
+        second = keeping.source("cuts-2.json", cut=2)
+        first = client.wait(client.submit(source, external_id="cuts").id, timeout_seconds=120)
+        client.wait(client.submit(second, external_id="cuts").id, timeout_seconds=120)
+        again = client.submit(source, external_id="cuts")
+        assert (again.merged, again.id == first.id) == (False, False)
+        assert again.earlier is not None
+        assert (again.earlier.job, again.earlier.version, again.earlier.kept) == (first.id, 1, True)
+        done = client.wait(again.id, timeout_seconds=120)
+        assert done.result is not None
+        assert first.result is not None
+        assert (done.result.version, done.result.package) == (3, first.result.package)
+        assert keeping.ledger().count("cuts.json") == 1  # its package was there
+        assert client.submit(source, external_id="cuts").merged
+        back = client.rollback("cuts", 2)
+        assert [version.current for version in back.versions] == [False, True, False]
+        assert not client.submit(source, external_id="cuts").merged
+        with pytest.raises(NotThere, match="no version 9"):
+            client.rollback("cuts", 9)
+        forced = client.wait(client.submit(second, external_id="cuts", force=True).id)
+        assert forced.state == "succeeded"
+        assert keeping.ledger().count("cuts-2.json") == 2
 
 
 def test_a_new_delivery_sees_the_artwork_that_it_replaces(
@@ -544,6 +553,42 @@ def test_titles_are_listed(running: ServiceProcess, client: Client) -> None:
     page = get(running, "/v1/titles?limit=1&cursor=list-a").json()
     assert page["titles"][0]["title"] == "list-b"
     assert page["next"] == "list-b"
+    snapshot = client.snapshot()
+    assert [title.title for title in snapshot.titles] == names
+    assert client.changes(snapshot.sequence, snapshot.epoch).changes == []
+    published(running, client, "list-d", artwork="d")
+    (change,) = client.changes(snapshot.sequence, snapshot.epoch).changes
+    assert (change.title, change.changed) == ("list-d", ["ladder", "prefetch", "artwork"])
+    with pytest.raises(Conflict, match="read all titles again"):
+        client.changes(snapshot.sequence, "0" * 16)
+    with pytest.raises(Conflict, match="read all titles again"):
+        client.changes(10**9)
+
+
+def test_the_command_line_of_titles(
+    keeping: ServiceProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*line: object) -> str:
+        status = main([*map(str, line), "--url", keeping.url, "--token", keeping.token])
+        assert status == 0, capsys.readouterr().err
+        return capsys.readouterr().out
+
+    with keeping.client() as client:
+        for cut in (1, 2):
+            published(keeping, client, "told", cut=cut)
+    assert said("rollback", "told", 1) == "told is at version 1 again\n"
+    assert re.search(r"1 +current .* job-[0-9a-f]{20}\n", said("versions", "told"))
+    assert re.search(r"2 +kept +20\d\d-", said("versions", "told"))
+    assert said("withdraw", "told", "--hold") == "told withdrawn by ingest\n"
+    assert re.search(r"told +ingest +20", said("holds"))
+    assert main(["submit", str(keeping.sources / "told.json"), "--external-id", "told",
+                 "--url", keeping.url, "--token", keeping.token]) == 2  # fmt: skip
+    assert "`shotladder release told`" in capsys.readouterr().err
+    assert said("release", "told") == "told released by ingest\n"
+    assert "told" not in said("holds")
+    said("deliveries", "--state", "given_up")
+    assert main(["resend", "77", "--url", keeping.url, "--token", keeping.token]) == 2
+    assert "no delivery 77" in capsys.readouterr().err
 
 
 # -- mistakes ----------------------------------------------------------------------------------

@@ -337,6 +337,43 @@ def test_keys_belong_to_the_client_that_used_them(
         assert tables.execute("select key from idempotency").fetchall() == [("ann:k",)]
 
 
+def progress_of(done: int) -> dict[str, Any]:
+    return {"type": "stage_progress", "stage": "s", "done": done, "total": 9, "cached": 0}
+
+
+def test_a_number_of_an_event_is_never_given_out_again(jobs: Jobs, leases: Leases) -> None:
+    jobs.submit(asked("a"), source("a"), "me")
+    job = claimed(leases)
+    seen, numbers = 0, []
+    for done in range(5):
+        leases.heartbeat(job, [progress_of(done)])
+        events, _ = jobs.events_after(job.id, seen)
+        assert [body.get("done") for _, body in events][-1:] == [done]  # or it is lost to listeners
+        seen = events[-1][0]
+        numbers.append(seen)
+    assert numbers == sorted(set(numbers))
+
+
+def test_events_of_an_earlier_release_keep_their_numbers(
+    table: JobTable, jobs: Jobs, leases: Leases
+) -> None:
+    job, *_ = jobs.submit(asked("a"), source("a"), "me")
+    lease = claimed(leases)
+    for done in range(3):
+        leases.heartbeat(lease, [progress_of(done)])
+    before, _ = jobs.events_after(job.id, 0)
+    downgrade(table.database, "v0001_jobs_and_titles")
+    database = Database(table.database.path)
+    after = JobTable(database)
+    assert Jobs(after, AllKept()).events_after(job.id, 0)[0] == before
+    with contextlib.closing(sqlite3.connect(database.path)) as tables:
+        ((sql,),) = tables.execute("select sql from sqlite_master where name = 'events'")
+        assert "AUTOINCREMENT" in sql
+        ((last,),) = tables.execute("select seq from sqlite_sequence where name = 'events'")
+        assert last == before[-1][0]
+    database.close()
+
+
 def test_the_tables_are_those_of_the_migrations(tmp_path: Path) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -236,6 +237,111 @@ def test_a_package_that_lacks_files_is_made_whole_by_the_next_delivery(
     assert shelf.publish("film", "one") == package
     assert shelf.library.is_whole(package)
     assert shelf.library.title("film").version == 1
+
+
+def backup(shelf: Shelf) -> bytes:
+    shelf.database.close()
+    with sqlite3.connect(shelf.database.path) as tables:
+        return tables.serialize()
+
+
+def restored(shelf: Shelf, tables: bytes) -> Library:
+    """The library of a service that was started again after its tables were restored."""
+    shelf.database.close()
+    for suffix in ("", "-wal", "-shm"):
+        shelf.database.path.with_name(shelf.database.path.name + suffix).unlink(missing_ok=True)
+    shelf.database.path.write_bytes(tables)
+    return Library(Database(shelf.database.path), shelf.folder, clock=lambda: shelf.now)
+
+
+def test_consumers_of_the_feed_notice_that_the_tables_were_restored(shelf: Shelf) -> None:
+    shelf.publish("film", "one")
+    saved = backup(shelf)
+    shelf.publish("film", "two")
+    before = shelf.library.changes(0, 9)
+    assert shelf.library.changes(before.next, 9, before.epoch).epoch == before.epoch
+    began_again = Library(shelf.database, shelf.folder)
+    assert began_again.changes(before.next, 9, before.epoch).changes == []  # it was only stopped
+    library = restored(shelf, saved)
+    for epoch in (before.epoch, None):
+        with pytest.raises(Conflict, match="GET /v1/titles") as refused:
+            library.changes(before.next, 9, epoch)
+        assert refused.value.context["reason"] == "resync"
+    snapshot = library.titles(9)
+    assert snapshot.epoch != before.epoch
+    assert library.changes(snapshot.sequence, 9, snapshot.epoch).changes == []
+    with pytest.raises(Conflict):  # the number exists, but counts another change
+        library.changes(1, 9, before.epoch)
+    library.database.close()
+
+
+def test_tables_that_were_restored_elsewhere_are_in_another_epoch(
+    shelf: Shelf, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    shelf.publish("film", "one")
+    epoch = shelf.library.changes(0, 9).epoch
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "service.db").write_bytes(backup(shelf))
+    other = Library(Database(elsewhere / "service.db"), elsewhere)
+    assert other.changes(0, 9).epoch != epoch
+    other.database.close()
+
+
+def test_tables_that_are_restored_under_a_service_are_noticed(shelf: Shelf) -> None:
+    shelf.publish("film", "one")
+    with sqlite3.connect(shelf.database.path) as tables:
+        saved = sqlite3.connect(":memory:")
+        tables.backup(saved)
+    shelf.publish("film", "two")
+    shelf.publish("more", "more")
+    before = shelf.library.changes(0, 9)
+    with sqlite3.connect(shelf.database.path) as tables:
+        saved.backup(tables)
+    saved.close()
+    shelf.library.refresh()
+    assert shelf.library.current("more") is None
+    current = shelf.library.current("film")
+    assert current is not None
+    assert current.version == 1
+    assert shelf.library.changes(0, 9).epoch != before.epoch
+
+
+def test_changes_say_what_changed(shelf: Shelf) -> None:
+    shelf.publish("film", "one", artwork="one")
+    shelf.publish("film", "one", artwork="two")
+    shelf.publish("film", "two")
+    shelf.library.rollback("film", 1, "ann")
+    shelf.library.withdraw("film", "ann", shelf.jobs.request_cancel)
+    changes = shelf.library.changes(0, 9).changes
+    everything = ["ladder", "prefetch", "artwork"]
+    assert [(change.kind, change.changed) for change in changes] == [
+        ("published", everything),
+        ("replaced", ["artwork"]),
+        ("replaced", everything),
+        ("replaced", everything),
+        ("withdrawn", everything),
+    ]
+
+
+def test_a_snapshot_says_at_which_number_it_was_read(shelf: Shelf) -> None:
+    assert shelf.library.titles(9).sequence == 0
+    for name in ("a", "b", "c"):
+        shelf.publish(name, name)
+    first = shelf.library.titles(2)
+    shelf.publish("b", "b2")
+    second = shelf.library.titles(2, first.next)
+    assert (first.sequence, second.sequence, first.epoch) == (3, 4, second.epoch)
+    (missed,) = shelf.library.changes(first.sequence, 9, first.epoch).changes
+    assert (missed.title, missed.version) == ("b", 2)
+
+
+def test_what_a_change_tells_of_can_be_read(shelf: Shelf) -> None:
+    other = Library(shelf.database, shelf.folder, grace_seconds=GRACE)
+    package = shelf.publish("film", "one")
+    assert other.changes(0, 9).changes[0].package == package
+    current = other.current("film")
+    assert current is not None
+    assert current.package == package
 
 
 def test_the_same_package_again_is_the_same_version(shelf: Shelf) -> None:

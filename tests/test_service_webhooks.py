@@ -168,7 +168,7 @@ def test_a_receiver_that_does_not_end_holds_up_nobody(
         began = time.monotonic()
         with delivering(database, host) as deliveries:
             until(lambda: deliveries.page(9)[0][0].answer is not None)
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 30
         server.shutdown()
     (done,), _ = deliveries.page(9)
     assert done.answer == note

@@ -45,6 +45,7 @@ from cluster.service.documents import (
     JobPage,
     Kind,
     Rollback,
+    Snapshot,
     StartBatch,
     StartDocument,
     State,
@@ -286,6 +287,15 @@ class Client:
         for page in self._pages(TitlePage, "/v1/titles", {"limit": 200}):
             yield from page.titles
 
+    def snapshot(self) -> Snapshot:
+        """Return all published titles, with the place in the change feed from which to go on."""
+        pages = list(self._pages(TitlePage, "/v1/titles", {"limit": 200}))
+        return Snapshot(
+            titles=[title for page in pages for title in page.titles],
+            sequence=pages[0].sequence,
+            epoch=pages[0].epoch,
+        )
+
     def title(self, name: str) -> TitleDetail:
         """Return a published title with its versions."""
         return self._get(TitleDetail, f"/v1/titles/{_path_part(name)}")
@@ -368,9 +378,12 @@ class Client:
             ArtworkRow, "/v1/artwork:batch", batch, patience_seconds=self._read_patience
         )
 
-    def changes(self, since: int = 0) -> Changes:
-        """Return the changes after a sequence number; pass ``next`` to get those that follow."""
-        return self._get(Changes, "/v1/changes", {"since": since})
+    def changes(self, since: int = 0, epoch: str | None = None) -> Changes:
+        """Return the changes after a sequence number; pass ``next`` and ``epoch`` to get those that
+        follow. A ``Conflict`` with the reason ``resync`` says to begin again with :meth:`snapshot`.
+        """
+        params = {"since": since, "epoch": epoch} if epoch else {"since": since}
+        return self._get(Changes, "/v1/changes", params)
 
     # -- requests ------------------------------------------------------------------------------
 

@@ -93,6 +93,8 @@ class EventRow(Base):
     stage: Mapped[str | None]
     at: Mapped[float]
     body: Mapped[dict[str, Any]]
+    # Numbers are never given out again, also not those of progress that was replaced.
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012 - SQLAlchemy's way to say it
 
 
 class IdempotencyRow(Base):
@@ -154,7 +156,17 @@ class ChangeRow(Base):
     version: Mapped[int | None]
     package: Mapped[str | None]
     at: Mapped[float]
+    changed: Mapped[list[str] | None]
+    """Names of the documents that are not what they were; None where it was not recorded."""
     __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012 - SQLAlchemy's way to say it
+
+
+class FeedRow(Base):
+    """The only row: the epoch that the change feed is in."""
+
+    __tablename__ = "feed"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    epoch: Mapped[str]
 
 
 class AuditRow(Base):

@@ -301,6 +301,19 @@ class TitlePage(AnswerModel):
 
     titles: list[Title]
     next: str | None
+    sequence: int = 0
+    """Number of the last change that this page includes. A snapshot of all pages is completed by
+    the changes after the first page's number."""
+    epoch: str = ""
+    """Epoch of ``sequence``, as in ``/v1/changes``."""
+
+
+class Snapshot(AnswerModel):
+    """All published titles, by name, with the place in the change feed from which to go on."""
+
+    titles: list[Title]
+    sequence: int
+    epoch: str
 
 
 class Change(AnswerModel):
@@ -312,6 +325,9 @@ class Change(AnswerModel):
     version: int | None
     package: str | None
     at: datetime
+    changed: list[str] | None = None
+    """Documents that are not what they were (of ``ladder``, ``prefetch``, ``artwork`` and
+    ``report``); None for changes before it was recorded, where any of them may have changed."""
 
 
 class Changes(AnswerModel):
@@ -322,6 +338,9 @@ class Changes(AnswerModel):
     """``since`` of the next request; unchanged when there are no changes."""
     more: bool
     """True where further changes exist already, so that the next request need not wait."""
+    epoch: str = ""
+    """The history in which ``next`` counts; another one once the tables were restored from a
+    backup. Pass it with ``since``; a 409 of the type ``resync`` says to read all titles again."""
 
 
 class StartFile(AnswerModel):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from rich.console import RenderableType
+from rich.table import Table
 
 from cluster.cli.progress import duration
 from cluster.cli.views.tables import Column, facts, table
 from cluster.service.documents import Delivery, Hold, Job, Version
+
+_R = TypeVar("_R")
 
 
 def jobs_view(jobs: Sequence[Job]) -> list[RenderableType]:
@@ -22,10 +26,15 @@ def jobs_view(jobs: Sequence[Job]) -> list[RenderableType]:
         Column("stage", _stage, left=True),
         Column("title", lambda job: job.title, left=True),
     ]
-    drawn = table(columns, jobs)
-    for column in drawn.columns[:3]:
-        column.min_width = max((len(str(cell)) for cell in column.cells), default=0)
-    return [drawn]
+    return [_table_with_whole(3, columns, jobs)]
+
+
+def _table_with_whole(count: int, columns: Sequence[Column[_R]], rows: Sequence[_R]) -> Table:
+    """Draw a table whose first ``count`` columns no narrow terminal cuts."""
+    drawn = table(columns, rows)
+    for column in drawn.columns[:count]:
+        column.min_width = max(len(str(cell)) for cell in (column.header, *column.cells))
+    return drawn
 
 
 def _stage(job: Job) -> str:
@@ -39,13 +48,11 @@ def versions_view(versions: Sequence[Version]) -> list[RenderableType]:
     columns: list[Column[Version]] = [
         Column("version", lambda version: version.version),
         Column("state", _kept, left=True),
-        Column(
-            "published", lambda version: f"{version.published_at:%Y-%m-%d %H:%M} UTC", left=True
-        ),
-        Column("package", lambda version: version.package, left=True),
+        Column("until (UTC)", _until, left=True),
+        Column("published", lambda version: f"{version.published_at:%Y-%m-%d}", left=True),
         Column("job", lambda version: version.job, left=True),
     ]
-    return [table(columns, versions)]
+    return [_table_with_whole(5, columns, versions)]
 
 
 def holds_view(holds: Sequence[Hold]) -> list[RenderableType]:
@@ -53,9 +60,9 @@ def holds_view(holds: Sequence[Hold]) -> list[RenderableType]:
     columns: list[Column[Hold]] = [
         Column("title", lambda hold: hold.title, left=True),
         Column("held by", lambda hold: hold.actor, left=True),
-        Column("since", lambda hold: f"{hold.at:%Y-%m-%d %H:%M} UTC", left=True),
+        Column("since (UTC)", lambda hold: _minute(hold.at), left=True),
     ]
-    return [table(columns, holds)]
+    return [_table_with_whole(3, columns, holds)]
 
 
 def deliveries_view(deliveries: Sequence[Delivery]) -> list[RenderableType]:
@@ -64,19 +71,27 @@ def deliveries_view(deliveries: Sequence[Delivery]) -> list[RenderableType]:
         Column("delivery", lambda delivery: delivery.id),
         Column("state", lambda delivery: delivery.state.replace("_", " "), left=True),
         Column("attempts", lambda delivery: delivery.attempts),
-        Column("last answer", lambda delivery: delivery.answer or "", left=True),
         Column("job", lambda delivery: delivery.job, left=True),
+        Column("last answer", lambda delivery: delivery.answer or "", left=True),
         Column("receiver", lambda delivery: urlsplit(delivery.url).netloc, left=True),
     ]
-    return [table(columns, deliveries)]
+    return [_table_with_whole(4, columns, deliveries)]
 
 
 def _kept(version: Version) -> str:
     if version.current:
         return "current"
-    if not version.readable or version.removed_at is None:
-        return "removed"
-    return f"kept until {version.removed_at:%Y-%m-%d %H:%M} UTC"
+    return "kept" if version.readable else "removed"
+
+
+def _until(version: Version) -> str:
+    if version.current or not version.readable or version.removed_at is None:
+        return ""
+    return _minute(version.removed_at)
+
+
+def _minute(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}"
 
 
 def job_view(job: Job) -> list[RenderableType]:

@@ -64,8 +64,7 @@ def titles(
     cursor: TitleName | None = None,
 ) -> TitlePage:
     """Published titles by name. Pass ``next`` as ``cursor`` to get the next page."""
-    page, following = service.library.titles(limit, cursor)
-    return TitlePage(titles=page, next=following)
+    return service.library.titles(limit, cursor)
 
 
 @router.get("/titles/{title}", responses=documented(401, 404, 410, 422), summary="Get a title")
@@ -256,17 +255,18 @@ def artwork_batch(batch: ArtworkBatch, service: CurrentService, _: AnyReader) ->
     return _response(service.reader.batch(ARTWORK_BATCH, batch))
 
 
-@router.get("/changes", responses=documented(401, 422), summary="Change feed")
+@router.get("/changes", responses=documented(401, 409, 422), summary="Change feed")
 def changes(
     service: CurrentService,
     _: AnyReader,
     since: Annotated[int, Query(ge=0, le=2**62)] = 0,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE)] = 200,
+    epoch: Annotated[str | None, Query(pattern=r"^[0-9a-f]{16}$")] = None,
 ) -> Changes:
     """Publications, replacements and withdrawals after a sequence number, oldest first. Pass
-    ``next`` as ``since`` to get the changes that follow.
+    ``next`` as ``since``, and ``epoch``, to get the changes that follow.
     """
-    return service.library.changes(since, limit)
+    return service.library.changes(since, limit, epoch)
 
 
 _BINARY = {"*/*": {"schema": {"type": "string", "format": "binary"}}}

@@ -75,6 +75,15 @@ class PackageFiles:
         except (OSError, ValueError):
             return False
 
+    def document_digests(self, package: str) -> dict[str, bytes]:
+        """Return the digests of a package's documents by name; none if the package is gone."""
+        try:
+            bundle = self.bundles.get(package)
+        except FileNotFoundError:
+            return {}
+        entries = {name: bundle.entry(name) for name in DOCUMENTS}
+        return {name: entry.etag for name, entry in entries.items() if entry is not None}
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Keep all other processes and threads from adding and removing packages.

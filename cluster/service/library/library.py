@@ -5,6 +5,7 @@
     packages, bundles, media   what clients read: see :mod:`cluster.service.library.files`
     stores/abcd...             store of the source with this SHA-256
     work/JOB-LEASE             where the process of a running job writes
+    epoch                      mark of the change feed: see :mod:`cluster.service.library.epoch`
 
 A version becomes current in the transaction that ends its job, when all its files are in place:
 clients read either the old version or the new one. Files of the old version stay for the grace
@@ -37,12 +38,15 @@ from cluster.service.database import (
 from cluster.service.documents import (
     AuditLine,
     Change,
+    ChangeKind,
     Changes,
     Hold,
     Title,
     TitleDetail,
+    TitlePage,
     Version,
 )
+from cluster.service.library.epoch import Epoch, epoch_of, last_sequence
 from cluster.service.library.files import DOCUMENTS, PackageFiles
 from encoder.errors import Conflict, NotThere
 
@@ -74,15 +78,18 @@ class Library:
     ) -> None:
         self.database = database
         self.root = root
+        self._epoch = Epoch(database, root)
         self.files = PackageFiles(root, media_url)
         self.grace_seconds = grace_seconds
         self._clock = clock
         self._current: dict[str, CurrentVersion] = {}
         self._seen = 0
+        self._marked = 0
         self._refreshing = threading.Lock()
         for name in ("stores", "work"):
             (root / name).mkdir(parents=True, exist_ok=True)
-        self.refresh()
+        self._epoch.check()
+        self._load()
 
     # -- reading -------------------------------------------------------------------------------
 
@@ -94,11 +101,20 @@ class Library:
         return sum(current.version is not None for current in list(self._current.values()))
 
     def refresh(self) -> None:
-        """Load what any process has published or withdrawn since the last call."""
+        """Load what any process has published or withdrawn since the last call, and mark it."""
+        self._load()
+        if self._seen != self._marked:
+            self._marked = self._seen
+            self._epoch.check()
+
+    def _load(self) -> None:
         with self._refreshing, self.database.reading() as session:
-            last = session.scalar(select(func.max(ChangeRow.sequence))) or 0
+            last = last_sequence(session)
             if last == self._seen:
                 return
+            if last < self._seen:  # the tables were restored under this process
+                self._seen = 0
+                self._current.clear()
             query = select(TitleRow.name, TitleRow.version, TitleRow.package)
             if self._seen:
                 changed = select(ChangeRow.title).where(ChangeRow.sequence > self._seen)
@@ -117,8 +133,8 @@ class Library:
             version = select(VersionRow.version).where(VersionRow.package == package).limit(1)
             return session.scalar(version) is not None
 
-    def titles(self, limit: int, after: str | None = None) -> tuple[list[Title], str | None]:
-        """Return a page of published titles, by name, and the cursor of the next page."""
+    def titles(self, limit: int, after: str | None = None) -> TitlePage:
+        """Return a page of published titles, by name."""
         query = (
             select(TitleRow, VersionRow.published)
             .join(
@@ -133,7 +149,12 @@ class Library:
         with self.database.reading() as session:
             rows = session.execute(query).all()
             page = [self._title(row, published) for row, published in rows[:limit]]
-            return page, page[-1].title if len(rows) > limit else None
+            return TitlePage(
+                titles=page,
+                next=page[-1].title if len(rows) > limit else None,
+                sequence=last_sequence(session),
+                epoch=epoch_of(session),
+            )
 
     def title(self, name: str) -> TitleDetail:
         """Return a published title with its versions.
@@ -160,11 +181,26 @@ class Library:
                 ],
             )
 
-    def changes(self, since: int, limit: int) -> Changes:
-        """Return the changes after the sequence number ``since``, oldest first."""
+    def changes(self, since: int, limit: int, epoch: str | None = None) -> Changes:
+        """Return the changes after the sequence number ``since``, oldest first.
+
+        What they tell of can be read when this returns. ``epoch`` is that of ``since``, if known.
+
+        Raises:
+            Conflict: ``since`` is no number of this epoch, since the tables were restored.
+        """
         with self.database.reading() as session:
             later = select(ChangeRow).where(ChangeRow.sequence > since)
             rows = session.scalars(later.order_by(ChangeRow.sequence).limit(limit + 1)).all()
+            present = epoch_of(session)
+            if since > last_sequence(session) or (epoch is not None and epoch != present):
+                raise Conflict(
+                    f"change {since} is not of the history that this service has, which was "
+                    "restored from a backup; read all titles again (GET /v1/titles) and go on "
+                    "with the `sequence` and the `epoch` of its first page",
+                    reason="resync",
+                )
+        self._load()
         shown = rows[:limit]
         return Changes(
             changes=[
@@ -175,9 +211,11 @@ class Library:
                     version=row.version,
                     package=row.package,
                     at=moment(row.at),
+                    changed=row.changed,
                 )
                 for row in shown
             ],
+            epoch=present,
             next=shown[-1].sequence if shown else since,
             more=len(rows) > limit,
         )
@@ -231,9 +269,9 @@ class Library:
         )
         session.add(version)
         if not superseded:
-            kind = "published" if current is None else "replaced"
-            self._make_current(title, current, version, now)
-            _record(session, title, now, job.submitted_by, kind, job=job.id)
+            kind: ChangeKind = "published" if current is None else "replaced"
+            changed = self._make_current(title, current, version, now)
+            _record(session, title, now, job.submitted_by, kind, changed, job=job.id)
         return {"version": number, "package": package, "superseded": superseded}
 
     def rollback(self, name: str, number: int, actor: str) -> TitleDetail:
@@ -260,8 +298,8 @@ class Library:
                     )
                 if title.version != number:
                     current = session.get_one(VersionRow, (name, title.version))
-                    self._make_current(title, current, version, now)
-                    _record(session, title, now, actor, "replaced", action="rolled back")
+                    changed = self._make_current(title, current, version, now)
+                    _record(session, title, now, actor, "replaced", changed, action="rolled back")
         self.refresh()
         return self.title(name)
 
@@ -288,13 +326,17 @@ class Library:
 
     def _make_current(
         self, title: TitleRow, before: VersionRow | None, version: VersionRow, now: float
-    ) -> None:
+    ) -> list[str]:
+        """Make a version current; return the names of the documents that are not what they were."""
+        old = {}
         if before is not None:
             before.retired, before.remove_at = now, now + self.grace_seconds
+            old = self.files.document_digests(before.package)
         version.retired = version.remove_at = None
         title.version, title.package, title.updated = version.version, version.package, now
-        entries = self.files.bundles.get(version.package).names()
-        title.documents = ",".join(name for name in DOCUMENTS if name in entries)
+        new = self.files.document_digests(version.package)
+        title.documents = ",".join(new)
+        return [name for name in DOCUMENTS if new.get(name) != old.get(name)]
 
     # -- taking down ---------------------------------------------------------------------------
 
@@ -330,7 +372,8 @@ class Library:
                     version.retired = version.retired or now
                     version.remove_at = min(version.remove_at or now, now)
                     contents.add(version.content_sha256)
-                line = _record(session, title, now, actor, "withdrawn", **done)
+                changed = title.documents.split(",")
+                line = _record(session, title, now, actor, "withdrawn", changed, **done)
                 title.version = title.package = None
                 title.updated = now
             else:
@@ -449,7 +492,8 @@ def _record(
     title: TitleRow,
     at: float,
     actor: str,
-    kind: str,
+    kind: ChangeKind,
+    changed: list[str],
     action: str | None = None,
     **more: Any,
 ) -> AuditRow:
@@ -458,7 +502,7 @@ def _record(
     ``action`` is the audit log's word for it, where that is another than the feed's ``kind``.
     """
     version = {"version": title.version, "package": title.package}
-    session.add(ChangeRow(kind=kind, title=title.name, at=at, **version))
+    session.add(ChangeRow(kind=kind, title=title.name, at=at, changed=changed, **version))
     return _audit(session, title.name, at, actor, action or kind, version | more)
 
 
