@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 MODEL = "vmaf_v1.0.16_3d0h"
 COMMAND = ("-c", "import sys; from cluster.cli import main; sys.exit(main())")
 ROOT = Path(__file__).parent.parent
+STOP_SECONDS = 120
+"""Time for a service to end on a busy machine, which frees its memory in it."""
 SECRET = b"0123456789abcdef-secret"
 
 
@@ -312,13 +314,13 @@ class ServiceProcess:
     def stop(self) -> int:
         assert self.process is not None
         self.process.terminate()
-        status = self.process.wait(120)
+        status = self.process.wait(STOP_SECONDS)
         self._gone()
         return status
 
     def _gone(self) -> None:
         assert self.process is not None
-        self.process.wait(120)
+        self.process.wait(STOP_SECONDS)
         if self.process.stdout is not None:
             self.process.stdout.close()
 

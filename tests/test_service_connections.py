@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from cluster.service.http.connections import peer_of
-from tests.service_material import COMMAND, ROOT, ServiceProcess, service
+from tests.service_material import COMMAND, ROOT, STOP_SECONDS, ServiceProcess, service
 
 
 def free_port() -> int:
@@ -45,7 +45,7 @@ def test_of_two_services_started_at_once_on_one_port_one_says_that_it_cannot(
         assert sorted(urls) == ["", f"http://127.0.0.1:{port}\n"]
         assert httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
         loser = started[urls.index("")]
-        assert loser.wait(20) == 2
+        assert loser.wait(STOP_SECONDS) == 2
         assert loser.stderr is not None
         (line,) = loser.stderr.read().splitlines()
         assert f"cannot listen at 127.0.0.1:{port}" in line
@@ -53,7 +53,7 @@ def test_of_two_services_started_at_once_on_one_port_one_says_that_it_cannot(
     finally:
         for process in started:
             process.terminate()
-            process.communicate(timeout=20)
+            process.communicate(timeout=STOP_SECONDS)
 
 
 def test_the_url_is_printed_when_connections_are_taken(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_the_url_is_printed_when_connections_are_taken(tmp_path: Path) -> None:
             assert one.recv(100).startswith(b"HTTP/1.1 200")
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=STOP_SECONDS)
 
 
 class Connection:
@@ -253,7 +253,7 @@ def test_a_proxy_is_an_address_or_a_network(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, *COMMAND, "serve", "--data", str(tmp_path / "s"), "--trusted-proxy",
          "proxy.example"],
-        capture_output=True, text=True, cwd=ROOT, timeout=60,
+        capture_output=True, text=True, cwd=ROOT,
     )  # fmt: skip
     assert ended.returncode == 2
     (line,) = ended.stderr.splitlines()
