@@ -80,8 +80,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 for number, kind in enumerate(kinds, 1)
                 if number > last
             ]
+            service.clock.now = max(service.clock.now, service.down)  # while the stream lasted
             self.answer(200, "".join(events).encode())
-            service.clock.now = max(service.clock.now, service.down)
         else:
             self.answer(200, json.dumps(service.job()).encode())
 
