@@ -283,3 +283,18 @@ def test_an_address_that_is_none_is_said_at_once(capsys: pytest.CaptureFixture[s
     assert main(["jobs", "--url", "nonsense"]) == 2
     assert "'nonsense' is not the URL of a service" in capsys.readouterr().err
     assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize(
+    ("command", "states"),
+    [
+        ("jobs", "queued, running, succeeded, failed, cancelled"),
+        ("deliveries", "waiting, delivered, given_up"),
+    ],
+)
+def test_a_state_that_there_is_not_is_said_without_a_service(
+    command: str, states: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "--state", "odd"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"no state 'odd'; choose one of {states}" in said

@@ -333,9 +333,11 @@ def jobs(
 ) -> None:
     """List the jobs of a service, newest first."""
     from cluster.cli.views.jobs import jobs_view
+    from cluster.service.documents import State
 
     with connection.client() as client:
-        listed = list(client.jobs(state=_state(state), external_id=external_id, limit=limit))
+        wanted = _state(state, State)
+        listed = list(client.jobs(state=wanted, external_id=external_id, limit=limit))
     output.finish(
         lines=[("job", job.model_dump(mode="json")) for job in listed],
         result={"jobs": len(listed)},
@@ -343,11 +345,15 @@ def jobs(
     )
 
 
-def _state(text: str | None) -> Any:
-    from cluster.service.documents import State
+def _state(text: str | None, states: object) -> Any:
+    """Return a state that is one of ``states``, a ``Literal``, or None.
 
-    if text is not None and text not in get_args(State):
-        raise BadInput(f"no state {text!r}; choose one of {', '.join(get_args(State))}")
+    Raises:
+        BadInput: there is no such state.
+    """
+    known = get_args(states)
+    if text is not None and text not in known:
+        raise BadInput(f"no state {text!r}; choose one of {', '.join(known)}")
     return text
 
 
@@ -401,9 +407,7 @@ def deliveries(
     from cluster.cli.views.jobs import deliveries_view
     from cluster.service.documents import DeliveryState
 
-    if state is not None and state not in get_args(DeliveryState):
-        raise BadInput(f"no state {state!r}; choose one of {', '.join(get_args(DeliveryState))}")
-    wanted: Any = state
+    wanted = _state(state, DeliveryState)
     with connection.client() as client:
         listed = list(client.deliveries(state=wanted, job_id=job, limit=limit))
     output.finish(
