@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -134,16 +134,23 @@ def _range(qualities: Sequence[float]) -> str | None:
     return f"{min(qualities):.1f}-{max(qualities):.1f}" if qualities else None
 
 
+def _column(
+    heading: str, value: Callable[[Summary], float | None], form: str, *, of_all: bool = True
+) -> Column[_Title]:
+    """Return a column of a title's mean over seeds, with the mean over titles in the last row."""
+    return Column(heading, lambda row: value(row.mean), form, total=value if of_all else None)
+
+
 def _mean(
     heading: str, name: str, form: str, scale: int = 1, *, of_all: bool = True
 ) -> Column[_Title]:
-    """Return a column of a mean over seeds, with the mean over titles in the last row."""
+    """Return a column of a summary's own numbers."""
 
     def value(summary: Summary) -> float | None:
         found = getattr(summary, name)
         return None if found is None else scale * found
 
-    return Column(heading, lambda row: value(row.mean), form, total=value if of_all else None)
+    return _column(heading, value, form, of_all=of_all)
 
 
 def _off(heading: str, name: str, form: str, scale: int = 1) -> Column[_Title]:
@@ -152,7 +159,7 @@ def _off(heading: str, name: str, form: str, scale: int = 1) -> Column[_Title]:
     def value(summary: Summary) -> float | None:
         return None if summary.off is None else scale * getattr(summary.off, name)
 
-    return Column(heading, lambda row: value(row.mean), form, total=value)
+    return _column(heading, value, form)
 
 
 _ENCODES: list[Column[_Title]] = [
