@@ -77,15 +77,21 @@ def parse_networks(addresses: Sequence[str]) -> tuple[Network, ...]:
 @lru_cache(maxsize=4096)
 def peer_of(host: str) -> str:
     """Return whom an address counts for: itself, or the /64 network that an IPv6 host has."""
+    address = _address(host)
+    if address is None:
+        return host[:64]
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return an address, as IPv4 where IPv6 only wraps that; None for what is no address."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
-        return host[:64]
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return str(address)
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 class PeerCounts:
@@ -175,12 +181,8 @@ class Connections:
     def _is_proxy(self, host: str) -> bool:
         if not self._proxies:
             return False
-        try:
-            address = ipaddress.ip_address(host.partition("%")[0])
-        except ValueError:
-            return False
-        mapped = getattr(address, "ipv4_mapped", None)
-        return any((mapped or address) in network for network in self._proxies)
+        address = _address(host)
+        return address is not None and any(address in network for network in self._proxies)
 
 
 class BoundedProtocol(HttpToolsProtocol):
