@@ -141,10 +141,11 @@ def test_the_rung_changes_at_every_shot_and_pixels_go_on(seen: dict[str, Any]) -
     assert max(lags) <= most, [frame for frame, lag in zip(frames, lags, strict=True) if lag > most]
     heights: list[int] = []
     for start, end in SHOTS:
-        inside = [height for _, frame, height, _ in frames if start < frame < end - 1]
+        inside = [height for time, _, height, _ in frames if start < round(time / FRAME) < end - 1]
         assert inside, f"nothing of the shot at {start} was shown"
         heights.append(statistics.mode(inside))
     assert set(heights) == {height for _, height in RUNGS}
+    assert heights == seen["play"].get("loaded", heights)
     changes = sum(a != b for a, b in itertools.pairwise(heights))
     assert changes >= CHANGES.get(seen["player"], len(SHOTS) - 1), heights
 

@@ -44,6 +44,7 @@ const players = {
     // Told from outside, it drops what it has just loaded or has the next one on its way already: the
     // rung is what its own choice for the next segment comes to.
     let wanted = rung;
+    const loaded = {};
     class Rotating extends Hls.DefaultConfig.abrController {
       get nextAutoLevel() { return wanted; }
       set nextAutoLevel(level) {}
@@ -56,11 +57,15 @@ const players = {
     });
     if (!rotate) hls.on(Hls.Events.MANIFEST_PARSED, () => { hls.loadLevel = rung; });
     if (rotate) hls.on(Hls.Events.FRAG_LOADED, (_, data) => {
-      if (data.frag.type === "main" && data.frag.sn !== "initSegment") wanted = (data.frag.sn + 1) % hls.levels.length;
+      if (data.frag.type !== "main" || data.frag.sn === "initSegment") return;
+      wanted = (data.frag.sn + 1) % hls.levels.length;
+      loaded[data.frag.sn] = hls.levels[data.frag.level].height;
     });
+    // After a seek to the start it may load the first segment again.
+    if (rotate) video.addEventListener("seeking", () => { if (video.currentTime === 0) wanted = 0; });
     hls.loadSource(url + "master.m3u8");
     hls.attachMedia(video);
-    return { close: () => hls.destroy() };
+    return { loaded, close: () => hls.destroy() };
   },
   shaka(url, rung, rotate, name = "manifest.mpd") {
     shaka.polyfill.installAll();
@@ -217,7 +222,8 @@ async function playthrough(name, rotate, facts, ear) {
   let going = true;
   const watch = (now, data) => {
     const seen = look();
-    found.frames.push([data.mediaTime, seen.frame, seen.height, seen.flash ? 1 : 0]);
+    // The height is that of the picture announced, as its time is; the pixels may be of an older one.
+    found.frames.push([data.mediaTime, seen.frame, data.height, seen.flash ? 1 : 0]);
     if (going) video.requestVideoFrameCallback(watch);
   };
   video.requestVideoFrameCallback(watch);
@@ -247,6 +253,7 @@ async function playthrough(name, rotate, facts, ear) {
   found.duration = video.duration;
   for (let i = 0; i < video.buffered.length; i++) found.gaps.push([video.buffered.start(i), video.buffered.end(i)]);
   const quality = video.getVideoPlaybackQuality();
+  if (player.loaded) found.loaded = Object.values(player.loaded);
   found.dropped = quality.droppedVideoFrames;
   await sleep(0.5);  // a beep may be on its way
   await player.close();
