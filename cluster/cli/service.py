@@ -37,7 +37,9 @@ class JobFlags:
         metavar="DIR",
         help="Folder in which the service keeps everything.",
     )
-    slots: int = option(1, "--jobs", metavar="N", min=0, max=64, help="Number of jobs at once.")
+    slots: int = option(
+        1, "--jobs", metavar="N", min=0, max=64, help="Number of jobs at once, beside one estimate."
+    )
     workers: Workers = None
     scheduler: Scheduler = None
     face_model: FaceModel = None
@@ -358,12 +360,22 @@ def _state(text: str | None, states: object) -> Any:
 
 
 @command
-def status(output: Output, *, job: JobId, connection: Connection) -> None:
+def status(
+    output: Output,
+    *,
+    job: Annotated[
+        str,
+        typer.Argument(
+            metavar="JOB", help="Id of a job, or the name of a title, for its newest job."
+        ),
+    ],
+    connection: Connection,
+) -> None:
     """Show a job: its state, its progress, its result."""
     from cluster.cli.views.jobs import job_view
 
     with connection.client() as client:
-        current = client.job(job)
+        current = client.find_job(job)
     output.finish(result={"job": current.model_dump(mode="json")}, view=lambda: job_view(current))
 
 

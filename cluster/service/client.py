@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import time
 import uuid
 from collections import OrderedDict
@@ -29,7 +30,9 @@ from pydantic import BaseModel, ValidationError
 
 from cluster.service.documents import (
     DEFAULT_ASPECT,
+    JOB_ID_PATTERN,
     TERMINAL,
+    TITLE_PATTERN,
     ArtworkBatch,
     ArtworkRow,
     Aspect,
@@ -55,6 +58,7 @@ from cluster.service.documents import (
     TitleDetail,
     TitlePage,
 )
+from cluster.service.wording import first_complaint
 from encoder.errors import BadInput, Busy, Conflict, NotThere, ServiceUnusable
 from encoder.names import shown
 from ladder.document import Ladder
@@ -188,6 +192,24 @@ class Client:
         given = {name: value for name, value in filters.items() if value}
         pages = self._pages(JobPage, "/v1/jobs", {**given, "limit": min(limit or 200, 200)})
         yield from islice((job for page in pages for job in page.jobs), limit)
+
+    def find_job(self, name: str) -> Job:
+        """Return the job with this id, or else the newest job of the title of this name.
+
+        Raises:
+            NotThere: there is neither.
+        """
+        if re.fullmatch(JOB_ID_PATTERN, name):
+            with contextlib.suppress(NotThere):
+                return self.job(name)
+        if re.fullmatch(TITLE_PATTERN, name):
+            for job in self.jobs(title=name, limit=1):
+                return job
+        raise NotThere(
+            f"there is no job {shown(name)}, and no title of that name has a job; "
+            "`shotladder jobs` lists the jobs",
+            reason="no_such_job",
+        )
 
     def cancel(self, job_id: str) -> Job:
         """Cancel a job; a running job is ``cancelled`` only some seconds later."""
@@ -510,8 +532,7 @@ def error_of(answer: httpx.Response) -> Exception:
 
 def invalid(error: ValidationError) -> BadInput:
     """Return the error for a request that is invalid before it is sent."""
-    first = error.errors(include_url=False)[0]
-    return BadInput(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+    return BadInput(first_complaint(error.errors(include_url=False)))
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from starlette.routing import compile_path
 
 from cluster.service.documents import Problem
 from cluster.service.redaction import without_secrets
+from cluster.service.wording import complaint, field_of, first_complaint
 from encoder.errors import BadInput, Busy, Conflict, NotThere, ShotladderError, StoreUnusable
 
 MEDIA_TYPE = "application/problem+json"
@@ -106,13 +107,9 @@ def answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        errors = [
-            {"field": ".".join(str(part) for part in field["loc"]), "message": field["msg"]}
-            for field in error.errors()
-        ]
-        first = errors[0]
-        detail = f"{first['field']}: {first['message']}; see /openapi.json for what is accepted"
-        return response(422, detail, errors=errors)
+        found = error.errors()
+        errors = [{"field": field_of(one), "message": complaint(one)} for one in found]
+        return response(422, first_complaint(found), errors=errors)
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:

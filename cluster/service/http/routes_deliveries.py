@@ -7,7 +7,13 @@ from typing import Annotated
 import structlog
 from fastapi import APIRouter, Path, Query
 
-from cluster.service.documents import MAX_PAGE_SIZE, Delivery, DeliveryPage, DeliveryState
+from cluster.service.documents import (
+    JOB_ID_PATTERN,
+    MAX_PAGE_SIZE,
+    Delivery,
+    DeliveryPage,
+    DeliveryState,
+)
 from cluster.service.http.context import CurrentService, Submitter
 from cluster.service.http.problems import documented
 
@@ -20,7 +26,7 @@ def page(
     service: CurrentService,
     _: Submitter,
     state: DeliveryState | None = None,
-    job: Annotated[str | None, Query(pattern=r"^job-[0-9a-f]{20}$")] = None,
+    job: Annotated[str | None, Query(pattern=JOB_ID_PATTERN)] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE)] = 50,
     cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$")] = None,
 ) -> DeliveryPage:

@@ -40,7 +40,7 @@ from encoder.errors import Busy
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 log = structlog.stdlib.get_logger(__name__)
 
-JobId = Annotated[str, Path(pattern=r"^job-[0-9a-f]{20}$", examples=["job-0123456789abcdef0123"])]
+JobId = Annotated[str, Path(examples=["job-0123456789abcdef0123"])]
 IdempotencyKey = Annotated[
     str | None,
     Header(

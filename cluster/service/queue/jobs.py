@@ -425,7 +425,9 @@ def _check_not_held(session: Session, title: str, kind: str) -> None:
 def _row_of(session: Session, job_id: str) -> JobRow:
     row = session.scalar(select(JobRow).where(JobRow.id == job_id))
     if row is None:
-        raise NotThere(f"there is no job {job_id!r}; GET /v1/jobs lists them", reason="no_such_job")
+        raise NotThere(
+            f"there is no job {job_id[:128]}; GET /v1/jobs lists them", reason="no_such_job"
+        )
     return row
 
 

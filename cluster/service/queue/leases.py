@@ -22,7 +22,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
 
 from cluster.service.database import JobRow
-from cluster.service.documents import Failure, Job, JobOptions
+from cluster.service.documents import Failure, Job, JobOptions, Kind
 from cluster.service.queue.table import JobTable, digest, meant, package_of
 from cluster.service.sources import SourceFile
 from encoder.errors import LeaseLost
@@ -63,8 +63,9 @@ class Leases:
         self._table = table
         self._lease_seconds = lease_seconds
 
-    def claim(self, owner: str) -> LeasedJob | None:
-        """Lease the next job to ``owner``, by priority, deadline and age; None if none waits."""
+    def claim(self, owner: str, *, kind: Kind = "run") -> LeasedJob | None:
+        """Lease the next job of a kind to ``owner``, by priority, deadline and age; None if none
+        waits."""
         followed = aliased(JobRow)
         waits_for_another = (
             select(followed.number)
@@ -73,7 +74,7 @@ class Leases:
         )
         next_job = (
             select(JobRow)
-            .where(JobRow.state == "queued", ~waits_for_another)
+            .where(JobRow.state == "queued", JobRow.kind == kind, ~waits_for_another)
             .order_by(
                 JobRow.priority.desc(), JobRow.deadline.asc().nulls_last(), JobRow.number.asc()
             )
@@ -127,11 +128,11 @@ class Leases:
             return [(row[0], row[1] or "") for row in session.execute(running)]
 
     def highest_queued_priority(self) -> int | None:
-        """Return the highest priority of the queued jobs; None if none waits for a runner."""
+        """Return the highest priority of the queued runs; None if none waits for a runner."""
         with self._table.database.reading() as session:
             return session.scalar(
                 select(func.max(JobRow.priority)).where(
-                    JobRow.state == "queued", JobRow.follows.is_(None)
+                    JobRow.state == "queued", JobRow.kind == "run", JobRow.follows.is_(None)
                 )
             )
 

@@ -1,5 +1,7 @@
 """A runner takes jobs from the table and runs each in a process of its own.
 
+A runner also has one slot for estimates alone, which so never wait behind a film.
+
 A runner holds a file lock under its name, which the kernel releases when it dies: other runners see
 at once that its jobs are free. A slot of a runner is a thread with a process that runs many jobs,
 since starting Python and loading the libraries takes longer than a small job. The process is
@@ -27,7 +29,7 @@ from typing import Any
 import structlog
 
 from cluster import events
-from cluster.service.documents import Failure, Outcome
+from cluster.service.documents import Failure, Kind, Outcome
 from cluster.service.library.library import Library
 from cluster.service.queue.jobs import Jobs
 from cluster.service.queue.leases import LeasedJob, Leases
@@ -65,6 +67,8 @@ class RunnerOptions:
 @dataclass(slots=True)
 class _Slot:
     number: int
+    kind: Kind = "run"
+    """Kind of the jobs that the slot takes."""
     job: LeasedJob | None = None
     preempted: bool = False
     """True once a job of higher priority needs this slot."""
@@ -88,13 +92,14 @@ class Runner:
         self._stopping = threading.Event()
         self._woken = threading.Event()
         self._slots = [_Slot(number) for number in range(options.slots)]
+        self._lanes = [*self._slots, _Slot(options.slots, "plan")]
         self._threads: list[threading.Thread] = []
         self._locks = contextlib.ExitStack()
 
     def start(self) -> None:
         """Start taking jobs."""
         self._locks.enter_context(runner_lock(self._library.root, self.name))
-        for slot in self._slots:
+        for slot in self._lanes:
             self._threads.append(
                 threading.Thread(target=self._run_jobs, args=(slot,), name=f"slot-{slot.number}")
             )
@@ -138,7 +143,7 @@ class Runner:
         """Claim and run jobs in a slot, until the runner stops."""
         while not self._stopping.is_set():
             with _errors_logged("claiming"):
-                slot.job = self._leases.claim(self.name)
+                slot.job = self._leases.claim(self.name, kind=slot.kind)
             if slot.job is None:
                 self._woken.wait(IDLE_SECONDS)
                 self._woken.clear()
