@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import zlib
 from fractions import Fraction
 from pathlib import Path
 
@@ -237,6 +238,45 @@ def test_canonical_frames_show_the_last_source_frame_due(steps, last, start):
     ]
     if not phase and timeline.frames > due[-1]:
         assert shown[-1] == len(ticks) - 1
+
+
+def camtasia(path: Path, changes: set[int], frames: int) -> Path:
+    """A screen recording of Camtasia (zlib around Microsoft RLE), whose picture changes at times.
+
+    All its packets are marked as keyframes, as Camtasia does.
+    """
+    with av.open(str(path), "w", format="avi") as out:
+        stream = out.add_stream("msrle", rate=15)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "pal8"
+        for number in range(frames):
+            picture = av.VideoFrame(64, 48, "pal8")
+            lines = np.full((48, picture.planes[0].line_size), 10 * number, np.uint8)
+            picture.planes[0].update(lines.tobytes())
+            picture.pts, picture.time_base = number, Fraction(1, 15)
+            for coded in stream.encode(picture):
+                data = zlib.compress(bytes(coded)) if number in changes else b"\0\1"
+                packet = av.Packet(data)
+                packet.pts = packet.dts = number
+                packet.time_base, packet.stream, packet.duration = Fraction(1, 15), stream, 1
+                packet.is_keyframe = True
+                out.mux(packet)
+    written = bytearray(path.read_bytes())
+    header = written.index(b"strf") + 8
+    for at in (header + 16, written.index(b"vids") + 4):
+        written[at : at + 4] = b"tscc"
+    path.write_bytes(written)
+    return path
+
+
+def test_an_unchanged_screen_is_no_picture_of_its_own(tmp_path: Path):
+    recording = camtasia(tmp_path / "screen.avi", {0, 1, 2, 3, 6, 7, 8, 9}, 14)
+    index = index_frames(recording)
+    assert index.pts.tolist() == [0, 1, 2, 3, 6, 7, 8, 9]
+    assert index.keyframe_pts.tolist() == [0]
+    assert index.last_duration == 5
+    source = plan_source(recording, tmp_path)
+    assert len(list(small_frames(source))) == source.frames
+    assert source.frames / source.frame_rate == pytest.approx(14 / 15, abs=1 / source.frame_rate)
 
 
 def test_very_long_titles_in_fine_ticks_do_not_overflow():

@@ -7,11 +7,11 @@ look up a frame's number here and never guess. :mod:`encoder.source.timeline.con
 places those frames on the title's canonical constant frame rate.
 
 Everything that is shown is a frame. Not frames are: packets that an edit list discards, VP8's
-invisible references, MPEG-4's pictures that are not coded, second fields in packets of their own,
-pictures before the first keyframe, and a torn packet at the end of a truncated file with all that
-would be shown after it. A packet in the middle that does not decode is reported by the analysis
-pass (:mod:`encoder.analysis.frames`), which compares the decoded frames with this index and refuses
-the source.
+invisible references, MPEG-4's pictures that are not coded, Camtasia's that have not changed, second
+fields in packets of their own, pictures before the first keyframe, and a torn packet at the end of
+a truncated file with all that would be shown after it. A packet in the middle that does not decode
+is reported by the analysis pass (:mod:`encoder.analysis.frames`), which compares the decoded frames
+with this index and refuses the source.
 """
 
 from __future__ import annotations
@@ -104,6 +104,8 @@ class _Packet:
     duration: int
     key: bool
     shown: bool
+    held: bool
+    """True where the packet only says that the picture before is shown on."""
     corrupt: bool
     size: int
 
@@ -192,7 +194,10 @@ class Demuxed:
 
 # Codecs of which only decoding from the start is right: ffmpeg's encoders of QuickTime Video and
 # Graphics mark pictures as keyframes that are none; its decoder of Dirac loses pictures by a seek.
-_UNSEEKABLE = ("rpza", "smc", "dirac")
+# Camtasia marks every picture of a recording as a keyframe.
+_UNSEEKABLE = ("rpza", "smc", "dirac", "tscc")
+# In Camtasia's recordings a packet of two bytes, the end of a bitmap, says that nothing changed.
+_UNCHANGED_BYTES = {"tscc": 2}
 
 
 def demuxed(
@@ -223,7 +228,8 @@ def demuxed(
             yield Demuxed(packet, key and coded, completes=False, coded=coded)
             continue
         if codec in _UNSEEKABLE:
-            yield Demuxed(packet, key and not begun, completes=False)
+            coded = packet.size > _UNCHANGED_BYTES.get(codec, 0)
+            yield Demuxed(packet, key and not begun, completes=False, coded=coded)
             begun = begun or key
             continue
         if plain or not (key or fields):
@@ -264,7 +270,8 @@ def _packets(path: str | os.PathLike[str]) -> tuple[Fraction, list[_Packet], Bes
             invisible = codec == "vp8" and not bytes(packet)[0] & 0x10
             shown = each.coded and not (packet.is_discard or invisible)
             times = packet.pts, packet.dts, packet.duration or 0
-            packets.append(_Packet(*times, each.key, shown, is_torn(packet), packet.size))
+            held = not each.coded and not packet.is_discard
+            packets.append(_Packet(*times, each.key, shown, held, is_torn(packet), packet.size))
         return Fraction(stream.time_base or 0), packets, beside
 
 
@@ -321,12 +328,13 @@ def _index(path: str | os.PathLike[str], time_base: Fraction, packets: list[_Pac
     pts = np.array([time for time, _ in shown], dtype=np.int64)
     keyframes.sort(key=itemgetter(0))
     usual = int(np.median(np.diff(pts))) if len(pts) > 1 else 0
+    held = [p.pts + p.duration - shown[-1][0] for p in packets if p.held and p.pts is not None]
     return FrameIndex(
         time_base=time_base,
         pts=pts,
         keyframe_pts=np.array([time for time, _ in keyframes], dtype=np.int64),
         keyframe_dts=np.array([dts for _, dts in keyframes], dtype=np.int64),
-        last_duration=_last_duration(shown, usual, time_base),
+        last_duration=max(_last_duration(shown, usual, time_base), *held, 0),
         packet_bytes=sum(p.size for p in packets),
     )
 
