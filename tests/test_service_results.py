@@ -76,6 +76,45 @@ def test_status_takes_the_name_of_a_title(running: ServiceProcess, client: Clien
         client.job("film-a")
 
 
+# -- progress ----------------------------------------------------------------------------------
+
+
+def test_progress_of_the_whole_job_and_its_attempts(
+    running: ServiceProcess, client: Client
+) -> None:
+    source = running.source("watched.json", seconds=2.5, die=1, fail="it said so")
+    job = client.submit(source)
+    shares, told = [], []
+    for _, body in client.events(job.id):
+        told.append(body)
+        completion = client.job(job.id).completion
+        assert completion is not None
+        shares.append(completion.share)
+    failed = client.job(job.id)
+    assert failed.completion is not None
+    assert failed.completion.remaining_seconds is None
+    assert 0.1 < failed.completion.share < 1
+    assert [one.ended for one in failed.attempt_list] == ["exit status -9", "failed"]
+    assert failed.attempt_list[1].seconds >= 2.5
+    reported = [body["share"] for body in told if body["type"] == "job_progress"]
+    assert reported == sorted(reported) != []
+    again = client.retry(job.id)
+    assert again.completion is not None
+    shares += [failed.completion.share, again.completion.share]
+    client.wait(job.id)
+    assert shares == sorted(shares)
+
+    done = client.wait(client.submit(running.source("made.json")).id)
+    assert done.completion is not None
+    assert (done.completion.share, done.completion.remaining_seconds) == (1, 0)
+    assert [one.ended for one in done.attempt_list] == ["succeeded"]
+    listed = next(iter(client.jobs(limit=1)))
+    assert listed == done
+    access = {"SHOTLADDER_URL": running.url, "SHOTLADDER_TOKEN": running.token}
+    shown = called("status", job.id, **access).stdout
+    assert "exit status -9" in shown
+
+
 # -- what is wrong -----------------------------------------------------------------------------
 
 _NAME = "give up to 128 letters, digits, `.`, `_` and `-`, of which the first is no sign"

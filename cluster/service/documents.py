@@ -136,6 +136,31 @@ class Progress(AnswerModel):
     at: datetime
 
 
+class Completion(AnswerModel):
+    """Progress of a whole job, over all its stages and attempts."""
+
+    share: float
+    """Part of the job that is done, 0 to 1. It never falls, and is 1 only once the job has
+    succeeded. Where there is more to do than was expected, it stands still."""
+    remaining_seconds: float | None
+    """Time left at the present pace; None while it cannot be told, as before the first encodes."""
+    at: datetime | None
+    """When it was reported; None if nothing was."""
+
+
+class Attempt(AnswerModel):
+    """One start of a job."""
+
+    number: int
+    started_at: datetime
+    ended_at: datetime | None
+    """None while it runs."""
+    seconds: float
+    """Time that it ran."""
+    ended: str | None
+    """How it ended: ``succeeded``, ``failed``, ``cancelled``, or why the job was queued again."""
+
+
 class Failure(AnswerModel):
     """Why a job failed."""
 
@@ -188,7 +213,11 @@ class Job(AnswerModel):
     finished_at: datetime | None
     attempts: int
     """Number of times that the job was started."""
+    attempt_list: list[Attempt] = []
+    """Those starts, oldest first."""
     cancel_requested: bool
+    completion: Completion | None = None
+    """Progress of the whole job; None from a service that does not tell."""
     progress: Progress | None
     result: Outcome | None
     failure: Failure | None

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from cluster.cli.progress import duration
 from cluster.cli.views.tables import Column, facts, table
-from cluster.service.documents import Delivery, Hold, Job, Version
+from cluster.service.documents import Attempt, Delivery, Hold, Job, Version
 
 _R = TypeVar("_R")
 
@@ -23,6 +23,7 @@ def jobs_view(jobs: Sequence[Job]) -> list[RenderableType]:
         Column("job", lambda job: job.id, left=True),
         Column("state", lambda job: job.state, left=True),
         Column("prio", lambda job: job.priority),
+        Column("done", _done),
         Column("stage", _stage, left=True),
         Column("title", lambda job: job.title, left=True),
     ]
@@ -35,6 +36,10 @@ def _table_with_whole(count: int, columns: Sequence[Column[_R]], rows: Sequence[
     for column in drawn.columns[:count]:
         column.min_width = max(len(str(cell)) for cell in (column.header, *column.cells))
     return drawn
+
+
+def _done(job: Job) -> str:
+    return "" if job.completion is None else f"{100 * job.completion.share:.0f} %"
 
 
 def _stage(job: Job) -> str:
@@ -78,6 +83,17 @@ def deliveries_view(deliveries: Sequence[Delivery]) -> list[RenderableType]:
     return [_table_with_whole(4, columns, deliveries)]
 
 
+def _left(job: Job) -> str:
+    if job.state != "running" or job.completion is None:
+        return ""
+    left = job.completion.remaining_seconds
+    return ", time left not known yet" if left is None else f", about {duration(left)} left"
+
+
+def _attempt(attempt: Attempt) -> str:
+    return f"{duration(attempt.seconds)} ({attempt.ended or 'running'})"
+
+
 def _kept(version: Version) -> str:
     if version.current:
         return "current"
@@ -99,6 +115,8 @@ def job_view(job: Job) -> list[RenderableType]:
     rows = {"job": job.id, "state": job.state, "title": job.title, "source": job.source}
     if job.cancel_requested and job.state == "running":
         rows["state"] = "running, about to be cancelled"
+    if job.completion is not None:
+        rows["done"] = f"{_done(job)}{_left(job)}"
     if (progress := job.progress) is not None:
         rows["stage"] = (
             f"{progress.stage}: {progress.done} of {progress.total}, "
@@ -110,7 +128,7 @@ def job_view(job: Job) -> list[RenderableType]:
         ended = job.finished_at or datetime.now(UTC)
         rows["time"] = duration((ended - job.started_at).total_seconds())
     if job.attempts > 1:
-        rows["attempts"] = str(job.attempts)
+        rows["attempts"] = "; ".join(map(_attempt, job.attempt_list)) or str(job.attempts)
     if job.failure is not None:
         rows["failure"] = job.failure.message
     if (result := job.result) is not None and result.version is not None:

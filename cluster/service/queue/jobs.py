@@ -36,7 +36,7 @@ from cluster.service.database import (
     moment,
 )
 from cluster.service.documents import Earlier, Job, JobOptions, State, Submission
-from cluster.service.queue.table import JobTable, digest, meant, package_of
+from cluster.service.queue.table import JobTable, digest, meant, package_of, whole_of
 from cluster.service.redaction import without_secrets
 from cluster.service.sources import SourceFile
 from encoder.errors import BadInput, Busy, Conflict, NotThere
@@ -298,7 +298,8 @@ class Jobs:
                 )
             row.state, row.identity, row.cancel_requested = "queued", identity, False
             row.crashes = row.lost = 0
-            row.finished = row.failure = row.result = row.progress = row.follows = None
+            row.finished = row.failure = row.result = row.follows = None
+            row.progress = {"whole": whole} if (whole := whole_of(row)) is not None else None
             self._table.record_event(session, row, {"type": "queued", "reason": "retry"})
             job = self._table.document(row)
         self._table.on_queued()

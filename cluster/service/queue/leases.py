@@ -23,7 +23,8 @@ from sqlalchemy.orm import Session, aliased
 
 from cluster.service.database import JobRow
 from cluster.service.documents import Failure, Job, JobOptions, Kind
-from cluster.service.queue.table import JobTable, digest, meant, package_of
+from cluster.service.queue.progress import TYPE, Whole
+from cluster.service.queue.table import JobTable, digest, meant, package_of, whole_of
 from cluster.service.sources import SourceFile
 from encoder.errors import LeaseLost
 
@@ -50,6 +51,8 @@ class LeasedJob:
     lease: str
     """Token of this attempt."""
     priority: int
+    share: float = 0.0
+    """Part of the whole job that earlier attempts have come to."""
 
 
 class Leases:
@@ -104,17 +107,36 @@ class Leases:
                 content_sha256=row.content_sha256,
                 lease=row.lease,
                 priority=row.priority,
+                share=(whole_of(row) or {"share": 0.0})["share"],
             )
 
-    def heartbeat(self, job: LeasedJob, events: Sequence[Mapping[str, Any]] = ()) -> bool:
-        """Extend the lease and record events; return whether the job should be cancelled."""
+    def heartbeat(
+        self,
+        job: LeasedJob,
+        events: Sequence[Mapping[str, Any]] = (),
+        whole: Whole | None = None,
+    ) -> bool:
+        """Extend the lease, record events and the progress of the whole job; return whether the job
+        should be cancelled."""
         with self._leased(job) as (session, row):
             row.lease_until = self._table.clock() + self._lease_seconds
             for body in _last_progress_of_each_stage(events):
                 self._table.record_event(session, row, dict(body))
                 if body["type"] == "stage_progress":
-                    row.progress = {**body, "at": self._table.clock()}
+                    told = whole_of(row)
+                    row.progress = {**body, "at": self._table.clock(), "whole": told}
+            if whole is not None:
+                self._record_whole(session, row, whole)
             return row.cancel_requested
+
+    def _record_whole(self, session: Session, row: JobRow, whole: Whole) -> None:
+        before = whole_of(row)
+        told = {"share": round(whole.share, 4), "remaining_seconds": whole.remaining_seconds}
+        if whole.remaining_seconds is not None:
+            told["remaining_seconds"] = round(whole.remaining_seconds, 1)
+        row.progress = {**(row.progress or {}), "whole": {**told, "at": self._table.clock()}}
+        if before is None or before["share"] != told["share"]:
+            self._table.record_event(session, row, {"type": TYPE, **told})
 
     def content_sha256(self, job: LeasedJob) -> str | None:
         """Return the digest of the job's source, if it has been recorded. Needs no lease."""

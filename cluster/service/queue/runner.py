@@ -33,7 +33,16 @@ from cluster.service.documents import Failure, Kind, Outcome
 from cluster.service.library.library import Library
 from cluster.service.queue.jobs import Jobs
 from cluster.service.queue.leases import LeasedJob, Leases
-from cluster.service.queue.work import ContentKnown, Ended, Perform, Work, perform, serve
+from cluster.service.queue.progress import WholeProgress
+from cluster.service.queue.work import (
+    ContentKnown,
+    Ended,
+    Perform,
+    Work,
+    count_codecs,
+    perform,
+    serve,
+)
 from encoder.errors import LeaseLost
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
@@ -218,6 +227,7 @@ class Runner:
         """Have the slot's process run a job, and act on its answers until the job ends."""
         pipe = self._live_process(slot)
         unrecorded: list[dict[str, Any]] = []
+        whole = WholeProgress(job.kind, job.share, codecs=count_codecs(job.options))
         try:
             pipe.send(work)
         except OSError:
@@ -235,7 +245,7 @@ class Runner:
                     if not self._go_on(job, sha256, pipe):
                         return
                 case Ended():
-                    self._leases.heartbeat(job, unrecorded)
+                    self._leases.heartbeat(job, unrecorded, whole.at(time.monotonic()))
                     slot.jobs_run += 1
                     self._end(job, work, message)
                     return
@@ -243,6 +253,7 @@ class Runner:
                     pass
                 case _:
                     unrecorded.append(events.document(message))
+                    whole.update(unrecorded[-1], time.monotonic())
             if self._stopping.is_set() or slot.preempted:
                 self._discard_process(slot)
                 self._leases.release(job, "preempted" if slot.preempted else "service stopped")
@@ -251,7 +262,7 @@ class Runner:
             if time.monotonic() - last_heartbeat > HEARTBEAT_SECONDS:
                 last_heartbeat = time.monotonic()
                 recorded, unrecorded = unrecorded, []
-                if self._leases.heartbeat(job, recorded):
+                if self._leases.heartbeat(job, recorded, whole.at(last_heartbeat)):
                     self._end_cancelled(slot, job)
                     return
 

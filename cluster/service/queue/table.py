@@ -12,7 +12,17 @@ from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from cluster.service.database import Database, DeliveryRow, EventRow, JobRow, moment
-from cluster.service.documents import Failure, Job, JobOptions, Outcome, Progress, State
+from cluster.service.documents import (
+    Completion,
+    Failure,
+    Job,
+    JobOptions,
+    Outcome,
+    Progress,
+    State,
+)
+from cluster.service.queue import progress
+from cluster.service.queue.history import attempts_of
 from cluster.service.redaction import without_secrets
 from cluster.store.keys import canonical_json
 from ladder.profiles import load_profile, profile_names, profile_sha256
@@ -68,8 +78,9 @@ class JobTable:
         )
 
     def record_event(self, session: Session, row: JobRow, body: dict[str, Any]) -> None:
-        """Record an event of a job; progress replaces earlier progress of the same stage."""
+        """Record an event of a job; progress replaces earlier progress of the same kind."""
         stage = body.get("stage") if body["type"] == "stage_progress" else None
+        stage = progress.TYPE if body["type"] == progress.TYPE else stage
         if stage is not None:
             session.execute(
                 delete(EventRow).where(EventRow.job == row.number, EventRow.stage == stage)
@@ -84,7 +95,7 @@ class JobTable:
 
 
 def job_document(row: JobRow, now: float) -> Job:
-    """Return a job as clients see it at the time ``now``."""
+    """Return a job as clients see it at the time ``now``; the row is in a session."""
     ended = row.finished if row.state == "succeeded" and row.finished is not None else now
     return Job(
         id=row.id,
@@ -104,6 +115,8 @@ def job_document(row: JobRow, now: float) -> Job:
         finished_at=None if row.finished is None else moment(row.finished),
         attempts=row.attempts,
         cancel_requested=row.cancel_requested,
+        attempt_list=attempts_of(row, now),
+        completion=_completion(row),
         progress=_progress(row),
         result=None if row.result is None else Outcome.model_validate(row.result),
         failure=None if row.failure is None else _failure(row.failure),
@@ -115,19 +128,32 @@ def _failure(stored: Mapping[str, Any]) -> Failure:
     return Failure.model_validate(without_secrets(stored))
 
 
+def _completion(row: JobRow) -> Completion:
+    """Return the progress of a whole job."""
+    if row.state == "succeeded":
+        return Completion(share=1.0, remaining_seconds=0.0, at=moment(row.finished or row.created))
+    whole = whole_of(row)
+    if whole is None:
+        return Completion(share=0.0, remaining_seconds=None, at=None)
+    left = whole["remaining_seconds"] if row.state == "running" else None
+    return Completion(share=whole["share"], remaining_seconds=left, at=moment(whole["at"]))
+
+
+def whole_of(row: JobRow) -> dict[str, Any] | None:
+    """Return share, time left and time of the progress of a whole job, as they were recorded."""
+    whole: dict[str, Any] | None = (row.progress or {}).get("whole")
+    return whole
+
+
 def _progress(row: JobRow) -> Progress | None:
-    if row.progress is None or row.state != "running":
-        return None
     body = row.progress
-    share = body.get("share")
-    if share is None:
-        to_do = body["total"] - body["cached"]
-        share = (body["done"] - body["cached"]) / to_do if to_do > 0 else 1.0
+    if body is None or row.state != "running" or "stage" not in body:
+        return None
     return Progress(
         stage=body["stage"],
         done=body["done"],
         total=body["total"],
-        share=min(max(share, 0.0), 1.0),
+        share=progress.stage_share(body),
         at=moment(body["at"]),
     )
 

@@ -24,7 +24,7 @@ from cluster.service.documents import JobOptions
 from cluster.service.sources import SourceFile, check_unchanged, local_path
 from cluster.store.files import fsync_tree
 from encoder.errors import BadInput, SourceChanged
-from ladder.profiles import profile_from_document
+from ladder.profiles import load_profile, profile_from_document
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,15 @@ def check_asked(asked: JobOptions) -> None:
         BadInput: one of them does not.
     """
     LadderRequest.of(run_options(asked, Path(), Path()))
+
+
+def count_codecs(asked: JobOptions) -> int:
+    """Return the number of codecs that a job's ladder may have."""
+    if asked.codec is not None:
+        return len(asked.codec.split(","))
+    profile = asked.profile
+    known = load_profile(profile) if isinstance(profile, str) else profile_from_document(profile)
+    return len(known.codecs)
 
 
 def serve(pipe: connection.Connection, performing: Perform) -> None:
