@@ -85,7 +85,7 @@ def _template(data: Path, seed: str, shots: int) -> Path:
         (there / "prefetch.json").write_text(prefetch.to_json())
         pool = written_artwork(seed, ladder, stills=POOL)
         (there / "artwork.json").write_text(pool.to_json())
-        entries, _ = package_entries(there, "0" * 32, f"/v1/packages/{'0' * 32}/")
+        entries, _ = package_entries(there, "0" * 32)
     path = data / "templates" / seed
     # Entries that no request of this test reads would be most of the library's size.
     read = (stills_name(ASPECT, DIVERSE), "prefetch", "start/")

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from cluster import events
 from cluster.service.documents import ASPECTS
 from cluster.service.queue.work import Work, perform
 from encoder.errors import ToolFailed
-from encoder.package.layout import WrittenPackage, WrittenSegment, WrittenTrack
+from encoder.package.layout import KeyFrame, WrittenPackage, WrittenSegment, WrittenTrack
 from encoder.source.stamp import source_changed
 from ladder.document import Ladder, Quality, Rung, SearchFacts, Segment, TitleFacts
 from recommender.prefetch.build import build_prefetch
@@ -195,14 +196,20 @@ def written_artwork(
 
 def write_package(
     folder: Path, seed: str, *, artwork: str | None = None, before: Artwork | None = None,
-    **more: Any,
+    playable: bool = False, **more: Any,
 ) -> None:  # fmt: skip
-    """A finished package in ``folder``, but for its playlists; ``artwork`` is its pool's seed."""
+    """A finished package in ``folder``; ``artwork`` is its pool's seed. It has its playlists only
+    if it is ``playable``."""
     folder.mkdir(parents=True)
     ladder, written = written_package(seed, folder=folder, **more)
     (folder / "ladder.json").write_text(ladder.to_json())
     (folder / "prefetch.json").write_text(build_prefetch(ladder, written).to_json())
     (folder / "master.m3u8").write_text("#EXTM3U\n")
+    if playable:
+        from encoder.package.write import playlists
+
+        for uri, text in playlists(with_key_frames(written)).items():
+            (folder / uri).write_text(text)
     (folder / "run.json").write_text('{"source": "/secret/place"}\n')
     if artwork is not None:
         pool = written_artwork(artwork, ladder, folder=folder)
@@ -214,15 +221,32 @@ def write_package(
         (folder / "artwork" / "scrub.vtt").write_text("WEBVTT\n")
 
 
+def with_key_frames(written: WrittenPackage) -> WrittenPackage:
+    """A package whose video segments have one key frame each, as playlists of them need."""
+    return replace(
+        written,
+        video=tuple(
+            replace(
+                track,
+                segments=tuple(
+                    replace(one, keyframes=(KeyFrame(one.start, one.duration, 0, one.size),))
+                    for one in track.segments
+                ),
+            )
+            for track in written.video
+        ),
+    )
+
+
 def perform_stub(
     work: Work, source: Path, store: Path, on_event: events.Listener
 ) -> Mapping[str, Any]:
     """Stand in for the run: do what the source says, in JSON; a video goes to the real run.
 
-    ``seconds``: duration; ``fail``: message of the error to raise; ``changed``: how the
-    source changed meanwhile; ``die``: how often to kill the
-    process first; ``package``: folder to return as the result. Every start adds a line to the file
-    ``ledger`` beside the stores.
+    ``seconds``: duration; ``fail``: message of the error to raise; ``changed``: how the source
+    changed meanwhile; ``die``: how often to kill the process first; ``package``: folder to return
+    as the result; ``playable``: with playlists. Every start adds a line to the file ``ledger``
+    beside the stores.
     """
     with (work.stores.parent / "ledger").open("a") as ledger:
         ledger.write(f"{source.name}\n")
@@ -254,7 +278,10 @@ def perform_stub(
     if "package" in asked:
         shutil.copytree(asked["package"], work.out)
         return {"run": {"encoded_now": 0}}
-    write_package(work.out, source.read_text(), artwork=asked.get("artwork"), before=before)
+    write_package(
+        work.out, source.read_text(), artwork=asked.get("artwork"), before=before,
+        playable=asked.get("playable", False),
+    )  # fmt: skip
     return {"run": {"encoded_now": 1}}
 
 
@@ -383,6 +410,8 @@ def main() -> None:
             host=asked.get("host", "127.0.0.1"),
             trusted_proxies=tuple(asked.get("trusted_proxies", ())),
             read_tokens=Path(asked["read_tokens"]) if "read_tokens" in asked else None,
+            signed_seconds=float(asked.get("signed_seconds", 86400)),
+            media_url=asked.get("media_url", ""),
             performing=perform_stub,
         ),
         lambda url, tokens: print(url, flush=True),

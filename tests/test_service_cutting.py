@@ -45,7 +45,7 @@ def test_a_bundle_answers_what_the_pure_function_does(tmp_path: Path) -> None:
     pool = written_artwork("pool", ladder, stills=20)
     write_package(tmp_path / "p", "a")
     (tmp_path / "p" / "artwork.json").write_text(pool.to_json())
-    entries, prefetch = package_entries(tmp_path / "p", "0" * 32, "/")
+    entries, prefetch = package_entries(tmp_path / "p", "0" * 32)
     write_bundle(tmp_path / "b", entries, [rung.throughput for rung in prefetch.startup])
     bundle = Bundle(tmp_path / "b")
     for aspect in ASPECTS:

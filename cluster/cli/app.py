@@ -57,7 +57,7 @@ COMMANDS = {
     "Service": (
         *(service.serve, service.runner, service.submit, service.jobs, service.status),
         *(service.cancel, service.retry, service.versions, service.rollback, service.withdraw),
-        *(service.release, service.holds, service.deliveries, service.resend),
+        *(service.release, service.holds, service.sign, service.deliveries, service.resend),
     ),
 }
 GROUPS = {"Look": (ladder_app, artwork_app, prefetch_app), "Store": (runs_app, store_app)}

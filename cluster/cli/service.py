@@ -49,12 +49,6 @@ class JobFlags:
         min=0,
         help="Hours for which the files of a replaced version can still be read.",
     )
-    media_url: str = option(
-        "",
-        metavar="URL",
-        help="URL under which players read media, for example of a CDN. [default: the "
-        "service's own]",
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +101,20 @@ class WebFlags:
     read_tokens: Path | None = option(
         None, metavar="FILE", help="File with lines NAME TOKEN: who may read. [default: everybody]"
     )
+    media_url: str = option(
+        "",
+        metavar="URL",
+        help="URL under which players read media, for example of a CDN. [default: the "
+        "service's own]",
+    )
+    signed_hours: float = option(
+        24,
+        metavar="HOURS",
+        min=0.1,
+        max=720,
+        help="Hours for which the signed URLs in answers hold at least, where reading needs a "
+        "token.",
+    )
     webhook_hosts: tuple[str, ...] = option(
         (),
         "--webhook-host",
@@ -136,6 +144,7 @@ def serve(*, jobs: JobFlags, web: WebFlags) -> None:
     log_as_json()
     fields = asdict(web)
     fields["limits"] = ConnectionLimits(peer_connections=fields.pop("peer_connections"))
+    fields["signed_seconds"] = 3600 * fields.pop("signed_hours")
     roots = tuple(root.absolute() for root in fields.pop("sources"))
     run_service(_service_options(jobs, roots=roots, **fields), _announce)
 
@@ -144,7 +153,7 @@ def serve(*, jobs: JobFlags, web: WebFlags) -> None:
 def runner(*, jobs: JobFlags) -> None:
     """Run jobs of a service on this machine, beside a service that was started with `--jobs 0`.
 
-    DIR, `--grace` and `--media-url` must be the service's.
+    DIR and `--grace` must be the service's.
     """
     from cluster.service.logs import log_as_json
     from cluster.service.serving import work
@@ -461,6 +470,31 @@ def versions(output: Output, *, title: Title, connection: Connection) -> None:
         lines=[("version", version.model_dump(mode="json")) for version in listed],
         result={"versions": len(listed)},
         view=lambda: versions_view(listed),
+    )
+
+
+@command
+def sign(
+    output: Output,
+    *,
+    title: Title,
+    version: int | None = option(
+        None, metavar="VERSION", min=1, help="Version to sign. [default: the current one]"
+    ),
+    hours: float = option(
+        24, metavar="HOURS", min=0.01, max=720, help="Hours for which the URLs hold."
+    ),
+    connection: Connection,
+) -> None:
+    """Print URLs of a title that play without a token until they expire or it is withdrawn."""
+    with connection.client() as client:
+        link = client.signed(title, version=version, seconds=round(3600 * hours))
+    output.finish(
+        result=link.model_dump(mode="json"),
+        view=lambda: (
+            f"HLS   {link.hls}\nDASH  {link.dash}\n"
+            f"{link.title}, version {link.version}, until {link.expires_at:%Y-%m-%d %H:%M} UTC"
+        ),
     )
 
 

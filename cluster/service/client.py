@@ -23,7 +23,7 @@ from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -48,6 +48,7 @@ from cluster.service.documents import (
     JobPage,
     Kind,
     Rollback,
+    SignedLink,
     Snapshot,
     StartBatch,
     StartDocument,
@@ -321,6 +322,18 @@ class Client:
     def title(self, name: str) -> TitleDetail:
         """Return a published title with its versions."""
         return self._get(TitleDetail, f"/v1/titles/{_path_part(name)}")
+
+    def signed(
+        self, name: str, *, version: int | None = None, seconds: int | None = None
+    ) -> SignedLink:
+        """Return URLs of a version's files that work without a token for ``seconds``, by default
+        for a day. They are absolute.
+        """
+        asked = {"version": version, "seconds": seconds}
+        params = {key: value for key, value in asked.items() if value is not None}
+        link = self._get(SignedLink, f"/v1/titles/{_path_part(name)}/signed", params)
+        urls = {key: urljoin(f"{self.url}/", getattr(link, key)) for key in ("base", "hls", "dash")}
+        return link.model_copy(update=urls)
 
     def rollback(self, name: str, version: int) -> TitleDetail:
         """Make an earlier version of a title current again, while its files are kept."""

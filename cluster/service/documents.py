@@ -314,7 +314,8 @@ class Title(AnswerModel):
     version: int
     package: str
     base: str
-    """Prefix of the package's relative URIs; a player opens ``{base}master.m3u8``."""
+    """Prefix of the package's relative URIs; a player opens ``{base}master.m3u8``. Where reading
+    needs a token, it is signed, and holds for a day or longer."""
     published_at: datetime
     documents: list[str]
     """Documents that the title has, of ``ladder``, ``prefetch``, ``artwork`` and ``report``."""
@@ -344,6 +345,22 @@ class Snapshot(AnswerModel):
     titles: list[Title]
     sequence: int
     epoch: str
+
+
+class SignedLink(AnswerModel):
+    """URLs of a version's files that need no token: ``/v1/titles/{title}/signed``."""
+
+    title: str
+    version: int
+    package: str
+    base: str
+    """Prefix of the relative URIs of the version's files, also of stills."""
+    hls: str
+    """URL of the HLS playlist."""
+    dash: str
+    """URL of the DASH manifest."""
+    expires_at: datetime
+    """When the URLs end, unless the version is withdrawn before."""
 
 
 class Change(AnswerModel):
@@ -430,6 +447,8 @@ class ArtworkRow(AnswerModel):
     titles: dict[str, SelectedArtwork]
     missing: list[str]
     """Titles that are not published, were withdrawn, or have no artwork."""
+    bases: dict[str, str] = {}
+    """Prefix of the relative URIs of each title's stills, as in ``/v1/titles/{title}``."""
 
 
 class AuditLine(AnswerModel):

@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from cluster.service.redaction import without_secrets
+from cluster.service.redaction import for_logs
 
 
 def log_as_json(level: int = logging.INFO) -> None:
@@ -71,6 +71,6 @@ def _cut_secrets(
 ) -> structlog.typing.EventDict:
     """Cut secrets out of the URLs in an entry."""
     return {
-        name: without_secrets(value) if isinstance(value, str | dict | list) else value
+        name: for_logs(value) if isinstance(value, str | dict | list) else value
         for name, value in event.items()
     }

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 CUT = "..."
 """What stands in the place of what was cut out."""
 _URL = re.compile(r"""(?P<scheme>\b[a-z][a-z0-9+.-]*://)(?P<rest>[^\s"'<>\\`]+)""", re.IGNORECASE)
+_SIGNATURE = re.compile(r"(/v1/signed/[^/\s]*\.)[0-9a-f]{32}")
 
 
 def without_secrets(value: Any) -> Any:
@@ -25,6 +26,18 @@ def without_secrets(value: Any) -> Any:
         return {key: without_secrets(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [without_secrets(part) for part in value]
+    return value
+
+
+def for_logs(value: Any) -> Any:
+    """Return JSON without secrets, and without the signatures of this service's own URLs, which
+    answers and webhooks have to name."""
+    if isinstance(value, str):
+        return _SIGNATURE.sub(rf"\g<1>{CUT}", without_secrets(value))
+    if isinstance(value, Mapping):
+        return {key: for_logs(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [for_logs(part) for part in value]
     return value
 
 

@@ -24,6 +24,7 @@ from cluster.service.http.context import Service
 from cluster.service.http.hosts import AllowedHosts, is_loopback, own_names
 from cluster.service.http.reading import Reader
 from cluster.service.library.library import DAY_SECONDS, Library
+from cluster.service.library.links import SIGNED_SECONDS
 from cluster.service.metrics import Metrics
 from cluster.service.queue.deliveries import Deliveries
 from cluster.service.queue.jobs import Jobs
@@ -33,7 +34,7 @@ from cluster.service.queue.table import JobTable
 from cluster.service.queue.webhooks import WebhookPolicy, Webhooks
 from cluster.service.sources import SourcePolicy
 from cluster.service.web import check_url_prefix
-from encoder.errors import BadInput
+from encoder.errors import BadInput, StoreUnusable
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -76,6 +77,8 @@ class ServiceOptions(RunnerOptions):
     """Time for which the files of a replaced version can still be read."""
     media_url: str = ""
     """Prefix of the URLs of media, for a CDN in front of the service."""
+    signed_seconds: float = SIGNED_SECONDS
+    """Least time for which the signed URLs in answers hold, where reading needs a token."""
     webhook_hosts: tuple[str, ...] = ()
     """Hosts that webhooks may have; see :class:`.queue.webhooks.WebhookPolicy`."""
     webhook_private: bool = False
@@ -205,7 +208,12 @@ def work(options: ServiceOptions, ready: Callable[[str], None]) -> None:
 
 def _library(options: ServiceOptions, database: Database) -> Library:
     return Library(
-        database, options.data, media_url=options.media_url, grace_seconds=options.grace_seconds
+        database,
+        options.data,
+        media_url=options.media_url,
+        signed=options.read_tokens is not None,
+        signed_seconds=options.signed_seconds,
+        grace_seconds=options.grace_seconds,
     )
 
 
@@ -310,6 +318,8 @@ def _refreshing(library: Library, files: TokenFiles) -> Iterator[None]:
             with contextlib.suppress(Exception):  # the tables are busy: try again next time
                 library.refresh()
             files.refresh()
+            with contextlib.suppress(StoreUnusable):  # said to whoever needs a signature
+                library.links.keys.refresh()
 
     thread = threading.Thread(target=loop, name="refresh", daemon=True)
     thread.start()

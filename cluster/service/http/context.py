@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from cluster.service.http.auth import Client, Scope, Tokens, scope_missing
 from cluster.service.http.following import Followers
+from cluster.service.http.mounting import mount_of
 from cluster.service.http.problems import TOKEN_NEEDED
 from cluster.service.http.reading import Reader
 from cluster.service.library.library import Library
@@ -112,6 +113,12 @@ def _authenticate(request: Request, scope: Scope) -> Client:
     return client
 
 
+def mount(request: Request) -> str:
+    """Return the path below which the client asks."""
+    return mount_of(request.scope)
+
+
+Mount = Annotated[str, Depends(mount)]
 CurrentLimiters = Annotated[Limiters, Depends(limiters_of)]
 CurrentFollowers = Annotated[Followers, Depends(followers_of)]
 CurrentService = Annotated[Service, Depends(service_of)]

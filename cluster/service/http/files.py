@@ -34,7 +34,12 @@ from encoder.errors import NotThere, ShotladderError
 CHUNK_BYTES = 1 << 20
 """Bytes that are read and sent at once; most segments are smaller."""
 MEDIA_ROUTE, PACKAGE_ROUTE = "/v1/media/{sha256}", "/v1/packages/{package}/{path:path}"
-IMMUTABLE = b"max-age=31536000, immutable"
+SIGNED_ROUTE = "/v1/signed/{signature}/{path:path}"
+FRESH_SECONDS = 365 * 86400
+"""Time for which caches may keep what never changes."""
+_ROUTES = (
+    ("sha256", MEDIA_ROUTE), ("package", PACKAGE_ROUTE), ("signature", SIGNED_ROUTE),
+)  # fmt: skip
 # Files of a package that clients may read: not run.json, which contains local paths.
 _READABLE_FILES = ("ladder.json", "prefetch.json", "artwork.json", "report.html", "master.m3u8",
                    "manifest.mpd", "measurements.json")  # fmt: skip
@@ -53,7 +58,12 @@ _TYPES: Mapping[str, bytes] = {
     ".vtt": b"text/vtt; charset=utf-8",
     ".parquet": b"application/vnd.apache.parquet",
 }
-_PATH = re.compile(r"/v1/(?:media/([0-9a-f]{64})|packages/([0-9a-f]{32})/(.*))", re.DOTALL)
+_PATH = re.compile(
+    r"/v1/(?:media/(?P<sha256>[0-9a-f]{64})"
+    r"|packages/(?P<package>[0-9a-f]{32})/(?P<path>.*)"
+    r"|signed/(?P<signature>[^/]*)/(?P<signed_path>.*))",
+    re.DOTALL,
+)
 _RANGE = re.compile(rb"\s*bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*", re.IGNORECASE)
 
 
@@ -89,18 +99,19 @@ class FileReader:
         found = _PATH.fullmatch(scope["path"])
         if found is None:
             return None
-        sha256, package, path = found.groups()
-        route = MEDIA_ROUTE if sha256 else PACKAGE_ROUTE
+        parts = found.groupdict()
+        route = next(name for part, name in _ROUTES if parts[part] is not None)
         headers = dict(scope["headers"])
-        refused = self.reader.refusal(route, headers.get(b"authorization"))
-        if refused is not None:
-            await send_reply(send, refused, with_body=scope["method"] == "GET")
-            return route, refused.status
+        if route != SIGNED_ROUTE:
+            refused = self.reader.refusal(route, headers.get(b"authorization"))
+            if refused is not None:
+                await send_reply(send, refused, with_body=scope["method"] == "GET")
+                return route, refused.status
         asked = _Asked(
             headers.get(b"if-none-match"), headers.get(b"range"), headers.get(b"if-range")
         )
         head = scope["method"] == "HEAD"
-        work = partial(self._open, route, sha256, package, path, asked, head=head)
+        work = partial(self._open, route, parts, asked, head=head)
         opened = await run_sync(work, limiter=self.limiter)
         if opened.file is None:
             await send_reply(send, opened.reply, with_body=not head)
@@ -130,15 +141,20 @@ class FileReader:
         finally:
             gone.cancel()
 
-    def _open(
-        self, route: str, sha256: str | None, package: str, path: str, asked: _Asked, *, head: bool
-    ) -> _Opened:
+    def _open(self, route: str, parts: Mapping[str, str], asked: _Asked, *, head: bool) -> _Opened:
         """Find and open a file; read its first bytes."""
+        scope, fresh_seconds = self.reader.scope, FRESH_SECONDS
+        library = self.reader.library
         try:
-            if sha256 is not None:
-                found, etag = self._media(sha256), sha256
+            if route == MEDIA_ROUTE:
+                found, etag = self._media(parts["sha256"]), parts["sha256"]
+            elif route == PACKAGE_ROUTE:
+                found, etag = self._package_file(parts["package"], parts["path"])
             else:
-                found, etag = self._package_file(package, path)
+                package, left_seconds = library.links.opened(parts["signature"], library.version)
+                found, etag = self._package_file(package, parts["signed_path"])
+                # Whoever has the URL may read what it names: any cache may keep it as long.
+                scope, fresh_seconds = b"public", min(left_seconds, FRESH_SECONDS)
             file = found.open("rb", buffering=0)
         except ShotladderError as error:
             reason = error.context.get("reason")
@@ -149,7 +165,8 @@ class FileReader:
         except OSError as error:
             detail = f"the file cannot be read now ({error.strerror}); try again later"
             return _Opened(failure(route, 503, detail, retry_seconds=30))
-        opened = _reply(route, file, found.suffix, etag.encode(), asked, self.reader.scope)
+        cache_control = b"%s, max-age=%d, immutable" % (scope, fresh_seconds)
+        opened = _reply(route, file, found.suffix, etag.encode(), asked, cache_control)
         if opened.left == 0 or head:
             file.close()
             return _Opened(opened.reply)
@@ -188,13 +205,13 @@ class FileReader:
 
 
 def _reply(
-    route: str, file: BinaryIO, suffix: str, etag: bytes, asked: _Asked, scope: bytes
+    route: str, file: BinaryIO, suffix: str, etag: bytes, asked: _Asked, cache_control: bytes
 ) -> _Opened:
     """Return the reply about an open file, which is then at the first byte to send."""
     size = os.fstat(file.fileno()).st_size
     headers: Headers = [
         (b"etag", b'"%s"' % etag),
-        (b"cache-control", scope + b", " + IMMUTABLE),
+        (b"cache-control", cache_control),
         (b"x-content-type-options", b"nosniff"),
         (b"accept-ranges", b"bytes"),
     ]
@@ -216,6 +233,7 @@ def _reply(
         headers.append((b"content-type", media_type))
     if suffix == ".html":
         headers.append((b"content-security-policy", HTML_POLICY))
+        headers.append((b"referrer-policy", b"no-referrer"))  # the URL may be signed
     headers.append((b"content-length", b"%d" % (end - begin)))
     file.seek(begin)
     return _Opened(Reply(route, status, headers, b""), left=end - begin)

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cluster.service.http.connections import PeerCounts, too_many
 from cluster.service.http.files import FileReader
 from cluster.service.http.hosts import AllowedHosts
+from cluster.service.http.mounting import mount_of
 from cluster.service.http.reading import (
     Reader,
     Reply,
@@ -129,11 +130,12 @@ class FrontMiddleware:
     async def _read(self, scope: Scope) -> Reply | None:
         """Answer a read of a document: at once from memory, or in a thread from the disk."""
         asked = scope["path"], scope["query_string"], scope["headers"]
+        mount = mount_of(scope)
         try:
             try:
-                return self._reader.answer(*asked, wait=False)
+                return self._reader.answer(*asked, mount=mount, wait=False)
             except Cold:
-                read = partial(self._reader.answer, *asked)
+                read = partial(self._reader.answer, *asked, mount=mount)
                 return await run_sync(read, limiter=self._cold)
         except Exception:
             return _failed(scope)
@@ -149,7 +151,8 @@ class FrontMiddleware:
         if batch is None:
             return None
         try:
-            return await run_sync(self._reader.batch, path, batch, limiter=self._cold)
+            read = partial(self._reader.batch, path, batch, mount_of(scope))
+            return await run_sync(read, limiter=self._cold)
         except Exception:
             return _failed(scope)
 

@@ -39,7 +39,10 @@ _PROBLEMS = {
 """Kind and title of the problem for each status. Clients compare kinds, so they never change."""
 
 
-_FORBIDDEN = ("source_not_allowed", "webhook_not_allowed", "scope_missing")
+_FORBIDDEN = (
+    "source_not_allowed", "webhook_not_allowed", "scope_missing", "signature_invalid",
+    "signature_expired",
+)  # fmt: skip
 
 
 def problem(status: int, detail: str, reason: str | None = None, **more: Any) -> bytes:

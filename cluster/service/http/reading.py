@@ -8,6 +8,8 @@ application declares the same routes for its OpenAPI document, and answers them 
 from __future__ import annotations
 
 import contextlib
+import gzip
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ from cluster.service.documents import DEFAULT_ASPECT, MAX_BATCH_TITLES, ArtworkB
 from cluster.service.http.auth import Tokens, scope_missing
 from cluster.service.http.problems import MEDIA_TYPE, TOKEN_NEEDED, problem, status_of
 from cluster.service.http.queries import ArtworkQuery, StartQuery
-from cluster.service.library.bundle import Bundle, Entry
+from cluster.service.library.bundle import Bundle, Entry, with_base
 from cluster.service.library.files import DOCUMENTS
 from cluster.service.library.library import Library, not_published
 from encoder.errors import NotThere
@@ -68,9 +70,12 @@ class Reader:
         query: bytes,
         headers: Sequence[tuple[bytes, bytes]],
         *,
+        mount: str = "",
         wait: bool = True,
     ) -> Reply | None:
         """Answer a GET; None if ``path`` is not that of a document.
+
+        ``mount`` is the path below which the service is mounted.
 
         Raises:
             Cold: the document is not in memory, and ``wait`` is False.
@@ -96,7 +101,7 @@ class Reader:
         except ValueError as error:
             return failure(document, 422, str(error))
         try:
-            bundle = self.bundle(title, wait=wait)
+            bundle, base = self._opened(title, mount, wait=wait)
         except NotThere as missing:
             reason = missing.context["reason"]
             return failure(document, status_of(missing), missing.message, reason)
@@ -104,7 +109,8 @@ class Reader:
         if entry is None:
             detail = f"{title} has no {document}; GET /v1/titles/{title} lists its documents"
             return failure(document, 404, detail, f"no_{document}")
-        return self._reply(document, bundle, entry, accept_encoding, none_match, wait)
+        named = base if document == START else None
+        return self._reply(document, bundle, entry, named, accept_encoding, none_match, wait)
 
     def refusal(self, route: str, authorization: bytes | None) -> Reply | None:
         """Return the refusal of a client that may not read; None if it may."""
@@ -117,32 +123,31 @@ class Reader:
             return failure(route, 403, scope_missing(client, "read"), "scope_missing")
         return None
 
-    def batch(self, path: str, batch: StartBatch | ArtworkBatch) -> Reply:
-        """Answer a request for documents of several titles."""
+    def batch(self, path: str, batch: StartBatch | ArtworkBatch, mount: str = "") -> Reply:
+        """Answer a request for documents of several titles; ``mount`` is that of :meth:`answer`."""
+        starts = isinstance(batch, StartBatch)
         choose = start_choice(batch) if isinstance(batch, StartBatch) else stills_choice(batch)
-        text = _joined(*self._batch(batch.titles, choose))
+        bases: dict[str, str] = {}
+        documents, missing = [], []
+        for title in dict.fromkeys(batch.titles[:MAX_BATCH_TITLES]):
+            entry = None
+            with contextlib.suppress(NotThere):
+                bundle, base = self._opened(title, mount)
+                entry = choose(bundle, True)
+            if entry is None:
+                missing.append(title)
+                continue
+            body = bundle.body(entry)
+            documents.append((title, with_base(body, base) if starts else body))
+            if not starts:
+                bases[title] = base
+        text = _joined(documents, missing, bases)
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(text)),
             (b"cache-control", b"no-store"),
         ]
         return Reply(path, 200, headers, text)
-
-    def _batch(
-        self, titles: Sequence[str], choose: EntryChoice
-    ) -> tuple[list[tuple[str, bytes]], list[str]]:
-        """Return the chosen document of each title that has one, and the titles that have none."""
-        documents, missing = [], []
-        for title in dict.fromkeys(titles[:MAX_BATCH_TITLES]):
-            entry = None
-            with contextlib.suppress(NotThere):
-                bundle = self.bundle(title)
-                entry = choose(bundle, True)
-            if entry is None:
-                missing.append(title)
-            else:
-                documents.append((title, bundle.body(entry)))
-        return documents, missing
 
     def bundle(self, title: str, *, wait: bool = True) -> Bundle:
         """Return the bundle of a title's current version.
@@ -151,19 +156,27 @@ class Reader:
             NotThere: the title is not published.
             Cold: the bundle is not open, and ``wait`` is False.
         """
+        bundle, _ = self._opened(title, "", wait=wait)
+        return bundle
+
+    def _opened(self, title: str, mount: str, *, wait: bool = True) -> tuple[Bundle, str]:
+        """Return the bundle of a title's current version, and the prefix of its files' URIs."""
         current = self.library.current(title)
         if current is None or current.version is None:
             raise not_published(title, withdrawn=current is not None)
+        base = self.library.links.base(title, current.version, current.package)
         try:
-            return self.library.files.bundles.get(current.package, wait=wait)
+            bundle = self.library.files.bundles.get(current.package, wait=wait)
         except FileNotFoundError:  # withdrawn by another process just now
             raise not_published(title, withdrawn=True) from None
+        return bundle, below(mount, base)
 
     def _reply(
         self,
         route: str,
         bundle: Bundle,
         entry: Entry,
+        base: str | None,
         accept_encoding: bytes | None,
         none_match: bytes | None,
         wait: bool,
@@ -171,11 +184,19 @@ class Reader:
         packed = (
             entry.gzip is not None and accept_encoding is not None and accepts_gzip(accept_encoding)
         )
-        etag = b'"%s-gz"' % entry.etag if packed else b'"%s"' % entry.etag
+        digest = entry.etag if base is None else b"%s-%s" % (entry.etag, _short_digest(base))
+        etag = b'"%s-gz"' % digest if packed else b'"%s"' % digest
         headers = [(b"etag", etag), self._cache_control, (b"vary", b"accept-encoding")]
-        if none_match is not None and etag_matches(none_match, entry.etag):
+        if none_match is not None and etag_matches(none_match, digest):
             return Reply(route, 304, headers, b"")
-        body = bundle.body(entry, packed=packed, wait=wait)
+        body = bundle.body(entry, packed=packed and base is None, wait=wait)
+        if base is not None:
+            made = with_base(body, base)
+            if packed:
+                same = made == body
+                body = bundle.body(entry, packed=True, wait=wait) if same else _packed(made)
+            else:
+                body = made
         headers.append((b"content-type", entry.media_type))
         if entry.media_type.startswith(b"text/html"):
             headers.append((b"content-security-policy", HTML_POLICY))
@@ -183,6 +204,20 @@ class Reader:
         if packed:
             headers.append((b"content-encoding", b"gzip"))
         return Reply(route, 200, headers, body)
+
+
+def below(mount: str, base: str) -> str:
+    """Return a prefix of URIs as clients see it that ask below the path ``mount``."""
+    return mount + base if base.startswith("/") else base
+
+
+@lru_cache(maxsize=4096)
+def _short_digest(base: str) -> bytes:
+    return hashlib.sha256(base.encode()).hexdigest()[:8].encode()
+
+
+def _packed(text: bytes) -> bytes:
+    return gzip.compress(text, 4, mtime=0)
 
 
 def start_choice(query: StartQuery | StartBatch) -> EntryChoice:
@@ -224,10 +259,11 @@ def parse_batch(
         return None
 
 
-def _joined(documents: list[tuple[str, bytes]], missing: list[str]) -> bytes:
+def _joined(documents: list[tuple[str, bytes]], missing: list[str], bases: dict[str, str]) -> bytes:
     """Join stored documents into one, without parsing them."""
     body = b",".join(b'"%s":%s' % (title.encode(), text.rstrip()) for title, text in documents)
-    return b'{"titles":{%s},"missing":%s}' % (body, json.dumps(missing).encode())
+    more = b',"bases":%s' % json.dumps(bases).encode() if bases else b""
+    return b'{"titles":{%s},"missing":%s%s}' % (body, json.dumps(missing).encode(), more)
 
 
 def _choice(document: str, query: bytes) -> EntryChoice:

@@ -10,7 +10,7 @@ name of one.
 from __future__ import annotations
 
 from importlib import resources
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import structlog
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -25,13 +25,16 @@ from cluster.service.documents import (
     Changes,
     Hold,
     Rollback,
+    SignedLink,
     StartBatch,
     StartDocument,
+    Title,
     TitleDetail,
     TitleName,
     TitlePage,
 )
-from cluster.service.http.context import AnyReader, CurrentService, Submitter, Withdrawer
+from cluster.service.http.context import AnyReader, CurrentService, Mount, Submitter, Withdrawer
+from cluster.service.http.mounting import mount_of
 from cluster.service.http.problems import documented
 from cluster.service.http.queries import ArtworkQuery, StartQuery
 from cluster.service.http.reading import (
@@ -39,7 +42,9 @@ from cluster.service.http.reading import (
     FRESH_SECONDS,
     START_BATCH,
     Reply,
+    below,
 )
+from cluster.service.library.links import MAX_SIGNED_SECONDS, SIGNED_SECONDS
 from encoder.errors import NotThere
 from ladder.document import Ladder
 from recommender.artwork.document import Artwork, SelectedArtwork
@@ -59,18 +64,47 @@ _PLAYER_POLICY = (
 @router.get("/titles", responses=documented(401, 422), summary="List published titles")
 def titles(
     service: CurrentService,
+    mount: Mount,
     _: AnyReader,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE)] = 50,
     cursor: TitleName | None = None,
 ) -> TitlePage:
     """Published titles by name. Pass ``next`` as ``cursor`` to get the next page."""
-    return service.library.titles(limit, cursor)
+    page = service.library.titles(limit, cursor)
+    return page.model_copy(update={"titles": [_mounted(title, mount) for title in page.titles]})
 
 
 @router.get("/titles/{title}", responses=documented(401, 404, 410, 422), summary="Get a title")
-def title(title: Name, service: CurrentService, _: AnyReader) -> TitleDetail:
+def title(title: Name, service: CurrentService, mount: Mount, _: AnyReader) -> TitleDetail:
     """The published title and its versions."""
-    return service.library.title(title)
+    return _mounted(service.library.title(title), mount)
+
+
+@router.get(
+    "/titles/{title}/signed",
+    responses=documented(401, 404, 410, 422, 503),
+    summary="Sign URLs of a title",
+)
+def signed(
+    title: Name,
+    service: CurrentService,
+    mount: Mount,
+    _: AnyReader,
+    response: Response,
+    version: Annotated[
+        int | None, Query(ge=1, le=2**31, description="The current one unless it is given.")
+    ] = None,
+    seconds: Annotated[
+        int, Query(ge=1, le=MAX_SIGNED_SECONDS, description="Time for which the URLs hold.")
+    ] = int(SIGNED_SECONDS),
+) -> SignedLink:
+    """URLs of the files of one version that work without a token, for players, images and TVs. They
+    end with their time, or when the version is withdrawn or its files are removed.
+    """
+    response.headers["Cache-Control"] = "no-store"
+    link = service.library.signed(title, version, seconds)
+    base, hls, dash = (below(mount, url) for url in (link.base, link.hls, link.dash))
+    return link.model_copy(update={"base": base, "hls": hls, "dash": dash})
 
 
 @router.delete(
@@ -118,14 +152,14 @@ def release(title: Name, service: CurrentService, client: Withdrawer) -> AuditLi
     summary="Make an earlier version current again",
 )
 def rollback(
-    title: Name, rollback: Rollback, service: CurrentService, client: Submitter
+    title: Name, rollback: Rollback, service: CurrentService, mount: Mount, client: Submitter
 ) -> TitleDetail:
     """Make an earlier version of the title current again, while its files are kept. The next
     delivery replaces it as always.
     """
     detail = service.library.rollback(title, rollback.version, client.name)
     log.warning("rolled back", title=title, version=rollback.version, actor=client.name)
-    return detail
+    return _mounted(detail, mount)
 
 
 @router.get("/audit", responses=documented(401, 422), summary="Audit log of a title")
@@ -141,7 +175,9 @@ async def _stored_response(
 ) -> Response:
     """Answer as the reading path does."""
     scope = request.scope
-    reply = service.reader.answer(scope["path"], scope["query_string"], scope["headers"])
+    reply = service.reader.answer(
+        scope["path"], scope["query_string"], scope["headers"], mount=mount_of(scope)
+    )
     if reply is None:
         raise NotThere(f"there is nothing at {scope['path']}; see /openapi.json for all paths")
     return _response(reply)
@@ -239,9 +275,9 @@ def player(title: Name, service: CurrentService) -> Response:
     responses=documented(400, 401, 413, 422),
     summary="Files to prefetch first, of several titles",
 )
-def start_batch(batch: StartBatch, service: CurrentService, _: AnyReader) -> Response:
+def start_batch(batch: StartBatch, service: CurrentService, mount: Mount, _: AnyReader) -> Response:
     """Start documents of up to 100 titles."""
-    return _response(service.reader.batch(START_BATCH, batch))
+    return _response(service.reader.batch(START_BATCH, batch, mount))
 
 
 @router.post(
@@ -250,9 +286,11 @@ def start_batch(batch: StartBatch, service: CurrentService, _: AnyReader) -> Res
     responses=documented(400, 401, 413, 422),
     summary="Best stills of several titles",
 )
-def artwork_batch(batch: ArtworkBatch, service: CurrentService, _: AnyReader) -> Response:
+def artwork_batch(
+    batch: ArtworkBatch, service: CurrentService, mount: Mount, _: AnyReader
+) -> Response:
     """Best stills of up to 100 titles, in one shape."""
-    return _response(service.reader.batch(ARTWORK_BATCH, batch))
+    return _response(service.reader.batch(ARTWORK_BATCH, batch, mount))
 
 
 @router.get("/changes", responses=documented(401, 409, 422), summary="Change feed")
@@ -302,6 +340,26 @@ def package_file(
 ) -> Response:
     """A file under the name by which the package's playlists refer to it."""
     raise NotThere(f"package {package} has no {path!r}")
+
+
+@router.head("/signed/{signature}/{path:path}", include_in_schema=False)
+@router.get(
+    "/signed/{signature}/{path:path}",
+    response_class=Response,
+    responses={**_BYTES, **documented(403, 404, 410, 416, 422, 503)},
+    summary="Get a file by a signed URL",
+)
+def signed_file(signature: str, path: str) -> Response:
+    """A file of the version that the URL was signed for. It needs no token."""
+    raise NotThere(f"there is no {path!r}")
+
+
+_T = TypeVar("_T", bound=Title)
+
+
+def _mounted(title: _T, mount: str) -> _T:
+    """Return a title as clients see it that ask below the path ``mount``."""
+    return title.model_copy(update={"base": below(mount, title.base)}) if mount else title
 
 
 def _response(reply: Reply) -> Response:

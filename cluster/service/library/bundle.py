@@ -34,6 +34,7 @@ from pathlib import Path
 
 from cluster.service.documents import ASPECTS, StartDocument, StartFile
 from cluster.service.library.cutting import CLOSING, RECORD_BYTES, cut_at, cuttable_list
+from cluster.service.library.links import PACKAGES
 from cluster.store.files import atomic_write
 from recommender.artwork.document import Artwork
 from recommender.prefetch.document import START_SECONDS, Prefetch
@@ -47,6 +48,10 @@ MAX_OPEN = 2048
 """Limit of bundles that are kept open, where the process may open so many files."""
 _GZIP_MIN_BYTES = 512
 """Size of a body below which gzip does not save enough."""
+
+
+_BASE = b'"base":"'
+"""What is before the value in a start document."""
 
 
 class Cold(Exception):
@@ -260,12 +265,8 @@ def write_bundle(
     atomic_write(path, head + index + bodies)
 
 
-def package_entries(
-    folder: Path, package: str, base: str
-) -> tuple[dict[str, EntryContent], Prefetch]:
+def package_entries(folder: Path, package: str) -> tuple[dict[str, EntryContent], Prefetch]:
     """Return the entries of a package's bundle, and its prefetch manifest.
-
-    ``base`` is the prefix of the package's relative URIs.
 
     Raises:
         FileNotFoundError: the package lacks ``ladder.json`` or ``prefetch.json``.
@@ -282,7 +283,7 @@ def package_entries(
         report = (folder / "report.html").read_bytes()
         entries["report"] = EntryContent("text/html;charset=utf-8", report)
     prefetch = Prefetch.model_validate_json(entries["prefetch"].plain)
-    return entries | _start_entries(prefetch, package, base), prefetch
+    return entries | _start_entries(prefetch, package), prefetch
 
 
 def _stills_entries(artwork: Artwork) -> dict[str, EntryContent]:
@@ -304,8 +305,17 @@ def _stills_entries(artwork: Artwork) -> dict[str, EntryContent]:
     return entries
 
 
-def _start_entries(prefetch: Prefetch, package: str, base: str) -> dict[str, EntryContent]:
+def with_base(start: bytes, base: str) -> bytes:
+    """Return a start document with another prefix of the package's URIs than it was stored with:
+    where clients find the package follows from how the service runs now.
+    """
+    begin = start.index(_BASE) + len(_BASE)
+    return start[:begin] + base.encode() + start[start.index(b'"', begin) :]
+
+
+def _start_entries(prefetch: Prefetch, package: str) -> dict[str, EntryContent]:
     """Return the start document of every start-up rung and number of seconds."""
+    base = f"{PACKAGES}{package}/"
     entries = {}
     for number, startup in enumerate(prefetch.startup):
         for start in prefetch.starts:

@@ -32,16 +32,11 @@ _MEDIA_SUFFIXES = (".m4s", ".mp4", ".webp", ".jpg", ".jpeg", ".png", ".avif", ".
 class PackageFiles:
     """Packages, their bundles and their media in the folder ``root``."""
 
-    def __init__(self, root: Path, media_url: str = "") -> None:
+    def __init__(self, root: Path) -> None:
         self._root = root
-        self._media_url = media_url.rstrip("/")
         self.bundles = Bundles(root / "bundles")
         for name in ("packages", "bundles", "media"):
             (root / name).mkdir(parents=True, exist_ok=True)
-
-    def base_url(self, package: str) -> str:
-        """Return the prefix of a package's relative URIs."""
-        return f"{self._media_url}/v1/packages/{package}/"
 
     def folder(self, package: str) -> Path:
         """Return the folder of a package."""
@@ -106,7 +101,7 @@ class PackageFiles:
             target.parent.mkdir(parents=True, exist_ok=True)
             folder.rename(target)
             fsync_file(target.parent)
-        entries, prefetch = package_entries(target, package, self.base_url(package))
+        entries, prefetch = package_entries(target, package)
         for digest, path in _files_of(target, prefetch):
             _link(path, self._media_path(digest, path))
         if not self.bundles.path(package).exists():

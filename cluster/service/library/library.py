@@ -6,6 +6,7 @@
     stores/abcd...             store of the source with this SHA-256
     work/JOB-LEASE             where the process of a running job writes
     epoch                      mark of the change feed: see :mod:`cluster.service.library.epoch`
+    signing-keys               keys of signed URLs: see :mod:`cluster.service.library.links`
 
 A version becomes current in the transaction that ends its job, when all its files are in place:
 clients read either the old version or the new one. Files of the old version stay for the grace
@@ -41,6 +42,7 @@ from cluster.service.documents import (
     ChangeKind,
     Changes,
     Hold,
+    SignedLink,
     Title,
     TitleDetail,
     TitlePage,
@@ -48,9 +50,12 @@ from cluster.service.documents import (
 )
 from cluster.service.library.epoch import Epoch, epoch_of, last_sequence
 from cluster.service.library.files import DOCUMENTS, PackageFiles
+from cluster.service.library.links import SIGNED_SECONDS, KeptVersion, Links, SigningKeys
 from encoder.errors import Conflict, NotThere
 
 DAY_SECONDS = 86400.0
+_MAX_VERSIONS_READ = 10_000
+"""Limit of versions that are kept in memory."""
 Cancel = Callable[[Session, JobRow], None]
 """Cancels a queued or running job as a step of a transaction."""
 
@@ -64,6 +69,17 @@ class CurrentVersion:
     package: str
 
 
+@dataclass(frozen=True, slots=True)
+class _VersionRead:
+    """A version as the tables had it."""
+
+    seen: int
+    """The last change that the library knew before."""
+    package: str
+    removed: bool
+    remove_at: float | None
+
+
 class Library:
     """The published titles in the folder ``root``."""
 
@@ -73,16 +89,29 @@ class Library:
         root: Path,
         *,
         media_url: str = "",
+        signed: bool = False,
+        signed_seconds: float = SIGNED_SECONDS,
         grace_seconds: float = 7 * DAY_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """Open the library; ``media_url``, ``signed`` and ``signed_seconds`` are those of
+        :class:`.links.Links`.
+        """
         self.database = database
         self.root = root
         self._epoch = Epoch(database, root)
-        self.files = PackageFiles(root, media_url)
+        self.files = PackageFiles(root)
+        self.links = Links(
+            SigningKeys(root / "signing-keys"),
+            media_url=media_url,
+            signed=signed,
+            signed_seconds=signed_seconds,
+            clock=clock,
+        )
         self.grace_seconds = grace_seconds
         self._clock = clock
         self._current: dict[str, CurrentVersion] = {}
+        self._versions: dict[tuple[str, int], _VersionRead] = {}
         self._seen = 0
         self._marked = 0
         self._refreshing = threading.Lock()
@@ -126,6 +155,23 @@ class Library:
             if withdrawn:
                 self.files.bundles.forget()
             self._seen = last
+
+    def version(self, name: str, number: int) -> KeptVersion | None:
+        """Return a version of a title, from memory if nothing was published or withdrawn since it
+        was read last; None if there has never been one."""
+        seen = self._seen
+        read = self._versions.get((name, number))
+        if read is None or read.seen != seen:
+            with self.database.reading() as session:
+                row = session.get(VersionRow, (name, number))
+                if row is None:
+                    return None
+                read = _VersionRead(seen, row.package, row.removed, row.remove_at)
+            if len(self._versions) >= _MAX_VERSIONS_READ:
+                self._versions.clear()
+            self._versions[name, number] = read
+        gone = read.removed or (read.remove_at is not None and read.remove_at <= self._clock())
+        return KeptVersion(read.package, not gone)
 
     def was_published(self, package: str) -> bool:
         """Return whether a version has ever had this package."""
@@ -180,6 +226,36 @@ class Library:
                     for version, job_id in versions
                 ],
             )
+
+    def signed(self, name: str, number: int | None, seconds: float) -> SignedLink:
+        """Return URLs of a version's files, of the current one by default, that need no token and
+        hold for ``seconds``.
+
+        Raises:
+            NotThere: the title is not published, or the version's files are not kept.
+            StoreUnusable: there is no key to sign with.
+        """
+        current = self.title(name)
+        version = number or current.version
+        found = next((one for one in current.versions if one.version == version), None)
+        if found is None:
+            raise _no_version(name, version)
+        if not found.readable:
+            raise NotThere(
+                f"the files of version {version} of {name} are no longer kept; sign another one",
+                reason="version_removed",
+            )
+        expires = self.links.expiry(seconds)
+        base = self.links.signed(name, version, found.package, expires)
+        return SignedLink(
+            title=name,
+            version=version,
+            package=found.package,
+            base=base,
+            hls=f"{base}master.m3u8",
+            dash=f"{base}manifest.mpd",
+            expires_at=moment(expires),
+        )
 
     def changes(self, since: int, limit: int, epoch: str | None = None) -> Changes:
         """Return the changes after the sequence number ``since``, oldest first.
@@ -318,10 +394,7 @@ class Library:
                 raise not_published(name, withdrawn=title is not None)
             version = session.get(VersionRow, (name, number))
             if version is None:
-                raise NotThere(
-                    f"{name} has no version {number}; GET /v1/titles/{name} lists its versions",
-                    reason="no_such_version",
-                )
+                raise _no_version(name, number)
             return version.package
 
     def _make_current(
@@ -481,7 +554,7 @@ class Library:
             title=row.name,
             version=row.version or 0,
             package=row.package or "",
-            base=self.files.base_url(row.package or ""),
+            base=self.links.base(row.name, row.version or 0, row.package or ""),
             published_at=moment(published),
             documents=row.documents.split(","),
         )
@@ -530,6 +603,13 @@ def _version(row: VersionRow, job_id: str | None, *, current: bool) -> Version:
 def _audit_line(row: AuditRow) -> AuditLine:
     return AuditLine(
         at=moment(row.at), actor=row.actor, action=row.action, title=row.title, detail=row.detail
+    )
+
+
+def _no_version(name: str, number: int) -> NotThere:
+    return NotThere(
+        f"{name} has no version {number}; GET /v1/titles/{name} lists its versions",
+        reason="no_such_version",
     )
 
 
