@@ -7,6 +7,7 @@ import contextlib
 import os
 import resource
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ from cluster.service.library.bundle import Cold
 from cluster.service.metrics import Metrics
 from cluster.service.queue.deliveries import Deliveries
 from cluster.service.sources import SourcePolicy, find_source
-from encoder.errors import SourceUnusable
+from encoder.errors import Busy, NotThere, SourceUnusable
 from tests.service_material import ServiceProcess, service
 from tests.test_service_library import Shelf
 
@@ -102,8 +103,8 @@ class TalkativeJobs:
         self.looks += 1
         return self._jobs.all_events_after(after)
 
-    def events_after(self, job_id: str, after: int) -> Any:
-        return self._jobs.events_after(job_id, after)
+    def events_after(self, job_id: str, after: int, epoch: str | None) -> Any:
+        return self._jobs.events_after(job_id, after, epoch)
 
 
 def test_all_listeners_share_one_look_and_miss_nothing(tmp_path: Path) -> None:
@@ -134,11 +135,88 @@ def test_all_listeners_share_one_look_and_miss_nothing(tmp_path: Path) -> None:
         shelf.leases.requeue_lost(lambda owner: False)
 
     began = time.monotonic()
-    *ended, again, nothing = asyncio.run(follow())
+    *ended, again, of_another_history = asyncio.run(follow())
     assert ended == [["running", "cancelled"]] * 150
     assert again == ["running", "cancelled"]
-    assert nothing == []
+    assert of_another_history == ["running", "cancelled"]  # no event has that number yet
     assert jobs.looks <= (time.monotonic() - began) / 0.05 + 2
+    shelf.database.close()
+
+
+def test_a_place_is_taken_when_a_listener_comes_and_freed_when_it_leaves(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    shelf.begin("film", "film")
+    job = shelf.jobs.page(1)[0][0].id
+    followers = Followers(shelf.jobs, max_streams=3)
+
+    async def come_and_go() -> None:
+        streams = await asyncio.gather(*(followers.follow(job, 0) for _ in range(3)))
+        with pytest.raises(Busy, match="all 3 event streams"):  # none of them was read yet
+            await followers.follow(job, 0)
+        streams[0].close()
+        streams[0].close()
+        (await followers.follow(job, 0)).close()
+        with pytest.raises(NotThere):
+            await followers.follow("job-00000000000000000000", 0)
+        (await followers.follow(job, 0)).close()
+        followers.close()
+        heard = [[message async for message in stream] for stream in streams[1:]]
+        assert [len(messages) for messages in heard] == [1, 1]  # and they end
+        with pytest.raises(Busy, match="stopping"):
+            await followers.follow(job, 0)
+
+    asyncio.run(asyncio.wait_for(come_and_go(), 30))
+    shelf.database.close()
+
+
+def test_listeners_of_restored_tables_hear_everything_again(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    shelf.begin("film", "film")
+    job = shelf.jobs.page(1)[0][0].id
+    path = shelf.database.path
+    with (
+        contextlib.closing(sqlite3.connect(path)) as live,
+        contextlib.closing(sqlite3.connect(tmp_path / "backup")) as backup,
+    ):
+        live.backup(backup)
+    for _ in range(5):
+        shelf.leases.requeue_lost(lambda owner: False)
+        assert shelf.leases.claim("me")
+    followers = Followers(shelf.jobs, poll_seconds=0.02)
+
+    def restore() -> None:
+        with (
+            contextlib.closing(sqlite3.connect(tmp_path / "backup")) as backup,
+            contextlib.closing(sqlite3.connect(path, timeout=10)) as live,
+        ):
+            backup.backup(live)
+
+    async def follow() -> tuple[list[int], list[int]]:
+        stream = await followers.follow(job, 0)
+        before: list[int] = []
+        after: list[int] = []
+        async for message in stream:
+            number = int(message.split(b"\n")[0].removeprefix(b"id: "))
+            (after if after or (before and number <= before[-1]) else before).append(number)
+            if len(before) == 11 and not after:
+                await asyncio.sleep(0.1)
+                await asyncio.to_thread(restore)
+            if after == [1]:
+                await asyncio.to_thread(shelf.jobs.cancel, job)
+                await asyncio.to_thread(shelf.leases.requeue_lost, lambda owner: False)
+        stream.close()
+        again = await followers.follow(job, 11)  # comes back with a number from before
+        heard = [message async for message in again]
+        again.close()
+        assert len(heard) == len(after)
+        other = await followers.follow(job, 1, "0123456789abcdef")  # with one of another epoch
+        assert len([message async for message in other]) == len(after)
+        return before, after
+
+    before, after = asyncio.run(asyncio.wait_for(follow(), 30))
+    assert before == list(range(1, 12))
+    assert after[0] == 1
+    assert len(after) == 2
     shelf.database.close()
 
 

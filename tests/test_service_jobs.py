@@ -63,8 +63,8 @@ def jobs(table: JobTable) -> Jobs:
 
 
 @pytest.fixture
-def leases(table: JobTable) -> Leases:
-    return Leases(table, lease_seconds=10)
+def leases(table: JobTable, clock: Clock) -> Leases:
+    return Leases(table, lease_seconds=10, steady_clock=clock)
 
 
 def publish(session: Session, row: JobRow, package: str | None = None) -> dict[str, Any]:
@@ -111,6 +111,8 @@ def test_calls_under_a_lost_lease_change_nothing(jobs: Jobs, leases: Leases, clo
     assert not leases.heartbeat(first)
     clock.now += 9
     assert leases.requeue_lost(lambda owner: True) == 0  # the heartbeat extended the lease
+    clock.now += 9
+    assert leases.requeue_lost(lambda owner: True) == 0  # which is watched since then
     clock.now += 2
     assert leases.requeue_lost(lambda owner: True) == 1
     second = claimed(leases, "other")
@@ -134,6 +136,38 @@ def test_calls_under_a_lost_lease_change_nothing(jobs: Jobs, leases: Leases, clo
     assert published == []
     assert leases.succeed(second, publish).state == "succeeded"
     assert published == [second.id]
+
+
+@pytest.mark.parametrize("step", [6 * 3600.0, -6 * 3600.0])
+def test_a_step_of_the_clock_reaps_no_living_runner(
+    table: JobTable, jobs: Jobs, leases: Leases, clock: Clock, step: float
+) -> None:
+    wall = Clock()
+    table.clock = wall  # the wall clock, apart from the steady one
+    jobs.submit(asked("a"), source("a"), "me")
+    job = claimed(leases)
+    watching = Leases(table, lease_seconds=10, steady_clock=clock)  # of another process
+
+    def beats(seconds: int) -> None:
+        for _ in range(seconds):
+            wall.now += 1
+            clock.now += 1
+            assert not leases.heartbeat(job)
+            for one in (leases, watching):
+                assert one.requeue_lost(lambda owner: True) == 0
+
+    beats(15)
+    wall.now += step
+    for one in (leases, watching):  # before the next heartbeat
+        assert one.requeue_lost(lambda owner: True) == 0
+    beats(15)
+    assert jobs.get(job.id).attempts == 1
+    clock.now += 9
+    for one in (leases, watching):
+        assert one.requeue_lost(lambda owner: True) == 0
+    clock.now += 2  # and one that has fallen silent is noticed as before
+    wall.now += step
+    assert watching.requeue_lost(lambda owner: True) + leases.requeue_lost(lambda owner: True) == 1
 
 
 def test_a_dead_runners_jobs_are_free_at_once(jobs: Jobs, leases: Leases) -> None:
@@ -399,7 +433,8 @@ class Life(RuleBasedStateMachine):
         self.clock = Clock()
         self.database = Database(Path(self.folder.name) / "jobs.db")
         table = JobTable(self.database, clock=self.clock)
-        self.jobs, self.leases = Jobs(table, AllKept()), Leases(table, lease_seconds=10)
+        self.jobs = Jobs(table, AllKept())
+        self.leases = Leases(table, lease_seconds=10, steady_clock=self.clock)
         self.held: list[LeasedJob] = []
         self.promised: set[str] = set()
         self.succeeded: dict[str, int] = {}

@@ -28,6 +28,7 @@ from cluster.service.queue.jobs import Jobs
 from cluster.service.queue.table import JobTable
 from cluster.service.queue.webhooks import WebhookPolicy
 from cluster.service.sources import SourcePolicy
+from cluster.service.writable import Writable
 
 START, ARTWORK = "prefetch/start", "artwork"
 NUMBERS = ["1", "0", "-1", "16", "16.1", "1e9", "1e10", "100", "101", "5.0", "+5", "1_0", "007",
@@ -64,6 +65,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         deliveries=deliveries,
         webhooks=WebhookPolicy(),
         sources=SourcePolicy(),
+        writable=Writable(database, folder),
     )
     database.close()
 

@@ -30,6 +30,7 @@ from pydantic import BaseModel, ValidationError
 
 from cluster.service.documents import (
     DEFAULT_ASPECT,
+    EPOCH_HEADER,
     JOB_ID_PATTERN,
     TERMINAL,
     TITLE_PATTERN,
@@ -221,16 +222,22 @@ class Client:
         return self._post(Job, f"/v1/jobs/{_path_part(job_id)}/retry")
 
     def events(self, job_id: str, after: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield numbered events of a job until it has ended, across restarts of the service."""
+        """Yield numbered events of a job until it has ended, across restarts of the service.
+
+        All of them come again, with other numbers, if the tables of the service were restored from
+        a backup meanwhile.
+        """
         path = f"/v1/jobs/{_path_part(job_id)}"
         self._get(Job, path)  # a wrong id or URL is no reason to wait for a day
         attempts = _Attempts(self._wait_patience)
-        last_type, ended = "", False
+        last_type, ended, epoch = "", False, ""
         while True:
             try:
                 headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
+                headers |= {EPOCH_HEADER: epoch} if epoch else {}
                 with self._http.stream("GET", f"{path}/events", headers=headers) as stream:
                     if stream.status_code == 200:
+                        epoch = stream.headers.get(EPOCH_HEADER, "")
                         try:
                             for number, body in _events(stream.iter_lines()):
                                 after, last_type = number, body["type"]

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import JSON, Connection, Engine, ForeignKey, Index, create_engine, event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from encoder.errors import StoreUnusable
 
 BUSY_SECONDS = 30.0
 """Time for which a transaction waits for the write lock."""
+_PROBE_SECONDS = 2.0
+"""The same for a look whether transactions can write."""
 
 
 class Base(DeclarativeBase):
@@ -64,6 +67,7 @@ class JobRow(Base):
     lease: Mapped[str | None]
     """Token of the running attempt, which every write by its runner must present."""
     lease_until: Mapped[float | None]
+    """When the lease ends, by the clock of its runner; others see only whether it moves."""
     identity: Mapped[str | None] = mapped_column(unique=True)
     """Digest of the submission (:meth:`.queue.jobs.Jobs.submit`), by which equal submissions are
     merged. None once the job failed, was cancelled or its title was withdrawn, or once the same
@@ -210,11 +214,27 @@ class Database:
     """Tables in the file ``path``, created or migrated to the present schema when opened."""
 
     def __init__(self, path: Path) -> None:
+        """Open the tables.
+
+        Raises:
+            StoreUnusable: they are damaged, of a newer release, or cannot be read and written.
+        """
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnusable(
+                f"{path.parent} cannot be created ({error.strerror}); give another folder"
+            ) from error
         self.engine = _engine(path)
         self._writing = self.engine.execution_options(begin="BEGIN IMMEDIATE")
-        migrate(path, self.engine)
+        try:
+            with self._usable():
+                self._check_sound()
+                migrate(path, self.engine)
+        except BaseException:
+            self.engine.dispose()
+            raise
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Session]:
@@ -240,19 +260,54 @@ class Database:
         ):
             yield session
 
+    def check_writable(self) -> None:
+        """Check that a transaction could write now.
+
+        Raises:
+            StoreUnusable: it could not, or another program holds the tables for seconds.
+        """
+        try:
+            with contextlib.closing(sqlite3.connect(self.path, timeout=_PROBE_SECONDS)) as probe:
+                probe.isolation_level = None
+                probe.execute("BEGIN IMMEDIATE")
+                probe.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+    def _check_sound(self) -> None:
+        """Look for damage, so that a service does not find it in the middle of a job."""
+        with self.engine.connect() as connection:
+            found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+        if found != "ok":
+            raise self._damaged(str(found))
 
     @contextlib.contextmanager
     def _usable(self) -> Iterator[None]:
         try:
             yield
-        except OperationalError as error:  # locked for too long, disk full, no permission
-            raise StoreUnusable(
-                f"the tables in {self.path} cannot be used now ({error.orig}); "
-                "check that the disk has room and that no other program has locked them"
-            ) from error
+        except DatabaseError as error:
+            if not isinstance(error, OperationalError) and type(error) is not DatabaseError:
+                raise  # a defect
+            raise self._unusable(error.orig) from error
+
+    def _unusable(self, cause: BaseException | None) -> StoreUnusable:
+        if isinstance(cause, sqlite3.DatabaseError) and type(cause) is sqlite3.DatabaseError:
+            return self._damaged(str(cause))
+        return StoreUnusable(  # locked for too long, disk full, no permission
+            f"the tables in {self.path} cannot be used now ({cause}); "
+            "check that the disk has room and that no other program has locked them"
+        )
+
+    def _damaged(self, found: str) -> StoreUnusable:
+        cause = " ".join(found.split())[:200]
+        return StoreUnusable(
+            f"the tables in {self.path} are damaged ({cause}); "
+            "restore the file from a backup, and remove its -wal and -shm"
+        )
 
 
 def moment(seconds: float) -> datetime:
@@ -283,15 +338,34 @@ def _engine(path: Path) -> Engine:
 
 
 def migrate(path: Path, engine: Engine) -> None:
-    """Migrate the tables to the present schema, in one process at a time."""
+    """Migrate the tables to the present schema, in one process at a time.
+
+    Raises:
+        StoreUnusable: the tables are of a newer release, or the folder cannot be written.
+    """
     from alembic import command
     from alembic.config import Config
+    from alembic.migration import MigrationContext
+    from alembic.script import ScriptDirectory
 
     settings = Config()
     settings.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with path.with_suffix(".migrating").open("w") as lock:
+    known = {one.revision for one in ScriptDirectory.from_config(settings).walk_revisions()}
+    try:
+        lock = path.with_suffix(".migrating").open("w")
+    except OSError as error:
+        raise StoreUnusable(
+            f"{path.parent} cannot be written ({error.strerror}); make room or give another folder"
+        ) from error
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with engine.connect() as connection:
+            present = MigrationContext.configure(connection).get_current_heads()
+            if newer := set(present) - known:
+                raise StoreUnusable(
+                    f"the tables in {path} are of a newer release (schema {min(newer)}, this one "
+                    f"knows up to {max(known)}); install that release or restore a backup"
+                )
             settings.attributes["connection"] = connection
             command.upgrade(settings, "head")
             connection.commit()

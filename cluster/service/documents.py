@@ -21,6 +21,8 @@ ChangeKind = Literal["published", "replaced", "withdrawn"]
 
 TITLE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 """Pattern of a title's name, which needs no escapes in a URL's path."""
+EPOCH_HEADER = "Shotladder-Epoch"
+"""Header of a stream of events: the history in which its numbers count."""
 JOB_ID_PATTERN = r"^job-[0-9a-f]{20}$"
 MAX_BATCH_TITLES = 100
 MAX_PAGE_SIZE = 500

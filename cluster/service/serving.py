@@ -34,6 +34,7 @@ from cluster.service.queue.table import JobTable
 from cluster.service.queue.webhooks import WebhookPolicy, Webhooks
 from cluster.service.sources import SourcePolicy
 from cluster.service.web import check_url_prefix
+from cluster.service.writable import Writable
 from encoder.errors import BadInput, StoreUnusable
 
 log = structlog.stdlib.get_logger(__name__)
@@ -91,12 +92,18 @@ class _Server(uvicorn.Server):
     """The HTTP server; it says when it takes connections, and closes those whose time is over."""
 
     on_started: Callable[[], None]
+    on_stopping: Callable[[], None]
     connections: Connections
 
     @override
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.on_started()
+
+    @override
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.on_stopping()
+        await super().shutdown(sockets)
 
     @override
     async def on_tick(self, counter: int) -> bool:
@@ -134,6 +141,7 @@ def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
             deliveries=deliveries,
             webhooks=_webhook_policy(options),
             sources=SourcePolicy(options.roots, options.source_urls),
+            writable=Writable(database, options.data),
         )
         server = _server(service, options, max_connections)
         if options.slots:
@@ -160,7 +168,7 @@ def _server(service: Service, options: ServiceOptions, max_connections: int) -> 
     limits = replace(options.limits, connections=max_connections)
     peer_requests = limits.peer_connections if proxies else None
     hosts = AllowedHosts((*own_names(options.host), *options.allowed_hosts))
-    _, front = build(service, hosts=hosts, peer_requests=peer_requests)
+    app, front = build(service, hosts=hosts, peer_requests=peer_requests)
     connections = Connections(
         limits, proxies, lambda status: service.metrics.observe("refused", status, 0.0)
     )
@@ -182,6 +190,7 @@ def _server(service: Service, options: ServiceOptions, max_connections: int) -> 
         )
     )
     server.connections = connections
+    server.on_stopping = app.state.followers.close
     return server
 
 

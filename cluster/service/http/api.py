@@ -32,7 +32,10 @@ async def healthy() -> Health:
 
 @router.get("/readyz", responses=documented(503), summary="Readiness")
 def ready(service: CurrentService) -> Readiness:
-    """Answers while the tables can be read, with the number of queued and running jobs."""
+    """Answers while jobs can be taken and packages published, with the number of queued and running
+    jobs. Where nothing can be written, 503 tells why; documents and media can still be read.
+    """
+    service.writable.check()
     counts = service.jobs.counts()
     return Readiness(status="ok", queued=counts.get("queued", 0), running=counts.get("running", 0))
 

@@ -21,6 +21,7 @@ from cluster.service.queue.deliveries import Deliveries
 from cluster.service.queue.jobs import Jobs
 from cluster.service.queue.webhooks import WebhookPolicy
 from cluster.service.sources import SourcePolicy
+from cluster.service.writable import Writable
 from encoder.errors import BadInput
 
 
@@ -36,6 +37,7 @@ class Service:
     deliveries: Deliveries
     webhooks: WebhookPolicy
     sources: SourcePolicy
+    writable: Writable
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Event streams: one look at the tables for all listeners, however many there are.
 
-A listener reads what its job has told so far, subscribes, reads what was told meanwhile, and then
-takes what the poller hands out. What comes twice is told by its number.
+A listener subscribes, reads what its job has told so far, and then takes what the poller hands out.
+What comes twice is told by its number. Where the tables were restored from a backup, numbers are
+given out again, and the listener gets all events of its job once more.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import anyio
 import structlog
 from anyio.to_thread import run_sync
 
-from cluster.service.documents import TERMINAL, Job
-from cluster.service.queue.jobs import Jobs
+from cluster.service.documents import TERMINAL
+from cluster.service.queue.jobs import Jobs, ToldEvents
 from encoder.errors import Busy, StoreUnusable
 
 POLL_SECONDS = 0.3
@@ -30,90 +31,144 @@ _MAX_WAITING = 1_000
 log = structlog.stdlib.get_logger(__name__)
 
 
-class _Listener:
-    """Events that wait for one listener."""
+_Event = tuple[int, str, bytes]
+"""Number, type and text of an event."""
+_AGAIN: _Event = (0, "", b"")
+"""Stands for all events of the job: the tables were restored, and their numbers begin anew."""
 
-    def __init__(self) -> None:
-        self.waiting: asyncio.Queue[tuple[int, str, bytes] | None] = asyncio.Queue(_MAX_WAITING)
 
-    def tell(self, event: tuple[int, str, bytes] | None) -> None:
+class EventStream:
+    """The events of a job for one listener, as server-sent events, until the job has ended.
+
+    It has one of the places from :meth:`Followers.follow` until :meth:`close`.
+    """
+
+    def __init__(self, followers: Followers, job_id: str, after: int) -> None:
+        self.job_id = job_id
+        self.after = after
+        """Number of the last event that the listener has."""
+        self.epoch = ""
+        """The history in which numbers count."""
+        self._followers = followers
+        self._waiting: asyncio.Queue[_Event | None] = asyncio.Queue(_MAX_WAITING)
+        self._told: list[tuple[int, dict[str, Any]]] = []
+        self._ended = False
+
+    def tell(self, event: _Event | None) -> None:
         """Hand an event over; None, or one too many, ends the stream."""
         try:
-            self.waiting.put_nowait(event)
+            self._waiting.put_nowait(event)
         except asyncio.QueueFull:
-            self.waiting.get_nowait()
-            self.waiting.put_nowait(None)
+            self._waiting.get_nowait()
+            self._waiting.put_nowait(None)
+
+    async def read(self, epoch: str | None = None) -> None:
+        """Read what the job has told so far; all of it if the listener's numbers are of another
+        history."""
+        told: ToldEvents = await self._followers.read(self.job_id, self.after, epoch)
+        self._told, self.epoch, self.after = told.events, told.epoch, told.after
+        self._ended = told.job.state in TERMINAL
+
+    def close(self) -> None:
+        """Give the place back."""
+        self._followers.leave(self)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            told, self._told = self._told, []
+            for number, body in told:
+                self.after = number
+                yield _message(number, body)
+            if self._ended:
+                return
+            try:
+                async with asyncio.timeout(KEEP_ALIVE_SECONDS):
+                    event = await self._waiting.get()
+            except TimeoutError:
+                yield b": still here\n\n"
+                continue
+            if event is None:
+                return
+            if event is _AGAIN:
+                self.after = 0
+                await self.read()
+                continue
+            number, kind, message = event
+            if number > self.after:
+                self.after = number
+                yield message
+                if kind in TERMINAL:
+                    return
 
 
 class Followers:
     """All listeners of one service, and the task that looks for events while there are any."""
 
-    def __init__(self, jobs: Jobs, *, poll_seconds: float = POLL_SECONDS) -> None:
+    def __init__(
+        self, jobs: Jobs, *, poll_seconds: float = POLL_SECONDS, max_streams: int = MAX_STREAMS
+    ) -> None:
         self._jobs = jobs
         self._poll_seconds = poll_seconds
-        self._listeners: dict[str, set[_Listener]] = {}
+        self._max_streams = max_streams
+        self._streams: dict[str, set[EventStream]] = {}
         self._count = 0
+        self._closed = False
         self._poller: asyncio.Task[None] | None = None
         self._begun: asyncio.Event | None = None
         # Threads of their own: reads of jobs never wait for listeners.
         self._limiter = anyio.CapacityLimiter(4)
 
-    async def follow(self, job_id: str, after: int) -> AsyncIterator[bytes]:
-        """Return the events of a job after a number, as server-sent events, until it has ended.
+    async def follow(self, job_id: str, after: int, epoch: str | None = None) -> EventStream:
+        """Return the events of a job after a number, to be closed.
+
+        All of its events are returned if the number is of another history than ``epoch``, or has
+        not been given out, since the tables were restored from a backup.
 
         Raises:
             NotThere: there is no such job.
-            Busy: there are too many listeners.
+            Busy: there are too many listeners, or the service is stopping.
         """
-        if self._count >= MAX_STREAMS:
+        if self._closed:
+            raise Busy("the service is stopping; connect again")
+        if self._count >= self._max_streams:
             raise Busy(
-                f"all {MAX_STREAMS} event streams are in use; poll GET /v1/jobs/{job_id} instead"
+                f"all {self._max_streams} event streams are in use; "
+                f"poll GET /v1/jobs/{job_id} instead"
             )
-        told, job = await self._read(self._jobs.events_after, job_id, after)
-        return self._stream(job_id, after, told, job)
-
-    async def _stream(
-        self, job_id: str, after: int, told: list[tuple[int, dict[str, Any]]], job: Job
-    ) -> AsyncIterator[bytes]:
-        for after, body in told:
-            yield _message(after, body)
-        if job.state in TERMINAL:
-            return
-        listener = _Listener()
+        stream = EventStream(self, job_id, after)
         self._count += 1
-        self._listeners.setdefault(job_id, set()).add(listener)
+        self._streams.setdefault(job_id, set()).add(stream)
         try:
             await self._polling()
-            told, job = await self._read(self._jobs.events_after, job_id, after)
-            for after, body in told:  # written since
-                yield _message(after, body)
-            if job.state in TERMINAL:
-                return
-            while True:
-                try:
-                    async with asyncio.timeout(KEEP_ALIVE_SECONDS):
-                        event = await listener.waiting.get()
-                except TimeoutError:
-                    yield b": still here\n\n"
-                    continue
-                if event is None:
-                    return
-                number, kind, message = event
-                if number > after:
-                    after = number
-                    yield message
-                    if kind in TERMINAL:
-                        return
-        finally:
-            self._leave(job_id, listener)
+            await stream.read(epoch)
+        except BaseException:
+            stream.close()
+            raise
+        return stream
 
-    def _leave(self, job_id: str, listener: _Listener) -> None:
-        listeners = self._listeners.get(job_id, set())
-        if listener in listeners:
-            listeners.remove(listener)
+    async def read(self, job_id: str, after: int, epoch: str | None) -> ToldEvents:
+        """Return what a job has told; for streams."""
+        told: ToldEvents = await self._read(self._jobs.events_after, job_id, after, epoch)
+        return told
+
+    def leave(self, stream: EventStream) -> None:
+        """Take a stream's place back; once is enough."""
+        streams = self._streams.get(stream.job_id, set())
+        if stream in streams:
+            streams.remove(stream)
             self._count -= 1
-        if not listeners:
-            self._listeners.pop(job_id, None)
+        if not streams:
+            self._streams.pop(stream.job_id, None)
+
+    def close(self) -> None:
+        """End all streams, and let no other begin: their listeners connect again."""
+        self._closed = True
+        self._tell_all(None)
+
+    def _tell_all(self, event: _Event | None) -> None:
+        for streams in tuple(self._streams.values()):
+            for stream in tuple(streams):
+                stream.tell(event)
 
     async def _polling(self) -> None:
         """Return when the poller runs and has noted the last event from before."""
@@ -127,23 +182,32 @@ class Followers:
         try:
             last = await self._read(self._jobs.last_event)
             begun.set()
-            while self._listeners:
+            while self._streams:
                 await asyncio.sleep(self._poll_seconds)
                 with contextlib.suppress(StoreUnusable):  # busy: look again next time
-                    for number, job_id, body in await self._read(self._jobs.all_events_after, last):
-                        last = number
-                        listeners = self._listeners.get(job_id)
-                        if listeners:
-                            event = number, str(body["type"]), _message(number, body)
-                            for listener in tuple(listeners):
-                                listener.tell(event)
+                    last = await self._look(last)
         except Exception:
             log.exception("following jobs failed")
-            for listeners in self._listeners.values():
-                for listener in listeners:
-                    listener.tell(None)  # they connect again
+            self._tell_all(None)  # they connect again
         finally:
             begun.set()
+
+    async def _look(self, last: int) -> int:
+        """Hand out the events after a number; return the number of the last one."""
+        if (present := await self._read(self._jobs.last_event)) < last:
+            log.warning("the tables were restored; streams of events begin anew")
+            self._tell_all(_AGAIN)
+            return int(present)
+        if present == last:
+            return last
+        for number, job_id, body in await self._read(self._jobs.all_events_after, last):
+            last = number
+            streams = self._streams.get(job_id)
+            if streams:
+                event = number, str(body["type"]), _message(number, body)
+                for stream in tuple(streams):
+                    stream.tell(event)
+        return last
 
     async def _read(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await run_sync(partial(function, *arguments), limiter=self._limiter)

@@ -10,8 +10,11 @@ import structlog
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Header, Path, Query, Response
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+from typing_extensions import override
 
 from cluster.service.documents import (
+    EPOCH_HEADER,
     MAX_PAGE_SIZE,
     Job,
     JobPage,
@@ -30,6 +33,7 @@ from cluster.service.http.context import (
     Service,
     Submitter,
 )
+from cluster.service.http.following import EventStream
 from cluster.service.http.problems import documented
 from cluster.service.queue.jobs import Accepted
 from cluster.service.queue.work import check_asked
@@ -176,14 +180,34 @@ async def follow(
     last_event_id: Annotated[
         str, Header(description="Id of the last event that the client has got.")
     ] = "",
+    shotladder_epoch: Annotated[
+        str, Header(description="The header of that name in the answer that had this id.")
+    ] = "",
 ) -> StreamingResponse:
     """All events of the job, past and future, until it has ended. A client that reconnects sends
-    the last id that it has got.
+    the last id that it has got. If the tables were restored from a backup since, all events come
+    again.
     """
     valid = last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) < 19
-    events = await followers.follow(job_id, int(last_event_id) if valid else 0)
-    return StreamingResponse(
-        events,
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    after = int(last_event_id) if valid else 0
+    return _EventResponse(await followers.follow(job_id, after, shotladder_epoch or None))
+
+
+class _EventResponse(StreamingResponse):
+    """A stream of events, whose place is given back however the response ends."""
+
+    def __init__(self, stream: EventStream) -> None:
+        self._stream = stream
+        headers = {
+            "Cache-Control": "no-store",
+            "X-Accel-Buffering": "no",
+            EPOCH_HEADER: stream.epoch,
+        }
+        super().__init__(stream, media_type="text/event-stream", headers=headers)
+
+    @override
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._stream.close()

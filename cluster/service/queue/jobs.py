@@ -23,11 +23,12 @@ import math
 import secrets
 from typing import Any, NamedTuple, Protocol
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, text
 from sqlalchemy.orm import Session
 
 from cluster.service.database import (
     EventRow,
+    FeedRow,
     HoldRow,
     IdempotencyRow,
     JobRow,
@@ -72,6 +73,18 @@ class Accepted(NamedTuple):
     """True where the job existed already."""
     earlier: Earlier | None = None
     """Job of an equal submission, where this one needs a new job nevertheless."""
+
+
+class ToldEvents(NamedTuple):
+    """What a job has told."""
+
+    events: list[tuple[int, dict[str, Any]]]
+    """Number and body of each event, in order."""
+    job: Job
+    after: int
+    """Number above which they are: 0 where the number asked for is of another history."""
+    epoch: str
+    """The history in which the numbers count."""
 
 
 class Jobs:
@@ -211,26 +224,30 @@ class Jobs:
             rows = session.execute(select(JobRow.state, func.count()).group_by(JobRow.state))
             return {row[0]: row[1] for row in rows}
 
-    def events_after(self, job_id: str, after: int) -> tuple[list[tuple[int, dict[str, Any]]], Job]:
-        """Return the events of a job with numbers above ``after``, in order, and the job.
+    def events_after(self, job_id: str, after: int, epoch: str | None = None) -> ToldEvents:
+        """Return the events of a job with numbers above ``after``, in order.
 
         Raises:
             NotThere: there is no such job.
         """
         with self._table.database.reading() as session:
             row = _row_of(session, job_id)
+            feed = session.get(FeedRow, 1)
+            present = "" if feed is None else feed.epoch
+            if (epoch is not None and epoch != present) or after > last_event_number(session):
+                after = 0
             events = session.scalars(
                 select(EventRow)
                 .where(EventRow.job == row.number, EventRow.id > after)
                 .order_by(EventRow.id)
             )
             told = [(event.id, without_secrets(event.body)) for event in events]
-            return told, self._table.document(row)
+            return ToldEvents(told, self._table.document(row), after, present)
 
     def last_event(self) -> int:
-        """Return the number of the last event of any job; 0 if there is none."""
+        """Return the last number that an event of any job was given; 0 if there was none."""
         with self._table.database.reading() as session:
-            return session.scalar(select(func.max(EventRow.id))) or 0
+            return last_event_number(session)
 
     def all_events_after(self, after: int) -> list[tuple[int, str, dict[str, Any]]]:
         """Return number, job and body of the events of all jobs with numbers above ``after``, in
@@ -434,6 +451,12 @@ def _row_of(session: Session, job_id: str) -> JobRow:
 
 def _request_digest(submission: Submission) -> str:
     return digest(submission.model_dump(mode="json"))
+
+
+def last_event_number(session: Session) -> int:
+    """Return the last number that an event was given, also where that event was replaced."""
+    given = text("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
+    return session.scalar(given) or 0
 
 
 def cursor_number(cursor: str) -> int:

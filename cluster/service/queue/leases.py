@@ -3,6 +3,8 @@
 A runner holds a **lease** on the job that it runs: a token that every later call about the job must
 present, and an expiry that heartbeats move on. A runner that has died (the kernel has released its
 lock) or has fallen silent loses its leases: its jobs are queued again and resume from the store.
+Whether it is silent is told by its heartbeats, which move the expiry, and by the watching runner's
+own steady clock: a step of the wall clock ends no lease.
 Later calls under a lost lease change nothing and raise :class:`~encoder.errors.LeaseLost`.
 
 The first stage of a job computes the digest of its source. If another job has made a package of
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,9 +65,18 @@ class Leases:
     nothing, where its lease is lost.
     """
 
-    def __init__(self, table: JobTable, *, lease_seconds: float = LEASE_SECONDS) -> None:
+    def __init__(
+        self,
+        table: JobTable,
+        *,
+        lease_seconds: float = LEASE_SECONDS,
+        steady_clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._table = table
         self._lease_seconds = lease_seconds
+        self._steady_clock = steady_clock
+        self._watched: dict[int, tuple[tuple[str | None, float | None], float]] = {}
+        """Lease and expiry of each running job, and when they were first seen to be these."""
 
     def claim(self, owner: str, *, kind: Kind = "run") -> LeasedJob | None:
         """Lease the next job of a kind to ``owner``, by priority, deadline and age; None if none
@@ -241,17 +253,21 @@ class Leases:
     def requeue_lost(self, is_alive: Callable[[str], bool]) -> int:
         """Queue the jobs again whose runner is dead or silent; return how many.
 
+        A runner is silent if calls of this method have seen no heartbeat for the time of a lease.
         ``is_alive`` tells from a runner's name whether its process lives.
         """
         with self._table.database.reading() as session:
             columns = select(JobRow.number, JobRow.owner, JobRow.lease, JobRow.lease_until)
             running = session.execute(columns.where(JobRow.state == "running")).all()
-        now = self._table.clock()
-        lost = [
-            (number, lease)
-            for number, owner, lease, until in running
-            if owner is None or until is None or until < now or not is_alive(owner)
-        ]
+        now = self._steady_clock()
+        before, self._watched = self._watched, {}
+        lost = []
+        for number, owner, lease, until in running:
+            state, since = before.get(number, ((None, None), now))
+            self._watched[number] = (lease, until), since if state == (lease, until) else now
+            silent = now - self._watched[number][1] >= self._lease_seconds
+            if silent or owner is None or not is_alive(owner):
+                lost.append((number, lease))
         return sum(self._requeue_if_leased(number, lease) for number, lease in lost)
 
     def _requeue_if_leased(self, number: int, lease: str | None) -> bool:
