@@ -224,7 +224,7 @@ def serving(
 ) -> Iterator[Serving]:
     """Serve the package, the clip, the players and the test page; take the page's results.
 
-    What ``behind`` has at /v1/ is had from there, so that a test page may look into its pages.
+    What the service ``behind`` has is had from there, so that a test page may look into its pages.
     """
     results: queue.Queue[dict[str, Any]] = queue.Queue()
     missing: list[str] = []
@@ -246,8 +246,8 @@ def serving(
                 return self._send(json.dumps(facts()).encode(), ".json")
             if path == "/favicon.ico":
                 return self._send(b"", ".html", 204)
-            if behind is not None and path.startswith("/v1/"):
-                return self._pass(f"{behind}{self.path}")
+            if self._is_behind():
+                return self._pass("GET")
             place = places.get(path) or (
                 package / path.removeprefix("/package/") if path.startswith("/package/") else None
             )
@@ -256,21 +256,37 @@ def serving(
                 return self._send(b"not here", ".html", 404)
             return self._send(place.read_bytes(), place.suffix)
 
-        def _pass(self, url: str) -> None:
-            kept = ("authorization", "range")
+        def _is_behind(self) -> bool:
+            path = self.path.split("?")[0]
+            return behind is not None and (path in ("/", "/readyz") or path.startswith("/v1/"))
+
+        def _pass(self, method: str, body: bytes = b"") -> None:
+            """Hand a request to the service, and its answer back as it comes."""
+            kept = ("authorization", "range", "content-type", "last-event-id")
             sent = {name: self.headers[name] for name in kept if name in self.headers}
-            answer = httpx.get(url, headers=sent, timeout=30)
-            self.send_response(answer.status_code)
-            for name, value in answer.headers.multi_items():
-                if name not in ("content-length", "content-encoding", "connection", "date"):
-                    self.send_header(name, value)
-            self.send_header("Content-Length", str(len(answer.content)))
-            self.end_headers()
-            with contextlib.suppress(ConnectionError):
-                self.wfile.write(answer.content)
+            url = f"{behind}{self.path}"
+            with httpx.stream(method, url, headers=sent, content=body, timeout=30) as answer:
+                self.send_response(answer.status_code)
+                dropped = ("content-length", "content-encoding", "connection", "date",
+                           "transfer-encoding")  # fmt: skip
+                for name, value in answer.headers.multi_items():
+                    if name not in dropped:
+                        self.send_header(name, value)
+                if "content-length" in answer.headers:
+                    parts = iter([answer.read()])
+                    self.send_header("Content-Length", str(len(answer.content)))
+                else:
+                    parts = answer.iter_bytes()
+                    self.send_header("Connection", "close")
+                self.end_headers()
+                with contextlib.suppress(ConnectionError, httpx.HTTPError):
+                    for part in parts:
+                        self.wfile.write(part)
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+            body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+            if self._is_behind():
+                return self._pass("POST", body)
             if self.path == "/result":
                 results.put(json.loads(body))
             else:

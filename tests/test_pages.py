@@ -1,9 +1,11 @@
-"""The report and the player in real browsers: no errors, no network, any width, exact frames."""
+"""The report, the player and the operators' page in real browsers: no errors, no network, any
+width, exact frames."""
 
 from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,10 @@ import pytest
 from cluster.package import report
 from tests import playback_material as material
 from tests.cli_material import MODEL, hand_made, hand_made_measurements, of_three_codecs
+from tests.operators_material import HOSTILE, READER, TITLES, WHY, busy_service
 from tests.playback_material import FRAMES, RATE, SHOTS
 from tests.report_material import write_long_title
-from tests.service_material import service
+from tests.service_material import ServiceProcess, service
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
@@ -102,3 +105,67 @@ def test_the_services_player_shows_every_shot_and_plays_to_the_end(
     assert MODEL in seen["legend"]
     assert seen["elsewhere"] == []
     assert seen["width"] <= 390
+
+
+@pytest.fixture(scope="module")
+def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    with busy_service(tmp_path_factory.mktemp("busy")) as one:
+        yield one
+
+
+@BROWSERS
+@pytest.mark.parametrize("readers", [False, True], ids=["open", "with-tokens"])
+def test_the_operators_page_shows_everything_and_lets_nothing_in(
+    browser: str, readers: bool, busy: ServiceProcess, tmp_path: Path
+) -> None:
+    needs(browser)
+    (tmp_path / "readers").write_text(f"reader {READER}\n")
+    more = {"read_tokens": str(tmp_path / "readers")} if readers else {}
+    tokens = ["not-a-known-token", READER, busy.token] if readers else [busy.token]
+    one = ServiceProcess(busy.data.parent, slots=0, **more)  # beside the other, on its folder
+    one.start()
+    try:
+        name = f"{browser}-{readers}"
+        with busy.client() as client:
+            for width in (390, 1280):
+                client.submit(
+                    one.source("sea.json"), external_id=f"{name}-{width}", priority=-10, force=True
+                )
+        with material.serving(tmp_path, tmp_path, PAGES, one.url) as server:
+            asked = f"/pages.html?page=operators&tokens={','.join(tokens)}&cancel={name}"
+            seen = material.visit(browser, server, asked)
+    finally:
+        one.stop()
+    assert seen["errors"] == []
+    nobody, *known = seen["seen"]
+    if readers:
+        assert nobody["asked"] == "Reading this service needs a token."
+        assert nobody["titles"] == 0
+        unknown, reader, writer = known
+        assert unknown["asked"] == "The service does not know this token."
+        assert (reader["asked"], reader["titles"]) == ("", len(TITLES))
+        assert "the scope `submit`" in reader["deliveries"]
+    else:
+        assert (nobody["asked"], nobody["titles"]) == ("", len(TITLES))
+        assert "Not shown without a token that may submit" in nobody["deliveries"]
+        (writer,) = known
+    assert (writer["asked"], writer["trouble"]) == ("", "")
+    assert "Given up after 10 attempts: 500 Out of order" in writer["deliveries"]
+    assert "s3cret" not in writer["deliveries"]  # what only its receiver may know
+    assert 0 <= seen["bar"] < 1
+    assert "encode 1: " in seen["doing"]
+    assert "attempt 1" not in seen["doing"]
+    assert WHY in seen["failed"]
+    assert HOSTILE.replace("/", "") in seen["failed"]
+    assert all(title in seen["titles"] for title in TITLES)
+    assert {"v1/titles/sea/player Player", "v1/titles/sea/report Save report"} <= {*seen["links"]}
+    assert seen["widths"] == {"390": 390, "1280": 1280} or all(
+        width <= int(name) for name, width in seen["widths"].items()
+    )
+    assert (seen["name"], seen["taken"], seen["violations"]) == ("shotladder", 0, [])
+    assert (seen["elsewhere"], seen["nameless"], seen["focused"]) == ([], 0, [])
+    assert seen["kept"] == [["shotladder-token"], [], ""]
+    assert {"Retry broken", "Cancel long-film", f"Cancel {name}-1280"} <= {*seen["buttons"]}
+    with busy.client() as client:
+        ended = {job.title: job.state for job in client.jobs(state="cancelled")}
+    assert {f"{name}-390", f"{name}-1280"} <= ended.keys()

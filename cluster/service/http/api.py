@@ -14,6 +14,7 @@ from cluster.service.http.context import READING, CurrentService, Limiters, Serv
 from cluster.service.http.following import Followers
 from cluster.service.http.hosts import AllowedHosts
 from cluster.service.http.middleware import FrontMiddleware
+from cluster.service.http.pages import PAGE, page_response
 from cluster.service.http.problems import answer_errors, documented
 
 _ABOUT = """Per-shot encoding ladders: submit titles, read ladders, prefetch manifests and artwork.
@@ -22,6 +23,19 @@ Errors are `application/problem+json`; their `detail` names the remedy. Document
 `If-None-Match`. Send tokens as `Authorization: Bearer TOKEN`."""
 
 router = APIRouter(tags=["operation"])
+
+
+@router.get("/", response_class=Response, responses={200: PAGE}, summary="Page for operators")
+async def operators() -> Response:
+    """A page that shows jobs, titles, failures and webhooks that were given up. The page needs no
+    token. Where reads need one, the page asks its user for the token.
+    """
+    return page_response(
+        "cluster.service.http",
+        "operators.html",
+        policy="connect-src 'self'; img-src 'self' blob: data:",
+        cache_control="no-cache",
+    )
 
 
 @router.get("/healthz", summary="Liveness")

@@ -9,7 +9,6 @@ name of one.
 
 from __future__ import annotations
 
-from importlib import resources
 from typing import Annotated, Any, TypeVar
 
 import structlog
@@ -35,6 +34,7 @@ from cluster.service.documents import (
 )
 from cluster.service.http.context import AnyReader, CurrentService, Mount, Submitter, Withdrawer
 from cluster.service.http.mounting import mount_of
+from cluster.service.http.pages import PAGE, page_response
 from cluster.service.http.problems import documented
 from cluster.service.http.queries import ArtworkQuery, StartQuery
 from cluster.service.http.reading import (
@@ -54,11 +54,7 @@ router = APIRouter(prefix="/v1", tags=["titles"])
 log = structlog.stdlib.get_logger(__name__)
 
 Name = Annotated[str, Path(pattern=TITLE_PATTERN, examples=["film-1"])]
-# The player page loads from this service only.
-_PLAYER_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self';"
-    " media-src blob:; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
-)
+_PLAYER_POLICY = "connect-src 'self'; media-src blob:; img-src data:"
 
 
 @router.get("/titles", responses=documented(401, 422), summary="List published titles")
@@ -231,16 +227,11 @@ async def artwork(response: StoredResponse, query: Annotated[ArtworkQuery, Query
     return response
 
 
-_PAGE = {
-    "description": "A page for people.",
-    "content": {"text/html": {"schema": {"type": "string"}}},
-}
-
 
 @router.get(
     "/titles/{title}/report",
     response_class=Response,
-    responses={200: _PAGE, **_DOCUMENT},
+    responses={200: PAGE, **_DOCUMENT},
     summary="report.html",
 )
 async def report(response: StoredResponse) -> Response:
@@ -251,7 +242,7 @@ async def report(response: StoredResponse) -> Response:
 @router.get(
     "/titles/{title}/player",
     response_class=Response,
-    responses={200: _PAGE, **documented(404, 410, 422)},
+    responses={200: PAGE, **documented(404, 410, 422)},
     summary="Player page",
 )
 def player(title: Name, service: CurrentService) -> Response:
@@ -260,13 +251,10 @@ def player(title: Name, service: CurrentService) -> Response:
     """
     if not service.tokens.reads_need_token:
         service.reader.bundle(title)  # raises an error for a title that cannot be read
-    page = resources.files("cluster.service.library").joinpath("player.html").read_bytes()
-    headers = {
-        "Cache-Control": f"{service.reader.scope.decode()}, max-age={FRESH_SECONDS}",
-        "Content-Security-Policy": _PLAYER_POLICY,
-        "X-Content-Type-Options": "nosniff",
-    }
-    return Response(page, media_type="text/html; charset=utf-8", headers=headers)
+    fresh = f"{service.reader.scope.decode()}, max-age={FRESH_SECONDS}"
+    return page_response(
+        "cluster.service.library", "player.html", policy=_PLAYER_POLICY, cache_control=fresh
+    )
 
 
 @router.post(
