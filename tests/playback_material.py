@@ -286,7 +286,8 @@ def serving(
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"] or 0))
             if self._is_behind():
-                return self._pass("POST", body)
+                self._pass("POST", body)
+                return
             if self.path == "/result":
                 results.put(json.loads(body))
             else:

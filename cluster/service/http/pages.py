@@ -1,8 +1,8 @@
 """Pages for people: the operators' page and the player, each one file that loads no other.
 
-A page runs exactly the script and the style that are in its file: its Content-Security-Policy names
+A page runs exactly the script and the style that are in its file: its Content-Security-Policy has
 their digests, so that nothing that others wrote could run in it, even where a page failed to escape
-it. The pages hold no data and need no token; they read from the API, and ask for a token if need be.
+it. Pages hold no data and need no token; they read from the API, and ask for a token if need be.
 """
 
 from __future__ import annotations

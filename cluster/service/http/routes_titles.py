@@ -227,7 +227,6 @@ async def artwork(response: StoredResponse, query: Annotated[ArtworkQuery, Query
     return response
 
 
-
 @router.get(
     "/titles/{title}/report",
     response_class=Response,
