@@ -203,6 +203,9 @@ class Completed:
     """Everything that the process wrote to stdout."""
     stderr: str
     """The last :data:`STDERR_TAIL_BYTES` of stderr."""
+    peak_bytes: int
+    """Most resident memory of the process. The kernel counts the process that started it too, so
+    this is never less than what that one has held."""
     kept: tuple[str, ...] = ()
     """Lines of all of stderr that :func:`run` was asked to keep."""
 
@@ -379,6 +382,7 @@ def _execute(
                 # The output of a failed process is not used.
                 stdout=stdout.read(most_bytes) if process.returncode == 0 else b"",
                 stderr=tail,
+                peak_bytes=1024 * usage.ru_maxrss,
                 kept=kept,
             ),
         )

@@ -1,7 +1,8 @@
 """Where the CPU goes, how much memory that takes, and what Dask and the store cost.
 
 ``python -m tests.bench [FILE]`` (or ``make bench``) runs the main job on FILE, or on the demo
-title, from an empty store, and prints tables. Wall times mean something on an idle machine only;
+title, from an empty store, and prints tables; :mod:`tests.score_cost` says where the CPU of a score
+goes. Wall times mean something on an idle machine only;
 CPU seconds and their ratios hold on a busy one, roughly.
 """
 
@@ -38,6 +39,7 @@ from encoder.media import OperatingPoint, Request
 from encoder.recipes import by_name
 from fixtures.clips import DEMO, make
 from ladder.search.steps import Measure
+from tests.score_cost import show_score_costs
 from vmaf.graph import Distorted, score_command
 
 REPOSITORY = Path(__file__).parent.parent
@@ -333,7 +335,8 @@ def main() -> None:
         default=1,
         help="of the comparison of throughput; 0: the workers once, alone",
     )
-    parser.add_argument("--only", choices=("cpu", "throughput", "runs"), help="one part of it")
+    parts = ("cpu", "throughput", "runs", "scores")
+    parser.add_argument("--only", choices=parts, help="one part of it")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="shotladder-bench-") as name:
         folder = Path(name)
@@ -343,7 +346,7 @@ def main() -> None:
             f"{source.name} ({file_sha256(source)[:8]}), preset {asked.preset}, {asked.workers} "
             f"workers on {len(os.sched_getaffinity(0))} cores, load {load:.1f} before"
         )
-        if asked.only != "throughput":
+        if asked.only not in ("throughput", "scores"):
             titles = {"the title": source}
             if asked.only != "cpu":
                 titles["twice as long"] = twice(source, folder / f"twice{source.suffix}")
@@ -358,6 +361,9 @@ def main() -> None:
         if asked.only in (None, "throughput"):
             print("\n# workers with Dask and the store, against plain processes\n", flush=True)
             compare_throughput(source, folder, asked.preset, asked.workers, asked.rounds)
+        if asked.only in (None, "scores"):
+            print("\n# where the CPU of a score goes\n", flush=True)
+            show_score_costs([source])
 
 
 if __name__ == "__main__":

@@ -24,9 +24,9 @@ from cluster.jobs.request import RunOptions
 from cluster.jobs.run import RunResult, run_title
 from cluster.package.documents import read_artwork
 from cluster.package.publish import ENTRIES
-from cluster.stages import analysis, measurer
+from cluster.stages import analysis
 from cluster.stages.encodes import find_encode
-from cluster.stages.title import Title, open_title
+from cluster.stages.title import open_title
 from cluster.store import Store
 from encoder import ffmpeg, framehash
 from encoder.errors import BadInput, Infeasible, OutputUnwritable
@@ -365,41 +365,6 @@ def test_the_run_document_accounts_for_the_work(finished: Finished) -> None:
     assert set(run["cpu_seconds"]) == {"encode", "vmaf", "verify", "other"}
     assert all(value > 0 for value in run["cpu_seconds"].values())
     assert run["options"]["also"] == list(PUBLISHED)
-
-
-def test_what_one_process_holds_is_bounded(
-    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By the sizes of encodes, and of the title that they are scored against."""
-    source = open_title(finished.source, tmp_path)
-    title = Title("title", source, (Shot(0, 12), Shot(12, 36)))
-    store = Store(tmp_path / "store")
-    planner = measurer.Measurer(title, (V1,), store, InlineExecutor(), lambda event: None)
-    requests = [
-        (shot, OperatingPoint(by_name("x264-ultrafast"), 16 * height // 9, height, float(crf)))
-        for shot in (0, 1)
-        for height in (90, 180)
-        for crf in range(20, 29)
-    ]
-
-    def sizes() -> dict[int, list[int]]:
-        found: dict[int, list[int]] = {}
-        everything = []
-        for shot, work in planner.groups(requests):
-            assert len({(point.width, point.height) for point in work.points}) == 1
-            everything += [(shot, point) for point in work.points]
-            if shot == 1:
-                found.setdefault(work.points[0].height, []).append(len(work.points))
-        assert sorted(everything) == requests
-        return found
-
-    assert sizes() == {90: [9], 180: [9]}
-    monkeypatch.setattr(measurer, "MAX_GROUP_PIXELS", 3 * 320 * 180 - 1)
-    assert sizes() == {90: [9], 180: [2, 2, 2, 2, 1]}
-    monkeypatch.setattr(measurer, "MAX_SCORED_PIXELS", 5 * 320 * 180)
-    assert sizes() == {90: [5, 4], 180: [2, 2, 2, 2, 1]}
-    monkeypatch.setattr(measurer, "MAX_SCORED_PIXELS", 1)
-    assert sizes() == {90: [1] * 9, 180: [1] * 9}
 
 
 def test_keys_of_shots_change_with_the_tools_that_find_them(

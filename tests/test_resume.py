@@ -285,7 +285,7 @@ def test_ffmpegs_that_are_all_killed_are_one_clear_error(
     assert "libvmaf" in said.value.context["command"]
     others = re.search(r"and (\d+) more pieces of work", str(said.value))
     assert others is not None
-    works = 1 + int(others[1])  # of the first round: a size of a shot each, tried three times
+    works = 1 + int(others[1])  # of the first round: points of a shot each, tried three times
     assert doomed.kills == 3 * works
     assert not out.exists()
     kept = records(store, "encode")

@@ -167,8 +167,8 @@ class Stopped(InlineExecutor):
 def test_a_stopped_sweep_goes_on(clips: Path, tmp_path: Path) -> None:
     asked = options(tmp_path, clips / "one.mp4", clips / "cut.mp4")
     with pytest.raises(KeyboardInterrupt):
-        sweep(asked, lambda event: None, Stopped(after=6))
-    # The first title (analysis and two sizes) is in the table; two pieces of the second are kept.
+        sweep(asked, lambda event: None, Stopped(after=4))
+    # The first title (analysis and its shot) is in the table; one shot of the second is kept.
     assert {row.source for row in read_table(asked.table)} == {"one.mp4"}
     before = records(tmp_path / "store")
     finished = run(asked)

@@ -109,10 +109,7 @@ def score_command(
         if model != (fitting := name_for(model, hdr=source.hdr is not None)):
             raise ValueError(f"model {model} does not fit the source's range; use {fitting}")
     context = Context.of(start, end, source.frames)
-    reference = open_reference(source, start - context.before, end + context.after)
-    if viewing_size(source) != (source.width, source.height):
-        reference = reference.filter("scale", *viewing_size(source), flags="bicubic")
-    references = _sides(_comparable(reference, source), source, models, len(encodes))
+    references = _sides(viewed_reference(source, start, end), source, models, len(encodes))
     outputs = []
     for number, encode in enumerate(encodes):
         decoded = ffmpeg.input(encode.path, threads=1)["v"].filter_multi_output("split", 2)
@@ -123,6 +120,16 @@ def score_command(
         hashing = framehash.hash_output_options(encode.pixel_format)
         outputs.append(ffmpeg.output(decoded.stream(1), filename=hash_paths[number], **hashing))
     return reading_command(ffmpeg.merge_outputs(*outputs))
+
+
+def viewed_reference(source: ReferenceSource, start: int, end: int) -> Any:
+    """Return frames ``[start, end)`` of the reference with their context, as encodes are compared
+    with them: at display size, standard range, 10 bit."""
+    context = Context.of(start, end, source.frames)
+    reference = open_reference(source, start - context.before, end + context.after)
+    if viewing_size(source) != (source.width, source.height):
+        reference = reference.filter("scale", *viewing_size(source), flags="bicubic")
+    return _comparable(reference, source)
 
 
 @dataclass(frozen=True, slots=True)

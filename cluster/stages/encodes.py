@@ -3,7 +3,7 @@
 ``encoder`` and ``vmaf`` do the work; this module defines the keys of the results and how the
 results are stored. A key holds everything that changes the bits, and nothing else.
 
-The unit of work is a :class:`ShotWork`: some operating points of one size of one shot. One process
+The unit of work is a :class:`ShotWork`: some operating points of one shot. One process
 encodes those that the store lacks, another scores those that lack scores, and each encode and each
 score is stored on its own, so that nothing finished is repeated.
 """
@@ -72,21 +72,18 @@ class ShotWork:
     @property
     def cost(self) -> float:
         """Expected CPU seconds of encoding and scoring all points, for ordering and planning."""
-        return sum(
-            typical_cpu_seconds(
-                point.recipe, point.width, point.height, self.shot.frames, point.crf
-            )
-            + sum(
-                models.typical_cpu_seconds(
-                    model,
-                    self.title.reference.width,
-                    self.title.reference.height,
-                    self.shot.frames,
-                )
-                for model in self.models
-            )
-            for point in self.points
-        )
+        return sum(expected_cost(self.title, self.shot, each, self.models) for each in self.points)
+
+
+def expected_cost(
+    title: TitleSource, shot: Shot, point: OperatingPoint, quality_models: Sequence[str]
+) -> float:
+    """Return the CPU seconds that encoding and scoring a point is expected to take."""
+    width, height = title.reference.width, title.reference.height
+    encoding = typical_cpu_seconds(point.recipe, *point.size, shot.frames, point.crf)
+    return encoding + sum(
+        models.typical_cpu_seconds(model, width, height, shot.frames) for model in quality_models
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,15 @@
 """Encode and score operating points, reusing what the store already has.
 
-Requests are grouped into :class:`~cluster.stages.encodes.ShotWork`: points of one size of one shot
-share a decode, up to a bound on the memory of one process. Units, the tasks, are batches of such
-work. Work that failed in a unit and may succeed is run again alone, and so is all work of a unit
-whose worker died, so that in the end the error names exactly the shot at fault.
+Requests are grouped into :class:`~cluster.stages.encodes.ShotWork`: points of one shot share the
+decoded reference (:mod:`cluster.stages.grouping`). Units, the tasks, are batches of such work. Work
+that failed in a unit and may succeed is run again alone, and so is all work of a unit whose worker
+died, so that in the end the error names exactly the shot at fault.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 
 from cluster import events
 from cluster.execution import metrics
@@ -21,9 +20,11 @@ from cluster.stages.encodes import (
     MeasuredEncode,
     ShotWork,
     encode_key,
+    expected_cost,
     find_encode,
     score_key,
 )
+from cluster.stages.grouping import group_points
 from cluster.stages.pieces import piece_index, store_pieces
 from cluster.stages.quarantine import confirm_when_due
 from cluster.stages.stage import lost
@@ -32,17 +33,9 @@ from cluster.stages.title_record import store_title
 from cluster.stages.units import Unit, WorkResult, batches, perform_unit
 from cluster.store import Store
 from encoder.errors import BadInput, ShotladderError, WorkerLost
-from encoder.media import OperatingPoint, Request
+from encoder.media import Request
 from encoder.recipes import Recipe
 from ladder.curves import Measurement
-
-MAX_GROUP_PIXELS = 12_000_000
-"""Maximum sum of frame sizes of the points that one process encodes and scores together. Nine
-1080p points (18.7 million) were measured to take 3.3 GB, mostly encoders' lookahead and frames in
-queues."""
-MAX_SCORED_PIXELS = 36_000_000
-"""Maximum sum of frame sizes that one process scores together, where every encode is as large as
-the title. Nine 1080p points (18.7 million) were measured to take 1.1 GB."""
 
 
 @dataclass
@@ -192,27 +185,15 @@ class Measurer:
 
     def groups(self, requests: Sequence[Request]) -> Iterator[tuple[int, ShotWork]]:
         """Yield the number of a shot and the points of it that one process measures, in turn."""
+        source, shots = self.title.source, self.title.shots
+        display_pixels = source.reference.width * source.reference.height
 
-        def size(request: Request) -> tuple[int, int, int]:
+        def cost(request: Request) -> float:
             shot, point = request
-            return shot, point.width, point.height
+            return expected_cost(source, shots[shot], point, self.models)
 
-        for (shot, width, height), group in groupby(sorted(requests, key=_order), key=size):
-            points = [point for _, point in group]
-            display = self.title.reference.width * self.title.reference.height
-            most = max(1, min(MAX_GROUP_PIXELS // (width * height), MAX_SCORED_PIXELS // display))
-            count = -(-len(points) // most)
-            for first in range(count):
-                yield (
-                    shot,
-                    ShotWork(
-                        title=self.title.source,
-                        shot=self.title.shots[shot],
-                        points=tuple(points[first::count]),
-                        models=self.models,
-                        store=self.store.place,
-                    ),
-                )
+        for shot, points in group_points(requests, display_pixels, self.executor.slots, cost):
+            yield shot, ShotWork(source, shots[shot], points, self.models, self.store.place)
 
     def _tasks(self, shot_works: Sequence[tuple[int, ShotWork]]) -> Iterator[Task]:
         """Yield units as tasks; the id of a task lists the positions of its work."""
@@ -269,10 +250,6 @@ def _alone(task: Task, index: int, error: Exception) -> Task:
         # A worker's death does not tell which piece of work caused it, so none is blamed.
         tried=0 if isinstance(error, WorkerLost) else 1,
     )
-
-
-def _order(request: Request) -> tuple[int, OperatingPoint]:
-    return request
 
 
 def _results(outcome: Outcome, unit: Unit) -> Sequence[WorkResult]:
