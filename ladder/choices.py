@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from encoder.media import OperatingPoint
+
+Policy = Literal["locked", "mixed"]
+"""Rule for the sizes of a rung's shots: all equal, or each as it is best."""
+POLICIES: tuple[Policy, ...] = get_args(Policy)
 
 
 class Choice(NamedTuple):

@@ -430,16 +430,21 @@ def profile_from_file(path: Path) -> Profile:
             f"the profile file {path} has the name of the built-in profile {path.stem}; rename it"
         )
     base = table.pop("based_on", "default")
-    if not isinstance(base, str) or base not in tables:
-        raise BadInput(
-            f"the profile file {path}: based_on is {base!r}; choose one of {', '.join(tables)}"
-        )
-    if SPACING_KEYS & table.keys() and not table.keys() & {"placement", "largest_steps"}:
-        table["placement"] = "spacing"  # what such a file meant before rungs were placed
     try:
-        return profile_from(path.stem, _over(tables[base], table))
+        return _based_on(base, path.stem, table)
     except BadInput as error:
         raise BadInput(f"the profile file {path}: {error.message}") from error
+
+
+def _based_on(base: Any, name: str, table: Mapping[str, Any]) -> Profile:
+    """Return a profile whose keys are those of ``table`` over those of a built-in profile."""
+    tables = _tables()
+    if not isinstance(base, str) or base not in tables:
+        raise BadInput(f"based_on is {base!r:.80}; choose one of {', '.join(tables)}")
+    if SPACING_KEYS & table.keys() and not table.keys() & {"placement", "largest_steps"}:
+        # What such a table meant before rungs were placed.
+        table = {**table, "placement": "spacing"}
+    return profile_from(name, _over(tables[base], table))
 
 
 def as_profile(profile: str | Path | Profile) -> Profile:
@@ -471,7 +476,9 @@ def profile_from(name: str, table: Mapping[str, Any]) -> Profile:
             f"profile {name}: unknown key {unknown[0]!r}; the keys are {', '.join(_READERS)}"
         )
     if missing := [key for key in _READERS if key not in table and key not in _LATER]:
-        raise BadInput(f"profile {name}: the key {missing[0]!r} is missing")
+        raise BadInput(
+            f"profile {name}: the key {missing[0]!r} is missing; give every key, or based_on"
+        )
     return Profile(name=name, **table)
 
 
@@ -506,12 +513,18 @@ def profile_before(name: str) -> str:
 def profile_from_document(document: Mapping[str, Any]) -> Profile:
     """Return the profile that :func:`profile_document` made ``document`` from.
 
+    A document that a person wrote may have ``based_on`` instead of every key: the keys that it
+    leaves out are those of the built-in profile of that name.
+
     Raises:
         BadInput: the document is not that of a profile.
     """
     if not isinstance(document, Mapping) or not isinstance(document.get("name"), str):
         raise BadInput("a profile's document is an object with a name and a profile's keys")
-    return profile_from(document["name"], {k: v for k, v in document.items() if k != "name"})
+    table = {key: value for key, value in document.items() if key not in ("name", "based_on")}
+    if "based_on" in document:
+        return _based_on(document["based_on"], document["name"], table)
+    return profile_from(document["name"], table)
 
 
 def profile_sha256(profile: Profile) -> str:

@@ -13,14 +13,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
 from encoder.media import OperatingPoint, Size
 from ladder.allocation import Allocation, Problem, at_slope, for_budget
 from ladder.bdrate import RatePoint
-from ladder.choices import Choice
+from ladder.choices import Choice, Policy
 from ladder.constraints import CapSet, InfeasibleResult
 from ladder.placed import (
     PlacedRate,
@@ -35,8 +34,6 @@ from ladder.spacing import apart, bounds, rung_rates
 from ladder.title_curves import TitleCurves
 from ladder.tracks import TitleTracks, tracks_of
 from ladder.viewers import Offer
-
-Policy = Literal["locked", "mixed"]
 
 NOTEWORTHY = 0.05
 """Points of quality that a constraint must cost to be mentioned."""

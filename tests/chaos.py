@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from cluster.service.documents import JobOptions
+from cluster.service.options import JobOptions
 from fixtures.clips import LIFE, Recipe, Scene, make
 from tests.service_material import ServiceProcess, service
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,11 +21,13 @@ from cluster.cli.options import (
     parse_profile,
 )
 from cluster.cli.training import EvaluateFlags, SweepFlags
+from cluster.jobs.options import COMMON_NAMES, DEFAULTS, NOT_OF_JOBS, meaning_of
 from cluster.jobs.request import LadderOptions, RunOptions
 from cluster.jobs.whatif import WhatIfOptions
-from cluster.service.documents import JobOptions
+from cluster.service.options import JobOptions
 from cluster.training.evaluate import EvaluateOptions
 from cluster.training.sweep import SweepOptions
+from docs import generate
 from encoder.errors import BadInput
 from encoder.source.choices import SourceChoices
 
@@ -50,6 +53,38 @@ def test_flags_are_what_the_library_takes(flags: type, options: type, elsewhere:
 def test_what_a_service_is_asked_is_what_a_run_is_asked() -> None:
     assert names(LadderFlags) == set(JobOptions.model_fields)
     assert JobOptions.model_validate(given(LadderFlags())) == JobOptions()
+
+
+def test_every_option_of_run_is_one_of_jobs_or_has_a_reason_not_to_be() -> None:
+    command = dict(generate.commands())["shotladder run"]
+    spelled = {
+        max(parameter.opts, key=len).removeprefix("--").replace("-", "_").lower()
+        for parameter in command.params
+        if parameter.name not in ("help", "context")
+    }
+    assert len(spelled) > 20
+    assert spelled == set(JobOptions.model_fields) | set(NOT_OF_JOBS)
+    assert not set(JobOptions.model_fields) & set(NOT_OF_JOBS)
+
+
+@pytest.mark.parametrize("name", NOT_OF_JOBS)
+def test_what_belongs_to_the_operator_is_refused_with_the_reason(name: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(NOT_OF_JOBS[name])) as refused:
+        JobOptions.model_validate({name: "/etc/passwd"})
+    assert repr(name) in str(refused.value)
+
+
+def test_what_runs_and_jobs_have_in_common_is_declared_once() -> None:
+    """Each form takes default and meaning from there, and adds only how it is written."""
+    assert set(COMMON_NAMES) == set(JobOptions.model_fields) == names(LadderFlags)
+    for field in dataclasses.fields(LadderOptions):
+        if field.name in COMMON_NAMES:
+            assert field.default == getattr(DEFAULTS, field.name), field.name
+    schema = JobOptions.model_json_schema()["properties"]
+    told = {one.name: one for one in dict(generate.commands())["shotladder submit"].params}
+    for name in COMMON_NAMES:
+        assert schema[name]["description"] == meaning_of(name)
+        assert told[name].help.startswith(meaning_of(name)), name
 
 
 def test_choices_about_a_source_are_declared_once() -> None:

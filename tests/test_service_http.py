@@ -665,6 +665,11 @@ def test_requests_that_are_invalid(running: ServiceProcess) -> None:
         detail = problem(post(asked), 422)  # refused before there is a job
         assert "nonsense" in detail
         assert says in detail
+    for options, says in (({"weights": "/etc/passwd"}, "its operator gives it to `serve`"),
+                          ({"profile": "/etc/mine.toml"}, "a job takes no path"),
+                          ({"colour": 1}, "there is no option 'colour'")):  # fmt: skip
+        asked = json.dumps({"source": source, "options": options}).encode()
+        assert says in problem(post(asked), 422)
     assert "65536" in problem(post(b" " * 70_000), 413)
     assert problem(http.get(f"{running.url}/v1/nothing"), 404)
     answer = http.put(f"{running.url}/v1/jobs")

@@ -15,18 +15,20 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from cluster.jobs.request import LadderRequest
 from cluster.service.database import Base, Database, JobRow, TitleRow, VersionRow
-from cluster.service.documents import Failure, Job, JobOptions, Submission
+from cluster.service.documents import Failure, Job, Submission
+from cluster.service.options import JobOptions
 from cluster.service.queue.jobs import MAX_WEBHOOKS, Jobs
 from cluster.service.queue.leases import LeasedJob, Leases
 from cluster.service.queue.table import JobTable, digest
-from cluster.service.queue.work import check_asked, run_options
+from cluster.service.queue.work import Work, check_asked, perform, run_options
 from cluster.service.sources import SourceFile
 from encoder.errors import BadInput, Busy, Conflict, LeaseLost, StoreUnusable
-from ladder.profiles import load_profile, profile_document
+from ladder.profiles import Profile, load_profile, profile_document
 from tests.running import quick_profile
 from tests.service_material import AllKept
 
@@ -524,6 +526,15 @@ def identity_of(table: JobTable, job: Job) -> str:
     return str(identity)
 
 
+DEFAULTS_GIVEN = {name: getattr(JobOptions(), name) for name in JobOptions.model_fields}
+
+
+def stored(table: JobTable, job: Job) -> dict[str, Any]:
+    with contextlib.closing(sqlite3.connect(table.database.path)) as database:
+        ((options,),) = database.execute("select options from jobs where id = ?", (job.id,))
+    return dict(json.loads(options))
+
+
 OPTIONS_0_1 = {"codec": "x264", "preset": "medium"}
 """Options that every client of release 0.1 sends, unless told otherwise."""
 
@@ -683,3 +694,123 @@ def test_a_job_may_ask_for_several_codecs() -> None:
     check_asked(JobOptions(codec="x264,svtav1"))
     with pytest.raises(ValueError, match="codec"):
         JobOptions(codec="x264,,svtav1")
+
+
+# -- what a job takes --------------------------------------------------------------------------
+
+
+def submitted_document(jobs: Jobs, **options: Any) -> dict[str, Any]:
+    job, *_ = jobs.submit(asked("a.mp4", options=options), source("a.mp4"), "me")
+    return job.options.model_dump(mode="json")
+
+
+def test_a_job_takes_every_value_that_a_run_takes(jobs: Jobs) -> None:
+    """Several codecs, rungs, caps, histograms of throughputs, audio: all reach the run."""
+    own = {
+        "name": "ours", "based_on": "auto", "codecs": ["x264", "svtav1"], "rung_count": [2, 5],
+        "throughputs": [[1e6, 0.25], [8e6, 0.75]], "device_lines": [[720, 0.5]], "peak_ratio": 1.5,
+        "source_cap": False, "max_quality": 95, "recipes": {"x264": "fast+ref=2"},
+    }  # fmt: skip
+    options = JobOptions.model_validate(
+        {
+            "profile": own, "codec": "x264,vp9", "preset": "fast", "search": "sparse",
+            "heights": [360, 720], "policy": "locked", "also": ["ssim"], "recipe_check": "never",
+            "tone_map": True, "tail": "cut", "program": 3, "accept_truncated": True,
+            "audio_layout": "1+2",
+        }
+    )  # fmt: skip
+    check_asked(options)
+    run = run_options(options, Path("a.mp4"), Path("out"))
+    assert isinstance(run.profile, Profile)
+    assert run.profile.throughputs == ((1e6, 0.25), (8e6, 0.75))
+    assert run.profile.recipes["x264"] == "fast+ref=2"
+    assert run.profile.recipes["svtav1"] == load_profile("auto").recipes["svtav1"]
+    for name in JobOptions.model_fields.keys() - {"profile"}:
+        given = getattr(options, name)
+        assert getattr(run, name) == (tuple(given) if isinstance(given, list) else given), name
+
+
+def test_a_profile_over_another_is_the_same_job_as_its_whole_content(jobs: Jobs) -> None:
+    short = {"name": "ours", "based_on": "archive", "saturation": 1}
+    whole = profile_document(replace(load_profile("archive"), name="ours", saturation=1.0))
+    job, *_ = jobs.submit(asked("a.mp4", options={"profile": short}), source("a.mp4"), "me")
+    assert job.options.profile == whole
+    again = jobs.submit(asked("a.mp4", options={"profile": whole}), source("a.mp4"), "me")
+    assert (again.job.id, again.merged) == (job.id, True)
+
+
+def test_keys_of_the_spacing_are_not_lost_over_a_placed_profile() -> None:
+    options = JobOptions(profile={"name": "fine", "based_on": "default", "jnd": 3})
+    profile = run_options(options, Path("a"), Path("out")).profile
+    assert isinstance(profile, Profile)
+    assert (profile.placement, profile.jnd) == ("spacing", 3)
+
+
+@pytest.mark.parametrize("name", sorted(set(DEFAULTS_GIVEN) - {"profile", "codec", "preset"}))
+def test_a_default_that_is_stated_changes_no_identity(
+    jobs: Jobs, table: JobTable, name: str
+) -> None:
+    job, *_ = jobs.submit(asked("a.mp4", options=OPTIONS_0_1), source("a.mp4"), "me")
+    options = {**OPTIONS_0_1, name: DEFAULTS_GIVEN[name]}
+    same, merged, _ = jobs.submit(asked("a.mp4", options=options), source("a.mp4"), "me")
+    assert (same.id, merged) == (job.id, True)
+    assert set(stored(table, job)) <= {"profile", "search", "heights", "also", *OPTIONS_0_1}
+
+
+def test_a_key_of_an_earlier_release_is_known(jobs: Jobs, table: JobTable) -> None:
+    """An ingest job that is repeated over an update of the service gets its job."""
+    job, *_ = jobs.submit(asked("a.mp4", options=OPTIONS_0_1), source("a.mp4"), "me", "key-1")
+    of_0_1 = {
+        "source": "/m/a.mp4", "external_id": "a.mp4", "kind": "run", "priority": 0,
+        "deadline": None, "webhook": None,
+        "options": {**OPTIONS_0_1, "profile": "default", "search": None, "heights": None,
+                    "also": []},
+    }  # fmt: skip
+    with contextlib.closing(sqlite3.connect(table.database.path)) as tables:
+        ((request,),) = tables.execute("select request from idempotency")
+    assert request == digest(of_0_1)
+    again = jobs.submit(asked("a.mp4", options=OPTIONS_0_1), source("a.mp4"), "me", "key-1")
+    assert (again.job.id, again.merged) == (job.id, True)
+
+
+def test_a_client_of_release_0_1_reads_the_options_of_such_a_job(jobs: Jobs) -> None:
+    """It refuses any option that it does not know."""
+    told = submitted_document(jobs, **OPTIONS_0_1)
+    assert told.keys() == {"profile", "search", "heights", "also", *OPTIONS_0_1}
+
+
+def test_options_in_answers_that_a_client_does_not_know_are_kept(jobs: Jobs) -> None:
+    job, *_ = jobs.submit(asked("a.mp4"), source("a.mp4"), "me")
+    answer = job.model_dump(mode="json")
+    answer["options"] |= {"tail": "loop", "film_grain": {"strength": 8}}
+    read = Job.model_validate_json(json.dumps(answer))
+    assert read.options.tail == "loop"
+    assert read.options.model_extra == {"film_grain": {"strength": 8}}
+    with pytest.raises(ValidationError, match="there is no option 'film_grain'"):
+        JobOptions.model_validate(read.options.model_dump())
+
+
+def test_options_of_a_newer_release_fail_their_job_and_no_other(
+    jobs: Jobs, leases: Leases, table: JobTable
+) -> None:
+    newer, *_ = jobs.submit(asked("a"), source("a"), "me")
+    jobs.submit(asked("b"), source("b"), "me")
+    with contextlib.closing(sqlite3.connect(table.database.path)) as tables:
+        document = json.dumps({"film_grain": 8, "also": []})
+        tables.execute("update jobs set options = ? where id = ?", (document, newer.id))
+        tables.commit()
+    assert leases.claim("me") is None
+    assert claimed(leases).title == "b"
+    failure = jobs.get(newer.id).failure
+    assert failure is not None
+    assert "there is no option 'film_grain'" in failure.message
+
+
+def test_weights_are_the_operator_s(tmp_path: Path) -> None:
+    work = Work(
+        kind="plan", source=source("a.mp4"), content_sha256=None, options=JobOptions(),
+        out=tmp_path / "out", inbox=tmp_path, stores=tmp_path, workers=1, scheduler=None,
+        weights=tmp_path / "none.safetensors",
+    )  # fmt: skip
+    with pytest.raises(BadInput, match=r"no weights at .*/none\.safetensors"):
+        perform(work, tmp_path / "a.mp4", tmp_path / "store", lambda event: None)

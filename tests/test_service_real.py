@@ -12,7 +12,7 @@ import httpx
 import psutil
 
 from cluster.package.documents import read_prefetch
-from cluster.service.documents import JobOptions
+from cluster.service.options import JobOptions
 from fixtures.clips import make
 from tests.cli_material import called, shell
 from tests.face_model import write_red_finder

@@ -1,7 +1,8 @@
 """Options that several commands share, and the parsers of their values.
 
 A new option of ``run`` is a field of :class:`RunFlags`, or of the base that holds the commands
-which take it too, and a field of the same name of :class:`cluster.jobs.request.RunOptions`.
+which take it too, and a field of the same name of :class:`cluster.jobs.request.RunOptions`. Options
+that jobs of the service take too are declared in :mod:`cluster.jobs.options`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import Annotated, Any
 import typer
 
 from cluster.cli.command import option
+from cluster.jobs.options import DEFAULTS, meaning_of
 from encoder.errors import BadInput
-from encoder.source.choices import DEFAULT_CHOICES, help_of
+from ladder.choices import POLICIES
 
 # -- parsers -----------------------------------------------------------------------------------
 
@@ -52,8 +54,8 @@ def parse_policy(text: str) -> str:
     Raises:
         BadInput: there is none.
     """
-    if text not in ("locked", "mixed"):
-        raise BadInput(f"no policy {text!r}; choose 'locked' or 'mixed'")
+    if text not in POLICIES:
+        raise BadInput(f"no policy {text!r}; choose one of {', '.join(POLICIES)}")
     return text
 
 
@@ -117,14 +119,21 @@ FaceModel = Annotated[
         "`faces: null`.",
     ),
 ]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights",
+        metavar="FILE",
+        help="Weights of the complexity model. [default: those that come with shotladder]",
+    ),
+]
 Profile = Annotated[
     str,
     typer.Option(
         "--profile",
         metavar="NAME|FILE",
         parser=parse_profile,
-        help="Ladder profile: rung spacing, rate and quality limits, sizes and CRFs. The name of "
-        "a built-in profile, or a TOML file.",
+        help=f"{meaning_of('profile')} The name of a built-in profile, or a TOML file.",
     ),
 ]
 Heights = Annotated[
@@ -133,9 +142,7 @@ Heights = Annotated[
         "--heights",
         metavar="N,N,...",
         parser=parse_heights,
-        help="Candidate heights instead of the profile's, for example `234,360,720`. The "
-        "source's own height is always a candidate. The heights are kept as they are; where the "
-        "profile fits sizes to whole blocks, only widths move.",
+        help=meaning_of("heights"),
     ),
 ]
 
@@ -143,30 +150,20 @@ Heights = Annotated[
 # -- groups ------------------------------------------------------------------------------------
 
 
+def _common(name: str, *declarations: str, **settings: Any) -> Any:
+    """Declare an option that runs and jobs have in common."""
+    return option(getattr(DEFAULTS, name), *declarations, help=meaning_of(name), **settings)
+
+
 @dataclass(frozen=True, slots=True)
 class GridFlags:
     """Options of ``run``, ``submit`` and ``sweep``: what is encoded and scored."""
 
-    codec: str | None = option(
-        None,
-        metavar="NAME,...",
-        help="Video codec instead of the profile's: `x264`, `x265`, `svtav1` or `vp9`. Several, "
-        "such as `x264,svtav1`, go into one package; every player must be able to play the first.",
-    )
-    preset: str | None = option(
-        None,
-        metavar="NAME",
-        help="Encoder preset instead of the profile's, `ultrafast` (fastest) to `veryslow` "
-        "(smallest). The profile's other encoder settings stay.",
-    )
-    profile: Profile = "default"
+    codec: str | None = _common("codec", metavar="NAME,...")
+    preset: str | None = _common("preset", metavar="NAME")
+    profile: Profile = DEFAULTS.profile
     heights: Heights = None
-    also: tuple[str, ...] = option(
-        (),
-        metavar="MODEL",
-        help="Additional quality model to score with, for example `vmaf_v0.6.1neg`, or a judge, "
-        "`xpsnr` or `ssim`. May be repeated.",
-    )
+    also: tuple[str, ...] = _common("also", metavar="MODEL")
 
 
 @dataclass(frozen=True)  # a second base with slots would be an error
@@ -174,57 +171,27 @@ class SourceFlags:
     """Options of ``run``, ``submit``, ``doctor`` and ``shots``: the fields of
     :class:`encoder.source.choices.SourceChoices`, which has their words and defaults."""
 
-    tail: str = option(DEFAULT_CHOICES.tail, metavar="NAME", help=help_of("tail"))
-    program: int | None = option(DEFAULT_CHOICES.program, metavar="N", help=help_of("program"))
-    accept_truncated: bool = option(
-        DEFAULT_CHOICES.accept_truncated, "--accept-truncated", help=help_of("accept_truncated")
-    )
-    audio_layout: str | None = option(
-        DEFAULT_CHOICES.audio_layout, metavar="LAYOUT", help=help_of("audio_layout")
-    )
+    tail: str = _common("tail", metavar="NAME")
+    program: int | None = _common("program", metavar="N")
+    accept_truncated: bool = _common("accept_truncated", "--accept-truncated")
+    audio_layout: str | None = _common("audio_layout", metavar="LAYOUT")
 
 
 @dataclass(frozen=True, slots=True)
 class LadderFlags(GridFlags, SourceFlags):
     """Options of ``run`` and ``submit``: what decides the ladder."""
 
-    search: str | None = option(
-        None,
-        metavar="NAME",
-        help="Search for operating points. `predict` encodes the ladder that the complexity "
-        "model predicts, and corrects the prediction by what it measures; `exhaustive` "
-        "measures every size and CRF of the grid; `sparse` measures every third CRF. "
-        "[default: predict]",
-    )
-    tone_map: bool = option(
-        False, "--tone-map", help="Make an SDR ladder of an HDR source (PQ or HLG)."
-    )
-    recipe_check: str = option(
-        "auto",
-        metavar="NAME",
-        help="When encoder settings beyond a preset are compared on three shots of the title with "
-        "the preset alone, by VMAF, XPSNR and SSIM, and further codecs with the first. `auto`: "
-        "unless the evidence that comes with the weights covers the title; `always`; `never`. "
-        "Settings that lose more than 2 % are not used; codecs of the profile that save nothing "
-        "are left out.",
-    )
+    search: str | None = option(None, metavar="NAME", help=meaning_of("search"))
+    tone_map: bool = _common("tone_map", "--tone-map")
+    recipe_check: str = _common("recipe_check", metavar="NAME")
+    policy: str = _common("policy", metavar="NAME", parser=parse_policy)
 
 
 @dataclass(frozen=True, slots=True)
 class RunFlags(LadderFlags):
     """Options of ``run`` that are fields of :class:`cluster.jobs.request.RunOptions`."""
 
-    policy: str = option(
-        "locked",
-        metavar="NAME",
-        parser=parse_policy,
-        help="Policy for sizes. `locked`: all shots of a rung have one size and differ in CRF.",
-    )
-    weights: Path | None = option(
-        None,
-        metavar="FILE",
-        help="Weights of the complexity model. [default: those that come with shotladder]",
-    )
+    weights: Weights = None
     face_model: FaceModel = None
     workers: Workers = None
     scheduler: Scheduler = None

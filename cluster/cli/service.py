@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from cluster.cli.command import command, option
-from cluster.cli.options import FaceModel, LadderFlags, Scheduler, Workers, given
+from cluster.cli.options import FaceModel, LadderFlags, Scheduler, Weights, Workers, given
 from cluster.cli.output import Output, say
 from encoder.errors import BadInput, ShotladderError
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from cluster.events import Event, Listener
     from cluster.service.client import Client
-    from cluster.service.documents import Job, JobOptions, Submitted
+    from cluster.service.documents import Job, Submitted
+    from cluster.service.options import JobOptions
     from cluster.service.serving import ServiceOptions
 
 # -- the service -------------------------------------------------------------------------------
@@ -43,6 +44,7 @@ class JobFlags:
     workers: Workers = None
     scheduler: Scheduler = None
     face_model: FaceModel = None
+    weights: Weights = None
     grace: float = option(
         168,
         metavar="HOURS",
@@ -316,7 +318,7 @@ def _say_earlier(job: Submitted) -> None:
 
 def _job_options(flags: LadderFlags) -> JobOptions:
     from cluster.service.client import invalid
-    from cluster.service.documents import JobOptions
+    from cluster.service.options import JobOptions
     from ladder.profiles import profile_document, profile_from_file
 
     options = given(flags)

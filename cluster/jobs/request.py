@@ -12,11 +12,13 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cluster.jobs.options import DEFAULTS, RECIPE_CHECKS, SEARCHES, CommonOptions
 from encoder import ffmpeg
 from encoder.errors import BadInput
 from encoder.names import path_of, shown
 from encoder.recipes import CODECS, PRESETS, Recipe
-from encoder.source.choices import DEFAULT_CHOICES, TAILS, SourceChoices, Tail
+from encoder.source.choices import TAILS, SourceChoices
+from ladder.choices import POLICIES
 from ladder.profiles import (
     Profile,
     as_profile,
@@ -27,59 +29,27 @@ from ladder.profiles import (
     profile_names,
     profile_sha256,
 )
-from ladder.rungs import Policy
 from vmaf import models
 
 if TYPE_CHECKING:  # clients and the service make requests without loading PyAV
     from encoder.source.reference import ReferenceSource
-
-SEARCHES = ("predict", "sparse", "exhaustive")
-"""Searches that ``--search`` takes."""
-
-RECIPE_CHECKS = ("auto", "always", "never")
-"""Values of ``--recipe-check``; ``auto`` checks titles that no evidence covers."""
 
 _HDR_DEPTH = 10
 """Bits per sample that high dynamic range needs at least."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LadderOptions:
-    """The options that decide a package's bytes, as users name them.
-
-    A new option of this kind is a field here, its words in :mod:`cluster.cli.options`, and the
-    place that uses it: manifests, ``run.json`` and repeated runs take it from here.
+class LadderOptions(CommonOptions):
+    """The options that decide a package's bytes, as users name them: those that a job of the
+    service has too, and paths of files.
     """
 
-    search: str = "predict"
-    """Search for the operating points, one of :data:`SEARCHES`."""
-    codec: str | None = None
-    """One of :data:`encoder.recipes.CODECS`, or several separated by commas. The first is the one
-    that every player has to be able to play. None is the profile's."""
-    preset: str | None = None
-    """Encoder preset of every codec, one of :data:`encoder.recipes.PRESETS`; None is the
-    profile's. A profile's tuning stays."""
-    profile: str | Path | Profile = "default"
+    profile: str | Path | Profile = DEFAULTS.profile
     """Name of a built-in profile, path of a TOML file, or a profile."""
-    heights: tuple[int, ...] | None = None
-    """Rung heights instead of those of the profile."""
-    policy: Policy = "locked"
-    """``locked``: one size per rung."""
-    also: tuple[str, ...] = ()
-    """Quality models that score the delivered segments beside the title's own."""
-    tone_map: bool = False
-    """True where a source of high dynamic range becomes a title of standard range."""
-    # Choices about the source are described where SourceChoices declares them.
-    tail: Tail = DEFAULT_CHOICES.tail
-    program: int | None = DEFAULT_CHOICES.program
-    accept_truncated: bool = DEFAULT_CHOICES.accept_truncated
-    audio_layout: str | None = DEFAULT_CHOICES.audio_layout
     face_model: Path | None = None
     """YuNet model that finds faces in artwork; None turns face detection off."""
     weights: Path | None = None
     """Weights of the complexity model instead of the packaged ones."""
-    recipe_check: str = "auto"
-    """One of :data:`RECIPE_CHECKS`: whether recipes are compared on the title before the search."""
 
     @property
     def source_choices(self) -> SourceChoices:
@@ -206,6 +176,8 @@ class LadderRequest:
             )
         if options.weights is not None and not options.weights.is_file():
             raise BadInput(f"no weights at {options.weights}; `shotladder train` makes them")
+        if options.policy not in POLICIES:
+            raise BadInput(f"no policy {options.policy!r}; choose one of {', '.join(POLICIES)}")
         if options.policy != "locked":
             raise BadInput(
                 f"policy {options.policy!r} cannot be packaged yet; use 'locked' "
@@ -276,6 +248,7 @@ def choices() -> dict[str, tuple[str, ...]]:
         "codec": tuple(CODECS),
         "preset": PRESETS,
         "profile": profile_names(),
+        "policy": POLICIES,
         "also": models.KNOWN,
         "tail": TAILS,
         "recipe_check": RECIPE_CHECKS,

@@ -15,11 +15,11 @@ from cluster.store import Store
 from encoder.errors import BadInput, Infeasible
 from encoder.media import Request, Size
 from encoder.recipes import Recipe
+from ladder.choices import Policy
 from ladder.complexity.prediction import TitlePrediction
 from ladder.constraints import InfeasibleResult
 from ladder.curves import Measurement
 from ladder.profiles import Profile
-from ladder.rungs import Policy
 from ladder.search.predict import PredictSearch
 from ladder.search.steps import ExhaustiveSearch, Known, Search, TitleShape
 from ladder.source_limit import SourceVideo, allowance_bits

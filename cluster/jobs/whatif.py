@@ -23,13 +23,14 @@ from cluster.store import open_store
 from encoder.errors import BadInput, Infeasible, ShotladderError
 from encoder.media import Request, Size
 from ladder.bdrate import BdRate, NoOverlap, RatePoint
+from ladder.choices import Policy
 from ladder.claims import ViewersClaim, audience_claim, bd_claim
 from ladder.complexity.prediction import correct
 from ladder.constraints import InfeasibleResult
 from ladder.document import Rung
 from ladder.locked_cost import CostOfLocked, RungCost, cost_of_sizes
 from ladder.profiles import Profile, as_profile
-from ladder.rungs import LadderPlan, Policy, RungPlan, reference_ladder, solve
+from ladder.rungs import LadderPlan, RungPlan, reference_ladder, solve
 from ladder.title_curves import TitleCurves
 from ladder.viewers import MEDIANS, Audience, LogNormal, Offer, histogram_from_csv
 

@@ -17,7 +17,7 @@
               bundle, cutting     all responses about one package in one file
     database, migrations          SQLite through SQLAlchemy
     sources, web                  which sources may be read, and how they are fetched
-    documents                     requests and answers as types
+    documents, options            requests and answers as types
     redaction                     what URLs keep to themselves
     client                        a Python client
 

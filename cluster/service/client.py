@@ -45,7 +45,6 @@ from cluster.service.documents import (
     DeliveryState,
     Hold,
     Job,
-    JobOptions,
     JobPage,
     Kind,
     Rollback,
@@ -60,6 +59,7 @@ from cluster.service.documents import (
     TitleDetail,
     TitlePage,
 )
+from cluster.service.options import JobOptions
 from cluster.service.wording import first_complaint
 from encoder.errors import BadInput, Busy, Conflict, NotThere, ServiceUnusable
 from encoder.names import shown

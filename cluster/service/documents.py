@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from cluster.service.options import JobOptions, StatedOptions
 from cluster.service.redaction import origin_of, without_secrets
 from recommender.artwork.document import SelectedArtwork
 from recommender.prefetch.document import START_SECONDS
@@ -34,7 +35,6 @@ MAX_STILLS = 100
 MAX_START_SECONDS = START_SECONDS[-1]
 
 _TEXT = r"^[^\x00-\x1f\x7f]+$"
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 TitleName = Annotated[str, Field(pattern=TITLE_PATTERN)]
 Kbps = Annotated[float, Field(gt=0, le=1e9)]
 """Throughput of a client in kbit/s."""
@@ -55,49 +55,9 @@ class AnswerModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-Codecs = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}(,[A-Za-z0-9._-]{1,64}){0,7}$")]
-
-
-def _is_none(value: object) -> bool:
-    """Tell whether a field is left out: clients and services of release 0.1 read no null there."""
-    return value is None
-
-
 def _is_false(value: object) -> bool:
     """Tell whether a flag is left out: services of earlier releases do not know it."""
     return value is False
-
-
-class JobOptions(RequestModel):
-    """Options of the run, with the meanings that they have for ``shotladder run``."""
-
-    profile: Name | Annotated[dict[str, Any], Field(min_length=1, max_length=50)] = "default"
-    """Name of a built-in profile, or the content of one: its ``name``, and every key of a table of
-    ``profiles.toml``."""
-    codec: Codecs | None = Field(default=None, exclude_if=_is_none)
-    """Codec, or several separated by commas; every player has to be able to play the first. None
-    for the profile's."""
-    preset: Name | None = Field(default=None, exclude_if=_is_none)
-    """Encoder preset of every codec; None for the profile's."""
-    search: Name | None = None
-    """Search strategy; None for the service's default."""
-    heights: list[Annotated[int, Field(ge=2, le=16384)]] | None = Field(
-        default=None, min_length=1, max_length=20
-    )
-    also: list[Name] = Field(default=[], max_length=8)
-    recipe_check: Literal["auto", "always", "never"] = "auto"
-    """Compare recipes on the title before the search: where no evidence covers it, always or
-    never."""
-    tone_map: bool = False
-    """Tone-map an HDR source and make an SDR ladder."""
-    tail: Literal["hold", "cut"] = "hold"
-    """Hold the first and last picture while there is sound, or cut the sound at the pictures."""
-    program: Annotated[int, Field(ge=1, le=65535)] | None = None
-    """Number of the programme of a transport stream; None for the first that has pictures."""
-    accept_truncated: bool = False
-    """Take a file that holds less than its header promises."""
-    audio_layout: Annotated[str, Field(max_length=200)] | None = None
-    """Sounds of the title, as ``--audio-layout`` takes them; None for all tracks, by rule."""
 
 
 class Submission(RequestModel):
@@ -201,7 +161,8 @@ class Job(AnswerModel):
     state: State
     source: str
     external_id: str | None
-    options: JobOptions
+    options: StatedOptions
+    """Options of the run; those that are not stated have their default."""
     priority: int
     deadline: datetime | None
     late: bool

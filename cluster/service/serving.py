@@ -259,6 +259,8 @@ def _check(options: ServiceOptions) -> None:
         from cluster.stages.artwork import check_face_model  # slow to import, and rarely needed
 
         check_face_model(options.face_model)
+    if options.weights is not None and not options.weights.is_file():
+        raise BadInput(f"no weights at {options.weights}; `shotladder train` makes them")
     try:
         options.data.mkdir(parents=True, exist_ok=True)
     except OSError as error:

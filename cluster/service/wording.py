@@ -12,6 +12,8 @@ from typing import Any, Final
 from cluster.service.redaction import without_secrets
 
 NAME_WORDS: Final = "up to 128 letters, digits, `.`, `_` and `-`, of which the first is no sign"
+IN_WORDS: Final = "in_words"
+"""Type of validation errors whose message is a sentence for people already."""
 _PLACES = ("body", "query", "path", "header", "cookie")
 _SHOWN_CHARACTERS = 60
 _PATTERNS: Final[Mapping[str, str]] = {
@@ -59,6 +61,8 @@ def complaint(error: Mapping[str, Any]) -> str:
     """Return one error of ``pydantic.ValidationError.errors()`` as a sentence without a period."""
     kind, context = str(error["type"]), error.get("ctx") or {}
     field, given = _subject(error), _given(error.get("input", _MISSING))
+    if kind == IN_WORDS:
+        return str(error["msg"])
     if kind == "missing":
         if not _location(error):
             return "the request has no body; send a JSON object"

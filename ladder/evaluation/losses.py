@@ -23,11 +23,12 @@ import numpy as np
 
 from encoder.media import Size
 from ladder.bdrate import BdRate, RatePoint, bd_rate, monotone
+from ladder.choices import Policy
 from ladder.constraints import InfeasibleResult
 from ladder.curves import Measurement
 from ladder.evaluation.simulate import Simulated, Truth
 from ladder.profiles import Profile
-from ladder.rungs import Policy, RungPlan, solve_at_rates
+from ladder.rungs import RungPlan, solve_at_rates
 from ladder.title_curves import TitleCurves
 
 EQUAL_RATES = 8

@@ -11,6 +11,7 @@ import numpy as np
 
 from encoder.arrays import Float64
 from encoder.media import Request
+from ladder.choices import Policy
 from ladder.complexity.prediction import TitlePrediction, correct
 from ladder.complexity.residuals import QUALITY, RATE, Cells, ShotResiduals
 from ladder.complexity.scale import censored, warp
@@ -18,7 +19,7 @@ from ladder.constraints import InfeasibleResult
 from ladder.curves import Measurement
 from ladder.evaluation.simulate import Truth
 from ladder.profiles import Profile
-from ladder.rungs import LadderPlan, Policy, solve
+from ladder.rungs import LadderPlan, solve
 from ladder.search.steps import TitleShape
 
 LEVELS = (0.5, 0.8, 0.95)

@@ -14,10 +14,11 @@ from typing import Protocol
 import numpy as np
 
 from encoder.media import Request, Size
+from ladder.choices import Policy
 from ladder.constraints import InfeasibleResult
 from ladder.curves import CRF_STEP, MeasuredPoints, Measurement, pchip
 from ladder.profiles import Profile
-from ladder.rungs import LadderPlan, Policy
+from ladder.rungs import LadderPlan
 from ladder.search.steps import Done, Known, Step, TitleShape
 from ladder.title_curves import TitleCurves
 

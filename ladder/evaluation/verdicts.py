@@ -7,13 +7,14 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ladder.choices import Policy
 from ladder.complexity.prediction import TitlePrediction
 from ladder.constraints import InfeasibleResult
 from ladder.evaluation.losses import RungLoss, bd_at_equal_rates, rung_losses
 from ladder.evaluation.predictions import PredictionError, prediction_error
 from ladder.evaluation.simulate import Simulated, Truth
 from ladder.profiles import Profile
-from ladder.rungs import LadderPlan, Policy
+from ladder.rungs import LadderPlan
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,11 @@ from typing import Protocol
 
 from encoder.media import OperatingPoint, Request, Shot, Size
 from encoder.recipes import Recipe
+from ladder.choices import Policy
 from ladder.constraints import InfeasibleResult
 from ladder.curves import Curve, Measurement
 from ladder.profiles import Profile
-from ladder.rungs import LadderPlan, Policy, solve
+from ladder.rungs import LadderPlan, solve
 from ladder.search.measured import measured_curves, measured_points
 from ladder.title_curves import TitleCurves
 

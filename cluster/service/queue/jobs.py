@@ -36,7 +36,8 @@ from cluster.service.database import (
     VersionRow,
     moment,
 )
-from cluster.service.documents import Earlier, Job, JobOptions, State, Submission
+from cluster.service.documents import Earlier, Job, State, Submission
+from cluster.service.options import JobOptions
 from cluster.service.queue.table import JobTable, digest, meant, package_of, whole_of
 from cluster.service.redaction import without_secrets
 from cluster.service.sources import SourceFile
@@ -50,9 +51,6 @@ MAX_EVENTS = 1_000
 """Limit of events that are read at once for those who follow jobs."""
 MAX_WEBHOOKS = 16
 """Limit of webhooks of one job, into which several submissions may have been merged."""
-# Options that came after the first release. Where they have their default, they are no part of a
-# job's identity, which keeps that of submissions from before there were these options.
-_LATER_OPTIONS = ("tone_map", "tail", "program", "accept_truncated", "audio_layout", "recipe_check")
 
 
 class Kept(Protocol):
@@ -390,9 +388,6 @@ def _stored_options(asked: JobOptions) -> dict[str, Any]:
     if not isinstance(asked.profile, str):
         # Equal profiles are one job, however their numbers are written.
         options["profile"] = profile_document(profile_from_document(options["profile"]))
-    for name in _LATER_OPTIONS:
-        if options[name] == JobOptions.model_fields[name].default:
-            del options[name]
     return options
 
 

@@ -21,11 +21,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
 
 from cluster.service.database import JobRow
-from cluster.service.documents import Failure, Job, JobOptions, Kind
+from cluster.service.documents import Failure, Job, Kind
+from cluster.service.options import JobOptions
 from cluster.service.queue.progress import TYPE, Whole
 from cluster.service.queue.table import JobTable, digest, meant, package_of, whole_of
 from cluster.service.sources import SourceFile
@@ -108,6 +110,11 @@ class Leases:
             row.attempts += 1
             row.started = row.started or now
             row.follows = None
+            try:
+                options = JobOptions.model_validate(row.options)
+            except ValidationError as error:  # of a newer release, before this one was put back
+                self._table.fail(session, row, _unknown_options(error))
+                return None
             self._table.record_event(session, row, {"type": "running", "attempt": row.attempts})
             return LeasedJob(
                 number=row.number,
@@ -115,7 +122,7 @@ class Leases:
                 title=row.title,
                 kind=row.kind,
                 source=SourceFile(row.source, row.source_size, row.source_stamp),
-                options=JobOptions.model_validate(row.options),
+                options=options,
                 content_sha256=row.content_sha256,
                 lease=row.lease,
                 priority=row.priority,
@@ -306,6 +313,16 @@ class Leases:
             if row.state != "running" or row.lease != job.lease:
                 raise LeaseLost(f"{job.id} is {row.state} under another lease")
             yield session, row
+
+
+def _unknown_options(error: ValidationError) -> Failure:
+    """Return why a job whose options this release does not take has failed."""
+    first = error.errors(include_url=False)[0]
+    return Failure(
+        error="BadInput",
+        message=f"this release does not take the job's options ({first['msg']}); install the "
+        "release that the job was submitted to and retry the job",
+    )
 
 
 def _last_progress_of_each_stage(

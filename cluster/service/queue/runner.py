@@ -69,6 +69,8 @@ class RunnerOptions:
     """Address of a Dask scheduler, to run jobs on its workers instead."""
     face_model: Path | None = None
     """YuNet model (ONNX) that finds faces in artwork."""
+    weights: Path | None = None
+    """Weights of the complexity model instead of the packaged ones."""
     performing: Perform = perform
     """Function that runs a job."""
 
@@ -198,6 +200,7 @@ class Runner:
             workers=self._options.workers,
             scheduler=self._options.scheduler,
             face_model=self._options.face_model,
+            weights=self._options.weights,
         )
         try:
             self._follow(slot, job, work)

@@ -16,11 +16,11 @@ from cluster.service.documents import (
     Completion,
     Failure,
     Job,
-    JobOptions,
     Outcome,
     Progress,
     State,
 )
+from cluster.service.options import StatedOptions
 from cluster.service.queue import progress
 from cluster.service.queue.history import attempts_of
 from cluster.service.redaction import without_secrets
@@ -104,7 +104,7 @@ def job_document(row: JobRow, now: float) -> Job:
         state=row.state,
         source=row.source,
         external_id=row.external_id,
-        options=JobOptions.model_validate(row.options),
+        options=StatedOptions.model_validate(row.options),
         priority=row.priority,
         deadline=None if row.deadline is None else moment(row.deadline),
         late=row.deadline is not None and ended > row.deadline,

@@ -20,7 +20,7 @@ from typing import Any
 from cluster import events
 from cluster.jobs.request import LadderRequest, RunOptions
 from cluster.service import web
-from cluster.service.documents import JobOptions
+from cluster.service.options import JobOptions
 from cluster.service.sources import SourceFile, check_unchanged, local_path
 from cluster.store.files import fsync_tree
 from encoder.errors import BadInput, SourceChanged
@@ -45,6 +45,7 @@ class Work:
     workers: int | None
     scheduler: str | None
     face_model: Path | None = None
+    weights: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ def perform(work: Work, source: Path, store: Path, on_event: events.Listener) ->
         workers=work.workers,
         scheduler=work.scheduler,
         face_model=work.face_model,
+        weights=work.weights,
     )
     if work.kind == "plan":
         from cluster.jobs.estimate import plan_run
