@@ -26,9 +26,7 @@ Codec by codec:
 - **VP9** takes whole CRFs. It encodes 8 bit, because decoders support profile 0.
 
 A recipe may have a *tuning*: parameters of the encoder beyond its preset, such as
-``psy-rd=0.4,0``. Without one it is *plain*. :data:`TUNABLE` lists the parameters that a tuning may
-set. None of them names files, rate control, threads or keyframes, because profiles come from
-clients.
+``psy-rd=0.4,0``, of those that :mod:`encoder.tunings` lists. Without one it is *plain*.
 
 Presets have the same nine names for all codecs, and stand for numbers of SVT-AV1 and libvpx.
 ``medium`` takes 2.5 to 3 times the CPU of x264's with x265, SVT-AV1 and VP9; the steps between
@@ -45,6 +43,7 @@ from dataclasses import dataclass, replace
 
 from encoder.errors import BadInput
 from encoder.source.colour.hdr_metadata import StaticMetadata
+from encoder.tunings import check_parameters
 
 PRESETS = (
     "ultrafast",
@@ -64,37 +63,6 @@ _SVT_PRESETS = (12, 11, 10, 9, 8, 6, 5, 4, 2)
 _VPX_SPEEDS = (8, 7, 6, 5, 5, 4, 2, 1, 0)
 _VPX_REALTIME_PRESETS = 4
 
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-TUNABLE: Mapping[str, frozenset[str]] = {
-    "x264": _words(
-        "8x8dct aq-mode aq-strength b-adapt b-bias bframes deblock direct ipratio mbtree me "
-        "merange mixed-refs partitions pbratio psy psy-rd qcomp rc-lookahead ref subme trellis "
-        "weightb weightp"
-    ),
-    "x265": _words(
-        "aq-mode aq-motion aq-strength b-adapt bframes ctu cutree deblock early-skip limit-modes "
-        "limit-refs limit-tu max-merge me merange psy-rd psy-rdoq qcomp qg-size rc-lookahead rd "
-        "rdoq-level rect ref rskip sao selective-sao strong-intra-smoothing subme tu-inter-depth "
-        "tu-intra-depth weightb weightp"
-    ),
-    "svtav1": _words(
-        "ac-bias enable-cdef enable-dlf enable-qm enable-restoration enable-tf lookahead "
-        "luminance-qp-bias qm-max qm-min qp-scale-compress-strength sharpness "
-        "tf-strength tune enable-variance-boost variance-boost-curve variance-boost-strength "
-        "variance-octile"
-    ),
-    "vp9": frozenset(),
-}
-"""Encoder parameters that a tuning may set, by codec."""
-
-_NUMBER = r"-?[0-9]+(?:\.[0-9]+)?"
-_PARAMETER = re.compile(rf"([a-z0-9][a-z0-9-]*)=({_NUMBER}(?:,{_NUMBER})*|[a-z]+)")
-# The other parameters are numbers, and x264 takes a word for the number 0.
-_WORDS = {"direct", "me", "partitions"}
 
 BLOCK: Mapping[str, int] = {"x264": 16, "x265": 8, "svtav1": 8, "vp9": 8}
 """Pixels to whose multiples a codec pads both sides of the picture, by codec."""
@@ -192,25 +160,7 @@ def _preset_number(codec: str, preset: str) -> int:
 
 def _name(codec: str, preset: str, tuning: str) -> str:
     """Return the name of a recipe after checking its tuning."""
-    seen: set[str] = set()
-    for part in tuning.split(":") if tuning else ():
-        found = _PARAMETER.fullmatch(part)
-        if found is None:
-            raise BadInput(
-                f"the tuning {tuning!r:.120} of {codec} has {part!r:.60}; write parameters as "
-                "name=value, separated by colons, as in psy-rd=0.4,0:ref=3"
-            )
-        if found[1] not in TUNABLE[codec]:
-            known = ", ".join(sorted(TUNABLE[codec])) or "none"
-            raise BadInput(
-                f"a tuning of {codec} cannot set {found[1]!r:.40}; the parameters that it can set "
-                f"are: {known}"
-            )
-        if found[2].isalpha() and found[1] not in _WORDS:
-            raise BadInput(f"the tuning {tuning!r:.120} of {codec} has {part!r:.60}; use a number")
-        if found[1] in seen:
-            raise BadInput(f"the tuning {tuning!r:.120} of {codec} sets {found[1]} twice")
-        seen.add(found[1])
+    check_parameters(codec, tuning)
     return f"{codec}-{preset}" + (f"+{tuning}" if tuning else "")
 
 
@@ -331,7 +281,7 @@ def recipe(codec: str, preset: str, tuning: str = "") -> Recipe:
     return CODECS[codec](preset, tuning)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=4096)  # names come from clients too
 def by_name(name: str) -> Recipe:
     """Return the recipe called ``name`` in documents and tables.
 

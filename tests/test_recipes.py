@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import os
 import re
+import struct
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from encoder import ffmpeg
 from encoder.encode import Encode, check_tuning, encode_shot
-from encoder.errors import BadInput
-from encoder.ffmpeg import Command, run
+from encoder.errors import BadInput, ToolFailed
+from encoder.ffmpeg import Command, as_arguments, run
 from encoder.media import OperatingPoint, Shot
-from encoder.recipes import CODECS, PRESETS, TUNABLE, Recipe, by_name, recipe
+from encoder.recipes import CODECS, PRESETS, Recipe, by_name, recipe
 from encoder.source.planning import plan_source
 from encoder.source.reference import ReferenceSource
+from encoder.tunings import FILE_PARAMETERS, TUNABLE, check_parameters
 from ladder.profiles import built_in_recipes, load_profile
 
 VALUES = {
@@ -89,8 +96,112 @@ def test_a_tuning_sets_nothing_that_belongs_to_others(name: str) -> None:
     for codec in CODECS:
         if (codec, name) == ("svtav1", "tune"):
             continue  # SVT-AV1's metric; x264's is a set of other parameters
-        with pytest.raises(BadInput, match=f"^a tuning of {codec} cannot set '{name}'; the par"):
+        with pytest.raises(
+            BadInput, match=f"^a tuning of {codec} cannot set '{name}', since .*; the par"
+        ):
             recipe(codec, "medium", f"{name}=1")
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("dump-yuv", "it names a file that the encoder reads or writes"),
+        ("crf", "the rate is what the search decides"),
+        ("keyint", "keyframes lie where shots begin"),
+        ("pools", "an encode has one thread"),
+        ("colorprim", "it is not known to change only how the pictures of a shot are encoded"),
+    ],
+)
+def test_a_parameter_is_refused_by_name_and_with_the_reason(name: str, why: str) -> None:
+    with pytest.raises(BadInput, match=f"cannot set '{name}', since {why}.*; the parameters that"):
+        recipe("x264", "medium", f"{name}=/etc/passwd")
+
+
+def parameter_names() -> set[str]:
+    """Every name in the installed ffmpeg that an encoder might have for a parameter: its encoders
+    are part of it, and its words hold all of theirs."""
+    binary = Path(ffmpeg.binary()).read_bytes()
+    words = re.findall(rb"\0([a-z0-9][a-z0-9-]{1,40})(?=\0)", binary)
+    parts = (word.decode().split("-") for word in set(words))
+    names = {"-".join(part[first:]) for part in parts for first in range(len(part))}
+    return {name for name in names if name[:1].isalnum()} | FILE_PARAMETERS
+
+
+def test_every_other_parameter_of_the_installed_encoders_is_refused() -> None:
+    """Also those that a later build may bring: what is not known to be harmless is not taken."""
+    names = parameter_names()
+    in_x264, in_x265 = {"dump-yuv", "cqmfile", "opencl-clbin"}, {"lambda-file", "nalu-file", "csv"}
+    assert names > in_x264 | in_x265 | {"stats", "analysis-save", "analysis-load", "scaling-list"}
+    for codec in CODECS:
+        taken = set()
+        for name in names:
+            said = ""
+            try:
+                check_parameters(codec, f"{name}=1")
+                taken.add(name)
+            except BadInput as refused:
+                said = refused.message
+            assert name in taken or f"cannot set '{name}', since " in said
+        assert taken == TUNABLE[codec] & names
+    assert not FILE_PARAMETERS & frozenset().union(*TUNABLE.values())
+
+
+def files_opened(codec: str, parameters: Sequence[str], folder: Path) -> set[str]:
+    """Give an encoder the path of a file of its own for each parameter; return the parameters whose
+    files it opens or makes."""
+    folder.mkdir()
+    for name in parameters:
+        (folder / name).write_text("1 1\n")
+    values = ":".join(f"{name}={folder / name}" for name in parameters)
+    plain = recipe(codec, "ultrafast")
+    more = ":pass=1:bitrate=100" if "stats" in parameters else ""
+    options = dict(plain.options) | {f"{codec}-params": values + more}
+    grey = ("-v", "error", "-f", "lavfi", "-i", "color=gray:s=320x192:r=25:d=0.2")
+    line = as_arguments({"c:v": plain.encoder, **options})
+    command = Command.of([*grey, *line, "-pix_fmt", plain.pixel_format, "-f", "null", "-"])
+    with watched(folder) as opened, contextlib.suppress(ToolFailed):
+        run(command, timeout_seconds=60)
+    return {name for name in parameters if any(file.startswith(name) for file in opened)}
+
+
+@contextlib.contextmanager
+def watched(folder: Path) -> Iterator[set[str]]:
+    """Fill a set with the names of the files in a folder that anybody opens meanwhile."""
+    system = ctypes.CDLL(None)
+    opened: set[str] = set()
+    descriptor = system.inotify_init1(os.O_NONBLOCK)
+    try:
+        watch = system.inotify_add_watch(descriptor, os.fsencode(folder), 0x20)  # IN_OPEN
+        assert min(descriptor, watch) >= 0
+        yield opened
+        with contextlib.suppress(BlockingIOError):
+            while events := os.read(descriptor, 1 << 16):
+                while events:
+                    *_, length = struct.unpack_from("iIII", events)
+                    opened.add(events[16 : 16 + length].rstrip(b"\0").decode())
+                    events = events[16 + length :]
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    ("codec", "name"),
+    [
+        *(("x264", name) for name in ("dump-yuv", "cqmfile", "stats")),
+        *(("x265", name) for name in ("lambda-file", "csv", "analysis-save", "analysis-load",
+          "nalu-file", "scaling-list", "film-grain", "aom-film-grain", "stats")),
+    ],
+)  # fmt: skip
+def test_encoders_open_files_where_they_are_let(codec: str, name: str, tmp_path: Path) -> None:
+    """So that the next test would see it."""
+    assert files_opened(codec, [name], tmp_path / "f") == {name}
+    assert name in FILE_PARAMETERS
+
+
+@pytest.mark.parametrize("codec", [codec for codec in CODECS if TUNABLE[codec]])
+def test_no_parameter_of_a_tuning_opens_a_file(codec: str, tmp_path: Path) -> None:
+    """Even if it could be given the path of one."""
+    assert files_opened(codec, sorted(TUNABLE[codec]), tmp_path / "f") == set()
 
 
 @pytest.mark.parametrize(
