@@ -52,7 +52,8 @@ def schema(model: type[Document]) -> str:
     for name, part in {model.__name__: document, **document["$defs"]}.items():
         docstrings = _document_docstrings(getattr(module, name))
         part["description"] = _flat(part["description"])
-        part["required"] = list(part["properties"])  # a written document has every field
+        # A written document has every field; only a service puts the name of the title in.
+        part["required"] = [name for name in part["properties"] if name != "external_id"]
         for field, properties in part["properties"].items():
             properties.pop("title", None)  # pydantic repeats the field's name here
             if field in docstrings:

@@ -28,6 +28,18 @@ class Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+class TitleDocument(Document):
+    """Base of documents about a whole title."""
+
+    external_id: str | None = Field(default=None, exclude_if=_is_none)
+    """Name under which a service has the title. The service puts it in when it serves the document;
+    files do not have it."""
+
+
 class Quality(Document):
     """A measured quality, pooled over frames."""
 
@@ -210,7 +222,7 @@ class Rung(Document):
         return padding(self.size, BLOCK[self.codec])
 
 
-class Ladder(Document):
+class Ladder(TitleDocument):
     """The ladder of a package, ``ladder.json``."""
 
     schema_: Literal["shotladder/ladder/1"] = Field(default=LADDER_SCHEMA, alias="schema")

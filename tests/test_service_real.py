@@ -53,7 +53,8 @@ def test_a_title_from_submission_to_playback_across_a_kill(tmp_path: Path) -> No
         assert contents(package) == contents(tmp_path / "direct")
         with one.client() as client:
             assert client.artwork("film-1").face_model is not None
-            assert client.prefetch("film-1") == read_prefetch(tmp_path / "direct")
+            direct = read_prefetch(tmp_path / "direct")
+            assert client.prefetch("film-1") == direct.model_copy(update={"external_id": "film-1"})
             page = httpx.get(f"{one.url}/v1/titles/film-1/report")
             assert page.status_code == 200
             assert "film.mp4" in page.text

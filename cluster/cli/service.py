@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -571,7 +572,8 @@ def _forward(body: dict[str, Any], on_event: Listener) -> None:
     kinds = {kind.type: kind for kind in get_args(events.Event)}
     kind = kinds.get(body["type"])
     if kind in (events.StagePlanned, events.StageProgress, events.Round, events.Warned):
-        event: Event = kind(**{name: value for name, value in body.items() if name != "type"})
+        known = {one.name for one in dataclasses.fields(kind)}  # a newer service may tell more
+        event: Event = kind(**{name: value for name, value in body.items() if name in known})
         on_event(event)
 
 

@@ -353,6 +353,10 @@ class Changes(AnswerModel):
     backup. Pass it with ``since``; a 409 of the type ``resync`` says to read all titles again."""
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class StartFile(AnswerModel):
     """A file to prefetch."""
 
@@ -364,6 +368,8 @@ class StartFile(AnswerModel):
 class StartDocument(AnswerModel):
     """Files to prefetch so that playback can start: ``/v1/titles/{title}/prefetch/start``."""
 
+    external_id: str | None = Field(default=None, exclude_if=_is_none)
+    """Name under which the title is read; put in when the document is served."""
     version_of: str
     """Digest that names the package."""
     base: str

@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from ladder.document import Document, Rational
+from ladder.document import Document, Rational, TitleDocument
 
 ARTWORK_SCHEMA: Final = "shotladder/artwork/1"
 SELECTION_SCHEMA: Final = "shotladder/artwork-selection/1"
@@ -213,7 +213,7 @@ class Lineage(Document):
     """Action ids that are no longer in the pool."""
 
 
-class Artwork(Document):
+class Artwork(TitleDocument):
     """``artwork.json``."""
 
     schema_: Literal["shotladder/artwork/1"] = Field(default=ARTWORK_SCHEMA, alias="schema")
@@ -264,7 +264,7 @@ class SelectedStill(Document):
     """Files of the crop, the largest first."""
 
 
-class SelectedArtwork(Document):
+class SelectedArtwork(TitleDocument):
     """A few candidates of a pool, as a service answers them."""
 
     schema_: Literal["shotladder/artwork-selection/1"] = Field(

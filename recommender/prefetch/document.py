@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from pydantic import Field
 
-from ladder.document import Document, Rational
+from ladder.document import Document, Rational, TitleDocument
 from recommender.caching import RankedFile
 
 PREFETCH_SCHEMA: Final = "shotladder/prefetch/1"
@@ -139,7 +139,7 @@ class Population(Document):
     """Time in the title after which half of its viewers are still watching."""
 
 
-class Prefetch(Document):
+class Prefetch(TitleDocument):
     """``prefetch.json``."""
 
     schema_: Literal["shotladder/prefetch/1"] = Field(default=PREFETCH_SCHEMA, alias="schema")

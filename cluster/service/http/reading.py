@@ -23,9 +23,10 @@ from cluster.service.documents import DEFAULT_ASPECT, MAX_BATCH_TITLES, ArtworkB
 from cluster.service.http.auth import Tokens, scope_missing
 from cluster.service.http.problems import MEDIA_TYPE, TOKEN_NEEDED, problem, status_of
 from cluster.service.http.queries import ArtworkQuery, StartQuery
-from cluster.service.library.bundle import Bundle, Entry, with_base
+from cluster.service.library.bundle import JSON_TYPE, Bundle, Cold, Entry, with_base
 from cluster.service.library.files import DOCUMENTS
 from cluster.service.library.library import Library, not_published
+from cluster.service.library.splicing import OPENING, gzip_with_member, with_member
 from encoder.errors import NotThere
 
 Headers = list[tuple[bytes, bytes]]
@@ -109,8 +110,8 @@ class Reader:
         if entry is None:
             detail = f"{title} has no {document}; GET /v1/titles/{title} lists its documents"
             return failure(document, 404, detail, f"no_{document}")
-        named = base if document == START else None
-        return self._reply(document, bundle, entry, named, accept_encoding, none_match, wait)
+        called = Called(title, base if document == START else None)
+        return self._reply(document, bundle, entry, called, accept_encoding, none_match, wait)
 
     def refusal(self, route: str, authorization: bytes | None) -> Reply | None:
         """Return the refusal of a client that may not read; None if it may."""
@@ -137,8 +138,8 @@ class Reader:
             if entry is None:
                 missing.append(title)
                 continue
-            body = bundle.body(entry)
-            documents.append((title, with_base(body, base) if starts else body))
+            called = Called(title, base if starts else None)
+            documents.append((title, called.put_into(bundle.body(entry))))
             if not starts:
                 bases[title] = base
         text = _joined(documents, missing, bases)
@@ -176,7 +177,7 @@ class Reader:
         route: str,
         bundle: Bundle,
         entry: Entry,
-        base: str | None,
+        called: Called,
         accept_encoding: bytes | None,
         none_match: bytes | None,
         wait: bool,
@@ -184,19 +185,22 @@ class Reader:
         packed = (
             entry.gzip is not None and accept_encoding is not None and accepts_gzip(accept_encoding)
         )
-        digest = entry.etag if base is None else b"%s-%s" % (entry.etag, _short_digest(base))
+        is_json = entry.media_type == JSON_TYPE.encode()
+        digest = b"%s-%s" % (entry.etag, called.digest) if is_json else entry.etag
         etag = b'"%s-gz"' % digest if packed else b'"%s"' % digest
         headers = [(b"etag", etag), self._cache_control, (b"vary", b"accept-encoding")]
         if none_match is not None and etag_matches(none_match, digest):
             return Reply(route, 304, headers, b"")
-        body = bundle.body(entry, packed=packed and base is None, wait=wait)
-        if base is not None:
-            made = with_base(body, base)
-            if packed:
-                same = made == body
-                body = bundle.body(entry, packed=True, wait=wait) if same else _packed(made)
-            else:
-                body = made
+        if not is_json:
+            body = bundle.body(entry, packed=packed, wait=wait)
+        elif packed and called.base is None:
+            body = bundle.body(entry, packed=True, wait=wait)
+            if not wait and not body.startswith(OPENING):
+                raise Cold  # of an earlier release: encoded anew, in a thread
+            body = gzip_with_member(body, called.member)
+        else:
+            body = called.put_into(bundle.body(entry, wait=wait))
+            body = _packed(body) if packed else body
         headers.append((b"content-type", entry.media_type))
         if entry.media_type.startswith(b"text/html"):
             headers.append((b"content-security-policy", HTML_POLICY))
@@ -211,9 +215,35 @@ def below(mount: str, base: str) -> str:
     return mount + base if base.startswith("/") else base
 
 
+@dataclass(frozen=True, slots=True)
+class Called:
+    """What a title is called, and where its files are: put into its documents when they are read,
+    since titles of equal content share one package and its documents."""
+
+    title: str
+    base: str | None = None
+    """Prefix of the package's URIs, for a document that names it."""
+
+    @property
+    def member(self) -> bytes:
+        """Member of the document that holds the title's name, which needs no escapes."""
+        return b'"external_id":"%s"' % self.title.encode()
+
+    @property
+    def digest(self) -> bytes:
+        """Digest of what is put in, for the document's ETag."""
+        return _short_digest(self.title, self.base)
+
+    def put_into(self, document: bytes) -> bytes:
+        """Return a document with all of this."""
+        return with_member(
+            document if self.base is None else with_base(document, self.base), self.member
+        )
+
+
 @lru_cache(maxsize=4096)
-def _short_digest(base: str) -> bytes:
-    return hashlib.sha256(base.encode()).hexdigest()[:8].encode()
+def _short_digest(title: str, base: str | None) -> bytes:
+    return hashlib.sha256(f"{title} {base or ''}".encode()).hexdigest()[:8].encode()
 
 
 def _packed(text: bytes) -> bytes:

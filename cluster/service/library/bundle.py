@@ -35,6 +35,7 @@ from pathlib import Path
 from cluster.service.documents import ASPECTS, StartDocument, StartFile
 from cluster.service.library.cutting import CLOSING, RECORD_BYTES, cut_at, cuttable_list
 from cluster.service.library.links import PACKAGES
+from cluster.service.library.splicing import gzip_object
 from cluster.store.files import atomic_write
 from recommender.artwork.document import Artwork
 from recommender.prefetch.document import START_SECONDS, Prefetch
@@ -255,7 +256,7 @@ def write_bundle(
     for name, content in entries.items():
         body, packed = content.plain, content.gzip
         if packed is None:
-            packed = gzip.compress(body, 6, mtime=0) if len(body) >= _GZIP_MIN_BYTES else body
+            packed = _packed(content) if len(body) >= _GZIP_MIN_BYTES else body
         etag = hashlib.sha256(body).hexdigest()[:32]
         ranges = f"{add(body)} {add(packed if len(packed) < len(body) else b'')}"
         lines.append(f"{name} {content.media_type} {etag} {ranges}")
@@ -263,6 +264,12 @@ def write_bundle(
     head = b"%s %08d\n" % (MAGIC, len(index))
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(path, head + index + bodies)
+
+
+def _packed(content: EntryContent) -> bytes:
+    if content.media_type == JSON_TYPE and content.plain.startswith(b"{"):
+        return gzip_object(content.plain)
+    return gzip.compress(content.plain, 6, mtime=0)
 
 
 def package_entries(folder: Path, package: str) -> tuple[dict[str, EntryContent], Prefetch]:

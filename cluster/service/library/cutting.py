@@ -15,12 +15,12 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cluster.service.library.splicing import GZIP_TRAILER, OPENING, stored_block
+
 CLOSING = b"]}"
 RECORD_BYTES = 12
 _RECORD = struct.Struct("<III")
-_GZIP_TRAILER = struct.Struct("<II")
-_GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
-_LAST_BLOCK = struct.pack("<BHH", 1, len(CLOSING), 0xFFFF ^ len(CLOSING)) + CLOSING
+_LAST_BLOCK = stored_block(CLOSING, last=True)
 """Last block of a deflate stream, stored, for a stream that ends on a byte boundary."""
 
 
@@ -47,9 +47,9 @@ class Cut:
 
 
 def cuttable_list(head: bytes, entries: Sequence[bytes]) -> CuttableList:
-    """Encode a list of one entry or more, whose text begins with ``head``."""
+    """Encode a list of one entry or more, whose text begins with ``head``: a ``{`` and more."""
     packer = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
-    plain, packed, table = bytearray(head), bytearray(_GZIP_HEADER + packer.compress(head)), b""
+    plain, packed, table = bytearray(head), bytearray(OPENING + packer.compress(head[1:])), b""
     for number, entry in enumerate(entries):
         part = b"," + entry if number else entry
         plain += part
@@ -62,5 +62,5 @@ def cuttable_list(head: bytes, entries: Sequence[bytes]) -> CuttableList:
 def cut_at(record: bytes) -> Cut:
     """Return the cut that a record of the table describes."""
     plain_bytes, gzip_bytes, crc32 = _RECORD.unpack(record)
-    trailer = _GZIP_TRAILER.pack(crc32, plain_bytes + len(CLOSING))
+    trailer = GZIP_TRAILER.pack(crc32, plain_bytes + len(CLOSING))
     return Cut(plain_bytes, gzip_bytes, _LAST_BLOCK + trailer)

@@ -21,6 +21,7 @@ from __future__ import annotations
 import hashlib
 import math
 import secrets
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import delete, func, select, text
@@ -51,6 +52,8 @@ MAX_EVENTS = 1_000
 """Limit of events that are read at once for those who follow jobs."""
 MAX_WEBHOOKS = 16
 """Limit of webhooks of one job, into which several submissions may have been merged."""
+_OF_RUNS = ("stage_planned", "stage_progress", "round", "warning", "note")
+"""Types of events that a run has reported, as on the command line."""
 
 
 class Kept(Protocol):
@@ -239,7 +242,7 @@ class Jobs:
                 .where(EventRow.job == row.number, EventRow.id > after)
                 .order_by(EventRow.id)
             )
-            told = [(event.id, without_secrets(event.body)) for event in events]
+            told = [(event.id, _told(event.body, row.title)) for event in events]
             return ToldEvents(told, self._table.document(row), after, present)
 
     def last_event(self) -> int:
@@ -252,14 +255,15 @@ class Jobs:
         order, at most :data:`MAX_EVENTS` of them.
         """
         query = (
-            select(EventRow.id, JobRow.id, EventRow.body)
+            select(EventRow.id, JobRow.id, EventRow.body, JobRow.title)
             .join(JobRow, JobRow.number == EventRow.job)
             .where(EventRow.id > after)
             .order_by(EventRow.id)
             .limit(MAX_EVENTS)
         )
         with self._table.database.reading() as session:
-            return [(row[0], row[1], without_secrets(row[2])) for row in session.execute(query)]
+            found = session.execute(query)
+            return [(row[0], row[1], _told(row[2], row[3])) for row in found]
 
     def cancel(self, job_id: str) -> Job:
         """Cancel a job: at once if it is queued, within seconds if it runs. Results are kept.
@@ -446,6 +450,16 @@ def _row_of(session: Session, job_id: str) -> JobRow:
 
 def _request_digest(submission: Submission) -> str:
     return digest(submission.model_dump(mode="json"))
+
+
+def _told(body: Mapping[str, Any], title: str) -> dict[str, Any]:
+    """Return an event as listeners get it: without secrets, and with the name of the title.
+
+    Events of a run are what they are on the command line: clients of release 0.1 take them for
+    that, and no other field.
+    """
+    shown: dict[str, Any] = without_secrets(body)
+    return shown if body["type"] in _OF_RUNS else {**shown, "external_id": title}
 
 
 def last_event_number(session: Session) -> int:
