@@ -22,6 +22,7 @@ from cluster.service.http.auth import Tokens, token
 from cluster.service.http.context import Service
 from cluster.service.http.reading import Reader
 from cluster.service.library.library import Library
+from cluster.service.library.playable import Playable
 from cluster.service.metrics import Metrics
 from cluster.service.queue.deliveries import Deliveries
 from cluster.service.queue.jobs import Jobs
@@ -66,6 +67,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         webhooks=WebhookPolicy(),
         sources=SourcePolicy(),
         writable=Writable(database, folder),
+        playable=Playable(library),
     )
     database.close()
 

@@ -74,6 +74,12 @@ class WebFlags:
     port: int = option(
         8480, metavar="PORT", min=0, max=65535, help="Port to listen on; 0 takes a free one."
     )
+    public_url: str = option(
+        "",
+        metavar="URL",
+        help="URL under which clients ask the service, such as `https://example.com/ladders`, for "
+        "the URLs in answers and webhooks. [default: that of each request]",
+    )
     allowed_hosts: tuple[str, ...] = option(
         (),
         "--allowed-host",

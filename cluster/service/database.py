@@ -62,6 +62,8 @@ class JobRow(Base):
     lost: Mapped[int] = mapped_column(default=0)
     """Number of times that the lease ran out or the runner died."""
     cancel_requested: Mapped[bool] = mapped_column(default=False)
+    root: Mapped[str | None]
+    """URL under which the client that submitted the job asked the service."""
     owner: Mapped[str | None]
     """Name of the runner that has leased the job; None unless it runs."""
     lease: Mapped[str | None]

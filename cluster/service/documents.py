@@ -133,6 +133,23 @@ class Failure(AnswerModel):
     context: dict[str, Any] = {}
 
 
+class TitleUrls(AnswerModel):
+    """Absolute URLs of one version of a title, for players and people. They are made from the URL
+    under which the client asks, or from the service's public URL. Where reading needs a token, all
+    but that of the player are signed and need none."""
+
+    hls: str
+    dash: str
+    player: str
+    """A page that plays the title's current version. It asks for a token where one is needed."""
+    report: str | None
+    """The report, for people; None if the package has none."""
+    poster: str | None
+    """The best still of 16:9; None if the package has no artwork."""
+    expires_at: datetime | None
+    """When the signed URLs end; None where they are not signed."""
+
+
 class Outcome(AnswerModel):
     """Result of a job that succeeded."""
 
@@ -183,6 +200,9 @@ class Job(AnswerModel):
     """Progress of the whole job; None from a service that does not tell."""
     progress: Progress | None
     result: Outcome | None
+    urls: TitleUrls | None = None
+    """Where the version that the job made is played; None until it succeeded and once the version
+    cannot be read any more."""
     failure: Failure | None
 
     def for_readers(self) -> Job:
@@ -280,6 +300,8 @@ class Title(AnswerModel):
     """Prefix of the package's relative URIs; a player opens ``{base}master.m3u8``. Where reading
     needs a token, it is signed, and holds for a day or longer."""
     published_at: datetime
+    urls: TitleUrls | None = None
+    """Where the title is played; None from a service that does not tell."""
     documents: list[str]
     """Documents that the title has, of ``ladder``, ``prefetch``, ``artwork`` and ``report``."""
 

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import structlog
 import uvicorn
@@ -21,10 +22,11 @@ from cluster.service.http.api import build
 from cluster.service.http.auth import TokenFiles
 from cluster.service.http.connections import ConnectionLimits, Connections, parse_networks
 from cluster.service.http.context import Service
-from cluster.service.http.hosts import AllowedHosts, is_loopback, own_names
+from cluster.service.http.hosts import AllowedHosts, is_address, is_loopback, own_names
 from cluster.service.http.reading import Reader
 from cluster.service.library.library import DAY_SECONDS, Library
 from cluster.service.library.links import SIGNED_SECONDS
+from cluster.service.library.playable import Playable
 from cluster.service.metrics import Metrics
 from cluster.service.queue.deliveries import Deliveries
 from cluster.service.queue.jobs import Jobs
@@ -76,6 +78,9 @@ class ServiceOptions(RunnerOptions):
     """File with tokens that may read; None to let everybody read."""
     grace_seconds: float = 7 * DAY_SECONDS
     """Time for which the files of a replaced version can still be read."""
+    public_url: str = ""
+    """URL under which clients ask the service, for URLs in answers and webhooks; empty for that of
+    each request, and in webhooks for that of the submission."""
     media_url: str = ""
     """Prefix of the URLs of media, for a CDN in front of the service."""
     signed_seconds: float = SIGNED_SECONDS
@@ -129,7 +134,8 @@ def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
         table = JobTable(database)
         library = _library(options, database)
         jobs = Jobs(table, library)
-        deliveries = Deliveries(database)
+        playable = Playable(library, options.public_url)
+        deliveries = Deliveries(database, urls=playable.of_job)
         files = TokenFiles(token_file, options.read_tokens, create=options.tokens is None)
         tokens = files.tokens
         service = Service(
@@ -142,6 +148,7 @@ def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
             webhooks=_webhook_policy(options),
             sources=SourcePolicy(options.roots, options.source_urls),
             writable=Writable(database, options.data),
+            playable=playable,
         )
         server = _server(service, options, max_connections)
         if options.slots:
@@ -167,7 +174,9 @@ def _server(service: Service, options: ServiceOptions, max_connections: int) -> 
     proxies = parse_networks(options.trusted_proxies)
     limits = replace(options.limits, connections=max_connections)
     peer_requests = limits.peer_connections if proxies else None
-    hosts = AllowedHosts((*own_names(options.host), *options.allowed_hosts))
+    public = urlsplit(options.public_url).hostname
+    named = (public,) if public and not is_address(public) else ()
+    hosts = AllowedHosts((*own_names(options.host), *options.allowed_hosts, *named))
     app, front = build(service, hosts=hosts, peer_requests=peer_requests)
     connections = Connections(
         limits, proxies, lambda status: service.metrics.observe("refused", status, 0.0)
@@ -253,6 +262,7 @@ def _check(options: ServiceOptions) -> None:
             raise BadInput(f"--sources {root} is not a folder; give the folder of the sources")
     for url in options.source_urls:
         check_url_prefix(url)
+    _check_public_url(options.public_url)
     parse_networks(options.trusted_proxies)
     AllowedHosts(options.allowed_hosts)
     if options.face_model is not None:
@@ -267,6 +277,19 @@ def _check(options: ServiceOptions) -> None:
         raise BadInput(
             f"--data {options.data} cannot be created ({error.strerror}); give another folder"
         ) from error
+
+
+def _check_public_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if url and (not usable or any(sign in url for sign in "?#@ ")):
+        raise BadInput(
+            f"--public-url {url} is not the URL of a service; give it as "
+            "https://ladders.example.com or https://example.com/ladders"
+        )
 
 
 def _allow_open_files() -> int:

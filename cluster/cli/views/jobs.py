@@ -131,6 +131,8 @@ def job_view(job: Job) -> list[RenderableType]:
         rows["attempts"] = "; ".join(map(_attempt, job.attempt_list)) or str(job.attempts)
     if job.failure is not None:
         rows["failure"] = job.failure.message
+    if job.urls is not None:
+        rows |= {name: url for name, url in job.urls if isinstance(url, str)}
     if (result := job.result) is not None and result.version is not None:
         rows["version"] = f"{result.version}, package {result.package}"
         if result.superseded:

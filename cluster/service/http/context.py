@@ -16,6 +16,7 @@ from cluster.service.http.mounting import mount_of
 from cluster.service.http.problems import TOKEN_NEEDED
 from cluster.service.http.reading import Reader
 from cluster.service.library.library import Library
+from cluster.service.library.playable import Playable
 from cluster.service.metrics import Metrics
 from cluster.service.queue.deliveries import Deliveries
 from cluster.service.queue.jobs import Jobs
@@ -38,6 +39,7 @@ class Service:
     webhooks: WebhookPolicy
     sources: SourcePolicy
     writable: Writable
+    playable: Playable
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +117,17 @@ def _authenticate(request: Request, scope: Scope) -> Client:
     return client
 
 
+def root(request: Request) -> str:
+    """Return the URL under which the client asks the service, without a slash at its end."""
+    return f"{request.url.scheme}://{request.url.netloc}{mount_of(request.scope)}"
+
+
 def mount(request: Request) -> str:
     """Return the path below which the client asks."""
     return mount_of(request.scope)
 
 
+Root = Annotated[str, Depends(root)]
 Mount = Annotated[str, Depends(mount)]
 CurrentLimiters = Annotated[Limiters, Depends(limiters_of)]
 CurrentFollowers = Annotated[Followers, Depends(followers_of)]

@@ -58,6 +58,15 @@ def own_names(host: str) -> tuple[str, ...]:
     return tuple(name for name in names if _PATTERN.fullmatch(name.lower()) and name != "*")
 
 
+def is_address(host: str) -> bool:
+    """Return whether a host is an IP address, under which the service always answers."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def is_loopback(host: str) -> bool:
     """Return whether only this machine reaches a service that listens at ``host``."""
     try:

@@ -30,6 +30,7 @@ from cluster.service.http.context import (
     CurrentLimiters,
     CurrentService,
     Limiters,
+    Root,
     Service,
     Submitter,
 )
@@ -67,6 +68,7 @@ async def submit(
     service: CurrentService,
     client: Submitter,
     limiters: CurrentLimiters,
+    root: Root,
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> Submitted:
@@ -83,9 +85,10 @@ async def submit(
         if submission.webhook is not None:
             service.webhooks.check(submission.webhook)
         source = await _find_source(submission.source, service, limiters)
-        queue = partial(_queue, service, submission, source, client, idempotency_key)
+        queue = partial(_queue, service, submission, source, client, idempotency_key, root)
         accepted = await run_sync(queue, limiter=limiters.submissions)
-    job = accepted.job
+    show = partial(_shown, accepted.job, client, service, root)
+    job = await run_sync(show, limiter=limiters.submissions)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return Submitted(**job.model_dump(), merged=accepted.merged, earlier=accepted.earlier)
 
@@ -105,10 +108,15 @@ async def _find_source(source: str, service: Service, limiters: Limiters) -> Sou
 
 
 def _queue(
-    service: Service, submission: Submission, source: SourceFile, client: Client, key: str | None
+    service: Service,
+    submission: Submission,
+    source: SourceFile,
+    client: Client,
+    key: str | None,
+    root: str,
 ) -> Accepted:
     check_asked(submission.options)
-    accepted = service.jobs.submit(submission, source, client.name, key)
+    accepted = service.jobs.submit(submission, source, client.name, key, root=root)
     job, merged = accepted.job, accepted.merged
     log.info("submitted", job=job.id, title=job.title, actor=client.name, merged=merged)
     return accepted
@@ -118,6 +126,7 @@ def _queue(
 def page(
     service: CurrentService,
     client: AnyReader,
+    root: Root,
     state: State | None = None,
     title: TitleName | None = None,
     external_id: TitleName | None = None,
@@ -128,17 +137,19 @@ def page(
     jobs, following = service.jobs.page(
         limit, cursor, state=state, title=title, external_id=external_id
     )
-    return JobPage(jobs=[_shown(job, client) for job in jobs], next=following)
+    return JobPage(jobs=[_shown(job, client, service, root) for job in jobs], next=following)
 
 
 @router.get("/{job_id}", responses=documented(401, 404, 422), summary="Get a job")
-def get(job_id: JobId, service: CurrentService, client: AnyReader) -> Job:
+def get(job_id: JobId, service: CurrentService, client: AnyReader, root: Root) -> Job:
     """The job and its present state."""
-    return _shown(service.jobs.get(job_id), client)
+    return _shown(service.jobs.get(job_id), client, service, root)
 
 
-def _shown(job: Job, client: Client) -> Job:
-    """Return a job as a client may see it."""
+def _shown(job: Job, client: Client, service: Service, root: str) -> Job:
+    """Return a job as a client may see it that asks under ``root``; its URLs are for readers."""
+    if not service.tokens.reads_need_token or client.may("read"):
+        job = job.model_copy(update={"urls": service.playable.of_job(job, root)})
     return job if client.may("submit") else job.for_readers()
 
 

@@ -32,7 +32,15 @@ from cluster.service.documents import (
     TitleName,
     TitlePage,
 )
-from cluster.service.http.context import AnyReader, CurrentService, Mount, Submitter, Withdrawer
+from cluster.service.http.context import (
+    AnyReader,
+    CurrentService,
+    Mount,
+    Root,
+    Service,
+    Submitter,
+    Withdrawer,
+)
 from cluster.service.http.mounting import mount_of
 from cluster.service.http.pages import PAGE, page_response
 from cluster.service.http.problems import documented
@@ -61,19 +69,23 @@ _PLAYER_POLICY = "connect-src 'self'; media-src blob:; img-src data:"
 def titles(
     service: CurrentService,
     mount: Mount,
+    root: Root,
     _: AnyReader,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE)] = 50,
     cursor: TitleName | None = None,
 ) -> TitlePage:
     """Published titles by name. Pass ``next`` as ``cursor`` to get the next page."""
     page = service.library.titles(limit, cursor)
-    return page.model_copy(update={"titles": [_mounted(title, mount) for title in page.titles]})
+    shown = [_located(title, service, mount, root) for title in page.titles]
+    return page.model_copy(update={"titles": shown})
 
 
 @router.get("/titles/{title}", responses=documented(401, 404, 410, 422), summary="Get a title")
-def title(title: Name, service: CurrentService, mount: Mount, _: AnyReader) -> TitleDetail:
+def title(
+    title: Name, service: CurrentService, mount: Mount, root: Root, _: AnyReader
+) -> TitleDetail:
     """The published title and its versions."""
-    return _mounted(service.library.title(title), mount)
+    return _located(service.library.title(title), service, mount, root)
 
 
 @router.get(
@@ -148,14 +160,19 @@ def release(title: Name, service: CurrentService, client: Withdrawer) -> AuditLi
     summary="Make an earlier version current again",
 )
 def rollback(
-    title: Name, rollback: Rollback, service: CurrentService, mount: Mount, client: Submitter
+    title: Name,
+    rollback: Rollback,
+    service: CurrentService,
+    mount: Mount,
+    root: Root,
+    client: Submitter,
 ) -> TitleDetail:
     """Make an earlier version of the title current again, while its files are kept. The next
     delivery replaces it as always.
     """
     detail = service.library.rollback(title, rollback.version, client.name)
     log.warning("rolled back", title=title, version=rollback.version, actor=client.name)
-    return _mounted(detail, mount)
+    return _located(detail, service, mount, root)
 
 
 @router.get("/audit", responses=documented(401, 422), summary="Audit log of a title")
@@ -344,9 +361,11 @@ def signed_file(signature: str, path: str) -> Response:
 _T = TypeVar("_T", bound=Title)
 
 
-def _mounted(title: _T, mount: str) -> _T:
-    """Return a title as clients see it that ask below the path ``mount``."""
-    return title.model_copy(update={"base": below(mount, title.base)}) if mount else title
+def _located(title: _T, service: Service, mount: str, root: str) -> _T:
+    """Return a title with its URLs, as clients see it that ask for it under ``root``, which is
+    below the path ``mount``."""
+    urls = service.playable.of_version(title.title, title.version, title.package, root)
+    return title.model_copy(update={"base": below(mount, title.base), "urls": urls})
 
 
 def _response(reply: Reply) -> Response:

@@ -185,6 +185,13 @@ class Links:
         return package, left
 
 
+def expiry_in(base: str) -> int | None:
+    """Return when a prefix of URIs that :class:`Links` made expires, in seconds since the epoch;
+    None for one that holds for ever."""
+    _, signed, rest = base.partition(SIGNED)
+    return int(rest.rstrip("/").rsplit(".", 2)[1]) if signed else None
+
+
 def _parsed(subject: str) -> tuple[str, int, int]:
     """Return title, version and expiry that a signature is said to be for."""
     found = _SUBJECT.fullmatch(subject)

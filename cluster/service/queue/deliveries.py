@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import Select, func, select
 
 from cluster.service.database import Database, DeliveryRow, JobRow, moment
-from cluster.service.documents import Delivery, DeliveryState
+from cluster.service.documents import Delivery, DeliveryState, Job, TitleUrls
 from cluster.service.queue.jobs import cursor_number
 from cluster.service.queue.table import job_document
 from encoder.errors import NotThere
@@ -53,10 +53,14 @@ class Deliveries:
         *,
         clock: Callable[[], float] = time.time,
         first_delay_seconds: float = FIRST_DELAY_SECONDS,
+        urls: Callable[[Job, str | None], TitleUrls | None] = lambda job, root: None,
     ) -> None:
+        """Take what deliveries need; ``urls`` returns where a job's version is played, for the URL
+        under which the job was submitted."""
         self._database = database
         self._clock = clock
         self._first_delay = first_delay_seconds
+        self._urls = urls
 
     def claim(self, limit: int, under_way: Mapping[str, int]) -> list[Claimed]:
         """Claim up to ``limit`` due deliveries, the longest due first.
@@ -74,18 +78,22 @@ class Deliveries:
         with self._database.reading() as session:  # most often none is due
             if session.scalar(_to_others(due, busy)) is None:
                 return []
-        claimed: list[Claimed] = []
+        found: list[tuple[DeliveryRow, Job, str | None]] = []
         with self._database.writing() as session:
-            while len(claimed) < limit:
+            while len(found) < limit:
                 row = session.scalar(_to_others(due, busy))
                 if row is None:
                     break
                 row.claim, row.next_at = secrets.token_hex(8), now + CLAIM_SECONDS
                 busy[row.receiver] += 1
-                job = job_document(session.get_one(JobRow, row.job), now)
-                shown = job.for_readers().model_dump(mode="json")
-                claimed.append(Claimed(row.id, row.url, row.receiver, row.claim, shown))
-        return claimed
+                job = session.get_one(JobRow, row.job)
+                found.append((row, job_document(job, now), job.root))
+        return [self._claimed(*one) for one in found]
+
+    def _claimed(self, row: DeliveryRow, job: Job, root: str | None) -> Claimed:
+        shown = job.for_readers().model_copy(update={"urls": self._urls(job, root)})
+        body = shown.model_dump(mode="json")
+        return Claimed(row.id, row.url, row.receiver, row.claim or "", body)
 
     def record(self, delivery: Claimed, answer: str) -> DeliveryState | None:
         """Record the answer to a delivery; return its state, or None if its claim had ended."""

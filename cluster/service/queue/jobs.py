@@ -97,11 +97,18 @@ class Jobs:
         self._max_queued = max_queued
 
     def submit(
-        self, submission: Submission, source: SourceFile, actor: str, key: str | None = None
+        self,
+        submission: Submission,
+        source: SourceFile,
+        actor: str,
+        key: str | None = None,
+        *,
+        root: str | None = None,
     ) -> Accepted:
         """Queue a job, or merge the submission into the job of equal identity.
 
-        ``actor`` is the name of the client, and ``key`` the ``Idempotency-Key`` of its request.
+        ``actor`` is the name of the client, ``key`` the ``Idempotency-Key`` of its request, and
+        ``root`` the URL under which it asked the service.
 
         Raises:
             Conflict: ``key`` was used for another submission, or the title's name is held.
@@ -141,6 +148,7 @@ class Jobs:
                     deadline=submission.deadline.timestamp() if submission.deadline else None,
                     webhooks=[submission.webhook] if submission.webhook else [],
                     submitted_by=actor,
+                    root=root,
                     created=self._table.clock(),
                     identity=identity,
                     forced=submission.force,
