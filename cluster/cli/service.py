@@ -101,6 +101,12 @@ class WebFlags:
         min=1,
         help="Connections that one client may have at once; behind a proxy, requests.",
     )
+    access_log: str | None = option(
+        None,
+        metavar="FILE",
+        help="File to which a line of JSON is added for every request, without tokens and "
+        "signatures; `-` for stdout. [default: no such log]",
+    )
     tokens: Path | None = option(
         None,
         metavar="FILE",

@@ -18,6 +18,7 @@ import uvicorn
 from typing_extensions import override
 
 from cluster.service.database import Database
+from cluster.service.http.access import AccessLog, AccessMiddleware
 from cluster.service.http.api import build
 from cluster.service.http.auth import TokenFiles
 from cluster.service.http.connections import ConnectionLimits, Connections, parse_networks
@@ -72,6 +73,8 @@ class ServiceOptions(RunnerOptions):
     trusted_proxies: tuple[str, ...] = ()
     """Addresses or networks of proxies in front of the service, whose ``X-Forwarded-For`` tells
     who the client is."""
+    access_log: str | None = None
+    """File in which every request is noted, ``-`` for stdout; None for no such log."""
     tokens: Path | None = None
     """File with tokens that may write; None for ``data/tokens``, which is created if missing."""
     read_tokens: Path | None = None
@@ -150,7 +153,11 @@ def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
             writable=Writable(database, options.data),
             playable=playable,
         )
-        server = _server(service, options, max_connections)
+        access = AccessLog(options.access_log) if options.access_log is not None else None
+        server = _server(service, options, max_connections, access)
+        if access is not None:
+            access.start()
+            stack.callback(access.stop)
         if options.slots:
             runner = _runner(table, library, options)
             table.on_queued = runner.wake
@@ -170,7 +177,9 @@ def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
             server.run(sockets=[listening])
 
 
-def _server(service: Service, options: ServiceOptions, max_connections: int) -> _Server:
+def _server(
+    service: Service, options: ServiceOptions, max_connections: int, access: AccessLog | None
+) -> _Server:
     proxies = parse_networks(options.trusted_proxies)
     limits = replace(options.limits, connections=max_connections)
     peer_requests = limits.peer_connections if proxies else None
@@ -178,12 +187,13 @@ def _server(service: Service, options: ServiceOptions, max_connections: int) -> 
     named = (public,) if public and not is_address(public) else ()
     hosts = AllowedHosts((*own_names(options.host), *options.allowed_hosts, *named))
     app, front = build(service, hosts=hosts, peer_requests=peer_requests)
+    served = front if access is None else AccessMiddleware(front, access, service.tokens)
     connections = Connections(
         limits, proxies, lambda status: service.metrics.observe("refused", status, 0.0)
     )
     server = _Server(
         uvicorn.Config(
-            front,
+            served,
             loop="uvloop",
             http=connections.protocol,  # type: ignore[arg-type] # only called, with these arguments
             ws="none",
