@@ -260,12 +260,12 @@ def measure(
     """One run, printed as a table; the numbers of all kinds together."""
     assert running.process is not None
     port = int(running.url.rpartition(":")[2])
-    process = psutil.Process(running.process.pid)
-    before, own = process.cpu_times(), time.process_time()
+    before, own = _cpu_seconds(running.process.pid), time.process_time()
     results, late = uvloop.run(drive(port, rate, seconds, draw))
-    after, own = process.cpu_times(), time.process_time() - own
+    spent = _cpu_seconds(running.process.pid) - before
+    own = time.process_time() - own
     every = [second for result in results.values() for second in result.seconds]
-    cpu = (after.user + after.system - before.user - before.system) / len(every)
+    cpu = spent / len(every)
     errors = sum(result.errors for result in results.values())
     together = Result(every, errors, sum(result.bytes for result in results.values()))
     rows = [*sorted(results.items()), ("all", together)]
@@ -291,18 +291,26 @@ def measure(
     }
 
 
+def _cpu_seconds(pid: int) -> float:
+    """CPU seconds of a service so far, over all its processes."""
+    first = psutil.Process(pid)
+    times = [process.cpu_times() for process in (first, *first.children(recursive=True))]
+    return sum(one.user + one.system for one in times)
+
+
 def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--titles", type=int, default=50_000)
     options.add_argument("--films", type=int, default=100)
     options.add_argument("--rate", type=float, default=500)
     options.add_argument("--seconds", type=float, default=30)
+    options.add_argument("--processes", type=int, default=1, help="that answer requests")
     options.add_argument("--keep", type=Path, help="folder to keep the library in")
     asked = options.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = asked.keep or Path(temporary)
         folder.mkdir(exist_ok=True)
-        running = ServiceProcess(folder, slots=0)
+        running = ServiceProcess(folder, slots=0, processes=asked.processes)
         names = [f"title-{number:06d}" for number in range(asked.titles)]
         if not (folder / "data" / "service.db").exists():
             began = time.monotonic()

@@ -412,6 +412,7 @@ def main() -> None:
             read_tokens=Path(asked["read_tokens"]) if "read_tokens" in asked else None,
             signed_seconds=float(asked.get("signed_seconds", 86400)),
             media_url=asked.get("media_url", ""),
+            processes=asked.get("processes", 1),
             access_log=asked.get("access_log"),
             public_url=asked.get("public_url", ""),
             performing=perform_stub,

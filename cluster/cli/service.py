@@ -74,6 +74,13 @@ class WebFlags:
     port: int = option(
         8480, metavar="PORT", min=0, max=65535, help="Port to listen on; 0 takes a free one."
     )
+    processes: int = option(
+        1,
+        metavar="N",
+        min=1,
+        max=64,
+        help="Processes that answer requests; with more than one, the first one only runs jobs.",
+    )
     public_url: str = option(
         "",
         metavar="URL",

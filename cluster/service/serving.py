@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -29,6 +30,7 @@ from cluster.service.library.library import DAY_SECONDS, Library
 from cluster.service.library.links import SIGNED_SECONDS
 from cluster.service.library.playable import Playable
 from cluster.service.metrics import Metrics
+from cluster.service.processes import HttpProcesses, shared_metrics
 from cluster.service.queue.deliveries import Deliveries
 from cluster.service.queue.jobs import Jobs
 from cluster.service.queue.leases import Leases
@@ -66,6 +68,8 @@ class ServiceOptions(RunnerOptions):
     host: str = "127.0.0.1"
     port: int = 8480
     """TCP port; 0 for any free port."""
+    processes: int = 1
+    """Processes that answer requests. Above 1, another one runs the jobs."""
     limits: ConnectionLimits = field(default_factory=ConnectionLimits)
     """What connections may cost."""
     allowed_hosts: tuple[str, ...] = ()
@@ -129,52 +133,102 @@ def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
         BadInput: the address is in use, or a file or folder of the options cannot be used.
     """
     _check(options)
-    max_connections = min(options.limits.connections, _allow_open_files() // 2)
+    _allow_open_files()
     with _bound(options) as listening, contextlib.ExitStack() as stack:
         database = Database(options.data / "service.db")
         stack.callback(database.close)
         token_file = options.tokens or options.data / "tokens"
-        table = JobTable(database)
-        library = _library(options, database)
-        jobs = Jobs(table, library)
-        playable = Playable(library, options.public_url)
-        deliveries = Deliveries(database, urls=playable.of_job)
-        files = TokenFiles(token_file, options.read_tokens, create=options.tokens is None)
-        tokens = files.tokens
-        service = Service(
-            jobs=jobs,
-            library=library,
-            tokens=tokens,
-            reader=Reader(library, tokens),
-            metrics=Metrics(jobs, library, deliveries),
-            deliveries=deliveries,
-            webhooks=_webhook_policy(options),
-            sources=SourcePolicy(options.roots, options.source_urls),
-            writable=Writable(database, options.data),
-            playable=playable,
-        )
-        access = AccessLog(options.access_log) if options.access_log is not None else None
-        server = _server(service, options, max_connections, access)
-        if access is not None:
-            access.start()
-            stack.callback(access.stop)
-        if options.slots:
-            runner = _runner(table, library, options)
-            table.on_queued = runner.wake
-            runner.start()
-            stack.callback(runner.stop)
-        webhooks = Webhooks(deliveries, service.webhooks)
-        webhooks.start()
-        stack.callback(webhooks.stop)
-        stack.enter_context(_refreshing(library, files))
         if options.read_tokens is None and not is_loopback(options.host):
             log.warning(
                 f"everybody who reaches {options.host} can read all titles and jobs; "
                 "give --read-tokens FILE to change that"
             )
-        server.on_started = lambda: ready(_url(listening), token_file)
-        with _signals_caught():
-            server.run(sockets=[listening])
+        table, library = JobTable(database), _library(options, database)
+        parts = _parts(options, table, library)
+        if options.slots:
+            runner = _runner(table, library, options)
+            table.on_queued = runner.wake
+            runner.start()
+            stack.callback(runner.stop)
+        webhooks = Webhooks(parts.deliveries, parts.service.webhooks)
+        webhooks.start()
+        stack.callback(webhooks.stop)
+        announce = partial(ready, _url(listening), token_file)
+        if options.processes == 1:
+            _answer(options, parts, listening, announce, stack)
+            return
+        stack.enter_context(_refreshing(library, parts.files))
+        stack.enter_context(shared_metrics())
+        processes = HttpProcesses(options.processes, answer_requests, options, listening)
+        stack.callback(processes.stop)
+        with _signals_caught() as stopped:
+            processes.start()
+            announce()
+            stopped.wait()
+
+
+def answer_requests(
+    options: ServiceOptions, listening: socket.socket, started: Callable[[], None]
+) -> None:
+    """Answer requests in one of several processes, until SIGTERM."""
+    _allow_open_files()
+    with contextlib.ExitStack() as stack:
+        database = Database(options.data / "service.db")
+        stack.callback(database.close)
+        library = _library(options, database, watched=True)
+        stack.callback(library.close)
+        parts = _parts(options, JobTable(database), library)
+        _answer(options, parts, listening, started, stack)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    service: Service
+    files: TokenFiles
+    deliveries: Deliveries
+
+
+def _parts(options: ServiceOptions, table: JobTable, library: Library) -> _Parts:
+    """Put the parts of a service together."""
+    database, jobs = table.database, Jobs(table, library)
+    playable = Playable(library, options.public_url)
+    deliveries = Deliveries(database, urls=playable.of_job)
+    token_file = options.tokens or options.data / "tokens"
+    files = TokenFiles(token_file, options.read_tokens, create=options.tokens is None)
+    service = Service(
+        jobs=jobs,
+        library=library,
+        tokens=files.tokens,
+        reader=Reader(library, files.tokens),
+        metrics=Metrics(jobs, library, deliveries),
+        deliveries=deliveries,
+        webhooks=_webhook_policy(options),
+        sources=SourcePolicy(options.roots, options.source_urls),
+        writable=Writable(database, options.data),
+        playable=playable,
+    )
+    return _Parts(service, files, deliveries)
+
+
+def _answer(
+    options: ServiceOptions,
+    parts: _Parts,
+    listening: socket.socket,
+    started: Callable[[], None],
+    stack: contextlib.ExitStack,
+) -> None:
+    """Answer requests until SIGINT or SIGTERM; what is opened for that is closed by ``stack``."""
+    max_connections = min(options.limits.connections, _allow_open_files() // 2)
+    access = AccessLog(options.access_log) if options.access_log is not None else None
+    connections = -(-max_connections // options.processes)
+    server = _server(parts.service, options, connections, access)
+    if access is not None:
+        access.start()
+        stack.callback(access.stop)
+    stack.enter_context(_refreshing(parts.service.library, parts.files))
+    server.on_started = started
+    with _signals_caught():
+        server.run(sockets=[listening])
 
 
 def _server(
@@ -234,7 +288,7 @@ def work(options: ServiceOptions, ready: Callable[[str], None]) -> None:
         database.close()
 
 
-def _library(options: ServiceOptions, database: Database) -> Library:
+def _library(options: ServiceOptions, database: Database, *, watched: bool = False) -> Library:
     return Library(
         database,
         options.data,
@@ -242,6 +296,7 @@ def _library(options: ServiceOptions, database: Database) -> Library:
         signed=options.read_tokens is not None,
         signed_seconds=options.signed_seconds,
         grace_seconds=options.grace_seconds,
+        watched=watched,
     )
 
 
@@ -313,15 +368,15 @@ def _allow_open_files() -> int:
 
 
 @contextlib.contextmanager
-def _signals_caught() -> Iterator[None]:
-    """Ignore SIGINT and SIGTERM, since uvicorn stops at a signal and then raises it again.
+def _signals_caught() -> Iterator[threading.Event]:
+    """Note SIGINT and SIGTERM, since uvicorn stops at a signal and then raises it again.
 
     That would end the process before the callers have stopped the runner and the webhooks.
     """
-    signals = (signal.SIGINT, signal.SIGTERM)
-    handlers = {number: signal.signal(number, lambda number, frame: None) for number in signals}
+    signals, stopped = (signal.SIGINT, signal.SIGTERM), threading.Event()
+    handlers = {number: signal.signal(number, lambda *_: stopped.set()) for number in signals}
     try:
-        yield
+        yield stopped
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

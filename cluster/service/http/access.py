@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, BinaryIO, Final
 from urllib.parse import parse_qsl, quote
 
 import structlog
@@ -91,7 +91,8 @@ class AccessLog:
             return
         try:
             self._reopen_if_moved()
-            self._file.write("".join(json.dumps(entry) + "\n" for entry in entries))
+            # One write of whole lines: other processes add to the same file.
+            self._file.write("".join(json.dumps(entry) + "\n" for entry in entries).encode())
             self._file.flush()
         except (OSError, ValueError) as error:
             self._left_out += len(entries)
@@ -110,8 +111,8 @@ class AccessLog:
         self._file.close()
         self._file = opened
 
-    def _open(self) -> TextIO:
-        return sys.stdout if self._path is None else self._path.open("a", encoding="utf-8")
+    def _open(self) -> BinaryIO:
+        return sys.stdout.buffer if self._path is None else self._path.open("ab", buffering=0)
 
 
 class AccessMiddleware:
@@ -180,6 +181,6 @@ def _shown_query(query: bytes) -> str:
     return _shown("&".join(parts))
 
 
-def _identity(file: TextIO) -> tuple[int, int]:
+def _identity(file: BinaryIO) -> tuple[int, int]:
     status = os.fstat(file.fileno())
     return status.st_dev, status.st_ino

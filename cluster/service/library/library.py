@@ -51,6 +51,7 @@ from cluster.service.documents import (
 from cluster.service.library.epoch import Epoch, epoch_of, last_sequence
 from cluster.service.library.files import DOCUMENTS, PackageFiles
 from cluster.service.library.links import SIGNED_SECONDS, KeptVersion, Links, SigningKeys
+from cluster.service.library.watching import TableWatch
 from encoder.errors import Conflict, NotThere
 
 DAY_SECONDS = 86400.0
@@ -92,10 +93,12 @@ class Library:
         signed: bool = False,
         signed_seconds: float = SIGNED_SECONDS,
         grace_seconds: float = 7 * DAY_SECONDS,
+        watched: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Open the library; ``media_url``, ``signed`` and ``signed_seconds`` are those of
-        :class:`.links.Links`.
+        :class:`.links.Links`. With ``watched`` every read sees at once what other processes have
+        published and withdrawn, and not only after the next :meth:`refresh`.
         """
         self.database = database
         self.root = root
@@ -115,6 +118,8 @@ class Library:
         self._seen = 0
         self._marked = 0
         self._refreshing = threading.Lock()
+        self._watch = TableWatch(database.path) if watched else None
+        self._catching_up = threading.Lock()
         for name in ("stores", "work"):
             (root / name).mkdir(parents=True, exist_ok=True)
         self._epoch.check()
@@ -124,10 +129,24 @@ class Library:
 
     def current(self, title: str) -> CurrentVersion | None:
         """Return the current version of a title, from memory; None if it was never published."""
+        self._catch_up()
         return self._current.get(title)
 
     def __len__(self) -> int:
         return sum(current.version is not None for current in list(self._current.values()))
+
+    def close(self) -> None:
+        """Close what the library has open of its own."""
+        if self._watch is not None:
+            self._watch.close()
+
+    def _catch_up(self) -> None:
+        """Load what another process has just published or withdrawn, where that is watched."""
+        if self._watch is not None:
+            with self._catching_up:
+                last = self._watch.new_sequence()
+                if last is not None and last != self._seen:
+                    self._load()
 
     def refresh(self) -> None:
         """Load what any process has published or withdrawn since the last call, and mark it."""
@@ -159,6 +178,7 @@ class Library:
     def version(self, name: str, number: int) -> KeptVersion | None:
         """Return a version of a title, from memory if nothing was published or withdrawn since it
         was read last; None if there has never been one."""
+        self._catch_up()
         seen = self._seen
         read = self._versions.get((name, number))
         if read is None or read.seen != seen:

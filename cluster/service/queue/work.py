@@ -123,7 +123,7 @@ def serve(pipe: connection.Connection, performing: Perform) -> None:
     """Run what comes through ``pipe`` until it closes; the main function of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service, which then ends us
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    threading.Thread(target=_die_with_parent, name="die-with-parent", daemon=True).start()
+    threading.Thread(target=die_with_parent, name="die-with-parent", daemon=True).start()
     os.nice(5)  # on a shared machine reads come first
     try:
         while True:
@@ -203,7 +203,8 @@ def _as_bad_input(error: OSError) -> Exception:
     return error
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Wait until the process that started this one has died, and kill this one."""
     parent = parent_process()
     if parent is not None:
         parent.join()
