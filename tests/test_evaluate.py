@@ -237,6 +237,27 @@ def test_a_quality_model_that_nothing_learned_is_akin_to_is_not_judged(
     assert why["echo.mp4"].startswith(f"{V1_HIGH_FRAME_RATE} was measured on too few")
 
 
+def test_judges_are_judged_on_request_only_and_never_trained_on(
+    evaluated: Made, quick: list[tuple[str, ...]], tmp_path: Path
+) -> None:
+    judge = title("seaside", "seaside.mp4", ((60, 1.1),))
+    write_table(tmp_path / "both.parquet", [*rows(), *judge])
+    changes = {"table": tmp_path / "both.parquet", "cache": tmp_path, "rivals": False}
+    found, trained, said = again(evaluated, quick, groups=("bell",), **changes)
+    assert [t.title for t in found.titles] == ["bell.mp4"]
+    assert trained == [("networks", "arch", "calm", "dusk", "echo")]
+    assert "18 cells of seaside are not trained on: these titles are judges" in {
+        event.message for event in said if isinstance(event, events.Warned)
+    }
+    found, trained, _ = again(evaluated, quick, judges=True, **changes)
+    assert [t.title for t in found.titles if t.verdicts] == ["seaside.mp4"]
+    assert trained == [("networks", "arch", "bell", "calm", "dusk", "echo")]
+    with pytest.raises(BadInput, match=r"all titles of .* are judges; --judges judges them"):
+        again(evaluated, quick, groups=("seaside",), **changes)
+    with pytest.raises(BadInput, match=r"no title of .* is among the judges; leave --judges out"):
+        again(evaluated, quick, groups=("bell",), judges=True, **changes)
+
+
 def test_single_shots_are_apart(evaluated: Made) -> None:
     found = evaluated.found
     assert [v.title for v in found.verdicts("predict")] == ["arch.mp4", LONG_NAME]

@@ -110,6 +110,12 @@ def test_training_repeats_itself_and_writes_a_card(
     assert load_model(made.weights).facts["sources"] == [f"{n:064x}" for n in range(GROUPS)]
     part = train(TrainOptions(tmp_path / "c.safetensors", (table,), leave_out=("group 3",)))
     assert "group 3" not in part.facts["groups"]
+    judges = tmp_path / "judges.parquet"
+    write_table(judges, [replace(row, group="seaside") for row in job[2]])
+    said: list[str] = []
+    same = train(TrainOptions(tmp_path / "e.safetensors", (table, judges)), said.append)
+    assert same.weights.read_bytes() == made.weights.read_bytes()
+    assert f"{len(job[2])} cells of seaside are not trained on: these titles are judges" in said
     with pytest.raises(BadInput, match="no group 'nobody'"):
         train(TrainOptions(tmp_path / "d.safetensors", (table,), leave_out=("nobody",)))
     assert not (tmp_path / "d.safetensors").exists()

@@ -247,6 +247,12 @@ class EvaluateFlags:
         help="Judge the titles of this table instead, and train on none of it: for example to "
         "find out what a sparse sweep of another codec is worth.",
     )
+    judges: bool = option(
+        False,
+        "--judges",
+        help="Judge the titles that judge a release, on which nothing is trained or chosen; they "
+        "are never judged without this option. Run it once for a release.",
+    )
     groups: tuple[str, ...] | None = option(
         None,
         metavar="NAME,...",

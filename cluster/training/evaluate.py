@@ -36,6 +36,7 @@ from cluster.training.folds import (
     read_predictions,
     run_missing,
 )
+from cluster.training.judges import JUDGE_GROUPS, without_judges
 from cluster.training.rivals import (
     MIN_PROXY_GROUPS,
     PROXY,
@@ -72,6 +73,8 @@ class EvaluateOptions:
     """Further tables to train on."""
     judged: Path | None = None
     """Table whose titles are judged instead of those of ``table``. None of it is trained on."""
+    judges: bool = False
+    """Whether to judge the judges (:mod:`cluster.training.judges`) instead of all others."""
     groups: tuple[str, ...] = ()
     """Groups to judge; empty for all. Training always uses all groups but the judged ones."""
     folds: int | None = None
@@ -152,7 +155,9 @@ def evaluate(
     Raises:
         BadInput: there is no table, no such group, or too little to train on or to judge.
     """
-    rows = current(read_tables((options.table, *options.also)))
+    rows, left_out = without_judges(current(read_tables((options.table, *options.also))))
+    if left_out:
+        on_event(events.Warned(left_out))
     titles = _titles_to_judge(options, rows)
     cache = _open_cache(options.cache)
     with connect(executor, workers=options.workers, scheduler=options.scheduler) as running:
@@ -205,8 +210,15 @@ def _titles_to_judge(options: EvaluateOptions, rows: Sequence[Row]) -> list[Tabl
     titles = [
         title
         for title in table_titles(judged_rows)
-        if not options.groups or title.group in options.groups
+        if (not options.groups or title.group in options.groups)
+        and (title.group in JUDGE_GROUPS) == options.judges
     ]
+    if not titles:
+        raise BadInput(
+            f"no title of {judged} is among the judges; leave --judges out"
+            if options.judges
+            else f"all titles of {judged} are judges; --judges judges them, once for a release"
+        )
     if all(title.missing(profile) for title in titles):
         raise BadInput(
             f"no title to judge in {judged}: none has its full grid; measure one with "

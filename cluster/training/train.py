@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.store import open_store
 from cluster.training.dataset import current, examples
 from cluster.training.feedback import rows_in
+from cluster.training.judges import without_judges
 from cluster.training.table import Row, merge, read_tables
 from encoder.analysis.features import FEATURES_VERSION
 from encoder.errors import BadInput
@@ -63,7 +64,9 @@ def train(options: TrainOptions, on_line: Callable[[str], None] = lambda _: None
     if unknown:
         groups = ", ".join(sorted({row.group for row in rows}))
         raise BadInput(f"no group {unknown[0]!r} to leave out; there are {groups}")
-    rows = [row for row in rows if row.group not in options.leave_out]
+    rows, left_out = without_judges(row for row in rows if row.group not in options.leave_out)
+    if left_out:
+        on_line(left_out)
     # Imported here: torch takes a second and 200 MB.
     from ladder.complexity.training import train as train_model
 
