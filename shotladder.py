@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from cluster.package.comparison import Comparison
     from cluster.package.diff import LadderDifference
     from cluster.package.package import Package
-    from cluster.service.client import Client
+    from cluster.service.client import AsyncClient, Client
+    from cluster.service.options import JobOptions
     from cluster.store import open_store
     from encoder import errors
     from ladder.profiles import Profile
@@ -43,8 +44,10 @@ if TYPE_CHECKING:
 _Options = TypeVar("_Options")
 
 __all__ = [
+    "AsyncClient",
     "Client",
     "Cluster",
+    "JobOptions",
     "Package",
     "Profile",
     "__version__",
@@ -60,8 +63,10 @@ __all__ = [
 ]
 
 _LAZY = {
+    "AsyncClient": ("cluster.service.client", "AsyncClient"),
     "Client": ("cluster.service.client", "Client"),
     "Cluster": ("cluster.execution.executor", "DaskExecutor"),
+    "JobOptions": ("cluster.service.options", "JobOptions"),
     "Package": ("cluster.package.package", "Package"),
     "Profile": ("ladder.profiles", "Profile"),
     "errors": ("encoder.errors", None),

@@ -19,7 +19,7 @@
     sources, web                  which sources may be read, and how they are fetched
     documents, options            requests and answers as types
     redaction                     what URLs keep to themselves
-    client                        a Python client
+    client/                       Python clients, blocking and awaited, over the same calls
 
 The tables and the files of the library are the only state: any process may be killed at any moment.
 What is not in the tables has not happened, and a job that was cut off resumes from the store.
