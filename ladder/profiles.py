@@ -107,6 +107,8 @@ class Profile:
     """Ratio of the rates of neighbouring rungs of a placed ladder at least."""
     largest_steps: bool = False
     """True where ``jnd`` and ``max_rate_ratio`` limit the steps of a placed ladder too."""
+    measure_every: int = 1
+    """Distance between the frames that have a score, an odd number; 1 where all have one."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
@@ -274,6 +276,12 @@ def _whole(value: float) -> int:
     return int(value)
 
 
+def _positive(value: Any) -> int:
+    if (number := _whole(_number(value))) < 1:
+        raise ValueError
+    return number
+
+
 def _rates_with_lines(value: Any) -> tuple[tuple[float, int], ...]:
     return tuple((rate, _whole(lines)) for rate, lines in _pairs(value))
 
@@ -338,6 +346,7 @@ _READERS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     "rung_count": (_count, "two whole numbers, the fewest and the most rungs"),
     "least_ratio": (_number, "a number"),
     "largest_steps": (_flag, "true or false"),
+    "measure_every": (_positive, "a whole number of frames, 1 for every frame"),
 }
 """How the value of each key is read, and what it has to be, in words."""
 
@@ -355,6 +364,7 @@ _LATER = (
     "rung_count",
     "least_ratio",
     "largest_steps",
+    "measure_every",
 )
 """Keys that release 0.1 did not have."""
 

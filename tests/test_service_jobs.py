@@ -716,7 +716,7 @@ def test_a_job_takes_every_value_that_a_run_takes(jobs: Jobs) -> None:
             "profile": own, "codec": "x264,vp9", "preset": "fast", "search": "sparse",
             "heights": [360, 720], "policy": "locked", "also": ["ssim"], "recipe_check": "never",
             "tone_map": True, "tail": "cut", "program": 3, "accept_truncated": True,
-            "audio_layout": "1+2",
+            "audio_layout": "1+2", "measure_every": 5,
         }
     )  # fmt: skip
     check_asked(options)

@@ -32,7 +32,8 @@ from encoder.ffmpeg import Command
 from encoder.source.colour.tonemap import tone_mapped
 from encoder.source.reference import ReferenceSource, open_reference, reading_command
 from vmaf.judges import comparable, judged
-from vmaf.models import TONE_MAPPED, has_banding_feature, is_judge, name_for
+from vmaf.models import has_banding_feature, is_judge, name_for, plain_name
+from vmaf.sampled import step_of, step_within
 
 MIN_LONG_SIDE, MIN_SHORT_SIDE = 320, 180
 """Smallest picture, in pixels, that VMAF v1's banding feature accepts; it may crash below that."""
@@ -103,23 +104,38 @@ def score_command(
     ``upscaler`` is the scaling of the encodes, as ffmpeg names it.
 
     Raises:
-        ValueError: a model's name does not fit the dynamic range of the source.
+        ValueError: a model's name does not fit the dynamic range of the source, or models of VMAF
+            differ in which frames they score.
     """
     for model in models:
         if model != (fitting := name_for(model, hdr=source.hdr is not None)):
             raise ValueError(f"model {model} does not fit the source's range; use {fitting}")
     context = Context.of(start, end, source.frames)
+    step = step_within(common_step(models), end - start)
     references = _sides(viewed_reference(source, start, end), source, models, len(encodes))
     outputs = []
     for number, encode in enumerate(encodes):
         decoded = ffmpeg.input(encode.path, threads=1)["v"].filter_multi_output("split", 2)
         comparable_frames = upscaled(decoded.stream(0), source, context, upscaler)
         (distorted,) = _sides(comparable_frames, source, models, 1)
-        for scored in _scored(references[number], distorted, encode, models, log_paths[number]):
+        sides = references[number], distorted
+        for scored in _scored(*sides, encode, models, log_paths[number], step):
             outputs.append(ffmpeg.output(scored, "-", f="null", fps_mode="passthrough"))
         hashing = framehash.hash_output_options(encode.pixel_format)
         outputs.append(ffmpeg.output(decoded.stream(1), filename=hash_paths[number], **hashing))
     return reading_command(ffmpeg.merge_outputs(*outputs))
+
+
+def common_step(models: Sequence[str]) -> int:
+    """Return the distance between frames that models of VMAF score; judges score every frame.
+
+    Raises:
+        ValueError: the models differ in it, which one call cannot do.
+    """
+    steps = {step_of(model) for model in models if not is_judge(model)} or {1}
+    if len(steps) > 1:
+        raise ValueError(f"one call scores all models on the same frames, got {', '.join(models)}")
+    return steps.pop()
 
 
 def viewed_reference(source: ReferenceSource, start: int, end: int) -> Any:
@@ -161,13 +177,18 @@ def _copies(stream: Any, count: int) -> list[Any]:
 
 
 def _scored(
-    reference: _Side, distorted: _Side, encode: Distorted, models: Sequence[str], log_path: Path
+    reference: _Side,
+    distorted: _Side,
+    encode: Distorted,
+    models: Sequence[str],
+    log_path: Path,
+    step: int,
 ) -> Iterator[Any]:
     """Yield the streams whose frames have been scored by ``models``."""
-    judges = [name.removesuffix(TONE_MAPPED) for name in models if is_judge(name)]
+    judges = [plain_name(name) for name in models if is_judge(name)]
     if len(judges) < len(models):
         quality = [name for name in models if not is_judge(name)]
-        yield libvmaf(distorted.ten_bit, reference.ten_bit, encode, quality, log_path)
+        yield libvmaf(distorted.ten_bit, reference.ten_bit, encode, quality, log_path, step)
     if judges:
         yield judged(reference.eight_bit, distorted.eight_bit, judges, log_path)
 
@@ -199,22 +220,31 @@ def _comparable(stream: Any, source: ReferenceSource) -> Any:
 
 
 def libvmaf(
-    distorted: Any, reference: Any, encode: Distorted, models: Sequence[str], log_path: Path
+    distorted: Any,
+    reference: Any,
+    encode: Distorted,
+    models: Sequence[str],
+    log_path: Path,
+    step: int = 1,
 ) -> Any:
-    """Add one libvmaf filter with all ``models``; its log lists each model under its name."""
+    """Add one libvmaf filter with all ``models``; its log lists each model under its name.
+
+    With a ``step`` over 1 only frames whose number is a multiple of it are scored and listed.
+    """
     return ffmpeg.filter(
         [distorted, reference],
         "libvmaf",
         model="|".join(_model(name, encode) for name in models),
         log_fmt="json",
         log_path=str(log_path),
+        **({"n_subsample": step} if step > 1 else {}),
         ts_sync_mode="nearest",
         shortest=1,
     )
 
 
 def _model(name: str, encode: Distorted) -> str:
-    options = [f"version={name.removesuffix(TONE_MAPPED)}", f"name={name}"]
+    options = [f"version={plain_name(name)}", f"name={name}"]
     if has_banding_feature(name):
         short, long = sorted((encode.width, encode.height))
         factor = max(1, MIN_SHORT_SIDE / short, MIN_LONG_SIDE / long)

@@ -13,9 +13,10 @@ from encoder import framehash
 from encoder.errors import FrameMismatch, StoreUnusable, ToolFailed
 from encoder.ffmpeg import patience, run
 from encoder.source.reference import ReferenceSource
-from vmaf.graph import UPSCALER, Context, Distorted, score_command
+from vmaf.graph import UPSCALER, Context, Distorted, common_step, score_command
 from vmaf.judges import parse_stats, stats_path
-from vmaf.models import TONE_MAPPED, is_judge
+from vmaf.models import is_judge, plain_name
+from vmaf.sampled import spread, step_within
 
 STAGE_VERSION = 1
 """Part of the store key of every score. Raise it when scores change."""
@@ -29,7 +30,8 @@ class Scores:
     """Measured quality of each frame of one encode."""
 
     by_model: dict[str, tuple[float, ...]]
-    """One score per frame, by model name."""
+    """One score per frame, by model name; of models that score some frames only, that of the
+    nearest frame which has one."""
     frame_hashes: tuple[str, ...]
     """Hash of every decoded frame at the encode's own size; verification compares with these."""
 
@@ -88,7 +90,7 @@ def _judged(log: Path, model: str, context: Context, frames: int) -> tuple[float
         FrameMismatch: the judge did not compare exactly ``frames`` frames besides the context.
         StoreUnusable: the disk is full.
     """
-    judge = model.removesuffix(TONE_MAPPED)
+    judge = plain_name(model)
     path = stats_path(log, judge)
     scores = parse_stats(path.read_text(), judge)
     if len(scores) != context.before + frames + context.after:
@@ -127,20 +129,29 @@ def parse_log(
     """Return per-frame scores by model from libvmaf's JSON log, without the context frames.
 
     Raises:
-        FrameMismatch: the log does not have exactly ``frames`` frames besides the context.
+        FrameMismatch: the log does not have exactly the frames that were to be scored.
     """
     rows = log["frames"]
-    expected = context.before + frames + context.after
-    if [row["frameNum"] for row in rows] != list(range(expected)):
-        raise _mismatch("VMAF", rows, context, frames)
-    kept = rows[context.before : context.before + frames]
-    return {model: tuple(row["metrics"][model] for row in kept) for model in models}
+    step = step_within(common_step(models), frames)
+    expected = range(0, context.before + frames + context.after, step)
+    if [row["frameNum"] for row in rows] != list(expected):
+        raise _mismatch("VMAF", rows, context, frames, step)
+    kept = {row["frameNum"] - context.before: row["metrics"] for row in rows}
+    own = {frame: metrics for frame, metrics in kept.items() if 0 <= frame < frames}
+    return {
+        model: spread({frame: metrics[model] for frame, metrics in own.items()}, frames)
+        for model in models
+    }
 
 
-def _mismatch(name: str, rows: Sized, context: Context, frames: int) -> FrameMismatch:
+def _mismatch(
+    name: str, rows: Sized, context: Context, frames: int, step: int = 1
+) -> FrameMismatch:
+    total = context.before + frames + context.after
+    every = "" if step == 1 else f", one in {step}"
     return FrameMismatch(
-        f"{name} compared {len(rows)} frames instead of {context.before + frames + context.after} "
-        f"({frames} plus {context.before}+{context.after} context frames)"
+        f"{name} compared {len(rows)} frames instead of {-(-total // step)} "
+        f"({frames} plus {context.before}+{context.after} context frames{every})"
     )
 
 

@@ -4,16 +4,19 @@ Scores of different models are not comparable, so every score carries its model'
 scores lie between 0 and 100, those of the judges (:mod:`vmaf.judges`) between 0 and 60 dB. All
 models are made for SDR. HDR titles are tone-mapped before they are scored
 (:mod:`encoder.source.colour.tonemap`), and the model's name then says so:
-``vmaf_v1.0.16_3d0h+mobius1000``.
+``vmaf_v1.0.16_3d0h+mobius1000``. So does the name of a model of which only every third frame has
+a score: ``vmaf_v1.0.16_3d0h+every3`` (:mod:`vmaf.sampled`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from encoder.errors import BadInput
 from encoder.source.colour import tonemap
+from vmaf.sampled import sampled_name, step_of, without_step
 
 if TYPE_CHECKING:  # naming a model needs no media libraries
     from encoder.source.reference import ReferenceSource
@@ -81,8 +84,23 @@ def title_model(source: ReferenceSource) -> str:
 
 def name_for(name: str, *, hdr: bool) -> str:
     """Return the name of a model on HDR or SDR titles, with or without the tone-map suffix."""
-    plain = name.removesuffix(TONE_MAPPED)
-    return f"{plain}{TONE_MAPPED}" if hdr else plain
+    whole = without_step(name)
+    mapped = f"{plain_name(name)}{TONE_MAPPED}" if hdr else plain_name(name)
+    return mapped + name.removeprefix(whole)
+
+
+def beside(own: str, name: str) -> str:
+    """Return the name of a further model where it scores the same pictures as the model ``own``.
+
+    Judges score every frame, whatever the model does.
+    """
+    named = name_for(name, hdr=without_step(own).endswith(TONE_MAPPED))
+    return named if is_judge(named) else sampled_name(named, step_of(own))
+
+
+def plain_name(name: str) -> str:
+    """Return the name of a model as libvmaf knows it, without what is said of the pictures."""
+    return without_step(name).removesuffix(TONE_MAPPED)
 
 
 def check(name: str) -> str:
@@ -98,7 +116,22 @@ def check(name: str) -> str:
 
 def is_judge(name: str) -> bool:
     """Tell whether the name, with or without the tone-map suffix, is that of a judge."""
-    return name.removesuffix(TONE_MAPPED) in JUDGES
+    return plain_name(name) in JUDGES
+
+
+def by_step(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Yield the models that one call can score: of VMAF's, those that score the same frames.
+
+    Judges, which score every frame, go with the first.
+    """
+    judges = tuple(name for name in names if is_judge(name))
+    quality = [name for name in names if name not in judges]
+    steps = dict.fromkeys(map(step_of, quality)) or {1: None}
+    for step in steps:
+        own = tuple(name for name in quality if step_of(name) == step)
+        if own or judges:
+            yield own + judges
+        judges = ()
 
 
 def unit(name: str) -> str:
@@ -109,16 +142,17 @@ def unit(name: str) -> str:
 def similar_models(name: str) -> tuple[str, ...]:
     """Return the models whose scores are most like those of ``name``, the most similar first.
 
-    They are the same model for SDR, then for usual frame rates, then for the usual viewing
-    distance. Use them only for predictions that measurements correct, never in place of a score.
+    They are the same model for every frame, then for SDR, then for usual frame rates, then for the
+    usual viewing distance. Use them only for predictions that measurements correct, never in place
+    of a score.
     Nothing is like a judge.
     """
     if is_judge(name):
         return ()
-    sdr = name.removesuffix(TONE_MAPPED)
+    sdr = plain_name(name)
     usual_rate = sdr.replace("_hfr", "")
     usual_distance = V1 if has_banding_feature(sdr) else V0
-    models = (sdr, usual_rate, usual_distance, V1)
+    models = (without_step(name), sdr, usual_rate, usual_distance, V1)
     return tuple(dict.fromkeys(model for model in models if model != name))
 
 
@@ -127,6 +161,9 @@ def has_banding_feature(name: str) -> bool:
     return name.startswith("vmaf_v1")
 
 
+EVERY_FRAME_SHARE = 0.4
+"""Share of a score's CPU time that is spent on every frame even if only some have a score:
+decoding, scaling and the motion feature."""
 _COSTS = {V0: 1.3, "xpsnr": 0.5, "ssim": 0.3}
 
 
@@ -139,5 +176,7 @@ def typical_cpu_seconds(name: str, width: int, height: int, frames: int) -> floa
     time, SSIM alone a third, both 0.6. Beside v1, which decodes and upscales, both add 0.4.
     """
     seconds = 8e-3 + 20e-9 * width * height
-    plain = name.removesuffix(TONE_MAPPED)
-    return frames * seconds * (1.0 if has_banding_feature(plain) else _COSTS.get(plain, _COSTS[V0]))
+    plain, step = plain_name(name), step_of(name)
+    share = EVERY_FRAME_SHARE + (1 - EVERY_FRAME_SHARE) / step
+    cost = 1.0 if has_banding_feature(plain) else _COSTS.get(plain, _COSTS[V0])
+    return frames * seconds * cost * share

@@ -184,6 +184,7 @@ class LadderFlags(GridFlags, SourceFlags):
     search: str | None = option(None, metavar="NAME", help=meaning_of("search"))
     tone_map: bool = _common("tone_map", "--tone-map")
     recipe_check: str = _common("recipe_check", metavar="NAME")
+    measure_every: int | None = _common("measure_every", metavar="N")
     policy: str = _common("policy", metavar="NAME", parser=parse_policy)
 
 

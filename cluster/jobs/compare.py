@@ -159,8 +159,7 @@ def _models(package: Package, also: Sequence[str]) -> tuple[str, ...]:
         BadInput: a model is unknown.
     """
     asked = [*quality_models.JUDGES, *map(quality_models.check, also)]
-    hdr = package.ladder.title.hdr is not None
-    named = [quality_models.name_for(name, hdr=hdr) for name in asked]
+    named = [quality_models.beside(package.quality_model, name) for name in asked]
     return tuple(dict.fromkeys((package.quality_model, *named)))
 
 

@@ -134,9 +134,8 @@ def _compare_with_source(directory: Path, ladder: Ladder, measurer: Measurer) ->
 
 
 def further_models(request: LadderRequest, measurer: Measurer) -> list[str]:
-    """Return the quality models of ``--also``, by their names for this title's dynamic range."""
-    hdr = measurer.title.reference.hdr is not None
-    return [models.name_for(name, hdr=hdr) for name in request.options.also]
+    """Return the quality models of ``--also``, by their names for the pictures that are scored."""
+    return [models.beside(measurer.models[0], name) for name in request.options.also]
 
 
 def _select(solved: Sequence[SolvedCodec], measurer: Measurer) -> _Selection:

@@ -109,6 +109,13 @@ class CommonOptions:
         "that lose more than 2 % are not used; codecs of the profile that save nothing are left "
         "out.",
     )
+    # See vmaf.sampled. None is the profile's.
+    measure_every: int | None = _declared(
+        None,
+        "Score every Nth frame only, an odd number: a score takes less CPU time and is a little "
+        "off. Such scores have names of their own (`+every5`) and are not trained on. "
+        "[default: the profile's, 1 unless it says otherwise]",
+    )
 
 
 DEFAULTS = CommonOptions()

@@ -282,8 +282,7 @@ class _Checking:
 
 def judging(measurer: Measurer) -> Measurer:
     """Return a measurer of the same title that scores by the fidelity judges too."""
-    hdr = measurer.title.reference.hdr is not None
-    judges = (models.name_for(judge, hdr=hdr) for judge in models.JUDGES)
+    judges = (models.beside(measurer.models[0], judge) for judge in models.JUDGES)
     return Measurer(
         measurer.title,
         (measurer.models[0], *judges),

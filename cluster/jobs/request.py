@@ -30,6 +30,7 @@ from ladder.profiles import (
     profile_sha256,
 )
 from vmaf import models
+from vmaf.sampled import check_step, sampled_name
 
 if TYPE_CHECKING:  # clients and the service make requests without loading PyAV
     from encoder.source.reference import ReferenceSource
@@ -174,6 +175,9 @@ class LadderRequest:
                 f"no recipe check {options.recipe_check!r}; choose one of "
                 f"{', '.join(RECIPE_CHECKS)}"
             )
+        if options.measure_every is not None:
+            check_step(options.measure_every, "--measure-every")
+        check_step(profile.measure_every, f"measure_every of the profile {profile.name}")
         if options.weights is not None and not options.weights.is_file():
             raise BadInput(f"no weights at {options.weights}; `shotladder train` makes them")
         if options.policy not in POLICIES:
@@ -210,6 +214,11 @@ class LadderRequest:
         for recipe in recipes:
             if recipe.tuning and recipe not in tested:
                 check_tuning(recipe)
+
+    def quality_model(self, source: ReferenceSource) -> str:
+        """Return the quality model of a title, which says which frames have a score."""
+        every = self.options.measure_every or self.profile.measure_every
+        return sampled_name(models.title_model(source), every)
 
     def for_source(self, source: ReferenceSource) -> LadderRequest:
         """Return the request with the recipes that the dynamic range of a source asks for.

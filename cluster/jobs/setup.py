@@ -147,7 +147,7 @@ def set_up_codec(
         profile=profile,
         policy=options.policy,
         sizes=sizes,
-        quality_model=models.title_model(reference),
+        quality_model=request.quality_model(reference),
         search=_search(options.search, prediction),
         prediction=prediction,
     )

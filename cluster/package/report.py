@@ -34,6 +34,7 @@ from encoder.source.reference import ReferenceSource
 from ladder.document import Ladder, Quality, Rung
 from ladder.hull import upper_hull
 from vmaf.models import is_judge
+from vmaf.sampled import scored_frames
 
 REPORT_FILE = "report.html"
 """Name of the file in a package."""
@@ -159,6 +160,7 @@ def collect(
         "title": {**ladder.title.model_dump(), "fps": float(package.frame_rate)},
         "facts": {
             **ladder.model_dump(exclude={"title", "rungs", "schema_"}, mode="json"),
+            "scored_frames": scored_frames(ladder.quality_model),
             "models": sorted(ladder.quality_models, key=is_judge),
             "decibels": [model for model in ladder.quality_models if is_judge(model)],
             "weights": measurements.weights,

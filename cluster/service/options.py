@@ -54,6 +54,7 @@ class JobOptions(BaseModel):
     program: Annotated[int, Field(ge=1, le=65535)] | None = _common("program")
     accept_truncated: bool = _common("accept_truncated")
     audio_layout: Annotated[str, Field(max_length=200)] | None = _common("audio_layout")
+    measure_every: Annotated[int, Field(ge=1, le=99)] | None = _common("measure_every")
 
     @model_validator(mode="before")
     @classmethod

@@ -213,8 +213,9 @@ def _unscored(store: Store, work: ShotWork, point: OperatingPoint) -> tuple[str,
 def _score_missing(store: Store, work: ShotWork) -> Costs:
     by_models: dict[tuple[str, ...], list[OperatingPoint]] = {}
     for point in work.points:
-        if unscored := _unscored(store, work, point):
-            by_models.setdefault(unscored, []).append(point)
+        unscored = _unscored(store, work, point)
+        for same_frames in models.by_step(unscored):
+            by_models.setdefault(same_frames, []).append(point)
     costs = Costs()
     for quality_models, points in by_models.items():
         cpu_seconds = _score(store, work, points, quality_models)

@@ -33,6 +33,7 @@ from ladder.complexity.drift import (
     miss_from_document,
 )
 from ladder.complexity.prediction import TitlePrediction
+from vmaf.sampled import step_of
 
 STAGE = "labels"
 VERSION = 1
@@ -71,7 +72,7 @@ def save_training_rows(
     """Save the measurements of a run for training, and warn about drift.
 
     Failures are reported, never raised. Titles of high dynamic range are not saved, as tables and
-    training support standard range only.
+    training support standard range only, nor are titles of which only some frames have a score.
 
     Args:
         measurer: Measurer that knows all measurements of the run.
@@ -82,7 +83,7 @@ def save_training_rows(
     Returns:
         The errors of the predictions by recipe, where there was one.
     """
-    if measurer.title.reference.hdr is not None:
+    if measurer.title.reference.hdr is not None or step_of(measurer.models[0]) > 1:
         return {}
     try:
         found = publish_feedback(measurer, predictions)

@@ -12,7 +12,9 @@ from cluster.store import Store, open_store
 from cluster.training.catalog import group_of, read_groups
 from cluster.training.rows import TrainingTitle, check_standard_range
 from cluster.training.table import Row, add_rows
+from encoder.errors import BadInput
 from encoder.media import Request
+from vmaf.sampled import step_of
 
 
 def add_packages(
@@ -62,6 +64,11 @@ def package_rows(
     Raises:
         BadInput: the source is missing or has other content or high dynamic range.
     """
+    if (every := step_of(package.quality_model)) > 1:
+        raise BadInput(
+            f"{package.directory} was measured on one frame in {every}; tables take scores of "
+            "every frame, so leave it out or run the title again without --measure-every"
+        )
     source = package.open_source(workdir, path)
     check_standard_range(path, source)
     shots = package.shots

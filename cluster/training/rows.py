@@ -14,6 +14,7 @@ from encoder.analysis.features import ShotFeatures
 from encoder.errors import BadInput
 from encoder.media import Request, Shot
 from vmaf.graph import Context
+from vmaf.sampled import step_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,9 @@ class TrainingTitle:
             crf=point.crf,
             bits=bits,
             # Rounded as in packages, so that a package and a sweep agree on the same cell.
-            quality={model: round(score, 4) for model, score in quality.items()},
+            quality={
+                model: round(score, 4) for model, score in quality.items() if step_of(model) == 1
+            },
             encode_cpu_seconds=encode_cpu_seconds,
             tool=tool,
             features_version=features.version,

@@ -16,6 +16,7 @@ from cluster.package.comparison import SavedComparison, bits_against
 from cluster.package.explain import SegmentFacts
 from ladder.document import Ladder, RecipeCheck, Rung
 from vmaf.models import is_judge, unit
+from vmaf.sampled import scored_frames
 
 _SHOWN_PERCENT = 0.05
 """Percent of the aspect ratio under which a change of shape is not worth a word."""
@@ -107,8 +108,8 @@ def against_fixed(ladder: Ladder, rung: Rung, compared: SavedComparison | None) 
 def _notes(ladder: Ladder, compared: SavedComparison | None, stale: bool) -> Text:
     model = ladder.quality_model
     lines = [
-        "Measured on the delivered files: rates from bytes on disk; mean, p5 and min over all "
-        f"frames by {model}.",
+        "Measured on the delivered files: rates from bytes on disk; mean, p5 and min over "
+        f"{scored_frames(model)} by {model}.",
         "+100k: VMAF gained by 100 kbit/s more.",
         *_sizes(ladder),
     ]
