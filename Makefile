@@ -87,15 +87,15 @@ recipes: $(READY) ## apply the rule for default recipes to encoder options; resu
 claims: $(READY) ## measure the claims on six titles (CLAIMS="--show"); resumes where it stopped, takes hours
 	$(BIN)/python -m tests.claims $(CLAIMS)
 
-chaos: $(READY) ## inject 200 rounds of random faults into a cluster; kill the service under 1,000 submissions
+chaos: $(READY) ## inject 200 rounds of random faults into a cluster; kill services and runners under 1,000 submissions
 	$(BIN)/python -m tests.cluster_chaos
-	$(BIN)/python -m tests.chaos
+	$(BIN)/python -m tests.chaos $(CHAOS)
 
 simulate: $(READY) ## run catalogues of 10, 100 and 1,000 titles with stages that only take time
 	$(BIN)/python -m tests.simulate
 
-load: $(READY) ## read under load from a library of 50,000 titles (9 GB in TMPDIR)
-	$(BIN)/python -m tests.load
+load: $(READY) ## read under load, with and without attack, from a library of 50,000 titles (9 GB in TMPDIR; LOAD="--seconds 30")
+	$(BIN)/python -m tests.load $(LOAD)
 
 fuzz-service: $(READY) ## run schemathesis against the service's OpenAPI document
 	$(BIN)/python -m tests.test_service_fuzz

@@ -1,25 +1,31 @@
 """Reads under load: an open loop on loopback against a service with a large library.
 
-``python -m tests.load [--titles N] [--films N] [--rate R] [--seconds S]`` prints a table. Requests
-are sent when their time has come, whether or not earlier ones were answered, over as many
-connections as that takes, and a request's time begins when it should have been sent. The mix is
-80 % artwork lists (30 kB, half of the requests take gzip), 15 % ``prefetch/start`` and 5 %
-conditional requests answered 304, over titles drawn at random; whole manifests come after it, at
-a rate of their own.
+``python -m tests.load [--titles N] [--films N] [--rate R] [--media R] [--batches R] [--seconds S]
+[--attack beside|only|none]`` prints tables. Requests are sent when their time has come, whether or
+not earlier ones were answered, over as many connections as that takes, and a request's time begins
+when it should have been sent. Of documents, 80 % are artwork lists (30 kB, half of the requests
+take gzip), 15 % ``prefetch/start`` and 5 % conditional requests answered 304, over titles drawn at
+random. Ranges of media (64 kB) and batches of 100 titles come beside them, at rates of their own;
+whole manifests come after them. The same load is then measured again beside :mod:`tests.attack`.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import hashlib
+import json
 import random
 import shutil
+import socket
 import sqlite3
+import subprocess
+import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -30,7 +36,11 @@ import uvloop
 from cluster.service.database import Database
 from cluster.service.library.bundle import package_entries, stills_name, write_bundle
 from recommender.prefetch.build import build_prefetch
-from tests.service_material import ServiceProcess, written_artwork, written_package
+from tests.attack import Attack, arguments_of
+from tests.service_material import ROOT, ServiceProcess, written_artwork, written_package
+
+Draw = Callable[[], tuple[str, bytes, int]]
+"""Gives a request's kind, its bytes and the status that is right."""
 
 VARIANTS = 32
 """Different bundles of short titles; each title has a file of its own all the same."""
@@ -40,6 +50,9 @@ POOL = 38
 """Stills of a title of 30 shots."""
 ASPECT, DIVERSE, STILLS = "16:9", True, 28
 """Number of stills that a request asks for, about 30 kB."""
+SEGMENTS, SEGMENT_BYTES, RANGE_BYTES = 200, 1 << 20, 1 << 16
+BATCH_TITLES, BATCH_STILLS = 100, 8
+DOCUMENTS = ("artwork", "artwork, gzip", "prefetch/start", "304")
 
 
 def build_library(data: Path, titles: int, films: int) -> list[str]:
@@ -148,7 +161,7 @@ class _Connection(asyncio.Protocol):
 
 
 async def drive(
-    port: int, rate: float, seconds: float, draw: Callable[[], tuple[str, bytes, int]]
+    port: int, rate: float, seconds: float, draw: Draw
 ) -> tuple[dict[str, Result], float]:
     """Send ``rate`` requests a second for ``seconds``.
 
@@ -207,7 +220,20 @@ def _list_path(name: str) -> str:
     return f"/v1/titles/{name}/artwork?aspect={ASPECT}&k={STILLS}&diverse={str(DIVERSE).lower()}"
 
 
-def mixed(port: int, names: list[str], seed: int) -> Callable[[], tuple[str, bytes, int]]:
+def build_media(data: Path) -> list[str]:
+    """Add segments to a library; return their names."""
+    names = []
+    for number in range(SEGMENTS):
+        digest = hashlib.sha256(f"segment {number}".encode()).hexdigest()
+        path = data / "media" / digest[:2] / f"{digest}.m4s"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.write_bytes(random.Random(number).randbytes(SEGMENT_BYTES))
+        names.append(digest)
+    return names
+
+
+def mixed(port: int, names: list[str], seed: int) -> Draw:
     """The mix of a home page. Entity tags for the 304s are asked for first."""
     import httpx
 
@@ -236,7 +262,49 @@ def mixed(port: int, names: list[str], seed: int) -> Callable[[], tuple[str, byt
     return draw
 
 
-def manifests(names: list[str], seed: int) -> Callable[[], tuple[str, bytes, int]]:
+def ranges(segments: list[str], seed: int) -> Draw:
+    """Ranges of media."""
+    choose = random.Random(seed)
+
+    def draw() -> tuple[str, bytes, int]:
+        begin = choose.randrange(SEGMENT_BYTES - RANGE_BYTES)
+        path = f"/v1/media/{choose.choice(segments)}"
+        asked = f"Range: bytes={begin}-{begin + RANGE_BYTES - 1}\r\n"
+        return "media range", _request(path, asked), 206
+
+    return draw
+
+
+def batches(names: list[str], seed: int) -> Draw:
+    """Batches of start documents and of stills, in turn by lot."""
+    choose = random.Random(seed)
+
+    def draw() -> tuple[str, bytes, int]:
+        titles = choose.sample(names, min(BATCH_TITLES, len(names)))
+        if choose.random() < 0.5:
+            body = json.dumps({"titles": titles, "kbps": 3000, "seconds": 4})
+            return "batch of starts", _request("/v1/prefetch:batch", body=body), 200
+        stills = {"aspect": ASPECT, "k": BATCH_STILLS, "diverse": DIVERSE}
+        body = json.dumps({"titles": titles, **stills})
+        return "batch of stills", _request("/v1/artwork:batch", body=body), 200
+
+    return draw
+
+
+def together(streams: Sequence[tuple[float, Draw]], seed: int) -> Draw:
+    """Requests of several kinds by lot, each in proportion to its rate."""
+    choose = random.Random(seed)
+    rates, draws = zip(*streams, strict=True)
+
+    def draw() -> tuple[str, bytes, int]:
+        (one,) = choose.choices(draws, rates)
+        drawn: tuple[str, bytes, int] = one()
+        return drawn
+
+    return draw
+
+
+def manifests(names: list[str], seed: int) -> Draw:
     """Whole manifests, gzip taken."""
     choose = random.Random(seed)
 
@@ -247,28 +315,34 @@ def manifests(names: list[str], seed: int) -> Callable[[], tuple[str, bytes, int
     return draw
 
 
-def _request(path: str, more: str = "") -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{more}\r\n".encode()
+def _request(path: str, more: str = "", *, body: str = "") -> bytes:
+    if body:
+        more += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    method = "POST" if body else "GET"
+    return f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{more}\r\n{body}".encode()
 
 
 def measure(
     running: ServiceProcess,
     rate: float,
     seconds: float,
-    draw: Callable[[], tuple[str, bytes, int]],
+    draw: Draw,
 ) -> dict[str, float]:
-    """One run, printed as a table; the numbers of all kinds together."""
+    """One run, printed as a table; the numbers of all kinds together, and of documents."""
     assert running.process is not None
     port = int(running.url.rpartition(":")[2])
     before, own = _cpu_seconds(running.process.pid), time.process_time()
     results, late = uvloop.run(drive(port, rate, seconds, draw))
     spent = _cpu_seconds(running.process.pid) - before
     own = time.process_time() - own
-    every = [second for result in results.values() for second in result.seconds]
+    every = _sum_of(list(results.values())).seconds
     cpu = spent / len(every)
     errors = sum(result.errors for result in results.values())
-    together = Result(every, errors, sum(result.bytes for result in results.values()))
-    rows = [*sorted(results.items()), ("all", together)]
+    documents = _sum_of([result for kind, result in results.items() if kind in DOCUMENTS])
+    rows = [*sorted(results.items())]
+    if documents.seconds:
+        rows.append(("all documents", documents))
+    rows.append(("all", _sum_of(list(results.values()))))
     print(f"{'kind':16} {'requests':>8} {'errors':>6} {'kB each':>8} {'p50 ms':>7} {'p90':>7} "
           f"{'p99':>7} {'p99.9':>7} {'max':>7}")  # fmt: skip
     for kind, result in rows:
@@ -282,11 +356,13 @@ def measure(
           f"{100 * cpu * rate:.0f} % of a core")  # fmt: skip
     print(f"the generator took {1e6 * own / len(every):.0f} us a request and was at most "
           f"{1000 * late:.1f} ms late")  # fmt: skip
-    ranked = sorted(every)
     return {
         "requests": len(every),
         "errors": errors,
-        "p99": ranked[int(0.99 * len(ranked))],
+        "p50": _quantile(every, 0.5),
+        "p99": _quantile(every, 0.99),
+        "documents_p50": _quantile(documents.seconds, 0.5),
+        "documents_p99": _quantile(documents.seconds, 0.99),
         "cpu": cpu,
     }
 
@@ -298,40 +374,121 @@ def _cpu_seconds(pid: int) -> float:
     return sum(one.user + one.system for one in times)
 
 
+def _sum_of(results: Sequence[Result]) -> Result:
+    seconds = [second for result in results for second in result.seconds]
+    return Result(seconds, sum(one.errors for one in results), sum(one.bytes for one in results))
+
+
+def _quantile(seconds: Sequence[float], share: float) -> float:
+    ranked = sorted(seconds)
+    return ranked[min(int(share * len(ranked)), len(ranked) - 1)] if ranked else float("nan")
+
+
+@contextlib.contextmanager
+def attacked(
+    running: ServiceProcess, attack: Attack, seconds: float, slow_port: int
+) -> Iterator[None]:
+    """Attack a service from another process while the block runs; print what was done."""
+    with running.client() as client:
+        source = running.source("followed.json", seconds=3 * seconds + 60)
+        job = client.submit(source, external_id="followed").id
+        words = [sys.executable, "-m", "tests.attack", running.url, running.token, job, "--seconds",
+                 str(seconds), "--slow-port", str(slow_port), *arguments_of(attack)]  # fmt: skip
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        assert process.stdout is not None
+        ready = process.stdout.readline()
+        assert ready.startswith("ready"), ready
+        print(f"open when it begins: {ready.removeprefix('ready').strip()}")
+        yield
+        done = process.stdout.read()
+        assert process.wait() == 0
+        print(f"the attack did: {done.strip()}")
+        client.cancel(job)
+
+
+def free_port() -> int:
+    """Return a TCP port that nobody has."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
 def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--titles", type=int, default=50_000)
     options.add_argument("--films", type=int, default=100)
     options.add_argument("--rate", type=float, default=500)
+    options.add_argument("--media", type=float, default=200, help="ranges of media a second")
+    options.add_argument("--batches", type=float, default=20, help="batches of 100 a second")
     options.add_argument("--seconds", type=float, default=30)
     options.add_argument("--processes", type=int, default=1, help="that answer requests")
+    options.add_argument("--attack", choices=("beside", "only", "none"), default="beside",
+                         help="measure with and without attack, or only one of them")  # fmt: skip
+    for name in ("headers", "connections", "listeners", "sources"):
+        options.add_argument(f"--{name}", type=int, default=getattr(Attack(), name))
     options.add_argument("--keep", type=Path, help="folder to keep the library in")
     asked = options.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        folder = asked.keep or Path(temporary)
-        folder.mkdir(exist_ok=True)
-        running = ServiceProcess(folder, slots=0, processes=asked.processes)
-        names = [f"title-{number:06d}" for number in range(asked.titles)]
-        if not (folder / "data" / "service.db").exists():
-            began = time.monotonic()
-            build_library(folder / "data", asked.titles, asked.films)
-            print(f"{asked.titles} titles, {asked.films} films of {FILM_SHOTS} shots, made in "
-                  f"{time.monotonic() - began:.0f} s")  # fmt: skip
+        run(asked, asked.keep or Path(temporary))
+
+
+def run(asked: argparse.Namespace, folder: Path) -> dict[str, dict[str, float]]:
+    """Build the library if it is not there, measure, print; the numbers of each measurement."""
+    folder.mkdir(exist_ok=True)
+    slow_port = free_port()
+    running = ServiceProcess(
+        folder,
+        slots=1,
+        processes=asked.processes,
+        source_urls=[f"http://127.0.0.1:{slow_port}/masters/"],
+    )
+    names = [f"title-{number:06d}" for number in range(asked.titles)]
+    if not (folder / "data" / "service.db").exists():
         began = time.monotonic()
-        running.start()
-        try:
-            print(f"service started in {time.monotonic() - began:.1f} s")
-            port = int(running.url.rpartition(":")[2])
-            assert running.process is not None
-            memory = psutil.Process(running.process.pid).memory_info().rss
-            print(f"memory {memory / 1e6:.0f} MB\n")
-            measure(running, asked.rate, asked.seconds, mixed(port, names, 1))
+        build_library(folder / "data", asked.titles, asked.films)
+        print(f"{asked.titles} titles, {asked.films} films of {FILM_SHOTS} shots, made in "
+              f"{time.monotonic() - began:.0f} s")  # fmt: skip
+    segments = build_media(folder / "data")
+    began = time.monotonic()
+    running.start()
+    measured: dict[str, dict[str, float]] = {}
+    try:
+        print(f"service started in {time.monotonic() - began:.1f} s")
+        port = int(running.url.rpartition(":")[2])
+        assert running.process is not None
+        memory = psutil.Process(running.process.pid).memory_info().rss
+        print(f"memory {memory / 1e6:.0f} MB")
+        streams = [(asked.rate, mixed(port, names, 1)), (asked.media, ranges(segments, 4)),
+                   (asked.batches, batches(names, 5))]  # fmt: skip
+        draw = together([(rate, one) for rate, one in streams if rate], 6)
+        rate = asked.rate + asked.media + asked.batches
+        if asked.attack != "only":
+            print("\nwithout attack")
+            measured["without"] = measure(running, rate, asked.seconds, draw)
+        if asked.attack != "none":
+            attack = Attack(headers=asked.headers, connections=asked.connections,
+                            listeners=asked.listeners, sources=asked.sources)  # fmt: skip
+            print(f"\nunder attack: {attack.headers} header without an end, {attack.connections} "
+                  f"idle connections, {attack.listeners} listeners, {attack.sources} sources on "
+                  "slow servers")  # fmt: skip
+            with attacked(running, attack, asked.seconds + 5, slow_port):
+                measured["attacked"] = measure(running, rate, asked.seconds, draw)
+        if measured:
+            print(f"\n{'':15} {'requests':>8} {'errors':>6} {'documents p50 ms':>17} {'p99':>8} "
+                  f"{'all p50':>8} {'p99':>8}")  # fmt: skip
+            for name, one in measured.items():
+                at = [1000 * one[key] for key in ("documents_p50", "documents_p99", "p50", "p99")]
+                print(f"{name:15} {one['requests']:8.0f} {one['errors']:6.0f} {at[0]:17.2f} "
+                      f"{at[1]:8.2f} {at[2]:8.2f} {at[3]:8.2f}")  # fmt: skip
+        if asked.attack != "only":
             print("\nwhole manifests, titles of 30 shots")
             measure(running, asked.rate / 5, asked.seconds / 3, manifests(names[asked.films :], 2))
             print(f"\nwhole manifests, films of {FILM_SHOTS} shots")
             measure(running, asked.rate / 25, asked.seconds / 3, manifests(names[: asked.films], 3))
-        finally:
-            running.stop()
+    finally:
+        running.stop()
+    return measured
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
@@ -321,16 +321,20 @@ class ServiceProcess:
             line = (*COMMAND, "serve", "--data", self.data, "--sources", self.sources,
                     "--port", self._port, "--workers", 1, "--jobs", self.slots,
                     *(word for pair in self._more.items() for word in pair))  # fmt: skip
+        self.url = self._said(line)
+        assert self.url.startswith("http"), self._log.read_text()[-3000:]
+        self._port = int(self.url.rpartition(":")[2])
+        self.token = (self.data / "tokens").read_text().split()[1]
+
+    def _said(self, line: Sequence[object]) -> str:
+        """Start the process; return the first line that it prints."""
         with self._log.open("a") as log:
             self.process = subprocess.Popen(
                 [sys.executable, *map(str, line)],
                 stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT, start_new_session=True,
             )  # fmt: skip
         assert self.process.stdout is not None
-        self.url = self.process.stdout.readline().strip()
-        assert self.url.startswith("http"), self._log.read_text()[-3000:]
-        self._port = int(self.url.rpartition(":")[2])
-        self.token = (self.data / "tokens").read_text().split()[1]
+        return self.process.stdout.readline().strip()
 
     def kill(self) -> None:
         """Kill the service with `kill -9`, but not its job processes, which have to notice."""
@@ -371,6 +375,23 @@ class ServiceProcess:
         return path.read_text().split() if path.exists() else []
 
 
+class RunnerProcess(ServiceProcess):
+    """A runner beside services on one folder, which runs their jobs and answers nothing."""
+
+    def start(self) -> None:
+        more = json.dumps({"runner": True, **self._more})
+        name = self._said(("-m", "tests.service_material", self.data, self.sources, 0, self.slots,
+                           self._grace, more))  # fmt: skip
+        assert name, self.log()[-3000:]
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGINT)
+        status = self.process.wait(STOP_SECONDS)
+        self._gone()
+        return status
+
+
 @contextmanager
 def service(folder: Path, **more: Any) -> Iterator[ServiceProcess]:
     """A service that runs while the block does."""
@@ -387,38 +408,44 @@ def service(folder: Path, **more: Any) -> Iterator[ServiceProcess]:
 def main() -> None:
     from cluster.service.http.connections import ConnectionLimits
     from cluster.service.logs import log_as_json
-    from cluster.service.serving import ServiceOptions, serve
+    from cluster.service.serving import ServiceOptions, serve, work
 
     data, sources, port, slots, grace, more = sys.argv[1:]
     asked = json.loads(more)
+    if "claim_seconds" in asked:
+        from cluster.service.queue import deliveries
+
+        deliveries.CLAIM_SECONDS = asked["claim_seconds"]
     log_as_json()
     secret = Path(data).parent / "secret"
-    secret.write_bytes(SECRET)
-    serve(
-        ServiceOptions(
-            data=Path(data),
-            roots=(Path(sources),),
-            source_urls=tuple(asked.get("source_urls", ())),
-            port=int(port),
-            slots=int(slots),
-            grace_seconds=float(grace),
-            webhook_hosts=tuple(asked.get("webhook_hosts", ())),
-            webhook_private=True,
-            webhook_secret=secret,
-            limits=ConnectionLimits(**asked.get("limits", {})),
-            allowed_hosts=tuple(asked.get("allowed_hosts", ())),
-            host=asked.get("host", "127.0.0.1"),
-            trusted_proxies=tuple(asked.get("trusted_proxies", ())),
-            read_tokens=Path(asked["read_tokens"]) if "read_tokens" in asked else None,
-            signed_seconds=float(asked.get("signed_seconds", 86400)),
-            media_url=asked.get("media_url", ""),
-            processes=asked.get("processes", 1),
-            access_log=asked.get("access_log"),
-            public_url=asked.get("public_url", ""),
-            performing=perform_stub,
-        ),
-        lambda url, tokens: print(url, flush=True),
+    if not secret.exists():  # another process on this folder may be reading it
+        secret.write_bytes(SECRET)
+    options = ServiceOptions(
+        data=Path(data),
+        roots=(Path(sources),),
+        source_urls=tuple(asked.get("source_urls", ())),
+        port=int(port),
+        slots=int(slots),
+        grace_seconds=float(grace),
+        webhook_hosts=tuple(asked.get("webhook_hosts", ())),
+        webhook_private=True,
+        webhook_secret=secret,
+        limits=ConnectionLimits(**asked.get("limits", {})),
+        allowed_hosts=tuple(asked.get("allowed_hosts", ())),
+        host=asked.get("host", "127.0.0.1"),
+        trusted_proxies=tuple(asked.get("trusted_proxies", ())),
+        read_tokens=Path(asked["read_tokens"]) if "read_tokens" in asked else None,
+        signed_seconds=float(asked.get("signed_seconds", 86400)),
+        media_url=asked.get("media_url", ""),
+        processes=asked.get("processes", 1),
+        access_log=asked.get("access_log"),
+        public_url=asked.get("public_url", ""),
+        performing=perform_stub,
     )
+    if asked.get("runner"):
+        work(options, lambda name: print(name, flush=True))
+    else:
+        serve(options, lambda url, tokens: print(url, flush=True))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from tests.service_material import service
 
 
 def test_no_job_is_lost_and_none_doubled(tmp_path: Path) -> None:
-    check(storm(tmp_path / "s", submissions=40, clients=5, kills=1))
+    check(storm(tmp_path / "s", submissions=24, clients=4, kills=2, claim_seconds=12.0))
 
 
 def test_a_job_goes_on_when_its_service_was_killed(tmp_path: Path) -> None:
