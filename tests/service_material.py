@@ -384,13 +384,6 @@ class RunnerProcess(ServiceProcess):
                            self._grace, more))  # fmt: skip
         assert name, self.log()[-3000:]
 
-    def stop(self) -> int:
-        assert self.process is not None
-        self.process.send_signal(signal.SIGINT)
-        status = self.process.wait(STOP_SECONDS)
-        self._gone()
-        return status
-
 
 @contextmanager
 def service(folder: Path, **more: Any) -> Iterator[ServiceProcess]:
@@ -443,6 +436,7 @@ def main() -> None:
         performing=perform_stub,
     )
     if asked.get("runner"):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the command line does
         work(options, lambda name: print(name, flush=True))
     else:
         serve(options, lambda url, tokens: print(url, flush=True))
