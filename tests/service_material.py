@@ -433,6 +433,8 @@ def main() -> None:
         processes=asked.get("processes", 1),
         access_log=asked.get("access_log"),
         public_url=asked.get("public_url", ""),
+        root_path=asked.get("root_path", ""),
+        cors_origins=tuple(asked.get("cors_origins", ())),
         performing=perform_stub,
     )
     if asked.get("runner"):

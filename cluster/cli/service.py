@@ -102,6 +102,19 @@ class WebFlags:
         help="Address or network of a proxy in front of the service, such as `10.0.0.0/24`, whose "
         "`X-Forwarded-For` is believed. May be repeated.",
     )
+    root_path: str = option(
+        "",
+        metavar="PATH",
+        help="Path below which a proxy has mounted the service, such as `/ladders`; a trusted "
+        "proxy may name it in `X-Forwarded-Prefix`.",
+    )
+    cors_origins: tuple[str, ...] = option(
+        (),
+        "--cors-origin",
+        metavar="ORIGIN",
+        help="Origin whose pages may read with a browser, such as `https://play.example.com`, or "
+        "`*` for all. May be repeated.",
+    )
     peer_connections: int = option(
         1000,
         metavar="N",

@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
 import uvicorn
 from typing_extensions import override
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from cluster.service.database import Database
 from cluster.service.http.access import AccessLog, AccessMiddleware
@@ -25,6 +27,8 @@ from cluster.service.http.auth import TokenFiles
 from cluster.service.http.connections import ConnectionLimits, Connections, parse_networks
 from cluster.service.http.context import Service
 from cluster.service.http.hosts import AllowedHosts, is_address, is_loopback, own_names
+from cluster.service.http.mounting import MountMiddleware, parse_mount
+from cluster.service.http.origins import CrossOriginMiddleware, check_origins
 from cluster.service.http.reading import Reader
 from cluster.service.library.library import DAY_SECONDS, Library
 from cluster.service.library.links import SIGNED_SECONDS
@@ -90,6 +94,10 @@ class ServiceOptions(RunnerOptions):
     each request, and in webhooks for that of the submission."""
     media_url: str = ""
     """Prefix of the URLs of media, for a CDN in front of the service."""
+    root_path: str = ""
+    """Path below which a proxy has mounted the service; empty for none."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may read; ``*`` for all."""
     signed_seconds: float = SIGNED_SECONDS
     """Least time for which the signed URLs in answers hold, where reading needs a token."""
     webhook_hosts: tuple[str, ...] = ()
@@ -241,13 +249,21 @@ def _server(
     named = (public,) if public and not is_address(public) else ()
     hosts = AllowedHosts((*own_names(options.host), *options.allowed_hosts, *named))
     app, front = build(service, hosts=hosts, peer_requests=peer_requests)
-    served = front if access is None else AccessMiddleware(front, access, service.tokens)
     connections = Connections(
         limits, proxies, lambda status: service.metrics.observe("refused", status, 0.0)
     )
+    application: Any = front
+    if options.cors_origins:
+        application = CrossOriginMiddleware(application, check_origins(options.cors_origins))
+    if access is not None:
+        application = AccessMiddleware(application, access, service.tokens)
+    if proxies:
+        trusted = [str(network) for network in proxies]
+        application = ProxyHeadersMiddleware(application, trusted_hosts=trusted)
+    application = MountMiddleware(application, parse_mount(options.root_path), connections.is_proxy)
     server = _Server(
         uvicorn.Config(
-            served,
+            application,
             loop="uvloop",
             http=connections.protocol,  # type: ignore[arg-type] # only called, with these arguments
             ws="none",
@@ -255,8 +271,7 @@ def _server(
             access_log=False,
             log_config=None,
             server_header=False,
-            proxy_headers=bool(proxies),
-            forwarded_allow_ips=[str(network) for network in proxies],
+            proxy_headers=False,  # put between, since the mount is told by the proxy's own address
             timeout_keep_alive=limits.idle_seconds,
             timeout_graceful_shutdown=DRAIN_SECONDS,
             backlog=BACKLOG,
@@ -330,6 +345,8 @@ def _check(options: ServiceOptions) -> None:
     _check_public_url(options.public_url)
     parse_networks(options.trusted_proxies)
     AllowedHosts(options.allowed_hosts)
+    parse_mount(options.root_path)
+    check_origins(options.cors_origins)
     if options.face_model is not None:
         from cluster.stages.artwork import check_face_model  # slow to import, and rarely needed
 

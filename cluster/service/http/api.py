@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.responses import JSONResponse
 
 from cluster.jobs.request import choices
 from cluster.service.documents import Health, Problem, Readiness
@@ -14,8 +15,11 @@ from cluster.service.http.context import READING, CurrentService, Limiters, Serv
 from cluster.service.http.following import Followers
 from cluster.service.http.hosts import AllowedHosts
 from cluster.service.http.middleware import FrontMiddleware
+from cluster.service.http.mounting import mount_of
 from cluster.service.http.pages import PAGE, page_response
-from cluster.service.http.problems import answer_errors, documented
+from cluster.service.http.problems import UNKNOWN_PARAMETER, answer_errors, documented
+from cluster.service.http.queries import UnknownParameter, check_known
+from encoder.errors import BadInput
 
 _ABOUT = """Per-shot encoding ladders: submit titles, read ladders, prefetch manifests and artwork.
 
@@ -78,9 +82,11 @@ def build(
         title="shotladder",
         version=version("shotladder"),
         description=_ABOUT,
+        openapi_url=None,  # served below, since it names the path at which the service is mounted
         docs_url=None,  # that page would load scripts from other hosts
         redoc_url=None,
         redirect_slashes=False,
+        dependencies=[Depends(_known_parameters)],
     )
     app.state.service = service
     app.state.limiters = Limiters()
@@ -90,9 +96,42 @@ def build(
         app.include_router(included)
     document = _openapi(app, service.tokens.reads_need_token)  # built once: it takes long
     app.openapi = lambda: document  # type: ignore[method-assign] # FastAPI documents this way
+    app.state.parameters = _parameters(document)
+    app.add_api_route("/openapi.json", described, include_in_schema=False)
     return app, FrontMiddleware(
         app, service.reader, service.metrics, hosts=hosts, peer_requests=peer_requests
     )
+
+
+async def described(request: Request) -> Response:
+    """Return the OpenAPI document, with the path at which the service is mounted."""
+    document, mount = request.app.openapi(), mount_of(request.scope)
+    return JSONResponse(document | ({"servers": [{"url": mount}]} if mount else {}))
+
+
+def _known_parameters(request: Request) -> None:
+    """Refuse a request whose query has a parameter that its path does not know."""
+    query: bytes = request.scope["query_string"]
+    if query:
+        path = getattr(request.scope.get("route"), "path", "")
+        known = request.app.state.parameters.get((path, request.method), ())
+        try:
+            check_known(query, known)
+        except UnknownParameter as error:
+            raise BadInput(str(error), reason=UNKNOWN_PARAMETER) from error
+
+
+def _parameters(document: dict[str, Any]) -> dict[tuple[str, str], tuple[str, ...]]:
+    """Return the names of query parameters by path and method, by the OpenAPI document."""
+    return {
+        (path, method.upper()): tuple(
+            parameter["name"]
+            for parameter in operation.get("parameters", ())
+            if parameter["in"] == "query"
+        )
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    }
 
 
 def _openapi(app: FastAPI, reads_need_tokens: bool) -> dict[str, Any]:
@@ -109,6 +148,7 @@ def _openapi(app: FastAPI, reads_need_tokens: bool) -> dict[str, Any]:
         schema["enum"] = list(values)
     for path in document["paths"].values():
         for operation in path.values():
+            operation["responses"].setdefault("400", documented(400)[400])
             invalid = operation.get("responses", {}).get("422", {}).get("content", {})
             invalid.pop("application/json", None)  # FastAPI's own format, which is never sent
             if not reads_need_tokens and operation.get("security") == [{READING: []}]:

@@ -157,7 +157,7 @@ class Connections:
         if full and longest is None:
             detail = f"all {self.limits.connections} connections are in use; try again later"
             return failure("refused", 503, detail, retry_seconds=RETRY_SECONDS)
-        if not self._is_proxy(host) and not self._peers.enter(host):
+        if not self.is_proxy(host) and not self._peers.enter(host):
             return too_many(host, self.limits.peer_connections, "connections")
         if full and longest is not None:
             longest.drop()
@@ -170,7 +170,7 @@ class Connections:
         self.idle.pop(connection, None)
         if connection in self.opened:
             self.opened.remove(connection)
-            if not self._is_proxy(host):
+            if not self.is_proxy(host):
                 self._peers.leave(host)
 
     def expire(self, now: float) -> None:
@@ -178,7 +178,8 @@ class Connections:
         for connection in tuple(self.opened):
             connection.expire(now)
 
-    def _is_proxy(self, host: str) -> bool:
+    def is_proxy(self, host: str) -> bool:
+        """Return whether an address is that of a trusted proxy."""
         if not self._proxies:
             return False
         address = _address(host)

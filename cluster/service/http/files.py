@@ -7,9 +7,11 @@ waiting but those who read from it.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -20,6 +22,7 @@ from anyio.to_thread import run_sync
 from starlette.types import Receive, Scope, Send
 
 from cluster.service.http.problems import status_of
+from cluster.service.http.ranges import parse_ranges
 from cluster.service.http.reading import (
     HTML_POLICY,
     Headers,
@@ -64,7 +67,8 @@ _PATH = re.compile(
     r"|signed/(?P<signature>[^/]*)/(?P<signed_path>.*))",
     re.DOTALL,
 )
-_RANGE = re.compile(rb"\s*bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*", re.IGNORECASE)
+_Part = bytes | tuple[int, int]
+"""A piece of a body: given bytes, or begin and end of a piece of the file."""
 
 
 @dataclass(slots=True)
@@ -73,8 +77,10 @@ class _Opened:
 
     reply: Reply
     file: BinaryIO | None = None
+    chunks: Iterator[bytes] | None = None
+    """Bytes of the body that are not in the reply yet."""
     left: int = 0
-    """Bytes to send after those of the reply."""
+    """Number of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +113,13 @@ class FileReader:
             if refused is not None:
                 await send_reply(send, refused, with_body=scope["method"] == "GET")
                 return route, refused.status
-        asked = _Asked(
-            headers.get(b"if-none-match"), headers.get(b"range"), headers.get(b"if-range")
-        )
         head = scope["method"] == "HEAD"
+        ranges = [value for name, value in scope["headers"] if name == b"range"]
+        asked = _Asked(
+            headers.get(b"if-none-match"),
+            ranges[0] if len(ranges) == 1 and not head else None,  # a range is for GET alone
+            headers.get(b"if-range"),
+        )
         work = partial(self._open, route, parts, asked, head=head)
         opened = await run_sync(work, limiter=self.limiter)
         if opened.file is None:
@@ -132,8 +141,7 @@ class FileReader:
             await send({"type": "http.response.body", "body": reply.body, "more_body": True})
             left = opened.left
             while left and not gone.done():
-                size = min(left, CHUNK_BYTES)
-                chunk = await run_sync(file.read, size, limiter=self.limiter)
+                chunk = await run_sync(_next, opened.chunks, limiter=self.limiter)
                 if not chunk:
                     raise EOFError(f"{file.name} became shorter while it was read")
                 left -= len(chunk)
@@ -163,19 +171,19 @@ class FileReader:
             detail = "the file was removed just now; GET /v1/changes tells when"
             return _Opened(failure(route, 410, detail, "withdrawn"))
         except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return _Opened(failure(route, 404, "packages have no file of so long a name"))
             detail = f"the file cannot be read now ({error.strerror}); try again later"
             return _Opened(failure(route, 503, detail, retry_seconds=30))
         cache_control = b"%s, max-age=%d, immutable" % (scope, fresh_seconds)
         opened = _reply(route, file, found.suffix, etag.encode(), asked, cache_control)
-        if opened.left == 0 or head:
-            file.close()
-            return _Opened(opened.reply)
-        opened.reply.body = file.read(min(opened.left, CHUNK_BYTES))
-        opened.left -= len(opened.reply.body)
-        if opened.left == 0:
-            file.close()
-            return _Opened(opened.reply)
-        opened.file = file
+        if opened.chunks is not None and not head:
+            opened.reply.body = next(opened.chunks, b"")
+            opened.left -= len(opened.reply.body)
+            if opened.left > 0:
+                opened.file = file
+                return opened
+        file.close()
         return opened
 
     def _media(self, sha256: str) -> Path:
@@ -217,40 +225,71 @@ def _reply(
     ]
     if asked.none_match is not None and etag_matches(asked.none_match, etag):
         return _Opened(Reply(route, 304, headers, b""))
-    begin, end, status = 0, size, 200
-    if asked.range is not None and asked.if_range in (None, b'"%s"' % etag):
-        wanted = _range(asked.range, size)
-        if wanted is not None:
-            begin, end = wanted
-            status = 206
-            if begin >= end:
-                refusal = failure(route, 416, f"the file has {size} bytes; ask for some of them")
-                refusal.headers.append((b"content-range", b"bytes */%d" % size))
-                return _Opened(refusal)
-            headers.append((b"content-range", b"bytes %d-%d/%d" % (begin, end - 1, size)))
     media_type = _TYPES.get(suffix)
-    if media_type is not None:
-        headers.append((b"content-type", media_type))
     if suffix == ".html":
         headers.append((b"content-security-policy", HTML_POLICY))
         headers.append((b"referrer-policy", b"no-referrer"))  # the URL may be signed
-    headers.append((b"content-length", b"%d" % (end - begin)))
-    file.seek(begin)
-    return _Opened(Reply(route, status, headers, b""), left=end - begin)
+    ranges = None
+    if asked.range is not None and asked.if_range in (None, b'"%s"' % etag):
+        ranges = parse_ranges(asked.range, size)
+    if ranges is None:
+        return _parts(route, 200, headers, media_type, file, [(0, size)])
+    if not ranges:
+        refusal = failure(route, 416, f"the file has {size} bytes; ask for some of them")
+        refusal.headers.append((b"content-range", b"bytes */%d" % size))
+        return _Opened(refusal)
+    if len(ranges) == 1:
+        headers.append((b"content-range", _content_range(*ranges[0], size)))
+        return _parts(route, 206, headers, media_type, file, [*ranges])
+    boundary = secrets.token_hex(12).encode()
+    kind = b"" if media_type is None else b"content-type: %s\r\n" % media_type
+    parts: list[_Part] = []
+    for begin, end in ranges:
+        place = _content_range(begin, end, size)
+        head = b"\r\n--%s\r\n%scontent-range: %s\r\n\r\n" % (boundary, kind, place)
+        parts += [head, (begin, end)]
+    parts.append(b"\r\n--%s--\r\n" % boundary)
+    media_type = b"multipart/byteranges; boundary=%s" % boundary
+    return _parts(route, 206, headers, media_type, file, parts)
 
 
-def _range(header: bytes, size: int) -> tuple[int, int] | None:
-    """Return begin and end of the bytes that a ``Range`` asks for, which may be none of the file;
-    None for what is not one range of bytes, which RFC 9110 has servers ignore."""
-    found = _RANGE.fullmatch(header)
-    if found is None or found[1] == found[2] == b"" or len(header) > 100:
-        return None
-    if not found[1]:  # the last bytes
-        return max(size - int(found[2]), 0), size
-    begin = int(found[1])
-    if found[2] and int(found[2]) < begin:
-        return None
-    return begin, min(int(found[2]) + 1, size) if found[2] else size
+def _parts(
+    route: str,
+    status: int,
+    headers: Headers,
+    media_type: bytes | None,
+    file: BinaryIO,
+    parts: list[_Part],
+) -> _Opened:
+    """Return a reply whose body consists of given bytes and of ranges of a file."""
+    length = sum(len(one) if isinstance(one, bytes) else one[1] - one[0] for one in parts)
+    if media_type is not None:
+        headers.append((b"content-type", media_type))
+    headers.append((b"content-length", b"%d" % length))
+    return _Opened(Reply(route, status, headers, b""), None, _chunks(file, parts), length)
+
+
+def _chunks(file: BinaryIO, parts: list[_Part]) -> Iterator[bytes]:
+    for part in parts:
+        if isinstance(part, bytes):
+            yield part
+            continue
+        begin, end = part
+        file.seek(begin)
+        while begin < end:
+            chunk = file.read(min(end - begin, CHUNK_BYTES))
+            if not chunk:
+                return
+            begin += len(chunk)
+            yield chunk
+
+
+def _next(chunks: Iterator[bytes] | None) -> bytes:
+    return b"" if chunks is None else next(chunks, b"")
+
+
+def _content_range(begin: int, end: int, size: int) -> bytes:
+    return b"bytes %d-%d/%d" % (begin, end - 1, size)
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -71,6 +71,27 @@ class FrontMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        begun = False
+
+        async def send_noting_begin(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._admit(scope, receive, send_noting_begin)
+        except Exception:
+            if begun:
+                raise
+            await self._refuse(send, _failed(scope))
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["http_version"] == "1.1" and not any(
+            name == b"host" for name, _ in scope["headers"]
+        ):
+            detail = "the request has no Host header, which HTTP/1.1 needs; use an HTTP client"
+            await self._refuse(send, failure("refused", 400, detail))
+            return
         host = self._unknown_host(scope)
         if host is not None:
             detail = (
@@ -118,14 +139,17 @@ class FrontMiddleware:
             body = await self._buffer_body(receive, send)
             if body is None:
                 return
-            if method == "POST" and is_batch(scope["path"]):
+            if method == "POST" and is_batch(scope["path"]) and not scope["query_string"]:
                 reply = await self._read_batch(scope, body)
                 if reply is not None:
                     await send_reply(send, reply)
                     self._observe(scope, reply.route, reply.status, time.perf_counter() - started)
                     return
             receive = _replaying(body, receive)
-        await self._run_app(scope, receive, send, started)
+        if method == "HEAD":
+            await self._run_head(scope, receive, send, started)
+        else:
+            await self._run_app(scope, receive, send, started)
 
     async def _read(self, scope: Scope) -> Reply | None:
         """Answer a read of a document: at once from memory, or in a thread from the disk."""
@@ -182,6 +206,29 @@ class FrontMiddleware:
         reply.headers.append((b"connection", b"close"))
         await send_reply(send, reply)
         self._metrics.observe("refused", reply.status, 0.0)
+
+    async def _run_head(self, scope: Scope, receive: Receive, send: Send, started: float) -> None:
+        """Answer with the head that a GET would have, and end the application with it: the body may
+        be a stream without an end."""
+        answered = asyncio.Event()
+
+        async def send_head(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await send(message)
+                await send({"type": "http.response.body", "body": b""})
+                answered.set()
+
+        got = self._run_app({**scope, "method": "GET"}, receive, send_head, started)
+        running = asyncio.create_task(got)
+        ended = asyncio.create_task(answered.wait())
+        try:
+            await asyncio.wait((running, ended), return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                await running  # raises what it raised
+        finally:
+            for task in (running, ended):
+                task.cancel()
+            await asyncio.gather(running, ended, return_exceptions=True)
 
     async def _run_app(self, scope: Scope, receive: Receive, send: Send, started: float) -> None:
         status = 500

@@ -17,6 +17,8 @@ from cluster.service.wording import complaint, field_of, first_complaint
 from encoder.errors import BadInput, Busy, Conflict, NotThere, ShotladderError, StoreUnusable
 
 MEDIA_TYPE = "application/problem+json"
+UNKNOWN_PARAMETER = "unknown_parameter"
+"""Kind of the problem of a query that has a parameter which its path does not know."""
 TOKEN_NEEDED = "a token is needed: send it as `Authorization: Bearer TOKEN`"
 _PROBLEMS = {
     400: ("bad-request", "Bad request"),
@@ -80,6 +82,8 @@ def status_of(error: ShotladderError) -> int:
         case Conflict():
             return 409
         case BadInput():
+            if reason == UNKNOWN_PARAMETER:
+                return 400
             return 403 if reason in _FORBIDDEN else 422
         case Busy() | StoreUnusable():
             return 503
@@ -116,7 +120,7 @@ def answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
-        path = request.url.path
+        path = request.scope["path"]
         details = {
             404: f"there is nothing at {path}; see /openapi.json for all paths",
             405: f"{path} does not support {request.method}; see the Allow header",
@@ -138,6 +142,6 @@ def _methods(request: Request) -> set[str]:
     methods: set[str] = set()
     for path, operations in request.app.openapi()["paths"].items():
         pattern, _, _ = compile_path(path.replace("{path}", "{path:path}"))
-        if pattern.match(request.url.path):
+        if pattern.match(request.scope["path"]):
             methods |= {method.upper() for method in operations}
-    return methods
+    return methods | ({"HEAD"} if "GET" in methods else set())

@@ -7,6 +7,7 @@ there is no second, faster parser to keep in step.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, ClassVar, Self
 from urllib.parse import parse_qsl
 
@@ -38,8 +39,27 @@ def _flag(text: str) -> bool:
     return text == "true"
 
 
+class UnknownParameter(ValueError):
+    """A query has a parameter that its path does not know."""
+
+
+def check_known(query: bytes, known: Collection[str]) -> None:
+    """Check that a query string has no parameters but the known ones.
+
+    Raises:
+        UnknownParameter: there is another; the message names those that are known.
+    """
+    for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+        if name not in known:
+            listed = ", ".join(f"`{one}`" for one in known)
+            raise UnknownParameter(
+                f"there is no query parameter {name[:100]!r} here; "
+                + (f"there are {listed}" if listed else "there are none, leave the query out")
+            )
+
+
 class DocumentQuery(BaseModel):
-    """Query string of a document. Parameters that the document does not have are ignored."""
+    """Query string of a document."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
     usage: ClassVar[str]
@@ -50,14 +70,23 @@ class DocumentQuery(BaseModel):
         """Parse a query string. Of a parameter given twice the last value counts.
 
         Raises:
+            UnknownParameter: the document does not have a parameter.
             ValueError: a parameter is missing or invalid; the message ends with :attr:`usage`.
         """
+        if query:
+            check_known(query, cls.model_fields)
         given = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {}
         try:
             return cls.model_validate(given)
         except ValidationError as error:
             parameter = error.errors(include_url=False)[0]["loc"][0]
             raise ValueError(f"`{parameter}` is missing or invalid; {cls.usage}") from error
+
+
+class NoQuery(DocumentQuery):
+    """Query of a document that has no parameters."""
+
+    usage = "ask without a query"
 
 
 class StartQuery(DocumentQuery):

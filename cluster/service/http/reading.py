@@ -21,8 +21,19 @@ from starlette.types import Send
 
 from cluster.service.documents import DEFAULT_ASPECT, MAX_BATCH_TITLES, ArtworkBatch, StartBatch
 from cluster.service.http.auth import Tokens, scope_missing
-from cluster.service.http.problems import MEDIA_TYPE, TOKEN_NEEDED, problem, status_of
-from cluster.service.http.queries import ArtworkQuery, StartQuery
+from cluster.service.http.problems import (
+    MEDIA_TYPE,
+    TOKEN_NEEDED,
+    UNKNOWN_PARAMETER,
+    problem,
+    status_of,
+)
+from cluster.service.http.queries import (
+    ArtworkQuery,
+    NoQuery,
+    StartQuery,
+    UnknownParameter,
+)
 from cluster.service.library.bundle import JSON_TYPE, Bundle, Cold, Entry, with_base
 from cluster.service.library.files import DOCUMENTS
 from cluster.service.library.library import Library, not_published
@@ -99,6 +110,8 @@ class Reader:
             return refused
         try:
             choose = _choice(document, query)
+        except UnknownParameter as error:
+            return failure(document, 400, str(error), UNKNOWN_PARAMETER)
         except ValueError as error:
             return failure(document, 422, str(error))
         try:
@@ -304,6 +317,8 @@ def _choice(document: str, query: bytes) -> EntryChoice:
         artwork_query = ArtworkQuery.parse(query)
         if artwork_query.model_fields_set:
             return stills_choice(artwork_query)
+    else:
+        NoQuery.parse(query)
     return lambda bundle, _: bundle.entry(document)
 
 

@@ -30,6 +30,7 @@ from cluster.service.http.context import (
     CurrentLimiters,
     CurrentService,
     Limiters,
+    Mount,
     Root,
     Service,
     Submitter,
@@ -69,6 +70,7 @@ async def submit(
     client: Submitter,
     limiters: CurrentLimiters,
     root: Root,
+    mount: Mount,
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> Submitted:
@@ -89,7 +91,7 @@ async def submit(
         accepted = await run_sync(queue, limiter=limiters.submissions)
     show = partial(_shown, accepted.job, client, service, root)
     job = await run_sync(show, limiter=limiters.submissions)
-    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    response.headers["Location"] = f"{mount}/v1/jobs/{job.id}"
     return Submitted(**job.model_dump(), merged=accepted.merged, earlier=accepted.earlier)
 
 

@@ -261,7 +261,13 @@ async def report(response: StoredResponse) -> Response:
     responses={200: PAGE, **documented(404, 410, 422)},
     summary="Player page",
 )
-def player(title: Name, service: CurrentService) -> Response:
+def player(
+    title: Name,
+    service: CurrentService,
+    package: Annotated[
+        str | None, Query(description="URL of a package to play instead of the current one.")
+    ] = None,
+) -> Response:
     """A page that plays the title and shows rung, bitrate and quality along its timeline. The page
     needs no token. Where reads need one, the page asks its user for the token.
     """
@@ -320,7 +326,6 @@ _BYTES: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.head("/media/{sha256}", include_in_schema=False)
 @router.get(
     "/media/{sha256}",
     response_class=Response,
@@ -332,7 +337,6 @@ def media(sha256: Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")], _: AnyReader)
     raise NotThere(f"no file has the SHA-256 {sha256}")
 
 
-@router.head("/packages/{package}/{path:path}", include_in_schema=False)
 @router.get(
     "/packages/{package}/{path:path}",
     response_class=Response,
@@ -346,7 +350,6 @@ def package_file(
     raise NotThere(f"package {package} has no {path!r}")
 
 
-@router.head("/signed/{signature}/{path:path}", include_in_schema=False)
 @router.get(
     "/signed/{signature}/{path:path}",
     response_class=Response,

@@ -177,7 +177,10 @@ class Bundle:
 
     def _read(self, offset: int, length: int, wait: bool) -> bytes:
         if wait:
-            return os.pread(self._descriptor, length, offset)
+            body = os.pread(self._descriptor, length, offset)
+            if len(body) < length:
+                raise EOFError("a bundle is shorter than its index says; its disk is damaged")
+            return body
         buffer = bytearray(length)
         try:
             count = os.preadv(self._descriptor, [buffer], offset, os.RWF_NOWAIT)
