@@ -258,6 +258,18 @@ def test_judges_are_judged_on_request_only_and_never_trained_on(
         again(evaluated, quick, groups=("bell",), judges=True, **changes)
 
 
+def test_budgets_trade_loss_against_encodes(
+    evaluated: Made, quick: list[tuple[str, ...]], tmp_path: Path
+) -> None:
+    changes = {"groups": ("arch", "bell"), "rivals": False, "cache": tmp_path}
+    found, _, _ = again(evaluated, quick, budgets=(0.0, 1.5), **changes)
+    assert found.searches == ("predict", "budget 0 %", "budget 150 %", "exhaustive")
+    none, much = (found.verdicts(search) for search in found.searches[1:3])
+    assert sum(v.encodes for v in much) > sum(v.encodes for v in none)
+    with pytest.raises(BadInput, match="a budget is a share from 0 to 10"):
+        again(evaluated, quick, budgets=(-0.1,), **changes)
+
+
 def test_single_shots_are_apart(evaluated: Made) -> None:
     found = evaluated.found
     assert [v.title for v in found.verdicts("predict")] == ["arch.mp4", LONG_NAME]

@@ -64,6 +64,18 @@ def parse_names(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
 
+def parse_shares(text: str) -> tuple[float, ...]:
+    """Return the shares of a list that is separated by commas.
+
+    Raises:
+        BadInput: a part is no number.
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise BadInput(f"{text!r} is no list of shares; write, for example, 0,0.05,0.2") from None
+
+
 def given(flags: Any) -> dict[str, Any]:
     """Return the options that have a value, for the library to supply the others' defaults."""
     return {name: value for name, value in asdict(flags).items() if value is not None}

@@ -17,6 +17,7 @@ from cluster.cli.options import (
     Workers,
     given,
     parse_names,
+    parse_shares,
 )
 from cluster.cli.output import Output, say
 from encoder.errors import BadInput
@@ -277,6 +278,13 @@ class EvaluateFlags:
         help="Also judge what could replace the search: sparse grids, no correction, no "
         "model, trees instead of networks, one CRF per rung; and what a free proxy encode of "
         "every shot would bring.",
+    )
+    budgets: tuple[float, ...] | None = option(
+        None,
+        metavar="SHARE,...",
+        parser=parse_shares,
+        help="Also judge the search with other budgets of encodes beyond the delivered ones, for "
+        "example 0,0.05,0.2: the trade-off of loss against encodes.",
     )
     cache: Path = option(
         Path("out/evaluate"),

@@ -54,9 +54,12 @@ from ladder.evaluation.simulate import Simulated, Truth, simulate
 from ladder.evaluation.verdicts import Verdict, judge
 from ladder.profiles import Profile, as_profile, profile_sha256
 from ladder.search.predict import PredictSearch
+from ladder.search.state import Tuning
 from ladder.search.steps import ExhaustiveSearch
 
 CACHE: Final = Path("out/evaluate")
+MOST_BUDGET: Final = 10.0
+"""Budget at most that can be judged."""
 PREDICT, EXHAUSTIVE = "predict", "exhaustive"
 """Names of searches."""
 
@@ -86,6 +89,9 @@ class EvaluateOptions:
     """Number of seeds, counted on from :attr:`seed`: each trains and judges everything once."""
     rivals: bool = False
     """Whether to judge what could replace the search as well."""
+    budgets: tuple[float, ...] = ()
+    """Budgets to judge the search with beside its own: encodes beyond the delivered ones, as a
+    share of those."""
     cache: Path = CACHE
     """Folder of the store that keeps predictions and verdicts."""
     profile: str | Path | Profile = "default"
@@ -197,6 +203,8 @@ def _over_seeds(results: Mapping[int, TitleResult]) -> TitleResult:
 def _titles_to_judge(options: EvaluateOptions, rows: Sequence[Row]) -> list[TableTitle]:
     if options.folds is not None and options.folds < 2:
         raise BadInput(f"asked for {options.folds} folds; ask for 2 or more")
+    if not all(0 <= budget <= MOST_BUDGET for budget in options.budgets):
+        raise BadInput(f"a budget is a share from 0 to {MOST_BUDGET:g} of the delivered encodes")
     if options.seeds < 1:
         raise BadInput(f"asked for {options.seeds} seeds; ask for 1 or more")
     judged = options.judged or options.table
@@ -345,13 +353,17 @@ class _Evaluator:
         work = []
         for title in self.titles:
             own = {kind: fold for (group, kind), fold in folds.items() if group == title.group}
-            identity = key(STAGE, VERSION, code=code, title=title.name, folds=sorted(own.values()))
+            asked = {"budgets": self.options.budgets} if self.options.budgets else {}
+            identity = key(
+                STAGE, VERSION, code=code, title=title.name, folds=sorted(own.values()), **asked
+            )
             work.append(
                 JudgeWork(
                     judged=self.judged,
                     title=title.name,
                     profile=self.profile,
                     folds=own,
+                    budgets=self.options.budgets,
                     cache=self.cache.place,
                     key=identity,
                     cost=title.cost,
@@ -391,6 +403,8 @@ class JudgeWork(CachedWork):
     profile: Profile
     folds: Mapping[str, str]
     """Keys of the predictions for the title's group, by kind."""
+    budgets: tuple[float, ...]
+    """Budgets to judge the search with beside its own."""
 
 
 _RESULT: Final = TypeAdapter(TitleResult)
@@ -429,18 +443,22 @@ def _judged(work: JudgeWork, store: Store) -> TitleResult:
     truth = Truth.of(title.with_grid(profile))
     rung = first_rung(networks, truth, profile)
     after = coverage(networks, shape, title.measurements, rung) if rung else result.after
-    return replace(result, verdicts=_verdicts(truth, profile, predictions), after=after)
+    return replace(result, verdicts=_verdicts(truth, work, predictions), after=after)
 
 
 def _verdicts(
-    truth: Truth, profile: Profile, predictions: Mapping[str, TitlePrediction]
+    truth: Truth, work: JudgeWork, predictions: Mapping[str, TitlePrediction]
 ) -> tuple[Verdict, ...]:
     """Judge the product's search, its rivals if there are predictions for them, and the
     exhaustive search."""
-    networks = predictions[NETWORKS]
+    profile, networks = work.profile, predictions[NETWORKS]
     best = simulate(ExhaustiveSearch(), truth, profile)
     ended = simulate(PredictSearch(networks), truth, profile)
     verdicts = [judge(PREDICT, ended, best, truth, profile, prediction=networks)]
+    for budget in work.budgets:
+        other = simulate(PredictSearch(networks, Tuning(budget=budget)), truth, profile)
+        name = f"budget {100 * budget:g} %"
+        verdicts.append(judge(name, other, best, truth, profile, prediction=networks))
     if len(predictions) > 1:
         shots = len(truth.title.shape.shots)
         encodes = len(ended.measured) if isinstance(ended, Simulated) else len(truth.title.grid)
