@@ -101,10 +101,10 @@ def test_a_profile_with_wrong_keys_or_numbers_is_refused() -> None:
         ({"recipes": {"x264": 5}}, "recipes is {'x264': 5}; it has to be a table with a preset"),
         ({"recipes": {"h264": "slow"}}, "the codec 'h264' is unknown; choose one of x264"),
         ({"recipes": {"x264": "warp"}}, "x264 has no preset 'warp'; choose one of ultrafast"),
-        ({"recipes": {"x264": "slow+crf=9"}}, "a tuning of x264 cannot set 'crf'; the parameters"),
+        ({"recipes": {"x264": "slow+crf=9"}}, "a tuning of x264 cannot set 'crf', .*; the param"),
         ({"recipes": {"x264": "slow+ref"}}, "the tuning 'ref' of x264 has 'ref'; write parameters"),
         ({"recipes": {"x264": "slow+"}}, "the recipe 'x264-slow.' has a plus sign and no tuning"),
-        ({"recipes": {"vp9": "slow+ref=3"}}, "a tuning of vp9 cannot set 'ref'; .* are: none"),
+        ({"recipes": {"vp9": "slow+ref=3"}}, "a tuning of vp9 cannot set 'ref', .* are: none"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_it_has_to_be(
