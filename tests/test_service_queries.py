@@ -14,9 +14,10 @@ import hypothesis.strategies as st
 import pytest
 from fastapi import FastAPI
 from hypothesis import example, given, settings
+from pydantic import BaseModel, ValidationError
 
 from cluster.service.database import Database
-from cluster.service.documents import ASPECTS
+from cluster.service.documents import ASPECTS, ArtworkBatch, Rollback, StartBatch, Submission
 from cluster.service.http.api import build
 from cluster.service.http.auth import Tokens, token
 from cluster.service.http.context import Service
@@ -166,3 +167,32 @@ def test_the_openapi_document_says_what_is_taken(
         without = "&".join(f"{one['name']}=1" for one in declared if one is not parameter)
         required = read(service, document, without.encode() if document == START else b"") == 422
         assert parameter["required"] == required
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "field"),
+    [
+        (ArtworkBatch, {"titles": ["a"], "diverse": 0}, "diverse"),
+        (ArtworkBatch, {"titles": ["a"], "diverse": "false"}, "diverse"),
+        (ArtworkBatch, {"titles": ["a"], "k": "8"}, "k"),
+        (ArtworkBatch, {"titles": ["a"], "k": True}, "k"),
+        (StartBatch, {"titles": ["a"], "kbps": "3000"}, "kbps"),
+        (StartBatch, {"titles": ["a"], "kbps": 1, "seconds": True}, "seconds"),
+        (Rollback, {"version": "1"}, "version"),
+        (Submission, {"source": "/a", "priority": True}, "priority"),
+        (Submission, {"source": "/a", "force": 1}, "force"),
+        (Submission, {"source": "/a", "options": {"tone_map": 1}}, "tone_map"),
+        (Submission, {"source": "/a", "options": {"accept_truncated": "no"}}, "accept_truncated"),
+        (Submission, {"source": "/a", "options": {"heights": ["360"]}}, "heights"),
+        (Submission, {"source": "/a", "options": {"program": "1"}}, "program"),
+    ],
+)
+def test_numbers_and_flags_are_what_json_says(
+    model: type[BaseModel], body: dict[str, Any], field: str
+) -> None:
+    for refuse in (lambda: model.model_validate(body), lambda: model.model_validate_json(
+        json.dumps(body)
+    )):  # fmt: skip
+        with pytest.raises(ValidationError) as refused:
+            refuse()
+        assert field in refused.value.errors()[0]["loc"]

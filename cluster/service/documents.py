@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from cluster.service.exact import IS_NUMBER, Flag
 from cluster.service.options import JobOptions, StatedOptions
 from cluster.service.redaction import origin_of, without_secrets
 from recommender.artwork.document import SelectedArtwork
@@ -36,11 +37,11 @@ MAX_START_SECONDS = START_SECONDS[-1]
 
 _TEXT = r"^[^\x00-\x1f\x7f]+$"
 TitleName = Annotated[str, Field(pattern=TITLE_PATTERN)]
-Kbps = Annotated[float, Field(gt=0, le=1e9)]
+Kbps = Annotated[float, Field(gt=0, le=1e9), IS_NUMBER]
 """Throughput of a client in kbit/s."""
-StartSeconds = Annotated[float, Field(gt=0, le=MAX_START_SECONDS)]
+StartSeconds = Annotated[float, Field(gt=0, le=MAX_START_SECONDS), IS_NUMBER]
 """Seconds of playback to pull first."""
-StillCount = Annotated[int, Field(ge=1, le=MAX_STILLS)]
+StillCount = Annotated[int, Field(ge=1, le=MAX_STILLS), IS_NUMBER]
 
 
 class RequestModel(BaseModel):
@@ -72,7 +73,7 @@ class Submission(RequestModel):
     options: JobOptions = JobOptions()
     kind: Kind = "run"
     """``run``, or ``plan`` to estimate what a run would cost."""
-    priority: int = Field(default=0, ge=-100, le=100)
+    priority: Annotated[int, IS_NUMBER] = Field(default=0, ge=-100, le=100)
     """Jobs of higher priority run first. They also preempt a running job of lower priority, which
     later resumes from the store."""
     deadline: AwareDatetime | None = None
@@ -82,7 +83,7 @@ class Submission(RequestModel):
         default=None, max_length=2048, pattern=r"^https?://[^\x00-\x20\x7f]+$"
     )
     """URL to which the service posts a signed notification when the job has ended."""
-    force: bool = Field(default=False, exclude_if=_is_false)
+    force: Flag = Field(default=False, exclude_if=_is_false)
     """True to make the package anew, for example with a new release, where one of the same source
     and options exists."""
 
@@ -287,7 +288,7 @@ class Version(AnswerModel):
 class Rollback(RequestModel):
     """Request to make a version current again: ``POST /v1/titles/{title}/rollback``."""
 
-    version: int = Field(ge=1, le=2**31)
+    version: Annotated[int, IS_NUMBER] = Field(ge=1, le=2**31)
 
 
 class Title(AnswerModel):
@@ -420,7 +421,7 @@ class ArtworkBatch(RequestModel):
     aspect: Aspect = DEFAULT_ASPECT
     k: StillCount = 8
     """Maximum number of stills of each title."""
-    diverse: bool = False
+    diverse: Flag = False
     """True to choose stills by quality and difference, false by quality alone."""
 
 

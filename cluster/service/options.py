@@ -9,12 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic_core import PydanticCustomError
 
 from cluster.jobs.options import DEFAULTS, NOT_OF_JOBS, meaning_of
+from cluster.service.exact import IS_NUMBER, Flag
 from cluster.service.wording import IN_WORDS
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 Codecs = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}(,[A-Za-z0-9._-]{1,64}){0,7}$")]
 ProfileContent = Annotated[dict[str, Any], Field(min_length=1, max_length=50)]
-Height = Annotated[int, Field(ge=2, le=16384)]
+Height = Annotated[int, Field(ge=2, le=16384), IS_NUMBER]
 
 _OF_RELEASE_0_1: Final = ("profile", "search", "heights", "also")
 """Options that a job has always had in its document and so in its identity, default or not."""
@@ -49,12 +50,12 @@ class JobOptions(BaseModel):
     policy: Name = _common("policy")
     also: list[Name] = _common("also", default=[], max_length=8)
     recipe_check: Name = _common("recipe_check")
-    tone_map: bool = _common("tone_map")
+    tone_map: Flag = _common("tone_map")
     tail: Name = _common("tail")
-    program: Annotated[int, Field(ge=1, le=65535)] | None = _common("program")
-    accept_truncated: bool = _common("accept_truncated")
+    program: Annotated[int, Field(ge=1, le=65535), IS_NUMBER] | None = _common("program")
+    accept_truncated: Flag = _common("accept_truncated")
     audio_layout: Annotated[str, Field(max_length=200)] | None = _common("audio_layout")
-    measure_every: Annotated[int, Field(ge=1, le=99)] | None = _common("measure_every")
+    measure_every: Annotated[int, Field(ge=1, le=99), IS_NUMBER] | None = _common("measure_every")
 
     @model_validator(mode="before")
     @classmethod
