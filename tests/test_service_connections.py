@@ -148,6 +148,20 @@ def test_what_has_no_end_is_bounded_before_it_is_parsed(
         assert one.problem()[0] == status
 
 
+def test_what_comes_after_a_refusal_is_not_read_without_end(running: ServiceProcess) -> None:
+    sent, until = 0, time.monotonic() + 10
+    with Connection(running) as one:
+        one.say(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: ")
+        one.socket.setblocking(False)
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            while time.monotonic() < until:
+                if select.select([], [one.socket], [], 0.1)[1]:
+                    sent += one.socket.send(b"x" * 65_536)
+    assert time.monotonic() < until
+    # What the sockets hold on both sides, beside what the service reads.
+    assert sent < 30_000_000
+
+
 def test_requests_that_wait_on_one_connection_are_bounded(running: ServiceProcess) -> None:
     request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with Connection(running) as one:

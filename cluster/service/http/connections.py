@@ -25,6 +25,8 @@ RETRY_SECONDS = 5
 """Time after which a client that was refused may try again."""
 LINGER_SECONDS = 1.0
 """Time for which a refused client may read why; what it still sends is dropped."""
+LINGER_BYTES = 1 << 18
+"""Bytes that are dropped at most; the rest is not read."""
 MAX_LINGERING = 256
 """Limit of refused connections that are told why."""
 
@@ -197,6 +199,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """Answer to whatever this connection sends."""
         self._refused = False
         """True once that was sent."""
+        self._lingered_bytes = 0
+        """Bytes that came after it."""
         self._in_head = True
         """True where the next byte is part of a head."""
         self._head_bytes = 0
@@ -231,6 +235,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refusal is not None:
             self._send_refusal(self._refusal)
+            self._linger(len(data))
             return
         limits = self._connections.limits
         while data and not self.transport.is_closing():
@@ -332,6 +337,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         self._send_refusal(self._refusal)
         self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+
+    def _linger(self, received: int) -> None:
+        """Read what a client still sends after its refusal, but not without end: what is not read
+        holds the client up, not the service."""
+        self._lingered_bytes += received
+        if self._lingered_bytes > LINGER_BYTES and not self.transport.is_closing():
+            self.transport.pause_reading()
 
     def _send_refusal(self, reply: Reply) -> None:
         """Send a refusal once. The connection is not closed at once, which would take back what
