@@ -239,6 +239,17 @@ def test_the_command_line_signs(
     assert until.startswith("told, version 1, until 20")
 
 
+@pytest.mark.parametrize("signature", ["%C3%A9", "%F0%9F%98%80" * 8, "%FF", "%00", ""])
+def test_a_signature_of_other_characters_is_refused(
+    running: ServiceProcess, client: Client, http: httpx.Client, signature: str
+) -> None:
+    published(running, client, "odd")
+    signed = client.signed("odd").base.rstrip("/").rpartition(".")[0]
+    answer = http.get(f"{signed}.{signature}/master.m3u8")
+    assert kind(answer) == (403, "signature-invalid")
+    assert "a read failed" not in running.log()
+
+
 def test_logs_have_no_signature() -> None:
     signed = f"/v1/signed/film.1.99.{'a' * 32}/master.m3u8"
     assert for_logs({"path": [signed]}) == {"path": ["/v1/signed/film.1.99..../master.m3u8"]}

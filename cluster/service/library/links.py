@@ -164,7 +164,7 @@ class Links:
         version = find(title, number)
         package = "" if version is None else version.package
         valid = [
-            hmac.compare_digest(_signature(key, subject, package), signature)
+            hmac.compare_digest(_signature(key, subject, package).encode(), signature.encode())
             for key in self.keys.present()
         ]
         if version is None or not any(valid):
