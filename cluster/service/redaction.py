@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 CUT = "..."
 """What stands in the place of what was cut out."""
 _URL = re.compile(r"""(?P<scheme>\b[a-z][a-z0-9+.-]*://)(?P<rest>[^\s"'<>\\`]+)""", re.IGNORECASE)
-_SIGNATURE = re.compile(r"(/v1/signed/[^/\s]*\.)[0-9a-f]{32}")
+_SIGNATURE = re.compile(r"(\.[0-9]{1,10}\.[0-9]{1,12}\.)[0-9a-f]{32}", re.IGNORECASE)
+"""A version, the moment of expiry and the signature, also in a path that is not quite right."""
 
 
 def without_secrets(value: Any) -> Any:

@@ -168,7 +168,7 @@ class AccessMiddleware:
 
 
 def _shown(text: str) -> str:
-    return str(for_logs(text[:_MAX_CHARACTERS]))
+    return str(for_logs(text))[:_MAX_CHARACTERS]  # a part of a secret is one too
 
 
 def _shown_query(query: bytes) -> str:
