@@ -99,7 +99,7 @@ def test_players_of_another_origin_read(edge: Edge) -> None:
     files = f"/v1/packages/{edge.title['package']}/"
     asked = {
         "Origin": PLAYERS, "Access-Control-Request-Method": "GET",
-        "Access-Control-Request-Headers": "range, authorization",
+        "Access-Control-Request-Headers": "range, authorization, last-event-id, shotladder-epoch",
     }  # fmt: skip
     preflight = edge.http.options(f"{edge.one.url}{files}master.m3u8", headers=asked)
     assert preflight.status_code == 200
@@ -111,7 +111,7 @@ def test_players_of_another_origin_read(edge: Edge) -> None:
         answer = edge.get(path, Origin=PLAYERS)
         assert answer.headers["access-control-allow-origin"] == PLAYERS, path
         exposed = answer.headers["access-control-expose-headers"]
-        assert {"ETag", "Content-Range"} <= set(exposed.split(", "))
+        assert {"ETag", "Content-Range", "Shotladder-Epoch"} <= set(exposed.split(", "))
         assert "origin" in answer.headers["vary"].lower()
         assert "access-control-allow-credentials" not in answer.headers
         for origin in ({}, {"Origin": "https://elsewhere.example"}):
@@ -184,6 +184,7 @@ def test_mounts_that_are_none(capsys: pytest.CaptureFixture[str], tmp_path: Path
     assert parse_mount("/") == parse_mount("") == ""
     for line, says in (
         (("--root-path", "ladders"), "--root-path ladders is not a plain path"),
+        (("--root-path", "/v1/x"), "begins as the service's own paths do"),
         (("--cors-origin", "play.example"), "--cors-origin play.example is not an origin"),
     ):
         assert main(["serve", "--data", str(tmp_path), *line]) == 2

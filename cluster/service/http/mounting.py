@@ -16,6 +16,8 @@ from encoder.errors import BadInput
 
 _MOUNT = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*){0,8}")
 _KEY = "shotladder.mount"
+_OWN = "v1"
+"""First part of the service's own paths."""
 
 
 def parse_mount(path: str) -> str:
@@ -29,6 +31,11 @@ def parse_mount(path: str) -> str:
         raise BadInput(
             f"--root-path {path} is not a plain path; give it as /ladders, with letters, digits, "
             "and . _ ~ - only"
+        )
+    if mount.split("/")[1:2] == [_OWN]:
+        raise BadInput(
+            f"--root-path {path} begins as the service's own paths do, so that nobody could tell "
+            "whether a proxy has taken it off; mount the service below another path, as /ladders"
         )
     return mount
 

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 from typing_extensions import override
 
+from cluster.service.documents import EPOCH_HEADER
 from cluster.service.http.problems import response
 from encoder.errors import BadInput
 
@@ -18,9 +19,11 @@ _ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(:[0-9]{1,5})?")
 _METHODS = ("GET", "HEAD", "POST")
 _REQUEST_HEADERS = (
     "Authorization", "Content-Type", "If-None-Match", "If-Range", "Last-Event-ID", "Range",
+    EPOCH_HEADER,
 )  # fmt: skip
 _EXPOSED = (
     "Accept-Ranges", "Content-Encoding", "Content-Length", "Content-Range", "ETag", "Retry-After",
+    EPOCH_HEADER,
 )  # fmt: skip
 _PREFLIGHT_SECONDS = 7200
 """Time for which a browser need not ask again; Chromium keeps no answer for longer."""
