@@ -294,6 +294,97 @@ def test_a_read_does_not_hang_with_its_service(ask: Ask) -> None:
         assert time.monotonic() - began < 20
 
 
+# -- what is no answer of a service --------------------------------------------------------------
+
+
+class Stranger(http.server.BaseHTTPRequestHandler):
+    """A proxy, or another server, that answers in the service's place."""
+
+    said: tuple[int, dict[str, str], bytes] = 200, {}, b""
+    job: bytes | None = None
+    """What is answered for the job, unlike its events."""
+
+    def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        status, headers, body = self.said
+        if self.job is not None and not self.path.endswith("/events"):
+            headers, body = {}, self.job
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_DELETE = do_GET  # noqa: N815 - the names that http.server calls
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def stranger(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(Stranger, "job", None)
+    monkeypatch.setattr(Stranger, "said", Stranger.said)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stranger) as one:
+        thread = threading.Thread(target=one.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{one.server_address[1]}"
+        one.shutdown()
+        thread.join()
+
+
+IMPATIENT = {"patience_seconds": 0, "read_patience_seconds": 0}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        (200, {"Content-Type": "text/html"}, b"<html>log in</html>"),
+        (200, {"ETag": '"1"'}, b"{}"),
+        (200, {}, b""),
+        (200, {}, b"\xff"),
+        (200, {"Content-Encoding": "gzip"}, b"not gzip"),
+        (304, {}, b""),
+        (302, {"Location": "http://elsewhere/"}, b""),
+        (500, {}, b"[" * 100_000),
+    ],
+)
+def test_what_is_no_answer_of_a_service_is_an_error_in_one_line(
+    stranger: str, ask: Ask, said: tuple[int, dict[str, str], bytes]
+) -> None:
+    Stranger.said = said
+    for name, *asked in (
+        ("title", "a"), ("ladder", "a"), ("holds",), ("audit", "a"), ("jobs",), ("snapshot",),
+        ("wait", JOB), ("submit", "/m"), ("withdraw", "a"),
+    ):  # fmt: skip
+        with pytest.raises(ServiceUnusable) as raised:
+            ask(stranger, name, *asked, settings=IMPATIENT)
+        assert "\n" not in raised.value.message
+        assert len(raised.value.message) < 500
+
+
+@pytest.mark.parametrize("event", ["id: x", "data: nothing", "data: {}", "data: []", "data: 5"])
+def test_events_of_something_else_are_an_error(
+    stranger: str, service: Service, ask: Ask, event: str
+) -> None:
+    Stranger.said = 200, {"Content-Type": "text/event-stream"}, f"{event}\n\n".encode()
+    Stranger.job = json.dumps(service.job()).encode()
+    with pytest.raises(ServiceUnusable, match="no answer of a service"):
+        ask(stranger, "events", JOB, settings=IMPATIENT)
+
+
+@pytest.mark.parametrize("token", ["0123456789abcdef\n", "a b", "\r", "é"])
+def test_a_token_that_cannot_be_sent_is_told_at_once(ask: Ask, token: str) -> None:
+    with pytest.raises(BadInput, match="SHOTLADDER_TOKEN"):
+        ask("http://127.0.0.1:1", "title", "a", settings={"token": token})
+
+
+def test_a_name_that_cannot_be_sent(ask: Ask) -> None:
+    with pytest.raises(BadInput, match="check it"):
+        ask("http://127.0.0.1:1", "title", "\udcff", settings=IMPATIENT)
+
+
 # -- the two are one ---------------------------------------------------------------------------
 
 

@@ -7,18 +7,21 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from cluster.service.client.patience import retry_after_seconds
 from cluster.service.wording import first_complaint
 from encoder.errors import BadInput, Busy, Conflict, NotThere, ServiceUnusable
+from encoder.names import shown
 
 TOKEN_VARIABLE = "SHOTLADDER_TOKEN"
 _MAX_KEPT = 4096
+_T = TypeVar("_T")
 
 
 class KeptDocuments:
@@ -61,8 +64,38 @@ class EventLines:
             self._data = value
         elif not line and self._data:
             body, self._data = json.loads(self._data), ""
+            if not isinstance(body, dict) or not isinstance(body.get("type"), str):
+                raise ValueError("an event without a type")
             return self._number, body
         return None
+
+
+def parsed(kind: type[_T], answer: httpx.Response) -> _T:
+    """Return the document that an answer holds.
+
+    Raises:
+        ServiceUnusable: it holds none, as where a proxy or another server answers.
+    """
+    try:
+        return _adapter(kind).validate_json(answer.content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = "".join(f"{part}: " for part in first["loc"])
+        raise unintelligible(answer, f"{place}{first['msg']}") from error
+
+
+def unintelligible(answer: httpx.Response, cause: str) -> ServiceUnusable:
+    """Return the error for an answer that is none of a service."""
+    url = answer.url.copy_with(query=None)
+    return ServiceUnusable(
+        f"{url} answered {answer.status_code} with what is no answer of a service ({cause}); check "
+        "that its URL is that of the service, and whether a proxy answers in its place"
+    )
+
+
+@lru_cache(maxsize=64)
+def _adapter(kind: type[_T]) -> TypeAdapter[_T]:
+    return TypeAdapter(kind)
 
 
 def error_of(answer: httpx.Response) -> Exception:
@@ -72,7 +105,7 @@ def error_of(answer: httpx.Response) -> Exception:
         document = answer.json()
         detail = str(document["detail"])
         reason = str(document["type"]).rpartition(":")[2].replace("-", "_")
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):  # of a proxy, or garbage
         pass
     match answer.status_code:
         case 401:
@@ -107,4 +140,7 @@ def path_part(name: str) -> str:
     """Quote a name as one part of a path."""
     if not name or name in (".", ".."):
         raise BadInput(f"{name!r} cannot be the id of a job or the name of a title; check it")
-    return quote(name, safe="")
+    try:
+        return quote(name, safe="")
+    except UnicodeEncodeError as error:
+        raise BadInput(f"{shown(name)} is no text that a name or an id can be; check it") from error

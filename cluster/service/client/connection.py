@@ -5,13 +5,20 @@ does not answer.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import httpx
 from pydantic import BaseModel
 
-from cluster.service.client.answers import TOKEN_VARIABLE, KeptDocuments, error_of, path_part
+from cluster.service.client.answers import (
+    TOKEN_VARIABLE,
+    KeptDocuments,
+    error_of,
+    parsed,
+    path_part,
+)
 from cluster.service.client.patience import (
     PATIENCE_SECONDS,
     READ_PATIENCE_SECONDS,
@@ -19,7 +26,7 @@ from cluster.service.client.patience import (
     WAIT_PATIENCE_SECONDS,
     Attempts,
 )
-from cluster.service.client.steps import Give, Pause, Send, Steps, Values
+from cluster.service.client.steps import RETRIED_ERRORS, Give, Pause, Send, Steps, Values
 from cluster.service.documents import DeliveryPage, JobPage, TitlePage
 from encoder.errors import BadInput, ServiceUnusable
 
@@ -27,6 +34,7 @@ URL_VARIABLE = "SHOTLADDER_URL"
 DEFAULT_URL = "http://127.0.0.1:8480"
 TIMEOUT_SECONDS = 30.0
 _PAGE = 200
+_TOKEN = re.compile("[!-~]+")
 _SUCCEEDED = (200, 202, 304)
 
 _M = TypeVar("_M", bound=BaseModel)
@@ -60,8 +68,11 @@ class Connection:
             BadInput: the token cannot be sent.
         """
         token = token or os.environ.get(TOKEN_VARIABLE)
-        if token and not token.isascii():
-            raise BadInput(f"the token has other characters than ASCII; check {TOKEN_VARIABLE}")
+        if token and not _TOKEN.fullmatch(token):
+            raise BadInput(
+                f"the token has other characters than ASCII, or a space or line end; check "
+                f"{TOKEN_VARIABLE}"
+            )
         return {
             "base_url": self.url,
             "timeout": self._timeout_seconds,
@@ -102,7 +113,7 @@ class Connection:
                 answer: httpx.Response = yield send
             except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
                 raise self.invalid_url(error) from error
-            except httpx.TransportError as error:
+            except RETRIED_ERRORS as error:
                 pause = attempts.pause_seconds()
                 if pause is None:
                     raise self.no_answer(error) from error
@@ -128,7 +139,7 @@ class Connection:
         answer = yield from self.request(
             "GET", path, params=params, reading=reading, patience_seconds=patience_seconds
         )
-        return kind.model_validate_json(answer.content)
+        return parsed(kind, answer)
 
     def post(
         self,
@@ -141,14 +152,14 @@ class Connection:
     ) -> Steps[_M]:
         """Post a request and return the answer, of a kind."""
         answer = yield from self.request("POST", path, headers=headers, body=body, reading=reading)
-        return kind.model_validate_json(answer.content)
+        return parsed(kind, answer)
 
     def delete(
         self, kind: type[_M], path: str, params: Mapping[str, Any] | None = None
     ) -> Steps[_M]:
         """Delete something and return the answer, of a kind."""
         answer = yield from self.request("DELETE", path, params=params)
-        return kind.model_validate_json(answer.content)
+        return parsed(kind, answer)
 
     def each(
         self,
@@ -183,8 +194,10 @@ class Connection:
         answer = yield from self.request("GET", path, headers=headers, reading=True)
         if answer.status_code == 304 and kept:
             return kind.model_validate_json(kept[1])
-        self._kept.keep(path, answer.headers["ETag"], answer.content)
-        return kind.model_validate_json(answer.content)
+        found = parsed(kind, answer)
+        if "ETag" in answer.headers:
+            self._kept.keep(path, answer.headers["ETag"], answer.content)
+        return found
 
     def no_answer(self, error: Exception) -> ServiceUnusable:
         """Return the error for a service that does not answer."""

@@ -12,10 +12,25 @@ from typing import Any, TypeVar
 
 import httpx
 
-from cluster.service.client.answers import EventLines, error_of, path_part, validated
+from cluster.service.client.answers import (
+    EventLines,
+    error_of,
+    path_part,
+    unintelligible,
+    validated,
+)
 from cluster.service.client.connection import Connection
 from cluster.service.client.patience import UNAVAILABLE, Attempts, now_seconds
-from cluster.service.client.steps import Give, Listen, NextLine, Pause, Step, Steps, Values
+from cluster.service.client.steps import (
+    RETRIED_ERRORS,
+    Give,
+    Listen,
+    NextLine,
+    Pause,
+    Step,
+    Steps,
+    Values,
+)
 from cluster.service.documents import (
     EPOCH_HEADER,
     JOB_ID_PATTERN,
@@ -152,7 +167,11 @@ class JobCalls(Connection):
                     epoch, events = answer.headers.get(EPOCH_HEADER, ""), EventLines()
                     try:
                         while (line := (yield NextLine())) is not None:
-                            if (event := events.take(line)) is not None:
+                            try:
+                                event = events.take(line)
+                            except (ValueError, RecursionError) as error:
+                                raise unintelligible(answer, str(error)) from error
+                            if event is not None:
                                 after, last_type = event[0], event[1]["type"]
                                 yield from told(*event)
                     finally:  # the service answered until now
@@ -162,7 +181,7 @@ class JobCalls(Connection):
                     pause = attempts.pause_seconds(answer) if again else None
                     if pause is None:
                         raise error_of(answer)
-            except httpx.TransportError as error:
+            except RETRIED_ERRORS as error:
                 pause = attempts.pause_seconds()
                 if pause is None:
                     raise self.no_answer(error) from error

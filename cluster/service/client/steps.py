@@ -15,7 +15,9 @@ import httpx
 
 T = TypeVar("T")
 
-TRANSPORT_ERRORS = (httpx.TransportError, httpx.InvalidURL)
+RETRIED_ERRORS = (httpx.TransportError, httpx.DecodingError)
+"""Errors after which a request is sent again: no answer came, or not in one piece."""
+TRANSPORT_ERRORS = (*RETRIED_ERRORS, httpx.InvalidURL)
 """Errors of a step that are thrown into the call."""
 
 

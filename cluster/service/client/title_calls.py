@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from urllib.parse import quote, urljoin
 
-from cluster.service.client.answers import path_part, validated
+from cluster.service.client.answers import parsed, path_part, validated
 from cluster.service.client.connection import Connection
 from cluster.service.client.steps import Steps, Values
 from cluster.service.documents import (
@@ -81,7 +81,7 @@ class TitleCalls(Connection):
     def holds(self) -> Steps[list[Hold]]:
         """Return the names that are held."""
         answer = yield from self.request("GET", "/v1/holds")
-        return [Hold.model_validate(hold) for hold in answer.json()]
+        return parsed(list[Hold], answer)
 
     def release(self, name: str) -> Steps[AuditLine]:
         """Let a name that is held take jobs again."""
@@ -90,7 +90,7 @@ class TitleCalls(Connection):
     def audit(self, name: str) -> Steps[list[AuditLine]]:
         """Return the audit log of a title, oldest first."""
         answer = yield from self.request("GET", "/v1/audit", params={"title": name})
-        return [AuditLine.model_validate(line) for line in answer.json()]
+        return parsed(list[AuditLine], answer)
 
     def ladder(self, name: str) -> Steps[Ladder]:
         """Return a title's ``ladder.json``."""
