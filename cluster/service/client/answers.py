@@ -7,7 +7,6 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -77,7 +76,7 @@ def parsed(kind: type[_T], answer: httpx.Response) -> _T:
         ServiceUnusable: it holds none, as where a proxy or another server answers.
     """
     try:
-        return _adapter(kind).validate_json(answer.content)
+        return TypeAdapter(kind).validate_json(answer.content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = "".join(f"{part}: " for part in first["loc"])
@@ -91,11 +90,6 @@ def unintelligible(answer: httpx.Response, cause: str) -> ServiceUnusable:
         f"{url} answered {answer.status_code} with what is no answer of a service ({cause}); check "
         "that its URL is that of the service, and whether a proxy answers in its place"
     )
-
-
-@lru_cache(maxsize=64)
-def _adapter(kind: type[_T]) -> TypeAdapter[_T]:
-    return TypeAdapter(kind)
 
 
 def error_of(answer: httpx.Response) -> Exception:
