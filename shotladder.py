@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from cluster import events
     from cluster.execution.executor import DaskExecutor as Cluster
+    from cluster.execution.security import Certificates, SharedScheduler
     from cluster.jobs.estimate import Estimate
     from cluster.jobs.shots import ListedShots
     from cluster.jobs.whatif import WhatIf
@@ -45,11 +46,13 @@ _Options = TypeVar("_Options")
 
 __all__ = [
     "AsyncClient",
+    "Certificates",
     "Client",
     "Cluster",
     "JobOptions",
     "Package",
     "Profile",
+    "SharedScheduler",
     "__version__",
     "compare",
     "diff",
@@ -64,11 +67,13 @@ __all__ = [
 
 _LAZY = {
     "AsyncClient": ("cluster.service.client", "AsyncClient"),
+    "Certificates": ("cluster.execution.security", "Certificates"),
     "Client": ("cluster.service.client", "Client"),
     "Cluster": ("cluster.execution.executor", "DaskExecutor"),
     "JobOptions": ("cluster.service.options", "JobOptions"),
     "Package": ("cluster.package.package", "Package"),
     "Profile": ("ladder.profiles", "Profile"),
+    "SharedScheduler": ("cluster.execution.security", "SharedScheduler"),
     "errors": ("encoder.errors", None),
     "events": ("cluster.events", None),
     "open_store": ("cluster.store", "open_store"),

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cluster.cli.command import command, option
+from cluster.cli.options import TlsFlags
 from cluster.cli.output import say
 
 
@@ -24,21 +25,26 @@ def scheduler(
     worker_ttl: float = option(
         60.0, metavar="SECONDS", help="Seconds of silence after which a worker counts as dead."
     ),
+    *,
+    tls: TlsFlags,
 ) -> None:
     """Run a Dask scheduler with the settings that encode and score tasks need.
 
-    Its protocol has no passwords: let only trusted machines reach it.
+    Without certificates, whoever reaches it can run programs on all its machines.
     """
     from cluster.execution.daemons import serve_scheduler
 
-    serve_scheduler(host, port, dashboard, worker_ttl, say)
+    serve_scheduler(host, port, dashboard, worker_ttl, say, tls.certificates())
 
 
 @command
 def worker(
     address: Annotated[
         str,
-        typer.Argument(metavar="SCHEDULER", help="Address of the scheduler, `tcp://host:8786`."),
+        typer.Argument(
+            metavar="SCHEDULER",
+            help="Address of the scheduler, `tls://host:8786`; `tcp://` without certificates.",
+        ),
     ],
     cores: int | None = option(
         None,
@@ -51,6 +57,8 @@ def worker(
         metavar="ADDRESS",
         help="Address of this machine under which the scheduler reaches it.",
     ),
+    *,
+    tls: TlsFlags,
 ) -> None:
     """Run workers for a Dask scheduler until they are stopped.
 
@@ -58,5 +66,6 @@ def worker(
     it does not use, and why.
     """
     from cluster.execution.daemons import serve_workers
+    from cluster.execution.security import SharedScheduler
 
-    serve_workers(address, cores, scratch, host, say)
+    serve_workers(SharedScheduler(address, tls.certificates()), cores, scratch, host, say)

@@ -16,6 +16,7 @@ from cluster.cli.options import (
     MovedSource,
     Scheduler,
     StorePath,
+    TlsFlags,
     Workers,
     given,
     parse_policy,
@@ -72,6 +73,8 @@ def compare(
     workers: Workers = None,
     scheduler: Scheduler = None,
     store: StorePath = None,
+    *,
+    tls: TlsFlags,
 ) -> None:
     """Compare a ladder with a fixed ladder and with the best per-title CRF ladders.
 
@@ -87,6 +90,7 @@ def compare(
     where `ladder show` and `report` find it.
     """
     from cluster.cli.views.comparison import comparison_lines, comparison_view
+    from cluster.execution.security import SharedScheduler
     from cluster.jobs import compare as library
     from ladder.audience import parse_shares
     from ladder.payback import Prices
@@ -97,7 +101,7 @@ def compare(
         source=source,
         store=store,
         workers=workers,
-        scheduler=scheduler,
+        scheduler=scheduler and SharedScheduler(scheduler, tls.certificates()),
         others=others,
         also=also,
         shares=parse_shares(shares),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,9 @@ from cluster.cli.command import option
 from cluster.jobs.options import DEFAULTS, meaning_of
 from encoder.errors import BadInput
 from ladder.choices import POLICIES
+
+if TYPE_CHECKING:
+    from cluster.execution.security import Certificates
 
 # -- parsers -----------------------------------------------------------------------------------
 
@@ -78,7 +81,23 @@ def parse_shares(text: str) -> tuple[float, ...]:
 
 def given(flags: Any) -> dict[str, Any]:
     """Return the options that have a value, for the library to supply the others' defaults."""
-    return {name: value for name, value in asdict(flags).items() if value is not None}
+    options = {name: value for name, value in asdict(flags).items() if value is not None}
+    return on_cluster(options) if "scheduler" in asdict(flags) else options
+
+
+def on_cluster(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options in which the scheduler has its certificates, which are options of their own.
+
+    Raises:
+        BadInput: the certificates are incomplete or cannot be used.
+    """
+    from cluster.execution.security import Certificates, SharedScheduler
+
+    files = [options.pop(f"tls_{part}", None) for part in ("ca", "cert", "key")]
+    address = options.get("scheduler")
+    if address is None:
+        return options  # the certificates may come from the environment, for other commands
+    return {**options, "scheduler": SharedScheduler(address, Certificates.of(*files))}
 
 
 # -- single options ----------------------------------------------------------------------------
@@ -118,8 +137,36 @@ Scheduler = Annotated[
     typer.Option(
         "--scheduler",
         metavar="URL",
-        help="Address of a Dask scheduler to run on, `tcp://host:8786`. Its workers need access "
-        "to the same store, and to the same files unless the store is a URL.",
+        help="Address of a Dask scheduler to run on, `tls://host:8786`; `tcp://` without "
+        "certificates. Its workers need access to the same store, and to the same files unless the "
+        "store is a URL.",
+    ),
+]
+TlsAuthority = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls-ca",
+        metavar="FILE",
+        envvar="SHOTLADDER_TLS_CA",
+        help="Certificate (PEM) of the authority of a shared cluster's members.",
+    ),
+]
+TlsCertificate = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls-cert",
+        metavar="FILE",
+        envvar="SHOTLADDER_TLS_CERT",
+        help="This member's certificate (PEM), signed by that authority.",
+    ),
+]
+TlsKey = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls-key",
+        metavar="FILE",
+        envvar="SHOTLADDER_TLS_KEY",
+        help="Private key (PEM) of this member's certificate.",
     ),
 ]
 FaceModel = Annotated[
@@ -201,6 +248,25 @@ class LadderFlags(GridFlags, SourceFlags):
 
 
 @dataclass(frozen=True, slots=True)
+class TlsFlags:
+    """Options of the members of a shared cluster: how they know one another."""
+
+    tls_ca: TlsAuthority = None
+    tls_cert: TlsCertificate = None
+    tls_key: TlsKey = None
+
+    def certificates(self) -> Certificates | None:
+        """Return the certificates; None if none are named.
+
+        Raises:
+            BadInput: they are incomplete or cannot be used.
+        """
+        from cluster.execution.security import Certificates
+
+        return Certificates.of(self.tls_ca, self.tls_cert, self.tls_key)
+
+
+@dataclass(frozen=True, slots=True)
 class RunFlags(LadderFlags):
     """Options of ``run`` that are fields of :class:`cluster.jobs.request.RunOptions`."""
 
@@ -208,6 +274,9 @@ class RunFlags(LadderFlags):
     face_model: FaceModel = None
     workers: Workers = None
     scheduler: Scheduler = None
+    tls_ca: TlsAuthority = None
+    tls_cert: TlsCertificate = None
+    tls_key: TlsKey = None
     priority: int = option(
         0,
         metavar="N",

@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from cluster.cli.command import command, option
-from cluster.cli.options import FaceModel, LadderFlags, Scheduler, Weights, Workers, given
+from cluster.cli.options import (
+    FaceModel,
+    LadderFlags,
+    Scheduler,
+    TlsAuthority,
+    TlsCertificate,
+    TlsKey,
+    Weights,
+    Workers,
+    given,
+    on_cluster,
+)
 from cluster.cli.output import Output, say
 from encoder.errors import BadInput, ShotladderError
 
@@ -44,6 +55,9 @@ class JobFlags:
     )
     workers: Workers = None
     scheduler: Scheduler = None
+    tls_ca: TlsAuthority = None
+    tls_cert: TlsCertificate = None
+    tls_key: TlsKey = None
     face_model: FaceModel = None
     weights: Weights = None
     grace: float = option(
@@ -205,7 +219,7 @@ def runner(*, jobs: JobFlags) -> None:
 def _service_options(jobs: JobFlags, **more: Any) -> ServiceOptions:
     from cluster.service.serving import ServiceOptions
 
-    fields = asdict(jobs)
+    fields = on_cluster(asdict(jobs))
     return ServiceOptions(
         data=fields.pop("data").absolute(),
         grace_seconds=3600 * fields.pop("grace"),

@@ -14,6 +14,9 @@ from cluster.cli.options import (
     Profile,
     Scheduler,
     StorePath,
+    TlsAuthority,
+    TlsCertificate,
+    TlsKey,
     Workers,
     given,
     parse_names,
@@ -64,6 +67,9 @@ class SweepFlags(GridFlags):
     augmented_seconds: float = option(8.0, metavar="S", help="Maximum seconds per augmentation.")
     workers: Workers = None
     scheduler: Scheduler = None
+    tls_ca: TlsAuthority = None
+    tls_cert: TlsCertificate = None
+    tls_key: TlsKey = None
     store: StorePath = None
 
 
@@ -295,6 +301,9 @@ class EvaluateFlags:
     profile: Profile = "default"
     workers: Workers = None
     scheduler: Scheduler = None
+    tls_ca: TlsAuthority = None
+    tls_cert: TlsCertificate = None
+    tls_key: TlsKey = None
 
 
 @command

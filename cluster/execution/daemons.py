@@ -16,6 +16,7 @@ from typing import Any
 
 from cluster.execution.executor import settings, usable_cores
 from cluster.execution.fingerprint import own_fingerprint
+from cluster.execution.security import Certificates, SharedScheduler
 from encoder.errors import BadInput
 
 LOOK_SECONDS = 1.0
@@ -25,7 +26,12 @@ Tell = Callable[[str], None]
 
 
 def serve_scheduler(
-    host: str, port: int, dashboard: str | None, worker_ttl: float, tell: Tell
+    host: str,
+    port: int,
+    dashboard: str | None,
+    worker_ttl: float,
+    tell: Tell,
+    certificates: Certificates | None = None,
 ) -> None:
     """Run a scheduler at an address until SIGINT or SIGTERM.
 
@@ -35,21 +41,31 @@ def serve_scheduler(
         dashboard: ``host:port`` for Dask's dashboard and Prometheus metrics; None for neither.
         worker_ttl: seconds after which a silent worker counts as dead.
         tell: called with what the user should know.
+        certificates: those by which it is known, and by which it knows workers and runs.
 
     Raises:
         BadInput: the address cannot be listened on.
     """
+    if certificates is None:
+        tell(
+            f"whoever reaches {host} can run programs here and on the workers; --tls-ca, "
+            "--tls-cert and --tls-key prevent that"
+        )
     with settings(worker_ttl=worker_ttl), _quiet():
-        asyncio.run(_scheduler(host, port, dashboard, tell))
+        asyncio.run(_scheduler(host, port, dashboard, tell, certificates))
 
 
 def serve_workers(
-    scheduler: str, cores: int | None, scratch: str | None, host: str | None, tell: Tell
+    scheduler: SharedScheduler,
+    cores: int | None,
+    scratch: str | None,
+    host: str | None,
+    tell: Tell,
 ) -> None:
     """Run workers until SIGINT or SIGTERM, through any number of schedulers at the address.
 
     Args:
-        scheduler: address of the scheduler, ``tcp://host:port``.
+        scheduler: the scheduler, with the certificates that it asks for.
         cores: number of encodes at once, each in its own process; by default one for each core.
         scratch: folder for Dask's own files; by default a temporary one.
         host: address of this machine that others can reach, for machines with several addresses.
@@ -62,19 +78,24 @@ def serve_workers(
     cores = cores or usable_cores()
     if cores < 1:
         raise BadInput(f"asked for {cores} cores; 1 or more can work")
-    if not scheduler.startswith(("tcp://", "tls://")):
-        raise BadInput(f"a scheduler's address looks like tcp://host:8786, got {scheduler}")
+    scheduler.check()
     with settings(), _quiet(), tempfile.TemporaryDirectory(prefix="shotladder-worker-") as folder:
         asyncio.run(_workers(scheduler, cores, scratch or folder, host, tell))
 
 
-async def _scheduler(host: str, port: int, dashboard: str | None, tell: Tell) -> None:
+async def _scheduler(
+    host: str, port: int, dashboard: str | None, tell: Tell, certificates: Certificates | None
+) -> None:
     from distributed import Scheduler
 
     kind: Any = Scheduler
     ended = _signalled()
+    protected = {}
+    if certificates is not None:
+        protected = {"protocol": "tls://", "security": certificates.security()}
     try:
         scheduler = await kind(
+            **protected,
             host=host,
             port=port,
             dashboard=dashboard is not None,
@@ -92,7 +113,9 @@ async def _scheduler(host: str, port: int, dashboard: str | None, tell: Tell) ->
         await ended.wait()
 
 
-async def _workers(scheduler: str, cores: int, scratch: str, host: str | None, tell: Tell) -> None:
+async def _workers(
+    scheduler: SharedScheduler, cores: int, scratch: str, host: str | None, tell: Tell
+) -> None:
     ended = _signalled()
     ticket = own_fingerprint().ticket
     tell(f"{cores} workers for {scheduler}, ticket {ticket}")
@@ -108,16 +131,22 @@ async def _workers(scheduler: str, cores: int, scratch: str, host: str | None, t
     await asyncio.gather(*keepers, return_exceptions=True)
 
 
-async def _keep(scheduler: str, host: str | None, ticket: str, scratch: str, tell: Tell) -> None:
+async def _keep(
+    scheduler: SharedScheduler, host: str | None, ticket: str, scratch: str, tell: Tell
+) -> None:
     """Run one worker process after another, each for as long as its scheduler lives."""
     from distributed import Nanny
 
     kind: Any = Nanny
+    security = scheduler.security()
     answered = True
     while True:
-        if not await _answers(scheduler):
+        if not await _answers(scheduler.address, security):
             if answered:
-                tell(f"no scheduler answers at {scheduler}; looking again every second")
+                tell(
+                    f"no scheduler answers at {scheduler}{scheduler.hint}; looking again every "
+                    "second"
+                )
             answered = False
             await asyncio.sleep(LOOK_SECONDS)
             continue
@@ -125,7 +154,8 @@ async def _keep(scheduler: str, host: str | None, ticket: str, scratch: str, tel
             tell(f"found the scheduler at {scheduler}")
         answered = True
         nanny = kind(
-            scheduler,
+            scheduler.address,
+            security=security,
             host=host,
             nthreads=1,
             resources={ticket: 1},
@@ -146,12 +176,15 @@ async def _keep(scheduler: str, host: str | None, ticket: str, scratch: str, tel
         await asyncio.sleep(LOOK_SECONDS)
 
 
-async def _answers(address: str) -> bool:
+async def _answers(address: str, security: Any) -> bool:
     from distributed.comm.core import connect as opened
+    from distributed.security import Security
 
     connect: Any = opened
+    kind: Any = Security
+    arguments = (security or kind()).get_connection_args("worker")
     try:
-        comm = await connect(address, timeout=2)
+        comm = await connect(address, timeout=2, **arguments)
     except (OSError, ValueError):
         return False
     await comm.close()

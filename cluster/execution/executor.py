@@ -19,9 +19,8 @@ idle workers end at ``close()``            5  then they are killed; busy ones ar
 Workers send a heartbeat every half second, or up to every 5 s where there are many of them. The
 schedulers started here retry nothing themselves: a task whose worker died comes back at once, and
 :mod:`cluster.execution.ledger` decides. Tasks have no time limit: only processes can hang, and
-:func:`encoder.ffmpeg.run` limits those. Dask's network protocol is neither encrypted nor
-authenticated here. The local cluster listens on 127.0.0.1 only; a shared machine whose users do not
-trust one another needs Dask's TLS settings.
+:func:`encoder.ffmpeg.run` limits those. The local cluster listens on 127.0.0.1 only, and takes
+connections only from itself (:mod:`cluster.execution.security`).
 """
 
 from __future__ import annotations
@@ -41,6 +40,7 @@ from cluster import events
 from cluster.execution.dispatch import Dispatch, SchedulerLost
 from cluster.execution.fingerprint import own_fingerprint
 from cluster.execution.pool import SharedWorkers, WorkerPool
+from cluster.execution.security import SharedScheduler, one_time_security
 from cluster.execution.tasks import RETRIES, Outcome, Task, perform, worth_retrying
 from encoder.errors import BadInput, ShotladderError
 
@@ -60,6 +60,7 @@ __all__ = [
     "Executor",
     "InlineExecutor",
     "Outcome",
+    "SharedScheduler",
     "Task",
     "connect",
     "settings",
@@ -120,7 +121,7 @@ class DaskExecutor(Executor):
         self,
         *,
         workers: int | None = None,
-        scheduler: str | None = None,
+        scheduler: str | SharedScheduler | None = None,
         retries: int = RETRIES,
         dashboard: bool = False,
         priority: int = 0,
@@ -130,7 +131,7 @@ class DaskExecutor(Executor):
 
         Args:
             workers: processes to start on this machine, by default one for each core.
-            scheduler: address of a running scheduler whose workers to use instead.
+            scheduler: running scheduler whose workers to use instead, or only its address.
             retries: how often a task is run again after a failure that may not come again.
             dashboard: whether a local cluster serves Dask's dashboard.
             priority: among executors on one scheduler, the higher is served first; those of equal
@@ -148,7 +149,7 @@ class DaskExecutor(Executor):
         if workers is not None and workers < 1:
             raise BadInput(f"asked for {workers} workers; 1 or more can work")
         self._workers = workers
-        self._scheduler = scheduler
+        self._scheduler = SharedScheduler(scheduler) if isinstance(scheduler, str) else scheduler
         self._retries = retries
         self._dashboard = dashboard
         self._priority = priority
@@ -199,6 +200,7 @@ class DaskExecutor(Executor):
         from distributed.utils import silence_logging_cmgr
 
         if self._scheduler is not None:
+            self._scheduler.check()
             own_fingerprint()  # raises here, with its own message, where there is no ffmpeg
         start_cluster: Any = distributed.LocalCluster
         self._stack.enter_context(silence_logging_cmgr(logging.CRITICAL))
@@ -211,6 +213,7 @@ class DaskExecutor(Executor):
                         processes=True,
                         # Dask sees only Python's memory, and the work is in ffmpeg's.
                         memory_limit=0,
+                        security=one_time_security(),
                         silence_logs=logging.CRITICAL,
                         dashboard_address="127.0.0.1:0",
                         scheduler_kwargs={"dashboard": self._dashboard},
@@ -219,7 +222,7 @@ class DaskExecutor(Executor):
                 self.client = _joined(self.local_cluster)
                 self._pool = WorkerPool(self.client)
             else:
-                self.client = _joined(self._scheduler)
+                self.client = _joined(self._scheduler.address, self._scheduler.security())
                 self._pool = SharedWorkers(self.client)
                 if link := self.dashboard_link:
                     self._on_event(events.Noted(f"the cluster's dashboard is at {link}"))
@@ -234,9 +237,9 @@ class DaskExecutor(Executor):
                 ) from error
             raise BadInput(
                 f"no Dask scheduler answers at {self._scheduler} within "
-                f"{SCHEDULER_SECONDS:g} s; start one, or leave the scheduler out to use this "
-                "machine",
-                scheduler=self._scheduler,
+                f"{SCHEDULER_SECONDS:g} s{self._scheduler.hint}; start one, or leave the scheduler "
+                "out to use this machine",
+                scheduler=self._scheduler.address,
                 cause=str(error),
             ) from error
 
@@ -303,7 +306,7 @@ def connect(
     executor: Executor | None = None,
     *,
     workers: int | None = None,
-    scheduler: str | None = None,
+    scheduler: str | SharedScheduler | None = None,
     priority: int = 0,
     on_event: events.Listener = lambda event: None,
 ) -> contextlib.AbstractContextManager[Executor]:
@@ -340,14 +343,17 @@ def dask_setup(worker: object) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _joined(cluster: Any) -> Any:
-    """Return a client of a local cluster or of the scheduler at an address."""
+def _joined(cluster: Any, security: Any = None) -> Any:
+    """Return a client of a local cluster or of the scheduler at an address.
+
+    A local cluster brings its certificates.
+    """
     from distributed import Client
 
     kind: Any = Client
     client = kind.__new__(kind)
     try:
-        client.__init__(cluster, timeout=SCHEDULER_SECONDS, set_as_default=False)
+        client.__init__(cluster, timeout=SCHEDULER_SECONDS, security=security, set_as_default=False)
     except BaseException:
         # The garbage collector would close a client that could not connect at any moment. If that
         # were during the start of another client, both would wait for one lock for ever.

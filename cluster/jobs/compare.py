@@ -18,6 +18,7 @@ from typing import Literal
 
 from cluster import events
 from cluster.execution.executor import Executor, connect
+from cluster.execution.security import SharedScheduler
 from cluster.jobs.baselines import Baselines, find_per_title
 from cluster.package.assemble import encodes_quality
 from cluster.package.comparison import (
@@ -58,8 +59,8 @@ class CompareOptions:
     """Folder or URL of the store; None is the default store."""
     workers: int | None = None
     """Number of local worker processes; None is one per core."""
-    scheduler: str | None = None
-    """Address of a running Dask scheduler, instead of local workers."""
+    scheduler: str | SharedScheduler | None = None
+    """A running Dask scheduler, or only its address, instead of local workers."""
     others: tuple[Path, ...] = ()
     """Folders of other packages of the same title, for example of other codecs, whose BD-rate
     against this package is stated."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cluster.execution.security import SharedScheduler
 from cluster.jobs.options import DEFAULTS, RECIPE_CHECKS, SEARCHES, CommonOptions
 from encoder import ffmpeg
 from encoder.errors import BadInput
@@ -124,8 +125,8 @@ class RunOptions(LadderOptions):
     """Folder or URL (such as ``s3://bucket/folder``) of the store; None is the default store."""
     workers: int | None = None
     """Number of local worker processes; None is one per core."""
-    scheduler: str | None = None
-    """Address of a running Dask scheduler, instead of local workers."""
+    scheduler: str | SharedScheduler | None = None
+    """A running Dask scheduler, or only its address, instead of local workers."""
     priority: int = 0
     """Rank among the runs on one scheduler: the higher goes first."""
 

@@ -20,6 +20,7 @@ from pydantic import TypeAdapter
 
 from cluster import events
 from cluster.execution.executor import Executor, connect
+from cluster.execution.security import SharedScheduler
 from cluster.stages.stage import Made, find_or_make, require
 from cluster.store import Store, open_store
 from cluster.store.files import file_sha256
@@ -96,7 +97,7 @@ class EvaluateOptions:
     """Folder of the store that keeps predictions and verdicts."""
     profile: str | Path | Profile = "default"
     workers: int | None = None
-    scheduler: str | None = None
+    scheduler: str | SharedScheduler | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from cluster import events
 from cluster.execution.executor import Executor, InlineExecutor, Task, connect
+from cluster.execution.security import SharedScheduler
 from cluster.stages.analysis import find_features, find_shots
 from cluster.stages.augment import make_augmented
 from cluster.stages.measurer import Measurer
@@ -66,7 +67,7 @@ class SweepOptions:
     """Further quality models beside each title's own."""
     store: Path | str | None = None
     workers: int | None = None
-    scheduler: str | None = None
+    scheduler: str | SharedScheduler | None = None
 
     @property
     def recipe(self) -> Recipe:

@@ -29,6 +29,7 @@ from typing import Any
 import structlog
 
 from cluster import events
+from cluster.execution.security import SharedScheduler
 from cluster.service.documents import Failure, Kind, Outcome
 from cluster.service.library.library import Library
 from cluster.service.queue.jobs import Jobs
@@ -65,8 +66,8 @@ class RunnerOptions:
     """Number of jobs that run at the same time; 0 if another process runs them."""
     workers: int | None = None
     """Worker processes of one job on this machine; None for one per core."""
-    scheduler: str | None = None
-    """Address of a Dask scheduler, to run jobs on its workers instead."""
+    scheduler: str | SharedScheduler | None = None
+    """A Dask scheduler, or only its address, to run jobs on its workers instead."""
     face_model: Path | None = None
     """YuNet model (ONNX) that finds faces in artwork."""
     weights: Path | None = None

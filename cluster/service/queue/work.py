@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster import events
+from cluster.execution.security import SharedScheduler
 from cluster.jobs.request import LadderRequest, RunOptions
 from cluster.service import web
 from cluster.service.options import JobOptions
@@ -43,7 +44,7 @@ class Work:
     stores: Path
     """Folder with one store per source digest."""
     workers: int | None
-    scheduler: str | None
+    scheduler: str | SharedScheduler | None
     face_model: Path | None = None
     weights: Path | None = None
 
