@@ -24,6 +24,7 @@ from cluster.execution.executor import (
     InlineExecutor,
     Outcome,
     Task,
+    settings,
     usable_cores,
     worth_retrying,
 )
@@ -362,13 +363,20 @@ def test_workers_and_a_scheduler_exclude_each_other() -> None:
         DaskExecutor(workers=0)
 
 
-def test_an_existing_cluster_is_joined_and_left_running(dask: DaskExecutor) -> None:
-    dask.start()
-    address = dask.local_cluster.scheduler_address
-    with DaskExecutor(scheduler=address) as executor:
-        assert by_id(executor.run([Task("double", double, (21,))]))["double"].result == 42
-        assert executor.slots == 2
-    assert by_id(dask.run([Task("double", double, (1,))]))["double"].result == 2
+def test_an_existing_cluster_is_joined_and_left_running() -> None:
+    """One that this product did not start: its own takes no connections from others."""
+    with (
+        settings(),
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False}, silence_logs=logging.CRITICAL,
+        ) as cluster,
+    ):  # fmt: skip
+        for _ in range(2):
+            with DaskExecutor(scheduler=cluster.scheduler_address) as executor:
+                outcomes = by_id(executor.run([Task("double", double, (21,))]))
+                assert outcomes["double"].result == 42
+                assert executor.slots == 2
 
 
 # -- whole commands ----------------------------------------------------------------------------
