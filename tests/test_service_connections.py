@@ -212,6 +212,29 @@ def test_connections_that_only_wait_make_place(tmp_path: Path) -> None:
         assert waiting[0].hear() == b""  # the one that had waited longest
 
 
+def test_who_has_many_connections_closes_only_his_own(tmp_path: Path) -> None:
+    with (
+        service(tmp_path / "s", limits={"connections": 20}, slots=0) as one,
+        contextlib.ExitStack() as open_ones,
+    ):
+        kept = [open_ones.enter_context(Connection(one, "127.0.0.3")) for _ in range(3)]
+        for connection in kept:
+            connection.ask("/healthz")
+            heard = b""
+            while not heard.endswith(b'{"status":"ok"}'):
+                heard += connection.socket.recv(65_536)
+        greedy = [open_ones.enter_context(Connection(one, "127.0.0.4")) for _ in range(60)]
+        for connection in greedy[17:]:
+            connection.say(b"GET /healthz HTTP/1.1\r\n")
+        assert greedy[-1].problem()[0] == 503
+        for connection in kept:
+            connection.ask("/healthz", "Connection: close")
+            assert connection.hear().startswith(b"HTTP/1.1 200")
+        with Connection(one, "127.0.0.5") as other:
+            other.ask("/healthz", "Connection: close")
+            assert other.hear().startswith(b"HTTP/1.1 200")
+
+
 def test_a_head_must_arrive_in_time_and_a_client_must_read(tmp_path: Path) -> None:
     limits = {"head_seconds": 0.6, "request_seconds": 1.2, "stalled_seconds": 0.6}
     with service(tmp_path / "s", limits=limits, slots=1) as one, one.client() as client:

@@ -419,12 +419,12 @@ def test_no_disk_is_read_where_others_are_answered(
         ("bytes=-4", 206, slice(-4, None)),
         ("bytes=-99999999", 206, slice(0, None)),
         ("bytes=4-99999999", 206, slice(4, None)),
-        ("BYTES = 4 - 9", 206, slice(4, 10)),
+        ("BYTES=4-9", 206, slice(4, 10)),
+        ("bytes = 4 - 9", 200, slice(0, None)),
         ("bytes=3000000-", 416, slice(0, 0)),
         ("bytes=-0", 416, slice(0, 0)),
         ("bytes=9-4", 200, slice(0, None)),
         ("bytes=-", 200, slice(0, None)),
-        ("bytes=0-1,4-5", 200, slice(0, None)),
         ("chars=0-1", 200, slice(0, None)),
         ("bytes=" + "9" * 5000 + "-", 200, slice(0, None)),
     ],
@@ -447,8 +447,8 @@ def test_ranges(asked: str, status: int, part: slice, tmp_path: Path) -> None:
             assert answer.content == content[part]
             assert int(answer.headers["content-length"]) == len(answer.content)
             head = await http.head(path, headers={"Range": asked})
-            assert (head.status_code, head.content) == (status, b"")
-            assert head.headers["content-length"] == answer.headers["content-length"]
+            assert (head.status_code, head.content) == (200, b"")  # ranges are of GET alone
+            assert int(head.headers["content-length"]) == len(content)
             etag = answer.headers["etag"]
             same = await http.get(path, headers={"Range": asked, "If-Range": etag})
             assert same.status_code == status

@@ -27,7 +27,7 @@ LINGER_SECONDS = 1.0
 """Time for which a refused client may read why; what it still sends is dropped."""
 LINGER_BYTES = 1 << 18
 """Bytes that are dropped at most; the rest is not read."""
-MAX_LINGERING = 256
+MAX_LINGERING = 1024
 """Limit of refused connections that are told why."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -38,8 +38,8 @@ class ConnectionLimits:
     """What connections may cost."""
 
     connections: int = 4_000
-    """Limit of open connections. Above it, those that wait for a request are closed, the one that
-    has waited longest first."""
+    """Limit of open connections. Above it, those that wait for a request are closed for new ones of
+    peers that have fewer: of the peer that has most waiting, the one that has waited longest."""
     peer_connections: int = 1_000
     """Limit of open connections of one peer; behind a proxy, of its requests at one time."""
     head_bytes: int = 16_384
@@ -111,6 +111,11 @@ class PeerCounts:
         self._counts[peer] += 1
         return True
 
+    def share(self, host: str) -> float:
+        """Return what a peer has, as a share of what all would have if each had as many."""
+        total = self._counts.total()
+        return self._counts[peer_of(host)] * len(self._counts) / total if total else 0.0
+
     def leave(self, host: str) -> None:
         """Count one thing of a peer less."""
         peer = peer_of(host)
@@ -139,8 +144,8 @@ class Connections:
         on_refused: Callable[[int], None] = lambda status: None,
     ) -> None:
         self.limits = limits
-        self.idle: dict[BoundedProtocol, None] = {}
-        """Connections that wait for a request, the longest wait first."""
+        self._waiting: dict[str, dict[BoundedProtocol, None]] = {}
+        """Connections that wait for a request by peer, the longest wait first."""
         self.opened: set[BoundedProtocol] = set()
         self.lingering = 0
         """Number of refused connections that are still open."""
@@ -154,22 +159,44 @@ class Connections:
 
     def admit(self, connection: BoundedProtocol, host: str) -> Reply | None:
         """Count a new connection; return its refusal if there is no place for it."""
-        full = len(self.opened) >= self.limits.connections
-        longest = next(iter(self.idle), None)
-        if full and longest is None:
-            detail = f"all {self.limits.connections} connections are in use; try again later"
-            return failure("refused", 503, detail, retry_seconds=RETRY_SECONDS)
+        place = self._place_for(host) if len(self.opened) >= self.limits.connections else None
+        if isinstance(place, Reply):
+            return place
         if not self.is_proxy(host) and not self._peers.enter(host):
             return too_many(host, self.limits.peer_connections, "connections")
-        if full and longest is not None:
-            longest.drop()
+        if place is not None:
+            place.drop()
         self.opened.add(connection)
-        self.idle[connection] = None
+        self.waits(connection, host)
         return None
+
+    def _place_for(self, host: str) -> BoundedProtocol | Reply:
+        """Return the connection that a new one may have the place of, or the new one's refusal.
+
+        Peers that have more than others give the place, and get none of others: who opens
+        connection after connection closes only his own.
+        """
+        if self.is_proxy(host) or self._peers.share(host) <= 1:
+            most = max(self._waiting.values(), key=len, default=None)
+            if most:
+                return next(iter(most))
+        detail = f"all {self.limits.connections} connections are in use; try again later"
+        return failure("refused", 503, detail, retry_seconds=RETRY_SECONDS)
+
+    def waits(self, connection: BoundedProtocol, host: str) -> None:
+        """Note that a connection waits for a request, and may be closed for another one."""
+        self._waiting.setdefault(peer_of(host), {})[connection] = None
+
+    def works(self, connection: BoundedProtocol, host: str) -> None:
+        """Note that a connection waits no longer."""
+        waiting = self._waiting.get(peer_of(host), {})
+        waiting.pop(connection, None)
+        if not waiting:
+            self._waiting.pop(peer_of(host), None)
 
     def forget(self, connection: BoundedProtocol, host: str) -> None:
         """Count a connection less that was admitted, if it still counts."""
-        self.idle.pop(connection, None)
+        self.works(connection, host)
         if connection in self.opened:
             self.opened.remove(connection)
             if not self.is_proxy(host):
@@ -273,7 +300,7 @@ class BoundedProtocol(HttpToolsProtocol):
     @override
     def on_headers_complete(self) -> None:
         self._in_head, self._head_bytes = False, 0
-        self._connections.idle.pop(self, None)
+        self._connections.works(self, self._host)
         super().on_headers_complete()
 
     @override
@@ -286,7 +313,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self.cycle.response_complete and not self.transport.is_closing():
-            self._connections.idle[self] = None
+            self._connections.waits(self, self._host)
 
     @override
     def send_400_response(self, msg: str) -> None:
