@@ -90,7 +90,6 @@ def compare(
     where `ladder show` and `report` find it.
     """
     from cluster.cli.views.comparison import comparison_lines, comparison_view
-    from cluster.execution.security import SharedScheduler
     from cluster.jobs import compare as library
     from ladder.audience import parse_shares
     from ladder.payback import Prices
@@ -101,7 +100,7 @@ def compare(
         source=source,
         store=store,
         workers=workers,
-        scheduler=scheduler and SharedScheduler(scheduler, tls.certificates()),
+        scheduler=tls.shared(scheduler),
         others=others,
         also=also,
         shares=parse_shares(shares),

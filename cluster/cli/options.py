@@ -19,7 +19,7 @@ from encoder.errors import BadInput
 from ladder.choices import POLICIES
 
 if TYPE_CHECKING:
-    from cluster.execution.security import Certificates
+    from cluster.execution.security import Certificates, SharedScheduler
 
 # -- parsers -----------------------------------------------------------------------------------
 
@@ -81,23 +81,7 @@ def parse_shares(text: str) -> tuple[float, ...]:
 
 def given(flags: Any) -> dict[str, Any]:
     """Return the options that have a value, for the library to supply the others' defaults."""
-    options = {name: value for name, value in asdict(flags).items() if value is not None}
-    return on_cluster(options) if "scheduler" in asdict(flags) else options
-
-
-def on_cluster(options: dict[str, Any]) -> dict[str, Any]:
-    """Return options in which the scheduler has its certificates, which are options of their own.
-
-    Raises:
-        BadInput: the certificates are incomplete or cannot be used.
-    """
-    from cluster.execution.security import Certificates, SharedScheduler
-
-    files = [options.pop(f"tls_{part}", None) for part in ("ca", "cert", "key")]
-    address = options.get("scheduler")
-    if address is None:
-        return options  # the certificates may come from the environment, for other commands
-    return {**options, "scheduler": SharedScheduler(address, Certificates.of(*files))}
+    return {name: value for name, value in asdict(flags).items() if value is not None}
 
 
 # -- single options ----------------------------------------------------------------------------
@@ -265,6 +249,17 @@ class TlsFlags:
 
         return Certificates.of(self.tls_ca, self.tls_cert, self.tls_key)
 
+    def shared(self, address: str | None) -> SharedScheduler | None:
+        """Return the scheduler at an address, with the certificates; None for no address.
+
+        Raises:
+            BadInput: as :meth:`certificates`. Without an address they are not looked at, since the
+                environment may name them for other commands.
+        """
+        from cluster.execution.security import SharedScheduler
+
+        return None if address is None else SharedScheduler(address, self.certificates())
+
 
 @dataclass(frozen=True, slots=True)
 class RunFlags(LadderFlags):
@@ -274,9 +269,6 @@ class RunFlags(LadderFlags):
     face_model: FaceModel = None
     workers: Workers = None
     scheduler: Scheduler = None
-    tls_ca: TlsAuthority = None
-    tls_cert: TlsCertificate = None
-    tls_key: TlsKey = None
     priority: int = option(
         0,
         metavar="N",

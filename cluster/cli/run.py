@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.cli.command import argument, command, option
-from cluster.cli.options import RunFlags, SourceFlags, StorePath, given
+from cluster.cli.options import RunFlags, SourceFlags, StorePath, TlsFlags, given
 from cluster.cli.output import Output, say
 from encoder.errors import BadInput
 from encoder.names import path_of
@@ -36,6 +36,7 @@ def run(
         False, "--plan", help="Only estimate what the run would cost; needs no `--out`."
     ),
     flags: RunFlags,
+    tls: TlsFlags,
     repeat: str | None = option(
         None,
         "--from",
@@ -68,7 +69,7 @@ def run(
     options = RunOptions(
         source=source or path_of(before.source.path if before else ""),
         out=out or Path(),
-        **given(flags),
+        **{**given(flags), "scheduler": tls.shared(flags.scheduler)},
     )
     if before is not None:
         if changed := changed_ladder_options(options):

@@ -18,13 +18,10 @@ from cluster.cli.options import (
     FaceModel,
     LadderFlags,
     Scheduler,
-    TlsAuthority,
-    TlsCertificate,
-    TlsKey,
+    TlsFlags,
     Weights,
     Workers,
     given,
-    on_cluster,
 )
 from cluster.cli.output import Output, say
 from encoder.errors import BadInput, ShotladderError
@@ -55,9 +52,6 @@ class JobFlags:
     )
     workers: Workers = None
     scheduler: Scheduler = None
-    tls_ca: TlsAuthority = None
-    tls_cert: TlsCertificate = None
-    tls_key: TlsKey = None
     face_model: FaceModel = None
     weights: Weights = None
     grace: float = option(
@@ -180,7 +174,7 @@ class WebFlags:
 
 
 @command
-def serve(*, jobs: JobFlags, web: WebFlags) -> None:
+def serve(*, jobs: JobFlags, tls: TlsFlags, web: WebFlags) -> None:
     """Run the HTTP service: take jobs, run them, publish their packages, answer reads.
 
     The service prints its URL when it takes requests, and logs JSON to stderr. It can be stopped at
@@ -195,11 +189,11 @@ def serve(*, jobs: JobFlags, web: WebFlags) -> None:
     fields["limits"] = ConnectionLimits(peer_connections=fields.pop("peer_connections"))
     fields["signed_seconds"] = 3600 * fields.pop("signed_hours")
     roots = tuple(root.absolute() for root in fields.pop("sources"))
-    run_service(_service_options(jobs, roots=roots, **fields), _announce)
+    run_service(_service_options(jobs, tls, roots=roots, **fields), _announce)
 
 
 @command
-def runner(*, jobs: JobFlags) -> None:
+def runner(*, jobs: JobFlags, tls: TlsFlags) -> None:
     """Run jobs of a service on this machine, beside a service that was started with `--jobs 0`.
 
     DIR and `--grace` must be the service's.
@@ -211,15 +205,15 @@ def runner(*, jobs: JobFlags) -> None:
         raise BadInput("a runner runs 1 job at once or more; give --jobs N")
     log_as_json()
     work(
-        _service_options(jobs),
+        _service_options(jobs, tls),
         lambda name: print(f"runner {name} takes jobs of {jobs.data}", flush=True),
     )
 
 
-def _service_options(jobs: JobFlags, **more: Any) -> ServiceOptions:
+def _service_options(jobs: JobFlags, tls: TlsFlags, **more: Any) -> ServiceOptions:
     from cluster.service.serving import ServiceOptions
 
-    fields = on_cluster(asdict(jobs))
+    fields = {**asdict(jobs), "scheduler": tls.shared(jobs.scheduler)}
     return ServiceOptions(
         data=fields.pop("data").absolute(),
         grace_seconds=3600 * fields.pop("grace"),

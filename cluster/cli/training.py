@@ -14,9 +14,7 @@ from cluster.cli.options import (
     Profile,
     Scheduler,
     StorePath,
-    TlsAuthority,
-    TlsCertificate,
-    TlsKey,
+    TlsFlags,
     Workers,
     given,
     parse_names,
@@ -67,9 +65,6 @@ class SweepFlags(GridFlags):
     augmented_seconds: float = option(8.0, metavar="S", help="Maximum seconds per augmentation.")
     workers: Workers = None
     scheduler: Scheduler = None
-    tls_ca: TlsAuthority = None
-    tls_cert: TlsCertificate = None
-    tls_key: TlsKey = None
     store: StorePath = None
 
 
@@ -82,6 +77,7 @@ def sweep(
         None, metavar="FILE", help="Parquet file for the rows; created if missing, extended if not."
     ),
     flags: SweepFlags,
+    tls: TlsFlags,
     only_augmented: bool = option(
         False, "--only-augmented", help="Sweep only the augmentations, not the files."
     ),
@@ -104,7 +100,10 @@ def sweep(
     if table is None:
         raise BadInput("sweep needs --table FILE, the Parquet file for the rows")
     options = library.SweepOptions(
-        files=sources, table=table, originals=not only_augmented, **given(flags)
+        files=sources,
+        table=table,
+        originals=not only_augmented,
+        **{**given(flags), "scheduler": tls.shared(flags.scheduler)},
     )
     on_event = output.announce("sweep", table)
     rows = 0
@@ -301,9 +300,6 @@ class EvaluateFlags:
     profile: Profile = "default"
     workers: Workers = None
     scheduler: Scheduler = None
-    tls_ca: TlsAuthority = None
-    tls_cert: TlsCertificate = None
-    tls_key: TlsKey = None
 
 
 @command
@@ -317,6 +313,7 @@ def evaluate(
         "judged, all others are trained on.",
     ),
     flags: EvaluateFlags,
+    tls: TlsFlags,
     rungs: bool = option(
         False, "--rungs", help="Also show every rung beside the best one of its rate."
     ),
@@ -332,7 +329,10 @@ def evaluate(
     if table is None:
         raise BadInput("evaluate needs --table FILE, a table that `shotladder sweep` wrote")
     on_event = output.announce("evaluate", table)
-    evaluation = library.evaluate(library.EvaluateOptions(table=table, **given(flags)), on_event)
+    options = library.EvaluateOptions(
+        table=table, **{**given(flags), "scheduler": tls.shared(flags.scheduler)}
+    )
+    evaluation = library.evaluate(options, on_event)
     output.finish(
         lines=views.evaluation_lines(evaluation),
         result={
