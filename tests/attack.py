@@ -135,7 +135,7 @@ class _Attacker:
 
     async def _drip(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer as a server of sources that never comes to an end."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, asyncio.CancelledError):
             writer.write(b"HTTP/1.1 200 OK\r\nX: ")
             while not writer.transport.is_closing():
                 writer.write(b"x")

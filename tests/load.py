@@ -52,6 +52,8 @@ ASPECT, DIVERSE, STILLS = "16:9", True, 28
 """Number of stills that a request asks for, about 30 kB."""
 SEGMENTS, SEGMENT_BYTES, RANGE_BYTES = 200, 1 << 20, 1 << 16
 BATCH_TITLES, BATCH_STILLS = 100, 8
+LAST_SECONDS = 30
+"""Time for answers after the last request."""
 DOCUMENTS = ("artwork", "artwork, gzip", "prefetch/start", "304")
 
 
@@ -134,6 +136,10 @@ class _Connection(asyncio.Protocol):
         self._done = done
         self.transport.write(request)
 
+    def close(self) -> None:
+        assert self.transport is not None
+        self.transport.abort()
+
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         if self._wanted < 0:
@@ -172,12 +178,14 @@ async def drive(
     """
     loop = asyncio.get_running_loop()
     idle: deque[_Connection] = deque()
+    connections: list[_Connection] = []
     results: dict[str, Result] = {}
-    pending, late, opened = 0, 0.0, 0
+    pending, late = 0, 0.0
     finished = asyncio.Event()
 
     async def connect() -> _Connection:
         _, protocol = await loop.create_connection(lambda: _Connection(idle), "127.0.0.1", port)
+        connections.append(protocol)
         return protocol
 
     for one in await asyncio.gather(*(connect() for _ in range(32))):
@@ -208,11 +216,14 @@ async def drive(
         pending += 1
         finished.clear()
         if not idle:
-            opened += 1
             idle.append(await connect())
         idle.popleft().ask(request, done)
     if pending:
-        await asyncio.wait_for(finished.wait(), 30)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(finished.wait(), LAST_SECONDS)
+    for connection in connections:  # an unanswered request is an error
+        connection.close()
+    await asyncio.sleep(0.1)
     return results, late
 
 
@@ -394,16 +405,17 @@ def attacked(
         job = client.submit(source, external_id="followed").id
         words = [sys.executable, "-m", "tests.attack", running.url, running.token, job, "--seconds",
                  str(seconds), "--slow-port", str(slow_port), *arguments_of(attack)]  # fmt: skip
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-        assert process.stdout is not None
-        ready = process.stdout.readline()
-        assert ready.startswith("ready"), ready
-        print(f"open when it begins: {ready.removeprefix('ready').strip()}")
-        yield
-        done = process.stdout.read()
-        assert process.wait() == 0
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+            assert process.stdout is not None
+            ready = process.stdout.readline()
+            assert ready.startswith("ready"), ready
+            print(f"open when it begins: {ready.removeprefix('ready').strip()}")
+            yield
+            done = process.stdout.read()
+        assert process.returncode == 0
         print(f"the attack did: {done.strip()}")
         client.cancel(job)
+        client.wait(job)
 
 
 def free_port() -> int:
