@@ -192,7 +192,7 @@ async def drive(
         idle.append(one)
     clock = time.perf_counter  # uvloop's own counts milliseconds
     began = clock() + 0.1
-    for number in range(int(rate * seconds)):
+    for number in range(max(1, int(rate * seconds))):
         due = began + number / rate
         if (wait := due - clock()) > 0:
             await asyncio.sleep(wait)
