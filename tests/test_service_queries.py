@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from hypothesis import example, given, settings
 from pydantic import BaseModel, ValidationError
 
+from cluster.jobs.request import choices
 from cluster.service.database import Database
 from cluster.service.documents import ASPECTS, ArtworkBatch, Rollback, StartBatch, Submission
 from cluster.service.http.api import build
@@ -25,10 +26,12 @@ from cluster.service.http.reading import Reader
 from cluster.service.library.library import Library
 from cluster.service.library.playable import Playable
 from cluster.service.metrics import Metrics
+from cluster.service.options import JobOptions
 from cluster.service.queue.deliveries import Deliveries
 from cluster.service.queue.jobs import Jobs
 from cluster.service.queue.table import JobTable
 from cluster.service.queue.webhooks import WebhookPolicy
+from cluster.service.queue.work import check_asked
 from cluster.service.sources import SourcePolicy
 from cluster.service.writable import Writable
 
@@ -196,3 +199,10 @@ def test_numbers_and_flags_are_what_json_says(
         with pytest.raises(ValidationError) as refused:
             refuse()
         assert field in refused.value.errors()[0]["loc"]
+
+
+def test_the_openapi_document_lists_only_values_that_a_job_takes() -> None:
+    listed = choices()
+    for name in ("policy", "search", "tail", "recipe_check"):
+        for value in listed[name]:
+            check_asked(JobOptions.model_validate({name: value}))

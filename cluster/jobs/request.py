@@ -36,6 +36,8 @@ from vmaf.sampled import check_step, sampled_name
 if TYPE_CHECKING:  # clients and the service make requests without loading PyAV
     from encoder.source.reference import ReferenceSource
 
+PACKAGED_POLICIES = ("locked",)
+"""Policies whose ladders can be packaged; the others are only predicted."""
 _HDR_DEPTH = 10
 """Bits per sample that high dynamic range needs at least."""
 
@@ -183,7 +185,7 @@ class LadderRequest:
             raise BadInput(f"no weights at {options.weights}; `shotladder train` makes them")
         if options.policy not in POLICIES:
             raise BadInput(f"no policy {options.policy!r}; choose one of {', '.join(POLICIES)}")
-        if options.policy != "locked":
+        if options.policy not in PACKAGED_POLICIES:
             raise BadInput(
                 f"policy {options.policy!r} cannot be packaged yet; use 'locked' "
                 "(ladder.json says what that costs against 'mixed')"
@@ -258,7 +260,7 @@ def choices() -> dict[str, tuple[str, ...]]:
         "codec": tuple(CODECS),
         "preset": PRESETS,
         "profile": profile_names(),
-        "policy": POLICIES,
+        "policy": PACKAGED_POLICIES,
         "also": models.KNOWN,
         "tail": TAILS,
         "recipe_check": RECIPE_CHECKS,
