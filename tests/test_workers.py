@@ -21,7 +21,7 @@ import pytest
 
 from cluster import events
 from cluster.execution import dispatch
-from cluster.execution.executor import DaskExecutor, Outcome, Task
+from cluster.execution.executor import DaskExecutor, Outcome, SharedScheduler, Task
 from cluster.execution.fingerprint import PACKAGES, Fingerprint, own_fingerprint
 from encoder.errors import BadInput, WorkerLost
 from tests.cluster_material import (
@@ -258,7 +258,7 @@ def test_a_worker_wants_an_address(address: str) -> None:
     from cluster.execution.daemons import serve_workers
 
     with pytest.raises(BadInput, match="looks like tcp://host:8786"):
-        serve_workers(address, 1, None, None, lambda message: None)
+        serve_workers(SharedScheduler(address), 1, None, None, lambda message: None)
 
 
 def test_a_port_that_is_taken_is_one_line() -> None:

@@ -46,11 +46,6 @@ def serve_scheduler(
     Raises:
         BadInput: the address cannot be listened on.
     """
-    if certificates is None:
-        tell(
-            f"whoever reaches {host} can run programs here and on the workers; --tls-ca, "
-            "--tls-cert and --tls-key prevent that"
-        )
     with settings(worker_ttl=worker_ttl), _quiet():
         asyncio.run(_scheduler(host, port, dashboard, tell, certificates))
 
@@ -107,6 +102,11 @@ async def _scheduler(
             "name another --host or --port"
         ) from error
     async with scheduler:
+        if certificates is None:
+            tell(
+                f"whoever reaches {host} can run programs here and on the workers; --tls-ca, "
+                "--tls-cert and --tls-key prevent that"
+            )
         tell(f"scheduler at {scheduler.address}")
         if dashboard is not None:
             tell(f"dashboard at http://{dashboard}/status")
