@@ -175,3 +175,7 @@ def test_the_steps_of_a_score_add_up_to_its_commands(source: TitleSource, tmp_pa
     assert spent.steps["libvmaf"] > 0
     assert 0 < spent.total < 60
     assert (spent.processes, spent.scores) == (1, 1)
+
+
+def test_nothing_to_measure_is_no_group() -> None:
+    assert list(group_points([], TITLE_PIXELS, 2, seconds)) == []

@@ -383,7 +383,7 @@ def test_a_number_of_an_event_is_never_given_out_again(jobs: Jobs, leases: Lease
     seen, numbers = 0, []
     for done in range(5):
         leases.heartbeat(job, [progress_of(done)])
-        events, _ = jobs.events_after(job.id, seen)
+        events = jobs.events_after(job.id, seen).events
         assert [body.get("done") for _, body in events][-1:] == [done]  # or it is lost to listeners
         seen = events[-1][0]
         numbers.append(seen)
@@ -397,11 +397,11 @@ def test_events_of_an_earlier_release_keep_their_numbers(
     lease = claimed(leases)
     for done in range(3):
         leases.heartbeat(lease, [progress_of(done)])
-    before, _ = jobs.events_after(job.id, 0)
+    before = jobs.events_after(job.id, 0).events
     downgrade(table.database, "v0001_jobs_and_titles")
     database = Database(table.database.path)
     after = JobTable(database)
-    assert Jobs(after, AllKept()).events_after(job.id, 0)[0] == before
+    assert Jobs(after, AllKept()).events_after(job.id, 0).events == before
     with contextlib.closing(sqlite3.connect(database.path)) as tables:
         ((sql,),) = tables.execute("select sql from sqlite_master where name = 'events'")
         assert "AUTOINCREMENT" in sql

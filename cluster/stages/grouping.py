@@ -79,7 +79,7 @@ def _divided(groups: Sequence[list[Request]], slots: int, cost: Cost) -> list[li
     Where they cannot, because points are few or unequal, no group is divided in vain.
     """
     costs = {request: cost(request) for group in groups for request in group}
-    shortest_round = max(sum(costs.values()) / slots, *costs.values())
+    shortest_round = max([sum(costs.values()) / slots, *costs.values()])
 
     def length(group: Sequence[Request]) -> float:
         return sum(costs[request] for request in group)
