@@ -51,11 +51,11 @@ class Unit:
 
     @property
     def label(self) -> str:
-        """Frames and height of the unit, as errors and progress name it."""
+        """Frames and heights of the unit, as errors and progress name it."""
         first, last = self.works[0][0], self.works[-1][0]
-        heights = {point.height for _, points in self.works for point in points}
-        sizes = f" at {heights.pop()}p" if len(heights) == 1 else ""
-        return f"frames {first.start} to {last.end}{sizes}"
+        heights = sorted({point.height for _, points in self.works for point in points})
+        sizes = ", ".join(f"{height}p" for height in heights)
+        return f"frames {first.start} to {last.end} at {sizes}"
 
 
 WorkResult = Costs | Exception
