@@ -20,7 +20,7 @@ from cluster.stages.stage import Made, find_or_make, require
 from cluster.store import Record, Store, open_store
 from cluster.store.keys import key
 from cluster.training.dataset import current, examples, shot_inputs, table_titles
-from cluster.training.judges import JUDGE_GROUPS
+from cluster.training.judges import without_judges
 from cluster.training.table import Row, read_table, read_tables
 from encoder.analysis.features import FEATURES_VERSION
 from encoder.errors import BadInput
@@ -180,7 +180,7 @@ def _train(work: FoldWork) -> Any:
 def rows_without(rows: Iterable[Row], groups: Collection[str]) -> list[Row]:
     """Return the rows that a model may be trained on if it is judged on ``groups``; never those of
     the judges."""
-    return [row for row in rows if row.group not in groups and row.group not in JUDGE_GROUPS]
+    return [row for row in without_judges(rows)[0] if row.group not in groups]
 
 
 def made_predictions(predictions: Mapping[str, TitlePrediction]) -> Made:

@@ -205,8 +205,11 @@ class Followers:
             return last
         for number, job_id, body in await self._read(self._jobs.all_events_after, last):
             last = number
+            streams = tuple(self._streams.get(job_id, ()))
+            if not streams:
+                continue
             event = number, str(body["type"]), _message(number, body)
-            for told, stream in enumerate(tuple(self._streams.get(job_id, ())), 1):
+            for told, stream in enumerate(streams, 1):
                 stream.tell(event)
                 if told % _AT_ONCE == 0:
                     await asyncio.sleep(_BETWEEN_SECONDS)
