@@ -19,7 +19,7 @@ import json
 import resource
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -88,18 +88,25 @@ class _Attacker:
 
     @contextlib.asynccontextmanager
     async def _connected(
-        self, kind: str, source: str = "127.0.0.2"
+        self, kind: str, source: str = "127.0.0.2", *, counts: bool = True
     ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
         reader, writer = await asyncio.open_connection(
             self._host, self._port, local_addr=(source, 0)
         )
         self.counts[f"{kind}: connections"] += 1
+        try:
+            with self._open(kind) if counts else contextlib.nullcontext():
+                yield reader, writer
+        finally:
+            writer.transport.abort()
+
+    @contextlib.contextmanager
+    def _open(self, kind: str) -> Iterator[None]:
         self.open[kind] += 1
         try:
-            yield reader, writer
+            yield
         finally:
             self.open[kind] -= 1
-            writer.transport.abort()
 
     async def _endless_header(self) -> None:
         async with self._connected("header") as (_, writer):
@@ -117,14 +124,18 @@ class _Attacker:
                 self.counts[f"idle: answered {heard[9:12].decode()}"] += 1
 
     async def _listen(self) -> None:
-        async with self._connected("listening", "127.0.2.1") as (reader, writer):
+        async with self._connected("listening", "127.0.2.1", counts=False) as (reader, writer):
             writer.write(self._request("GET", f"/v1/jobs/{self._job}/events"))
             status = (await reader.readline())[9:12].decode()
             if status != "200":
                 self.counts[f"listening: answered {status}"] += 1
                 return
-            while line := await reader.readline():
-                self.counts["listening: events heard"] += line.startswith(b"event: ")
+            with self._open("listening"):  # not before its answer has begun
+                await self._hear(reader)
+
+    async def _hear(self, reader: asyncio.StreamReader) -> None:
+        while line := await reader.readline():
+            self.counts["listening: events heard"] += line.startswith(b"event: ")
 
     async def _submit(self) -> None:
         url = f"http://127.0.0.1:{self._slow_port}/masters/film.mp4"

@@ -10,7 +10,7 @@ import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ import pytest
 
 from cluster.service import web
 from cluster.service.http.auth import Tokens, token
-from cluster.service.http.following import Followers
+from cluster.service.http.following import EventStream, Followers
 from cluster.service.http.middleware import FrontMiddleware
 from cluster.service.http.reading import Reader
 from cluster.service.library import bundle
-from cluster.service.library.bundle import Cold
+from cluster.service.library.cached import Cold
 from cluster.service.metrics import Metrics
 from cluster.service.queue.deliveries import Deliveries
 from cluster.service.sources import SourcePolicy, find_source
@@ -220,6 +220,61 @@ def test_listeners_of_restored_tables_hear_everything_again(tmp_path: Path) -> N
     shelf.database.close()
 
 
+def test_an_idle_listener_is_told_at_once_and_in_order(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    shelf.begin("film", "film")
+    job = shelf.jobs.page(1)[0][0].id
+    followers = Followers(shelf.jobs, poll_seconds=0.02)
+    heard: list[bytes] = []
+    iterated: list[bytes] = []
+    answers: dict[str, int | None] = {"unsent": 0}
+
+    def numbers() -> list[int]:
+        lines = b"".join(heard).decode().splitlines()
+        return [int(line.removeprefix("id: ")) for line in lines if line.startswith("id: ")]
+
+    def push(text: bytes) -> int | None:
+        if answers["unsent"] is not None:
+            heard.append(text)
+        return answers["unsent"]
+
+    def more(times: int) -> None:
+        for _ in range(times):
+            shelf.leases.requeue_lost(lambda owner: False)
+            assert shelf.leases.claim("me")
+
+    async def listen(stream: EventStream) -> None:
+        async for text in stream:
+            heard.append(text)
+            iterated.append(text)
+
+    async def until(condition: Callable[[], bool]) -> None:
+        while not condition():
+            await asyncio.sleep(0.01)
+
+    async def follow() -> None:
+        stream = await followers.follow(job, 0)
+        stream.push = push
+        listening = asyncio.create_task(listen(stream))
+        await until(lambda: len(iterated) > 0)
+        first = len(iterated)  # what the job had told before is not pushed
+        await asyncio.to_thread(more, 3)
+        await until(lambda: numbers() == list(range(1, 8)))
+        assert len(iterated) == first
+        answers["unsent"] = None  # a body that does not take it is told by the iteration
+        await asyncio.to_thread(more, 3)
+        await until(lambda: numbers() == list(range(1, 14)))
+        assert len(iterated) > first
+        answers["unsent"] = 1 << 20  # a client that does not read is cut off
+        await asyncio.to_thread(more, 1)
+        await listening
+        stream.close()
+
+    asyncio.run(asyncio.wait_for(follow(), 30))
+    assert numbers()[:14] == list(range(1, 15))
+    shelf.database.close()
+
+
 class SlowServers:
     """Accepts connections and sends its answers a byte at a time, without an end."""
 
@@ -347,27 +402,37 @@ def test_reads_come_to_no_framework(tmp_path: Path) -> None:
 def test_what_is_not_in_memory_is_not_read_without_waiting(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path)
     package = shelf.publish("film", "film")
-    path = shelf.library.files.bundles.path(package)
-    shelf.library.files.bundles.forget()
-    with pytest.raises(Cold):
-        shelf.library.files.bundles.get(package, wait=False)
-    opened = shelf.library.files.bundles.get(package)
-    assert shelf.library.files.bundles.get(package, wait=False) is opened
+    bundles = shelf.library.files.bundles
+    path = bundles.path(package)
+    opened = bundles.get(package)
+    assert bundles.get(package, wait=False) is opened
     entry = opened.entry("ladder")
     assert entry is not None
-    for _ in range(100):  # the kernel drops what it can at the moment
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        try:
-            opened.body(entry, wait=False)
-        except Cold:
-            break
-        time.sleep(0.05)
-    else:
-        pytest.fail("what was dropped from memory was read without waiting")
-    read = opened.body(entry)
-    assert read == (shelf.library.files.folder(package) / "ladder.json").read_bytes()
+
+    def read() -> None:
+        opened.body(entry, wait=False)
+
+    def open_anew() -> None:
+        bundles.forget()
+        bundles.get(package, wait=False)
+
+    for act in (read, open_anew):
+        for _ in range(100):  # the kernel drops what it can at the moment
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            try:
+                act()
+            except Cold:
+                break
+            time.sleep(0.05)
+        else:
+            pytest.fail("what was dropped from memory was read without waiting")
+    with pytest.raises(FileNotFoundError):
+        bundles.get("0" * 32)
+    read_again = bundles.get(package).body(entry)
+    assert read_again == (shelf.library.files.folder(package) / "ladder.json").read_bytes()
+    open_anew()  # it is in memory now
     shelf.database.close()
 
 

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from cluster.service.documents import ArtworkBatch, StartBatch
 from cluster.service.http.auth import Tokens
 from cluster.service.http.reading import ARTWORK_BATCH, START_BATCH, Reader, Reply
-from cluster.service.library.bundle import Cold, EntryContent, package_entries, write_bundle
+from cluster.service.library.bundle import EntryContent, package_entries, write_bundle
+from cluster.service.library.cached import Cold
 from cluster.service.library.splicing import gzip_object, gzip_with_member, with_member
 from tests.test_service_library import Shelf
 

@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, cast
 
 from typing_extensions import override
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from cluster.service.http.reading import Reply, failure
 from encoder.errors import BadInput
@@ -30,7 +35,16 @@ LINGER_BYTES = 1 << 18
 MAX_LINGERING = 1024
 """Limit of refused connections that are told why."""
 
+MAX_LOOKED_AT, MAX_EXPIRED = 500, 25
+"""Limits of connections that are looked at, and closed since their time is over, at once."""
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+PUSH = "shotladder.push"
+"""ASGI extension of a request: a :data:`Push` for a body that has begun."""
+Push = Callable[[bytes], int | None]
+"""Sends a part of a body at once, past the application's middleware, and returns how many bytes of
+the connection wait for the client; None, and nothing sent, where the body cannot take it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +161,8 @@ class Connections:
         self._waiting: dict[str, dict[BoundedProtocol, None]] = {}
         """Connections that wait for a request by peer, the longest wait first."""
         self.opened: set[BoundedProtocol] = set()
+        self._unlooked: list[BoundedProtocol] = []
+        """Connections that :meth:`expire` has still to look at in this round."""
         self.lingering = 0
         """Number of refused connections that are still open."""
         self.on_refused = on_refused
@@ -203,9 +219,19 @@ class Connections:
                 self._peers.leave(host)
 
     def expire(self, now: float) -> None:
-        """Close the connections whose time is over at ``now``, by the clock of the event loop."""
-        for connection in tuple(self.opened):
-            connection.expire(now)
+        """Look at the next of the connections, and close those whose time is over at ``now``, by
+        the clock of the event loop.
+
+        A call looks at few and closes fewer, since their clients come again: thousands that were
+        opened together would keep all others waiting whenever their time is over.
+        """
+        closed = 0
+        for _ in range(MAX_LOOKED_AT):
+            if not self._unlooked:
+                self._unlooked = list(self.opened)
+            if not self._unlooked or closed == MAX_EXPIRED:
+                return
+            closed += self._unlooked.pop().expire(now)
 
     def is_proxy(self, host: str) -> bool:
         """Return whether an address is that of a trusted proxy."""
@@ -302,6 +328,20 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head, self._head_bytes = False, 0
         self._connections.works(self, self._host)
         super().on_headers_complete()
+        push: Push = partial(self._push, weakref.ref(self.cycle))
+        self.scope.setdefault("extensions", {})[PUSH] = cast(Any, push)
+
+    def _push(self, of: weakref.ref[RequestResponseCycle], data: bytes) -> int | None:
+        """Send a part of the body of a response; see :data:`Push`."""
+        cycle = of()
+        if cycle is None:
+            return None
+        running = cycle.response_started and not (cycle.response_complete or cycle.disconnected)
+        if not (running and cycle.chunked_encoding) or self.transport.is_closing():
+            return None
+        if data:  # an empty chunk would end the body
+            self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        return self.transport.get_write_buffer_size()
 
     @override
     def on_message_complete(self) -> None:
@@ -324,30 +364,34 @@ class BoundedProtocol(HttpToolsProtocol):
         self._connections.forget(self, self._host)
         self.transport.abort()
 
-    def expire(self, now: float) -> None:
-        """Close the connection if its time is over."""
-        if self._refusal is not None:
-            return
+    def expire(self, now: float) -> bool:
+        """Close the connection if its time is over; return whether it was."""
+        if self._refusal is not None or self.transport.is_closing():
+            return False
         limits = self._connections.limits
         unsent = self.transport.get_write_buffer_size()
         if unsent and unsent == self._unsent:
             if now - self._unsent_since > limits.stalled_seconds:
                 self.transport.abort()
-                return
+                return True
         else:
             self._unsent, self._unsent_since = unsent, now
         if self._waiting_since is None:
-            return
+            return False
         waited = now - self._waiting_since
         if not self._begun and not self._head_bytes:
-            if waited > limits.head_seconds:  # nothing has ever come
-                self.transport.close()
+            if waited <= limits.head_seconds:
+                return False
+            self.transport.close()  # nothing has ever come
         elif self._in_head and waited > limits.head_seconds:
             detail = f"a request's headers took over {limits.head_seconds:g} s; send them faster"
             self._refuse(408, detail)
         elif waited > limits.request_seconds:
             detail = f"a request took over {limits.request_seconds:g} s to arrive; send it faster"
             self._refuse(408, detail)
+        else:
+            return False
+        return True
 
     def _refuse(self, status: int, detail: str) -> None:
         """Answer, take nothing more from this connection, and close it soon."""

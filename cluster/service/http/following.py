@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import random
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,6 +21,8 @@ import structlog
 from anyio.to_thread import run_sync
 
 from cluster.service.documents import TERMINAL
+from cluster.service.http.connections import Push
+from cluster.service.http.turns import Turns
 from cluster.service.queue.jobs import Jobs, ToldEvents
 from encoder.errors import Busy, StoreUnusable
 
@@ -26,18 +30,40 @@ POLL_SECONDS = 0.3
 """Interval at which the poller looks for new events while there are listeners."""
 MAX_STREAMS = 500
 KEEP_ALIVE_SECONDS = 15.0
+"""Longest silence of a stream."""
+_READS_AT_ONCE, _GATHER_SECONDS = 2, 0.03
+"""Reads at one time of what jobs have told, and the time for which listeners of one job gather who
+share a read."""
 _MAX_WAITING = 1_000
-"""Limit of events that wait for one listener; one that is slower is cut off and connects again."""
-_AT_ONCE, _BETWEEN_SECONDS = 10, 0.002
-"""Listeners that are told an event at once, and the pause after them, in which others are served:
-telling one takes a quarter of a millisecond."""
+"""Limit of what waits for one listener; one that is slower is cut off and connects again."""
+_MAX_UNSENT_BYTES = 1 << 18
+"""The same for bytes that the listener's connection has not taken."""
+_AT_ONCE, _BETWEEN_SECONDS = 20, 0.002
+"""Listeners that are told at once, which takes half a millisecond, and the pause after them, in
+which others are served."""
 log = structlog.stdlib.get_logger(__name__)
 
 
-_Event = tuple[int, str, bytes]
-"""Number, type and text of an event."""
-_AGAIN: _Event = (0, "", b"")
-"""Stands for all events of the job: the tables were restored, and their numbers begin anew."""
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Events of one job, in order, that are handed to its listeners together."""
+
+    each: list[tuple[int, bytes]]
+    """Number and text of each; empty to stand for all events of the job, whose numbers begin anew
+    since the tables were restored."""
+    text: bytes = b""
+    """The texts of all."""
+    ended: bool = False
+    """True if the last one says how the job ended."""
+
+    def after(self, number: int) -> bytes:
+        """Return the texts of those above ``number``."""
+        if number < self.each[0][0]:
+            return self.text
+        return b"".join(text for one, text in self.each if one > number)
+
+
+_AGAIN = Events([])
 
 
 class EventStream:
@@ -52,15 +78,27 @@ class EventStream:
         """Number of the last event that the listener has."""
         self.epoch = ""
         """The history in which numbers count."""
+        self.push: Push | None = None
+        """Sends text to a listener that has taken all before it; None where only the iteration
+        can send."""
         self._followers = followers
-        self._waiting: asyncio.Queue[_Event | None] = asyncio.Queue(_MAX_WAITING)
+        self._waiting: asyncio.Queue[Events | None] = asyncio.Queue(_MAX_WAITING)
+        self._idle = False
+        """True while the iteration waits for what comes next."""
         self._told: list[tuple[int, dict[str, Any]]] = []
         self._ended = False
 
-    def tell(self, event: _Event | None) -> None:
-        """Hand an event over; None, or one too many, ends the stream."""
+    def tell(self, events: Events | None) -> None:
+        """Hand events over, at once if the listener is idle; None, or too many, ends the stream."""
+        if events is not None and events.each and self._idle and self._waiting.empty():
+            unsent = self.push(events.after(self.after)) if self.push is not None else None
+            if unsent is not None:
+                self.after = max(self.after, events.each[-1][0])
+                if not events.ended and unsent <= _MAX_UNSENT_BYTES:
+                    return
+                events = None
         try:
-            self._waiting.put_nowait(event)
+            self._waiting.put_nowait(events)
         except asyncio.QueueFull:
             self._waiting.get_nowait()
             self._waiting.put_nowait(None)
@@ -85,23 +123,30 @@ class EventStream:
             if self._ended:
                 return
             try:
-                async with asyncio.timeout(KEEP_ALIVE_SECONDS):
-                    event = await self._waiting.get()
+                events = await self._next()
             except TimeoutError:
                 yield b": still here\n\n"
                 continue
-            if event is None:
+            if events is None:
                 return
-            if event is _AGAIN:
+            if not events.each:
                 self.after = 0
                 await self.read()
                 continue
-            number, kind, message = event
-            if number > self.after:
-                self.after = number
-                yield message
-                if kind in TERMINAL:
+            if text := events.after(self.after):
+                self.after = events.each[-1][0]
+                yield text
+                if events.ended:
                     return
+
+    async def _next(self) -> Events | None:
+        self._idle = True
+        try:
+            # Listeners that began at the same moment do not go on in step.
+            async with asyncio.timeout(KEEP_ALIVE_SECONDS * random.uniform(0.6, 1.0)):
+                return await self._waiting.get()
+        finally:
+            self._idle = False
 
 
 class Followers:
@@ -119,7 +164,11 @@ class Followers:
         self._poller: asyncio.Task[None] | None = None
         self._begun: asyncio.Event | None = None
         # Threads of their own: reads of jobs never wait for listeners.
-        self._limiter = anyio.CapacityLimiter(4)
+        self._limiter = anyio.CapacityLimiter(1 + _READS_AT_ONCE)
+        self._turns = Turns()
+        self._reading = asyncio.Semaphore(_READS_AT_ONCE)
+        self._reads: dict[tuple[str, int, str | None], asyncio.Task[ToldEvents]] = {}
+        """Reads that have not begun."""
 
     async def follow(self, job_id: str, after: int, epoch: str | None = None) -> EventStream:
         """Return the events of a job after a number, to be closed.
@@ -151,8 +200,21 @@ class Followers:
 
     async def read(self, job_id: str, after: int, epoch: str | None) -> ToldEvents:
         """Return what a job has told; for streams."""
-        told: ToldEvents = await self._read(self._jobs.events_after, job_id, after, epoch)
+        key = job_id, after, epoch
+        if (read := self._reads.get(key)) is None:
+            read = self._reads[key] = asyncio.create_task(self._read_once(key))
+        told = await asyncio.shield(read)
+        await self._turns.take()  # all that shared the read go on at the same moment
         return told
+
+    async def _read_once(self, key: tuple[str, int, str | None]) -> ToldEvents:
+        """Read for all that asked before the read began; who comes later may be told too little,
+        since the poller has handed out what was told in between."""
+        await asyncio.sleep(_GATHER_SECONDS)
+        async with self._reading:
+            del self._reads[key]
+            told: ToldEvents = await self._read(self._jobs.events_after, *key)
+            return told
 
     def leave(self, stream: EventStream) -> None:
         """Take a stream's place back; once is enough."""
@@ -168,10 +230,10 @@ class Followers:
         self._closed = True
         self._tell_all(None)
 
-    def _tell_all(self, event: _Event | None) -> None:
+    def _tell_all(self, events: Events | None) -> None:
         for streams in tuple(self._streams.values()):
             for stream in tuple(streams):
-                stream.tell(event)
+                stream.tell(events)
 
     async def _polling(self) -> None:
         """Return when the poller runs and has noted the last event from before."""
@@ -203,20 +265,33 @@ class Followers:
             return int(present)
         if present == last:
             return last
+        told: dict[str, list[tuple[int, dict[str, Any]]]] = {}
         for number, job_id, body in await self._read(self._jobs.all_events_after, last):
             last = number
+            told.setdefault(job_id, []).append((number, body))
+        for job_id, bodies in told.items():
             streams = tuple(self._streams.get(job_id, ()))
             if not streams:
-                continue
-            event = number, str(body["type"]), _message(number, body)
-            for told, stream in enumerate(streams, 1):
-                stream.tell(event)
-                if told % _AT_ONCE == 0:
+                continue  # nobody to write the events out for
+            events = _written(bodies)
+            for number, stream in enumerate(streams, 1):
+                stream.tell(events)
+                if number % _AT_ONCE == 0:
                     await asyncio.sleep(_BETWEEN_SECONDS)
         return last
 
     async def _read(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await run_sync(partial(function, *arguments), limiter=self._limiter)
+
+
+def _written(bodies: list[tuple[int, dict[str, Any]]]) -> Events:
+    """Return the text of events up to the first one that ends their job, as it ends streams."""
+    each: list[tuple[int, bytes]] = []
+    for number, body in bodies:
+        each.append((number, _message(number, body)))
+        if body["type"] in TERMINAL:
+            return Events(each, b"".join(text for _, text in each), ended=True)
+    return Events(each, b"".join(text for _, text in each))
 
 
 def _message(number: int, body: dict[str, Any]) -> bytes:

@@ -23,7 +23,8 @@ from cluster.service.http.reading import (
     parse_batch,
     send_reply,
 )
-from cluster.service.library.bundle import Cold
+from cluster.service.http.turns import Turns
+from cluster.service.library.cached import Cold
 from cluster.service.logs import SparseLog
 from cluster.service.metrics import Metrics
 
@@ -59,6 +60,7 @@ class FrontMiddleware:
         self._app = app
         self._files = FileReader(reader)
         self._cold = anyio.CapacityLimiter(16)
+        self._turns = Turns()
         self._hosts = hosts
         self._unallowed = SparseLog(log)
         self._reader = reader
@@ -232,6 +234,7 @@ class FrontMiddleware:
 
     async def _run_app(self, scope: Scope, receive: Receive, send: Send, started: float) -> None:
         status = 500
+        await self._turns.take()  # the application takes ten times as long as a document
 
         async def send_noting_status(message: Message) -> None:
             nonlocal status

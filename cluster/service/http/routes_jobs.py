@@ -24,6 +24,7 @@ from cluster.service.documents import (
     TitleName,
 )
 from cluster.service.http.auth import Client
+from cluster.service.http.connections import PUSH
 from cluster.service.http.context import (
     AnyReader,
     CurrentFollowers,
@@ -220,6 +221,7 @@ class _EventResponse(StreamingResponse):
 
     @override
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._stream.push = scope.get("extensions", {}).get(PUSH)
         try:
             await super().__call__(scope, receive, send)
         finally:

@@ -33,6 +33,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cluster.service.documents import ASPECTS, StartDocument, StartFile
+from cluster.service.library.cached import Cold, open_cached, read_cached
 from cluster.service.library.cutting import CLOSING, RECORD_BYTES, cut_at, cuttable_list
 from cluster.service.library.links import PACKAGES
 from cluster.service.library.splicing import gzip_object
@@ -45,7 +46,7 @@ JSON_TYPE = "application/json"
 _HEAD_BYTES = len(MAGIC) + 10
 _FIRST_READ_BYTES = 8192
 """Bytes that hold the whole index of most bundles."""
-MAX_OPEN = 2048
+MAX_OPEN = 8192
 """Limit of bundles that are kept open, where the process may open so many files."""
 _GZIP_MIN_BYTES = 512
 """Size of a body below which gzip does not save enough."""
@@ -53,10 +54,6 @@ _GZIP_MIN_BYTES = 512
 
 _BASE = b'"base":"'
 """What is before the value in a start document."""
-
-
-class Cold(Exception):
-    """Reading would wait for a disk, since the bytes are not in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,20 +88,26 @@ class Bundle:
 
     __slots__ = ("_base", "_descriptor", "_index")
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, wait: bool = True) -> None:
         """Open a bundle.
 
         Raises:
             FileNotFoundError: there is no file ``path``.
             ValueError: the file is not a bundle.
+            Cold: the file is not in memory, and ``wait`` is False.
         """
-        self._descriptor = os.open(path, os.O_RDONLY)
-        head = os.pread(self._descriptor, _FIRST_READ_BYTES, 0)
+        self._descriptor = os.open(path, os.O_RDONLY) if wait else open_cached(path)
+        read = os.pread if wait else read_cached
+        head = read(self._descriptor, _FIRST_READ_BYTES, 0)
         if head[: len(MAGIC)] != MAGIC:
             raise ValueError(f"{path} is not a bundle")
         self._base = _HEAD_BYTES + int(head[len(MAGIC) + 1 : _HEAD_BYTES - 1])
         if self._base > len(head):
-            head = os.pread(self._descriptor, self._base, 0)
+            head = read(self._descriptor, self._base, 0)
+        if self._base > len(head):
+            if not wait:
+                raise Cold
+            raise ValueError(f"{path} ends in its index")
         self._index = head[_HEAD_BYTES - 1 : self._base]
 
     def __del__(self) -> None:
@@ -181,14 +184,10 @@ class Bundle:
             if len(body) < length:
                 raise EOFError("a bundle is shorter than its index says; its disk is damaged")
             return body
-        buffer = bytearray(length)
-        try:
-            count = os.preadv(self._descriptor, [buffer], offset, os.RWF_NOWAIT)
-        except OSError as error:  # not in memory, or a file system that cannot tell
-            raise Cold from error
-        if count < length:
+        body = read_cached(self._descriptor, length, offset)
+        if len(body) < length:
             raise Cold
-        return bytes(buffer)
+        return body
 
 
 class Bundles:
@@ -197,7 +196,7 @@ class Bundles:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._max_open = MAX_OPEN if soft == resource.RLIM_INFINITY else min(MAX_OPEN, soft // 8)
+        self._max_open = MAX_OPEN if soft == resource.RLIM_INFINITY else min(MAX_OPEN, soft // 3)
         self._opened: OrderedDict[str, Bundle] = OrderedDict()
         self._lock = threading.Lock()
         self._forgotten = 0
@@ -208,7 +207,7 @@ class Bundles:
 
         Raises:
             FileNotFoundError: there is none.
-            Cold: the bundle is not open, and ``wait`` is False.
+            Cold: the bundle is not in memory, and ``wait`` is False.
         """
         with self._lock:
             bundle = self._opened.get(package)
@@ -216,9 +215,7 @@ class Bundles:
                 self._opened.move_to_end(package)
                 return bundle
             forgotten = self._forgotten
-        if not wait:
-            raise Cold
-        bundle = Bundle(self.path(package))
+        bundle = Bundle(self.path(package), wait=wait)
         with self._lock:
             if forgotten == self._forgotten:  # else it may have been removed meanwhile
                 self._opened[package] = bundle

@@ -44,7 +44,7 @@ from cluster.service.queue.work import (
     perform,
     serve,
 )
-from encoder.errors import LeaseLost
+from encoder.errors import LeaseLost, StoreUnusable
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 log = structlog.stdlib.get_logger(__name__)
@@ -412,6 +412,9 @@ def _errors_logged(activity: str, **facts: Any) -> Iterator[None]:
         yield
     except LeaseLost as error:
         log.warning("lease lost", doing=activity, detail=error.message, **facts)
+    except StoreUnusable as error:  # no defect of ours; the job is queued again when its lease ends
+        log.warning("tables unusable", doing=activity, detail=error.message, **facts)
+        time.sleep(1.0)
     except Exception:
         log.exception("error", doing=activity, **facts)
         time.sleep(1.0)
