@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from cluster.jobs.request import choices
 from cluster.service.database import Database
+from cluster.service.decisions.keeping import Decisions
 from cluster.service.documents import ASPECTS, ArtworkBatch, Rollback, StartBatch, Submission
 from cluster.service.http.api import build
 from cluster.service.http.auth import Tokens, token
@@ -72,6 +73,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         sources=SourcePolicy(),
         writable=Writable(database, folder),
         playable=Playable(library),
+        decisions=Decisions(library, folder),
     )
     database.close()
 

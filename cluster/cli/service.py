@@ -158,6 +158,15 @@ class WebFlags:
         help="Hours for which the signed URLs in answers hold at least, where reading needs a "
         "token.",
     )
+    day_starts_hour: int = option(
+        0,
+        "--day-starts",
+        metavar="HOUR",
+        min=0,
+        max=23,
+        help="Hour (UTC) at which a day starts: a viewer keeps the same artwork for a day, and a "
+        "promoted policy is live from the next day on.",
+    )
     webhook_hosts: tuple[str, ...] = option(
         (),
         "--webhook-host",

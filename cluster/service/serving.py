@@ -23,6 +23,7 @@ from typing_extensions import override
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from cluster.service.database import Database
+from cluster.service.decisions.keeping import Decisions, log_written
 from cluster.service.http.access import AccessLog, AccessMiddleware
 from cluster.service.http.api import build
 from cluster.service.http.auth import TokenFiles
@@ -105,6 +106,8 @@ class ServiceOptions(RunnerOptions):
     """Hosts that webhooks may have; see :class:`.queue.webhooks.WebhookPolicy`."""
     webhook_private: bool = False
     """True to allow webhooks at private addresses."""
+    day_starts_hour: int = 0
+    """Hour (UTC) at which a day starts, for which a viewer keeps the same artwork."""
     webhook_secret: Path | None = None
     """File with the secret that signs webhooks."""
 
@@ -167,6 +170,7 @@ def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
         webhooks = Webhooks(parts.deliveries, parts.service.webhooks)
         webhooks.start()
         stack.callback(webhooks.stop)
+        stack.enter_context(log_written(parts.service.decisions))
         announce = partial(ready, _url(listening), token_file)
         if options.processes == 1:
             _answer(options, parts, listening, announce, stack)
@@ -220,6 +224,7 @@ def _parts(options: ServiceOptions, table: JobTable, library: Library) -> _Parts
         sources=SourcePolicy(options.roots, options.source_urls),
         writable=Writable(database, options.data),
         playable=playable,
+        decisions=Decisions(library, options.data, day_starts_hour=options.day_starts_hour),
     )
     return _Parts(service, files, deliveries)
 

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 
 from cluster.jobs.request import choices
 from cluster.service.documents import Health, Problem, Readiness
-from cluster.service.http import routes_deliveries, routes_jobs, routes_titles
+from cluster.service.http import routes_decisions, routes_deliveries, routes_jobs, routes_titles
 from cluster.service.http.context import READING, CurrentService, Limiters, Service
 from cluster.service.http.following import Followers
 from cluster.service.http.hosts import AllowedHosts
@@ -92,7 +92,10 @@ def build(
     app.state.limiters = Limiters()
     app.state.followers = Followers(service.jobs)
     answer_errors(app)
-    for included in (routes_jobs.router, routes_deliveries.router, routes_titles.router, router):
+    for included in (
+        *(routes_jobs.router, routes_deliveries.router, routes_titles.router),
+        *(routes_decisions.router, router),
+    ):
         app.include_router(included)
     document = _openapi(app, service.tokens.reads_need_token)  # built once: it takes long
     app.openapi = lambda: document  # type: ignore[method-assign] # FastAPI documents this way

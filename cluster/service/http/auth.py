@@ -19,8 +19,8 @@ log = structlog.stdlib.get_logger(__name__)
 
 Scope = Literal["submit", "withdraw", "read", "decide", "report"]
 """``submit`` submits, cancels and retries jobs, and rolls titles back; ``withdraw`` takes titles
-down and reads the audit log; ``read`` reads. ``decide`` and ``report`` are for services that decide
-which artwork is shown and report what became of it; no request of this release asks for them."""
+down and reads the audit log; ``read`` reads. ``decide`` and ``report`` are for services that ask
+which artwork is shown, and that report what became of it."""
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 ANYBODY = "anybody"
 """Name of every client without a token, where reads need none."""

@@ -10,6 +10,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 
+from cluster.service.decisions.keeping import Decisions
 from cluster.service.http.auth import Client, Scope, Tokens, scope_missing
 from cluster.service.http.following import Followers
 from cluster.service.http.mounting import mount_of
@@ -40,6 +41,7 @@ class Service:
     sources: SourcePolicy
     writable: Writable
     playable: Playable
+    decisions: Decisions
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,16 @@ def withdrawer(request: Request, _: _WriteCredentials = None) -> Client:
     return _authenticate(request, "withdraw")
 
 
+def decider(request: Request, _: _WriteCredentials = None) -> Client:
+    """Return the client, which must be allowed to ask which artwork is shown."""
+    return _authenticate(request, "decide")
+
+
+def reporter(request: Request, _: _WriteCredentials = None) -> Client:
+    """Return the client, which must be allowed to report outcomes."""
+    return _authenticate(request, "report")
+
+
 def reader(request: Request, _: _ReadCredentials = None) -> Client:
     """Return the client, which must be allowed to read."""
     return _authenticate(request, "read")
@@ -134,4 +146,6 @@ CurrentFollowers = Annotated[Followers, Depends(followers_of)]
 CurrentService = Annotated[Service, Depends(service_of)]
 Submitter = Annotated[Client, Depends(submitter)]
 Withdrawer = Annotated[Client, Depends(withdrawer)]
+Decider = Annotated[Client, Depends(decider)]
+Reporter = Annotated[Client, Depends(reporter)]
 AnyReader = Annotated[Client, Depends(reader)]

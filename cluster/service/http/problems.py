@@ -43,7 +43,7 @@ _PROBLEMS = {
 
 _FORBIDDEN = (
     "source_not_allowed", "webhook_not_allowed", "scope_missing", "signature_invalid",
-    "signature_expired",
+    "signature_expired", "not_signed_here",
 )  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""Policies for artwork, as files: the log of decisions, the trained policies, which one is live."""

@@ -1,0 +1,1 @@
+"""Answers which picture to show, and takes what became of it."""

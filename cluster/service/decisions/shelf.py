@@ -1,0 +1,89 @@
+"""The pools of published titles, as numbers and as what is shown, kept in memory."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cluster.policy.pools import write_pool
+from cluster.service.library.library import Library
+from encoder.arrays import Mask
+from recommender.artwork.document import Artwork
+from recommender.policy.features import pictures_of
+from recommender.policy.trials import Pictures
+
+MAX_POOLS = 20_000
+"""Pools that are kept in memory, of about 50 kB each at 48 pictures."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shelf:
+    """The pool of one version of a title."""
+
+    pictures: Pictures
+    spoiler: Mask
+    """True for the pictures of the last part of the title."""
+    images: dict[str, list[dict[str, Any]]]
+    """What is shown of each picture, by aspect: id, focal point and renditions."""
+    base: str
+    """Prefix of the URIs of the renditions."""
+
+
+class Shelves:
+    """Pools by title, read when they are first asked for."""
+
+    def __init__(self, library: Library, pools: Path) -> None:
+        self._library = library
+        self._pools = pools
+        self._lock = threading.Lock()
+        self._read: OrderedDict[tuple[str, str], Shelf] = OrderedDict()
+
+    def get(self, title: str) -> Shelf | None:
+        """Return the pool of a title's current version; None if it has none or is not published."""
+        current = self._library.current(title)
+        if current is None or current.version is None:
+            return None
+        key = title, current.package
+        with self._lock:
+            shelf = self._read.get(key)
+            if shelf is not None:
+                self._read.move_to_end(key)
+        base = self._library.links.base(title, current.version, current.package)
+        if shelf is not None:  # signed URLs end, so their prefix changes
+            return shelf if shelf.base == base else replace(shelf, base=base)
+        try:
+            bundle = self._library.files.bundles.get(current.package)
+        except FileNotFoundError:  # withdrawn by another process just now
+            return None
+        entry = bundle.entry("artwork")
+        if entry is None:
+            return None
+        shelf = shelf_of(Artwork.model_validate_json(bundle.body(entry)), title, base)
+        write_pool(self._pools, shelf.pictures)
+        with self._lock:
+            self._read[key] = shelf
+            while len(self._read) > MAX_POOLS:
+                self._read.popitem(last=False)
+        return shelf
+
+
+def shelf_of(artwork: Artwork, title: str, base: str) -> Shelf:
+    """Return a pool as decisions need it; ``base`` is the prefix of its files' URIs."""
+    images: dict[str, list[dict[str, Any]]] = {}
+    for candidate in artwork.candidates:
+        for crop in candidate.crops:
+            images.setdefault(crop.aspect, []).append(
+                {
+                    "id": candidate.id,
+                    "title_side": candidate.title_side,
+                    "focal_point": crop.focal_point.model_dump(),
+                    "renditions": [one.model_dump() for one in crop.renditions],
+                }
+            )
+    spoiler = np.array([candidate.spoiler_zone for candidate in artwork.candidates], np.bool_)
+    return Shelf(pictures_of(artwork, title), spoiler, images, base)

@@ -1,0 +1,111 @@
+"""Routes that decide which artwork is shown, and that take what became of it."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from fastapi import APIRouter, Response
+
+from cluster.service.decision_documents import (
+    DecisionRequest,
+    DecisionRow,
+    OutcomeBatch,
+    OutcomesTaken,
+    RefusedReport,
+)
+from cluster.service.decisions.choosing import Answered, Row
+from cluster.service.decisions.reporting import Report, take
+from cluster.service.http.context import CurrentService, Decider, Mount, Reporter
+from cluster.service.http.problems import documented
+from cluster.service.http.reading import below
+from encoder.errors import BadInput, Conflict
+
+router = APIRouter(prefix="/v1", tags=["decisions"])
+
+
+@router.post(
+    "/decisions",
+    response_model=DecisionRow,
+    responses=documented(400, 401, 413, 422, 503),
+    summary="Decide which artwork a viewer is shown",
+)
+def decide(request: DecisionRequest, service: CurrentService, mount: Mount, _: Decider) -> Response:
+    """One picture for each title of a row, drawn by the policy of the day with a known probability.
+    The same viewer gets the same pictures all day.
+    """
+    row = Row(
+        request_id=request.request_id,
+        viewer=request.viewer,
+        context=request.context,
+        titles=request.titles,
+        aspect=request.aspect,
+        excluded=frozenset(request.exclude),
+        no_spoilers=request.exclude_spoilers,
+    )
+    answered = service.decisions.chooser.choose(row, time.time())
+    body = json.dumps(_document(row, answered, mount), separators=(",", ":"))
+    return Response(
+        body, media_type="application/json", headers={"Cache-Control": "private, no-store"}
+    )
+
+
+@router.post(
+    "/outcomes",
+    responses=documented(400, 401, 409, 413, 422, 503),
+    summary="Report what became of decisions",
+)
+def report(batch: OutcomeBatch, service: CurrentService, _: Reporter) -> OutcomesTaken:
+    """Reports on decisions, late, again and in any order. Those that were accepted are on disk when
+    this answers. Where none of them can be taken, the answer says why: 403 for decisions that were
+    not made here, 409 for what comes too late.
+    """
+    reports = [
+        Report(
+            one.decision_id,
+            None if one.at is None else one.at.timestamp(),
+            one.shown,
+            one.seen_seconds,
+            one.played,
+            one.minutes,
+        )
+        for one in batch.outcomes
+    ]
+    taken = take(reports, service.decisions.ledger, service.decisions.ids, time.time())
+    if not taken.accepted:
+        place, reason = taken.refused[0]
+        kind = BadInput if reason == "not_signed_here" else Conflict
+        detail = f"no report can be taken; outcomes.{place} is refused: {_WHY[reason]}"
+        raise kind(detail, reason=reason)
+    refused = [RefusedReport(index=place, reason=reason) for place, reason in taken.refused]
+    return OutcomesTaken(accepted=taken.accepted, refused=refused)
+
+
+_WHY = {
+    "not_signed_here": "its decision_id was not made by this service; send it as it was answered",
+    "outside_window": "it happened before its decision or more than a day after it",
+    "too_late": "its decision is more than a week old, and policies have learned without it",
+}
+
+
+def _document(row: Row, answered: Answered, mount: str) -> dict[str, object]:
+    return {
+        "request_id": row.request_id,
+        "day": answered.day,
+        "policy": answered.policy,
+        "decisions": [
+            {
+                "decision_id": one.decision.decision_id,
+                "title": one.decision.title,
+                "action_id": one.decision.action_id,
+                "pool": one.decision.pool,
+                "propensity": one.decision.propensity,
+                "policy": one.decision.policy,
+                "repeated": one.repeated,
+                "base": below(mount, one.base),
+                "image": one.shelf.images[row.aspect][one.position],
+            }
+            for one in answered.chosen
+        ],
+        "missing": answered.missing,
+    }
