@@ -13,6 +13,7 @@ import typer
 from cluster.cli import cluster, compare, package, run, service, training
 from cluster.cli.artwork import artwork_app
 from cluster.cli.ladder import ladder_app
+from cluster.cli.policy import policy_app
 from cluster.cli.prefetch import prefetch_app
 from cluster.cli.store import runs_app, store_app
 
@@ -60,7 +61,11 @@ COMMANDS = {
         *(service.release, service.holds, service.sign, service.deliveries, service.resend),
     ),
 }
-GROUPS = {"Look": (ladder_app, artwork_app, prefetch_app), "Store": (runs_app, store_app)}
+GROUPS = {
+    "Look": (ladder_app, artwork_app, prefetch_app),
+    "Store": (runs_app, store_app),
+    "Artwork": (policy_app,),
+}
 
 for panel, commands in COMMANDS.items():
     for command in commands:
