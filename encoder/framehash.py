@@ -6,6 +6,8 @@ package's frames with them. Equal hashes mean equal pixels, so the scores hold f
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from encoder.errors import FrameMismatch
 
 ALGORITHM = "murmur3"
@@ -30,6 +32,21 @@ def hash_output_options(pixel_format: str = "yuv420p") -> dict[str, str]:
         "f": "framehash",
         "hash": ALGORITHM,
     }
+
+
+def times(text: str | bytes) -> tuple[Fraction, ...]:
+    """Return the times in seconds of the frames in the ``framehash`` output of one stream.
+
+    Raises:
+        FrameMismatch: the text is not such output.
+    """
+    lines = (text.decode("ascii", "replace") if isinstance(text, bytes) else text).splitlines()
+    try:
+        base = next(line for line in lines if line.startswith("#tb 0:")).partition(":")[2]
+        rows = (line.split(",") for line in lines if line and not line.startswith("#"))
+        return tuple(int(row[2]) * Fraction(base.strip()) for row in rows)
+    except (StopIteration, ValueError, IndexError) as error:
+        raise FrameMismatch("a frame hash listing lacks its time base or a time") from error
 
 
 def parse(text: str | bytes) -> tuple[str, ...]:

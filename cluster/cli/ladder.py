@@ -27,7 +27,8 @@ class ShotFlags:
         None,
         metavar="NAME|RATE",
         help="Show the shots of one rung, with what was predicted for them and why they are "
-        "as they are: the rung's name, or a rate such as `800k` or `1M` for the nearest rung.",
+        "as they are: the rung's name, its number, `top`, or a rate such as `800k` or `1M` for the "
+        "nearest rung.",
     )
     shot: tuple[str, ...] = option(
         (), metavar="N|N-M", help="Show only this shot or range of shots. May be repeated."

@@ -1,4 +1,4 @@
-"""Commands that look at a finished package: ``verify``, ``shots`` and ``report``."""
+"""Commands that take a finished package: ``verify``, ``shots``, ``report`` and ``export``."""
 
 from __future__ import annotations
 
@@ -117,3 +117,63 @@ def report(
     output.finish(
         result={"report": str(path), "bytes": path.stat().st_size}, view=lambda: str(path)
     )
+
+
+@command
+def export(
+    output: Output,
+    directory: Directory,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="File to write: .mp4, .m4v or .mkv says the format."
+        ),
+    ],
+    rung: str = option(
+        "top",
+        metavar="RUNG",
+        help="The rung: its name, its number in the ladder, `top`, or a rate such as `800k` for "
+        "the nearest.",
+    ),
+    audio: str = option(
+        "all", metavar="LANG,...", help="Languages of the sound to take, `all` or `none`."
+    ),
+    subtitles: str = option(
+        "all", metavar="LANG,...", help="Languages of the subtitles to take, `all` or `none`."
+    ),
+) -> None:
+    """Write one rung of a package as one file, for downloads and for other packagers.
+
+    Nothing is encoded again. The file is decoded before it appears: each frame is the one that was
+    scored, at its time, and the sound is the package's. MP4 begins with its index, so that it plays
+    while it loads; it keeps the text of subtitles, but not their places and styles.
+    """
+    from cluster.package.export import export_rung
+    from cluster.package.package import Package
+
+    package = Package.open(directory)
+    output.announce("export", directory)
+    done = export_rung(package, rung, out, sounds=_languages(audio), texts=_languages(subtitles))
+    said = f"{done.rung.name}, {done.file.frames} frames, {done.file.bytes / 1e6:.1f} MB"
+    for what, count in (("sound", done.file.sounds), ("subtitle", done.file.texts)):
+        said += f", {count} {what} track{'s' * (count != 1)}" if count else ""
+    if done.plain_text:
+        said += "\nthe subtitles are plain text now; .mkv keeps their places and styles"
+    output.finish(
+        result={
+            "file": str(out),
+            "rung": done.rung.name,
+            "bytes": done.file.bytes,
+            "frames": done.file.frames,
+            "sounds": [track.language or None for track in done.sounds],
+            "subtitles": [track.language or None for track in done.texts],
+        },
+        view=lambda: f"{out}: {said}",
+    )
+
+
+def _languages(text: str) -> list[str] | None:
+    """Return the languages of a list; None for all."""
+    if text in ("all", "none"):
+        return None if text == "all" else []
+    return [part.strip() for part in text.split(",") if part.strip()]

@@ -119,7 +119,7 @@ def verify_directory(directory: Path, rungs: Sequence[Rung], frame_rate: Fractio
         VerificationFailed: the package is not what was measured.
         ToolFailed: ffmpeg was killed, so the package may be right or wrong.
     """
-    expected = {rung.name: _expected(directory, rung) for rung in rungs}
+    expected = {rung.name: expected_segments(directory, rung) for rung in rungs}
     formats = {
         rung.name: by_name(rung.recipe).pixel_format for rung in rungs if rung.recipe is not None
     }
@@ -133,8 +133,12 @@ def verify_directory(directory: Path, rungs: Sequence[Rung], frame_rate: Fractio
         raise
 
 
-def _expected(directory: Path, rung: Rung) -> list[ExpectedSegment]:
-    """Return what the segments of a rung have to hold and decode to."""
+def expected_segments(directory: Path, rung: Rung) -> list[ExpectedSegment]:
+    """Return what the segments of a rung have to hold and decode to.
+
+    Raises:
+        VerificationFailed: the hashes of its frames are missing or damaged.
+    """
     folder = Path(rung.init_uri).parent
     try:
         packed = (directory / folder / FRAME_HASHES).read_bytes()

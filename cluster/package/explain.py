@@ -29,6 +29,8 @@ DENSE, SPARSE = 1.25, 0.8
 """Ratios of a shot's rate to its rung's, above which it counts as costly and below as cheap."""
 APART = 1.0
 """Distance from the rung's mean quality at which a shot counts as better or worse."""
+_LEAST_PLAIN_RATE = 1000
+"""Number below which digits alone are the number of a rung, not a rate in bit/s."""
 NEAR_CEILING = 1.0
 """Distance from the best measured quality of its size at which a shot counts as near its limit."""
 BINDING = 0.97
@@ -261,19 +263,26 @@ def _gain(segment: Segment, cells: Sequence[Cell]) -> float | None:
 
 
 def find_rung(ladder: Ladder, text: str) -> Rung:
-    """Return the rung of a name, or the one nearest to a rate such as ``800k`` or ``1M``.
+    """Return a rung by its name, by its number in the ladder, or the nearest to a rate.
+
+    ``3`` is the third rung of the ladder, ``top`` the one of the highest rate, and a rate is
+    written as ``800k`` or ``1M``.
 
     Raises:
-        BadInput: the text is neither.
+        BadInput: the text is none of them.
     """
     for rung in ladder.rungs:
         if rung.name == text:
             return rung
+    if text == "top":
+        return max(ladder.rungs, key=lambda rung: rung.bitrate)
+    if text.isascii() and text.isdecimal() and 1 <= int(text) <= len(ladder.rungs):
+        return ladder.rungs[int(text) - 1]
     rate = parse_rate(text)
-    if rate is None:
+    if rate is None or (text.isdecimal() and rate < _LEAST_PLAIN_RATE):
         raise BadInput(
-            f"no rung {text!r}; name one of {', '.join(rung.name for rung in ladder.rungs)}, "
-            "or a rate such as 800k or 1M"
+            f"no rung {text!r}; name one of {', '.join(rung.name for rung in ladder.rungs)}, a "
+            f"number from 1 to {len(ladder.rungs)}, `top`, or a rate such as 800k or 1M"
         )
     return min(ladder.rungs, key=lambda rung: abs(math.log(rung.bitrate / rate)))
 
