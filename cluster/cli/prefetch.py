@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from cluster.cli.command import command, option
 from cluster.cli.options import Directory
 from cluster.cli.output import Output
 from encoder.errors import BadInput
+
+if TYPE_CHECKING:
+    from recommender.caching import Objective
 
 prefetch_app = typer.Typer(
     name="prefetch", help="Look at what to load before a viewer presses play."
@@ -56,21 +59,49 @@ def plan(
         metavar="DIR=PLAYS",
         help="Expected plays of a title, in any unit; 1 for the others. May be repeated.",
     ),
+    objective: str = option(
+        "quality",
+        metavar="NAME",
+        help="What the cache is to have most of: `quality` (x seconds, what a player wants), "
+        "`offload` (bytes that need not come from the origin), `offload-net` (the same less what "
+        "filling costs; plays are then those while the plan stands), `hits` (requests) or "
+        "`starts` (requests for the first seconds).",
+    ),
+    start_weight: float = option(
+        1.0,
+        metavar="W",
+        help="With `offload`, `offload-net` and `hits`: how many other requests one request for "
+        "a title's first seconds is worth. 8 keeps nearly all starts for little else.",
+    ),
+    start_seconds: float = option(16.0, metavar="S", help="Length of those first seconds."),
     top: int = option(20, metavar="N", min=1, help="Number of files to show; `--json` lists all."),
 ) -> None:
-    """List the files to keep in a cache, those with the most expected quality per byte first."""
+    """List the files to keep in a cache, the most valuable per byte first."""
     from cluster.cli.views.prefetch import cache_view
     from cluster.package.documents import read_prefetch
-    from recommender.caching import plan_cache
+    from recommender.caching import Goal, plan_cache
+    from recommender.prefetch.demand import ranked_by
 
-    titles = {str(each): tuple(read_prefetch(each).ranked_files()) for each in directories}
+    goal = Goal(_objective(objective), start_weight, start_seconds)
+    titles = {str(each): tuple(ranked_by(read_prefetch(each), goal)) for each in directories}
     plays = dict.fromkeys(titles, 1.0) | dict(_plays(text) for text in popularity)
-    planned = list(plan_cache(titles, plays, None if size is None else _bytes(size)))
+    capacity = None if size is None else _bytes(size)
+    planned = list(plan_cache(titles, plays, capacity, goal.least_density))
     output.finish(
         lines=[("file", asdict(file)) for file in planned],
         result={"files": len(planned), "bytes": planned[-1].total_bytes if planned else 0},
-        view=lambda: cache_view(planned[:top], planned),
+        view=lambda: cache_view(planned[:top], planned, goal.objective),
     )
+
+
+def _objective(text: str) -> Objective:
+    from recommender.caching import Objective
+
+    try:
+        return Objective(text)
+    except ValueError:
+        names = ", ".join(Objective)
+        raise BadInput(f"--objective {text!r} does not exist; there are {names}") from None
 
 
 def _plays(text: str) -> tuple[str, float]:

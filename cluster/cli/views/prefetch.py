@@ -8,8 +8,17 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from cluster.cli.views.tables import Column, size, table
-from recommender.caching import PlannedFile
+from recommender.caching import Objective, PlannedFile
 from recommender.prefetch.document import Prefetch, StartupRung
+
+_DENSITIES = {
+    Objective.QUALITY: ("quality s/MB", 1e6),
+    Objective.OFFLOAD: ("bytes/byte", 1.0),
+    Objective.OFFLOAD_NET: ("bytes/byte", 1.0),
+    Objective.HITS: ("requests/MB", 1e6),
+    Objective.STARTS: ("start requests/MB", 1e6),
+}
+"""Heading of the density by each objective, and the bytes that it is stated for."""
 
 
 def prefetch_view(prefetch: Prefetch) -> list[RenderableType]:
@@ -44,15 +53,18 @@ def prefetch_view(prefetch: Prefetch) -> list[RenderableType]:
 
 
 def cache_view(
-    shown: Sequence[PlannedFile], planned: Sequence[PlannedFile]
+    shown: Sequence[PlannedFile],
+    planned: Sequence[PlannedFile],
+    objective: Objective = Objective.QUALITY,
 ) -> list[RenderableType]:
     """Show the first files of a cache plan."""
+    heading, per = _DENSITIES[objective]
     several = len({file.title for file in planned}) > 1
     columns: list[Column[PlannedFile]] = [
         Column("title", lambda file: file.title, left=True, shown=several),
         Column("file", lambda file: file.uri, left=True),
         Column("bytes", lambda file: size(file.bytes)),
-        Column("quality s/MB", lambda file: 1e6 * file.density, ".4g"),
+        Column(heading, lambda file: per * file.density, ".4g"),
         Column("in all", lambda file: size(file.total_bytes)),
     ]
     total = planned[-1].total_bytes if planned else 0
