@@ -56,6 +56,7 @@ def stills(rows: list[dict[str, float]], step: int = 3, seed: int = 1) -> Stills
         hashes=rng.integers(0, 2**63, len(rows), dtype=np.uint64),
         embeddings=vectors.astype(np.float32),
         bars=np.zeros((len(rows), 4), np.float32),
+        faces=((),) * len(rows),
     )
 
 

@@ -48,7 +48,7 @@ SHORT_SHOTS, FILM_SHOTS = 30, 1800
 RUNGS = 7
 POOL = 38
 """Stills of a title of 30 shots."""
-ASPECT, DIVERSE, STILLS = "16:9", True, 28
+ASPECT, STILLS = "16:9", 28
 """Number of stills that a request asks for, about 30 kB."""
 SEGMENTS, SEGMENT_BYTES, RANGE_BYTES = 200, 1 << 20, 1 << 16
 BATCH_TITLES, BATCH_STILLS = 100, 8
@@ -103,7 +103,7 @@ def _template(data: Path, seed: str, shots: int) -> Path:
         entries, _ = package_entries(there, "0" * 32)
     path = data / "templates" / seed
     # Entries that no request of this test reads would be most of the library's size.
-    read = (stills_name(ASPECT, DIVERSE), "prefetch", "start/")
+    read = (stills_name(ASPECT), "prefetch", "start/")
     entries = {name: content for name, content in entries.items() if name.startswith(read)}
     write_bundle(path, entries, [rung.throughput for rung in prefetch.startup])
     return path
@@ -228,7 +228,7 @@ async def drive(
 
 
 def _list_path(name: str) -> str:
-    return f"/v1/titles/{name}/artwork?aspect={ASPECT}&k={STILLS}&diverse={str(DIVERSE).lower()}"
+    return f"/v1/titles/{name}/artwork?aspect={ASPECT}&k={STILLS}"
 
 
 def build_media(data: Path) -> list[str]:
@@ -295,7 +295,7 @@ def batches(names: list[str], seed: int) -> Draw:
         if choose.random() < 0.5:
             body = json.dumps({"titles": titles, "kbps": 3000, "seconds": 4})
             return "batch of starts", _request("/v1/prefetch:batch", body=body), 200
-        stills = {"aspect": ASPECT, "k": BATCH_STILLS, "diverse": DIVERSE}
+        stills = {"aspect": ASPECT, "k": BATCH_STILLS}
         body = json.dumps({"titles": titles, **stills})
         return "batch of stills", _request("/v1/artwork:batch", body=body), 200
 

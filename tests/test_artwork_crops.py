@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,14 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from encoder.errors import BadInput
 from recommender.artwork import crops, metrics
 from recommender.artwork.build import WIDTHS, rendition_sizes
 from recommender.artwork.colour import dominant_colours
 from recommender.artwork.crops import ASPECTS, Box, Point
-from recommender.artwork.faces import Face, FaceFinder
+from recommender.artwork.faces import Face
 from tests.artwork_material import natural, small
-from tests.face_model import write_red_finder
 
 places = st.floats(0.02, 0.98)
 
@@ -148,32 +145,59 @@ def test_dominant_colours_are_those_of_the_picture() -> None:
     assert len(dominant_colours(np.full((20, 20, 3), 90, np.uint8))) == 1
 
 
-def test_a_model_that_finds_no_faces_is_refused_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="is not a file"):
-        FaceFinder(tmp_path / "missing.onnx")
-    broken = tmp_path / "broken.onnx"
-    broken.write_bytes(b"no model at all")
-    with pytest.raises(BadInput, match="FaceDetectorYN") as raised:
-        FaceFinder(broken)
-    assert "\n" not in raised.value.message
+faces_ = st.builds(
+    Face,
+    st.floats(-0.05, 0.7),
+    st.floats(-0.05, 0.7),
+    st.floats(0.05, 0.35),
+    st.floats(0.05, 0.35),
+    st.just(0.9),
+)
 
 
-def test_faces_are_found_where_they_are(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """OpenCV's own detector, with a model that takes red things for faces."""
-    finder = FaceFinder(write_red_finder(tmp_path / "red.onnx"))
-    for width, height, x, y in ((640, 360, 480, 120), (320, 180, 60, 100), (1920, 1080, 500, 700)):
-        radius = width // 16
-        picture = np.full((height, width, 3), (120, 110, 100), np.uint8)
-        assert finder.find(picture) == ()
-        cv2.circle(picture, (x, y), radius, (20, 20, 230), -1)
-        found = finder.find(picture)
-        assert found
-        assert found == tuple(sorted(found, key=lambda face: -face.width * face.height))
-        for face in found:
-            middle = (face.x + face.width / 2) * width, (face.y + face.height / 2) * height
-            assert np.hypot(middle[0] - x, middle[1] - y) < 1.3 * radius
-            assert 0.8 <= face.score <= 1
-    assert capfd.readouterr().err == ""
+@given(faces_, st.integers(0, 60), st.integers(0, 60), st.integers(20, 200), st.integers(20, 200))
+@settings(max_examples=60, deadline=None)
+def test_what_a_window_keeps_of_a_face_is_counted_in_pixels(
+    face: Face, x: int, y: int, width: int, height: int
+) -> None:
+    area = Box(8, 4, 240, 160)
+    window = Box(area.x + x, area.y + y, min(width, 240 - x), min(height, 160 - y))
+    fine = 4
+    marked = np.zeros((fine * 170, fine * 260), bool)
+    left, top = area.x + face.x * area.width, area.y + face.y * area.height
+    right, bottom = left + face.width * area.width, top + face.height * area.height
+    left, top = max(left, area.x), max(top, area.y)
+    right, bottom = min(right, area.x + area.width), min(bottom, area.y + area.height)
+    marked[round(fine * top) : round(fine * bottom), round(fine * left) : round(fine * right)] = (
+        True
+    )
+    inside = marked[
+        fine * window.y : fine * (window.y + window.height),
+        fine * window.x : fine * (window.x + window.width),
+    ]
+    share = inside.sum() / max(1, marked.sum())
+    assert crops.seen_share(face, window, area) == pytest.approx(share, abs=0.06)
+
+
+def test_of_two_faces_that_do_not_fit_the_larger_is_whole() -> None:
+    area = Box(0, 0, 1280, 720)
+    faces = [Face(0.68, 0.2, 0.2, 0.4, 0.9), Face(0.05, 0.2, 0.18, 0.36, 0.9)]
+    focus = crops.focal_point(attention_at(0.2, 0.4), faces)
+    assert focus.x > 0.5
+    for aspect in ("2:3", "9:16", "1:1"):
+        found = crops.crop(area, ASPECTS[aspect], attention_at(0.2, 0.4), focus, faces)
+        assert crops.keeps_faces(found, area, faces)
+        assert crops.kept_share(found, area, attention_at(0.2, 0.4), faces) > 0.4
+
+
+def test_a_crop_that_cannot_hold_a_face_says_so() -> None:
+    area, face = Box(0, 0, 720, 1280), Face(0.1, 0.2, 0.8, 0.5, 0.9)
+    focus = crops.focal_point(attention_at(0.5, 0.5), [face])
+    wide = crops.crop(area, ASPECTS["21:9"], attention_at(0.5, 0.5), focus, [face])
+    assert crops.keeps_faces(wide, area, [face]) is False
+    assert crops.keeps_faces(area, area, [face]) is True
+    assert crops.keeps_faces(wide, area, []) is None
+    assert crops.kept_share(area, area, attention_at(0.5, 0.5), []) == 1.0
 
 
 def test_aspects_are_what_their_names_say() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from docs import generate
 from encoder.errors import BadInput
+from recommender.artwork.build import rank_crops
 from recommender.artwork.crops import ASPECTS
 from recommender.artwork.descriptors import hash_distance
 from recommender.artwork.document import (
@@ -110,31 +111,63 @@ def artwork(candidates: list[Candidate], title: str = "a") -> Artwork:
 # -- selection ---------------------------------------------------------------------------------
 
 
-def test_selection_is_by_quality_and_by_difference_where_asked() -> None:
+def with_crops(one: Candidate, **facts: object) -> Candidate:
+    changed = [
+        crop.model_copy(update=facts) if crop.aspect == "2:3" else crop for crop in one.crops
+    ]
+    return one.model_copy(update={"crops": changed})
+
+
+def test_selection_is_by_rank_where_crops_have_none() -> None:
+    """As in packages of earlier releases."""
     pool = artwork([candidate(number) for number in range(9)])
     plain = select(pool, "2:3", 4)
     assert [one.candidate.rank for one in plain] == [0, 1, 2, 3]
     assert {one.crop.aspect for one in plain} == {"2:3"}
-    diverse = select(pool, "16:9", 3, diverse=True)
-    assert len({one.candidate.cluster for one in diverse}) == 3
-    assert diverse[0].candidate.rank == 0 or diverse[0].candidate.quality > 0.5
-    assert len(select(pool, "1:1", 99)) == len(select(pool, "1:1", 99, diverse=True)) == 9
+    assert len(select(pool, "1:1")) == 9
 
 
-def test_diverse_selection_prefers_what_differs() -> None:
-    same = VECTORS[0].tolist()
-    pool = [candidate(0), candidate(1, embedding=same, cluster=0), candidate(2, quality=0.5)]
-    assert [one.candidate.rank for one in select(artwork(pool), "16:9", 2)] == [0, 1]
-    assert [one.candidate.rank for one in select(artwork(pool), "16:9", 2, diverse=True)] == [0, 2]
+def test_crops_move_back_as_far_as_they_lose() -> None:
+    """Full crops keep the candidates' order; a crop that loses everything moves by half a list."""
+    kept = [1.0, 0.5, 1.0, 0.0, 1.0, 1.0]
+    made = [
+        with_crops(
+            candidate(number, quality=0.8),
+            quality=0.8 * share,
+            usable=number != 2,
+            keeps_faces=number != 2,
+        )
+        for number, share in enumerate(kept)
+    ]
+    ranked = rank_crops(
+        [
+            one.model_copy(
+                update={
+                    "crops": [
+                        crop
+                        if crop.quality is not None
+                        else crop.model_copy(update={"quality": 0.8})
+                        for crop in one.crops
+                    ]
+                }
+            )
+            for one in made
+        ]
+    )
+    pool = artwork(ranked)
+    assert [one.candidate.rank for one in select(pool, "16:9")] == list(range(6))
+    assert [one.candidate.rank for one in select(pool, "2:3")] == [0, 1, 4, 5, 3]
+    found = answer(pool, "2:3", 2)
+    assert (found.of, found.unusable, found.order) == (6, 1, "rank")
+    assert [one.rank for one in found.candidates] == [0, 1]
 
 
-@pytest.mark.parametrize("diverse", [False, True])
-def test_a_longer_selection_begins_with_a_shorter_one(diverse: bool) -> None:
-    pool = artwork([candidate(n, quality=0.9 - 0.07 * (n * 5 % 9)) for n in range(9)])
-    whole = answer(pool, "21:9", 9, diverse).candidates
+def test_a_longer_selection_begins_with_a_shorter_one() -> None:
+    pool = artwork(rank_crops([candidate(n, quality=0.9 - 0.07 * (n * 5 % 9)) for n in range(9)]))
+    whole = answer(pool, "21:9").candidates
     assert sorted(one.rank for one in whole) == list(range(9))
     for k in range(1, 9):
-        assert answer(pool, "21:9", k, diverse).candidates == whole[:k]
+        assert answer(pool, "21:9", k).candidates == whole[:k]
 
 
 def test_an_answer_has_what_is_shown_and_logged_and_no_more() -> None:

@@ -30,11 +30,12 @@ from encoder import ffmpeg
 from encoder.errors import BadInput
 from recommender.artwork.crops import ASPECTS, Box
 from recommender.artwork.document import ACTIONS_URI, Artwork, Candidate
+from recommender.artwork.faces import models_sha256
 from recommender.artwork.stills import MEASURES
 from tests.artwork_material import make_title, scene
 from tests.artwork_measures import encode, encode_again
 from tests.cli_material import called
-from tests.face_model import write_red_finder
+from tests.faces_drawn import draw_face
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,13 @@ class Made:
     artwork: Artwork
 
 
-def deliver(source: Path, out: Path, store: Path, face_model: Path | None = None) -> Artwork:
+def deliver(source: Path, out: Path, store: Path) -> Artwork:
     kept = Store(store)
     with kept.scratch() as workdir:
         opened = open_title(source, workdir)
         with reading(kept, opened) as seen:
             title = find_title(source, opened, seen, InlineExecutor(), lambda event: None)
-            record = find_artwork(title, seen, InlineExecutor(), lambda event: None, face_model)
+            record = find_artwork(title, seen, InlineExecutor(), lambda event: None)
         previous = previous_artwork(out)
         out.mkdir(exist_ok=True)
         return write_artwork(record, kept, out, previous)
@@ -82,7 +83,8 @@ def test_a_pool_lies_in_the_folder_as_its_document_says(made: Made) -> None:
         assert one.time_seconds == pytest.approx(one.frame / 12, abs=1e-6)
         assert [crop.aspect for crop in one.crops] == list(ASPECTS)
         assert set(one.metrics) == set(MEASURES)
-        assert one.faces is one.maturity is one.rights is None
+        assert one.maturity is one.rights is None
+        assert (one.faces, one.people, one.shot_scale, one.appeal) == ([], 0, None, 0)
         assert one.spoiler_zone == (one.frame >= 0.8 * 96)
         assert one.action_id == one.id
         for crop in one.crops:
@@ -132,7 +134,7 @@ def test_the_table_of_actions_has_the_documents_numbers(made: Made) -> None:
     for row, one in zip(rows, made.artwork.candidates, strict=True):
         assert (row["action_id"], row["candidate_id"]) == (one.action_id, one.id)
         assert (row["pool"], row["rank"], row["frame"]) == (made.artwork.pool, one.rank, one.frame)
-        assert row["faces"] is None
+        assert row["faces"] == 0
         assert row["embedding"] == pytest.approx(one.embedding, abs=1e-6)
         assert row["percentile_sharpness"] == pytest.approx(one.metrics["sharpness"].percentile)
 
@@ -241,35 +243,49 @@ def test_bars_are_in_no_crop(tmp_path: Path) -> None:
             assert crop.area.y + crop.area.height <= area.y + area.height
 
 
-def test_faces_are_listed_and_kept_in_crops(tmp_path: Path) -> None:
-    """Red discs, for a model that takes red things for faces; a scene without any has none."""
-    frames = [picture // 2 for seed in range(3) for picture in scene(seed, 24)]
-    for number, picture in enumerate(frames[:48]):
-        picture[..., 2] //= 2
-        place = (270 - number // 4, 70) if number < 24 else (52, 110)
-        cv2.circle(picture, place, 22, (20, 20, 235), -1, cv2.LINE_AA)
-    for picture in frames[48:]:
-        picture[..., 2] //= 3
-    encode(frames, Fraction(12), tmp_path / "red.mp4", crf=10)
-    model = write_red_finder(tmp_path / "red.onnx")
-    plain = deliver(tmp_path / "red.mp4", tmp_path / "plain", tmp_path / "store")
-    found = deliver(tmp_path / "red.mp4", tmp_path / "out", tmp_path / "store", model)
-    assert plain.face_model is None
-    assert found.face_model == hashlib.sha256(model.read_bytes()).hexdigest()[:16]
-    assert {one.faces is None for one in plain.candidates} == {True}
-    assert [one.id for one in found.candidates] == [one.id for one in plain.candidates]
+def test_people_are_listed_and_kept_in_crops(tmp_path: Path) -> None:
+    """Somebody on the right, then somebody on the left, then nobody; a face too tall for 21:9."""
+    frames = scene(1, 24) + scene(2, 24) + scene(3, 24)
+    places = {0: (250, 70, 60), 1: (60, 100, 130)}
+    for number in range(48):
+        x, y, height = places[number // 24]
+        frames[number] = draw_face(frames[number], (x, y), height)
+    encode(frames, Fraction(12), tmp_path / "people.mp4", crf=10)
+    found = deliver(tmp_path / "people.mp4", tmp_path / "out", tmp_path / "store")
+    assert found.face_model == models_sha256()[:16]
+    assert found.candidates[0].people == 1
+    assert {one.people for one in found.candidates} == {0, 1}
     for one in found.candidates:
         assert one.faces is not None
+        assert len(one.faces) == one.people
         if one.frame >= 48:
-            assert one.faces == []
+            assert (one.people, one.shot_scale, one.appeal) == (0, None, 0)
             continue
-        disc = (270 - one.frame // 4, 70) if one.frame < 24 else (52, 110)
-        assert one.faces
+        x, y, height = places[one.frame // 24]
+        (face,) = one.faces
+        assert one.shot_scale == "close-up"
+        assert face.eyes_open is not None
+        assert face.eyes_open > 0.8
+        assert 320 * (face.x + face.width / 2) == pytest.approx(x, abs=10)
+        assert 180 * face.height == pytest.approx(height, rel=0.25)
         for crop in one.crops:
-            assert crop.area.x <= disc[0] <= crop.area.x + crop.area.width
-            assert crop.area.y <= disc[1] <= crop.area.y + crop.area.height
-        middle = 320 * one.focal_point.x, 180 * one.focal_point.y
-        assert np.hypot(middle[0] - disc[0], middle[1] - disc[1]) < 22
+            inside = (
+                crop.area.x <= 320 * face.x + 1
+                and 320 * (face.x + face.width) - 1 <= crop.area.x + crop.area.width
+                and crop.area.y <= 180 * face.y + 1
+                and 180 * (face.y + face.height) - 1 <= crop.area.y + crop.area.height
+            )
+            assert crop.keeps_faces is crop.usable is inside
+            assert bool(crop.renditions) is crop.usable
+            assert (crop.rank is None) is not crop.usable
+    for aspect in ASPECTS:
+        ranks = [c.rank for one in found.candidates for c in one.crops if c.aspect == aspect]
+        assert sorted(rank for rank in ranks if rank is not None) == list(
+            range(sum(rank is not None for rank in ranks))
+        )
+    row = pq.read_table(tmp_path / "out" / ACTIONS_URI).to_pylist()[0]
+    assert (row["faces"], row["shot_scale"]) == (1, "close-up")
+    assert row["eyes_open"] > 0.8
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5])
@@ -300,7 +316,7 @@ def test_artwork_list_and_sheet(made: Made, tmp_path: Path) -> None:
         "done",
     ]
     assert lines[1]["id"] == made.artwork.candidates[0].id
-    few = called("artwork", "list", made.out, "--aspect", "2:3", "--k", 2, "--diverse", "--json")
+    few = called("artwork", "list", made.out, "--aspect", "2:3", "--k", 2, "--json")
     chosen = [json.loads(line) for line in few.stdout.splitlines()][1:-1]
     assert len(chosen) == 2
     assert [[crop["aspect"] for crop in one["crops"]] for one in chosen] == [["2:3"]] * 2

@@ -172,18 +172,7 @@ def test_artwork_is_of_the_packages_shots(finished: Finished) -> None:
         shot = segments[one.shot]
         assert shot.start_frame <= one.frame < shot.end_frame
         assert all((finished.out / r.uri).is_file() for c in one.crops for r in c.renditions)
-    assert finished.result.run["options"]["face_model"] is None
-
-
-def test_a_model_for_faces_is_looked_at_before_any_work(finished: Finished, tmp_path: Path) -> None:
-    asked = options(finished.source, tmp_path / "out", tmp_path / "store")
-    with pytest.raises(BadInput, match="--face-model"):
-        run_title(
-            replace(asked, profile="default", face_model=tmp_path / "none.onnx"),
-            lambda event: None,
-            InlineExecutor(),
-        )
-    assert not (tmp_path / "store").exists()
+    assert "face_model" not in finished.result.run["options"]
 
 
 def test_every_rung_decodes_to_the_titles_frames(finished: Finished, tmp_path: Path) -> None:

@@ -11,7 +11,14 @@ import hypothesis.strategies as st
 from hypothesis import given, settings
 
 from cluster.service.documents import ASPECTS, MAX_STILLS
-from cluster.service.library.bundle import Bundle, package_entries, stills_name, write_bundle
+from cluster.service.library.bundle import (
+    JSON_TYPE,
+    Bundle,
+    EntryContent,
+    package_entries,
+    stills_name,
+    write_bundle,
+)
 from cluster.service.library.cutting import CLOSING, RECORD_BYTES, cut_at, cuttable_list
 from recommender.artwork.crops import ASPECTS as CROPS
 from recommender.artwork.pool import MAX_SIZE
@@ -49,16 +56,28 @@ def test_a_bundle_answers_what_the_pure_function_does(tmp_path: Path) -> None:
     write_bundle(tmp_path / "b", entries, [rung.throughput for rung in prefetch.startup])
     bundle = Bundle(tmp_path / "b")
     for aspect in ASPECTS:
-        for diverse in (False, True):
-            whole = bundle.entry(stills_name(aspect, diverse))
-            assert bundle.stills(aspect, None, diverse) == whole
-            assert bundle.stills(aspect, MAX_STILLS, diverse) == whole
-            for k in range(1, 21):
-                entry = bundle.stills(aspect, k, diverse)
-                assert entry is not None
-                right = answer(pool, aspect, k, diverse)
-                assert json.loads(bundle.body(entry)) == json.loads(right.model_dump_json())
-                assert gzip.decompress(bundle.body(entry, packed=True)) == bundle.body(entry)
+        whole = bundle.entry(stills_name(aspect))
+        assert bundle.stills(aspect, None) == whole
+        assert bundle.stills(aspect, MAX_STILLS) == whole
+        for k in range(1, 21):
+            entry = bundle.stills(aspect, k)
+            assert entry is not None
+            right = answer(pool, aspect, k)
+            assert json.loads(bundle.body(entry)) == json.loads(right.model_dump_json())
+            assert gzip.decompress(bundle.body(entry, packed=True)) == bundle.body(entry)
+
+
+def test_a_bundle_of_an_earlier_release_answers_in_its_more_varied_order(tmp_path: Path) -> None:
+    bodies = {
+        f"artwork/16:9/{order}": EntryContent(JSON_TYPE, f'{{"candidates":["{order}"]}}'.encode())
+        for order in ("best", "diverse")
+    }
+    write_bundle(tmp_path / "b", bodies, [0])
+    bundle = Bundle(tmp_path / "b")
+    found = bundle.stills("16:9", 1)
+    assert found is not None
+    assert json.loads(bundle.body(found)) == {"candidates": ["diverse"]}
+    assert bundle.stills("9:16", 1) is None
 
 
 def test_the_service_knows_the_shapes_that_crops_have() -> None:

@@ -15,7 +15,6 @@ from cluster.package.documents import read_prefetch
 from cluster.service.options import JobOptions
 from fixtures.clips import make
 from tests.cli_material import called, shell
-from tests.face_model import write_red_finder
 from tests.running import SHORT, contents, run_inline
 from tests.service_material import service
 
@@ -24,8 +23,7 @@ TITLE = replace(SHORT, width=320, height=180, audio=True)
 
 
 def test_a_title_from_submission_to_playback_across_a_kill(tmp_path: Path) -> None:
-    faces = write_red_finder(tmp_path / "red.onnx")
-    with service(tmp_path / "s", stub=False, slots=1, **{"--face-model": faces}) as one:
+    with service(tmp_path / "s", stub=False, slots=1) as one:
         source = make(TITLE, one.sources / "film.mp4")
         url = {"SHOTLADDER_URL": one.url, "SHOTLADDER_TOKEN": one.token}
         line = ("submit", source, "--external-id", "film-1", "--preset", "ultrafast",
@@ -47,8 +45,7 @@ def test_a_title_from_submission_to_playback_across_a_kill(tmp_path: Path) -> No
         done = json.loads(ended.stdout.splitlines()[-1])["result"]["job"]
         assert (done["id"], done["state"], done["attempts"]) == (job_id, "succeeded", 2)
 
-        direct = {"search": "exhaustive", "face_model": faces}
-        run_inline(source, tmp_path / "direct", tmp_path / "store", **direct)
+        run_inline(source, tmp_path / "direct", tmp_path / "store", search="exhaustive")
         package = one.data / "packages" / done["result"]["package"][:2] / done["result"]["package"]
         assert contents(package) == contents(tmp_path / "direct")
         with one.client() as client:

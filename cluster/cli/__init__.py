@@ -19,6 +19,14 @@ from typing import Any
 
 from encoder.errors import BadInput, ShotladderError
 
+GONE_OPTIONS = {
+    "--face-model": "--face-model is gone: the models that find faces come with shotladder, and "
+    "artwork always uses them; leave the option out",
+    "--diverse": "--diverse is gone: artwork has one order, in which neighbours differ; leave the "
+    "option out",
+}
+"""Options of earlier releases, with what takes their place."""
+
 TRACEBACK_VARIABLE = "SHOTLADDER_TRACEBACK"
 """Environment variable that, when set, shows the traceback of an error."""
 
@@ -79,6 +87,8 @@ def _dispatch(arguments: list[str], on_event: Any) -> int:
             arguments or ["--help"], prog_name="shotladder", standalone_mode=False, obj=on_event
         )
     except TyperException as error:
+        if (gone := GONE_OPTIONS.get(getattr(error, "option_name", ""))) is not None:
+            raise BadInput(gone) from error
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "shotladder"
         message = " ".join(error.format_message().split()).rstrip(".")

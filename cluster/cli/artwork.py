@@ -19,7 +19,8 @@ artwork_app = typer.Typer(name="artwork", help="Look at the stills that can repr
 Aspect = Annotated[
     str | None,
     typer.Option(
-        metavar="W:H", help="Use only crops of this aspect ratio: `16:9`, `2:3`, `1:1` or `21:9`."
+        metavar="W:H",
+        help="Order by the crops of this aspect ratio: `16:9`, `2:3`, `1:1`, `21:9` or `9:16`.",
     ),
 ]
 
@@ -31,30 +32,27 @@ def list_artwork(
     directory: Directory,
     aspect: Aspect = None,
     most: int | None = option(None, "--k", metavar="N", help="List at most N candidates."),
-    diverse: bool = option(
-        False, "--diverse", help="Choose candidates that differ, to be shown side by side."
-    ),
 ) -> None:
     """List the candidates of a package, best first, with what was measured of each.
 
-    With `--aspect`, `--k` or `--diverse`, candidates are selected from the pool as a service does.
+    The order is the one of the contact sheet and of a service: the rank of the candidates or, with
+    `--aspect`, of their crops. Candidates whose crop would cut the main face are left out.
     """
     from cluster.cli.views.artwork import artwork_lines, artwork_view
     from cluster.package.documents import read_artwork
     from recommender.artwork.select import select
 
     artwork = read_artwork(directory)
-    chosen: list[Candidate] = artwork.candidates
-    if aspect is not None or most is not None or diverse:
-        picked = select(artwork, aspect or "16:9", most or len(chosen), diverse)
+    chosen: list[Candidate] = artwork.candidates[:most]
+    if aspect is not None:
         chosen = [
-            pick.candidate.model_copy(update={"crops": [pick.crop]}) if aspect else pick.candidate
-            for pick in picked
+            pick.candidate.model_copy(update={"crops": [pick.crop]})
+            for pick in select(artwork, aspect, most)
         ]
     output.finish(
         lines=artwork_lines(artwork, chosen),
-        result={"candidates": len(chosen), "pool": artwork.pool},
-        view=lambda: artwork_view(artwork, chosen),
+        result={"candidates": len(chosen), "pool": artwork.pool, "aspect": aspect},
+        view=lambda: artwork_view(artwork, chosen, aspect),
     )
 
 
@@ -69,7 +67,11 @@ def sheet(
     ],
     aspect: Aspect = None,
 ) -> None:
-    """Draw a contact sheet: the candidates in order, with rank, time and quality."""
+    """Draw a contact sheet: the candidates in order, with rank, time and quality.
+
+    The order is that of `artwork list` and of a service, in the shape of `--aspect` (`16:9` if it
+    is left out).
+    """
     from cluster.package.contact_sheet import write_sheet
 
     count = write_sheet(directory, out, aspect or "16:9")

@@ -153,15 +153,6 @@ TlsKey = Annotated[
         help="Private key (PEM) of this member's certificate.",
     ),
 ]
-FaceModel = Annotated[
-    Path | None,
-    typer.Option(
-        "--face-model",
-        metavar="FILE",
-        help="YuNet model (ONNX) that detects faces in artwork. Without it, artwork.json says "
-        "`faces: null`.",
-    ),
-]
 Weights = Annotated[
     Path | None,
     typer.Option(
@@ -266,7 +257,6 @@ class RunFlags(LadderFlags):
     """Options of ``run`` that are fields of :class:`cluster.jobs.request.RunOptions`."""
 
     weights: Weights = None
-    face_model: FaceModel = None
     workers: Workers = None
     scheduler: Scheduler = None
     priority: int = option(

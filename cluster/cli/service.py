@@ -15,7 +15,6 @@ import typer
 
 from cluster.cli.command import command, option
 from cluster.cli.options import (
-    FaceModel,
     LadderFlags,
     Scheduler,
     TlsFlags,
@@ -52,7 +51,6 @@ class JobFlags:
     )
     workers: Workers = None
     scheduler: Scheduler = None
-    face_model: FaceModel = None
     weights: Weights = None
     grace: float = option(
         168,

@@ -56,7 +56,7 @@ def own_fingerprint() -> Fingerprint:
     parts = {
         "shotladder": version("shotladder"),
         "code": _digest(".py", ".toml"),
-        "models": _digest(".safetensors"),
+        "models": _digest(".safetensors", ".tflite"),
         "ffmpeg": ffmpeg.version(),
         "python": ".".join(platform.python_version_tuple()[:2]),
     }

@@ -82,7 +82,7 @@ def deliver(
     """
     title, store, on_event = measurer.title, measurer.store, measurer.on_event
     selection = _select(solved, measurer)
-    artwork = find_artwork(title, store, measurer.executor, on_event, request.options.face_model)
+    artwork = find_artwork(title, store, measurer.executor, on_event)
     predictions = {one.setup.recipe: one.setup.prediction for one in solved}
     missed = save_training_rows(measurer, predictions, on_event)
     scored = _secured(request, selection, measurer)

@@ -29,7 +29,6 @@ def recorded(
         source=manifests.Source(path=shown(path), sha256=source.sha256, size=path.stat().st_size),
         options=options.document(),
         weights_sha256=file_sha256(options.weights) if options.weights else None,
-        face_model_sha256=file_sha256(options.face_model) if options.face_model else None,
         versions=dict(own_fingerprint().parts),
         out=shown(options.out.resolve()),
     )
@@ -50,13 +49,12 @@ def repeated(before: Manifest, options: RunOptions) -> RunOptions:
     """Return ``options`` with everything that decided the package of an earlier run.
 
     Raises:
-        BadInput: the earlier run's source, weights or face model is missing or has changed.
+        BadInput: the earlier run's source or weights are missing or have changed.
     """
     earlier = LadderOptions.from_document(before.options)
     for what, path, digest in (
         ("source", options.source, before.source.sha256),
         ("weights", earlier.weights, before.weights_sha256),
-        ("face model", earlier.face_model, before.face_model_sha256),
     ):
         if path is None:
             continue

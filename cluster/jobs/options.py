@@ -31,7 +31,6 @@ NOT_OF_JOBS: Mapping[str, str] = {
     "out": "the service keeps the packages of all jobs in its own folder",
     "store": "the service keeps one store per source in its own folder",
     "weights": f"it is {_PATHS}; its operator gives it to `serve`",
-    "face_model": f"it is {_PATHS}; its operator gives it to `serve`",
     "workers": "the service's operator says how many `serve` starts",
     "scheduler": "the service's operator gives its address to `serve`",
     "tls_ca": "the service's operator gives the cluster's certificates to `serve`",

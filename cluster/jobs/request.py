@@ -50,8 +50,6 @@ class LadderOptions(CommonOptions):
 
     profile: str | Path | Profile = DEFAULTS.profile
     """Name of a built-in profile, path of a TOML file, or a profile."""
-    face_model: Path | None = None
-    """YuNet model that finds faces in artwork; None turns face detection off."""
     weights: Path | None = None
     """Weights of the complexity model instead of the packaged ones."""
 
@@ -91,9 +89,8 @@ class LadderOptions(CommonOptions):
         names = {field.name for field in fields(LadderOptions)}
         known = {name: value for name, value in document.items() if name in names}
         known.setdefault("recipe_check", "never")  # releases without the option had no check
-        for name in ("face_model", "weights"):
-            if known.get(name):
-                known[name] = path_of(known[name])
+        if known.get("weights"):
+            known["weights"] = path_of(known["weights"])
         for name in ("heights", "also"):
             if known.get(name) is not None:
                 known[name] = tuple(known[name])

@@ -27,7 +27,6 @@ from cluster.jobs.source_findings import describe_source
 from cluster.jobs.text_findings import describe_texts
 from cluster.package.publish import check_output
 from cluster.stages.analysis import features_key, find_title, known_damage, shots_key
-from cluster.stages.artwork import check_face_model
 from cluster.stages.measurer import Measurer
 from cluster.stages.quarantine import reading
 from cluster.stages.texts import texts_in_title
@@ -66,7 +65,6 @@ def run_title(
     clock = Clock()
     request = LadderRequest.of(options)
     request.check_encoders()
-    check_face_model(options.face_model)
     place = store_place(options.store)
     check_output(options.out, keep=[options.source, *([place] if isinstance(place, Path) else [])])
     with (

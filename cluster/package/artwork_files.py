@@ -75,6 +75,11 @@ def actions_table(artwork: Artwork) -> bytes:
         "faces": pa.array(
             [None if row.faces is None else len(row.faces) for row in rows], pa.int32()
         ),
+        "shot_scale": pa.array([row.shot_scale for row in rows], pa.string()),
+        "appeal": pa.array([row.appeal for row in rows], pa.float32()),
+        "eyes_open": pa.array(
+            [row.faces[0].eyes_open if row.faces else None for row in rows], pa.float32()
+        ),
         "perceptual_hash": pa.array([row.perceptual_hash for row in rows], pa.string()),
         "embedding": pa.array([row.embedding for row in rows], pa.list_(pa.float32())),
     }

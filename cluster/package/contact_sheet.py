@@ -23,16 +23,16 @@ _GAP = 4
 
 
 def write_sheet(directory: Path, out: Path, aspect: str) -> int:
-    """Draw the candidates of a package, by rank, and return how many there are.
+    """Draw the candidates of a package that a shape can show, best first, and return how many.
 
     Args:
         directory: folder of the package.
         out: file to write, ``.png`` or ``.jpg``, outside ``directory``.
-        aspect: ``16:9``, ``2:3``, ``1:1`` or ``21:9``.
+        aspect: ``16:9``, ``2:3``, ``1:1``, ``21:9`` or ``9:16``.
 
     Raises:
-        BadInput: the package, the aspect or the file format does not exist, or ``out`` lies inside
-            the package.
+        BadInput: the package, the aspect or the file format does not exist, ``out`` lies inside
+            the package, or no candidate can be shown in this shape.
         OutputUnwritable: the sheet cannot be written.
     """
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
@@ -43,9 +43,14 @@ def write_sheet(directory: Path, out: Path, aspect: str) -> int:
             "name a file outside of it"
         )
     artwork = read_artwork(directory)
-    stills = select(artwork, aspect, len(artwork.candidates))
+    stills = select(artwork, aspect)
+    if not stills:
+        raise BadInput(
+            f"no candidate of {directory} can be shown in {aspect} without cutting a face; "
+            "name another shape with --aspect"
+        )
     tiles = []
-    for still in sorted(stills, key=lambda still: still.candidate.rank):
+    for still in stills:
         smallest = min(
             (r for r in still.crop.renditions if r.format == "jpeg" and r.width >= TILE_WIDTH),
             key=lambda r: r.width,

@@ -117,7 +117,8 @@ def _open_source(
 def shown_run(run: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of ``run.json`` with file names instead of paths."""
     options = dict(run.get("options") or {})
-    for name in ("face_model", "weights"):
+    # Earlier releases had a face model.
+    for name in options.keys() & {"face_model", "weights"}:
         options[name] = options.get(name) and Path(str(options[name])).name
     return {**run, "source": Path(str(run.get("source", ""))).name, "options": options}
 

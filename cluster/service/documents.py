@@ -28,7 +28,7 @@ EPOCH_HEADER = "Shotladder-Epoch"
 JOB_ID_PATTERN = r"^job-[0-9a-f]{20}$"
 MAX_BATCH_TITLES = 100
 MAX_PAGE_SIZE = 500
-Aspect = Literal["16:9", "2:3", "1:1", "21:9"]
+Aspect = Literal["16:9", "2:3", "1:1", "21:9", "9:16"]
 ASPECTS: Final[tuple[Aspect, ...]] = get_args(Aspect)
 DEFAULT_ASPECT: Final[Aspect] = "16:9"
 MAX_STILLS = 100
@@ -146,7 +146,7 @@ class TitleUrls(AnswerModel):
     report: str | None
     """The report, for people; None if the package has none."""
     poster: str | None
-    """The best still of 16:9; None if the package has no artwork."""
+    """The best still of 16:9, or of the next shape that has any; None if there is no artwork."""
     expires_at: datetime | None
     """When the signed URLs end; None where they are not signed."""
 
@@ -422,7 +422,7 @@ class ArtworkBatch(RequestModel):
     k: StillCount = 8
     """Maximum number of stills of each title."""
     diverse: Flag = False
-    """True to choose stills by quality and difference, false by quality alone."""
+    """Changes nothing, since there is one order; there were two in earlier releases."""
 
 
 class Batch(AnswerModel):

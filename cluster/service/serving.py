@@ -361,10 +361,6 @@ def _check(options: ServiceOptions) -> None:
     AllowedHosts(options.allowed_hosts)
     parse_mount(options.root_path)
     check_origins(options.cors_origins)
-    if options.face_model is not None:
-        from cluster.stages.artwork import check_face_model  # slow to import, and rarely needed
-
-        check_face_model(options.face_model)
     if options.weights is not None and not options.weights.is_file():
         raise BadInput(f"no weights at {options.weights}; `shotladder train` makes them")
     try:

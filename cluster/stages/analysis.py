@@ -33,6 +33,7 @@ from encoder.analysis.frames import Analyser, feed, small_frames
 from encoder.analysis.shots import CutDetector, plan_shots
 from encoder.media import Shot
 from encoder.names import shown
+from recommender.artwork.faces import FACES_VERSION, models_sha256
 from recommender.artwork.sampling import SAMPLING_VERSION, StillSampler
 from recommender.artwork.scrub import SCRUB_VERSION, ScrubSampler, ScrubTrack
 from recommender.artwork.stills import Stills
@@ -72,6 +73,7 @@ def stills_key(source: TitleSource) -> str:
         reference=source.reference.graph_id,
         tools={name: version(name) for name in _ANALYSERS},
         scrub=SCRUB_VERSION,
+        faces=(FACES_VERSION, models_sha256()),
     )
 
 

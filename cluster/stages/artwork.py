@@ -1,7 +1,8 @@
 """The artwork stage: chooses a title's pool and makes all of its files.
 
-Stills are measured in the analysis pass (:mod:`cluster.stages.analysis`). This stage chooses among
-them, fetches the chosen ones at full size, crops and codes them, and keeps everything in the store.
+Stills are measured in the analysis pass (:mod:`cluster.stages.analysis`), which also finds faces.
+This stage reads the faces of the best stills at full size, chooses among all stills, fetches the
+chosen ones at full size, crops and codes them, and keeps everything in the store.
 :mod:`cluster.package.artwork_files` copies it into a package.
 """
 
@@ -9,8 +10,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -22,7 +24,6 @@ from cluster.stages.quarantine import title_store
 from cluster.stages.stage import Made, find_or_make, require
 from cluster.stages.title import Title
 from cluster.store import Blob, Record, Store, open_store
-from cluster.store.files import file_sha256
 from cluster.store.keys import key
 from encoder import ffmpeg
 from encoder.arrays import UInt8
@@ -32,12 +33,13 @@ from recommender.artwork.build import Files, build_artwork, build_candidate, bui
 from recommender.artwork.colour import matrix_of
 from recommender.artwork.crops import CROPS_VERSION, Box, picture_area
 from recommender.artwork.document import Artwork, ArtworkTitle
-from recommender.artwork.faces import FaceFinder
-from recommender.artwork.pool import POOL_VERSION, Pool, make_pool
+from recommender.artwork.faces import FACES_VERSION, models_sha256
+from recommender.artwork.pool import POOL_VERSION, Pool, make_pool, shortlist
+from recommender.artwork.portraits import PORTRAITS_VERSION, Portrait, PortraitReader
 from recommender.artwork.scrub import ScrubTrack
 from recommender.artwork.stills import Stills
 
-ARTWORK_VERSION: Final = 2
+ARTWORK_VERSION: Final = 3
 """Part of the stage's key. Raise it when any file of a pool changes."""
 
 _MAX_BAR_PICTURES = 4
@@ -50,18 +52,6 @@ class ArtworkWork:
     title: Title
     store: str
     """Address of the store."""
-    face_model: Path | None = None
-    face_model_sha256: str | None = None
-
-
-def check_face_model(path: Path | None) -> None:
-    """Load a model for face detection, so that a run fails before any work if it is unusable.
-
-    Raises:
-        BadInput: the model cannot be used.
-    """
-    if path is not None:
-        FaceFinder(path)
 
 
 def artwork_key(work: ArtworkWork) -> str:
@@ -74,7 +64,7 @@ def artwork_key(work: ArtworkWork) -> str:
         shots=shots_key(title.source),
         pool=POOL_VERSION,
         crops=CROPS_VERSION,
-        face_model=work.face_model_sha256,
+        faces=(FACES_VERSION, PORTRAITS_VERSION, models_sha256()),
         tools={name: version(name) for name in ("numpy", "opencv-python", "pillow")},
         tool=ffmpeg.version(),
         name=title.name,
@@ -86,17 +76,14 @@ def find_artwork(
     store: Store,
     executor: Executor,
     on_event: events.Listener,
-    face_model: Path | None = None,
 ) -> Record:
     """Return the title's pool, from the store or made on ``executor``.
 
     Raises:
-        BadInput: the model for face detection cannot be used.
         ToolFailed, FrameMismatch: the source could not be decoded as planned.
         StoreUnusable: the store cannot be read or written.
     """
-    digest = file_sha256(face_model) if face_model else None
-    work = ArtworkWork(title, store.place, face_model, digest)
+    work = ArtworkWork(title, store.place)
     on_event(events.StagePlanned("artwork", 1, unit="pools"))
     record = store.get(artwork_key(work))
     if record is None:
@@ -144,9 +131,11 @@ def _make_pool(
     """Make the document of a pool, and its files as blobs by URI."""
     reference = work.title.reference
     title = _document_title(work.title)
-    pool = make_pool(stills, work.title.shots, reference.frames, reference.frame_rate)
+    facts = stills, work.title.shots, reference.frames, reference.frame_rate
+    reader = PortraitReader()
+    portraits = _portraits(reference, stills, shortlist(*facts), reader)
+    pool = make_pool(*facts, portraits, Fraction(reference.width, reference.height))
     area = _picture_area(reference, stills, pool)
-    finder = FaceFinder(work.face_model) if work.face_model else None
     blobs: dict[str, Blob] = {}
 
     def keep(files: Files) -> None:
@@ -157,13 +146,23 @@ def _make_pool(
     candidates = []
     for frame, picture in _full_frames(reference, ranks):
         rank = ranks[frame]
-        candidate, files = build_candidate(title, stills, pool, rank, picture, area, finder)
+        candidate, files = build_candidate(title, stills, pool, rank, picture, area, reader)
         candidates.append(candidate)
         keep(files)
     scrub, files = build_scrub(track, title)
     keep(files)
-    digest = work.face_model_sha256
-    return build_artwork(title, stills, pool, area, candidates, scrub, digest), blobs
+    return build_artwork(title, stills, pool, area, candidates, scrub, models_sha256()), blobs
+
+
+def _portraits(
+    reference: ReferenceSource, stills: Stills, rows: Sequence[int], reader: PortraitReader
+) -> dict[int, tuple[Portrait, ...]]:
+    """Read the faces of some stills at full size."""
+    row_of = {int(stills.frames[row]): row for row in rows}
+    return {
+        row_of[frame]: tuple(reader.read(picture, face) for face in stills.faces[row_of[frame]])
+        for frame, picture in _full_frames(reference, row_of)
+    }
 
 
 def _document_title(title: Title) -> ArtworkTitle:

@@ -68,7 +68,7 @@ class Manifest(BaseModel):
     weights_sha256: str | None = None
     """SHA-256 of the complexity model's weights, where the user named a file."""
     face_model_sha256: str | None = None
-    """SHA-256 of the face model, where the user named one."""
+    """SHA-256 of the face model, where the user of an earlier release named one."""
     versions: dict[str, str]
     """Versions that decide the package, by name."""
     out: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from hashlib import sha256
 from typing import Final, Literal
@@ -38,9 +39,11 @@ from recommender.artwork.document import (
     Selection,
     pool_id,
 )
-from recommender.artwork.faces import Face, FaceFinder
+from recommender.artwork.faces import Face
 from recommender.artwork.filters import FILTERS, QUOTA
-from recommender.artwork.pool import Pool
+from recommender.artwork.people import Person, alone, shot_scale
+from recommender.artwork.pool import EYES_SHUT, Pool
+from recommender.artwork.portraits import PortraitReader
 from recommender.artwork.saliency import saliency_map
 from recommender.artwork.scrub import ScrubTrack
 from recommender.artwork.stills import MEASURES, Stills
@@ -55,10 +58,12 @@ WIDTHS: Final[dict[str, tuple[int, ...]]] = {
     "2:3": (600, 240),
     "1:1": (600, 240),
     "21:9": (1280, 480),
+    "9:16": (540, 270),
 }
 """Widths of the renditions in pixels by aspect; a crop that is smaller has smaller ones."""
 
 _CLEARLY_SMALLER = 0.75
+_LOSS_WEIGHT = 0.5
 _WEBP_QUALITY, _JPEG_QUALITY = 82, 88
 # Takes two fifths of the time of OpenCV's only method (4) and makes files that are 5 % larger.
 _WEBP_METHOD = 2
@@ -74,20 +79,21 @@ def build_artwork(
     area: Box,
     candidates: Sequence[Candidate],
     scrub: ScrubFacts,
-    face_model_sha256: str | None,
+    face_model: str,
 ) -> Artwork:
     """Build the document; ``candidates`` has one for each chosen still, in any order.
 
-    ``area`` is the frame without black bars, ``face_model_sha256`` None if face detection is off.
+    Of chosen stills with the same pixels, the first by rank stays. ``area`` is the frame without
+    black bars, ``face_model`` the digest of the models that find and read faces.
     """
-    by_rank = sorted(candidates, key=lambda candidate: candidate.rank)
+    by_rank = rank_crops(_distinct(candidates))
     dropped = Counter(pool.filtered.dropped_by)
     covered = {still.cluster for still in pool.chosen}
     return Artwork(
         pool=pool_id(by_rank),
         title=title,
         embedding_model=EMBEDDING_ID,
-        face_model=face_model_sha256[:16] if face_model_sha256 else None,
+        face_model=face_model[:16],
         picture=_area(area),
         selection=Selection(
             stills=len(stills),
@@ -106,6 +112,45 @@ def build_artwork(
     )
 
 
+def _distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return the candidates by rank, counted anew, without those whose pixels came before."""
+    first: dict[str, Candidate] = {}
+    for candidate in sorted(candidates, key=lambda candidate: candidate.rank):
+        first.setdefault(candidate.id, candidate)
+    return [
+        candidate.model_copy(update={"rank": rank}) for rank, candidate in enumerate(first.values())
+    ]
+
+
+def rank_crops(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Rank the usable crops of each aspect among candidates by rank.
+
+    The order is that of the candidates, each moved back as far as its crop loses of the picture: a
+    crop that loses everything moves by half of the list.
+    """
+    ranks: dict[tuple[str, str], int] = {}
+    for aspect in crops.ASPECTS:
+        keys = []
+        for candidate in candidates:
+            crop = next(crop for crop in candidate.crops if crop.aspect == aspect)
+            if crop.usable:
+                kept = (crop.quality or 0.0) / candidate.quality if candidate.quality else 1.0
+                place = candidate.rank + _LOSS_WEIGHT * len(candidates) * (1 - kept)
+                keys.append((round(place, 3), candidate.rank, candidate.id))
+        ranks |= {(aspect, identity): rank for rank, (_, _, identity) in enumerate(sorted(keys))}
+    return [
+        candidate.model_copy(
+            update={
+                "crops": [
+                    crop.model_copy(update={"rank": ranks.get((crop.aspect, candidate.id))})
+                    for crop in candidate.crops
+                ]
+            }
+        )
+        for candidate in candidates
+    ]
+
+
 def build_candidate(
     title: ArtworkTitle,
     stills: Stills,
@@ -113,24 +158,32 @@ def build_candidate(
     rank: int,
     picture: UInt8,
     area: Box,
-    finder: FaceFinder | None,
+    reader: PortraitReader,
 ) -> tuple[Candidate, Files]:
     """Build the candidate ``pool.chosen[rank]``, with the files of its crops.
 
     ``picture`` is the still at full size, BGR in full range (height, width, 3), ``area`` its part
-    without black bars, ``finder`` None if face detection is off.
+    without black bars. ``reader`` reads the faces that were not read for the choice.
     """
     chosen = pool.chosen[rank]
     identity = sha256(picture.tobytes()).hexdigest()[:16]
     inner = area.of(picture)
     small = _small_yuv(inner)
     attention = saliency_map(small)
-    faces = finder.find(inner) if finder else None
+    people = chosen.people
+    if people is None:
+        found = stills.faces[chosen.row]
+        people = alone(found, [reader.read(picture, face) for face in found])
+    flags = list(chosen.flags)
+    if any(person.shut for person in people[:1]) and EYES_SHUT not in flags:
+        flags.append(EYES_SHUT)
+    faces = [_face_in_area(person.face, area, picture) for person in people]
     focus = crops.focal_point(attention, faces)
+    view = _View(picture, area, attention, focus, faces)
     built_crops: list[Crop] = []
     files: Files = {}
     for aspect in crops.ASPECTS:
-        crop, crop_files = _build_crop(identity, aspect, picture, area, attention, focus, faces)
+        crop, crop_files = _build_crop(identity, aspect, chosen.quality, view)
         built_crops.append(crop)
         files |= crop_files
     candidate = Candidate(
@@ -142,7 +195,7 @@ def build_candidate(
         shot=chosen.shot,
         cluster=chosen.cluster,
         quality=chosen.quality,
-        flags=list(chosen.flags),
+        flags=flags,
         focal_point=_in_frame(focus, area, picture),
         title_side=metrics.title_space(metrics.gradient_map(small[0]))[1],
         crops=built_crops,
@@ -158,7 +211,10 @@ def build_candidate(
         ],
         perceptual_hash=f"{int(stills.hashes[chosen.row]):016x}",
         embedding=[round(float(value), 5) for value in stills.embeddings[chosen.row]],
-        faces=None if faces is None else [_face_in_frame(face, area, picture) for face in faces],
+        faces=[_found_face(person) for person in people],
+        people=len(people),
+        shot_scale=shot_scale(people),
+        appeal=chosen.appeal,
         spoiler_zone=chosen.frame >= SPOILER_PLACE * title.frames,
         maturity=None,
         rights=None,
@@ -181,20 +237,28 @@ def build_scrub(track: ScrubTrack, title: ArtworkTitle) -> tuple[ScrubFacts, Fil
     return facts, {**sheets, SCRUB_URI: track.webvtt(frame_rate, title.frames, names).encode()}
 
 
-def _build_crop(
-    identity: str,
-    aspect: str,
-    picture: UInt8,
-    area: Box,
-    attention: Float32,
-    focus: Point,
-    faces: Sequence[Face] | None,
-) -> tuple[Crop, Files]:
-    box = crops.crop(area, crops.ASPECTS[aspect], attention, focus, faces)
-    window = box.of(picture)
+@dataclass(frozen=True, slots=True, eq=False)
+class _View:
+    """A picture and where people look in it."""
+
+    picture: UInt8
+    area: Box
+    attention: Float32
+    focus: Point
+    faces: Sequence[Face]
+    """Faces in shares of ``area``."""
+
+
+def _build_crop(identity: str, aspect: str, quality: float, view: _View) -> tuple[Crop, Files]:
+    area, focus = view.area, view.focus
+    box = crops.crop(area, crops.ASPECTS[aspect], view.attention, focus, view.faces)
+    window = box.of(view.picture)
+    whole_face = crops.keeps_faces(box, area, view.faces)
+    kept = crops.kept_share(box, area, view.attention, view.faces)
+    space, side = metrics.title_space(metrics.gradient_map(_small_yuv(window)[0]))
     listed: list[Rendition] = []
     files: Files = {}
-    for width, height in rendition_sizes(aspect, box):
+    for width, height in rendition_sizes(aspect, box) if whole_face is not False else ():
         picture_at_size = scaled(window, width, height)
         for kind, (suffix, code) in FORMATS.items():
             content = code(picture_at_size)
@@ -218,6 +282,11 @@ def _build_crop(
             y=_share((area.y + focus.y * area.height - box.y) / box.height),
         ),
         renditions=listed,
+        usable=whole_face is not False,
+        quality=round(quality * kept, 4),
+        keeps_faces=whole_face,
+        title_space=round(space, 4),
+        title_side=side,
     )
     return crop, files
 
@@ -246,15 +315,28 @@ def _in_frame(point: Point, area: Box, picture: UInt8) -> Place:
     )
 
 
-def _face_in_frame(face: Face, area: Box, picture: UInt8) -> FoundFace:
-    """Convert a face in ``area`` to shares of the whole frame."""
+def _face_in_area(face: Face, area: Box, picture: UInt8) -> Face:
+    """Convert a face of the whole frame to shares of ``area``."""
     height, width = picture.shape[:2]
+    return replace(
+        face,
+        x=(face.x * width - area.x) / area.width,
+        y=(face.y * height - area.y) / area.height,
+        width=face.width * width / area.width,
+        height=face.height * height / area.height,
+    )
+
+
+def _found_face(person: Person) -> FoundFace:
+    face = person.face
     return FoundFace(
-        x=round((area.x + face.x * area.width) / width, 4),
-        y=round((area.y + face.y * area.height) / height, 4),
-        width=round(face.width * area.width / width, 4),
-        height=round(face.height * area.height / height, 4),
+        x=face.x,
+        y=face.y,
+        width=face.width,
+        height=face.height,
         score=face.score,
+        eyes_open=person.eyes_open,
+        yaw=person.portrait.yaw,
     )
 
 

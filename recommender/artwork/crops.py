@@ -18,7 +18,7 @@ from encoder.source.probing.geometry import nearest_even
 from recommender.artwork import saliency
 from recommender.artwork.faces import Face
 
-CROPS_VERSION: Final = 1
+CROPS_VERSION: Final = 2
 """Part of the store keys. Raise it when any crop or rendition changes."""
 
 ASPECTS: Final[dict[str, Fraction]] = {
@@ -26,12 +26,16 @@ ASPECTS: Final[dict[str, Fraction]] = {
     "2:3": Fraction(2, 3),
     "1:1": Fraction(1),
     "21:9": Fraction(21, 9),
+    "9:16": Fraction(9, 16),
 }
 """Width over height by the name that documents and the service use."""
 
 _FACE_MARGIN = 0.35
 _EDGE = 0.06
 _BAR_AGREE = 0.8
+# A face of which so much is seen is whole: the detector does not tell its edge more exactly.
+_WHOLE = 0.98
+_FACE_SHARE = 0.7
 _PLAIN_LEVEL = 40
 
 
@@ -106,18 +110,60 @@ def _bar(picture: UInt8, side: int) -> int:
 
 
 def focal_point(attention: Float32, faces: Sequence[Face] | None) -> Point:
-    """Return where people look: at the faces, weighted by size, or else at the salient part.
+    """Return where people look: at the faces, the largest first, or else at the salient part.
 
-    ``faces`` is None if face detection is off.
+    ``faces`` is None if nobody looked for faces.
     """
     if faces:
-        weights = np.array([face.width * face.height for face in faces])
+        weights = _weights(faces)
         x = np.array([face.x + face.width / 2 for face in faces])
         y = np.array([face.y + face.height / 2 for face in faces])
         return Point(
             float((x * weights).sum() / weights.sum()), float((y * weights).sum() / weights.sum())
         )
     return Point(*saliency.focal_point(attention))
+
+
+def _weights(faces: Sequence[Face]) -> Float32:
+    """Return how much each face counts; of two that do not fit, the larger one is kept."""
+    areas = np.square([face.area for face in faces])
+    return np.asarray(areas / max(1e-12, float(areas.sum())), np.float32)
+
+
+def seen_share(face: Face, window: Box, area: Box) -> float:
+    """Return how much of a face of ``area`` is inside ``window``, 0 to 1."""
+    left, top = area.x + face.x * area.width, area.y + face.y * area.height
+    # What lies outside of the picture cannot be cut off by a window.
+    right = min(left + face.width * area.width, area.x + area.width)
+    bottom = min(top + face.height * area.height, area.y + area.height)
+    left, top = max(left, area.x), max(top, area.y)
+    across = min(right, window.x + window.width) - max(left, window.x)
+    down = min(bottom, window.y + window.height) - max(top, window.y)
+    return max(0.0, across) * max(0.0, down) / max(1e-9, (right - left) * (bottom - top))
+
+
+def keeps_faces(window: Box, area: Box, faces: Sequence[Face]) -> bool | None:
+    """Tell whether the main face, the first, is whole in ``window``; None if there is none."""
+    return seen_share(faces[0], window, area) >= _WHOLE if faces else None
+
+
+def kept_share(window: Box, area: Box, attention: Float32, faces: Sequence[Face]) -> float:
+    """Return how much of what people look at in ``area`` is inside ``window``, 0 to 1.
+
+    Where there are faces, they count for most of it.
+    """
+    height, width = attention.shape
+    down, across = height / area.height, width / area.width
+    top, left = round((window.y - area.y) * down), round((window.x - area.x) * across)
+    inside = attention[
+        top : top + max(1, round(window.height * down)),
+        left : left + max(1, round(window.width * across)),
+    ]
+    salient = float(np.square(inside).sum()) / max(1e-9, float(np.square(attention).sum()))
+    if not faces:
+        return min(1.0, salient)
+    seen = [seen_share(face, window, area) for face in faces]
+    return min(1.0, _FACE_SHARE * float(_weights(faces) @ seen) + (1 - _FACE_SHARE) * salient)
 
 
 def crop(
@@ -149,7 +195,7 @@ def crop(
         (face.x, face.x + face.width) if along else (face.y, face.y + face.height)
         for face in faces or ()
     ]
-    offset = _best_start(profile, window, place, spans) * side
+    offset = _best_start(profile, window, place, spans, _weights(faces or ())) * side
     start = min(free, max(0, round(offset)))
     start -= start % 2
     return (
@@ -160,11 +206,16 @@ def crop(
 
 
 def _best_start(
-    profile: Float32, window: float, place: float, spans: Sequence[tuple[float, float]]
+    profile: Float32,
+    window: float,
+    place: float,
+    spans: Sequence[tuple[float, float]],
+    weights: Float32,
 ) -> float:
     """Return the best start of a window over a profile of saliency, as a share of the side.
 
-    All other arguments are shares of the side as well; ``spans`` are those of the faces.
+    All other arguments are shares of the side as well; ``spans`` are those of the faces, and
+    ``weights`` how much each of them counts.
     """
     if window >= 1:
         return 0.0
@@ -175,7 +226,6 @@ def _best_start(
         low, high = np.interp([max(0.0, start), min(1.0, end)], grid, cumulative)
         return float(high - low)
 
-    sizes = sum(high - low for low, high in spans)
     best, best_value = 0.0, -np.inf
     for start in np.linspace(0, 1 - window, 41):
         end = start + window
@@ -183,14 +233,16 @@ def _best_start(
         value -= 0.5 * (mass(start - _EDGE / 2, start + _EDGE / 2) if start > 0 else 0)
         value -= 0.5 * (mass(end - _EDGE / 2, end + _EDGE / 2) if end < 1 else 0)
         value -= 0.6 * abs((start + end) / 2 - place)
-        for low, high in spans:
-            weight = (high - low) / sizes
+        for (low, high), weight in zip(spans, weights.tolist(), strict=True):
             margin = _FACE_MARGIN * (high - low)
             seen = min(end, high + margin) - max(start, low - margin)
             # Faces weigh more than everything else together.
             value += 3 * weight * max(0.0, seen) / (high - low + 2 * margin)
+            low, high = max(0.0, low), min(1.0, high)
             if max(start, low) < min(end, high) and not (start <= low and high <= end):
                 value -= weight  # the window cuts through a face
+        if spans and not (start <= max(0.0, spans[0][0]) and min(1.0, spans[0][1]) <= end):
+            value -= 3  # the main face is whole wherever it can be
         if value > best_value + 1e-9:
             best, best_value = float(start), value
     return best

@@ -22,6 +22,8 @@ ACTIONS_URI: Final = f"{FOLDER}/actions.parquet"
 SCRUB_URI: Final = f"{FOLDER}/scrub.vtt"
 
 Share = Annotated[float, Field(ge=0, le=1)]
+AspectName = Literal["16:9", "2:3", "1:1", "21:9", "9:16"]
+TitleSide = Literal["left", "right", "top", "bottom"]
 
 
 class ArtworkTitle(Document):
@@ -74,7 +76,7 @@ class DominantColour(Document):
 
 
 class FoundFace(Document):
-    """A face, in shares of the frame's width and height."""
+    """A face from brow to chin, in shares of the frame's width and height."""
 
     x: float
     y: float
@@ -82,6 +84,12 @@ class FoundFace(Document):
     height: float
     score: float
     """Confidence of the detector, 0 to 1."""
+    eyes_open: Share | None = None
+    """How far the eyes are open, as a share of the widest that they are in the same place of the
+    same shot; null if the face is too small to tell, or nobody looked."""
+    yaw: float | None = None
+    """How far the face is turned: 0 towards the camera, -1 and 1 in profile; null if nobody
+    looked."""
 
 
 class Rendition(Document):
@@ -99,13 +107,28 @@ class Rendition(Document):
 class Crop(Document):
     """The still in one aspect ratio."""
 
-    aspect: Literal["16:9", "2:3", "1:1", "21:9"]
+    aspect: AspectName
     area: Area
     """Window of the frame that the crop shows, without black bars."""
     focal_point: Place
     """Point within the crop at which people look."""
     renditions: list[Rendition]
-    """Files of the crop, the largest first; none is larger than ``area``."""
+    """Files of the crop, the largest first; none is larger than ``area``. Empty if the crop is not
+    usable."""
+    rank: int | None = None
+    """Position from 0 among the usable crops of this aspect ratio: the order in which they are
+    shown. Null if the crop is not usable, and in packages of earlier releases."""
+    usable: bool = True
+    """False if the crop would cut the main face; it is then not served and has no files."""
+    quality: Share | None = None
+    """Quality of the candidate times what the crop keeps of it; null in packages of earlier
+    releases."""
+    keeps_faces: bool | None = None
+    """Whether the main face is whole in the crop; null if there is no face."""
+    title_space: Share | None = None
+    """Share of the crop that is quiet on the side with most room for the title's name."""
+    title_side: TitleSide | None = None
+    """That side of the crop."""
 
 
 class Candidate(Document):
@@ -117,7 +140,8 @@ class Candidate(Document):
     """Id by which a bandit logs and learns: the ``id`` that this picture had when it first was in a
     pool, kept when the title is delivered again (see ``replaces``)."""
     rank: int
-    """Position from 0 in the order of quality and of difference from the candidates before."""
+    """Position from 0 in the one order of the pool: by quality, by the people who are shown, and by
+    difference from the candidates before."""
     frame: int
     time_seconds: float
     shot: int
@@ -128,10 +152,10 @@ class Candidate(Document):
     quality: Share
     """Quality within the title; not comparable between titles."""
     flags: list[str]
-    """Filters that found the still bad but had used up their quota."""
+    """Filters that found the still bad but had used up their quota, and ``eyes_shut``."""
     focal_point: Place
     """Point within the frame at which people look."""
-    title_side: Literal["left", "right", "top", "bottom"]
+    title_side: TitleSide
     """Side with most room for the title's name."""
     crops: list[Crop]
     metrics: dict[str, Measure]
@@ -143,7 +167,14 @@ class Candidate(Document):
     embedding: list[float]
     """Embedding by the document's ``embedding_model``."""
     faces: list[FoundFace] | None
-    """Faces, the largest first; null if face detection is off."""
+    """Faces, the largest first; null if face detection was off, in an earlier release."""
+    people: int | None = None
+    """Number of faces; null if face detection was off."""
+    shot_scale: Literal["close-up", "medium", "wide"] | None = None
+    """Scale of the shot by the height of its main face; null if there is no face."""
+    appeal: Share | None = None
+    """What the people who are shown add to a picture: size, open eyes, turned to the camera, sharp,
+    not cut; 0 without people."""
     spoiler_zone: bool
     """True in the last fifth of the title, by time alone."""
     maturity: None
@@ -223,8 +254,8 @@ class Artwork(TitleDocument):
     embedding_model: str
     """Id of what made the embeddings. Only embeddings of the same id can be compared."""
     face_model: str | None
-    """First 16 hexadecimal digits of the SHA-256 of the model for face detection; null if face
-    detection is off."""
+    """First 16 hexadecimal digits of a digest of the models that find and read faces; null if face
+    detection was off, in an earlier release."""
     picture: Area
     """The frame without black bars."""
     selection: Selection
@@ -255,8 +286,13 @@ class SelectedStill(Document):
     cluster: int
     spoiler_zone: bool
     faces: int | None
-    """Number of faces; null if face detection is off."""
-    title_side: Literal["left", "right", "top", "bottom"]
+    """Number of faces; null if face detection was off, in an earlier release."""
+    shot_scale: Literal["close-up", "medium", "wide"] | None = None
+    """Scale of the shot by the height of its main face; null if there is no face."""
+    title_side: TitleSide
+    """Side of the crop with most room for the title's name."""
+    title_space: Share | None = None
+    """Share of that side that is quiet."""
     focal_point: Place
     """Point within the crop at which people look."""
     colours: list[DominantColour]
@@ -273,11 +309,17 @@ class SelectedArtwork(TitleDocument):
     pool: str
     """Id of the pool; all of it is in ``artwork.json``."""
     title_id: str
-    aspect: Literal["16:9", "2:3", "1:1", "21:9"]
-    diverse: bool
-    """True if chosen by quality and difference, false if by quality alone."""
+    aspect: AspectName
+    order: Literal["rank"] | None = None
+    """How the candidates are ordered: by their rank in this shape, as everywhere; null in answers
+    from packages of earlier releases, which had two orders."""
+    diverse: bool = True
+    """True, since neighbours in the order differ; answers of earlier releases could be by quality
+    alone."""
     of: int
     """Number of candidates in the pool."""
+    unusable: int = 0
+    """Number of candidates that are left out, because this shape would cut the main face."""
     candidates: list[SelectedStill]
     """Selected candidates, the best first."""
 

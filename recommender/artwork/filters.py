@@ -21,7 +21,7 @@ from recommender.artwork.stills import Stills
 QUOTA: Final = 0.15
 """Largest share of a title's stills that one filter may drop."""
 
-FILTERS_VERSION: Final = 1
+FILTERS_VERSION: Final = 2
 """Part of the store keys. Raise it when any filter changes."""
 
 NEAR_CUT_SECONDS: Final = Fraction(1, 8)
@@ -146,17 +146,25 @@ FILTERS: Final[Mapping[str, Callable[[TitleStills], Float32]]] = {
 """Filters in the order in which they drop; each returns how bad every still is, 0 if it is fine."""
 
 
-def apply_filters(title: TitleStills, quality: Float32) -> Filtered:
+SPARE_PORTRAITS: Final = frozenset({"uniform", "blurred", "credits"})
+"""Filters that take a portrait for something else: a face before a soft or an even background."""
+
+
+def apply_filters(title: TitleStills, quality: Float32, portraits: Mask | None = None) -> Filtered:
     """Drop the worst stills that each filter finds, within its quota.
 
-    One still always stays: the one of the best ``quality`` (n,) if all are bad.
+    One still always stays: the one of the best ``quality`` (n,) if all are bad. ``portraits`` is
+    True for the stills of a large sharp face, (n,), which :data:`SPARE_PORTRAITS` leave alone.
     """
     count = len(title.stills)
+    spared = np.zeros(count, bool) if portraits is None else portraits
     dropped_by: list[str | None] = [None] * count
     flags: list[tuple[str, ...]] = [()] * count
     found = {}
     for name, measure_badness in FILTERS.items():
         badness = measure_badness(title)
+        if name in SPARE_PORTRAITS:
+            badness = np.where(spared, np.float32(0), badness)
         found[name] = int(np.count_nonzero(badness > 0))
         quota = int(QUOTA * count)
         for at in np.argsort(-badness, kind="stable")[: found[name]]:

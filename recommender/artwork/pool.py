@@ -1,30 +1,56 @@
-"""Chooses the artwork pool from measured stills: which are candidates, in which order, and why."""
+"""Chooses the artwork pool from measured stills: which are candidates, in which order, and why.
+
+The choice takes two steps, because eyes can only be judged at full size. :func:`shortlist` names
+the stills whose faces have to be read, and :func:`make_pool` chooses with what was read.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
 import numpy as np
 
-from encoder.arrays import Float32, Int64
+from encoder.arrays import AnyArray, Float32, Int64, Mask
 from encoder.media import Shot
-from recommender.artwork.diversity import DIVERSITY_VERSION, choose, cluster
+from recommender.artwork.crops import ASPECTS
+from recommender.artwork.diversity import DIVERSITY_VERSION, Shown, choose, cluster
 from recommender.artwork.filters import FILTERS_VERSION, Filtered, TitleStills, apply_filters
+from recommender.artwork.people import (
+    FACE_WEIGHT,
+    PEOPLE_VERSION,
+    People,
+    Person,
+    judge_people,
+    unlike,
+)
+from recommender.artwork.portraits import LEGIBLE_HEIGHT, Portrait
 from recommender.artwork.quality import QUALITY_VERSION, all_percentiles, quality
 from recommender.artwork.stills import Stills
 
-POOL_VERSION: Final = (1, FILTERS_VERSION, DIVERSITY_VERSION, QUALITY_VERSION)
+POOL_VERSION: Final = (2, FILTERS_VERSION, DIVERSITY_VERSION, QUALITY_VERSION, PEOPLE_VERSION)
 """Part of the store keys. Raise one of them when the same stills give another pool."""
 
 MAX_SIZE: Final = 48
 PER_SHOT, PER_SECOND = 1.25, 0.5
 MIN_SIZE, MIN_SIZE_OF_LONG = 4, 12
+SHORT_SECONDS: Final = 3
+"""Length up to which a title may have fewer than :data:`MIN_SIZE` candidates."""
+
+READ_PER_CANDIDATE, MIN_READ = 5, 24
+"""Stills whose faces are read at full size: so many for each candidate, and so many at least."""
+
+EYES_SHUT: Final = "eyes_shut"
+"""Flag of stills in which somebody who matters has shut eyes."""
 
 # Factor on the quality of flagged stills.
 _FLAGGED = 0.3
+# A portrait counts if the still has this share of the usual quality.
+_FLOOR = 0.6
+_SIZE_WEIGHT, _USUAL_SIZE = 0.5, 0.3
+_SOME_LETTERS = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +64,12 @@ class ChosenStill:
     cluster: int
     quality: float
     flags: tuple[str, ...]
-    """Names of the filters that found the still but had used up their quota."""
+    """Names of the filters that found the still but had used up their quota, and
+    :data:`EYES_SHUT`."""
+    appeal: float = 0.0
+    """What the people who are shown are worth, 0 to 1."""
+    people: tuple[Person, ...] | None = None
+    """People who are shown, the largest face first; None if the faces have not been read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,31 +97,129 @@ def pool_size(shots: int, seconds: float) -> int:
     return min(MAX_SIZE, max(min_size, round(PER_SHOT * shots)))
 
 
-def make_pool(stills: Stills, shots: Sequence[Shot], frames: int, frame_rate: Fraction) -> Pool:
-    """Choose the candidates of a title with at least one still."""
-    ranks = all_percentiles(stills)
+def shot_of_stills(stills: Stills, shots: Sequence[Shot]) -> Int64:
+    """Return the index of the shot of each still, (n,)."""
     starts = np.array([shot.start for shot in shots])
-    shot_of = np.searchsorted(starts, stills.frames, side="right") - 1
-    qualities = quality(stills, ranks, shot_of)
-    filtered = apply_filters(TitleStills(stills, frames, frame_rate), qualities)
-    kept = np.flatnonzero(filtered.kept)
+    return np.asarray(np.searchsorted(starts, stills.frames, side="right") - 1, np.int64)
+
+
+def shortlist(
+    stills: Stills, shots: Sequence[Shot], frames: int, frame_rate: Fraction
+) -> tuple[int, ...]:
+    """Return the rows of the stills whose faces have to be read at full size, ascending.
+
+    They are the best stills with faces of every scene, and within a scene of every shot.
+    """
+    rows = np.flatnonzero([bool(faces) for faces in stills.faces])
+    if not len(rows):
+        return ()
     size = pool_size(len(shots), float(frames / frame_rate))
-    flagged = filtered.flagged[kept]
+    shot_of = shot_of_stills(stills, shots)
+    largest = np.array([stills.faces[row][0].height for row in rows])
+    value = quality(stills, all_percentiles(stills), shot_of)[rows]
+    value = np.asarray(value + _SIZE_WEIGHT * np.minimum(1, largest / _USUAL_SIZE), np.float32)
+    scenes = cluster(stills.embeddings[rows], size)
+    of_shot = _places(shot_of[rows] * (int(scenes.max()) + 1) + scenes, -value)
+    of_scene = _places(scenes, of_shot * 10.0 - value)
+    most = max(MIN_READ, READ_PER_CANDIDATE * size)
+    best = np.lexsort((-value, of_scene))[:most]
+    return tuple(sorted(int(rows[at]) for at in best))
+
+
+def _places(groups: Int64, order: AnyArray) -> Int64:
+    """Return the place of each member within its group, counted from 0 by ascending ``order``."""
+    places = np.zeros(len(groups), np.int64)
+    sorted_ = np.lexsort((order, groups))
+    starts = np.flatnonzero(np.diff(groups[sorted_], prepend=-1))
+    places[sorted_] = np.arange(len(groups)) - np.repeat(
+        starts, np.diff(np.append(starts, len(groups)))
+    )
+    return places
+
+
+def make_pool(
+    stills: Stills,
+    shots: Sequence[Shot],
+    frames: int,
+    frame_rate: Fraction,
+    portraits: Mapping[int, Sequence[Portrait]] | None = None,
+    aspect: Fraction = ASPECTS["16:9"],
+) -> Pool:
+    """Choose the candidates of a title with at least one still.
+
+    ``portraits`` are those of all faces of the stills of :func:`shortlist`, by row; ``aspect`` is
+    the title's width over its height.
+    """
+    ranks = all_percentiles(stills)
+    shot_of = shot_of_stills(stills, shots)
+    qualities = quality(stills, ranks, shot_of)
+    windows = [(min(1.0, float(a / aspect)), min(1.0, float(aspect / a))) for a in ASPECTS.values()]
+    people = judge_people(stills, portraits or {}, shot_of, windows)
+    spared = people.lead & (stills.measure("text") < _SOME_LETTERS)
+    filtered = apply_filters(TitleStills(stills, frames, frame_rate), qualities, spared)
+    kept = np.flatnonzero(filtered.kept)
+    seconds = float(frames / frame_rate)
+    size = pool_size(len(shots), seconds)
+    rated = _rated(qualities, filtered, people)[kept]
+    bad = (filtered.flagged | people.shut)[kept]
+    # Whoever was not looked at may have shut eyes.
+    reserve = bad | (people.unread & _large(stills))[kept]
     clusters = cluster(stills.embeddings[kept], size)
-    hashes = [int(value) for value in stills.hashes[kept]]
-    rated = np.where(flagged, _FLAGGED * qualities[kept], qualities[kept]).astype(np.float32)
-    order = choose(rated, clusters, hashes, stills.embeddings[kept], size, flagged, shot_of[kept])
+    order = choose(
+        rated,
+        clusters,
+        [int(value) for value in stills.hashes[kept]],
+        stills.embeddings[kept],
+        size,
+        reserve,
+        shot_of[kept],
+        _shown(people, kept, reserve),
+        MIN_SIZE if seconds > SHORT_SECONDS else 1,
+    )
     labels = np.full(len(stills), -1, np.int64)
     labels[kept] = clusters
     chosen = tuple(
         ChosenStill(
-            row=int(kept[at]),
-            frame=int(stills.frames[kept[at]]),
-            shot=int(shot_of[kept[at]]),
-            cluster=int(clusters[at]),
+            row=row,
+            frame=int(stills.frames[row]),
+            shot=int(shot_of[row]),
+            cluster=int(labels[row]),
             quality=round(float(rated[at]), 4),
-            flags=filtered.flags[kept[at]],
+            flags=filtered.flags[row] + ((EYES_SHUT,) if people.shut[row] else ()),
+            appeal=round(float(people.appeal[row]), 2),
+            people=None if people.unread[row] else people.persons[row],
         )
         for at in order
+        for row in [int(kept[at])]
     )
     return Pool(chosen, ranks, filtered, int(clusters.max()) + 1, labels)
+
+
+def _rated(qualities: Float32, filtered: Filtered, people: People) -> Float32:
+    """Return the quality of each still with the people that it shows, 0 to 1, (n,).
+
+    A picture that is poor stays so, whoever is in it.
+    """
+    usable = qualities >= _FLOOR * float(np.median(qualities))
+    worth = FACE_WEIGHT * people.appeal * usable
+    rated = qualities + worth * (1 - qualities)
+    return np.where(filtered.flagged | people.shut, _FLAGGED * rated, rated).astype(np.float32)
+
+
+def _large(stills: Stills) -> Mask:
+    """Return True for the stills with a face whose eyes can be seen, (n,)."""
+    return np.array(
+        [bool(faces) and faces[0].height >= LEGIBLE_HEIGHT for faces in stills.faces], bool
+    )
+
+
+def _shown(people: People, kept: Int64, reserve: Mask) -> Shown | None:
+    if not any(people.persons):
+        return None
+    return Shown(
+        sitters=np.array([people.sitter(int(row)) for row in kept], np.int64),
+        leads=np.where(people.lead[kept] & ~reserve, people.appeal[kept], 0).astype(np.float32),
+        unlike=lambda at, other: unlike(
+            people.persons[int(kept[at])], people.persons[int(kept[other])]
+        ),
+    )

@@ -22,10 +22,12 @@ from encoder.analysis.frames import SmallFrame
 from encoder.arrays import Float32, UInt8
 from encoder.source.reference import ReferenceSource
 from recommender.artwork import letters, metrics, saliency
+from recommender.artwork.colour import bgr_of_small
 from recommender.artwork.descriptors import EMBEDDING_SIZE, embedding, perceptual_hash
+from recommender.artwork.faces import Face, FaceDetector
 from recommender.artwork.stills import MEASURES, Stills
 
-SAMPLING_VERSION: Final = 2
+SAMPLING_VERSION: Final = 3
 """Part of the store keys. Raise it when any number of any still changes."""
 
 STILLS_PER_SECOND: Final = 3
@@ -79,6 +81,7 @@ class _Rows:
     hashes: list[int] = field(default_factory=list)
     embeddings: list[Float32] = field(default_factory=list)
     bars: list[tuple[float, ...]] = field(default_factory=list)
+    faces: list[tuple[Face, ...]] = field(default_factory=list)
 
 
 class StillSampler:
@@ -91,8 +94,13 @@ class StillSampler:
         *,
         full_range: bool = False,
         interlaced: bool = False,
+        matrix: str | None = None,
+        height: int = 720,
     ) -> None:
-        """Create a sampler for a title; decoded pictures may hold two fields if ``interlaced``."""
+        """Create a sampler for a title of ``height`` lines whose YCbCr has this ``matrix``.
+
+        Decoded pictures may hold two fields if ``interlaced``.
+        """
         shortest = max(1, round(frame_rate / STILLS_PER_SECOND))
         self.frames_per_still = max(shortest, -(-frames // MAX_STILLS))
         """Length of the runs of frames of which each gives a still."""
@@ -108,6 +116,8 @@ class StillSampler:
         self._previous: UInt8 | None = None
         self._best: _SampledFrame | None = None
         self._rows = _Rows()
+        self._matrix, self._height = matrix, height
+        self._detector = FaceDetector()
 
     @classmethod
     def of(cls, source: ReferenceSource) -> Self:
@@ -118,6 +128,8 @@ class StillSampler:
             source.frames,
             full_range=info.color_range == "full",
             interlaced=info.interlaced,
+            matrix=source.sdr_matrix,
+            height=source.height,
         )
 
     def push(self, frame: SmallFrame) -> None:
@@ -163,6 +175,7 @@ class StillSampler:
             .reshape(count, EMBEDDING_SIZE)
             .astype(np.float32),
             bars=np.array(rows.bars, np.float16).reshape(count, 4).astype(np.float32),
+            faces=tuple(rows.faces),
         )
 
     def _changes(self, luma: UInt8) -> tuple[float, float]:
@@ -198,6 +211,7 @@ class StillSampler:
         rows.measures.append(tuple(values[name] for name in MEASURES))
         rows.hashes.append(perceptual_hash(luma))
         rows.embeddings.append(embedding(yuv))
+        rows.faces.append(self._detector.find(bgr_of_small(yuv, self._matrix, self._height)))
         height, width = luma.shape
         top, bottom, left, right = metrics.bars(luma)
         rows.bars.append((top / height, bottom / height, left / width, right / width))

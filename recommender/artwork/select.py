@@ -1,15 +1,16 @@
-"""Selects a few candidates of a pool, as a service answers them."""
+"""Selects a few candidates of a pool, as a service answers them.
+
+There is one order. Without a shape it is the candidates' ``rank``; in a shape it is the ``rank`` of
+their crops (:func:`recommender.artwork.build.rank_crops`), which is the same order where crops
+lose nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from encoder.errors import BadInput
 from recommender.artwork.crops import ASPECTS
-from recommender.artwork.descriptors import distances
 from recommender.artwork.document import (
     Artwork,
     Candidate,
@@ -17,9 +18,6 @@ from recommender.artwork.document import (
     SelectedArtwork,
     SelectedStill,
 )
-
-_DISTANCE_WEIGHT = 0.5
-_SAME_CLUSTER = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,43 +28,45 @@ class Selected:
     crop: Crop
 
 
-def select(artwork: Artwork, aspect: str, k: int, diverse: bool = False) -> list[Selected]:
-    """Return up to ``k`` candidates of a pool, best first.
+def select(artwork: Artwork, aspect: str, k: int | None = None) -> list[Selected]:
+    """Return up to ``k`` candidates of a pool that can be shown in a shape, best first.
 
     The result for a smaller ``k`` is the beginning of that for a larger one, so that a service can
-    keep one list per aspect and cut it. A ``diverse`` choice is by quality and by distance to the
-    candidates chosen before, so that candidates shown together differ; otherwise by quality alone.
+    keep one list per aspect and cut it. Packages of earlier releases lack some shapes, and their
+    crops have no ranks: those of the candidates stand for them.
 
     Raises:
         BadInput: there is no such aspect, or ``k`` is not positive.
     """
     if aspect not in ASPECTS:
         raise BadInput(f"unknown aspect {aspect!r}; choose one of {', '.join(ASPECTS)}")
-    if k < 1:
+    if k is not None and k < 1:
         raise BadInput(f"k, the number of candidates, is {k}; give 1 or more")
-    if diverse:
-        order = _diverse(artwork.candidates, k)
-    else:
-        order = sorted(artwork.candidates, key=lambda still: (-still.quality, still.rank))
-    return [
-        Selected(still, next(crop for crop in still.crops if crop.aspect == aspect))
-        for still in order[:k]
+    usable = [
+        Selected(still, crop)
+        for still in artwork.candidates
+        for crop in still.crops
+        if crop.aspect == aspect and crop.usable
     ]
+    usable.sort(key=lambda one: one.candidate.rank if one.crop.rank is None else one.crop.rank)
+    return usable[:k]
 
 
-def answer(artwork: Artwork, aspect: str, k: int, diverse: bool = False) -> SelectedArtwork:
-    """Return what a service answers to ``/artwork?aspect=&k=&diverse=``.
+def answer(artwork: Artwork, aspect: str, k: int | None = None) -> SelectedArtwork:
+    """Return what a service answers to ``/artwork?aspect=&k=``.
 
     Arguments and errors are those of :func:`select`.
     """
-    selected = select(artwork, aspect, k, diverse)
+    usable = select(artwork, aspect)
+    selected = select(artwork, aspect, k)
     return SelectedArtwork.model_validate(
         {
             "pool": artwork.pool,
             "title_id": artwork.title.id,
             "aspect": aspect,
-            "diverse": diverse,
+            "order": "rank",
             "of": len(artwork.candidates),
+            "unusable": len(artwork.candidates) - len(usable),
             "candidates": [_still(still.candidate, still.crop) for still in selected],
         }
     )
@@ -85,27 +85,10 @@ def _still(candidate: Candidate, crop: Crop) -> SelectedStill:
         cluster=candidate.cluster,
         spoiler_zone=candidate.spoiler_zone,
         faces=None if candidate.faces is None else len(candidate.faces),
-        title_side=candidate.title_side,
+        shot_scale=candidate.shot_scale,
+        title_side=crop.title_side or candidate.title_side,
+        title_space=crop.title_space,
         focal_point=crop.focal_point,
         colours=candidate.colours,
         renditions=crop.renditions,
     )
-
-
-def _diverse(candidates: Sequence[Candidate], k: int) -> list[Candidate]:
-    """Choose greedily by quality and by distance to the candidates chosen before."""
-    embeddings = np.array([candidate.embedding for candidate in candidates], np.float32)
-    quality = np.array([candidate.quality for candidate in candidates], np.float32)
-    clusters = np.array([candidate.cluster for candidate in candidates])
-    nearest = np.ones(len(candidates), np.float32)
-    penalty = np.zeros(len(candidates), np.float32)
-    free = np.ones(len(candidates), bool)
-    chosen: list[Candidate] = []
-    while len(chosen) < min(k, len(candidates)):
-        value = quality + _DISTANCE_WEIGHT * nearest - penalty
-        best = int(np.argmax(np.where(free, value, -np.inf)))
-        free[best] = False
-        chosen.append(candidates[best])
-        nearest = np.minimum(nearest, distances(embeddings[best], embeddings))
-        penalty += np.where(clusters == clusters[best], _SAME_CLUSTER, 0).astype(np.float32)
-    return chosen

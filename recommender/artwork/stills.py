@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from encoder.arrays import AnyArray, Float32, Int64
+from recommender.artwork.faces import Face
 
 MEASURES: Final = (
     "sharpness",
@@ -49,6 +50,8 @@ class Stills:
     """Embedding of each still, (n, EMBEDDING_SIZE)."""
     bars: Float32
     """Black bars at top, bottom, left and right as shares of the height or width, (n, 4)."""
+    faces: tuple[tuple[Face, ...], ...]
+    """Faces that the detector finds in the small frame of each still, the largest first."""
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -65,6 +68,10 @@ class Stills:
             "hashes": self.hashes,
             "embeddings": self.embeddings.astype(np.float16),
             "bars": self.bars.astype(np.float16),
+            "face_counts": np.array([len(faces) for faces in self.faces], np.int64),
+            "faces": np.array(
+                [astuple(face) for faces in self.faces for face in faces], np.float64
+            ).reshape(-1, len(fields(Face))),
         }
 
     @classmethod
@@ -76,4 +83,8 @@ class Stills:
             hashes=np.asarray(arrays["hashes"], np.uint64),
             embeddings=np.asarray(arrays["embeddings"], np.float32),
             bars=np.asarray(arrays["bars"], np.float32),
+            faces=tuple(
+                tuple(Face(*map(float, row)) for row in rows)
+                for rows in np.split(arrays["faces"], np.cumsum(arrays["face_counts"])[:-1])
+            ),
         )

@@ -13,19 +13,20 @@ from cluster.cli.views.tables import Column, clock, table
 from recommender.artwork.document import Artwork, Candidate
 
 
-def artwork_view(artwork: Artwork, candidates: Sequence[Candidate]) -> list[RenderableType]:
-    """List candidates with what was measured of each."""
+def artwork_view(
+    artwork: Artwork, candidates: Sequence[Candidate], aspect: str | None = None
+) -> list[RenderableType]:
+    """List candidates with what was measured of each, in the order of a shape if it is named."""
     rate = Fraction(artwork.title.frame_rate)
     faces = artwork.face_model is not None
     columns: list[Column[Candidate]] = [
         Column("rank", lambda still: still.rank),
         Column("at", lambda still: clock(float(still.frame / rate))),
         Column("shot", lambda still: still.shot),
-        Column("cluster", lambda still: still.cluster),
         Column("quality", lambda still: still.quality, ".2f"),
         Column("sharp", lambda still: 100 * still.metrics["sharpness"].percentile, ".0f"),
-        Column("still", lambda still: 100 * (1 - still.metrics["change"].percentile), ".0f"),
         Column("faces", lambda still: len(still.faces or ()), shown=faces),
+        Column("eyes", _eyes, ".0f", shown=faces),
         Column("action", lambda still: still.action_id, left=True),
     ]
     selection = artwork.selection
@@ -34,13 +35,24 @@ def artwork_view(artwork: Artwork, candidates: Sequence[Candidate]) -> list[Rend
         f"{artwork.title.source}: pool {artwork.pool}, {len(artwork.candidates)} candidates of "
         f"{selection.stills} stills in {selection.clusters} clusters"
     )
-    notes = f"Dropped: {dropped or 'none'}. sharp, still: percentile within the title."
-    if not faces:
-        notes += " Face detection is off (use --face-model)."
+    order = f"Order: rank of the {aspect} crops" if aspect else "Order: rank"
+    left_out = len(artwork.candidates) - len(candidates)
+    notes = f"{order}. Dropped: {dropped or 'none'}. sharp: percentile within the title."
+    if faces:
+        notes += " eyes: how far those of the main face are open, percent of their widest."
+    else:
+        notes += " Nobody looked for faces: the package is of an earlier release."
+    if aspect and left_out:
+        notes += f" {left_out} of {len(artwork.candidates)} candidates are not listed."
     return [
         *(Text(heading), Text(), table(columns, candidates)),
         *(Text(), Text(notes, style="dim")),
     ]
+
+
+def _eyes(still: Candidate) -> float | None:
+    face = still.faces[0] if still.faces else None
+    return None if face is None or face.eyes_open is None else 100 * face.eyes_open
 
 
 def artwork_lines(

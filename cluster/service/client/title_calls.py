@@ -115,10 +115,9 @@ class TitleCalls(Connection):
         *,
         aspect: Aspect = DEFAULT_ASPECT,
         k: int | None = None,
-        diverse: bool = False,
     ) -> Steps[SelectedArtwork]:
         """Return a title's best stills in one shape: all of them, or at most ``k``."""
-        query = f"aspect={quote(aspect, safe=':')}&diverse={'true' if diverse else 'false'}"
+        query = f"aspect={quote(aspect, safe=':')}"
         if k is not None:
             query += f"&k={k}"
         return (yield from self.document(SelectedArtwork, name, f"artwork?{query}"))
@@ -135,11 +134,10 @@ class TitleCalls(Connection):
         *,
         aspect: Aspect = DEFAULT_ASPECT,
         k: int = 8,
-        diverse: bool = False,
     ) -> Steps[ArtworkRow]:
         """Return the best stills of up to 100 titles, as :meth:`stills` does."""
         with validated():
-            batch = ArtworkBatch(titles=list(names), aspect=aspect, k=k, diverse=diverse)
+            batch = ArtworkBatch(titles=list(names), aspect=aspect, k=k)
         return (yield from self.post(ArtworkRow, "/v1/artwork:batch", batch, reading=True))
 
     def changes(self, since: int = 0, epoch: str | None = None) -> Steps[Changes]:

@@ -104,13 +104,14 @@ class ArtworkQuery(DocumentQuery):
     """Query of ``/v1/titles/{title}/artwork``; without any parameter it asks for the whole pool."""
 
     usage = (
-        f"ask for an `aspect` of {', '.join(ASPECTS)}, for `k` stills, 1 to {MAX_STILLS}, and "
-        "for `diverse`, true or false, for example ?aspect=16:9&k=5&diverse=true"
+        f"ask for an `aspect` of {', '.join(ASPECTS)} and for `k` stills, 1 to {MAX_STILLS}, "
+        "for example ?aspect=16:9&k=5"
     )
     aspect: Aspect | None = Field(default=None, description=f"{DEFAULT_ASPECT} unless it is given.")
     k: Annotated[StillCount, BeforeValidator(_count)] | None = Field(
         default=None, description="At most so many stills; all unless it is given."
     )
     diverse: Annotated[bool, BeforeValidator(_flag)] | None = Field(
-        default=None, description="Choose by quality and difference, not by quality alone."
+        default=None,
+        description="Changes nothing, since there is one order; it had two in earlier releases.",
     )

@@ -272,8 +272,8 @@ def start_choice(query: StartQuery | StartBatch) -> EntryChoice:
 
 def stills_choice(query: ArtworkQuery | ArtworkBatch) -> EntryChoice:
     """Choose the best stills of one shape."""
-    aspect, diverse = query.aspect or DEFAULT_ASPECT, bool(query.diverse)
-    return lambda bundle, wait: bundle.stills(aspect, query.k, diverse, wait=wait)
+    aspect = query.aspect or DEFAULT_ASPECT
+    return lambda bundle, wait: bundle.stills(aspect, query.k, wait=wait)
 
 
 START_BATCH, ARTWORK_BATCH = "/v1/prefetch:batch", "/v1/artwork:batch"

@@ -6,8 +6,8 @@
     start_rungs 0,413093,...
     ladder application/json ETAG OFFSET LENGTH OFFSET LENGTH
     start/4/2 ...
-    artwork/16:9/best ...
-    artwork/16:9/best/cuts ...
+    artwork/16:9 ...
+    artwork/16:9/cuts ...
     bodies
 
 A line of the index holds the name of an **entry**, its media type, its ETag, and offset and length
@@ -131,16 +131,19 @@ class Bundle:
             (self._base + gzip_offset, gzip_length) if gzip_length else None,
         )
 
-    def stills(
-        self, aspect: str, k: int | None, diverse: bool, *, wait: bool = True
-    ) -> Entry | None:
+    def stills(self, aspect: str, k: int | None, *, wait: bool = True) -> Entry | None:
         """Return the list of the best stills of a shape, or of the first ``k`` of them.
+
+        Packages of earlier releases have two orders, of which the more varied one is taken.
 
         Raises:
             Cold: the bundle is not in memory, and ``wait`` is False.
         """
-        name = stills_name(aspect, diverse)
+        name = stills_name(aspect)
         whole = self.entry(name)
+        if whole is None:
+            name = f"{name}/diverse"
+            whole = self.entry(name)
         if whole is None or k is None:
             return whole
         table = self.entry(f"{name}/cuts")
@@ -234,9 +237,9 @@ class Bundles:
             self._opened.clear()
 
 
-def stills_name(aspect: str, diverse: bool) -> str:
+def stills_name(aspect: str) -> str:
     """Return the name of the entry that lists the best stills of a shape."""
-    return f"artwork/{aspect}/{'diverse' if diverse else 'best'}"
+    return f"artwork/{aspect}"
 
 
 def write_bundle(
@@ -299,16 +302,15 @@ def _stills_entries(artwork: Artwork) -> dict[str, EntryContent]:
 
     entries = {}
     for aspect in ASPECTS:
-        for diverse in (False, True):
-            whole = answer(artwork, aspect, len(artwork.candidates), diverse)
-            empty = whole.model_copy(update={"candidates": []}).model_dump_json().encode()
-            stills = cuttable_list(
-                empty.removesuffix(CLOSING),
-                [candidate.model_dump_json().encode() for candidate in whole.candidates],
-            )
-            name = stills_name(aspect, diverse)
-            entries[name] = EntryContent(JSON_TYPE, stills.plain, stills.gzip)
-            entries[f"{name}/cuts"] = EntryContent("application/octet-stream", stills.table, b"")
+        whole = answer(artwork, aspect)
+        empty = whole.model_copy(update={"candidates": []}).model_dump_json().encode()
+        stills = cuttable_list(
+            empty.removesuffix(CLOSING),
+            [candidate.model_dump_json().encode() for candidate in whole.candidates],
+        )
+        name = stills_name(aspect)
+        entries[name] = EntryContent(JSON_TYPE, stills.plain, stills.gzip)
+        entries[f"{name}/cuts"] = EntryContent("application/octet-stream", stills.table, b"")
     return entries
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from cluster.service.database import moment
-from cluster.service.documents import Job, TitleUrls
+from cluster.service.documents import ASPECTS, Job, TitleUrls
 from cluster.service.library.library import Library
 from cluster.service.library.links import expiry_in
 
@@ -81,8 +82,10 @@ class Playable:
             bundle = self._library.files.bundles.get(package)
         except FileNotFoundError:
             return None
-        best = bundle.stills("16:9", 1, diverse=False)
-        stills = [] if best is None else json.loads(bundle.body(best))["candidates"]
+        lists = (bundle.stills(aspect, 1) for aspect in ASPECTS)
+        first = (json.loads(bundle.body(best))["candidates"] for best in lists if best is not None)
+        # A shape of which no crop keeps the face has no stills.
+        stills: list[dict[str, Any]] = next((each for each in first if each), [])
         pictures = [one for still in stills for one in still["renditions"]]
         # A JPEG is shown by everything; its size is told by the renditions, the largest first.
         jpegs = [one for one in pictures if one["format"] == "jpeg"]

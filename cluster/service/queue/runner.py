@@ -68,8 +68,6 @@ class RunnerOptions:
     """Worker processes of one job on this machine; None for one per core."""
     scheduler: str | SharedScheduler | None = None
     """A Dask scheduler, or only its address, to run jobs on its workers instead."""
-    face_model: Path | None = None
-    """YuNet model (ONNX) that finds faces in artwork."""
     weights: Path | None = None
     """Weights of the complexity model instead of the packaged ones."""
     performing: Perform = perform
@@ -200,7 +198,6 @@ class Runner:
             stores=self._library.root / "stores",
             workers=self._options.workers,
             scheduler=self._options.scheduler,
-            face_model=self._options.face_model,
             weights=self._options.weights,
         )
         try:

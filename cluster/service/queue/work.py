@@ -45,7 +45,6 @@ class Work:
     """Folder with one store per source digest."""
     workers: int | None
     scheduler: str | SharedScheduler | None
-    face_model: Path | None = None
     weights: Path | None = None
 
 
@@ -77,7 +76,6 @@ def perform(work: Work, source: Path, store: Path, on_event: events.Listener) ->
         store=store,
         workers=work.workers,
         scheduler=work.scheduler,
-        face_model=work.face_model,
         weights=work.weights,
     )
     if work.kind == "plan":
