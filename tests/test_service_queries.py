@@ -141,7 +141,7 @@ def samples(schema: dict[str, Any]) -> tuple[list[str], list[str]]:
         case "boolean":
             return ["true", "false"], ["", "maybe"]
         case "string":
-            return schema["enum"], ["", "9:16"]
+            return schema["enum"], ["", "5:4"]
         case "integer":
             least, most = schema["minimum"], schema["maximum"]
             return [str(least), str(most)], [str(least - 1), str(most + 1), "x", ""]
