@@ -155,6 +155,21 @@ def test_an_exclusion_leaves_the_allowed_set_before_the_draw(deciding: Deciding)
     assert deciding.ask(titles=["nothing"]).missing == {"nothing": "no_artwork"}
 
 
+def test_a_crop_that_would_cut_a_face_is_not_drawn(deciding: Deciding) -> None:
+    shelf = deciding.shelved.shelves["a"]
+    for image in shelf.images["2:3"][:18]:
+        image["renditions"] = []
+    drawn = [
+        deciding.ask(viewer=f"v{number}", titles=["a"], aspect="2:3").chosen[0].decision
+        for number in range(10)
+    ]
+    assert {decision.allowed for decision in drawn} == {(18, 19)}
+    assert {decision.action_id for decision in drawn} <= set(shelf.pictures.actions[18:])
+    for image in shelf.images["2:3"]:
+        image["renditions"] = []
+    assert not deciding.ask(viewer="zoe", titles=["a"], aspect="2:3").chosen
+
+
 def test_a_retired_picture_is_drawn_again_and_a_kept_one_stays(deciding: Deciding) -> None:
     first = deciding.ask()
     shelf = deciding.shelved.shelves["a"]

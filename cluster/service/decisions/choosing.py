@@ -225,8 +225,11 @@ def _allowed(shelf: Shelf, row: Row) -> Mask:
     allowed = np.array([action not in row.excluded for action in shelf.pictures.actions], np.bool_)
     if row.no_spoilers:
         allowed &= ~shelf.spoiler
-    if row.aspect not in shelf.images:
+    images = shelf.images.get(row.aspect)
+    if images is None:
         allowed[:] = False
+    else:  # a crop that would cut a face has no files
+        allowed &= np.array([bool(image["renditions"]) for image in images], np.bool_)
     return allowed
 
 
