@@ -168,6 +168,15 @@ def _joined(parameters: str, tuning: str) -> str:
     return f"{parameters}:{tuning}" if tuning else parameters
 
 
+def _tune(tuning: str) -> tuple[list[tuple[str, str]], str]:
+    """Return ffmpeg's option for the tune in a tuning, which x264 and x265 take beside the preset
+    and not among their parameters, and the other parameters."""
+    parts = tuning.split(":") if tuning else []
+    tunes = [part for part in parts if part.startswith("tune=")]
+    others = ":".join(part for part in parts if part not in tunes)
+    return [("tune", part.removeprefix("tune=")) for part in tunes], others
+
+
 _NO_DESCRIPTION = ("bsf:v", "filter_units=remove_types=6")
 # Type 6 is SEI. x264 writes no other than its description here: there is no HRD, and captions of
 # the source are delivered as text.
@@ -177,17 +186,20 @@ def x264(preset: str = "medium", tuning: str = "") -> Recipe:
     """Return the x264 recipe at ``preset``: 8 bit H.264, High profile."""
     _preset_number("x264", preset)
     common = "keyint=infinite:scenecut=0:open-gop=0:stitchable=1"
+    name = _name("x264", preset, tuning)
+    tune, others = _tune(tuning)
     return Recipe(
-        name=_name("x264", preset, tuning),
+        name=name,
         tuning=tuning,
         codec="x264",
         preset=preset,
         encoder="libx264",
         options=(
             ("preset", preset),
+            *tune,
             ("threads", "1"),
             ("forced-idr", "1"),
-            ("x264-params", _joined(common, tuning)),
+            ("x264-params", _joined(common, others)),
             *([_NO_DESCRIPTION] if tuning else []),
         ),
         pixel_format="yuv420p",
@@ -205,18 +217,21 @@ def x265(preset: str = "medium", tuning: str = "") -> Recipe:
     """Return the x265 recipe at ``preset``: 10 bit HEVC, Main 10 profile."""
     _preset_number("x265", preset)
     common = f"keyint=-1:min-keyint=1:scenecut=0:open-gop=0:{_X265_COMMON}"
+    name = _name("x265", preset, tuning)
+    tune, others = _tune(tuning)
     return Recipe(
-        name=_name("x265", preset, tuning),
+        name=name,
         tuning=tuning,
         codec="x265",
         preset=preset,
         encoder="libx265",
         options=(
             ("preset", preset),
+            *tune,
             ("threads", "1"),
             ("forced-idr", "1"),
             ("tag:v", "hvc1"),
-            ("x265-params", _joined(common, tuning)),
+            ("x265-params", _joined(common, others)),
         ),
         pixel_format="yuv420p10le",
         crf_range=(4.0, 51.0),

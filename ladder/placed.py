@@ -21,6 +21,7 @@ from ladder.reference_ladder import MARGIN, predicted, reference_rungs
 from ladder.title_curves import TitleCurves
 from ladder.tracks import TitleTracks, Track
 from ladder.viewers import Offer
+from ladder.wanted import Wanted
 
 LATTICE = 1.015
 """Ratio of neighbouring candidates' rates."""
@@ -42,6 +43,9 @@ WORTH_BITS = 0.01
 """Share of the bits that viewers receive that a new rung has to save otherwise."""
 WORTH_QUALITY = 0.1
 """Points of quality, as a mean over all viewers, that a new rung has to add otherwise."""
+PLANNED_APART = 1.2
+"""Factor on the distance up to which rungs are merged, for rungs that are planned. Measured rungs
+are not just where they were planned, and one that is merged then was encoded for nothing."""
 OBJECTIVES: dict[str, Objective] = {
     "fewest-bits": "fewest-bits",
     "most-quality": "most-quality",
@@ -49,22 +53,10 @@ OBJECTIVES: dict[str, Objective] = {
 
 
 @dataclass(frozen=True, slots=True)
-class PlacedRate:
-    """Where a rung is wanted, and what for."""
-
-    rate: float
-    """Rate in bit/s."""
-    least_quality: float = -math.inf
-    """Quality that its viewers have to get."""
-    most_rate: float = math.inf
-    """Rate in bit/s that those viewers afford."""
-
-
-@dataclass(frozen=True, slots=True)
 class Placed:
     """The rungs of a ladder: those to solve, by rate, and those that are measured."""
 
-    rates: tuple[PlacedRate, ...]
+    rates: tuple[Wanted, ...]
     kept: tuple[int, ...]
     """Numbers of the measured rungs that the ladder has, ascending."""
     notes: tuple[str, ...]
@@ -89,23 +81,43 @@ def placed_rates(
         measured: Rungs that are encoded already, ascending. The ladder has those of them that
             serve viewers, and others only where these are worth their encodes.
     """
+    measured = _good_enough(measured, profile)
+    top = tracks.most_lines if profile.native_top else 0
     candidates = _candidates(tracks, profile, reference, first, last, measured)
-    numbers = place(candidates, reference, profile.audience, _rules(profile)).chosen
+    numbers = place(candidates, reference, profile.audience, _rules(profile, top)).chosen
     chosen = [candidates[number] for number in numbers]
     if measured:
         new = [rung for rung in chosen if rung not in measured]
-        chosen = worth_encoding(new, measured, reference, profile, candidates[0].rate)
+        chosen = worth_encoding(new, measured, reference, profile, candidates[0].rate, top)
     each = zip(chosen, _all_wanted(chosen, reference, profile), strict=True)
     wanted = [needed for rung, needed in each if rung not in measured]
+    if wanted and chosen[-1] not in measured and chosen[-1].lines >= top > 0:
+        wanted[-1] = replace(wanted[-1], lines=(top, math.inf))
     notes = _losses(chosen, reference, profile.tolerance)
     if first > reference[0].rate:
-        notes.insert(
-            0,
-            f"lowest rung raised to {first / 1e3:.0f} kbit/s, the least that the title's cheapest "
-            "choices and its constraints allow",
+        notes.insert(0, _raised(first, profile))
+    if len(chosen) < profile.rung_count[0]:
+        notes.append(
+            f"{len(chosen)} rungs instead of {profile.rung_count[0]}: more would lie nearer to one "
+            "another than the profile allows"
         )
     kept = tuple(number for number, rung in enumerate(measured) if rung in chosen)
     return Placed(tuple(wanted), kept, tuple(notes))
+
+
+def _raised(first: float, profile: Profile) -> str:
+    """Say why the lowest rung is dearer than the reference ladder's."""
+    why = "that the title's cheapest choices and its constraints allow"
+    if profile.quality_limits:
+        why += f" and that has quality {profile.min_quality:g}"
+    return f"lowest rung raised to {first / 1e3:.0f} kbit/s, the least {why}"
+
+
+def _good_enough(measured: Sequence[Offer], profile: Profile) -> list[Offer]:
+    """Return the measured rungs that reach the lowest quality of a rung."""
+    if not profile.quality_limits:
+        return [*measured]
+    return [rung for rung in measured if rung.quality >= profile.min_quality]
 
 
 def worth_encoding(
@@ -114,6 +126,7 @@ def worth_encoding(
     reference: Sequence[Offer],
     profile: Profile,
     first: float,
+    top_lines: int = 0,
 ) -> list[Offer]:
     """Return the rungs of the ladder from measured and ``new`` ones, without new ones that are not
     worth their encodes beside the measured ones.
@@ -124,6 +137,7 @@ def worth_encoding(
         reference: Ladder that no viewer may lose against, from the lowest rate.
         profile: Objective, audience and gaps.
         first: Lowest rate in bit/s that a rung may have.
+        top_lines: Lines that the highest rung has at least.
     """
 
     def placed(among: Sequence[Offer]) -> Placement:
@@ -132,7 +146,7 @@ def worth_encoding(
     def rungs(among: Sequence[Offer], placement: Placement) -> list[Offer]:
         return [among[number] for number in placement.chosen]
 
-    rules = _rules(profile)
+    rules = _rules(profile, top_lines)
     lowest = max(reference[0].rate, first)
     while True:
         among = sorted([*measured, *new])
@@ -170,16 +184,24 @@ def closest_ratio(profile: Profile) -> float:
 
 
 def worth_keeping(
-    rungs: Sequence[Offer], reference: Sequence[Offer], profile: Profile
-) -> tuple[tuple[int, PlacedRate], ...]:
+    rungs: Sequence[Offer], reference: Sequence[Offer], profile: Profile, top_lines: int = 0
+) -> tuple[tuple[int, Wanted], ...]:
     """Return the numbers of those measured ``rungs`` that serve the viewers best, ascending, each
     with what its viewers need and afford.
 
     A rung that was measured elsewhere than planned may be of no use, and cost viewers bits. Since
     rungs are not measured just where they were planned, half of the smallest gap is enough.
     """
-    rules = replace(_rules(profile), least_ratio=closest_ratio(profile))
-    numbers = place(rungs, reference, profile.audience, rules).chosen
+    good = _good_enough(rungs, profile) or [*rungs]
+    ratio, step = _merging(profile)
+    rules = replace(
+        _rules(profile, top_lines),
+        least_ratio=closest_ratio(profile),
+        merge_ratio=ratio,
+        merge_step=step,
+    )
+    chosen = [good[number] for number in place(good, reference, profile.audience, rules).chosen]
+    numbers = [number for number, rung in enumerate(rungs) if rung in chosen]
     needs = _all_wanted([rungs[number] for number in numbers], reference, profile)
     return tuple(zip(numbers, needs, strict=True))
 
@@ -198,7 +220,21 @@ def reference_offers(
     return predicted(rungs, [size for size, _ in sizes], [t for _, t in sizes], title.recipe)
 
 
-def _rules(profile: Profile) -> Rules:
+def _merging(profile: Profile, factor: float = 1.0) -> tuple[float, float]:
+    """Return the ratio of rates and the points of quality within which rungs are merged, with
+    ``factor`` times the distance; 1 and 0 where no rungs are."""
+    if not profile.merge_within:
+        return 1.0, 0.0
+    ratio, step = profile.merge_within
+    ratio, step = 1 + (ratio - 1) * factor, step * factor
+    if not profile.largest_steps:
+        return ratio, step
+    # There has to be a way in steps that are small enough.
+    return min(ratio, math.sqrt(profile.max_rate_ratio)), min(step, profile.jnd / 2)
+
+
+def _rules(profile: Profile, top_lines: int) -> Rules:
+    ratio, step = _merging(profile, PLANNED_APART)
     return Rules(
         objective=OBJECTIVES[profile.placement],
         tolerance=_tolerance(profile),
@@ -206,6 +242,9 @@ def _rules(profile: Profile) -> Rules:
         least_ratio=profile.least_ratio,
         most_ratio=profile.max_rate_ratio if profile.largest_steps else math.inf,
         most_step=profile.jnd if profile.largest_steps else math.inf,
+        merge_ratio=ratio,
+        merge_step=step,
+        top_lines=top_lines,
     )
 
 
@@ -230,7 +269,7 @@ def _candidates(
     rates |= {tracks.rate_for(rung.quality - tolerance) * ENOUGH for rung in reference}
     rates |= {rung.rate * AFFORDED for rung in reference}
     inside = np.array(sorted(rate for rate in rates if first <= rate <= last))
-    quality, lines = _curve(tracks, inside)
+    quality, lines = _curve(tracks, inside, profile)
     rising = _rising(quality)
     lines = np.maximum.accumulate(lines)
     taken = {rung.rate for rung in measured}
@@ -242,18 +281,22 @@ def _candidates(
     return sorted([*points, *measured])
 
 
-def _curve(tracks: TitleTracks, rates: Float64) -> tuple[Float64, Index]:
-    """Return the title curve's quality and lines at each rate."""
+def _curve(tracks: TitleTracks, rates: Float64, profile: Profile) -> tuple[Float64, Index]:
+    """Return the title curve's quality and lines at each rate, at sizes that may have the rate."""
+    lines = np.array([track.lines for track in tracks.tracks])
     qualities = np.array(
         [np.interp(rates, t.rates, t.qualities, left=-math.inf) for t in tracks.tracks]
     )
+    if profile.size_limits:
+        most = np.array([profile.most_lines(rate) for rate in rates])
+        allowed = lines[:, None] <= np.maximum(most, lines.min())[None, :]
+        qualities = np.where(allowed, qualities, -math.inf)
+    if profile.native_top and qualities[-1, -1] > -math.inf:
+        # The highest rung has the size of the source, even where a smaller one looks better.
+        qualities[:-1, -1] = -math.inf
+        qualities[-1, -1] = max(qualities[-1, -1], qualities[:, :-1].max(initial=0.0) + NEGLIGIBLE)
     best = np.argmax(qualities, axis=0)
-    lines = np.array([_lines(track) for track in tracks.tracks])
     return qualities.max(axis=0), lines[best]
-
-
-def _lines(track: Track) -> int:
-    return max(min(c.point.size) for c in track.problem.shots[0].candidates)
 
 
 def _rising(quality: Float64) -> Index:
@@ -264,7 +307,7 @@ def _rising(quality: Float64) -> Index:
 
 def _all_wanted(
     chosen: Sequence[Offer], reference: Sequence[Offer], profile: Profile
-) -> list[PlacedRate]:
+) -> list[Wanted]:
     """Return what the viewers of each rung of a ladder need."""
     tolerance = _tolerance(profile)
     above = [*(rung.rate for rung in chosen[1:]), math.inf]
@@ -277,7 +320,7 @@ def _all_wanted(
 
 def _wanted(
     rung: Offer, below: float, above: float, reference: Sequence[Offer], tolerance: float
-) -> PlacedRate:
+) -> Wanted:
     """Return a rung with what its viewers need, given the quality of the rung below and the rate
     of the rung above."""
     served = [each for each in reference if each.rate < above] or list(reference[:1])
@@ -287,8 +330,8 @@ def _wanted(
         each.rate for each in served if each.quality - tolerance > below and each.rate >= rung.rate
     ]
     if not own:
-        return PlacedRate(rung.rate, most_rate=above)  # it saves bits, and nobody needs it
-    return PlacedRate(rung.rate, min(least, rung.quality), min(*own, above))
+        return Wanted(rung.rate, most_rate=above)  # it saves bits, and nobody needs it
+    return Wanted(rung.rate, min(least, rung.quality), min(*own, above))
 
 
 def _losses(chosen: Sequence[Offer], reference: Sequence[Offer], tolerance: float) -> list[str]:

@@ -51,17 +51,24 @@ class Rules:
     """Ratio of the rates of neighbouring rungs at most, as far as candidates allow."""
     most_step: float = math.inf
     """Points of quality between neighbouring rungs at most, as far as candidates allow."""
+    merge_ratio: float = 1.0
+    """Ratio of rates from which on neighbouring rungs are apart, however alike they look."""
+    merge_step: float = 0.0
+    """Points of quality from which on neighbouring rungs are apart, whatever their rates are."""
+    top_lines: int = 0
+    """Lines that the highest rung has at least, as far as candidates allow."""
 
 
 def shortcomings(rungs: Sequence[Offer], rules: Rules, stretch: float = 1.0) -> int:
     """Return how many rungs a ladder lacks to the fewest, plus how many of its steps are larger
-    than ``stretch`` times the largest."""
+    than ``stretch`` times the largest, plus one where its highest rung has too few lines."""
     too_large = [
         high.rate > low.rate * rules.most_ratio**stretch
         or high.quality > low.quality + rules.most_step * stretch
         for low, high in itertools.pairwise(rungs)
     ]
-    return max(0, rules.counts[0] - len(rungs)) + sum(map(int, too_large))
+    too_small = bool(rungs) and rungs[-1].lines < rules.top_lines
+    return max(0, rules.counts[0] - len(rungs)) + sum(map(int, too_large)) + too_small
 
 
 class Placement(NamedTuple):
@@ -90,7 +97,8 @@ def place(
         reference: The ladder that no viewer may lose against, by ascending rate.
         audience: The viewers.
         rules: What to keep; the number of rungs gives way where the gaps between candidates make
-            it impossible, the largest steps where they leave no way.
+            it impossible, the largest steps and the lines of the highest rung where they leave no
+            way.
     """
     problem = _Problem(candidates, reference, audience, rules)
     if rules.objective == "fewest-bits":
@@ -150,6 +158,7 @@ class _Problem:
         # Nobody who can afford the reference's lowest rung is left without one: the lowest rung is
         # no dearer, or the cheapest of all.
         self.may_begin = self.rates <= max(reference[0].rate, self.rates[0])
+        self.may_end = self.lines >= rules.top_lines
 
     def _add_device(
         self, reference: Sequence[Offer], audience: Audience, lines: float, of_devices: float
@@ -187,6 +196,9 @@ class _Problem:
         allowed = self.rates[None, :] >= self.rates[:, None] * rules.least_ratio
         allowed &= self.qualities[None, :] > self.qualities[:, None]
         allowed &= self.lines[None, :] >= self.lines[:, None]
+        apart = self.rates[None, :] >= self.rates[:, None] * rules.merge_ratio
+        apart |= self.qualities[None, :] >= self.qualities[:, None] + rules.merge_step
+        allowed &= apart
         if math.isfinite(rules.most_ratio) or math.isfinite(rules.most_step):
             near = self.rates[None, :] <= self.rates[:, None] * rules.most_ratio
             near &= self.qualities[None, :] <= self.qualities[:, None] + rules.most_step
@@ -202,7 +214,7 @@ class _Problem:
         cost = self.bits + scale * self.loss - price * self.quality
         begin = self.first_bits + scale * self.first_loss - price * self.first_quality
         begin = np.where(self.may_begin, begin, FORBIDDEN)
-        end = cost[:, -1]
+        end = np.where(self.may_end, cost[:, -1], FORBIDDEN)
         step = np.where(self.allowed, cost[:, :-1], FORBIDDEN)
         reached, came_from = [begin], []
         totals = [float((begin + end).min())]
@@ -216,6 +228,9 @@ class _Problem:
                 break
             totals.append(float((reached[-1] + end).min()))
         possible = [n for n, total in enumerate(totals) if math.isfinite(total)]
+        if not possible:  # no way leads to a rung that may be the highest
+            self.may_end = np.ones_like(self.may_end)
+            return self.best(price)
         counted = [n for n in possible if n + 1 >= fewest] or possible[-1:]
         count = min(counted, key=lambda n: (totals[n], n))
         chosen = [int(np.argmin(reached[count] + end))]

@@ -12,7 +12,7 @@ import math
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 from encoder.errors import BadInput
 from encoder.media import Size
 from encoder.recipes import CODECS, Recipe, by_name, recipe
+from encoder.tunings import with_parameters
 from ladder.sizes import Fit, rung_sizes
 from ladder.viewers import MEDIANS, TOLERANCE, Audience, Histogram, LogNormal, Mix
 
@@ -109,6 +110,23 @@ class Profile:
     """True where ``jnd`` and ``max_rate_ratio`` limit the steps of a placed ladder too."""
     measure_every: int = 1
     """Distance between the frames that have a score, an odd number; 1 where all have one."""
+    qualities: tuple[float, ...] = ()
+    """Qualities at which rungs lie, instead of ``rates``; empty where none are listed."""
+    rung_heights: tuple[int, ...] = ()
+    """Heights of the rungs, one rung for each: at the ``rates`` or ``qualities`` of the same
+    number, or, where there are none, at the rate up to which the height looks best. Empty where
+    each rung has the size that looks best."""
+    max_rate: float | None = None
+    """Highest rate of a rung in bit/s, which gives way to nothing; None for no limit."""
+    quality_limits: bool = False
+    """True where ``min_quality`` and ``max_quality`` hold for rungs however they lie."""
+    merge_within: tuple[float, ...] = ()
+    """Ratio of rates and points of quality: two rungs nearer than both are merged. Empty where
+    rungs may lie as near as they like."""
+    size_limits: tuple[tuple[float, int], ...] = ()
+    """Rates in bit/s, rising, each with the lines that rungs up to that rate have at most."""
+    native_top: bool = False
+    """True where the highest rung has the size of the source."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
@@ -152,6 +170,53 @@ class Profile:
                 )
         self._check_codecs()
         self._check_placement()
+        self._check_rungs()
+
+    def _check_rungs(self) -> None:
+        """Check what rungs have to be wherever they lie."""
+        listed = self.rates or self.qualities
+        if self.rates and self.qualities:
+            raise BadInput(
+                f"profile {self.name}: rates and qualities both say where rungs lie; give one"
+            )
+        if listed and self.rung_heights and len(listed) != len(self.rung_heights):
+            raise BadInput(
+                f"profile {self.name}: {len(self.rung_heights)} rung_heights for {len(listed)} "
+                f"{'rates' if self.rates else 'qualities'}; give as many"
+            )
+        if min((*self.qualities, *self.rung_heights, self.max_rate or 1.0, 1.0)) <= 0:
+            raise BadInput(
+                f"profile {self.name}: qualities, rung_heights and max_rate have to be positive"
+            )
+        if self.quality_limits and self.min_quality >= self.max_quality:
+            raise BadInput(
+                f"profile {self.name}: min_quality {self.min_quality:g} is not under max_quality "
+                f"{self.max_quality:g}"
+            )
+        merge = self.merge_within
+        if merge and (len(merge) != 2 or merge[0] < 1 or merge[1] < 0):
+            raise BadInput(
+                f"profile {self.name}: merge_within is a ratio of rates of at least 1 and points "
+                "of quality, such as [1.25, 2.0], or []"
+            )
+        limits = self.size_limits
+        if [rate for rate, _ in limits] != sorted({rate for rate, _ in limits}) or any(
+            lines < 2 for _, lines in limits
+        ):
+            raise BadInput(
+                f"profile {self.name}: size_limits are rising rates, each with the most lines of "
+                "rungs up to that rate"
+            )
+
+    @property
+    def lists_rungs(self) -> bool:
+        """True where the rungs themselves are listed, by rate, by quality or by height."""
+        return bool(self.rates or self.qualities or self.rung_heights)
+
+    def most_lines(self, rate: float) -> float:
+        """Return the lines that a rung of ``rate`` bit/s may have at most; inf for no limit."""
+        limits = (lines for most, lines in self.size_limits if rate <= most)
+        return min(limits, default=math.inf)
 
     def _check_placement(self) -> None:
         if self.placement not in PLACEMENTS:
@@ -216,16 +281,30 @@ class Profile:
         own = by_name(f"{codec}-{self.recipes.get(codec, PLAIN_RECIPES['x264'])}")
         return own if preset is None else recipe(codec, preset, own.tuning)
 
+    def with_parameters(self, parameters: Mapping[str, str]) -> Profile:
+        """Return the profile with further encoder parameters for some codecs.
+
+        Raises:
+            BadInput: they are none that a tuning may set.
+        """
+        recipes = dict(self.recipes)
+        for codec, more in parameters.items():
+            own = self.recipe(codec)
+            tuning = with_parameters(codec, own.tuning, more)
+            recipes[codec] = f"{own.preset}+{tuning}"
+        return replace(self, recipes=recipes)
+
     def sizes(
         self, display_width: int, display_height: int, named_heights: Sequence[int] | None = None
     ) -> tuple[Size, ...]:
         """Return the sizes that rungs of a title may have, see :func:`ladder.sizes.rung_sizes`.
 
-        Heights that a user names instead of the profile's are kept; where the profile fits sizes,
-        only the widths are fitted.
+        Heights that a user names instead of the profile's are kept, as are those of
+        ``rung_heights``; where the profile fits sizes, only the widths are fitted.
         """
-        fit: Fit = "off" if not self.fit_sizes else "width" if named_heights else "size"
-        return rung_sizes(display_width, display_height, named_heights or self.heights, fit)
+        named = named_heights or tuple(dict.fromkeys(self.rung_heights))
+        fit: Fit = "off" if not self.fit_sizes else "width" if named else "size"
+        return rung_sizes(display_width, display_height, named or self.heights, fit)
 
 
 def _number(value: Any) -> float:
@@ -249,6 +328,12 @@ def _heights(value: Any) -> tuple[int, ...]:
     if not all(height.is_integer() for height in heights):
         raise ValueError
     return tuple(map(int, heights))
+
+
+def _merge(value: Any) -> tuple[float, ...]:
+    if not isinstance(value, list | tuple):
+        raise TypeError
+    return tuple(map(_number, value))
 
 
 def _first_rate(value: Any) -> tuple[float, float]:
@@ -347,6 +432,13 @@ _READERS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     "least_ratio": (_number, "a number"),
     "largest_steps": (_flag, "true or false"),
     "measure_every": (_positive, "a whole number of frames, 1 for every frame"),
+    "qualities": (_numbers, "a list of qualities"),
+    "rung_heights": (_heights, "a list of whole numbers"),
+    "max_rate": (_limit, "a rate in bit/s, 0 for no limit"),
+    "quality_limits": (_flag, "true or false"),
+    "merge_within": (_merge, "a ratio of rates and points of quality, or []"),
+    "size_limits": (_rates_with_lines, "a list of pairs, a rate in bit/s and the most lines"),
+    "native_top": (_flag, "true or false"),
 }
 """How the value of each key is read, and what it has to be, in words."""
 
@@ -365,6 +457,13 @@ _LATER = (
     "least_ratio",
     "largest_steps",
     "measure_every",
+    "qualities",
+    "rung_heights",
+    "max_rate",
+    "quality_limits",
+    "merge_within",
+    "size_limits",
+    "native_top",
 )
 """Keys that release 0.1 did not have."""
 

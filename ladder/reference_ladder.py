@@ -72,7 +72,7 @@ def is_placed(profile: Profile, display: Size) -> bool:
     They are spaced, or listed, where the profile says so, and where the title is so small that the
     reference ladder has a single rung for it: that says nothing of what viewers would need.
     """
-    placed = profile.placement != "spacing" and not profile.rates
+    placed = profile.placement != "spacing" and not profile.lists_rungs
     return placed and len(reference_rungs(display, profile)) > 1
 
 

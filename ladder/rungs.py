@@ -21,8 +21,8 @@ from ladder.allocation import Allocation, Problem, at_slope, for_budget
 from ladder.bdrate import RatePoint
 from ladder.choices import Choice, Policy
 from ladder.constraints import CapSet, InfeasibleResult
+from ladder.listed import END, listed_rungs
 from ladder.placed import (
-    PlacedRate,
     placed_rates,
     reference_offers,
     worth_encoding,
@@ -30,10 +30,11 @@ from ladder.placed import (
 )
 from ladder.profiles import Profile
 from ladder.reference_ladder import is_placed, serves_reference
-from ladder.spacing import apart, bounds, rung_rates
+from ladder.spacing import apart, bounds, kept_apart, rung_rates
 from ladder.title_curves import TitleCurves
-from ladder.tracks import TitleTracks, tracks_of
+from ladder.tracks import TitleTracks, Track, tracks_of
 from ladder.viewers import Offer
+from ladder.wanted import Wanted, Wish
 
 NOTEWORTHY = 0.05
 """Points of quality that a constraint must cost to be mentioned."""
@@ -75,6 +76,20 @@ class RungPlan:
     """Quality that the viewers need for whom the rung was placed."""
     most_rate: float = math.inf
     """Rate in bit/s that those viewers afford."""
+    lines: tuple[float, float] = (0, math.inf)
+    """Fewest and most lines that the rung may have."""
+    wish: Wish | None = None
+    """What the rung was listed by; None where rungs are placed or spaced."""
+
+    @property
+    def has_target(self) -> bool:
+        """True where the rung was asked for by its quality, which is :attr:`least_quality`."""
+        return self.wish is not None and self.wish[0] == "quality"
+
+    def may_have(self, size: Size) -> bool:
+        """Return whether the rung may have a size."""
+        fewest, most = self.lines
+        return size == self.size or fewest <= min(size) <= most
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,21 +144,57 @@ def solve(
     notes = within.notes
     if by_viewers:
         reference = _reference(title, tracks, profile, policy)
-        placed = placed_rates(
-            tracks, profile, reference, within.feasible, within.last, _offers(committed)
-        )
+        first = max(within.feasible, within.lowest)
+        placed = placed_rates(tracks, profile, reference, first, within.last, _offers(committed))
         notes += placed.notes
         kept = [committed[number] for number in placed.kept]
         targets = _merged(placed.rates, [(rung.rate, rung) for rung in kept])
+    elif profile.lists_rungs:
+        wanted, left_out = listed_rungs(tracks, profile, within)
+        notes += left_out
+        targets = _listed_targets(profile, committed, wanted)
     else:
         rates = rung_rates(tracks, profile, within, [rung.rate for rung in committed])
-        targets = _targets(profile, committed, rates)
+        targets = _spaced_targets(tracks, profile, committed, rates)
     rungs = _solved(tracks, targets, within.last)
     if isinstance(rungs, InfeasibleResult):
         return rungs
     if by_viewers and committed:
-        rungs = _worth_encoding(rungs, committed, reference, profile, within.feasible)
+        rungs = _worth_encoding(title, rungs, committed, reference, profile, first)
+    elif not by_viewers and not profile.lists_rungs:
+        rungs = _apart(rungs, profile)
+    notes += _repeated(targets, rungs) if profile.lists_rungs else ()
+    if profile.native_top and min(rungs[-1].size) < tracks.most_lines:
+        notes += (
+            f"the highest rung has {min(rungs[-1].size)} lines: the limits leave no room for the "
+            f"source's {tracks.most_lines}",
+        )
     return LadderPlan(policy, tuple(rungs), (*notes, *_beyond_source(title, profile, rungs)))
+
+
+def _apart(rungs: Sequence[RungPlan], profile: Profile) -> list[RungPlan]:
+    """Return spaced rungs without those that are merged with a neighbour."""
+    points = [RatePoint(rung.rate, rung.quality) for rung in rungs]
+    return [rungs[number] for number in kept_apart(points, profile)]
+
+
+def _repeated(targets: Sequence[_Target], rungs: Sequence[RungPlan]) -> tuple[str, ...]:
+    """Say which listed rungs are no better than the ones below them."""
+    there = {rung.wish for rung in rungs}
+    return tuple(
+        f"no rung for {_wish(wanted.wish)}: it would be no better than the one below"
+        for wanted, _ in targets
+        if wanted.wish is not None and wanted.wish not in there
+    )
+
+
+def _wish(wish: Wish) -> str:
+    kind, value = wish
+    return {
+        "rate": f"{value / 1e3:.0f} kbit/s",
+        "quality": f"quality {value:g}",
+        "height": f"{value:.0f} lines",
+    }.get(kind, "the end of the ladder")
 
 
 def _solved(
@@ -172,6 +223,7 @@ def _solved(
 
 
 def _worth_encoding(
+    title: TitleCurves,
     rungs: Sequence[RungPlan],
     committed: Sequence[RungPlan],
     reference: Sequence[Offer],
@@ -182,7 +234,8 @@ def _worth_encoding(
     constraints keep them from being better than the measured ones."""
     measured = dict(zip(_offers(committed), committed, strict=True))
     new = {_offer(rung, SHORT_AT_MOST): rung for rung in rungs if rung not in committed}
-    chosen = worth_encoding(list(new), list(measured), reference, profile, first)
+    top = _top_lines(title, profile)
+    chosen = worth_encoding(list(new), list(measured), reference, profile, first, top)
     return [{**new, **measured}[offer] for offer in chosen]
 
 
@@ -232,38 +285,54 @@ def _offers(measured: Sequence[RungPlan]) -> list[Offer]:
 def worth_delivering(
     title: TitleCurves, profile: Profile, rungs: Sequence[RungPlan]
 ) -> tuple[RungPlan, ...]:
-    """Return those measured ``rungs`` that serve the profile's viewers best, with what these need;
-    all where rungs are not placed.
+    """Return those measured ``rungs`` that serve the profile's viewers best, with what these need.
+    Where rungs are spaced, all but those that are merged; all where they are listed.
 
     Args:
         title: Curves of the title.
         profile: What the rungs were placed by.
         rungs: Rungs that rise in rate and quality.
     """
-    if not is_placed(profile, title.shown_size):
+    if profile.lists_rungs:
         return tuple(rungs)
-    reference = reference_ladder(title, profile)
+    if not is_placed(profile, title.shown_size):
+        return tuple(_apart(rungs, profile))
+    reference, top = reference_ladder(title, profile), _top_lines(title, profile)
     return tuple(
         replace(rungs[number], least_quality=needed.least_quality, most_rate=needed.most_rate)
-        for number, needed in worth_keeping(_offers(rungs), reference, profile)
+        for number, needed in worth_keeping(_offers(rungs), reference, profile, top)
     )
 
 
+def _top_lines(title: TitleCurves, profile: Profile) -> int:
+    """Return the lines that the highest rung has at least."""
+    return min(title.sizes[-1]) if profile.native_top else 0
+
+
 def _best_rung(
-    tracks: TitleTracks, wanted: PlacedRate, lowest: int, highest: int, last: float
+    tracks: TitleTracks, wanted: Wanted, lowest: int, highest: int, last: float
 ) -> RungPlan | InfeasibleResult:
     """Solve one rung on the tracks ``lowest`` to ``highest``.
 
     Where constraints cost quality that its viewers need, it gets more bits, as long as they afford
     it.
     """
+    profile, lines = tracks.profile, wanted.lines
+    if profile is not None and profile.size_limits:
+        lines = (lines[0], min(lines[1], profile.most_lines(wanted.rate)))
+    first, end = tracks.within(lines)
+    lowest, highest = max(lowest, first), min(highest, end)
     rate, most = wanted.rate, min(wanted.most_rate, last)
     target = tracks.quality_at(rate)
+    least = wanted.least_quality
+    if lines[0] > 0:
+        rate, least = _at_size(tracks, tracks.tracks[lowest], wanted)
+        most = max(rate, most)
     best = tracks.best_at(rate, lowest, highest)
     for _ in range(REPAIRS):
         if isinstance(best, InfeasibleResult) or rate >= most:
             break
-        short = wanted.least_quality - best.allocation.quality
+        short = least - best.allocation.quality
         if short <= SHORT_AT_MOST:
             break
         target += short
@@ -272,7 +341,33 @@ def _best_rung(
     if isinstance(best, InfeasibleResult):
         return best
     rung = _rung_plan(tracks, rate, best.allocation, best.unconstrained_quality)
-    return replace(rung, least_quality=wanted.least_quality, most_rate=wanted.most_rate)
+    if wanted.wish is not None and rate > wanted.rate * HARDLY_HIGHER:
+        note = (
+            f"{min(rung.size)} lines take {rate / 1e3:.0f} kbit/s at least, more than the "
+            f"{wanted.rate / 1e3:.0f} for {_wish(wanted.wish)}"
+        )
+        rung = replace(rung, notes=(*rung.notes, note))
+    return replace(
+        rung,
+        least_quality=wanted.least_quality,
+        most_rate=wanted.most_rate,
+        lines=lines,
+        wish=wanted.wish,
+    )
+
+
+def _at_size(tracks: TitleTracks, track: Track, wanted: Wanted) -> tuple[float, float]:
+    """Return the rate in bit/s and the least quality of a rung whose size is asked for, which may
+    need more than the best size does.
+
+    A rung that is listed has its rate; the highest one, with the size of the source, is no worse
+    than it would be at another.
+    """
+    rate = max(wanted.rate, tracks.lowest_feasible(track))
+    if wanted.wish is not None:
+        return rate, wanted.least_quality
+    least = min(tracks.quality_at(wanted.rate), float(track.qualities[-1]))
+    return max(rate, track.rate_for(least)), max(least, wanted.least_quality)
 
 
 def at_slope_within(
@@ -388,28 +483,57 @@ def _track_of(tracks: TitleTracks, rung: RungPlan) -> int:
     return tracks.number_with(rung.choices[0].point.size)
 
 
-_Target = tuple[PlacedRate, RungPlan | None]
+_Target = tuple[Wanted, RungPlan | None]
 """Where to solve a rung, or where a committed one lies."""
 
 
-def _targets(
-    profile: Profile, committed: Sequence[RungPlan], rates: Sequence[float]
+def _spaced_targets(
+    tracks: TitleTracks,
+    profile: Profile,
+    committed: Sequence[RungPlan],
+    rates: Sequence[float],
 ) -> list[_Target]:
     """Return the rates to solve at and the committed rungs with theirs, ascending.
 
     Rates that are not apart from those of a committed rung are dropped.
     """
-    kept = [(rung.target_rate if profile.rates else rung.rate, rung) for rung in committed]
+    kept = [(rung.rate, rung) for rung in committed]
     added = [rate for rate in rates if all(apart(rate, other) for other, _ in kept)]
-    return _merged([PlacedRate(rate) for rate in added], kept)
+    targets = _merged([Wanted(rate) for rate in added], kept)
+    native = tracks.lowest_feasible(tracks.tracks[-1])
+    room = min((cap.bits / tracks.seconds for cap in tracks.fixed_caps()), default=math.inf)
+    if profile.native_top and targets[-1][1] is None and native <= room:
+        lines = (tracks.most_lines, math.inf)
+        targets[-1] = (replace(targets[-1][0], lines=lines), None)
+    return targets
 
 
-def _merged(
-    wanted: Sequence[PlacedRate], committed: Sequence[tuple[float, RungPlan]]
+def _listed_targets(
+    profile: Profile, committed: Sequence[RungPlan], wanted: Sequence[Wanted]
 ) -> list[_Target]:
+    """Return the listed rungs and the committed ones, ascending.
+
+    The end of the ladder is no rung beside a committed one that is hardly below or above it.
+    """
+    there = {rung.wish for rung in committed}
+    kept = [(rung.target_rate if profile.rates else rung.rate, rung) for rung in committed]
+    added = [
+        each
+        for each in wanted
+        if each.wish not in there
+        and (
+            each.wish is None
+            or each.wish[0] != END
+            or all(apart(each.rate, other) and other < each.rate for other, _ in kept)
+        )
+    ]
+    return _merged(added, kept)
+
+
+def _merged(wanted: Sequence[Wanted], committed: Sequence[tuple[float, RungPlan]]) -> list[_Target]:
     """Return wanted and committed rungs, ascending."""
     targets: list[_Target] = [(rate, None) for rate in wanted]
-    targets += [(PlacedRate(rate), rung) for rate, rung in committed]
+    targets += [(Wanted(rate, wish=rung.wish), rung) for rate, rung in committed]
     return sorted(targets, key=lambda target: target[0].rate)
 
 

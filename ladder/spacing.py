@@ -2,7 +2,8 @@
 
 Rungs lie on the title's curve from the lowest usable rate to where quality saturates, evenly
 spaced so that neighbours differ by at most one JND and one rate ratio. A profile may list the
-rates instead, or have rungs placed by what viewers receive (:mod:`ladder.placed`).
+rungs instead (:mod:`ladder.listed`), or have them placed by what viewers receive
+(:mod:`ladder.placed`).
 """
 
 from __future__ import annotations
@@ -14,12 +15,17 @@ from itertools import pairwise
 
 import numpy as np
 
+from ladder.bdrate import RatePoint
 from ladder.constraints import InfeasibleResult, WindowCap
 from ladder.profiles import LEAST_RATIO, Profile
 from ladder.tracks import SOURCE_RATE, TitleTracks
 
+USUAL_COUNT = (1, 12)
+"""``rung_count`` of a profile that says nothing of it: no limit for spaced rungs."""
 STEPS_PER_DOUBLING = 32
 """Steps per doubling of the rate in which the title's curve is searched for its saturation."""
+LOWEST_QUALITY = "lowest quality"
+"""Name of the constraint that the user sets on the quality of all rungs."""
 COMMITTED_STRETCH = 1.1
 """Factor by which the spacing may be exceeded next to a committed rung. Such a rung was put where
 the curve was thought to be, and another rung costs more than a step that is a little long."""
@@ -33,6 +39,8 @@ class Bounds:
     last: float
     feasible: float
     """Lowest rate that the constraints allow."""
+    lowest: float
+    """Lowest rate that the constraints and the lowest quality allow."""
     notes: tuple[str, ...]
     """Sentences for people: what bounds the whole ladder."""
 
@@ -48,27 +56,62 @@ def bounds(tracks: TitleTracks, profile: Profile, *, placed: bool) -> Bounds | I
     """
     notes = []
     feasible = min(tracks.lowest_feasible(track) for track in tracks.tracks)
-    if placed:
-        first = feasible
-        top = profile.placement == "most-quality"
-        last = saturation(tracks, profile) if top else tracks.highest_rate
-    else:
-        usable = tracks.rate_for(profile.min_quality)
-        first = min(max(usable, profile.first_rate[0]), profile.first_rate[1])
-        last = saturation(tracks, profile)
+    first, last = _natural(tracks, profile, feasible, placed=placed)
+    lowest = feasible
+    if profile.quality_limits:
+        reached = tracks.rate_for(profile.min_quality)
+        if math.isinf(reached):
+            return _out_of_reach(tracks, profile)
+        lowest = first = max(feasible, reached)
+        last = min(last, tracks.rate_for(profile.max_quality))
     for cap in tracks.fixed_caps():
         most = cap.bits / tracks.seconds
         if most < feasible:
             return tracks.infeasible_at(most)
+        if most < lowest:
+            return _too_dear(profile, lowest, most, cap.why)
         if most < last:
             last = most
             notes.append(f"highest rung limited to {_whose(tracks, cap, most)}")
-    if feasible > first and not profile.rates:
+    if feasible > first and not profile.lists_rungs:
         cheap = feasible <= tracks.lowest_rate * 1.001
         why = "cheapest choices" if cheap else "peak constraints"
         notes.append(f"lowest rung raised to {feasible / 1e3:.0f} kbit/s by the {why}")
         first = feasible
-    return Bounds(first, max(last, feasible), feasible, tuple(notes))
+    return Bounds(first, max(last, lowest), feasible, lowest, tuple(notes))
+
+
+def _natural(
+    tracks: TitleTracks, profile: Profile, feasible: float, *, placed: bool
+) -> tuple[float, float]:
+    """Return the lowest and the highest rate in bit/s of rungs that no limit bounds."""
+    if profile.qualities:
+        return feasible, tracks.highest_rate
+    if placed:
+        top = profile.placement == "most-quality"
+        return feasible, saturation(tracks, profile) if top else tracks.highest_rate
+    usable = tracks.rate_for(profile.min_quality)
+    first = min(max(usable, profile.first_rate[0]), profile.first_rate[1])
+    return first, saturation(tracks, profile)
+
+
+def _out_of_reach(tracks: TitleTracks, profile: Profile) -> InfeasibleResult:
+    best = max(float(track.qualities[-1]) for track in tracks.tracks)
+    return InfeasibleResult(
+        LOWEST_QUALITY,
+        f"every rung is to have quality {profile.min_quality:g} at least, and the title reaches "
+        f"{best:.2f}",
+        profile.min_quality - best,
+    )
+
+
+def _too_dear(profile: Profile, lowest: float, most: float, why: str) -> InfeasibleResult:
+    return InfeasibleResult(
+        LOWEST_QUALITY,
+        f"quality {profile.min_quality:g} takes {lowest / 1e3:.0f} kbit/s, and the {why} is "
+        f"{most / 1e3:.0f} kbit/s",
+        lowest - most,
+    )
 
 
 def rung_rates(
@@ -78,16 +121,39 @@ def rung_rates(
 
     Args:
         tracks: The title under the profile's constraints.
-        profile: Where rungs lie.
+        profile: How far apart rungs lie.
         within: Between which rates.
         committed: Rates in bit/s of rungs that are part of the ladder already, ascending.
     """
     first, last = min(within.first, within.last), within.last
-    if profile.rates:
-        return _listed(profile, within.feasible, last)
+    stride = _stride(tracks, profile, first, last)
+    if profile.rung_count[1] == 1:
+        return () if committed else (last,)
     if committed:
-        return _around(tracks, profile, first, last, committed)
-    return _spaced(tracks, profile, first, last)
+        return _around(tracks, profile, first, last, committed, stride)
+    return _spaced(tracks, profile, first, last, stride)
+
+
+def _stride(tracks: TitleTracks, profile: Profile, first: float, last: float) -> float:
+    """Return how many times the profile's largest steps a step has at most, so that there are as
+    many rungs as are asked for; 1 where no number is asked for."""
+    if profile.rung_count == USUAL_COUNT:
+        return 1.0
+    rates = _climb(tracks, profile, first, last, 1.0)
+    fewest, most = profile.rung_count
+    if fewest <= len(rates) <= most:
+        return 1.0
+    wanted = max(fewest, min(len(rates), most), 2)  # the first and the last
+    low, high = 0.0, 1.0
+    while len(_climb(tracks, profile, first, last, high, wanted)) > wanted:
+        low, high = high, high * 2
+    for _ in range(30):
+        middle = (low + high) / 2
+        if len(_climb(tracks, profile, first, last, middle, wanted)) > wanted:
+            low = middle
+        else:
+            high = middle
+    return high
 
 
 def _whose(tracks: TitleTracks, cap: WindowCap, rate: float) -> str:
@@ -122,27 +188,60 @@ def saturation(tracks: TitleTracks, profile: Profile) -> float:
     return min(knee, tracks.rate_for(profile.max_quality))
 
 
-def _listed(profile: Profile, feasible: float, last: float) -> tuple[float, ...]:
-    """Return the profile's own rates that are feasible and below saturation.
+def kept_apart(rungs: Sequence[RatePoint], profile: Profile) -> tuple[int, ...]:
+    """Return the numbers of spaced rungs without those that lie within the profile's
+    ``merge_within`` of a neighbour, where the steps that this leaves are within its limits.
 
-    Where the list goes on above ``last``, the highest rung lies there, replacing a listed rate
-    that is hardly below.
+    The lowest and the highest rung always stay.
     """
-    listed = tuple(rate for rate in profile.rates if rate >= feasible)
-    if listed and listed[-1] < last:
-        return listed
-    return (*(rate for rate in listed if rate < last / LEAST_RATIO), last)
+    kept = list(range(len(rungs)))
+    if not profile.merge_within:
+        return tuple(kept)
+    ratio, points = profile.merge_within
+
+    def near(low: int, high: int) -> bool:
+        a, b = rungs[low], rungs[high]
+        return b.rate < a.rate * ratio and b.quality < a.quality + points
+
+    def may_go(at: int) -> bool:
+        if not 0 < at < len(kept) - 1:
+            return False
+        low, high = rungs[kept[at - 1]], rungs[kept[at + 1]]
+        return (
+            high.rate <= low.rate * profile.max_rate_ratio**COMMITTED_STRETCH
+            and high.quality <= low.quality + profile.jnd * COMMITTED_STRETCH
+        )
+
+    at = 0
+    while at + 1 < len(kept):
+        gone = next((n for n in (at, at + 1) if may_go(n)), None)
+        if gone is not None and near(kept[at], kept[at + 1]):
+            del kept[gone]
+            at = max(0, at - 1)
+        else:
+            at += 1
+    return tuple(kept)
 
 
 def _around(
-    tracks: TitleTracks, profile: Profile, first: float, last: float, committed: Sequence[float]
+    tracks: TitleTracks,
+    profile: Profile,
+    first: float,
+    last: float,
+    committed: Sequence[float],
+    stride: float,
 ) -> tuple[float, ...]:
     """Return the rates between and beside the committed ones that the spacing asks for."""
     ends = [rate for rate in (first,) if apart(rate, committed[0]) and rate < committed[0]]
     ends += [*committed]
     ends += [rate for rate in (last,) if apart(rate, committed[-1]) and rate > committed[-1]]
-    steps = (_spaced(tracks, profile, *step, COMMITTED_STRETCH) for step in pairwise(ends))
-    return tuple(rate for step in steps for rate in step)
+    stretch = COMMITTED_STRETCH * stride
+    steps = (_spaced(tracks, profile, *step, stretch) for step in pairwise(ends))
+    rates = tuple(rate for step in steps for rate in step)
+    if profile.rung_count == USUAL_COUNT:
+        return rates
+    added = [rate for rate in rates if all(apart(rate, other) for other in committed)]
+    return tuple(added[: max(0, profile.rung_count[1] - len(committed))])
 
 
 def _spaced(
@@ -173,10 +272,13 @@ def _climb(
     """Step from ``first`` to ``last`` by ``stride`` JNDs and rate ratios; give up one rate past
     ``at_most``."""
     rates = [first]
+    least = profile.least_ratio if profile.least_ratio > LEAST_RATIO else 1.005
     while rates[-1] < last * (1 - 1e-9) and (at_most is None or len(rates) <= at_most):
         rate = rates[-1]
         by_quality = tracks.rate_for(tracks.quality_at(rate) + stride * profile.jnd)
         by_rate = rate * profile.max_rate_ratio**stride
         # A curve that jumps where a size begins must not stop the climb.
-        rates.append(min(max(min(by_quality, by_rate), rate * 1.005), last))
+        rates.append(min(max(min(by_quality, by_rate), rate * least), last))
+    if profile.least_ratio > LEAST_RATIO and len(rates) > 2 and rates[-1] < rates[-2] * least:
+        del rates[-2]
     return rates

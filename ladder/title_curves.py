@@ -33,9 +33,6 @@ class TitleCurves:
     """Bits of the source's own video stream, for the cap at the source's rate; None if unknown."""
     allowance_bits: int = 0
     """Bits that a rung may take beyond those (:mod:`ladder.source_limit`)."""
-    most_bits: int | None = None
-    """Most bits that a rung may take by the user's wish, which gives way to nothing; None is no
-    limit."""
     display: Size | None = None
     """Size at which the title is shown; None for the largest size that there are curves for."""
 

@@ -49,6 +49,11 @@ class Track:
     seconds: float
     """Duration of the title in seconds."""
 
+    @property
+    def lines(self) -> int:
+        """Lines of the largest size."""
+        return max(min(choice.point.size) for choice in self.problem.shots[0].candidates)
+
     def at_one_crf(self) -> tuple[Float64, Float64]:
         """Return what the title has when all shots have the same CRF, as in encodes of whole
         titles.
@@ -142,6 +147,21 @@ class TitleTracks:
         """Rate in bit/s of the best choices of any track."""
         return max(float(track.rates[-1]) for track in self.tracks)
 
+    @property
+    def most_lines(self) -> int:
+        """Lines of the largest size of any track."""
+        return self.tracks[-1].lines
+
+    def within(self, lines: tuple[float, float]) -> tuple[int, int]:
+        """Return the numbers of the first and the last track whose lines are within these, the
+        nearest one's where none are."""
+        low, high = lines
+        numbers = [n for n, track in enumerate(self.tracks) if low <= track.lines <= high]
+        if not numbers:
+            below = [n for n, track in enumerate(self.tracks) if track.lines <= high]
+            numbers = below[-1:] or [0]
+        return numbers[0], numbers[-1]
+
     def quality_at(self, rate: float) -> float:
         """Return the best mean quality of any track at ``rate`` bit/s, without constraints."""
         return max(track.quality_at(rate) for track in self.tracks)
@@ -178,8 +198,9 @@ class TitleTracks:
             limit = title.source_bits + title.allowance_bits
             bits = max(limit, math.ceil(feasible * self.seconds))
             caps.append(whole_title_cap(shots, bits, SOURCE_RATE))
-        if title.most_bits is not None:
-            caps.append(whole_title_cap(shots, title.most_bits, HIGHEST_RATE))
+        if self.profile is not None and self.profile.max_rate is not None:
+            bits = math.floor(self.profile.max_rate * self.seconds)
+            caps.append(whole_title_cap(shots, bits, HIGHEST_RATE))
         return tuple(caps)
 
     def lowest_feasible(self, track: Track) -> float:

@@ -169,7 +169,7 @@ def test_source_rate_caps_the_ladder_and_gives_way_to_the_cheapest() -> None:
     assert isinstance(allowed, LadderPlan)
     assert [rung.choices for rung in allowed.rungs] == [rung.choices for rung in capped.rungs]
     assert "limited to 1000 kbit/s, though the source's 400 kbit/s are less" in allowed.notes[0]
-    wished = solve(dataclasses.replace(TITLE, most_bits=int(2e4 * seconds)), PROFILE)
+    wished = solve(TITLE, dataclasses.replace(PROFILE, max_rate=2e4))
     assert isinstance(wished, InfeasibleResult)
     assert wished.constraint in {"highest rate", "peak rate"}
     assert wished.shortfall > 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +13,7 @@ from cluster.cli.command import command, option
 from cluster.cli.options import (
     Directory,
     Heights,
+    LimitFlags,
     MovedSource,
     Scheduler,
     StorePath,
@@ -21,9 +22,9 @@ from cluster.cli.options import (
     given,
     parse_policy,
     parse_profile,
+    parse_rates,
 )
 from cluster.cli.output import Line, Output
-from encoder.errors import BadInput
 
 if TYPE_CHECKING:
     from cluster.events import Listener
@@ -209,57 +210,12 @@ def upgrade_report(
 # -- what if -----------------------------------------------------------------------------------
 
 
-def _parse_rate(option: str) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        from cluster.package.explain import parse_rate
-
-        rate = parse_rate(text)
-        if rate is None:
-            raise BadInput(f"{option} takes a rate such as 800k or 4M; got {text!r}")
-        return rate
-
-    return parse
-
-
-def _parse_rates(text: str) -> tuple[float, ...]:
-    return tuple(map(_parse_rate("--rates"), text.split(",")))
-
-
-def _parse_viewers(text: str) -> tuple[float, ...] | Path:
-    from cluster.package.explain import parse_rate
-
-    medians = tuple(map(parse_rate, text.split(",")))
-    if None in medians:
-        return Path(text)
-    return tuple(median for median in medians if median is not None)
-
-
-def _parse_devices(text: str) -> tuple[tuple[int, float], ...]:
-    try:
-        pairs = [part.split("=") for part in text.split(",")]
-        return tuple((int(lines), float(share)) for lines, share in pairs)
-    except ValueError:
-        raise BadInput(
-            f"--devices takes lines and shares such as 720=0.3,1080=0.2; got {text!r}"
-        ) from None
-
-
-def _parse_count(text: str) -> tuple[int, int]:
-    try:
-        fewest, _, most = text.partition("-")
-        return int(fewest), int(most or fewest)
-    except ValueError:
-        raise BadInput(
-            f"--rungs takes a number such as 6 or a range such as 4-8; got {text!r}"
-        ) from None
-
-
 def _parse_names(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
 
-@dataclass(frozen=True, slots=True)
-class WhatIfFlags:
+@dataclass(frozen=True)
+class WhatIfFlags(LimitFlags):
     """Options of ``what-if``, the fields of :class:`cluster.jobs.whatif.WhatIfOptions`."""
 
     profile: str | None = option(
@@ -275,77 +231,11 @@ class WhatIfFlags:
         help="Another policy. `locked`: one size per rung; `mixed`: shots of a rung may differ "
         "in size, and what one size per rung costs is shown.",
     )
-    max_rate: float | None = option(
-        None,
-        metavar="RATE",
-        parser=_parse_rate("--max-rate"),
-        help="Highest average rate of any rung, such as `4M` or `800k`.",
-    )
-    rates: tuple[float, ...] | None = option(
-        None, metavar="RATE,RATE,...", parser=_parse_rates, help="Rates of the rungs."
-    )
     heights: Heights = None
-    peak_ratio: float | None = option(
-        None,
-        metavar="RATIO",
-        help="Highest ratio of peak to average rate of a rung; 0 removes the limit.",
-    )
-    vbv_seconds: float | None = option(
-        None,
-        metavar="SECONDS",
-        help="Size of the decoder buffer in seconds at the peak rate; 0 removes the limit.",
-    )
-    floor: float | None = option(
-        None, metavar="QUALITY", help="Lowest quality of any shot in any rung; 0 removes the limit."
-    )
-    jnd: float | None = option(
-        None, metavar="QUALITY", help="Largest difference in quality between neighbouring rungs."
-    )
-    viewers: tuple[float, ...] | Path | None = option(
-        None,
-        metavar="RATE,RATE,...|FILE",
-        parser=_parse_viewers,
-        help="Viewers to place rungs for, and to answer for: median throughputs of populations of "
-        "equal size, such as `1M,3M,10M`, or a CSV file with a histogram (each row: upper end of "
-        "a bin in bit/s, share of viewers).",
-    )
-    device_lines: tuple[tuple[int, float], ...] | None = option(
-        None,
-        "--devices",
-        metavar="LINES=SHARE,...",
-        parser=_parse_devices,
-        help="Devices that play at most so many lines, and the share of viewers who have one, "
-        "such as `720=0.3`.",
-    )
-    rung_count: tuple[int, int] | None = option(
-        None,
-        "--rungs",
-        metavar="N|MIN-MAX",
-        parser=_parse_count,
-        help="Number of rungs to place, or the fewest and the most.",
-    )
-    least_ratio: float | None = option(
-        None,
-        "--gap",
-        metavar="RATIO",
-        help="Smallest ratio of the rates of neighbouring rungs that are placed.",
-    )
-    tolerance: float | None = option(
-        None,
-        metavar="QUALITY",
-        help="Points of quality that a viewer may lose against the reference ladder.",
-    )
-    placement: str | None = option(
-        None,
-        metavar="NAME",
-        help="How rungs are placed. `fewest-bits`: fewest bits received at no viewer's loss; "
-        "`most-quality`: most quality for the bits of the reference ladder; `spacing`: by "
-        "differences in quality.",
-    )
     add: tuple[float, ...] | None = option(
         None,
         metavar="RATE,RATE,...",
-        parser=_parse_rates,
+        parser=parse_rates("--add"),
         help="Rates of rungs to add to the delivered ones.",
     )
     remove: tuple[str, ...] | None = option(

@@ -7,6 +7,7 @@ that jobs of the service take too are declared in :mod:`cluster.jobs.options`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cluster.cli.command import option
+from cluster.cli.options_file import read_options
 from cluster.jobs.options import DEFAULTS, meaning_of
 from encoder.errors import BadInput
 from ladder.choices import POLICIES
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
 # -- parsers -----------------------------------------------------------------------------------
 
 
-def parse_heights(text: str) -> tuple[int, ...]:
-    """Return the numbers in ``--heights``.
+def parse_heights(text: str, option: str = "--heights") -> tuple[int, ...]:
+    """Return the numbers in an option of heights.
 
     Raises:
         BadInput: the text is not a list of positive numbers.
@@ -36,7 +38,7 @@ def parse_heights(text: str) -> tuple[int, ...]:
         heights = ()
     if not heights or min(heights) < 2:
         raise BadInput(
-            f"--heights takes heights in pixels, separated by commas, such as 234,360,720; got "
+            f"{option} takes heights in pixels, separated by commas, such as 234,360,720; got "
             f"{text!r}"
         )
     return heights
@@ -49,6 +51,102 @@ def parse_profile(text: str) -> str | Path:
     path = Path(text)
     is_path = path.suffix == ".toml" or (text not in profile_names() and path.is_file())
     return path if is_path else text
+
+
+def parse_rate(option: str) -> Callable[[str], float]:
+    """Return a parser of a rate, for the option of that name."""
+
+    def parse(text: str) -> float:
+        from cluster.package.explain import parse_rate
+
+        rate = 0.0 if text.strip() == "0" else parse_rate(text)
+        if rate is None:
+            raise BadInput(f"{option} takes a rate such as 800k or 4M; got {text!r}")
+        return rate
+
+    return parse
+
+
+def parse_rates(option: str) -> Callable[[str], tuple[float, ...]]:
+    """Return a parser of rates with commas between them, for the option of that name."""
+    return lambda text: tuple(map(parse_rate(option), text.split(",")))
+
+
+def parse_numbers(option: str, example: str) -> Callable[[str], tuple[float, ...]]:
+    """Return a parser of numbers with commas between them, for the option of that name."""
+
+    def parse(text: str) -> tuple[float, ...]:
+        try:
+            return tuple(float(part) for part in text.split(","))
+        except ValueError:
+            raise BadInput(f"{option} takes numbers such as {example}; got {text!r}") from None
+
+    return parse
+
+
+def parse_merging(text: str) -> tuple[float, ...]:
+    """Return the distance within which rungs are merged; nothing for ``off``."""
+    return () if text == "off" else parse_numbers("--merge", "1.25,2, or off")(text)
+
+
+def parse_rung_heights(text: str) -> tuple[int, ...]:
+    """Return the heights of ``--rung-heights``."""
+    return parse_heights(text, "--rung-heights")
+
+
+def parse_size_limits(text: str) -> tuple[tuple[float, int], ...]:
+    """Return the rates of ``--size-limits`` with their lines."""
+    rate = parse_rate("--size-limits")
+    try:
+        pairs = [part.split("=") for part in text.split(",")]
+        return tuple((rate(most), int(lines)) for most, lines in pairs)
+    except ValueError:
+        raise BadInput(
+            f"--size-limits takes rates and lines such as 800k=360,2M=720; got {text!r}"
+        ) from None
+
+
+def parse_viewers(text: str) -> tuple[float, ...] | tuple[tuple[float, float], ...]:
+    """Return median throughputs, or the bins of a histogram: ``1M=0.3,4M=0.7``, or a CSV file."""
+    from cluster.package.explain import parse_rate
+    from ladder.viewers import histogram_from_csv
+
+    parts = [part.partition("=") for part in text.split(",")]
+    rates = [parse_rate(rate) for rate, _, _ in parts]
+    known = [rate for rate in rates if rate is not None]
+    if len(known) < len(parts):
+        return histogram_from_csv(Path(text)).bins
+    if not any(equals for _, equals, _ in parts):
+        return tuple(known)
+    try:
+        shares = [float(share) for _, _, share in parts]
+    except ValueError:
+        raise BadInput(
+            f"--viewers takes medians such as 1M,3M, or bins such as 1M=0.3,4M=0.7; got {text!r}"
+        ) from None
+    return tuple(zip(known, shares, strict=True))
+
+
+def parse_devices(text: str) -> tuple[tuple[int, float], ...]:
+    """Return lines with the share of viewers whose devices play no more."""
+    try:
+        pairs = [part.split("=") for part in text.split(",")]
+        return tuple((int(lines), float(share)) for lines, share in pairs)
+    except ValueError:
+        raise BadInput(
+            f"--devices takes lines and shares such as 720=0.3,1080=0.2; got {text!r}"
+        ) from None
+
+
+def parse_count(text: str) -> tuple[int, int]:
+    """Return the fewest and the most rungs; both are a single number."""
+    try:
+        fewest, _, most = text.partition("-")
+        return int(fewest), int(most or fewest)
+    except ValueError:
+        raise BadInput(
+            f"--rungs takes a number such as 6 or a range such as 4-8; got {text!r}"
+        ) from None
 
 
 def parse_policy(text: str) -> str:
@@ -161,6 +259,17 @@ Weights = Annotated[
         help="Weights of the complexity model. [default: those that come with shotladder]",
     ),
 ]
+OptionsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--options",
+        metavar="FILE",
+        is_eager=True,
+        callback=read_options,
+        help='Options from a TOML file, by their names here: `max-rate = "4M"`, '
+        "`heights = [360, 720]`. Options on the command line win.",
+    ),
+]
 Profile = Annotated[
     str,
     typer.Option(
@@ -189,6 +298,65 @@ def _common(name: str, *declarations: str, **settings: Any) -> Any:
     return option(getattr(DEFAULTS, name), *declarations, help=meaning_of(name), **settings)
 
 
+def _listed(name: str, *declarations: str, **settings: Any) -> Any:
+    """Declare an option that lists something, which has no value where it is not given."""
+    return option(None, *declarations, help=meaning_of(name), **settings)
+
+
+@dataclass(frozen=True)
+class LimitFlags:
+    """Options of ``run``, ``submit`` and ``what-if``: where rungs lie and what they keep. The
+    fields of :class:`cluster.jobs.options.LadderLimits`, which has their words and defaults."""
+
+    rates: tuple[float, ...] | None = _listed(
+        "rates", metavar="RATE,RATE,...", parser=parse_rates("--rates")
+    )
+    qualities: tuple[float, ...] | None = _listed(
+        "qualities", metavar="N,N,...", parser=parse_numbers("--qualities", "60,75,85,93")
+    )
+    rung_heights: tuple[int, ...] | None = _listed(
+        "rung_heights", metavar="N,N,...", parser=parse_rung_heights
+    )
+    max_rate: float | None = _common("max_rate", metavar="RATE", parser=parse_rate("--max-rate"))
+    min_quality: float | None = _common("min_quality", metavar="QUALITY")
+    max_quality: float | None = _common("max_quality", metavar="QUALITY")
+    floor: float | None = _common("floor", metavar="QUALITY")
+    peak_ratio: float | None = _common("peak_ratio", metavar="RATIO")
+    vbv_seconds: float | None = _common("vbv_seconds", metavar="SECONDS")
+    jnd: float | None = _common("jnd", metavar="QUALITY")
+    rung_count: tuple[int, int] | None = _common(
+        "rung_count", "--rungs", "--rung-count", metavar="N|MIN-MAX", parser=parse_count
+    )
+    least_ratio: float | None = _common("least_ratio", "--gap", "--least-ratio", metavar="RATIO")
+    merge_within: tuple[float, ...] | None = _common(
+        "merge_within",
+        "--merge",
+        "--merge-within",
+        metavar="RATIO,POINTS|off",
+        parser=parse_merging,
+    )
+    size_limits: tuple[tuple[float, int], ...] | None = _listed(
+        "size_limits", metavar="RATE=LINES,...", parser=parse_size_limits
+    )
+    native_top: bool = _common("native_top", "--native-top")
+    viewers: Any = option(
+        None,
+        metavar="RATE,RATE,...|FILE",
+        parser=parse_viewers,
+        help=f"{meaning_of('viewers')} Or a histogram, the upper end of each bin with its share "
+        "of the viewers: `1M=0.3,4M=0.7`, or a CSV file with such rows.",
+    )
+    device_lines: tuple[tuple[int, float], ...] | None = _common(
+        "device_lines",
+        "--devices",
+        "--device-lines",
+        metavar="LINES=SHARE,...",
+        parser=parse_devices,
+    )
+    tolerance: float | None = _common("tolerance", metavar="QUALITY")
+    placement: str | None = _common("placement", metavar="NAME")
+
+
 @dataclass(frozen=True, slots=True)
 class GridFlags:
     """Options of ``run``, ``submit`` and ``sweep``: what is encoded and scored."""
@@ -212,9 +380,10 @@ class SourceFlags:
 
 
 @dataclass(frozen=True, slots=True)
-class LadderFlags(GridFlags, SourceFlags):
+class LadderFlags(GridFlags, SourceFlags, LimitFlags):
     """Options of ``run`` and ``submit``: what decides the ladder."""
 
+    encoder_params: tuple[str, ...] = _common("encoder_params", metavar="NAME=VALUE:...")
     search: str | None = option(None, metavar="NAME", help=meaning_of("search"))
     tone_map: bool = _common("tone_map", "--tone-map")
     recipe_check: str = _common("recipe_check", metavar="NAME")

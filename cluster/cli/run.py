@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.cli.command import argument, command, option
-from cluster.cli.options import RunFlags, SourceFlags, StorePath, TlsFlags, given
+from cluster.cli.options import OptionsFile, RunFlags, SourceFlags, StorePath, TlsFlags, given
 from cluster.cli.output import Output, say
 from encoder.errors import BadInput
 from encoder.names import path_of
@@ -35,6 +35,7 @@ def run(
     plan: bool = option(
         False, "--plan", help="Only estimate what the run would cost; needs no `--out`."
     ),
+    options_file: OptionsFile = None,
     flags: RunFlags,
     tls: TlsFlags,
     repeat: str | None = option(

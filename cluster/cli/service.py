@@ -16,6 +16,7 @@ import typer
 from cluster.cli.command import command, option
 from cluster.cli.options import (
     LadderFlags,
+    OptionsFile,
     Scheduler,
     TlsFlags,
     Weights,
@@ -314,6 +315,7 @@ def submit(
     plan: bool = option(
         False, "--plan", help="Only estimate what the job would cost, and wait for that."
     ),
+    options_file: OptionsFile = None,
     flags: LadderFlags,
     connection: Connection,
 ) -> None:

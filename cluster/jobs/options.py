@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from encoder.source.choices import DEFAULT_CHOICES, Tail, help_of
@@ -38,6 +39,7 @@ NOT_OF_JOBS: Mapping[str, str] = {
     "tls_key": "the service's operator gives the cluster's certificates to `serve`",
     "metrics_port": "the service has `/metrics`",
     "from": "`force`, beside `options`, makes a package anew",
+    "options": "`options` of the submission is what such a file says",
     "json": "the service answers with JSON",
     "source": "`source` stands beside `options`",
     "priority": "`priority` stands beside `options`",
@@ -56,7 +58,87 @@ def _choice(name: str) -> Any:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CommonOptions:
+class LadderLimits:
+    """Where rungs lie and what they keep, for runs, for jobs and for ``what-if``.
+
+    Each option changes the key of the profile that has its name (:mod:`ladder.adjustments`); None,
+    or nothing listed, leaves the profile as it is.
+    """
+
+    rates: tuple[float, ...] = _declared(
+        (),
+        "Rates of the rungs, such as `400k,1.2M,3M`. They end where quality saturates or a limit "
+        "lies.",
+    )
+    qualities: tuple[float, ...] = _declared(
+        (), "Qualities (VMAF) of the rungs instead of their rates, such as `60,75,85,93`."
+    )
+    rung_heights: tuple[int, ...] = _declared(
+        (),
+        "Heights of the rungs, one rung for each, such as `360,720,1080`: at the rates or "
+        "qualities of the same number, or else at the rate up to which the height looks best.",
+    )
+    max_rate: float | None = _declared(
+        None, "Highest average rate of any rung, such as `4M` or `800k`; 0 removes the limit."
+    )
+    min_quality: float | None = _declared(None, "Lowest mean quality (VMAF) of any rung.")
+    max_quality: float | None = _declared(
+        None, "Highest mean quality (VMAF) that a rung is planned for."
+    )
+    floor: float | None = _declared(
+        None, "Lowest quality of any shot in any rung; 0 removes the limit."
+    )
+    peak_ratio: float | None = _declared(
+        None, "Highest ratio of peak to average rate of a rung; 0 removes the limit."
+    )
+    vbv_seconds: float | None = _declared(
+        None, "Size of the decoder buffer in seconds at the peak rate; 0 removes the limit."
+    )
+    jnd: float | None = _declared(None, "Largest difference in quality between neighbouring rungs.")
+    rung_count: tuple[int, int] | None = _declared(
+        None, "Number of rungs, or the fewest and the most, such as `6` or `4-8`."
+    )
+    least_ratio: float | None = _declared(
+        None, "Smallest ratio of the rates of neighbouring rungs, such as `1.5`."
+    )
+    merge_within: tuple[float, ...] | None = _declared(
+        None,
+        "Merge two rungs that are nearer than a ratio of rates and points of quality, such as "
+        "`1.25,2`; `off` merges none.",
+    )
+    size_limits: tuple[tuple[float, int], ...] = _declared(
+        (),
+        "Largest size by rate, such as `800k=360,2M=720`: rungs planned for at most 800 kbit/s "
+        "have at most 360 lines.",
+    )
+    native_top: bool = _declared(False, "Give the highest rung the size of the source.")
+    # Median throughputs, or pairs of the upper end of a bin in bit/s and its share of the viewers.
+    # From Python also the path of a CSV file with such rows.
+    viewers: Any = field(
+        default=None,
+        metadata={
+            "help": "Viewers to place rungs for: median throughputs of populations of equal size, "
+            "such as `1M,3M,10M`."
+        },
+    )
+    device_lines: tuple[tuple[int, float], ...] | None = _declared(
+        None,
+        "Devices that play at most so many lines, and the share of viewers who have one, such as "
+        "`720=0.3`.",
+    )
+    tolerance: float | None = _declared(
+        None, "Points of quality that a viewer may lose against the reference ladder."
+    )
+    placement: str | None = _declared(
+        None,
+        "How rungs are placed. `fewest-bits`: fewest bits received at no viewer's loss; "
+        "`most-quality`: most quality for the bits of the reference ladder; `spacing`: by "
+        "differences in quality.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommonOptions(LadderLimits):
     """The values that decide a package's bytes, for runs and for jobs."""
 
     search: str = _declared(
@@ -75,6 +157,13 @@ class CommonOptions:
         None,
         "Encoder preset instead of the profile's, `ultrafast` (fastest) to `veryslow` (smallest). "
         "The profile's other encoder settings stay.",
+    )
+    encoder_params: tuple[str, ...] = _declared(
+        (),
+        "Encoder parameters beyond the profile's, such as `ref=4:bframes=5` or `tune=film`; in a "
+        "ladder of several codecs with the codec before them, `x265:rd=4`. May be repeated. "
+        "Parameters that would break stitching or make the result depend on the machine are "
+        "refused.",
     )
     profile: Any = field(
         default="default",
@@ -120,8 +209,36 @@ class CommonOptions:
     )
 
 
+LIMIT_NAMES = tuple(declared.name for declared in fields(LadderLimits))
+"""Names of the options that ``what-if`` has too."""
 DEFAULTS = CommonOptions()
 """Options of a user who named none."""
+
+
+def asked_limits(options: LadderLimits) -> dict[str, Any]:
+    """Return the limits that differ from the defaults, by name; a histogram of viewers is read.
+
+    Raises:
+        BadInput: it cannot be.
+    """
+    asked: dict[str, Any] = {name: getattr(options, name) for name in LIMIT_NAMES}
+    if isinstance(asked["viewers"], Path):
+        from ladder.viewers import histogram_from_csv
+
+        asked["viewers"] = histogram_from_csv(asked["viewers"]).bins
+    return {name: value for name, value in asked.items() if value != getattr(DEFAULTS, name)}
+
+
+def as_lists(value: Any) -> Any:
+    """Return a value with its tuples as lists, as JSON has them."""
+    return [as_lists(each) for each in value] if isinstance(value, tuple) else value
+
+
+def as_tuples(value: Any) -> Any:
+    """Return a value of JSON with its lists as tuples."""
+    return tuple(as_tuples(each) for each in value) if isinstance(value, list) else value
+
+
 COMMON_NAMES = tuple(declared.name for declared in fields(CommonOptions))
 """Names of the options that runs and jobs have in common."""
 

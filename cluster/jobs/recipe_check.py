@@ -97,14 +97,19 @@ class _Checking:
 
     def planned(self) -> list[Recipe]:
         """Return the recipes that the check will encode if no recipe does harm."""
-        pairs = [(one.recipe, one.recipe.plain) for one in self.setups if one.recipe.tuning]
+        pairs = [(one.recipe, one.recipe.plain) for one in self._tuned()]
         pairs += [(one.recipe, self.setups[0].recipe) for one in self.setups[1:]]
         unsettled = [pair for pair in pairs if not self._settled(*pair)]
         return list(dict.fromkeys(recipe for pair in unsettled for recipe in pair))
 
+    def _tuned(self) -> list[CodecSetup]:
+        """Return the setups whose recipe has options that the user did not name."""
+        decided = self.request.decided
+        return [one for one in self.setups if one.recipe.tuning and one.recipe.codec not in decided]
+
     def options(self) -> list[CodecSetup]:
         """Return the setups with plain recipes where the options do harm."""
-        tuned = [one for one in self.setups if one.recipe.tuning]
+        tuned = self._tuned()
         unsettled = [one for one in tuned if not self._settled(one.recipe, one.recipe.plain)]
         self._measure([r for one in unsettled for r in (one.recipe, one.recipe.plain)])
         chosen: list[CodecSetup] = []

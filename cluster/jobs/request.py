@@ -13,14 +13,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.execution.security import SharedScheduler
-from cluster.jobs.options import DEFAULTS, RECIPE_CHECKS, SEARCHES, CommonOptions
+from cluster.jobs.options import (
+    DEFAULTS,
+    LIMIT_NAMES,
+    RECIPE_CHECKS,
+    SEARCHES,
+    CommonOptions,
+    as_lists,
+    as_tuples,
+    asked_limits,
+)
 from encoder import ffmpeg
 from encoder.errors import BadInput
 from encoder.names import path_of, shown
 from encoder.recipes import CODECS, PRESETS, Recipe
 from encoder.source.choices import TAILS, SourceChoices
+from encoder.tunings import by_codec
+from ladder.adjustments import adjusted, check_meaning
 from ladder.choices import POLICIES
 from ladder.profiles import (
+    PLACEMENTS,
     Profile,
     as_profile,
     built_in_recipes,
@@ -63,9 +75,13 @@ class LadderOptions(CommonOptions):
         """Return the options as JSON: what ``run.json`` and a run's manifest keep.
 
         The profile is kept with its content and its digest, because another release may have
-        another one of that name.
+        another one of that name. Limits are kept only where they were asked for.
         """
         document = {field.name: getattr(self, field.name) for field in fields(LadderOptions)}
+        for name in LIMIT_NAMES:
+            del document[name]
+        if not self.encoder_params:
+            del document["encoder_params"]
         profile = as_profile(self.profile)
         document["profile"] = profile.name
         document["profile_content"] = profile_document(profile)
@@ -76,7 +92,7 @@ class LadderOptions(CommonOptions):
                 document[name] = list(value) or (None if name == "heights" else [])
             elif isinstance(value, Path):
                 document[name] = shown(value.resolve())
-        return document
+        return document | {name: as_lists(value) for name, value in asked_limits(self).items()}
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> LadderOptions:
@@ -91,9 +107,9 @@ class LadderOptions(CommonOptions):
         known.setdefault("recipe_check", "never")  # releases without the option had no check
         if known.get("weights"):
             known["weights"] = path_of(known["weights"])
-        for name in ("heights", "also"):
+        for name in ("heights", "also", "encoder_params", *LIMIT_NAMES):
             if known.get(name) is not None:
-                known[name] = tuple(known[name])
+                known[name] = as_tuples(known[name])
         if (content := document.get("profile_content")) is not None:
             known["profile"] = _named(profile_from_document(content))
         elif "profile" in known:  # of release 0.1, which kept only the names of built-in profiles
@@ -147,6 +163,8 @@ class LadderRequest:
     profile: Profile
     hdr_recipes: tuple[Recipe, ...] = ()
     """The recipes of a title of high dynamic range, where they are others."""
+    decided: frozenset[str] = frozenset()
+    """Codecs whose encoder parameters the user named, so that no check replaces them."""
 
     @classmethod
     def of(cls, options: RunOptions) -> LadderRequest:
@@ -156,11 +174,17 @@ class LadderRequest:
             BadInput: an option names something that does not exist, or two options conflict.
         """
         profile = as_profile(options.profile)
+        _check_limits(options, profile)
+        profile = adjusted(profile, asked_limits(options))
         codecs, hdr_codecs = profile.codecs, profile.hdr_codecs
         if options.codec is not None:
             codecs, hdr_codecs = tuple(part.strip() for part in options.codec.split(",")), ()
+        if unknown := [codec for codec in codecs if codec not in CODECS]:
+            raise BadInput(_no_codec(unknown[0]))
         if len(set(codecs)) != len(codecs):
             raise BadInput(f"--codec names a codec twice: {options.codec}")
+        parameters = by_codec(options.encoder_params, tuple(dict.fromkeys((*codecs, *hdr_codecs))))
+        profile = profile.with_parameters(parameters)
         recipes = tuple(profile.recipe(codec, options.preset) for codec in codecs)
         hdr_recipes = tuple(profile.recipe(codec, options.preset) for codec in hdr_codecs)
         every = dict.fromkeys((*codecs, *hdr_codecs))
@@ -190,7 +214,7 @@ class LadderRequest:
         options.source_choices.check()
         for model in options.also:
             models.check(model)
-        return cls(options, recipes, profile, hdr_recipes)
+        return cls(options, recipes, profile, hdr_recipes, frozenset(parameters))
 
     def check_encoders(self) -> None:
         """Check that this ffmpeg has an encoder for every recipe, which takes the recipe's tuning.
@@ -239,6 +263,34 @@ class LadderRequest:
         return replace(self, recipes=recipes, hdr_recipes=())
 
 
+def _no_codec(name: str) -> str:
+    """Say which codecs there are, and where 10 bits are asked of H.264, why it has 8."""
+    text = f"no recipe for codec {name!r:.40}; choose one of {', '.join(CODECS)}"
+    if "10" in name and name.startswith(("x264", "h264", "avc")):
+        text += (
+            ". H.264 is encoded with 8 bits, because browsers and most devices decode no other; "
+            "x265 and svtav1 encode 10"
+        )
+    return text
+
+
+def _check_limits(options: RunOptions, profile: Profile) -> None:
+    """Check that what is asked of the rungs can mean something together."""
+    if options.placement not in (None, *PLACEMENTS):
+        raise BadInput(
+            f"no placement {options.placement!r:.40}; choose one of {', '.join(PLACEMENTS)}"
+        )
+    if options.placement is None:
+        check_meaning(profile, asked_limits(options))
+    if options.heights and (
+        lacking := [height for height in options.rung_heights if height not in options.heights]
+    ):
+        raise BadInput(
+            f"rung_heights has {lacking[0]}, which is not among the heights "
+            f"{', '.join(map(str, options.heights))}; leave heights out, or add it"
+        )
+
+
 def changed_ladder_options(options: RunOptions) -> list[str]:
     """Return the names of the options that decide the package and have another value than their
     default.
@@ -261,4 +313,5 @@ def choices() -> dict[str, tuple[str, ...]]:
         "also": models.KNOWN,
         "tail": TAILS,
         "recipe_check": RECIPE_CHECKS,
+        "placement": PLACEMENTS,
     }

@@ -9,12 +9,16 @@ of its encodes exist.
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from cluster.execution.executor import InlineExecutor
+from cluster.jobs.command import run_command
+from cluster.jobs.options import LadderLimits, as_lists, asked_limits
+from cluster.jobs.request import LadderOptions
 from cluster.package.package import Package
 from cluster.stages.analysis import find_title
 from cluster.stages.prediction import packaged_weights, predict_title
@@ -22,6 +26,7 @@ from cluster.stages.quarantine import reading
 from cluster.store import open_store
 from encoder.errors import BadInput, Infeasible, ShotladderError
 from encoder.media import Request, Size
+from ladder.adjustments import LISTING, adjusted
 from ladder.bdrate import BdRate, NoOverlap, RatePoint
 from ladder.choices import Policy
 from ladder.claims import ViewersClaim, audience_claim, bd_claim
@@ -29,16 +34,16 @@ from ladder.complexity.prediction import correct
 from ladder.constraints import InfeasibleResult
 from ladder.document import Rung
 from ladder.locked_cost import CostOfLocked, RungCost, cost_of_sizes
-from ladder.profiles import Profile, as_profile
+from ladder.profiles import PLACEMENTS, Profile, as_profile
 from ladder.rungs import LadderPlan, RungPlan, reference_ladder, solve
 from ladder.title_curves import TitleCurves
-from ladder.viewers import MEDIANS, Audience, LogNormal, Offer, histogram_from_csv
+from ladder.viewers import MEDIANS, Audience, LogNormal, Offer
 
 Basis = Literal["measured", "predicted"]
 
 
 @dataclass(frozen=True, slots=True)
-class WhatIfOptions:
+class WhatIfOptions(LadderLimits):
     """A question about a ladder; options that are None stay as the ladder was made."""
 
     directory: Path
@@ -49,32 +54,6 @@ class WhatIfOptions:
     """``locked`` or ``mixed``."""
     heights: tuple[int, ...] | None = None
     """Rung heights."""
-    rates: tuple[float, ...] = ()
-    """Rates of the rungs in bit/s; () leaves them to the spacing of the profile."""
-    max_rate: float | None = None
-    """Highest average rate of any rung in bit/s."""
-    peak_ratio: float | None = None
-    """Highest ratio of peak to average rate of a rung; 0 removes the limit."""
-    vbv_seconds: float | None = None
-    """Size of the decoder buffer in seconds at the peak rate; 0 removes the limit."""
-    floor: float | None = None
-    """Lowest quality of any shot in any rung; 0 removes the limit."""
-    jnd: float | None = None
-    """Largest difference in quality between neighbouring rungs."""
-    viewers: tuple[float, ...] | Path | None = None
-    """Viewers to place rungs for and to answer for: median throughputs in bit/s of populations of
-    equal size, or the path of a CSV file with a histogram."""
-    device_lines: tuple[tuple[int, float], ...] | None = None
-    """Lines that some devices play at most, and the share of viewers with such devices; () for
-    none."""
-    rung_count: tuple[int, int] | None = None
-    """Fewest and most rungs, placed by what viewers receive."""
-    least_ratio: float | None = None
-    """Smallest ratio of the rates of neighbouring rungs that are placed."""
-    tolerance: float | None = None
-    """Points of quality that a viewer may lose against the reference ladder."""
-    placement: str | None = None
-    """How rungs are placed: ``fewest-bits``, ``most-quality`` or ``spacing``."""
     add: tuple[float, ...] = ()
     """Rates in bit/s of rungs to add to the ladder as it is."""
     remove: tuple[str, ...] = ()
@@ -155,6 +134,8 @@ class WhatIf:
     """Percent of bits that the sizes cost over all rungs; ``locked_cost`` in ``ladder.json``."""
     notes: tuple[str, ...]
     """What limits the ladder and the answer, in words."""
+    commands: tuple[str, ...]
+    """Commands for a shell that make the ladder; () where no run can, or nothing would change."""
 
 
 def what_if(options: WhatIfOptions) -> WhatIf:
@@ -213,14 +194,53 @@ def what_if(options: WhatIfOptions) -> WhatIf:
         locked_cost=cost.rungs if cost else (),
         locked_bd_rate=getattr(cost and cost.bd_rate, "percent", None),
         notes=(*notes, *plan.notes),
+        commands=_commands(options, package) if policy == "locked" else (),
     )
+
+
+def _commands(options: WhatIfOptions, package: Package) -> tuple[str, ...]:
+    """Return the commands that make the ladder of the answer: the package's own options, and those
+    that were asked for."""
+    if not package.options:
+        return ()
+    before = LadderOptions.from_document(package.options)
+    changes = asked_limits(options)
+    if options.add or options.remove:
+        changes["rates"] = _edited_rates(options, package)
+    if options.heights:
+        changes["heights"] = options.heights
+    elif options.rung_heights:
+        changes["heights"] = None
+    if changes.keys() & {*LISTING, "placement"}:
+        changes = {**dict.fromkeys(LISTING, ()), **changes}
+    asked = replace(before, **changes)
+    commands = []
+    named: str | Path
+    if isinstance(options.profile, str | Path):
+        named = options.profile
+    else:
+        profile = options.profile or before.profile
+        named = profile if isinstance(profile, str) else f"{as_profile(profile).name}.toml"
+        if options.profile is None and not isinstance(profile, str):
+            commands.append(f"shotladder profiles {shlex.quote(str(package.directory))} > {named}")
+    source = options.source or Path(package.source_path)
+    words = run_command(asked, named, source, _free(package.directory))
+    return (*commands, shlex.join(words))
+
+
+def _free(directory: Path) -> Path:
+    """Return a folder beside a package that does not exist yet."""
+    number = 2
+    while (free := directory.parent / f"{directory.name}-{number}").exists():
+        number += 1
+    return free
 
 
 def _audiences(options: WhatIfOptions, profile: Profile) -> tuple[Audience, ...]:
     """Return the populations to answer for: those asked for, or the usual ones."""
-    if isinstance(options.viewers, Path):
+    if options.viewers and profile.throughputs:
         return (profile.audience,)
-    medians = options.viewers or MEDIANS
+    medians = profile.viewers if options.viewers else MEDIANS
     return tuple(Audience(LogNormal(median), profile.device_lines) for median in medians)
 
 
@@ -241,8 +261,6 @@ def _solve(
         source_bits=round(package.ladder.title.source_bitrate * package.seconds),
         allowance_bits=package.source_allowance(title.recipe.codec),
     )
-    if options.max_rate is not None:
-        limited = replace(limited, most_bits=int(options.max_rate * package.seconds))
     return solve(limited, profile, policy)
 
 
@@ -261,7 +279,7 @@ def _unchanged(
     profile, _ = _profile(plain, package)
     if options.add or options.remove:
         profile = replace(profile, rates=_delivered_rates(package))
-    if options.heights or options.profile:
+    if options.heights or options.rung_heights or options.profile:
         title, plain_basis, _ = _curves(plain, package, profile)
         title = replace(title, display=_display(package))
         if plain_basis != basis:
@@ -272,35 +290,30 @@ def _unchanged(
 
 def _profile(options: WhatIfOptions, package: Package) -> tuple[Profile, dict[str, Any]]:
     """Return the profile that the options give, and the options that were asked for, by name."""
-    profile = as_profile(options.profile) if options.profile else package.profile
-    changes: dict[str, Any] = {}
-    if options.rates:
-        changes["rates"] = tuple(sorted(options.rates))
+    limits = asked_limits(options)
     if options.add or options.remove:
-        changes["rates"] = _edited_rates(options, package)
-    for name in ("peak_ratio", "vbv_seconds", "floor"):
-        value = getattr(options, name)
-        if value is not None:
-            changes[name] = value or None
-    for name in ("jnd", "device_lines", "rung_count", "least_ratio", "tolerance", "placement"):
-        value = getattr(options, name)
-        if value is not None:
-            changes[name] = value
-    if options.jnd is not None and profile.placement != "spacing":
-        changes["largest_steps"] = True
-    if isinstance(options.viewers, Path):
-        changes["throughputs"] = histogram_from_csv(options.viewers).bins
-    elif options.viewers is not None:
-        changes["viewers"] = options.viewers
+        limits["rates"] = _edited_rates(options, package)
+    profile = package.profile
+    if options.profile:
+        profile = adjusted(as_profile(options.profile), package.options)
     asked = {
         **({"profile": profile.name} if options.profile else {}),
         **({"policy": options.policy} if options.policy else {}),
         **({"heights": list(options.heights)} if options.heights else {}),
-        **{name: list(v) if isinstance(v, tuple) else v for name, v in changes.items()},
-        **({"throughputs": str(options.viewers)} if "throughputs" in changes else {}),
-        **({"max_rate": options.max_rate} if options.max_rate is not None else {}),
+        **{name: as_lists(value) for name, value in limits.items()},
     }
-    return replace(profile, **changes), asked
+    if limits.get("placement") not in (None, *PLACEMENTS):
+        raise BadInput(
+            f"no placement {options.placement!r:.40}; choose one of {', '.join(PLACEMENTS)}"
+        )
+    if (options.policy or package.ladder.policy) != "locked" and (
+        bound := [name for name in ("rung_heights", "size_limits", "native_top") if name in limits]
+    ):
+        raise BadInput(
+            f"{bound[0]} limits the one size of a rung, and under the policy mixed a rung has "
+            "several; leave one of them out"
+        )
+    return adjusted(profile, limits), asked
 
 
 def _display(package: Package) -> Size:
@@ -386,7 +399,8 @@ def _measured(
     """Return the curves through measured points at the sizes asked for, and notes about them."""
     curves = package.curves()
     measured = set(curves.sizes)
-    asked = set(_sizes(options, package, profile)) if options.heights else measured
+    named = options.heights or options.rung_heights
+    asked = set(_sizes(options, package, profile)) if named else measured
     sizes, missing = asked & measured, sorted(asked - measured)
     if not sizes:
         raise BadInput(
@@ -447,7 +461,9 @@ def _predicted(options: WhatIfOptions, package: Package, profile: Profile) -> Ti
 
 
 def _sizes(options: WhatIfOptions, package: Package, profile: Profile) -> tuple[Size, ...]:
-    named = options.heights or tuple(package.options.get("heights") or ())
+    named = options.heights
+    if not named and not options.rung_heights:
+        named = tuple(package.options.get("heights") or ())
     return profile.sizes(package.ladder.title.width, package.ladder.title.height, named)
 
 

@@ -31,6 +31,7 @@ from encoder.names import path_of
 from encoder.package.verify import VerifyReport
 from encoder.recipes import Recipe, by_name
 from encoder.source.choices import SourceChoices
+from ladder.adjustments import adjusted
 from ladder.bdrate import RatePoint
 from ladder.curves import Measurement
 from ladder.document import Cell, Ladder, Measurements, Rung
@@ -104,7 +105,16 @@ class Package:
 
     @cached_property
     def profile(self) -> Profile:
-        """Profile that the ladder was made by.
+        """Profile that the ladder was made by, with the limits that the run was given.
+
+        Raises:
+            BadInput: this version has no profile of that name.
+        """
+        return adjusted(self.plain_profile, self.options)
+
+    @property
+    def plain_profile(self) -> Profile:
+        """Profile that the run named, without the limits that it was given beside it.
 
         Raises:
             BadInput: this version has no profile of that name.

@@ -17,6 +17,13 @@ Codecs = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}(,[A-Za-z0-9._-]{1,
 ProfileContent = Annotated[dict[str, Any], Field(min_length=1, max_length=50)]
 Height = Annotated[int, Field(ge=2, le=16384), IS_NUMBER]
 
+Rate = Annotated[float, Field(gt=0, le=1e12), IS_NUMBER]
+Quality = Annotated[float, Field(ge=0, le=100), IS_NUMBER]
+Share = Annotated[float, Field(ge=0, le=1e12), IS_NUMBER]
+Lines = Annotated[int, Field(ge=2, le=16384), IS_NUMBER]
+Count = Annotated[int, Field(ge=1, le=30), IS_NUMBER]
+Limit = Annotated[float, Field(ge=0, le=1e12), IS_NUMBER]
+
 _OF_RELEASE_0_1: Final = ("profile", "search", "heights", "also")
 """Options that a job has always had in its document and so in its identity, default or not."""
 
@@ -56,6 +63,29 @@ class JobOptions(BaseModel):
     accept_truncated: Flag = _common("accept_truncated")
     audio_layout: Annotated[str, Field(max_length=200)] | None = _common("audio_layout")
     measure_every: Annotated[int, Field(ge=1, le=99), IS_NUMBER] | None = _common("measure_every")
+    encoder_params: list[Annotated[str, Field(max_length=1000)]] = _common(
+        "encoder_params", default=[], max_length=4
+    )
+    # Where rungs lie and what they keep; a rate is in bit/s, a pair a list of two.
+    rates: list[Rate] = _common("rates", default=[], max_length=30)
+    qualities: list[Quality] = _common("qualities", default=[], max_length=30)
+    rung_heights: list[Height] = _common("rung_heights", default=[], max_length=30)
+    max_rate: Limit | None = _common("max_rate")
+    min_quality: Quality | None = _common("min_quality")
+    max_quality: Quality | None = _common("max_quality")
+    floor: Quality | None = _common("floor")
+    peak_ratio: Limit | None = _common("peak_ratio")
+    vbv_seconds: Limit | None = _common("vbv_seconds")
+    jnd: Quality | None = _common("jnd")
+    rung_count: tuple[Count, Count] | None = _common("rung_count")
+    least_ratio: Limit | None = _common("least_ratio")
+    merge_within: list[Limit] | None = _common("merge_within", max_length=2)
+    size_limits: list[tuple[Rate, Lines]] = _common("size_limits", default=[], max_length=30)
+    native_top: Flag = _common("native_top")
+    viewers: list[Rate] | list[tuple[Rate, Share]] | None = _common("viewers", max_length=1000)
+    device_lines: list[tuple[Lines, Share]] | None = _common("device_lines", max_length=30)
+    tolerance: Quality | None = _common("tolerance")
+    placement: Name | None = _common("placement")
 
     @model_validator(mode="before")
     @classmethod

@@ -88,7 +88,8 @@ def other_parameters(recipe: Recipe) -> dict[str, str]:
     return {
         name: value
         for name, value in parameters(recipe).items()
-        if name not in _FOLDED and defaults.get(name) != value
+        if (name not in _FOLDED or (name == "tune" and recipe.codec != "svtav1"))
+        and defaults.get(name) != value
     }
 
 

@@ -152,9 +152,11 @@ def serve_viewers(
     placed; yields what to measure."""
     for penalty in (state.tuning.new_encode_penalty, 0.0):
         served = state.serving(rung, state.corrected.curves(penalty)[rung.size])
-        if served is None or (penalty == 0 and rung.rate <= rung.most_rate):
+        enough = rung.rate <= rung.most_rate and not rung.has_target
+        if served is None or (penalty == 0 and enough):
             break  # what is still short of quality is not worth another round
-        why = f"the rung at {rung.rate / 1e3:.0f} kbit/s has to serve its viewers"
+        what = "have the quality asked for" if rung.has_target else "serve its viewers"
+        why = f"the rung at {rung.rate / 1e3:.0f} kbit/s has to {what}"
         state = yield {
             request: why for request in requests_of(served) if request not in state.measured
         }

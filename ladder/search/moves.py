@@ -88,7 +88,7 @@ def _allowed_sizes(state: State, committed: Sequence[RungPlan], number: int) -> 
     low = sizes.index(committed[number - 1].size) if number else 0
     above = committed[number + 1 :]
     high = sizes.index(above[0].size) if above else len(sizes) - 1
-    return sizes[low : high + 1]
+    return tuple(size for size in sizes[low : high + 1] if committed[number].may_have(size))
 
 
 def best_measured(state: State, committed: Sequence[RungPlan]) -> list[RungPlan]:
@@ -108,6 +108,8 @@ def best_measured(state: State, committed: Sequence[RungPlan]) -> list[RungPlan]
             other = state.at_slope(replace(at_slope, size=size), points[size])
             if isinstance(other, InfeasibleResult):
                 continue
+            if not rung.may_have(size):
+                continue
             if size != rung.size and not 0.8 < other.rate / rung.rate < 1.25:
                 continue
             if other.quality < min(rung.quality, rung.least_quality) or other.bits > most_bits:
@@ -115,7 +117,8 @@ def best_measured(state: State, committed: Sequence[RungPlan]) -> list[RungPlan]
             if slope > 0 and _gain(best, range(len(shots)), other, shots) > 0:
                 best = other
         if not rungs or (best.bits > rungs[-1].bits and best.quality > rungs[-1].quality):
-            rungs.append(replace(best, target_rate=rung.target_rate))
+            kept = replace(best, target_rate=rung.target_rate, lines=rung.lines, wish=rung.wish)
+            rungs.append(kept)
             lowest = sizes.index(best.size)
     return rungs
 

@@ -82,7 +82,7 @@ def questions(
     for number, rung in enumerate(rungs):
         own = sizes.index(rung.size)
         for other in range(len(sizes)):
-            if other != own and rung.slope > 0:
+            if other != own and rung.slope > 0 and rung.may_have(sizes[other]):
                 difference = _Difference.at(corrected, rung.slope, (own, other))
                 question = _ask(number, rung, difference, planned)
                 if question is not None and question.direct.value > 0:

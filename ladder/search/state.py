@@ -26,6 +26,9 @@ NEAR_MISS = 0.1
 """Logarithm of the ratio of rates up to which single shots of a rung are changed for its viewers'
 sake."""
 
+NEAR_TARGET = 0.5
+"""The same for a rung that was asked for by its quality."""
+
 Reasons = dict[Request, str]
 """Cells to measure, each with the reason in words."""
 
@@ -124,21 +127,23 @@ class State:
 
     def serving(self, rung: RungPlan, curves: Iterable[Curve]) -> RungPlan | None:
         """Return what a measured rung has to become on these curves of its size to serve the
-        viewers for whom it was placed.
+        viewers for whom it was placed, or to have the quality that it was asked for by.
 
         None where it does, and where so many shots would have to change that another rung serves
         them as well.
         """
         frames = sum(shot.frames for shot in self.known.title.shots)
         short = rung.least_quality - rung.quality
+        off = abs(short) if rung.has_target else short
         if rung.rate > rung.most_rate:
             rate = rung.most_rate
-        elif short > COMMITTED_SLACK and rung.slope > 0:
+        elif off > COMMITTED_SLACK and rung.slope > 0:
             per_fold = rung.slope * rung.bits / frames  # points by e times the rate
-            rate = min(rung.rate * math.exp(min(short / per_fold, 1.0)), rung.most_rate)
+            folds = max(-1.0, min(short / per_fold, 1.0))
+            rate = min(rung.rate * math.exp(folds), rung.most_rate)
         else:
             return None
-        if abs(math.log(rate / rung.rate)) > NEAR_MISS:
+        if abs(math.log(rate / rung.rate)) > (NEAR_TARGET if rung.has_target else NEAR_MISS):
             return None
         known = self.known
         title = known.title.with_curves({rung.size: curves})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -22,7 +23,8 @@ from ladder.viewers import AFFORDABLE, TOLERANCE
 def whatif_view(answer: WhatIf) -> list[RenderableType]:
     """Show the rungs that would result, beside the delivered ones."""
     question = ", ".join(
-        f"{name.replace('_', ' ')} {_value(name, value)}" for name, value in answer.asked.items()
+        f"{name.replace('_', ' ')} {_value(name, value)}".strip()
+        for name, value in answer.asked.items()
     )
     basis = (
         f"predicted by {predictor(answer.predictor)}, corrected by all measurements"
@@ -62,14 +64,44 @@ def whatif_view(answer: WhatIf) -> list[RenderableType]:
             "The unchanged ladder is solved again on the same curves, so that only your change "
             "separates the two.",
         )
-    return [*parts, *(Text(note, style="dim") for note in notes)]
+    parts += [Text(note, style="dim") for note in notes]
+    return [*parts, *_commands(answer)]
+
+
+def _commands(answer: WhatIf) -> list[RenderableType]:
+    """Show what makes the ladder, as a shell takes it back."""
+    if not answer.commands:
+        return []
+    lines = [Text(line) for command in answer.commands for line in shell_lines(command)]
+    return [Text(), Text("To make it:"), *lines]
+
+
+def shell_lines(command: str, width: int = 78) -> list[str]:
+    """Return a command in lines of at most ``width`` signs where its words are short enough, each
+    but the last with a backslash at its end."""
+    lines = [""]
+    for word in map(shlex.quote, shlex.split(command)):
+        if word == ">":
+            return [command]
+        if lines[-1] and len(lines[-1]) + len(word) + 3 > width:
+            lines.append("   ")
+        lines[-1] += f" {word}" if lines[-1] else word
+    return [f"{line} \\" for line in lines[:-1]] + lines[-1:]
 
 
 def _value(name: str, value: Any) -> str:
     if name == "max_rate":
-        return f"{kbits(value)} kbit/s"
+        return f"{kbits(value)} kbit/s" if value else "off"
+    if name in ("peak_ratio", "vbv_seconds", "floor") and not value:
+        return "off"
+    if name == "native_top":
+        return ""
+    if name == "size_limits":
+        return ", ".join(f"{lines} lines up to {kbits(rate)} kbit/s" for rate, lines in value)
     if name == "rates":
         return "/".join(kbits(rate) for rate in value) + " kbit/s"
+    if name == "viewers" and isinstance(value[0], list):
+        return f"a histogram of {len(value)} bins"
     if name == "viewers":
         return "/".join(f"{median / 1e6:g}" for median in value) + " Mbit/s"
     if isinstance(value, list):
@@ -190,6 +222,7 @@ def whatif_lines(answer: WhatIf) -> Iterator[tuple[str, dict[str, Any]]]:
                 )
             ],
             "notes": list(answer.notes),
+            "commands": list(answer.commands) if answer.changes else [],
         },
     )
     for rung in answer.rungs:

@@ -19,6 +19,7 @@ from typing import Any
 
 from cluster import events
 from cluster.execution.security import SharedScheduler
+from cluster.jobs.options import as_tuples
 from cluster.jobs.request import LadderRequest, RunOptions
 from cluster.service import web
 from cluster.service.options import JobOptions
@@ -96,7 +97,7 @@ def run_options(asked: JobOptions, source: Path, out: Path) -> RunOptions:
     named = {name: value for name, value in asked if value is not None}
     if not isinstance(asked.profile, str):
         named["profile"] = profile_from_document(asked.profile)
-    lists = {name: tuple(value) for name, value in named.items() if isinstance(value, list)}
+    lists = {name: as_tuples(value) for name, value in named.items() if isinstance(value, list)}
     return RunOptions(source=source, out=out, **{**named, **lists})
 
 
