@@ -468,12 +468,23 @@ _LATER = (
 """Keys that release 0.1 did not have."""
 
 
+def built_in_text() -> str:
+    """Return the file of the built-in profiles."""
+    return resources.files("ladder").joinpath("profiles.toml").read_text("utf-8")
+
+
+@functools.cache
+def profiles_about() -> dict[str, str]:
+    """Return what each built-in profile is for, by name."""
+    return {name: table["about"] for name, table in tomllib.loads(built_in_text()).items()}
+
+
 @functools.cache
 def _tables() -> dict[str, dict[str, Any]]:
     """Return the built-in profiles by name, each with every key."""
-    text = resources.files("ladder").joinpath("profiles.toml").read_text("utf-8")
     whole: dict[str, dict[str, Any]] = {}
-    for name, table in tomllib.loads(text).items():
+    for name, table in tomllib.loads(built_in_text()).items():
+        table.pop("about")
         whole[name] = _over(whole.get(table.pop("based_on", "default"), {}), table)
     return whole
 
@@ -519,8 +530,8 @@ def profile_from_file(path: Path) -> Profile:
 
     The file has the keys of a table of ``profiles.toml``. Keys that it leaves out, and recipes of
     codecs that it leaves out, are those of the built-in profile that its key ``based_on`` names,
-    ``default`` unless given. A file that has keys of the spacing (:data:`SPACING_KEYS`) and none of
-    the placement has its rungs spaced.
+    ``default`` unless given. The key ``about`` is for people. A file that has keys of the spacing
+    (:data:`SPACING_KEYS`) and none of the placement has its rungs spaced.
 
     Raises:
         BadInput: the file cannot be read, is not TOML, has the name of a built-in profile, or
@@ -539,6 +550,7 @@ def profile_from_file(path: Path) -> Profile:
             f"the profile file {path} has the name of the built-in profile {path.stem}; rename it"
         )
     base = table.pop("based_on", "default")
+    table.pop("about", None)
     try:
         return _based_on(base, path.stem, table)
     except BadInput as error:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.cli import cluster, compare, package, run, service, training
+from cluster.cli import cluster, compare, package, profiles, run, service, training
 from cluster.cli.artwork import artwork_app
 from cluster.cli.ladder import ladder_app
 from cluster.cli.policy import policy_app
@@ -51,6 +51,7 @@ def root(
 
 COMMANDS = {
     "Make": (run.run, package.export, run.doctor),
+    "Make": (run.run, run.doctor, profiles.profiles),
     "Look": (package.shots, package.verify, package.report),
     "Compare": (compare.what_if, compare.upgrade_report),
     "Train": (training.sweep, training.train, training.evaluate, training.promote),
