@@ -26,7 +26,7 @@ from cluster.stages.quarantine import reading
 from cluster.store import open_store
 from encoder.errors import BadInput, Infeasible, ShotladderError
 from encoder.media import Request, Size
-from ladder.adjustments import LISTING, adjusted
+from ladder.adjustments import LISTING, SPREADING, adjusted
 from ladder.bdrate import BdRate, NoOverlap, RatePoint
 from ladder.choices import Policy
 from ladder.claims import ViewersClaim, audience_claim, bd_claim
@@ -211,7 +211,9 @@ def _commands(options: WhatIfOptions, package: Package) -> tuple[str, ...]:
         changes["heights"] = options.heights
     elif options.rung_heights:
         changes["heights"] = None
-    if changes.keys() & {*LISTING, "placement"}:
+    if changes.keys() & set(LISTING):
+        changes = {**dict.fromkeys(LISTING, ()), **dict.fromkeys(SPREADING), **changes}
+    elif "placement" in changes:
         changes = {**dict.fromkeys(LISTING, ()), **changes}
     asked = replace(before, **changes)
     commands = []

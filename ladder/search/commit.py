@@ -17,6 +17,8 @@ PILOT_SHARE = 0.15
 """Share of the shots that are measured before the first rung is placed, rounded up."""
 SAME_LEVEL_CRF = 6.0
 """Difference in CRF up to which one measurement of a size says what another would."""
+TARGET_ROUNDS = 3
+"""Rounds of new encodes at most to bring a rung to the quality that it was asked for by."""
 SAME_RATE_WITHIN = 0.05
 """Share of its bits within which a rung counts as being where it was planned."""
 
@@ -150,7 +152,8 @@ def serve_viewers(
 ) -> Generator[Reasons, State, tuple[State, RungPlan]]:
     """Change single shots of a measured rung that narrowly misses the viewers for whom it was
     placed; yields what to measure."""
-    for penalty in (state.tuning.new_encode_penalty, 0.0):
+    rounds = TARGET_ROUNDS if rung.has_target else 1
+    for penalty in (state.tuning.new_encode_penalty, *[0.0] * rounds):
         served = state.serving(rung, state.corrected.curves(penalty)[rung.size])
         enough = rung.rate <= rung.most_rate and not rung.has_target
         if served is None or (penalty == 0 and enough):

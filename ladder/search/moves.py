@@ -10,7 +10,7 @@ from encoder.media import Shot, Size
 from ladder.constraints import InfeasibleResult
 from ladder.placed import closest_ratio
 from ladder.reference_ladder import is_placed
-from ladder.rungs import RungPlan, at_slope_within, slope_at
+from ladder.rungs import COMMITTED_SLACK, RungPlan, at_slope_within, slope_at
 from ladder.search.measured import measured_points
 from ladder.search.state import Reasons, State, requests_of
 from ladder.search.steps import request_order
@@ -61,7 +61,9 @@ def _offers(state: State, committed: Sequence[RungPlan]) -> Iterator[_Offer]:
     """Yield every single shot that could move, and every other size of a rung."""
     shots = state.known.title.shots
     for number, rung in enumerate(committed):
-        if not rung.slope > 0:  # every shot has its best: no bit buys anything
+        # Where every shot has its best, no bit buys anything; a rung that has the quality that it
+        # was asked for by would move away from it.
+        if not rung.slope > 0 or rung.has_target:
             continue
         rate = f"{rung.rate / 1e3:.0f} kbit/s"
         for size in _allowed_sizes(state, committed, number):
@@ -108,11 +110,14 @@ def best_measured(state: State, committed: Sequence[RungPlan]) -> list[RungPlan]
             other = state.at_slope(replace(at_slope, size=size), points[size])
             if isinstance(other, InfeasibleResult):
                 continue
+            other = replace(other, least_quality=rung.least_quality)
             if not rung.may_have(size):
                 continue
             if size != rung.size and not 0.8 < other.rate / rung.rate < 1.25:
                 continue
             if other.quality < min(rung.quality, rung.least_quality) or other.bits > most_bits:
+                continue
+            if rung.has_target and _off(other) > max(_off(rung), COMMITTED_SLACK):
                 continue
             if slope > 0 and _gain(best, range(len(shots)), other, shots) > 0:
                 best = other
@@ -121,6 +126,11 @@ def best_measured(state: State, committed: Sequence[RungPlan]) -> list[RungPlan]
             rungs.append(kept)
             lowest = sizes.index(best.size)
     return rungs
+
+
+def _off(rung: RungPlan) -> float:
+    """Return by how much a rung misses the quality that it was asked for by."""
+    return abs(rung.quality - rung.least_quality)
 
 
 def _most_bits(state: State, above: Sequence[RungPlan]) -> float:
