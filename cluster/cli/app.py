@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.cli import cluster, compare, package, profiles, run, service, training
+from cluster.cli import cluster, compare, package, profiles, run, service, sites, training
 from cluster.cli.artwork import artwork_app
 from cluster.cli.ladder import ladder_app
 from cluster.cli.policy import policy_app
@@ -67,6 +67,8 @@ GROUPS = {
     "Artwork": (policy_app,),
 }
 
+for command in (sites.fill, sites.simulate):
+    prefetch_app.command()(command)
 for panel, commands in COMMANDS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)

@@ -82,10 +82,10 @@ def plan(
     from recommender.caching import Goal, plan_cache
     from recommender.prefetch.demand import ranked_by
 
-    goal = Goal(_objective(objective), start_weight, start_seconds)
+    goal = Goal(read_objective(objective), start_weight, start_seconds)
     titles = {str(each): tuple(ranked_by(read_prefetch(each), goal)) for each in directories}
     plays = dict.fromkeys(titles, 1.0) | dict(_plays(text) for text in popularity)
-    capacity = None if size is None else _bytes(size)
+    capacity = None if size is None else read_bytes(size)
     planned = list(plan_cache(titles, plays, capacity, goal.least_density))
     output.finish(
         lines=[("file", asdict(file)) for file in planned],
@@ -94,7 +94,12 @@ def plan(
     )
 
 
-def _objective(text: str) -> Objective:
+def read_objective(text: str) -> Objective:
+    """Return the objective called ``text``.
+
+    Raises:
+        BadInput: there is none.
+    """
     from recommender.caching import Objective
 
     try:
@@ -115,12 +120,17 @@ def _plays(text: str) -> tuple[str, float]:
     return name, plays
 
 
-def _bytes(text: str) -> int:
+def read_bytes(text: str, name: str = "--bytes") -> int:
+    """Return the bytes that a text such as ``20G`` means; ``name`` is the option's.
+
+    Raises:
+        BadInput: it means none.
+    """
     number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS and text[-1:] else (text, "")
     try:
         num_bytes = float(number) * _UNITS[unit]
     except ValueError:
         num_bytes = -1
     if not 0 <= num_bytes < 1e18:
-        raise BadInput(f"--bytes takes a number, optionally followed by k, M, G or T; got {text!r}")
+        raise BadInput(f"{name} takes a number, optionally followed by k, M, G or T; got {text!r}")
     return int(num_bytes)
