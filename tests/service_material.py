@@ -196,10 +196,10 @@ def written_artwork(
 
 def write_package(
     folder: Path, seed: str, *, artwork: str | None = None, before: Artwork | None = None,
-    playable: bool = False, **more: Any,
+    playable: bool = False, stills: int = 6, **more: Any,
 ) -> None:  # fmt: skip
-    """A finished package in ``folder``; ``artwork`` is its pool's seed. It has its playlists only
-    if it is ``playable``."""
+    """A finished package in ``folder``; ``artwork`` is the seed of its pool of ``stills``. It has
+    its playlists only if it is ``playable``."""
     folder.mkdir(parents=True)
     ladder, written = written_package(seed, folder=folder, **more)
     (folder / "ladder.json").write_text(ladder.to_json())
@@ -212,7 +212,7 @@ def write_package(
             (folder / uri).write_text(text)
     (folder / "run.json").write_text('{"source": "/secret/place"}\n')
     if artwork is not None:
-        pool = written_artwork(artwork, ladder, folder=folder)
+        pool = written_artwork(artwork, ladder, stills=stills, folder=folder)
         if before is not None:
             from recommender.artwork.lineage import follow
 
@@ -280,7 +280,7 @@ def perform_stub(
         return {"run": {"encoded_now": 0}}
     write_package(
         work.out, source.read_text(), artwork=asked.get("artwork"), before=before,
-        playable=asked.get("playable", False),
+        playable=asked.get("playable", False), stills=asked.get("stills", 6),
     )  # fmt: skip
     return {"run": {"encoded_now": 1}}
 

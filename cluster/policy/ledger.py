@@ -178,6 +178,11 @@ class Ledger:
                 (hour_of(now - kept), kind),
             )
 
+    def checkpoint(self) -> None:
+        """Move what was committed from the write-ahead log into the tables, while others work."""
+        with self._usable() as connection:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
     def close(self) -> None:
         """Close this thread's connection."""
         connection = getattr(self._local, "connection", None)
@@ -195,6 +200,8 @@ class Ledger:
                     self.place.ledger, timeout=BUSY_SECONDS, isolation_level=None
                 )
                 connection.execute("PRAGMA journal_mode=WAL")
+                # A checkpoint waits for the disk, so no request does it: :meth:`checkpoint`.
+                connection.execute("PRAGMA wal_autocheckpoint=0")
                 self._local.connection, self._local.durable = connection, None
             if self._local.durable is not durable:
                 connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 
 from encoder.errors import BadInput
@@ -86,7 +87,12 @@ class Place:
 
 def hour_of(seconds: float) -> str:
     """Return the name of the hour (UTC) in which a moment lies."""
-    return datetime.fromtimestamp(seconds, UTC).strftime(HOUR_FORMAT)
+    return _hour_name(int(seconds // 3600))
+
+
+@lru_cache(maxsize=64)
+def _hour_name(hours: int) -> str:
+    return datetime.fromtimestamp(3600 * hours, UTC).strftime(HOUR_FORMAT)
 
 
 def hour_end(hour: str) -> float:

@@ -70,6 +70,17 @@ class Answered:
     """Titles without a picture, and why."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asked:
+    """A policy that is asked for a row's pictures."""
+
+    name: str
+    policy: TrainedPolicy | None
+    """None for the untrained one."""
+    context: Float64
+    """The row's context as the policy takes it."""
+
+
 class Chooser:
     """Chooses pictures for the viewers of a service. Thread-safe."""
 
@@ -95,15 +106,15 @@ class Chooser:
         """
         date = day_of(now, self._day_starts_hour)
         day, live = date.isoformat(), self._registry.live_on(date, self._day_starts_hour)
-        live, policy = self._usable(live)
+        asked = self._asked(live, row.context)
         shadow_name = self._registry.shadow()
-        shadow = None if shadow_name is None else self._usable(shadow_name)
+        shadow = None if shadow_name is None else self._asked(shadow_name, row.context)
         viewer_day = self._ids.viewer_day(row.viewer, day)
         titles = list(dict.fromkeys(row.titles))
         known = self._ledger.of_day(viewer_day, row.aspect, titles)
         chosen: list[Chosen] = []
         missing: dict[str, str] = {}
-        for title in titles:
+        for slot, title in enumerate(titles):
             shelf = self._shelves.get(title)
             if shelf is None:
                 missing[title] = "no_artwork"
@@ -118,14 +129,15 @@ class Chooser:
                 chosen.append(Chosen(old, shelf, position, True))
                 continue
             chosen.append(
-                self._draw(row, shelf, allowed, chosen[-NEIGHBOURS:], now, day, viewer_day,
-                           0 if old is None else old.redraw + 1, (live, policy), shadow)
+                self._draw(row, slot, shelf, allowed, chosen[-NEIGHBOURS:], now, day, viewer_day,
+                           0 if old is None else old.redraw + 1, asked, shadow)
             )  # fmt: skip
-        return Answered(day, live, self._recorded(chosen, row), missing)
+        return Answered(day, asked.name, self._recorded(chosen, row), missing)
 
     def _draw(
         self,
         row: Row,
+        slot: int,
         shelf: Shelf,
         allowed: Mask,
         before: Sequence[Chosen],
@@ -133,19 +145,19 @@ class Chooser:
         day: str,
         viewer_day: str,
         redraw: int,
-        live: tuple[str, TrainedPolicy | None],
-        shadow: tuple[str, TrainedPolicy | None] | None,
+        live: _Asked,
+        shadow: _Asked | None,
     ) -> Chosen:
         pictures = shelf.pictures
         neighbours = _looks(before, pictures.looks_model)
         seed = self._ids.digest("draw", viewer_day, pictures.title, row.aspect, str(redraw))[:16]
-        probabilities = self._probabilities(*live, shelf, allowed, row.context)
+        probabilities = self._probabilities(live, shelf, allowed)
         drawn = draw(unlike(probabilities, pictures.looks, neighbours), luck_of(seed.encode()))
         places = np.flatnonzero(allowed)
         beside = None
         if shadow is not None:
             beside = unlike(
-                self._probabilities(*shadow, shelf, allowed, row.context),
+                self._probabilities(shadow, shelf, allowed),
                 pictures.looks,
                 neighbours,
             )
@@ -158,50 +170,46 @@ class Chooser:
             title=pictures.title,
             aspect=row.aspect,
             pool=pictures.pool,
-            slot=row.titles.index(pictures.title),
+            slot=slot,
             action_id=pictures.actions[drawn.index],
             propensity=drawn.propensity,
-            allowed=tuple(int(place) for place in places),
+            allowed=tuple(places.tolist()),
             propensities=_rounded(drawn.probabilities[places]),
-            policy=live[0],
+            policy=live.name,
             seed=seed,
             context=dict(row.context),
             earlier=tuple(
                 Earlier(one.decision.title, one.decision.action_id, one.shelf.pictures.pool)
                 for one in before
             ),
-            shadow_policy=None if shadow is None else shadow[0],
+            shadow_policy=None if shadow is None else shadow.name,
             shadow_propensities=None if beside is None else _rounded(beside[places]),
             redraw=redraw,
         )
         return Chosen(decision, shelf, drawn.index, False)
 
-    def _probabilities(
-        self,
-        name: str,
-        policy: TrainedPolicy | None,
-        shelf: Shelf,
-        allowed: Mask,
-        context: Mapping[str, float],
-    ) -> Float64:
+    def _probabilities(self, asked: _Asked, shelf: Shelf, allowed: Mask) -> Float64:
+        policy = asked.policy
         if policy is None:
             return exploring.untrained(shelf.pictures.quality, allowed)
-        key = name, f"{shelf.pictures.title} {shelf.pictures.pool}"
+        key = asked.name, f"{shelf.pictures.title} {shelf.pictures.pool}"
         effects = self._effects.get(key)
         if effects is None:
             effects = policy.effects.picture_effects(shelf.pictures)
             if len(self._effects) >= _MAX_EFFECTS:
                 self._effects.clear()
             self._effects[key] = effects
-        return exploring.trained(effects, policy.context.scaled(context), allowed)
+        return exploring.trained(effects, asked.context, allowed)
 
-    def _usable(self, name: str) -> tuple[str, TrainedPolicy | None]:
+    def _asked(self, name: str, context: Mapping[str, float]) -> _Asked:
         """Return a policy; the untrained one, which is logged as itself, where it is unusable."""
         try:
-            return name, self._registry.policy(name)
+            policy = self._registry.policy(name)
         except BadInput as error:
             log.error("policy unusable; the untrained one decides", detail=error.message)
-            return exploring.UNTRAINED, None
+            name, policy = exploring.UNTRAINED, None
+        scaled = np.zeros(0) if policy is None else policy.context.scaled(context)
+        return _Asked(name, policy, scaled)
 
     def _recorded(self, chosen: list[Chosen], row: Row) -> list[Chosen]:
         """Put what was drawn into the ledger; where another request was first, take its picture."""
@@ -222,7 +230,9 @@ class Chooser:
 
 
 def _allowed(shelf: Shelf, row: Row) -> Mask:
-    allowed = np.array([action not in row.excluded for action in shelf.pictures.actions], np.bool_)
+    allowed = np.ones(len(shelf.pictures), np.bool_)
+    if not row.excluded.isdisjoint(shelf.pictures.actions):
+        allowed = np.array([one not in row.excluded for one in shelf.pictures.actions], np.bool_)
     if row.no_spoilers:
         allowed &= ~shelf.spoiler
     images = shelf.images.get(row.aspect)
@@ -251,4 +261,4 @@ def _looks(before: Sequence[Chosen], model: str) -> list[Float64]:
 
 
 def _rounded(probabilities: Float64) -> tuple[float, ...]:
-    return tuple(float(value) for value in probabilities.astype(np.float32))
+    return tuple(probabilities.astype(np.float32).tolist())

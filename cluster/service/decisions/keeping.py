@@ -22,8 +22,8 @@ from encoder.errors import ShotladderError
 
 log = structlog.stdlib.get_logger(__name__)
 
-LOG_SECONDS = 60.0
-"""Time between looks for hours that are over."""
+LOG_SECONDS = 10.0
+"""Time between looks for hours that are over, and between checkpoints."""
 
 
 class Decisions:
@@ -76,6 +76,7 @@ class Decisions:
         """Write the hours that are over, if anything was ever decided."""
         if self.place.ledger.exists():
             self.ledger.write_log(time.time())
+            self.ledger.checkpoint()
 
 
 @contextlib.contextmanager

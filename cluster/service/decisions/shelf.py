@@ -6,11 +6,11 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cluster.policy.pools import write_pool
+from cluster.service.decision_documents import DecidedImage
 from cluster.service.library.library import Library
 from encoder.arrays import Mask
 from recommender.artwork.document import Artwork
@@ -28,8 +28,8 @@ class Shelf:
     pictures: Pictures
     spoiler: Mask
     """True for the pictures of the last part of the title."""
-    images: dict[str, list[dict[str, Any]]]
-    """What is shown of each picture, by aspect: id, focal point and renditions."""
+    images: dict[str, list[str]]
+    """What is shown of each picture, by aspect: id, focal point and renditions, as JSON."""
     base: str
     """Prefix of the URIs of the renditions."""
 
@@ -74,16 +74,15 @@ class Shelves:
 
 def shelf_of(artwork: Artwork, title: str, base: str) -> Shelf:
     """Return a pool as decisions need it; ``base`` is the prefix of its files' URIs."""
-    images: dict[str, list[dict[str, Any]]] = {}
+    images: dict[str, list[str]] = {}
     for candidate in artwork.candidates:
         for crop in candidate.crops:
-            images.setdefault(crop.aspect, []).append(
-                {
-                    "id": candidate.id,
-                    "title_side": candidate.title_side,
-                    "focal_point": crop.focal_point.model_dump(),
-                    "renditions": [one.model_dump() for one in crop.renditions],
-                }
+            image = DecidedImage(
+                id=candidate.id,
+                title_side=candidate.title_side,
+                focal_point=crop.focal_point,
+                renditions=crop.renditions,
             )
+            images.setdefault(crop.aspect, []).append(image.model_dump_json())
     spoiler = np.array([candidate.spoiler_zone for candidate in artwork.candidates], np.bool_)
     return Shelf(pictures_of(artwork, title), spoiler, images, base)
