@@ -20,6 +20,7 @@ from cluster.policy.place import LATE_SECONDS, WINDOW_SECONDS, Place
 from cluster.policy.pools import read_pool
 from cluster.policy.records import Decision, Outcome, decisions_of, outcomes_of
 from cluster.policy.registry import Registry
+from cluster.service.decision_documents import OutcomeReport
 from cluster.service.decisions.choosing import Answered, Chooser, Row
 from cluster.service.decisions.ids import DecisionIds
 from cluster.service.decisions.reporting import Report, take
@@ -401,6 +402,18 @@ def test_decide_and_report_over_http_and_nothing_is_lost_by_kill(serving: Servic
     pictures = read_pool(Place.of(serving.data).pools, logged[0].pool, "a")
     assert logged[0].action_id in pictures.actions
     assert pictures.features.shape[1] == len(FEATURES)
+
+
+def test_the_client_decides_and_reports(serving: ServiceProcess) -> None:
+    with serving.client() as client:
+        row = client.decide("r", "eve", ["a", "b"], context={"x": 1.0}, aspect="1:1")
+        assert [one.title for one in row.decisions] == ["a", "b"]
+        taken = client.report(
+            [OutcomeReport(decision_id=one.decision_id, shown=True) for one in row.decisions]
+        )
+        assert taken.accepted == 2
+        with pytest.raises(BadInput, match="viewer"):
+            client.decide("r", "", ["a"])
 
 
 def test_only_tokens_with_the_scope_may_decide_and_report(serving: ServiceProcess) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -46,6 +47,7 @@ class Registry:
     def __init__(self, place: Place) -> None:
         self.place = place
         self._read: dict[str, TrainedPolicy] = {}
+        self._reading = threading.Lock()
         self._promotions: tuple[tuple[int, int], list[Promotion]] | None = None
 
     def names(self) -> list[str]:
@@ -63,6 +65,10 @@ class Registry:
         """
         if name == UNTRAINED:
             return None
+        with self._reading:
+            return self._held(name)
+
+    def _held(self, name: str) -> TrainedPolicy:
         if name not in self._read:
             if len(self._read) >= 4:  # live, shadow, and those of the day before
                 self._read.pop(next(iter(self._read)))

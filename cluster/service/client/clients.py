@@ -12,6 +12,7 @@ import anyio
 import httpx
 
 from cluster.service.client.connection import TIMEOUT_SECONDS
+from cluster.service.client.decision_calls import DecisionCalls
 from cluster.service.client.job_calls import JobCalls
 from cluster.service.client.patience import (
     PATIENCE_SECONDS,
@@ -37,7 +38,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-class Calls(JobCalls, TitleCalls):
+class Calls(JobCalls, TitleCalls, DecisionCalls):
     """Everything that can be asked of a service, as steps."""
 
 
@@ -213,6 +214,8 @@ class Client(_Client):
     starts = _blocking(Calls.starts)
     artworks = _blocking(Calls.artworks)
     changes = _blocking(Calls.changes)
+    decide = _blocking(Calls.decide)
+    report = _blocking(Calls.report)
 
 
 class AsyncClient(_Client):
@@ -297,3 +300,5 @@ class AsyncClient(_Client):
     starts = _awaited(Calls.starts)
     artworks = _awaited(Calls.artworks)
     changes = _awaited(Calls.changes)
+    decide = _awaited(Calls.decide)
+    report = _awaited(Calls.report)

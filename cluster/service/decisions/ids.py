@@ -18,9 +18,13 @@ import hashlib
 import hmac
 import os
 import struct
+import time
+from collections.abc import Callable
 
 from cluster.service.library.links import SigningKeys
 
+REFRESH_SECONDS = 5.0
+"""Time within which a change of the keys takes effect."""
 _PREFIX = "d1"
 _SIGNATURE_BYTES = 16
 _RANDOM_BYTES = 10
@@ -29,13 +33,22 @@ _RANDOM_BYTES = 10
 class DecisionIds:
     """Makes and verifies ids by the keys of a service."""
 
-    def __init__(self, keys: SigningKeys) -> None:
+    def __init__(self, keys: SigningKeys, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._keys = keys
+        self._clock = clock
+        self._looked = clock()
+
+    def _present(self) -> tuple[bytes, ...]:
+        """Return the keys, which are read again when their file has changed."""
+        if self._clock() - self._looked > REFRESH_SECONDS:
+            self._looked = self._clock()
+            self._keys.refresh()
+        return self._keys.present()
 
     def make(self, at: float) -> str:
         """Return a new id of a decision that is made now."""
         content = struct.pack(">Q", int(at * 1000))[2:] + os.urandom(_RANDOM_BYTES)
-        return ".".join((_PREFIX, _text(content), _text(_signed(self._keys.present()[0], content))))
+        return ".".join((_PREFIX, _text(content), _text(_signed(self._present()[0], content))))
 
     def moment(self, decision_id: str) -> float | None:
         """Return when the decision of an id was made; None if the id was not made here."""
@@ -48,7 +61,7 @@ class DecisionIds:
         if prefix != _PREFIX or len(content) != 6 + _RANDOM_BYTES:
             return None
         if not any(
-            hmac.compare_digest(_signed(key, content), signature) for key in self._keys.present()
+            hmac.compare_digest(_signed(key, content), signature) for key in self._present()
         ):
             return None
         return float(struct.unpack(">Q", b"\0\0" + content[:6])[0]) / 1000
@@ -60,7 +73,7 @@ class DecisionIds:
     def digest(self, *parts: str) -> str:
         """Return a keyed digest of texts, in hexadecimal digits."""
         message = b"".join(struct.pack(">I", len(part.encode())) + part.encode() for part in parts)
-        return hmac.new(self._keys.present()[0], message, hashlib.sha256).hexdigest()
+        return hmac.new(self._present()[0], message, hashlib.sha256).hexdigest()
 
 
 def _signed(key: bytes, content: bytes) -> bytes:
