@@ -14,10 +14,14 @@ from recommender.policy.trials import Pictures, centred
 
 FEATURES_VERSION: Final = 1
 """Part of a policy. Raise it when the same pool gives other features."""
-FEATURES: Final = (*MEASURES, "place", "spoiler_zone", "quality", "faces", "largest_face")
+FEATURES: Final = (
+    *MEASURES, "place", "spoiler_zone", "quality", "faces", "largest_face", "eyes_open", "facing",
+)  # fmt: skip
 """Names of the features in the order of their columns. Measures are percentiles within the title;
 ``place`` is 0 to 1 in the title; ``faces`` is their number up to 3 and ``largest_face`` the largest
-one's share of the picture, both 0 where face detection is off."""
+one's share of the picture, both 0 where face detection is off. ``eyes_open`` is how far the eyes of
+the faces are open, and ``facing`` how far the largest face is turned to the camera, both half where
+nothing is known of them."""
 
 _SPREAD: Final = 12**0.5
 """Factor by which percentiles get a variance of 1."""
@@ -51,6 +55,8 @@ def _features(artwork: Artwork, candidate: Candidate) -> Float64:
     place = candidate.frame / max(artwork.title.frames, 1)
     faces = candidate.faces or []
     largest = max((face.width * face.height for face in faces), default=0.0)
+    open_eyes = [face.eyes_open for face in faces if face.eyes_open is not None]
+    yaw = faces[0].yaw if faces else None
     percentiles = [
         candidate.metrics[name].percentile if name in candidate.metrics else 0.5
         for name in MEASURES  # a pool of an earlier release may lack some
@@ -62,5 +68,7 @@ def _features(artwork: Artwork, candidate: Candidate) -> Float64:
             (candidate.quality - 0.5) * _SPREAD,
             min(len(faces), 3) - 0.5,
             10 * largest,
+            2 * (float(np.mean(open_eyes)) - 0.5) if open_eyes else 0.0,
+            2 * (0.5 - min(abs(yaw), 1.0)) if yaw is not None else 0.0,
         ]
     )

@@ -235,12 +235,8 @@ def _allowed(shelf: Shelf, row: Row) -> Mask:
         allowed = np.array([one not in row.excluded for one in shelf.pictures.actions], np.bool_)
     if row.no_spoilers:
         allowed &= ~shelf.spoiler
-    images = shelf.images.get(row.aspect)
-    if images is None:
-        allowed[:] = False
-    else:  # a crop that would cut a face has no files
-        allowed &= np.array([bool(image["renditions"]) for image in images], np.bool_)
-    return allowed
+    has_files = shelf.has_files.get(row.aspect)
+    return allowed & has_files if has_files is not None else np.zeros_like(allowed)
 
 
 def _position(decision: Decision | None, shelf: Shelf, allowed: Mask) -> int | None:

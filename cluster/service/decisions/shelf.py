@@ -30,6 +30,8 @@ class Shelf:
     """True for the pictures of the last part of the title."""
     images: dict[str, list[str]]
     """What is shown of each picture, by aspect: id, focal point and renditions, as JSON."""
+    has_files: dict[str, Mask]
+    """True for the pictures that have files in a shape: a crop that would cut a face has none."""
     base: str
     """Prefix of the URIs of the renditions."""
 
@@ -75,6 +77,7 @@ class Shelves:
 def shelf_of(artwork: Artwork, title: str, base: str) -> Shelf:
     """Return a pool as decisions need it; ``base`` is the prefix of its files' URIs."""
     images: dict[str, list[str]] = {}
+    has_files: dict[str, list[bool]] = {}
     for candidate in artwork.candidates:
         for crop in candidate.crops:
             image = DecidedImage(
@@ -84,5 +87,7 @@ def shelf_of(artwork: Artwork, title: str, base: str) -> Shelf:
                 renditions=crop.renditions,
             )
             images.setdefault(crop.aspect, []).append(image.model_dump_json())
+            has_files.setdefault(crop.aspect, []).append(bool(crop.renditions))
     spoiler = np.array([candidate.spoiler_zone for candidate in artwork.candidates], np.bool_)
-    return Shelf(pictures_of(artwork, title), spoiler, images, base)
+    masks = {aspect: np.array(flags, np.bool_) for aspect, flags in has_files.items()}
+    return Shelf(pictures_of(artwork, title), spoiler, images, masks, base)
