@@ -20,6 +20,7 @@ from cluster.service.library.bundle import (
     write_bundle,
 )
 from cluster.service.library.cutting import CLOSING, RECORD_BYTES, cut_at, cuttable_list
+from cluster.service.library.wanted import Wanted
 from recommender.artwork.crops import ASPECTS as CROPS
 from recommender.artwork.pool import MAX_SIZE
 from recommender.artwork.select import answer
@@ -65,6 +66,43 @@ def test_a_bundle_answers_what_the_pure_function_does(tmp_path: Path) -> None:
             right = answer(pool, aspect, k)
             assert json.loads(bundle.body(entry)) == json.loads(right.model_dump_json())
             assert gzip.decompress(bundle.body(entry, packed=True)) == bundle.body(entry)
+
+
+SIZES = st.lists(st.integers(1, 2000), max_size=3)
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.sampled_from([None, 0, 1, 3]), SIZES), max_size=12),
+    st.builds(
+        Wanted,
+        st.booleans(),
+        st.sampled_from([None, True, False]),
+        st.frozensets(st.integers(0, 11).map(str)),
+        st.integers(0, 2000),
+    ),
+    st.sampled_from([None, 1, 3]),
+)
+def test_a_filtered_list_is_what_a_loop_over_it_finds(
+    stills: list[tuple[bool, int | None, list[int]]], wanted: Wanted, k: int | None
+) -> None:
+    made = [
+        {"action_id": str(number), "spoiler_zone": spoiler, "faces": faces,
+         "renditions": [{"width": width} for width in widths]}
+        for number, (spoiler, faces, widths) in enumerate(stills)
+    ]  # fmt: skip
+    kept = []
+    for still, (spoiler, faces, widths) in zip(made, stills, strict=True):
+        if spoiler and not wanted.spoilers:
+            continue
+        if wanted.faces is True and not faces:
+            continue
+        if wanted.faces is False and faces != 0:
+            continue
+        if still["action_id"] in wanted.exclude or max([*widths, 0]) < wanted.min_width:
+            continue
+        kept.append(still)
+    found = json.loads(wanted.of(json.dumps({"candidates": made, "of": 12}).encode(), k))
+    assert found == {"candidates": kept[:k], "of": 12, "filtered": len(made) - len(kept)}
 
 
 def test_a_bundle_of_an_earlier_release_answers_in_its_more_varied_order(tmp_path: Path) -> None:

@@ -380,7 +380,8 @@ def test_stills_are_the_pure_answer_in_either_coding(
 
 
 @pytest.mark.parametrize("query", ["aspect=4:3", "aspect=", "k=0", "k=101", "k=-1", "k=x", "k=",
-                                   "k=1.5", "k=2&aspect=5:4", "diverse=maybe"])  # fmt: skip
+                                   "k=1.5", "k=2&aspect=5:4", "diverse=maybe",
+                                   "faces=2", "exclude=x", "min_width=-1"])  # fmt: skip
 def test_queries_of_stills_that_are_invalid(
     running: ServiceProcess, client: Client, query: str
 ) -> None:
@@ -415,6 +416,16 @@ def test_a_home_row_in_one_request(running: ServiceProcess, client: Client) -> N
         name: client.start(name, kbps=3).model_dump(mode="json") for name in names
     }
     published(running, client, "bare")
+    shown = client.stills(names[0], k=3).candidates
+    asked: dict[str, object] = {
+        "k": 3, "spoilers": False, "exclude": [shown[0].action_id], "min_width": 300,
+    }  # fmt: skip
+    some = client.stills(names[0], **asked)
+    assert client.artworks(names[:1], **asked).titles == {names[0]: some}
+    assert shown[0].action_id not in {still.action_id for still in some.candidates}
+    assert (len(some.candidates), some.filtered, some.external_id) == (3, 1, names[0])
+    assert client.stills(names[0], min_width=9999).candidates == []
+    assert client.stills(names[0], faces=True).filtered == 6  # nobody looked for any
     art = client.artworks([*names, "nobody", names[0], "bare"], aspect="2:3", k=2)
     assert art.titles == {name: client.stills(name, aspect="2:3", k=2) for name in names}
     assert art.missing == ["nobody", "bare"]

@@ -140,6 +140,9 @@ def samples(schema: dict[str, Any]) -> tuple[list[str], list[str]]:
     match schema["type"]:
         case "boolean":
             return ["true", "false"], ["", "maybe"]
+        case "string" if "pattern" in schema:
+            one = "0123456789abcdef"
+            return [one, f"{one},{one}-01234567"], ["", "5:4", f"{one},", one.upper()]
         case "string":
             return schema["enum"], ["", "5:4"]
         case "integer":
@@ -154,7 +157,10 @@ def samples(schema: dict[str, Any]) -> tuple[list[str], list[str]]:
 
 @pytest.mark.parametrize(
     ("document", "names", "rest"),
-    [(START, {"kbps", "seconds"}, "kbps=1&"), (ARTWORK, {"aspect", "k", "diverse"}, "")],
+    [
+        (START, {"kbps", "seconds"}, "kbps=1&"),
+        (ARTWORK, {"aspect", "k", "diverse", "spoilers", "faces", "exclude", "min_width"}, ""),
+    ],
 )
 def test_the_openapi_document_says_what_is_taken(
     service: Service, app: FastAPI, document: str, names: set[str], rest: str

@@ -41,6 +41,11 @@ Kbps = Annotated[float, Field(gt=0, le=1e9), IS_NUMBER]
 """Throughput of a client in kbit/s."""
 StartSeconds = Annotated[float, Field(gt=0, le=MAX_START_SECONDS), IS_NUMBER]
 """Seconds of playback to pull first."""
+MAX_EXCLUDED = 200
+"""Limit of the action ids that a request leaves out."""
+ACTION_ID_PATTERN = r"[0-9a-f]{16}(-[0-9a-f]{8})?"
+ActionId = Annotated[str, Field(pattern=f"^{ACTION_ID_PATTERN}$")]
+PictureWidth = Annotated[int, Field(ge=0, le=16384), IS_NUMBER]
 StillCount = Annotated[int, Field(ge=1, le=MAX_STILLS), IS_NUMBER]
 
 
@@ -423,6 +428,14 @@ class ArtworkBatch(RequestModel):
     """Maximum number of stills of each title."""
     diverse: Flag = False
     """Changes nothing, since there is one order; there were two in earlier releases."""
+    spoilers: Flag = True
+    """False to leave out the stills of the last fifth of each title."""
+    faces: Flag | None = None
+    """True for stills with faces only, false for stills without."""
+    exclude: list[ActionId] = Field(default=[], max_length=MAX_EXCLUDED)
+    """Action ids of stills to leave out."""
+    min_width: PictureWidth = 0
+    """Width in pixels that the largest file of a still has at least."""
 
 
 class Batch(AnswerModel):

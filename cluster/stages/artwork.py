@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.metadata import version
@@ -43,6 +43,7 @@ ARTWORK_VERSION: Final = 3
 """Part of the stage's key. Raise it when any file of a pool changes."""
 
 _MAX_BAR_PICTURES = 4
+_KEPT_BYTES = 192 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ def _make_pool(
     title = _document_title(work.title)
     facts = stills, work.title.shots, reference.frames, reference.frame_rate
     reader = PortraitReader()
-    portraits = _portraits(reference, stills, shortlist(*facts), reader)
+    portraits, pictures = _portraits(reference, stills, shortlist(*facts), reader)
     pool = make_pool(*facts, portraits, Fraction(reference.width, reference.height))
     area = _picture_area(reference, stills, pool)
     blobs: dict[str, Blob] = {}
@@ -144,7 +145,7 @@ def _make_pool(
 
     ranks = {still.frame: rank for rank, still in enumerate(pool.chosen)}
     candidates = []
-    for frame, picture in _full_frames(reference, ranks):
+    for frame, picture in _pictures(reference, ranks, pictures):
         rank = ranks[frame]
         candidate, files = build_candidate(title, stills, pool, rank, picture, area, reader)
         candidates.append(candidate)
@@ -156,13 +157,34 @@ def _make_pool(
 
 def _portraits(
     reference: ReferenceSource, stills: Stills, rows: Sequence[int], reader: PortraitReader
-) -> dict[int, tuple[Portrait, ...]]:
-    """Read the faces of some stills at full size."""
+) -> tuple[dict[int, tuple[Portrait, ...]], dict[int, UInt8]]:
+    """Read the faces of some stills at full size, by row.
+
+    Also returned are the pictures by frame, as many as memory allows: some of them are chosen.
+    """
     row_of = {int(stills.frames[row]): row for row in rows}
-    return {
-        row_of[frame]: tuple(reader.read(picture, face) for face in stills.faces[row_of[frame]])
-        for frame, picture in _full_frames(reference, row_of)
-    }
+    portraits, pictures = {}, {}
+    room = _KEPT_BYTES
+    for frame, picture in _full_frames(reference, row_of):
+        row = row_of[frame]
+        portraits[row] = tuple(reader.read(picture, face) for face in stills.faces[row])
+        room -= picture.nbytes
+        if room >= 0:
+            pictures[frame] = picture
+    return portraits, pictures
+
+
+def _pictures(
+    reference: ReferenceSource, frames: Iterable[int], known: Mapping[int, UInt8]
+) -> Iterator[tuple[int, UInt8]]:
+    """Yield frames at full size, fetching those that are not known."""
+    missing = []
+    for frame in frames:
+        if frame in known:
+            yield frame, known[frame]
+        else:
+            missing.append(frame)
+    yield from _full_frames(reference, missing)
 
 
 def _document_title(title: Title) -> ArtworkTitle:

@@ -320,6 +320,8 @@ class SelectedArtwork(TitleDocument):
     """Number of candidates in the pool."""
     unusable: int = 0
     """Number of candidates that are left out, because this shape would cut the main face."""
+    filtered: int = 0
+    """Number of candidates that are left out, because the request did not want them."""
     candidates: list[SelectedStill]
     """Selected candidates, the best first."""
 

@@ -39,7 +39,7 @@ MIN_SIZE, MIN_SIZE_OF_LONG = 4, 12
 SHORT_SECONDS: Final = 3
 """Length up to which a title may have fewer than :data:`MIN_SIZE` candidates."""
 
-READ_PER_CANDIDATE, MIN_READ = 5, 24
+READ_PER_CANDIDATE, MIN_READ = 3, 24
 """Stills whose faces are read at full size: so many for each candidate, and so many at least."""
 
 EYES_SHUT: Final = "eyes_shut"

@@ -115,11 +115,27 @@ class TitleCalls(Connection):
         *,
         aspect: Aspect = DEFAULT_ASPECT,
         k: int | None = None,
+        spoilers: bool = True,
+        faces: bool | None = None,
+        exclude: Sequence[str] = (),
+        min_width: int = 0,
     ) -> Steps[SelectedArtwork]:
-        """Return a title's best stills in one shape: all of them, or at most ``k``."""
+        """Return a title's best stills in one shape: all of them, or at most ``k``.
+
+        ``spoilers`` false leaves out those of the last fifth, ``faces`` asks for stills with or
+        without faces, ``exclude`` names action ids to leave out, and ``min_width`` is in pixels.
+        """
         query = f"aspect={quote(aspect, safe=':')}"
         if k is not None:
             query += f"&k={k}"
+        if not spoilers:
+            query += "&spoilers=false"
+        if faces is not None:
+            query += f"&faces={str(faces).lower()}"
+        if exclude:
+            query += f"&exclude={','.join(exclude)}"
+        if min_width:
+            query += f"&min_width={min_width}"
         return (yield from self.document(SelectedArtwork, name, f"artwork?{query}"))
 
     def starts(self, names: Sequence[str], *, kbps: float, seconds: float = 4) -> Steps[Batch]:
@@ -134,10 +150,22 @@ class TitleCalls(Connection):
         *,
         aspect: Aspect = DEFAULT_ASPECT,
         k: int = 8,
+        spoilers: bool = True,
+        faces: bool | None = None,
+        exclude: Sequence[str] = (),
+        min_width: int = 0,
     ) -> Steps[ArtworkRow]:
         """Return the best stills of up to 100 titles, as :meth:`stills` does."""
         with validated():
-            batch = ArtworkBatch(titles=list(names), aspect=aspect, k=k)
+            batch = ArtworkBatch(
+                titles=list(names),
+                aspect=aspect,
+                k=k,
+                spoilers=spoilers,
+                faces=faces,
+                exclude=list(exclude),
+                min_width=min_width,
+            )
         return (yield from self.post(ArtworkRow, "/v1/artwork:batch", batch, reading=True))
 
     def changes(self, since: int = 0, epoch: str | None = None) -> Steps[Changes]:

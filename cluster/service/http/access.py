@@ -29,8 +29,9 @@ STDOUT: Final = "-"
 FLUSH_SECONDS = 0.25
 MAX_WAITING = 20_000
 """Limit of lines that wait to be written."""
-_SHOWN = frozenset({"aspect", "cursor", "diverse", "epoch", "external_id", "hold", "job", "k",
-                    "kbps", "limit", "seconds", "since", "state", "title", "version"})  # fmt: skip
+_SHOWN = frozenset({"aspect", "cursor", "diverse", "epoch", "external_id", "faces", "hold", "job",
+                    "k", "kbps", "limit", "min_width", "seconds", "since", "spoilers", "state",
+                    "title", "version"})  # fmt: skip
 """Parameters of the API; what others hold is not for a log."""
 _MAX_CHARACTERS = 500
 log = structlog.stdlib.get_logger(__name__)

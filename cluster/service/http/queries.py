@@ -14,12 +14,15 @@ from urllib.parse import parse_qsl
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from cluster.service.documents import (
+    ACTION_ID_PATTERN,
     ASPECTS,
     DEFAULT_ASPECT,
+    MAX_EXCLUDED,
     MAX_START_SECONDS,
     MAX_STILLS,
     Aspect,
     Kbps,
+    PictureWidth,
     StartSeconds,
     StillCount,
 )
@@ -104,8 +107,10 @@ class ArtworkQuery(DocumentQuery):
     """Query of ``/v1/titles/{title}/artwork``; without any parameter it asks for the whole pool."""
 
     usage = (
-        f"ask for an `aspect` of {', '.join(ASPECTS)} and for `k` stills, 1 to {MAX_STILLS}, "
-        "for example ?aspect=16:9&k=5"
+        f"ask for an `aspect` of {', '.join(ASPECTS)}, for `k` stills, 1 to {MAX_STILLS}, and "
+        "with `spoilers` or `faces`, true or false, with a `min_width` in pixels, or with action "
+        "ids to `exclude`, separated by commas, for those that you want, for example "
+        "?aspect=16:9&k=5&spoilers=false"
     )
     aspect: Aspect | None = Field(default=None, description=f"{DEFAULT_ASPECT} unless it is given.")
     k: Annotated[StillCount, BeforeValidator(_count)] | None = Field(
@@ -114,4 +119,19 @@ class ArtworkQuery(DocumentQuery):
     diverse: Annotated[bool, BeforeValidator(_flag)] | None = Field(
         default=None,
         description="Changes nothing, since there is one order; it had two in earlier releases.",
+    )
+    spoilers: Annotated[bool, BeforeValidator(_flag)] | None = Field(
+        default=None, description="False leaves out the stills of the last fifth of the title."
+    )
+    faces: Annotated[bool, BeforeValidator(_flag)] | None = Field(
+        default=None, description="True for stills with faces only, false for stills without."
+    )
+    exclude: str | None = Field(
+        default=None,
+        pattern=f"^{ACTION_ID_PATTERN}(,{ACTION_ID_PATTERN})*$",
+        max_length=26 * MAX_EXCLUDED,
+        description="Action ids of stills to leave out, separated by commas.",
+    )
+    min_width: Annotated[PictureWidth, BeforeValidator(_count)] | None = Field(
+        default=None, description="Width in pixels that the largest file of a still has at least."
     )

@@ -39,6 +39,7 @@ from cluster.service.library.cached import Cold
 from cluster.service.library.files import DOCUMENTS
 from cluster.service.library.library import Library, not_published
 from cluster.service.library.splicing import OPENING, gzip_with_member, with_member
+from cluster.service.library.wanted import Wanted
 from encoder.errors import NotThere
 
 Headers = list[tuple[bytes, bytes]]
@@ -273,7 +274,11 @@ def start_choice(query: StartQuery | StartBatch) -> EntryChoice:
 def stills_choice(query: ArtworkQuery | ArtworkBatch) -> EntryChoice:
     """Choose the best stills of one shape."""
     aspect = query.aspect or DEFAULT_ASPECT
-    return lambda bundle, wait: bundle.stills(aspect, query.k, wait=wait)
+    exclude = query.exclude.split(",") if isinstance(query.exclude, str) else query.exclude
+    wanted = Wanted(
+        query.spoilers is not False, query.faces, frozenset(exclude or ()), query.min_width or 0
+    )
+    return lambda bundle, wait: bundle.stills(aspect, query.k, wanted, wait=wait)
 
 
 START_BATCH, ARTWORK_BATCH = "/v1/prefetch:batch", "/v1/artwork:batch"

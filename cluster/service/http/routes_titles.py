@@ -240,7 +240,7 @@ async def start(response: StoredResponse, query: Annotated[StartQuery, Query()])
     summary="artwork.json, or the best stills of one shape",
 )
 async def artwork(response: StoredResponse, query: Annotated[ArtworkQuery, Query()]) -> Response:
-    """The whole pool; with ``aspect``, ``k`` or ``diverse`` the best stills of one shape."""
+    """The whole pool; with any parameter the best stills of one shape, those that are wanted."""
     return response
 
 

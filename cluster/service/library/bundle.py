@@ -37,6 +37,7 @@ from cluster.service.library.cached import Cold, open_cached, read_cached
 from cluster.service.library.cutting import CLOSING, RECORD_BYTES, cut_at, cuttable_list
 from cluster.service.library.links import PACKAGES
 from cluster.service.library.splicing import gzip_object
+from cluster.service.library.wanted import EVERYTHING, Wanted
 from cluster.store.files import atomic_write
 from recommender.artwork.document import Artwork
 from recommender.prefetch.document import START_SECONDS, Prefetch
@@ -131,8 +132,10 @@ class Bundle:
             (self._base + gzip_offset, gzip_length) if gzip_length else None,
         )
 
-    def stills(self, aspect: str, k: int | None, *, wait: bool = True) -> Entry | None:
-        """Return the list of the best stills of a shape, or of the first ``k`` of them.
+    def stills(
+        self, aspect: str, k: int | None, wanted: Wanted = EVERYTHING, *, wait: bool = True
+    ) -> Entry | None:
+        """Return the list of the best stills of a shape, or of the first ``k`` that are wanted.
 
         Packages of earlier releases have two orders, of which the more varied one is taken.
 
@@ -144,6 +147,12 @@ class Bundle:
         if whole is None:
             name = f"{name}/diverse"
             whole = self.entry(name)
+        if whole is not None and wanted != EVERYTHING:
+            if not wait:
+                raise Cold  # parsed in a thread
+            body = wanted.of(self.body(whole), k)
+            etag = hashlib.sha256(body).hexdigest()[:32].encode()
+            return Entry(whole.media_type, etag, (0, 0), None, suffix=body)
         if whole is None or k is None:
             return whole
         table = self.entry(f"{name}/cuts")
