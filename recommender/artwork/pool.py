@@ -108,7 +108,7 @@ def shortlist(
 ) -> tuple[int, ...]:
     """Return the rows of the stills whose faces have to be read at full size, ascending.
 
-    They are the best stills with faces of every scene, and within a scene of every shot.
+    They are the stills with faces that are among the best of their scene and of their shot.
     """
     rows = np.flatnonzero([bool(faces) for faces in stills.faces])
     if not len(rows):
@@ -119,10 +119,9 @@ def shortlist(
     value = quality(stills, all_percentiles(stills), shot_of)[rows]
     value = np.asarray(value + _SIZE_WEIGHT * np.minimum(1, largest / _USUAL_SIZE), np.float32)
     scenes = cluster(stills.embeddings[rows], size)
-    of_shot = _places(shot_of[rows] * (int(scenes.max()) + 1) + scenes, -value)
-    of_scene = _places(scenes, of_shot * 10.0 - value)
+    places = _places(shot_of[rows], -value) + _places(scenes, -value)
     most = max(MIN_READ, READ_PER_CANDIDATE * size)
-    best = np.lexsort((-value, of_scene))[:most]
+    best = np.lexsort((-value, places))[:most]
     return tuple(sorted(int(rows[at]) for at in best))
 
 
