@@ -213,6 +213,20 @@ def test_a_simulation_ranks_policies_and_the_best_is_out_of_reach() -> None:
     assert 0.5 < trained.mean_weight < 1.5
 
 
+def test_where_pictures_do_not_matter_every_policy_earns_the_base_rate() -> None:
+    """By hand: with no effect a viewer takes a title by its level alone, whatever is shown."""
+    pools = made_up_pools(4, 3, 5, seed=3)
+    world = World(base_rate=0.2, effect=0.0, visits=60, days=2, seed=3)
+    uniform, best = (simulate(pools, world, name) for name in ("uniform", "best"))
+    assert uniform.rates == pytest.approx(best.rates)
+    assert uniform.mean_weight == 1
+    assert best.mean_weight == pytest.approx(1 / 3)
+    untrained = simulate(pools, world, "untrained")  # every row shows all four titles
+    assert untrained.rates == pytest.approx(uniform.rates)
+    with pytest.raises(ValueError, match="choose one of uniform"):
+        simulate(pools, world, "other")
+
+
 def test_training_goes_on_where_it_ended(
     logged: Logged, trained: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
