@@ -33,6 +33,7 @@ from cluster.service.queue.jobs import Jobs
 from cluster.service.queue.table import JobTable
 from cluster.service.queue.webhooks import WebhookPolicy
 from cluster.service.queue.work import check_asked
+from cluster.service.sites import SitePlans
 from cluster.service.sources import SourcePolicy
 from cluster.service.writable import Writable
 
@@ -74,6 +75,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         writable=Writable(database, folder),
         playable=Playable(library),
         decisions=Decisions(library, folder),
+        sites=SitePlans(library, folder),
     )
     database.close()
 

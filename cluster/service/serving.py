@@ -44,6 +44,7 @@ from cluster.service.queue.leases import Leases
 from cluster.service.queue.runner import Runner, RunnerOptions
 from cluster.service.queue.table import JobTable
 from cluster.service.queue.webhooks import WebhookPolicy, Webhooks
+from cluster.service.sites import SitePlans
 from cluster.service.sources import SourcePolicy
 from cluster.service.web import check_url_prefix
 from cluster.service.writable import Writable
@@ -225,6 +226,7 @@ def _parts(options: ServiceOptions, table: JobTable, library: Library) -> _Parts
         writable=Writable(database, options.data),
         playable=playable,
         decisions=Decisions(library, options.data, day_starts_hour=options.day_starts_hour),
+        sites=SitePlans(library, options.data),
     )
     return _Parts(service, files, deliveries)
 

@@ -37,9 +37,11 @@ class History:
         forecast = forecast_plays(past, self.forecasts[day], given, self.model)
         return PlaysForecast(np.where(self.released[day], forecast.shape, 1e-9), forecast.rate)
 
-    def calibration(self, warm_days: int = 1) -> tuple[float, int]:
+    def calibration(self) -> tuple[float, int]:
         """Return the share of days and titles whose plays lay inside the 80 % band, and how many
-        were compared: those with at least one expected play, after ``warm_days``."""
+        were compared: those with at least one expected play. The first day counts only if the
+        operator had a forecast of it."""
+        warm_days = int(bool(np.isnan(self.forecasts[0]).all()))
         compared = [
             coverage(self.before(day), self.plays[day]) for day in range(warm_days, self.days)
         ]

@@ -10,7 +10,13 @@ from fastapi.responses import JSONResponse
 
 from cluster.jobs.request import choices
 from cluster.service.documents import Health, Problem, Readiness
-from cluster.service.http import routes_decisions, routes_deliveries, routes_jobs, routes_titles
+from cluster.service.http import (
+    routes_decisions,
+    routes_deliveries,
+    routes_jobs,
+    routes_sites,
+    routes_titles,
+)
 from cluster.service.http.context import READING, CurrentService, Limiters, Service
 from cluster.service.http.following import Followers
 from cluster.service.http.hosts import AllowedHosts
@@ -94,7 +100,7 @@ def build(
     answer_errors(app)
     for included in (
         *(routes_jobs.router, routes_deliveries.router, routes_titles.router),
-        *(routes_decisions.router, router),
+        *(routes_decisions.router, routes_sites.router, router),
     ):
         app.include_router(included)
     document = _openapi(app, service.tokens.reads_need_token)  # built once: it takes long

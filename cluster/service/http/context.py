@@ -22,6 +22,7 @@ from cluster.service.metrics import Metrics
 from cluster.service.queue.deliveries import Deliveries
 from cluster.service.queue.jobs import Jobs
 from cluster.service.queue.webhooks import WebhookPolicy
+from cluster.service.sites import SitePlans
 from cluster.service.sources import SourcePolicy
 from cluster.service.writable import Writable
 from encoder.errors import BadInput
@@ -42,6 +43,7 @@ class Service:
     writable: Writable
     playable: Playable
     decisions: Decisions
+    sites: SitePlans
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,14 @@ CurrentFollowers = Annotated[Followers, Depends(followers_of)]
 CurrentService = Annotated[Service, Depends(service_of)]
 Submitter = Annotated[Client, Depends(submitter)]
 Withdrawer = Annotated[Client, Depends(withdrawer)]
+
+
+def filler(request: Request, _: _WriteCredentials = None) -> Client:
+    """Return the client, which must be allowed to plan what sites hold."""
+    return _authenticate(request, "fill")
+
+
 Decider = Annotated[Client, Depends(decider)]
 Reporter = Annotated[Client, Depends(reporter)]
+Filler = Annotated[Client, Depends(filler)]
 AnyReader = Annotated[Client, Depends(reader)]
