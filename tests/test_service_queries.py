@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import operator
+import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -41,7 +42,8 @@ START, ARTWORK = "prefetch/start", "artwork"
 NUMBERS = ["1", "0", "-1", "16", "16.1", "1e9", "1e10", "100", "101", "5.0", "+5", "1_0", "007",
            "000000001", " 4", "nan", "inf", "1e400", "\u0663", "\u00b2", "0x10"]  # fmt: skip
 WORDS = ["", "true", "false", "True", "yes", "on", *ASPECTS, "4:3", "16x9"]
-NAMES = st.sampled_from(["kbps", "seconds", "aspect", "k", "diverse", "K", "other", "kbps[]", ""])
+STARTS = {"kbps", "seconds", "from", "max_height", "codecs", "hdr"}
+NAMES = st.sampled_from([*sorted(STARTS), "aspect", "k", "diverse", "K", "other", "from_", ""])
 VALUES = st.one_of(
     st.sampled_from([*NUMBERS, *WORDS]),
     st.floats().map(str),
@@ -117,6 +119,10 @@ def framework(app: FastAPI, document: str, query: bytes) -> tuple[int, dict[str,
 @example(START, b"kbps=1e9&seconds=16")
 @example(START, b"kbps=1&seconds=16.001")
 @example(START, b"kbps=1&kbps=x")
+@example(START, b"kbps=1&from=12.5&max_height=720&codecs=avc1,hvc1&hdr=false")
+@example(START, b"kbps=1&from_=12.5")
+@example(START, b"kbps=1&codecs=avc1,")
+@example(START, b"kbps=1&from=inf")
 @example(ARTWORK, b"k=100&diverse=false&aspect=21:9")
 @example(ARTWORK, b"k=1.0")
 @example(ARTWORK, b"diverse=1")
@@ -142,6 +148,8 @@ def samples(schema: dict[str, Any]) -> tuple[list[str], list[str]]:
     match schema["type"]:
         case "boolean":
             return ["true", "false"], ["", "maybe"]
+        case "string" if re.search(schema.get("pattern", "$^"), "avc1"):
+            return ["avc1", "avc1,hvc1"], ["", "avc1,", "AVC1", "h264 "]
         case "string" if "pattern" in schema:
             one = "0123456789abcdef"
             return [one, f"{one},{one}-01234567"], ["", "5:4", f"{one},", one.upper()]
@@ -150,6 +158,9 @@ def samples(schema: dict[str, Any]) -> tuple[list[str], list[str]]:
         case "integer":
             least, most = schema["minimum"], schema["maximum"]
             return [str(least), str(most)], [str(least - 1), str(most + 1), "x", ""]
+        case "number" if "minimum" in schema:
+            least, most = float(schema["minimum"]), float(schema["maximum"])
+            return [str(least), str(most)], ["-0.1", str(math.nextafter(most, math.inf)), "x"]
         case "number":
             least, most = float(schema["exclusiveMinimum"]), float(schema["maximum"])
             above = math.nextafter(least, math.inf)
@@ -160,7 +171,7 @@ def samples(schema: dict[str, Any]) -> tuple[list[str], list[str]]:
 @pytest.mark.parametrize(
     ("document", "names", "rest"),
     [
-        (START, {"kbps", "seconds"}, "kbps=1&"),
+        (START, STARTS, "kbps=1&"),
         (ARTWORK, {"aspect", "k", "diverse", "spoilers", "faces", "exclude", "min_width"}, ""),
     ],
 )
@@ -177,7 +188,11 @@ def test_the_openapi_document_says_what_is_taken(
         for value in bad:
             query = f"{rest}{parameter['name']}={quote(value)}".encode()
             assert read(service, document, query) == 422, query
-        without = "&".join(f"{one['name']}=1" for one in declared if one is not parameter)
+        without = "&".join(
+            f"{one['name']}={quote(samples(one['schema'])[0][0])}"
+            for one in declared
+            if one is not parameter
+        )
         required = read(service, document, without.encode() if document == START else b"") == 422
         assert parameter["required"] == required
 

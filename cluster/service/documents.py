@@ -41,6 +41,12 @@ Kbps = Annotated[float, Field(gt=0, le=1e9), IS_NUMBER]
 """Throughput of a client in kbit/s."""
 StartSeconds = Annotated[float, Field(gt=0, le=MAX_START_SECONDS), IS_NUMBER]
 """Seconds of playback to pull first."""
+FromSeconds = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False), IS_NUMBER]
+"""Seconds into a title at which playback continues."""
+DeviceHeight = Annotated[int, Field(ge=16, le=16384), IS_NUMBER]
+"""Lines that a device plays at most, counted on the smaller side of the picture."""
+DeviceCodecs = Annotated[str, Field(pattern=r"^[a-z0-9]{4}(,[a-z0-9]{4}){0,7}$")]
+"""First four characters of the codecs strings that a device plays, separated by commas."""
 MAX_EXCLUDED = 200
 """Limit of the action ids that a request leaves out."""
 ACTION_ID_PATTERN = r"[0-9a-f]{16}(-[0-9a-f]{8})?"
@@ -407,8 +413,15 @@ class StartDocument(AnswerModel):
     """Requested seconds, rounded up to 2, 4, 8 or 16."""
     covers_seconds: float
     """Seconds that the files play, since segments are whole shots."""
+    from_seconds: float | None = Field(default=None, exclude_if=_is_none)
+    """Where in the title the first segment begins, if ``from`` asked for a place."""
     bytes: int
     files: list[StartFile]
+
+
+def _is_default(value: object) -> bool:
+    """Tell whether what limits a start is left out: earlier services do not know it."""
+    return value is None or value is True or value == {}
 
 
 class StartBatch(RequestModel):
@@ -417,6 +430,16 @@ class StartBatch(RequestModel):
     titles: list[TitleName] = Field(min_length=1, max_length=MAX_BATCH_TITLES)
     kbps: Kbps
     seconds: StartSeconds = 4
+    kbps_of: dict[TitleName, Kbps] = Field(default_factory=dict, exclude_if=_is_default)
+    """Throughput for single titles, where it is not ``kbps``."""
+    from_of: dict[TitleName, FromSeconds] = Field(default_factory=dict, exclude_if=_is_default)
+    """Seconds into single titles from which they are continued; the others begin at 0."""
+    max_height: DeviceHeight | None = Field(default=None, exclude_if=_is_default)
+    """Largest height that the device plays; any unless given."""
+    codecs: DeviceCodecs | None = Field(default=None, exclude_if=_is_default)
+    """Codecs that the device plays, such as ``avc1,hvc1``; any unless given."""
+    hdr: Flag = Field(default=True, exclude_if=_is_default)
+    """False for a device that does not play high dynamic range."""
 
 
 class ArtworkBatch(RequestModel):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from urllib.parse import quote, urljoin
+from collections.abc import Mapping, Sequence
+from urllib.parse import quote, urlencode, urljoin
 
 from cluster.service.client.answers import parsed, path_part, validated
 from cluster.service.client.connection import Connection
@@ -100,9 +100,32 @@ class TitleCalls(Connection):
         """Return a title's ``prefetch.json``."""
         return (yield from self.document(Prefetch, name, "prefetch"))
 
-    def start(self, name: str, *, kbps: float, seconds: float = 4) -> Steps[StartDocument]:
-        """Return the files of a title to prefetch first, for a throughput in kbit/s."""
-        query = f"seconds={seconds:g}&kbps={kbps:g}"
+    def start(
+        self,
+        name: str,
+        *,
+        kbps: float,
+        seconds: float = 4,
+        from_seconds: float = 0,
+        max_height: int | None = None,
+        codecs: str | None = None,
+        hdr: bool = True,
+    ) -> Steps[StartDocument]:
+        """Return the files of a title to prefetch first, for a throughput in kbit/s.
+
+        They begin at a place in the title, for a device that plays pictures of so many lines, such
+        codecs (``avc1,hvc1``), and high dynamic range or not.
+        """
+        asked: dict[str, object] = {"seconds": f"{seconds:g}", "kbps": f"{kbps:g}"}
+        if from_seconds:
+            asked["from"] = f"{from_seconds:g}"
+        if max_height is not None:
+            asked["max_height"] = max_height
+        if codecs is not None:
+            asked["codecs"] = codecs
+        if not hdr:
+            asked["hdr"] = "false"
+        query = urlencode(asked)
         return (yield from self.document(StartDocument, name, f"prefetch/start?{query}"))
 
     def artwork(self, name: str) -> Steps[Artwork]:
@@ -138,10 +161,31 @@ class TitleCalls(Connection):
             query += f"&min_width={min_width}"
         return (yield from self.document(SelectedArtwork, name, f"artwork?{query}"))
 
-    def starts(self, names: Sequence[str], *, kbps: float, seconds: float = 4) -> Steps[Batch]:
-        """Return the files to prefetch first of up to 100 titles."""
+    def starts(
+        self,
+        names: Sequence[str],
+        *,
+        kbps: float,
+        seconds: float = 4,
+        kbps_of: Mapping[str, float] | None = None,
+        from_of: Mapping[str, float] | None = None,
+        max_height: int | None = None,
+        codecs: str | None = None,
+        hdr: bool = True,
+    ) -> Steps[Batch]:
+        """Return the files to prefetch first of up to 100 titles; ``kbps_of`` and ``from_of`` hold
+        the throughputs of single titles and the seconds from which they are continued."""
         with validated():
-            batch = StartBatch(titles=list(names), kbps=kbps, seconds=seconds)
+            batch = StartBatch(
+                titles=list(names),
+                kbps=kbps,
+                seconds=seconds,
+                kbps_of=dict(kbps_of or {}),
+                from_of=dict(from_of or {}),
+                max_height=max_height,
+                codecs=codecs,
+                hdr=hdr,
+            )
         return (yield from self.post(Batch, "/v1/prefetch:batch", batch, reading=True))
 
     def artworks(

@@ -21,6 +21,9 @@ from cluster.service.documents import (
     MAX_START_SECONDS,
     MAX_STILLS,
     Aspect,
+    DeviceCodecs,
+    DeviceHeight,
+    FromSeconds,
     Kbps,
     PictureWidth,
     StartSeconds,
@@ -77,7 +80,7 @@ class DocumentQuery(BaseModel):
             ValueError: a parameter is missing or invalid; the message ends with :attr:`usage`.
         """
         if query:
-            check_known(query, cls.model_fields)
+            check_known(query, [field.alias or name for name, field in cls.model_fields.items()])
         given = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {}
         try:
             return cls.model_validate(given)
@@ -97,10 +100,23 @@ class StartQuery(DocumentQuery):
 
     usage = (
         "ask for `kbps`, the client's throughput in kbit/s, and `seconds`, more than 0 up to "
-        f"{MAX_START_SECONDS}, for example ?seconds=4&kbps=3000"
+        f"{MAX_START_SECONDS}, for example ?seconds=4&kbps=3000; and, where it matters, for `from` "
+        "in seconds, `max_height` in lines, `codecs` such as avc1,hvc1, and `hdr`, true or false"
     )
     kbps: Annotated[Kbps, BeforeValidator(float)]
     seconds: Annotated[StartSeconds, BeforeValidator(float)] = 4
+    from_: Annotated[FromSeconds, BeforeValidator(float)] = Field(
+        default=0, alias="from", description="Seconds into the title from which it is continued."
+    )
+    max_height: Annotated[DeviceHeight, BeforeValidator(_count)] | None = Field(
+        default=None, description="Lines that the device plays at most."
+    )
+    codecs: DeviceCodecs | None = Field(
+        default=None, description="Codecs that the device plays, such as avc1,hvc1."
+    )
+    hdr: Annotated[bool, BeforeValidator(_flag)] = Field(
+        default=True, description="False where the device does not play high dynamic range."
+    )
 
 
 class ArtworkQuery(DocumentQuery):

@@ -41,6 +41,7 @@ from cluster.service.library.library import Library, not_published
 from cluster.service.library.splicing import OPENING, gzip_with_member, with_member
 from cluster.service.library.wanted import Wanted
 from encoder.errors import NotThere
+from recommender.prefetch.starting import Device
 
 Headers = list[tuple[bytes, bytes]]
 EntryChoice = Callable[[Bundle, bool], Entry | None]
@@ -125,7 +126,12 @@ class Reader:
         entry = choose(bundle, wait)
         if entry is None:
             detail = f"{title} has no {document}; GET /v1/titles/{title} lists its documents"
-            return failure(document, 404, detail, f"no_{document}")
+            if document == START:
+                detail = (
+                    f"no rung of {title} plays on such a device; ask with a larger `max_height`, "
+                    "more `codecs` or `hdr`, or do not pull it first"
+                )
+            return failure(document, 404, detail, f"no_{document.partition('/')[0]}")
         called = Called(title, base if document == START else None)
         return self._reply(document, bundle, entry, called, accept_encoding, none_match, wait)
 
@@ -143,13 +149,17 @@ class Reader:
     def batch(self, path: str, batch: StartBatch | ArtworkBatch, mount: str = "") -> Reply:
         """Answer a request for documents of several titles; ``mount`` is that of :meth:`answer`."""
         starts = isinstance(batch, StartBatch)
-        choose = start_choice(batch) if isinstance(batch, StartBatch) else stills_choice(batch)
         bases: dict[str, str] = {}
         documents, missing = [], []
         for title in dict.fromkeys(batch.titles[:MAX_BATCH_TITLES]):
             entry = None
             with contextlib.suppress(NotThere):
                 bundle, base = self._opened(title, mount)
+                choose = (
+                    start_choice(batch, title)
+                    if isinstance(batch, StartBatch)
+                    else stills_choice(batch)
+                )
                 entry = choose(bundle, True)
             if entry is None:
                 missing.append(title)
@@ -266,9 +276,23 @@ def _packed(text: bytes) -> bytes:
     return gzip.compress(text, 4, mtime=0)
 
 
-def start_choice(query: StartQuery | StartBatch) -> EntryChoice:
-    """Choose the start document for a throughput and a number of seconds."""
-    return lambda bundle, _: bundle.entry(bundle.start_name(query.seconds, 1000 * query.kbps))
+def start_choice(query: StartQuery | StartBatch, title: str = "") -> EntryChoice:
+    """Choose the start document for a throughput and a number of seconds, in a batch those of a
+    title. From the beginning and for any device it is stored; others are computed."""
+    if isinstance(query, StartBatch):
+        kbps, position = query.kbps_of.get(title, query.kbps), query.from_of.get(title, 0.0)
+    else:
+        kbps, position = query.kbps, query.from_
+    device = Device(query.max_height, tuple(query.codecs.split(",")) if query.codecs else ())
+    if not position and device == Device() and query.hdr:
+        return lambda bundle, _: bundle.entry(bundle.start_name(query.seconds, 1000 * kbps))
+
+    def computed(bundle: Bundle, wait: bool) -> Entry | None:
+        if not wait:
+            raise Cold
+        return bundle.start(query.seconds, 1000 * kbps, position, device, hdr=query.hdr)
+
+    return computed
 
 
 def stills_choice(query: ArtworkQuery | ArtworkBatch) -> EntryChoice:

@@ -30,6 +30,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from cluster.service.documents import ASPECTS, StartDocument, StartFile
@@ -40,7 +41,8 @@ from cluster.service.library.splicing import gzip_object
 from cluster.service.library.wanted import EVERYTHING, Wanted
 from cluster.store.files import atomic_write
 from recommender.artwork.document import Artwork
-from recommender.prefetch.document import START_SECONDS, Prefetch
+from recommender.prefetch.document import START_SECONDS, File, Prefetch
+from recommender.prefetch.starting import Device, start_from
 
 MAGIC = b"shotladder bundle 1"
 JSON_TYPE = "application/json"
@@ -189,6 +191,34 @@ class Bundle:
         line = self._index[1 : self._index.index(b"\n", 1)]
         throughputs = [int(text) for text in line.partition(b" ")[2].split(b",")]
         return f"start/{covered}/{max(bisect_right(throughputs, throughput) - 1, 0)}"
+
+    def start(
+        self, seconds: float, throughput: float, position: float, device: Device, *, hdr: bool
+    ) -> Entry | None:
+        """Return the start document from ``position`` seconds on, for a device that may not play
+        every rung; None if it plays none. It is computed, from a manifest that is kept parsed."""
+        prefetch, is_hdr = _manifest(self)
+        found = None
+        if hdr or not is_hdr:
+            found = start_from(prefetch, seconds, throughput, position=position, device=device)
+        stored = self.entry(self.start_name(seconds, throughput))
+        if found is None or stored is None:
+            return None
+        package = json.loads(self.body(stored))
+        document = StartDocument(
+            version_of=package["version_of"],
+            base=package["base"],
+            rung=found.rung,
+            seconds=found.seconds,
+            covers_seconds=found.covers_seconds,
+            from_seconds=found.from_seconds,
+            bytes=found.bytes,
+            files=_start_files(found.files),
+        )
+        body = _compact(document)
+        return Entry(
+            JSON_TYPE.encode(), hashlib.sha256(body).hexdigest()[:32].encode(), (0, 0), None, body
+        )
 
     def _read(self, offset: int, length: int, wait: bool) -> bytes:
         if wait:
@@ -345,12 +375,25 @@ def _start_entries(prefetch: Prefetch, package: str) -> dict[str, EntryContent]:
                     seconds=start.seconds,
                     covers_seconds=start.covers_seconds,
                     bytes=start.bytes,
-                    files=[
-                        StartFile(uri=file.uri, bytes=file.bytes, sha256=file.sha256)
-                        for file in prefetch.start_files(start)
-                    ],
+                    files=_start_files(prefetch.start_files(start)),
                 )
-                text = json.dumps(document.model_dump(mode="json"), separators=(",", ":"))
                 name = f"start/{start.seconds}/{number}"
-                entries[name] = EntryContent(JSON_TYPE, text.encode())
+                entries[name] = EntryContent(JSON_TYPE, _compact(document))
     return entries
+
+
+def _start_files(files: Sequence[File]) -> list[StartFile]:
+    return [StartFile(uri=file.uri, bytes=file.bytes, sha256=file.sha256) for file in files]
+
+
+def _compact(document: StartDocument) -> bytes:
+    return json.dumps(document.model_dump(mode="json"), separators=(",", ":")).encode()
+
+
+@lru_cache(maxsize=64)
+def _manifest(bundle: Bundle) -> tuple[Prefetch, bool]:
+    """Return a package's prefetch manifest, and whether the title has a high dynamic range."""
+    entries = [bundle.entry(name) for name in ("prefetch", "ladder")]
+    prefetch, ladder = (bundle.body(entry) for entry in entries if entry is not None)
+    is_hdr = json.loads(ladder)["title"].get("hdr") is not None
+    return Prefetch.model_validate_json(prefetch), is_hdr
