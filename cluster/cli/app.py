@@ -50,7 +50,7 @@ def root(
 
 
 COMMANDS = {
-    "Make": (run.run, package.export, run.doctor, profiles.profiles),
+    "Make": (run.run, run.encode, package.export, run.doctor, profiles.profiles),
     "Look": (package.shots, package.verify, package.report),
     "Compare": (compare.what_if, compare.upgrade_report),
     "Train": (training.sweep, training.train, training.evaluate, training.promote),

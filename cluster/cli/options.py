@@ -392,6 +392,27 @@ class LadderFlags(GridFlags, SourceFlags, LimitFlags):
 
 
 @dataclass(frozen=True, slots=True)
+class EncodeFlags(SourceFlags):
+    """Options of ``encode`` that are fields of :class:`cluster.jobs.request.RunOptions`."""
+
+    codec: str = option(
+        "x264", metavar="NAME", help="Video codec: `x264`, `x265`, `svtav1` or `vp9`."
+    )
+    preset: str | None = _common("preset", metavar="NAME")
+    profile: Profile = DEFAULTS.profile
+    encoder_params: tuple[str, ...] = _common("encoder_params", metavar="NAME=VALUE:...")
+    floor: float | None = _common("floor", metavar="QUALITY")
+    max_rate: float | None = _common("max_rate", metavar="RATE", parser=parse_rate("--max-rate"))
+    peak_ratio: float | None = _common("peak_ratio", metavar="RATIO")
+    tone_map: bool = _common("tone_map", "--tone-map")
+    recipe_check: str = _common("recipe_check", metavar="NAME")
+    measure_every: int | None = _common("measure_every", metavar="N")
+    workers: Workers = None
+    scheduler: Scheduler = None
+    store: StorePath = None
+
+
+@dataclass(frozen=True, slots=True)
 class TlsFlags:
     """Options of the members of a shared cluster: how they know one another."""
 

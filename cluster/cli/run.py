@@ -1,4 +1,4 @@
-"""``shotladder run`` and ``shotladder doctor``: make a ladder, and check what it would take."""
+"""``shotladder run``, ``encode`` and ``doctor``: make a ladder or a file; check what it takes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.cli.command import argument, command, option
-from cluster.cli.options import OptionsFile, RunFlags, SourceFlags, StorePath, TlsFlags, given
+from cluster.cli.options import (
+    EncodeFlags,
+    OptionsFile,
+    RunFlags,
+    SourceFlags,
+    StorePath,
+    TlsFlags,
+    given,
+)
 from cluster.cli.output import Output, say
 from encoder.errors import BadInput
 from encoder.names import path_of
@@ -108,6 +116,63 @@ def _estimate(options: RunOptions, output: Output) -> None:
 
     estimate = plan_run(options, output.announce("plan", options.source))
     output.finish(result=estimate_fields(estimate), view=lambda: estimate_view(estimate))
+
+
+@command
+def encode(
+    output: Output,
+    *,
+    source: Path = argument(..., metavar="SOURCE", help="Video file."),
+    out: Path = option(
+        ...,
+        "--out",
+        "-o",
+        metavar="FILE",
+        help="File to write: .mp4, .m4v or .mkv says the format.",
+    ),
+    vmaf: float = option(95.0, metavar="QUALITY", help="VMAF that the whole file is to have."),
+    pooling: str = option(
+        "mean",
+        metavar="NAME",
+        help="How the scores of all frames become one: `mean`, `harmonic-mean` or `p5`, their 5th "
+        "percentile.",
+    ),
+    sound: str = option(
+        "copy",
+        metavar="NAME",
+        help="`copy` takes the source's sound as it is, where the format holds it and the copy "
+        "proves to be in time; `aac` encodes it; `none` leaves it out.",
+    ),
+    subtitles: bool = option(True, "--subtitles/--no-subtitles", help="Take text subtitles along."),
+    compare: bool = option(
+        False,
+        "--compare",
+        help="Encode the whole title at single CRFs as well, and say what they take for the same "
+        "quality: two to five more encodes of everything.",
+    ),
+    flags: EncodeFlags,
+) -> None:
+    """Make one file of a given quality: every shot gets the CRF at which all have equal slope.
+
+    Where one CRF for the whole file gives easy shots more than anyone sees and hard ones too
+    little, bits go where they raise quality most. The file has the size of the source, is decoded
+    before it appears, and each of its frames was scored. A command that was stopped goes on from
+    the store.
+    """
+    from cluster.cli.views.encode import encode_fields, encode_view
+    from cluster.jobs.encode import EncodeRequest, encode_title
+    from cluster.jobs.request import RunOptions
+
+    options = RunOptions(source=source, out=out, **asdict(flags))
+    asked = EncodeRequest(
+        quality=vmaf,
+        pooling=pooling,  # type: ignore[arg-type] # checked there
+        sound=sound,  # type: ignore[arg-type]
+        subtitles=subtitles,
+        compare=compare,
+    )
+    done = encode_title(options, asked, output.announce("encode", source))
+    output.finish(result=encode_fields(done, asked), view=lambda: encode_view(done, asked))
 
 
 @command

@@ -14,14 +14,16 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TypeVar
 
+import av
 import langcodes
 
 from encoder import framehash, mp4
 from encoder.errors import BadInput, FrameMismatch, ToolFailed, VerificationFailed
-from encoder.ffmpeg import Command, as_arguments, run
+from encoder.ffmpeg import SOURCE_OPTIONS, Command, as_arguments, run
 from encoder.package import readback
 
 _T = TypeVar("_T")
+Arguments = list[str | Path | int]
 SUFFIXES = {".mp4": "mp4", ".m4v": "mp4", ".mkv": "matroska"}
 """Formats by the suffix of the file."""
 _MP4_FLAGS = {"movflags": "+faststart"}
@@ -57,6 +59,21 @@ class MediaFiles:
                 raise VerificationFailed(
                     f"{path} cannot be read ({error.strerror}); make the package again"
                 ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSound:
+    """A stream of sound of a source, to be copied as it is."""
+
+    path: str
+    """Path of the source."""
+    stream: int
+    """Index of the stream in the file."""
+    start_seconds: Fraction
+    """Time of the title's beginning on the file's clock."""
+    language: str = ""
+    label: str = ""
+    default: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +145,11 @@ def read_texts(directory: Path) -> list[TextFile]:
 def write_progressive(
     out: Path,
     video: MediaFiles,
-    sounds: Sequence[MediaFiles],
+    sounds: Sequence[MediaFiles | SourceSound],
     texts: Sequence[TextFile],
     *,
     title: str = "",
+    seconds: Fraction | None = None,
 ) -> None:
     """Join a rung, sound and subtitles into one file whose samples are those of the package.
 
@@ -141,6 +159,7 @@ def write_progressive(
         sounds: tracks of sound, in the order of the file.
         texts: subtitles, in the order of the file. MP4 keeps their text alone.
         title: name of the title, put into the file.
+        seconds: time after which sound of a source is cut; None where it needs no cut.
 
     Raises:
         BadInput: the suffix is of another format.
@@ -149,13 +168,17 @@ def write_progressive(
     """
     form = format_of(out)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".shotladder-") as folder:
-        joined = []
+        inputs: list[Arguments] = []
         for number, sound in enumerate(sounds):
+            if isinstance(sound, SourceSound):
+                inputs.append(_source_input(sound))
+                continue
             path = Path(folder) / f"sound-{number}.mp4"
             with path.open("wb") as file:
                 file.writelines(sound.chunks())
-            joined.append(path)
-        command = mux_command(out, form, joined, sounds, texts, title, hvc1=_is_hevc(video.init))
+            inputs.append(["-i", path])
+        hvc1 = _is_hevc(video.init)
+        command = mux_command(out, form, inputs, sounds, texts, title, hvc1=hvc1, seconds=seconds)
         run(command, stdin=video.chunks())
 
 
@@ -176,23 +199,24 @@ def format_of(out: Path) -> str:
 def mux_command(
     out: Path,
     form: str,
-    joined: Sequence[Path],
-    sounds: Sequence[MediaFiles],
+    sound_inputs: Sequence[Arguments],
+    sounds: Sequence[MediaFiles | SourceSound],
     texts: Sequence[TextFile],
     title: str = "",
     *,
     hvc1: bool = False,
+    seconds: Fraction | None = None,
 ) -> Command:
     """Build the ffmpeg call that joins the video on stdin with sound and subtitles.
 
     Every track of a package begins at 0, and ffmpeg puts the first time of each input there.
     """
-    inputs: list[str | Path | int] = ["-f", "mp4", "-i", "pipe:0"]
-    maps: list[str | Path | int] = ["-map", "0:v:0"]
-    for number, path in enumerate(joined, 1):
-        inputs += ["-i", path]
-        maps += ["-map", f"{number}:a:0"]
-    for number, text in enumerate(texts, 1 + len(joined)):
+    inputs: Arguments = ["-f", "mp4", "-i", "pipe:0"]
+    maps: Arguments = ["-map", "0:v:0"]
+    for number, (one, sound) in enumerate(zip(sound_inputs, sounds, strict=True), 1):
+        inputs += one
+        maps += ["-map", f"{number}:{sound.stream if isinstance(sound, SourceSound) else 'a:0'}"]
+    for number, text in enumerate(texts, 1 + len(sounds)):
         inputs += ["-f", "webvtt", "-i", text.path]
         maps += ["-map", f"{number}:s:0"]
     named = [
@@ -205,11 +229,23 @@ def mux_command(
         *named,
         *(("-metadata", f"title={title}") if title else ()),
         *(as_arguments(_MP4_FLAGS) if form == "mp4" else ()),
+        *(("-t", f"{float(seconds):.6f}") if seconds is not None else ()),
         "-f", form, out,
     ])  # fmt: skip
 
 
-def _named(kind: str, number: int, track: MediaFiles | TextFile) -> list[str]:
+def _source_input(sound: SourceSound) -> Arguments:
+    """Return the options of a source as an input that begins with the title.
+
+    ffmpeg puts the first time of an input at 0, whatever stream it is of.
+    """
+    with av.open(sound.path, "r", options=dict(SOURCE_OPTIONS)) as container:
+        start = Fraction(container.start_time or 0, av.time_base)
+    offset = float(start - sound.start_seconds)
+    return ["-itsoffset", f"{offset:.6f}", *as_arguments(SOURCE_OPTIONS), "-i", sound.path]
+
+
+def _named(kind: str, number: int, track: MediaFiles | SourceSound | TextFile) -> list[str]:
     """Return the options that give a track of the file its language, label and marks."""
     stream = f"-metadata:s:{kind}:{number}"
     forced = isinstance(track, TextFile) and track.forced
