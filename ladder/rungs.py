@@ -43,6 +43,9 @@ REPAIRS = 5
 COMMITTED_SLACK = 0.1
 """Points of quality that a committed rung may be short of what its viewers need before they get
 another rung. Such a rung was put where the curve was thought to be."""
+REACHED = 0.97
+"""Share of a limit from which on an allocation reaches it."""
+_LIMITS = {"peak rate": "peak limit", "VBV": "decoder's buffer"}
 HARDLY_HIGHER = 1.02
 """Factor on a rung's rate up to which another rate counts as hardly higher."""
 SHORT_AT_MOST = 0.02
@@ -537,13 +540,28 @@ def _merged(wanted: Sequence[Wanted], committed: Sequence[tuple[float, RungPlan]
     return sorted(targets, key=lambda target: target[0].rate)
 
 
+def _bound_by(tracks: TitleTracks, rate: float, allocation: Allocation) -> str:
+    """Name the limits that an allocation reaches, with the verb for what they do."""
+    bits = np.array([choice.bits for choice in allocation.choices]) / REACHED
+    caps = tracks.caps(rate)
+    reached = [
+        why
+        for why in dict.fromkeys(cap.why for cap in caps)
+        if CapSet([cap for cap in caps if cap.why == why], len(bits)).violations(bits)
+    ]
+    names = list(dict.fromkeys(_LIMITS.get(why, why) for why in reached))
+    if not names:
+        return "the limits cost"
+    return f"the {' and the '.join(names)} cost{'s' if len(names) == 1 else ''}"
+
+
 def _rung_plan(
     tracks: TitleTracks, rate: float, allocation: Allocation, unconstrained_quality: float
 ) -> RungPlan:
     notes: tuple[str, ...] = ()
     lost = unconstrained_quality - allocation.quality
     if lost > NOTEWORTHY:
-        notes = (f"constraints cost {lost:.2f} of quality at {rate / 1e3:.0f} kbit/s",)
+        notes = (f"{_bound_by(tracks, rate, allocation)} {lost:.2f} points of quality",)
     return RungPlan(
         size=max(
             (choice.point.size for choice in allocation.choices),

@@ -54,7 +54,8 @@ def bounds(tracks: TitleTracks, profile: Profile, *, placed: bool) -> Bounds | I
     Returns:
         Infeasible where the user's highest rate is below what the other constraints need.
     """
-    notes = []
+    notes: list[str] = []
+    limited: list[str] = []
     feasible = min(tracks.lowest_feasible(track) for track in tracks.tracks)
     first, last = _natural(tracks, profile, feasible, placed=placed)
     lowest = feasible
@@ -72,7 +73,8 @@ def bounds(tracks: TitleTracks, profile: Profile, *, placed: bool) -> Bounds | I
             return _too_dear(profile, lowest, most, cap.why)
         if most < last:
             last = most
-            notes.append(f"highest rung limited to {_whose(tracks, cap, most)}")
+            limited = [f"highest rung limited to {_whose(tracks, cap, most)}"]
+    notes += limited
     if feasible > first and not profile.lists_rungs:
         cheap = feasible <= tracks.lowest_rate * 1.001
         why = "cheapest choices" if cheap else "peak constraints"
@@ -192,7 +194,7 @@ def kept_apart(rungs: Sequence[RatePoint], profile: Profile) -> tuple[int, ...]:
     """Return the numbers of spaced rungs without those that lie within the profile's
     ``merge_within`` of a neighbour, where the steps that this leaves are within its limits.
 
-    The lowest and the highest rung always stay.
+    The lowest rung always stays, and the highest one beside any other than the lowest.
     """
     kept = list(range(len(rungs)))
     if not profile.merge_within:
@@ -204,6 +206,8 @@ def kept_apart(rungs: Sequence[RatePoint], profile: Profile) -> tuple[int, ...]:
         return b.rate < a.rate * ratio and b.quality < a.quality + points
 
     def may_go(at: int) -> bool:
+        if len(kept) == 2:
+            return at == 1
         if not 0 < at < len(kept) - 1:
             return False
         low, high = rungs[kept[at - 1]], rungs[kept[at + 1]]

@@ -4,13 +4,15 @@
 x264 medium) by several profiles, and states the viewers' claim against the fixed ladders of
 ``data/fixed_ladders.jsonl`` (plain x264 medium, two passes, scored by VMAF v1). With ``--predict``
 it simulates the predict search with the packaged weights instead, which were trained on these
-titles, and states its encodes for all titles that have a full grid.
+titles, and states its encodes for all titles that have a full grid. Rungs are *near* that are
+within 1.25 in rate and 2 points of a neighbour; ``unmerged`` is the default without merging.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 from collections import defaultdict
 from pathlib import Path
@@ -23,6 +25,7 @@ from ladder.baselines import fixed_rungs
 from ladder.bdrate import RatePoint
 from ladder.claims import ViewersClaim, viewers_claim
 from ladder.complexity.model import ComplexityModel, load_model
+from ladder.evaluation.losses import rung_losses
 from ladder.evaluation.simulate import Simulated, Steps, Truth, simulate
 from ladder.profiles import Profile, load_profile
 from ladder.reference_ladder import predicted
@@ -53,9 +56,16 @@ def main() -> None:
     for line in (DATA / "fixed_ladders.jsonl").read_text().splitlines():
         row = json.loads(line)
         measured[row["title"]].append(RatePoint(row["bitrate"], row["quality"]))
-    profiles = {"spaced": SPACED, "default": plain("default"), "replace": plain("replace-fixed")}
+    profiles = {
+        "spaced": SPACED,
+        "default": plain("default"),
+        "unmerged": dataclasses.replace(plain("default"), merge_within=()),
+        "replace": plain("replace-fixed"),
+    }
     sums: dict[str, list[list[ViewersClaim]]] = defaultdict(list)
     encodes: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    near: dict[str, int] = defaultdict(int)
+    lost: dict[str, list[float]] = defaultdict(list)
     for title in table_titles(current(read_table(DATA / "cells.parquet"))):
         if title.missing(SPACED):
             continue
@@ -74,6 +84,8 @@ def main() -> None:
                 claim = _line([claims])
             made, delivered = len(done.measured), len(done.plan.points)
             encodes[name].append((made, delivered))
+            near[name] += _near(done)
+            lost[name] += _loss(truth, done, profile)
             print(f"  {name:8} {len(done.plan.rungs)} rungs, {made}/{delivered} encodes {claim}")
             for note in done.plan.notes:
                 print(f"           {note}")
@@ -81,7 +93,22 @@ def main() -> None:
         print(f"mean of {len(rows)}, {name}: {_line(rows)}")
     for name, counts in encodes.items():
         made, delivered = map(sum, zip(*counts, strict=True))
-        print(f"{len(counts)} titles, {name}: {made / delivered:.2f} encodes for each delivered")
+        print(
+            f"{len(counts)} titles, {name}: {made / delivered:.2f} encodes for each delivered, "
+            f"{near[name]} near rungs, loss {100 * sum(lost[name]) / len(lost[name]):.2f} %"
+        )
+
+
+def _near(done: Simulated) -> int:
+    pairs = itertools.pairwise(done.plan.rungs)
+    return sum(b.rate < a.rate * 1.25 and b.quality < a.quality + 2 for a, b in pairs)
+
+
+def _loss(truth: Truth, done: Simulated, profile: Profile) -> list[float]:
+    """Return the mean loss of a title's rungs that are not saturated, a share of their bits."""
+    found = rung_losses(truth, done.plan.rungs, profile)
+    losses = [one.loss for one in found if one.loss is not None and not one.saturated]
+    return [sum(losses) / len(losses)] if losses else []
 
 
 def _search(model: ComplexityModel | None, title: TableTitle, profile: Profile) -> Steps:

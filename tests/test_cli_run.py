@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from cluster.cli import main
+from cluster.cli.views.tables import size
 from tests import cli_material
 from tests.cli_material import called, shell
 from tests.running import few_rates
@@ -59,8 +60,31 @@ def test_a_run_prints_what_it_made(finished: Finished) -> None:
     assert [path.name for path in paths] == ["master.m3u8", "manifest.mpd", "ladder.json"]
     assert all(path.parent == finished.out and path.exists() for path in paths)
     assert "verify: " in done.stderr
-    assert f"`shotladder ladder show {finished.out}`" in done.stderr
+    last = done.stderr.splitlines()[-1]
+    taken = sum(file.stat().st_size for file in finished.out.rglob("*") if file.is_file())
+    assert re.search(r"^\d+ rungs up to v\d+-180p, [0-9.]+ kbit/s at [0-9.]+ \(vmaf", last)
+    assert f"; {size(taken)} in " in last
+    assert last.endswith(f"; open {finished.out / 'report.html'}")
     assert "\x1b" not in done.stderr
+
+
+def test_a_wrong_source_replaces_no_report(finished: Finished, tmp_path: Path) -> None:
+    page = finished.out / "report.html"
+    before = page.read_bytes()
+    (wrong := tmp_path / "wrong.mp4").write_bytes(b"no film")
+    for named in (wrong, tmp_path / "gone.mp4"):
+        done = finished.call("report", finished.out, "--source", named)
+        assert done.returncode != 0
+        assert str(named) in done.stderr
+        assert page.read_bytes() == before
+
+
+def test_heights_that_no_size_has_are_said(finished: Finished) -> None:
+    line = ("run", finished.source, "--plan", "--preset", "ultrafast", "--heights", "90,170,10000")
+    said = " ".join(finished.call(*line).stderr.split())
+    assert "no size of 10000 lines: the source has 180" in said
+    assert "no size of 170 lines: the source's own 180 are hardly more" in said
+    assert "no size of 90" not in said
 
 
 def test_every_file_of_a_package_is_documented(finished: Finished) -> None:

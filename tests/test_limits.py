@@ -20,11 +20,13 @@ from cluster.service.options import JobOptions
 from cluster.service.queue.work import run_options
 from encoder.errors import BadInput
 from ladder.adjustments import ADJUSTMENTS, adjusted
+from ladder.bdrate import RatePoint
 from ladder.constraints import InfeasibleResult
 from ladder.placement import Rules, place
 from ladder.profiles import Profile, load_profile, profile_document, profile_from_document
 from ladder.rungs import LadderPlan, RungPlan, solve
 from ladder.search.steps import full_grid, measured_title
+from ladder.spacing import kept_apart
 from ladder.viewers import Offer, population
 from tests.cli_material import hand_made, hand_made_measurements
 from tests.ladder_synthetic import known, shape
@@ -176,6 +178,25 @@ def test_merging_leaves_no_step_that_is_too_large_and_no_listed_rung_out() -> No
     assert len(plan(near).rungs) == 3
     spaced = dataclasses.replace(SPACED, merge_within=(1.25, 2.0))
     assert rungs(spaced) == rungs(SPACED), "steps of six points are far enough apart"
+    assert load_profile().merge_within == load_profile("archive").merge_within == (1.25, 2.0)
+    assert load_profile("archive-0.1").merge_within == ()
+
+
+@pytest.mark.parametrize(
+    ("points", "kept"),
+    [
+        ([(100, 50), (110, 51)], (0,)),
+        ([(100, 50), (110, 53)], (0, 1)),
+        ([(100, 50), (150, 52), (160, 53), (200, 55)], (0, 2, 3)),
+        ([(100, 50), (180, 56), (200, 57.5), (390, 63)], (0, 1, 2, 3)),
+        ([(100, 50), (105, 50.5), (110, 51), (115, 51.5)], (0,)),
+    ],
+)
+def test_spaced_rungs_are_merged_as_far_as_the_steps_allow(
+    points: list[tuple[float, float]], kept: tuple[int, ...]
+) -> None:
+    profile = dataclasses.replace(SPACED, merge_within=(1.25, 2.0))
+    assert kept_apart([RatePoint(rate, quality) for rate, quality in points], profile) == kept
 
 
 # -- and holds once it is measured -------------------------------------------------------------

@@ -595,7 +595,10 @@ def test_the_command_line_of_titles(
     assert said("rollback", "told", 1) == "told is at version 1 again\n"
     assert re.search(r"1 +current .* job-[0-9a-f]{20}\n", said("versions", "told"))
     assert re.search(r"2 +kept +20\d\d-", said("versions", "told"))
-    assert said("withdraw", "told", "--hold") == "told withdrawn by ingest\n"
+    address = ["--url", keeping.url, "--token", keeping.token]
+    assert main(["withdraw", "told", "--hold", *address]) == 2
+    assert "add --yes if it is" in capsys.readouterr().err
+    assert said("withdraw", "told", "--hold", "--yes") == "told withdrawn by ingest\n"
     assert re.search(r"told +ingest +20", said("holds"))
     assert main(["submit", str(keeping.sources / "told.json"), "--external-id", "told",
                  "--url", keeping.url, "--token", keeping.token]) == 2  # fmt: skip

@@ -78,8 +78,8 @@ def test_a_title_from_submission_to_playback_across_a_kill(tmp_path: Path) -> No
         assert ended.stderr.count("\n") == 1
         ended = called("submit", source, SHOTLADDER_URL=one.url, SHOTLADDER_TOKEN="")
         assert "SHOTLADDER_TOKEN" in ended.stderr
-        assert called("withdraw", "film-1", **url).returncode == 0
-        assert called("withdraw", "film-1", **url).returncode == 2
+        assert called("withdraw", "film-1", "--yes", **url).returncode == 0
+        assert called("withdraw", "film-1", "--yes", **url).returncode == 2
         assert list((one.data / "packages").glob("*/*")) == []
         until = time.monotonic() + 5
         while list((one.data / "stores").iterdir()) and time.monotonic() < until:

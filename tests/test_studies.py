@@ -314,6 +314,9 @@ def test_an_upgrade_is_gated(
     (upgrade,) = (line for line in lines if line["type"] == "upgrade")
     assert upgrade["pass"] is (status == 0)
     assert upgrade["mean_bd_rate_percent"] == pytest.approx(100 * (factor - 1), abs=0.01)
+    assert main(["upgrade-report", str(package.parent), str(new)]) == status
+    said, complaint = capsys.readouterr()
+    assert (said + complaint).count("is over" if status else "PASS") == 1
 
 
 def test_a_missing_title_fails_the_gate(tmp_path: Path, package: Path) -> None:

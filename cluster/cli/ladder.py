@@ -83,9 +83,9 @@ def show_ladder(output: Output, *, directory: Directory, flags: ShotFlags) -> No
     compared = read_comparison(directory)
     segments: list[SegmentFacts] | None = None
     stale = has_stale_comparison(directory)
-    whole = flags.rung is None
-    parts = ladder_view(ladder, compared, stale=stale) if whole else [ladder_facts(ladder)]
+    parts = ladder_view(ladder, compared, stale=stale)
     if flags.shots or flags.rung is not None or selection != explain.Selection():
+        parts = [ladder_facts(ladder)]
         rung = explain.find_rung(ladder, flags.rung) if flags.rung is not None else None
         shots: tuple[ShotFacts, ...] = ()
         if rung is not None:

@@ -87,5 +87,6 @@ def show(parts: Iterable[RenderableType] | str) -> None:
 
 
 def say(text: str) -> None:
-    """Write a line for people to stderr."""
+    """Write a line for people to stderr, after what stands on stdout already."""
+    sys.stdout.flush()
     print(text, file=sys.stderr)

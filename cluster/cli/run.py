@@ -22,7 +22,6 @@ from encoder.names import path_of
 
 if TYPE_CHECKING:
     from cluster.jobs.request import RunOptions
-    from cluster.jobs.run import RunResult
 
 
 @command
@@ -97,17 +96,14 @@ def run(
         check_repeated(before, done.manifest)
     output.finish(
         result={"out": str(done.out), "rungs": len(done.ladder.rungs), "run": done.run},
-        view=lambda: _run_view(done),
+        view=lambda: "\n".join(
+            str(done.out / name) for name in ("master.m3u8", "manifest.mpd", "ladder.json")
+        ),
     )
+    if not output.as_json:
+        from cluster.cli.views.ladder import run_summary
 
-
-def _run_view(done: RunResult) -> str:
-    from cluster.cli.views.ladder import run_summary
-
-    say(run_summary(done.ladder, done.run, str(done.out)))
-    return "\n".join(
-        str(done.out / name) for name in ("master.m3u8", "manifest.mpd", "ladder.json")
-    )
+        say(run_summary(done.ladder, done.run, done.out))
 
 
 def _estimate(options: RunOptions, output: Output) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -577,9 +578,14 @@ def withdraw(
     hold: bool = option(
         False, "--hold", help="Refuse jobs for this name until `release`; the name may be unused."
     ),
+    yes: bool = option(
+        False, "--yes", help="Do not ask; without a terminal to ask on, this is needed."
+    ),
     connection: Connection,
 ) -> None:
     """Take a title down: package, artwork, prefetch, caches and jobs. Its audit log stays."""
+    if not yes:
+        _confirm(f"Take {title} down, with all of its files and jobs?")
     with connection.client() as client:
         line = client.withdraw(title, hold=hold)
     cancelled = len(line.detail.get("cancelled", ()))
@@ -588,6 +594,19 @@ def withdraw(
         result=line.model_dump(mode="json"),
         view=lambda: f"{line.title} {line.action} by {line.actor}{jobs_too}",
     )
+
+
+def _confirm(question: str) -> None:
+    """Ask on a terminal whether to go on.
+
+    Raises:
+        BadInput: the answer is no, or there is no terminal to ask on.
+    """
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise BadInput("nobody can be asked here whether this is meant; add --yes if it is")
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise BadInput("nothing was done")
 
 
 @command

@@ -52,7 +52,8 @@ def list_runs(output: Output, store: StorePath = None) -> None:
 @runs_app.command("show")
 @command
 def show_run(output: Output, run: Run, store: StorePath = None) -> None:
-    """Show what is remembered of a run: inputs, versions, results."""
+    """Show what is remembered of a run: inputs, versions, results; all of it with `--json`."""
+    from cluster.cli.views.store import run_view
     from cluster.store import manifests
     from cluster.store.place import open_existing_store
 
@@ -60,7 +61,7 @@ def show_run(output: Output, run: Run, store: StorePath = None) -> None:
     output.finish(
         lines=[("manifest", manifest.model_dump())],
         result={"run": manifest.id},
-        view=lambda: manifest.to_json().decode().removesuffix("\n"),
+        view=lambda: run_view(manifest),
     )
 
 
@@ -188,12 +189,15 @@ def fsck(
 def titles(output: Output, store: StorePath = None) -> None:
     """Show the size of each title in a store, largest first."""
     from cluster.cli.views.store import titles_view
+    from cluster.store import manifests
     from cluster.store.garbage import title_sizes
     from cluster.store.place import open_existing_store
 
-    sizes = title_sizes(open_existing_store(store))
+    opened = open_existing_store(store)
+    sizes = title_sizes(opened)
+    names = {run.title: Path(run.source.path).name for run in manifests.list_runs(opened)}
     output.finish(
         lines=[("title", asdict(size)) for size in sizes],
         result={"titles": len(sizes), "bytes": sum(size.bytes for size in sizes)},
-        view=lambda: titles_view(sizes),
+        view=lambda: titles_view(sizes, names),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -72,13 +72,20 @@ def ladder_document(
         ),
         recipe_checks=list(checks) or None,
         locked_cost=_locked_cost(first),
-        constraints=[
-            f"{one.codec}: {note}" if several else note
-            for one in solved
-            for note in (*one.plan.notes, *(note for rung in one.plan.rungs for note in rung.notes))
-        ],
+        constraints=list(_constraints(solved, rungs)),
         rungs=document_rungs(rungs, written),
     )
+
+
+def _constraints(solved: Sequence[SolvedCodec], rungs: Sequence[ChosenRung]) -> Iterator[str]:
+    """Yield what limited the ladder, and each rung that is delivered, by its name."""
+    names = {tuple(rung.requests): rung.name for rung in rungs}
+    for one in solved:
+        of = f"{one.codec}: " if len(solved) > 1 else ""
+        yield from (f"{of}{note}" for note in one.plan.notes)
+        for rung, requests in zip(one.plan.rungs, one.requests, strict=True):
+            if (name := names.get(tuple(requests))) is not None:
+                yield from (f"{name}: {note}" for note in rung.notes)
 
 
 def _locked_cost(solved: SolvedCodec) -> LockedCost | None:

@@ -22,6 +22,7 @@ from ladder.curves import Measurement
 from ladder.profiles import Profile
 from ladder.search.predict import PredictSearch
 from ladder.search.steps import ExhaustiveSearch, Known, Search, TitleShape
+from ladder.sizes import NATIVE_MARGIN
 from ladder.source_limit import SourceVideo, allowance_bits
 from vmaf import models
 
@@ -117,10 +118,22 @@ def set_up(
     Raises:
         BadInput: no height fits the title, or the weights that were named cannot be used.
     """
+    for warning in _heights_left_out(request, title):
+        on_event(events.Warned(warning))
     return tuple(
         set_up_codec(request, recipe, title, store, executor, on_event)
         for recipe in request.recipes
     )
+
+
+def _heights_left_out(request: LadderRequest, title: Title) -> Iterator[str]:
+    """Say which heights that the user named the title has no size of."""
+    own = min(title.reference.width, title.reference.height)
+    for height in request.options.heights or request.profile.rung_heights:
+        if height > own:
+            yield f"no size of {height} lines: the source has {own}"
+        elif own < height * NATIVE_MARGIN and height != own:
+            yield f"no size of {height} lines: the source's own {own} are hardly more"
 
 
 def set_up_codec(

@@ -62,6 +62,10 @@ class SegmentFacts:
     """Why the search measured this encode, in the search's words."""
     explanation: str
     """How the shot compares with its rung, from measured numbers."""
+    word: str = ""
+    """The same in a word or two: hard, easy, peak, end of grid; empty for an average shot."""
+    gain: float | None = None
+    """Quality that a tenth more bits would add; None where a limit is reached."""
 
     @property
     def shot(self) -> int:
@@ -172,6 +176,8 @@ def segment_facts(package: Package, rung: Rung) -> tuple[SegmentFacts, ...]:
                         *_limits(ladder, segment, cells, capped=segment.shot in capped),
                     ]
                 ),
+                word=_word(ladder, rung, segment, seconds, cells, capped=segment.shot in capped),
+                gain=None if segment.shot in capped else _gain(segment, cells),
             )
         )
     return tuple(rows)
@@ -219,6 +225,33 @@ def _standing(ladder: Ladder, rung: Rung, segment: Segment, seconds: float) -> s
     if apart > APART:
         return f"gains much from its bits: {rate}, {apart:.1f} above its mean quality"
     return f"average: {rate}, near its mean quality"
+
+
+def _word(
+    ladder: Ladder,
+    rung: Rung,
+    segment: Segment,
+    seconds: float,
+    cells: Sequence[Cell],
+    *,
+    capped: bool,
+) -> str:
+    """Say in a word what sets a shot apart in its rung, and the limit that it is at."""
+    density = 8 * segment.bytes / seconds / rung.bitrate
+    model = ladder.quality_model
+    apart = segment.quality[model] - rung.quality[model].mean
+    words = []
+    if apart < -APART and density >= SPARSE:
+        words.append("hard")
+    elif apart > APART and density < SPARSE:
+        words.append("easy")
+    if capped:
+        words.append("peak")
+    elif cells and segment.crf == min(cell.crf for cell in cells) and len(cells) > 1:
+        words.append("end of grid")
+    elif any("reaches at most" in text for text in _limits(ladder, segment, cells, capped=False)):
+        words.append("saturated")
+    return ", ".join(words)
 
 
 def _limits(

@@ -77,8 +77,9 @@ def write_report(options: ReportOptions, on_event: events.Listener) -> Path:
     """Write the page, and return its path.
 
     Raises:
-        BadInput: the folder holds no package.
+        BadInput: the folder holds no package, or the source that is named is not its own.
         OutputUnwritable: the page cannot be written.
+        SourceUnusable: the source that is named cannot be read.
     """
     package = Package.open(options.directory)
     with _open_source(options, package, on_event) as (reference, missing):
@@ -108,6 +109,8 @@ def _open_source(
         try:
             source = package.open_source(Path(scratch), options.source)
         except ShotladderError as error:
+            if options.source is not None:
+                raise  # a page that is there was made with the right one
             on_event(events.Warned(f"no frames of the source in the report: {error.message}"))
             yield None, "the file was not found or has changed"
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import RenderableType
@@ -11,7 +12,7 @@ from rich.text import Text
 
 from cluster.cli.progress import duration
 from cluster.cli.views.comparison import AGAINST
-from cluster.cli.views.tables import Column, clock, kbits, table
+from cluster.cli.views.tables import Column, clock, kbits, size, table
 from cluster.package.comparison import SavedComparison, bits_against
 from cluster.package.explain import SegmentFacts
 from ladder.document import Ladder, RecipeCheck, Rung
@@ -108,13 +109,12 @@ def against_fixed(ladder: Ladder, rung: Rung, compared: SavedComparison | None) 
 def _notes(ladder: Ladder, compared: SavedComparison | None, stale: bool) -> Text:
     model = ladder.quality_model
     lines = [
-        "Measured on the delivered files: rates from bytes on disk; mean, p5 and min over "
-        f"{scored_frames(model)} by {model}.",
-        "+100k: VMAF gained by 100 kbit/s more.",
+        f"Measured on the delivered files, over {scored_frames(model)}, by {model}. +100k: quality "
+        "that 100 kbit/s more would add.",
         *_sizes(ladder),
     ]
     if _is_predicted(ladder):
-        lines.append(f"pred.: mean that {predictors(ladder)} predicted before any measurement.")
+        lines.append(f"pred.: by {predictors(ladder)}, before any measurement.")
     lines += map(check_sentence, ladder.recipe_checks or ())
     if compared is not None:
         lines += _saved(compared)
@@ -127,14 +127,9 @@ def _notes(ladder: Ladder, compared: SavedComparison | None, stale: bool) -> Tex
         lines.append("Not compared with other ladders yet: run `shotladder ladder compare`.")
     cost = ladder.locked_cost
     if cost is not None and cost.bd_rate_percent is not None:
-        curves = (
-            f"curves predicted by {predictors(ladder)} and corrected by all measurements"
-            if cost.basis == "predicted"
-            else "measured curves"
-        )
         lines.append(
             f"One size per rung costs {cost.bd_rate_percent:.1f} % of bits against a free size "
-            f"per shot (BD-rate by {model} on {curves})."
+            f"per shot (BD-rate, {'predicted' if cost.basis == 'predicted' else 'measured'})."
         )
     return Text("\n".join([*lines, *ladder.constraints]), style="dim")
 
@@ -208,16 +203,15 @@ def _saved(compared: SavedComparison) -> Iterator[str]:
                 )
 
 
-def run_summary(ladder: Ladder, run: Mapping[str, Any], out: str) -> str:
-    """Summarise a finished run in one line."""
-    by_rate = sorted(ladder.rungs, key=lambda rung: rung.bitrate)
-    first, last = by_rate[0], by_rate[-1]
+def run_summary(ladder: Ladder, run: Mapping[str, Any], out: Path) -> str:
+    """Summarise a finished run in one line: its highest rung, its size and where its report is."""
+    top = max(ladder.rungs, key=lambda rung: rung.bitrate)
     model = ladder.quality_model
+    taken = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     return (
-        f"{len(ladder.rungs)} rungs, {kbits(first.bitrate)} kbit/s at "
-        f"{first.quality[model].mean:.1f} to {kbits(last.bitrate)} kbit/s at "
-        f"{last.quality[model].mean:.1f} ({model}), in {duration(run['wall_seconds'])}; "
-        f"`shotladder ladder show {out}` shows them"
+        f"{len(ladder.rungs)} rungs up to {top.name}, {kbits(top.bitrate)} kbit/s at "
+        f"{top.quality[model].mean:.1f} ({model}); {size(taken)} in "
+        f"{duration(run['wall_seconds'])}; open {out / 'report.html'}"
     )
 
 
@@ -258,4 +252,5 @@ def _segment_fields(facts: SegmentFacts) -> dict[str, Any]:
         "predicted_quality": facts.predicted_quality,
         "reason": facts.reason,
         "why": facts.explanation,
+        "reason_word": facts.word,
     }

@@ -17,8 +17,8 @@ from encoder.media import Shot
 from ladder.document import Ladder, Rung
 
 WIDE = 120
-"""Number of columns from which the explanation of a shot stands in its row, not below the table."""
-_LEAD, _CELL, _SIZED_CELL = 50, 13, 22
+"""Number of columns from which a table of shots has their bytes too."""
+_LEAD, _CELL, _SIZED_CELL = 48, 7, 22
 """Columns that a table of shots takes before its first rung, and for each rung."""
 
 
@@ -80,8 +80,8 @@ class ShotTables:
         sized = any(_sizes_differ(rung) for rung in ladder.rungs)
         per_table = max(1, (options.max_width - _LEAD) // (_SIZED_CELL if sized else _CELL))
         yield Text(
-            f"CRF and mean quality (measured by {ladder.quality_model}) of each shot in each rung; "
-            "bytes and share: all rungs together, measured; time: share of the title",
+            f"v1 and so on: mean {ladder.quality_model} of each shot in each rung; bytes and "
+            "share: all rungs together; time: share of the title",
             style="dim",
         )
         for first in range(0, len(ladder.rungs), per_table):
@@ -97,7 +97,7 @@ class ShotTables:
             Column("share", lambda shot: shot.share, ".1%"),
             Column("time", lambda shot: shot.time_share, ".1%"),
             *(
-                Column(self._ladder.rungs[number].name, _cell_of(number, sized))
+                Column(_short(self._ladder.rungs[number].name, sized), _cell_of(number, sized))
                 for number in range(first, end)
             ),
         ]
@@ -108,6 +108,11 @@ def _frames(facts: SegmentFacts) -> int:
     return facts.segment.end_frame - facts.segment.start_frame
 
 
+def _short(name: str, sized: bool) -> str:
+    """Return the name of a rung without its size, where nothing else is as long in its column."""
+    return name if sized else name.rpartition("-")[0] or name
+
+
 def _sizes_differ(rung: Rung) -> bool:
     return len({(segment.width, segment.height) for segment in rung.segments}) > 1
 
@@ -116,8 +121,9 @@ def _cell_of(rung: int, sized: bool) -> Any:
     def cell(shot: ShotFacts) -> str:
         facts = shot.segments[rung]
         segment = facts.segment
-        text = f"{segment.crf:g} {facts.quality:.1f}"
-        return f"{segment.width}x{segment.height} {text}" if sized else text
+        if not sized:
+            return f"{facts.quality:.1f}"
+        return f"{segment.width}x{segment.height} {segment.crf:g} {facts.quality:.1f}"
 
     return cell
 
@@ -139,29 +145,14 @@ class RungTable:
         )
         yield Text()
         yield table(_rung_columns(wide, predicted), self._segments)
-        if not wide:
-            yield Text()
-            for facts in self._segments:
-                expected = (
-                    f"pred. {_predicted_bytes(facts)}, {_predicted_quality(facts)}; "
-                    if predicted
-                    else ""
-                )
-                yield Text(f"shot {facts.shot}: {expected}{_why(facts)}", style="dim")
         yield Text()
         yield Text(self._legend(predicted), style="dim")
 
     def _legend(self, predicted: bool) -> str:
         ladder = self._ladder
-        text = (
-            f"Measured: rates and bytes on disk, quality by {ladder.quality_model}. "
-            "why: from measured numbers."
-        )
+        text = "+10 %: quality that a tenth more bits would add."
         if predicted:
-            return text + (
-                f" pred.: by {predictors(ladder)} before any measurement; in brackets: how far the "
-                "measurement is off."
-            )
+            return text + f" pred.: by {predictors(ladder)} before any measurement."
         if ladder.search.weights is None:
             return f"{text} Nothing was predicted: the search was {ladder.search.mode}."
         return text
@@ -174,12 +165,13 @@ def _rung_columns(wide: bool, predicted: bool) -> list[Column[SegmentFacts]]:
         Column("s", lambda facts: facts.seconds, ".2f"),
         Column("CRF", lambda facts: facts.segment.crf, "g"),
         Column("kbit/s", lambda facts: kbits(facts.bitrate)),
-        Column("bytes", lambda facts: size(facts.segment.bytes)),
         Column("share", lambda facts: facts.share, ".1%"),
         Column("quality", lambda facts: facts.quality, ".2f"),
+        Column("pred.", lambda facts: facts.predicted_quality, ".1f", shown=predicted),
+        Column("+10 %", lambda facts: facts.gain, "+.1f"),
+        Column("bytes", lambda facts: size(facts.segment.bytes), shown=wide),
         Column("pred. bytes", _predicted_bytes, shown=wide and predicted),
-        Column("pred. q.", _predicted_quality, shown=wide and predicted),
-        Column("why", _why, left=True, fold=True, shown=wide),
+        Column("reason", lambda facts: facts.word, left=True),
     ]
 
 
@@ -187,14 +179,3 @@ def _predicted_bytes(facts: SegmentFacts) -> str:
     if facts.predicted_bytes is None:
         return "-"
     return f"{size(facts.predicted_bytes)} ({facts.bytes_error or 0:+.0%})"
-
-
-def _predicted_quality(facts: SegmentFacts) -> str:
-    if facts.predicted_quality is None:
-        return "-"
-    return f"{facts.predicted_quality:.1f} ({facts.quality_error or 0:+.1f})"
-
-
-def _why(facts: SegmentFacts) -> str:
-    text = facts.explanation
-    return f"{text}. Search: {facts.reason}" if facts.reason else text

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import RenderableType
 
-from cluster.cli.views.tables import Column, table
+from cluster.cli.views.tables import Column, facts, size, table
 from cluster.store.garbage import TitleSize
 from cluster.store.manifests import Manifest
 
@@ -16,13 +17,47 @@ def runs_view(runs: Sequence[Manifest]) -> list[RenderableType]:
     """List the runs of a store."""
     columns: list[Column[Manifest]] = [
         Column("run", lambda run: run.id, left=True),
-        Column("state", lambda run: run.state, left=True, fold=True),
-        Column("title", lambda run: run.title, left=True, fold=True),
-        Column("search", lambda run: run.options.get("search"), left=True, fold=True),
+        Column("state", lambda run: run.state, left=True),
         Column("rungs", lambda run: run.rungs),
-        Column("source", lambda run: run.source.path, left=True, fold=True),
+        Column("source", lambda run: Path(run.source.path).name, left=True, fold=True),
     ]
     return [table(columns, runs)]
+
+
+def run_view(run: Manifest) -> list[RenderableType]:
+    """Show what is remembered of a run."""
+    options = {
+        name: value
+        for name, value in run.options.items()
+        if value not in (None, [], False) and name not in ("profile_content", "profile_sha256")
+    }
+    rows = [
+        ("run", run.id),
+        ("state", run.state if run.error is None else f"{run.state}: {run.error}"),
+        ("time", f"{run.started} to {run.ended or 'now'}"),
+        ("source", f"{run.source.path} ({size(run.source.size)})"),
+        ("title", run.title),
+        ("package", f"{run.out}, {run.rungs or 'no'} rungs, {len(run.files)} files"),
+        ("digest", run.package or "none yet"),
+        ("options", ", ".join(f"{name} {_words(value)}" for name, value in options.items())),
+        ("costs", ", ".join(f"{name} {_words(run.costs[name])}" for name in _costs(run))),
+        ("versions", ", ".join(f"{name} {value}" for name, value in run.versions.items())),
+    ]
+    return [facts([(name, text) for name, text in rows if text])]
+
+
+def _costs(run: Manifest) -> list[str]:
+    """Return the names of what a run cost."""
+    names = ("encoded_now", "scored_now", "cpu_seconds", "wall_seconds", "workers")
+    return [name for name in names if name in run.costs]
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{name} {_words(each)}" for name, each in value.items())
+    if isinstance(value, list):
+        return "/".join(map(_words, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def difference_view(
@@ -37,14 +72,15 @@ def difference_view(
     return [table(columns, differences)]
 
 
-def titles_view(titles: Sequence[TitleSize]) -> list[RenderableType]:
-    """List what each title takes in a store."""
+def titles_view(titles: Sequence[TitleSize], names: Mapping[str, str]) -> list[RenderableType]:
+    """List what each title takes in a store; ``names`` are those of the files, by title."""
     columns: list[Column[TitleSize]] = [
         Column("title", lambda title: title.title or None, left=True),
         Column("MB", lambda title: title.bytes / 1e6, ".2f"),
         Column("records", lambda title: title.records),
         Column("blobs", lambda title: title.blobs),
         Column("runs", lambda title: title.runs),
+        Column("source", lambda title: names.get(title.title), left=True, fold=True),
     ]
     return [table(columns, titles)]
 

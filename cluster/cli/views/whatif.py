@@ -57,7 +57,10 @@ def whatif_view(answer: WhatIf) -> list[RenderableType]:
     if answer.locked_cost:
         parts += [Text(), *_locked(answer)]
     parts += [Text(), *_viewers(answer)]
-    notes = [*answer.notes, *(note for rung in answer.rungs for note in rung.notes)]
+    of_rungs = (
+        f"{kbits(rung.rate)} kbit/s: {note}" for rung in answer.rungs for note in rung.notes
+    )
+    notes = [*answer.notes, *of_rungs]
     if answer.unchanged:
         notes.insert(
             0,
