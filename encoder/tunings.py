@@ -47,7 +47,7 @@ TUNES: Mapping[str, tuple[str, ...]] = {
     "vp9": (),
 }
 """Names of the tunes of each codec, which set several parameters at once. SVT-AV1 numbers its tunes
-in this order."""
+in this order, and has further ones in some builds."""
 
 FILE_PARAMETERS = _words(
     "abr-ladder analysis-load analysis-reuse-file analysis-save aom-film-grain config cqmfile csv "
@@ -119,14 +119,14 @@ def check_parameters(codec: str, tuning: str) -> None:
 
 
 def _check_tune(codec: str, tune: str) -> None:
-    """Check that a codec has a tune, which SVT-AV1 has by number.
+    """Check that a codec has a tune; SVT-AV1 has them by number.
 
     Raises:
         BadInput: it does not, or the tune needs several threads.
     """
     numbered = codec == "svtav1"
-    if tune in (map(str, range(len(TUNES[codec]))) if numbered else TUNES[codec]):
-        return
+    if tune.isdecimal() if numbered else tune in TUNES[codec]:
+        return  # whether a build of SVT-AV1 has the number, it says itself
     if tune == "zerolatency" and not numbered:
         raise BadInput(
             f"the tune zerolatency of {codec} cuts pictures into slices by threads, and an encode "
@@ -134,8 +134,7 @@ def _check_tune(codec: str, tune: str) -> None:
         )
     raise BadInput(
         f"{codec} has no tune {tune!r:.40}; its tunes are "
-        f"{', '.join(TUNES[codec]) or 'none'}"
-        + (f" (numbers 0 to {len(TUNES[codec]) - 1} in a tuning)" if numbered else "")
+        f"{', '.join(TUNES[codec]) or 'none'}" + (", or their numbers from 0" if numbered else "")
     )
 
 

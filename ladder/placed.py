@@ -7,6 +7,7 @@ of the reference ladder the lowest rate that serves its viewers and the highest 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -181,6 +182,15 @@ def _pays(placement: Placement, without: Placement, profile: Profile) -> bool:
 def closest_ratio(profile: Profile) -> float:
     """Return the ratio of the rates of neighbouring measured rungs at least."""
     return (1 + profile.least_ratio) / 2
+
+
+def are_near(rungs: Sequence[Offer], profile: Profile) -> bool:
+    """Return whether two of a placed ladder's rungs are to be merged."""
+    ratio, step = _merging(profile)
+    return any(
+        high.rate < low.rate * ratio and high.quality < low.quality + step
+        for low, high in itertools.pairwise(rungs)
+    )
 
 
 def worth_keeping(

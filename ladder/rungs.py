@@ -23,6 +23,7 @@ from ladder.choices import Choice, Policy
 from ladder.constraints import CapSet, InfeasibleResult
 from ladder.listed import END, listed_rungs
 from ladder.placed import (
+    are_near,
     placed_rates,
     reference_offers,
     worth_encoding,
@@ -164,6 +165,9 @@ def solve(
         return rungs
     if by_viewers and committed:
         rungs = _worth_encoding(title, rungs, committed, reference, profile, first)
+    elif by_viewers and are_near([_offer(rung, 0.0) for rung in rungs], profile):
+        # Whole points may take less than the rates that rungs were placed at.
+        rungs = [*worth_delivering(title, profile, rungs)]
     elif not by_viewers and not profile.lists_rungs:
         rungs = _apart(rungs, profile)
     notes += _repeated(targets, rungs) if profile.lists_rungs else ()
