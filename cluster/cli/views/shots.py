@@ -144,7 +144,9 @@ class RungTable:
             f"{quality.mean:.2f}, min {quality.min:.2f} (measured by {ladder.quality_model})"
         )
         yield Text()
-        yield table(_rung_columns(wide, predicted), self._segments)
+        drawn = table(_rung_columns(wide, predicted), self._segments)
+        drawn.collapse_padding = True  # all columns have to fit into 80 characters
+        yield drawn
         yield Text()
         yield Text(self._legend(predicted), style="dim")
 
@@ -165,7 +167,7 @@ def _rung_columns(wide: bool, predicted: bool) -> list[Column[SegmentFacts]]:
         Column("s", lambda facts: facts.seconds, ".2f"),
         Column("CRF", lambda facts: facts.segment.crf, "g"),
         Column("kbit/s", lambda facts: kbits(facts.bitrate)),
-        Column("share", lambda facts: facts.share, ".1%"),
+        Column("share", lambda facts: facts.share, ".1%", shown=wide or not predicted),
         Column("quality", lambda facts: facts.quality, ".2f"),
         Column("pred.", lambda facts: facts.predicted_quality, ".1f", shown=predicted),
         Column("+10 %", lambda facts: facts.gain, "+.1f"),
