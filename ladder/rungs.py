@@ -44,8 +44,9 @@ REPAIRS = 5
 COMMITTED_SLACK = 0.1
 """Points of quality that a committed rung may be short of what its viewers need before they get
 another rung. Such a rung was put where the curve was thought to be."""
-REACHED = 0.97
-"""Share of a limit from which on an allocation reaches it."""
+REACHED = (0.97, 0.9, 0.8)
+"""Shares of a limit from which on an allocation reaches it, the first by which one is reached:
+whole points leave some room."""
 _LIMITS = {"peak rate": "peak limit", "VBV": "decoder's buffer"}
 HARDLY_HIGHER = 1.02
 """Factor on a rung's rate up to which another rate counts as hardly higher."""
@@ -220,6 +221,11 @@ def _solved(
         )
         highest = min(above, default=len(tracks.tracks) - 1)
         rung = _best_rung(tracks, wanted, track, highest, last)
+        if _is_native(wanted) and (
+            isinstance(rung, InfeasibleResult) or (rungs and rung.quality <= rungs[-1].quality)
+        ):
+            # Within the limits the size of the source is worse than what is there.
+            rung = _best_rung(tracks, replace(wanted, lines=(0, math.inf)), track, highest, last)
         if isinstance(rung, InfeasibleResult):
             return rung
         # Equal curves, or a cap that binds at every rate, can make a step pointless.
@@ -227,6 +233,11 @@ def _solved(
             rungs.append(rung)
             track = max(track, _track_of(tracks, rung))
     return rungs
+
+
+def _is_native(wanted: Wanted) -> bool:
+    """Return whether a rung is wanted at the size of the source, as the highest one."""
+    return wanted.wish is None and wanted.lines[0] > 0
 
 
 def _worth_encoding(
@@ -371,7 +382,7 @@ def _at_size(tracks: TitleTracks, track: Track, wanted: Wanted) -> tuple[float, 
     than it would be at another.
     """
     rate = max(wanted.rate, tracks.lowest_feasible(track))
-    if wanted.wish is not None:
+    if not _is_native(wanted):
         return rate, wanted.least_quality
     least = min(tracks.quality_at(wanted.rate), float(track.qualities[-1]))
     return max(rate, track.rate_for(least)), max(least, wanted.least_quality)
@@ -544,19 +555,19 @@ def _merged(wanted: Sequence[Wanted], committed: Sequence[tuple[float, RungPlan]
     return sorted(targets, key=lambda target: target[0].rate)
 
 
-def _bound_by(tracks: TitleTracks, rate: float, allocation: Allocation) -> str:
-    """Name the limits that an allocation reaches, with the verb for what they do."""
-    bits = np.array([choice.bits for choice in allocation.choices]) / REACHED
+def _reached(tracks: TitleTracks, rate: float, allocation: Allocation) -> list[str]:
+    """Return the names of the limits that an allocation reaches; [] where it is only the gap of
+    whole points that costs quality."""
+    bits = np.array([choice.bits for choice in allocation.choices])
     caps = tracks.caps(rate)
-    reached = [
-        why
-        for why in dict.fromkeys(cap.why for cap in caps)
-        if CapSet([cap for cap in caps if cap.why == why], len(bits)).violations(bits)
-    ]
-    names = list(dict.fromkeys(_LIMITS.get(why, why) for why in reached))
-    if not names:
-        return "the limits cost"
-    return f"the {' and the '.join(names)} cost{'s' if len(names) == 1 else ''}"
+    kinds = {cap.why: [one for one in caps if one.why == cap.why] for cap in caps}
+    for share in REACHED:
+        reached = [
+            why for why, of in kinds.items() if CapSet(of, len(bits)).violations(bits / share)
+        ]
+        if reached:
+            return [_LIMITS.get(why, why) for why in reached]
+    return []
 
 
 def _rung_plan(
@@ -564,8 +575,9 @@ def _rung_plan(
 ) -> RungPlan:
     notes: tuple[str, ...] = ()
     lost = unconstrained_quality - allocation.quality
-    if lost > NOTEWORTHY:
-        notes = (f"{_bound_by(tracks, rate, allocation)} {lost:.2f} points of quality",)
+    if lost > NOTEWORTHY and (limits := _reached(tracks, rate, allocation)):
+        cost = "costs" if len(limits) == 1 else "cost"
+        notes = (f"the {' and the '.join(limits)} {cost} {lost:.2f} points of quality",)
     return RungPlan(
         size=max(
             (choice.point.size for choice in allocation.choices),

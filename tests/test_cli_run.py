@@ -130,7 +130,9 @@ def test_show_agrees_with_the_document(finished: Finished) -> None:
     ]
     table = finished.call("ladder", "show", finished.out).stdout
     for rung in document["rungs"]:
-        (row,) = (line.split() for line in table.splitlines() if line.startswith(rung["name"]))
+        (row,) = (
+            line.split() for line in table.splitlines() if line.startswith(rung["name"] + " ")
+        )
         assert float(row[2]) == pytest.approx(rung["bitrate"] / 1000, abs=0.51)
         mean = rung["quality"][document["quality_model"]]["mean"]
         assert float(row[4]) == pytest.approx(mean, abs=0.0051)
