@@ -166,9 +166,6 @@ def solve(
         return rungs
     if by_viewers and committed:
         rungs = _worth_encoding(title, rungs, committed, reference, profile, first)
-    elif by_viewers and are_near([_offer(rung, 0.0) for rung in rungs], profile):
-        # Whole points may take less than the rates that rungs were placed at.
-        rungs = [*worth_delivering(title, profile, rungs)]
     elif not by_viewers and not profile.lists_rungs:
         rungs = _apart(rungs, profile)
     notes += _repeated(targets, rungs) if profile.lists_rungs else ()
@@ -320,6 +317,17 @@ def worth_delivering(
         replace(rungs[number], least_quality=needed.least_quality, most_rate=needed.most_rate)
         for number, needed in worth_keeping(_offers(rungs), reference, profile, top)
     )
+
+
+def merged(title: TitleCurves, profile: Profile, plan: LadderPlan) -> LadderPlan:
+    """Return a ladder whose rungs are apart as its profile wants them.
+
+    Whole points may take less than the rates that rungs were placed at.
+    """
+    near = are_near([_offer(rung, 0.0) for rung in plan.rungs], profile)
+    if not near or not is_placed(profile, title.shown_size):
+        return plan
+    return replace(plan, rungs=worth_delivering(title, profile, plan.rungs))
 
 
 def _top_lines(title: TitleCurves, profile: Profile) -> int:

@@ -35,7 +35,7 @@ from ladder.constraints import InfeasibleResult
 from ladder.document import Rung
 from ladder.locked_cost import CostOfLocked, RungCost, cost_of_sizes
 from ladder.profiles import PLACEMENTS, Profile, as_profile
-from ladder.rungs import LadderPlan, RungPlan, reference_ladder, solve
+from ladder.rungs import LadderPlan, RungPlan, merged, reference_ladder, solve
 from ladder.title_curves import TitleCurves
 from ladder.viewers import MEDIANS, Audience, LogNormal, Offer
 
@@ -263,7 +263,8 @@ def _solve(
         source_bits=round(package.ladder.title.source_bitrate * package.seconds),
         allowance_bits=package.source_allowance(title.recipe.codec),
     )
-    return solve(limited, profile, policy)
+    plan = solve(limited, profile, policy)
+    return plan if isinstance(plan, InfeasibleResult) else merged(limited, profile, plan)
 
 
 def _unchanged(

@@ -19,7 +19,7 @@ from ladder.choices import Policy
 from ladder.constraints import InfeasibleResult
 from ladder.curves import Curve, Measurement
 from ladder.profiles import Profile
-from ladder.rungs import LadderPlan, solve
+from ladder.rungs import LadderPlan, merged, solve
 from ladder.search.measured import measured_curves, measured_points
 from ladder.title_curves import TitleCurves
 
@@ -178,7 +178,7 @@ class ExhaustiveSearch:
             if isinstance(plan, InfeasibleResult):
                 return plan
             if plan.points <= used:
-                return Done(plan, title)
+                return Done(merged(title, known.profile, plan), title)
             used |= plan.points
         raise AssertionError("only measured points were left to choose from")
 
