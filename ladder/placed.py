@@ -44,9 +44,6 @@ WORTH_BITS = 0.01
 """Share of the bits that viewers receive that a new rung has to save otherwise."""
 WORTH_QUALITY = 0.1
 """Points of quality, as a mean over all viewers, that a new rung has to add otherwise."""
-PLANNED_APART = 1.2
-"""Factor on the distance up to which rungs are merged, for rungs that are planned. Measured rungs
-are not just where they were planned, and one that is merged then was encoded for nothing."""
 OBJECTIVES: dict[str, Objective] = {
     "fewest-bits": "fewest-bits",
     "most-quality": "most-quality",
@@ -203,14 +200,13 @@ def worth_keeping(
     rungs are not measured just where they were planned, half of the smallest gap is enough.
     """
     good = _good_enough(rungs, profile) or [*rungs]
-    ratio, step = _merging(profile)
-    rules = replace(
-        _rules(profile, top_lines),
-        least_ratio=closest_ratio(profile),
-        merge_ratio=ratio,
-        merge_step=step,
-    )
-    chosen = [good[number] for number in place(good, reference, profile.audience, rules).chosen]
+    rules = replace(_rules(profile, top_lines), least_ratio=closest_ratio(profile))
+    placed = place(good, reference, profile.audience, rules).chosen
+    if len(placed) < profile.rung_count[0]:
+        # A number of rungs that was asked for comes before merging.
+        unmerged = replace(rules, merge_ratio=1.0, merge_step=0.0)
+        placed = place(good, reference, profile.audience, unmerged).chosen
+    chosen = [good[number] for number in placed]
     numbers = [number for number, rung in enumerate(rungs) if rung in chosen]
     needs = _all_wanted([rungs[number] for number in numbers], reference, profile)
     return tuple(zip(numbers, needs, strict=True))
@@ -230,13 +226,12 @@ def reference_offers(
     return predicted(rungs, [size for size, _ in sizes], [t for _, t in sizes], title.recipe)
 
 
-def _merging(profile: Profile, factor: float = 1.0) -> tuple[float, float]:
-    """Return the ratio of rates and the points of quality within which rungs are merged, with
-    ``factor`` times the distance; 1 and 0 where no rungs are."""
+def _merging(profile: Profile) -> tuple[float, float]:
+    """Return the ratio of rates and the points of quality within which rungs are merged; 1 and 0
+    where no rungs are."""
     if not profile.merge_within:
         return 1.0, 0.0
     ratio, step = profile.merge_within
-    ratio, step = 1 + (ratio - 1) * factor, step * factor
     if not profile.largest_steps:
         return ratio, step
     # There has to be a way in steps that are small enough.
@@ -244,7 +239,7 @@ def _merging(profile: Profile, factor: float = 1.0) -> tuple[float, float]:
 
 
 def _rules(profile: Profile, top_lines: int) -> Rules:
-    ratio, step = _merging(profile, PLANNED_APART)
+    ratio, step = _merging(profile)
     return Rules(
         objective=OBJECTIVES[profile.placement],
         tolerance=_tolerance(profile),
