@@ -221,3 +221,18 @@ def test_a_repeated_run_takes_no_other_options(finished: Finished, tmp_path: Pat
 def test_the_entry_point_is_installed() -> None:
     (script,) = entry_points(group="console_scripts", name="shotladder")
     assert script.value == "cluster.cli:main"
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [("h264", "x264"), ("HEVC,av1", "x265,svtav1"), ("x264, vp9", "x264,vp9"), ("divx", "divx")],
+)
+def test_codecs_go_by_their_own_names_too(said: str, meant: str) -> None:
+    from cluster.cli.options import parse_codecs
+
+    assert parse_codecs(said) == meant
+
+
+def test_the_shell_completes_commands() -> None:
+    done = shell("--show-completion", "bash")
+    assert "_SHOTLADDER_COMPLETE" in done.stdout

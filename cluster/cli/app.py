@@ -19,7 +19,7 @@ from cluster.cli.store import runs_app, store_app
 
 app = typer.Typer(
     name="shotladder",
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},

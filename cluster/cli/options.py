@@ -23,6 +23,13 @@ from ladder.choices import POLICIES
 if TYPE_CHECKING:
     from cluster.execution.security import Certificates, SharedScheduler
 
+CODEC_NAMES = {
+    **dict.fromkeys(("h264", "h.264", "avc"), "x264"),
+    **dict.fromkeys(("h265", "h.265", "hevc"), "x265"),
+    "av1": "svtav1",
+}
+"""Encoders by what users call the codecs. Documents have the encoders' names."""
+
 # -- parsers -----------------------------------------------------------------------------------
 
 
@@ -163,6 +170,12 @@ def parse_policy(text: str) -> str:
 def parse_names(text: str) -> tuple[str, ...]:
     """Return the parts of a list that is separated by commas."""
     return tuple(text.split(","))
+
+
+def parse_codecs(text: str) -> str:
+    """Return the encoders of a list of codecs, in which the codec's own name may stand for one."""
+    parts = [part.strip() for part in text.split(",")]
+    return ",".join(CODEC_NAMES.get(part.lower(), part) for part in parts)
 
 
 def parse_shares(text: str) -> tuple[float, ...]:
@@ -361,7 +374,7 @@ class LimitFlags:
 class GridFlags:
     """Options of ``run``, ``submit`` and ``sweep``: what is encoded and scored."""
 
-    codec: str | None = _common("codec", metavar="NAME,...")
+    codec: str | None = _common("codec", metavar="NAME,...", parser=parse_codecs)
     preset: str | None = _common("preset", metavar="NAME")
     profile: Profile = DEFAULTS.profile
     heights: Heights = None
@@ -396,7 +409,10 @@ class EncodeFlags(SourceFlags):
     """Options of ``encode`` that are fields of :class:`cluster.jobs.request.RunOptions`."""
 
     codec: str = option(
-        "x264", metavar="NAME", help="Video codec: `x264`, `x265`, `svtav1` or `vp9`."
+        "x264",
+        metavar="NAME",
+        parser=parse_codecs,
+        help="Video codec: `x264` (or `h264`), `x265` (`hevc`), `svtav1` (`av1`) or `vp9`.",
     )
     preset: str | None = _common("preset", metavar="NAME")
     profile: Profile = DEFAULTS.profile

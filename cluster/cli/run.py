@@ -35,6 +35,8 @@ def run(
     ),
     out: Path | None = option(
         None,
+        "--out",
+        "-o",
         metavar="DIR",
         help="Directory for the package: a new or empty one, or an older package, which is "
         "replaced in one step.",

@@ -17,6 +17,7 @@ from cluster.cli.options import (
     TlsFlags,
     Workers,
     given,
+    parse_codecs,
     parse_names,
     parse_shares,
 )
@@ -39,6 +40,7 @@ class SweepFlags(GridFlags):
     codec: str | None = option(
         None,
         metavar="NAME",
+        parser=parse_codecs,
         help="Video codec instead of the profile's first: `x264`, `x265`, `svtav1` or `vp9`.",
     )
     cells: int | None = option(
