@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from cluster.cli import main
+from cluster.cli.views.whatif import shell_lines
 from cluster.jobs.options import DEFAULTS, LIMIT_NAMES
 from cluster.jobs.request import LadderRequest, RunOptions
 from cluster.package.package import Package
@@ -320,6 +321,17 @@ def test_what_if_ends_with_the_command_that_makes_its_answer(
     if asked.lists_rungs:  # how many rungs are placed means nothing then
         asked = dataclasses.replace(asked, rung_count=made.rung_count)
     assert profile_document(made) == profile_document(asked)
+
+
+def test_a_command_is_shown_as_a_shell_takes_it() -> None:
+    assert shell_lines("shotladder profiles 'a b' > mine.toml") == [
+        "shotladder profiles 'a b' > mine.toml"
+    ]
+    lines = shell_lines("shotladder run 'a b.mp4' --out c --max-rate 4M", width=30)
+    assert max(map(len, lines)) <= 30
+    assert shlex.split("\n".join(lines).replace("\\\n", "")) == [
+        *("shotladder", "run", "a b.mp4", "--out", "c", "--max-rate", "4M")
+    ]
 
 
 @pytest.mark.parametrize("words", [each for each in WORDS if "--remove" not in each])

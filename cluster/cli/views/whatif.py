@@ -82,10 +82,10 @@ def _commands(answer: WhatIf) -> list[RenderableType]:
 def shell_lines(command: str, width: int = 78) -> list[str]:
     """Return a command in lines of at most ``width`` signs where its words are short enough, each
     but the last with a backslash at its end."""
-    lines = [""]
-    for word in map(shlex.quote, shlex.split(command)):
-        if word == ">":
-            return [command]
+    words, lines = shlex.split(command), [""]
+    if ">" in words:  # a redirection is no word
+        return [command]
+    for word in map(shlex.quote, words):
         if lines[-1] and len(lines[-1]) + len(word) + 3 > width:
             lines.append("   ")
         lines[-1] += f" {word}" if lines[-1] else word
