@@ -175,6 +175,7 @@ def test_files_that_are_there_are_favoured_and_others_removed() -> None:
 
 def test_rules_that_make_no_sense() -> None:
     for wrong in ({"share": 1.1}, {"fill_price": -1}, {"held_bonus": -1}, {"budget_bytes": -1},
+                  {"fill_price": float("nan")}, {"held_bonus": float("inf")},
                   {"goal": Goal(Objective.QUALITY)}):  # fmt: skip
         with pytest.raises(BadInput):
             FillRules(**wrong)  # type: ignore[arg-type]

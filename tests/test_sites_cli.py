@@ -138,6 +138,8 @@ def test_simulate_replays_the_log(
         (["simulate", "--capacity", "1G"], "give it with --log"),
         (["simulate", "--log", "LOG", "--site", "rome", "--capacity", "1G", "--warm-days", "9"],
          "nothing is left"),
+        (["fill", "--log", "LOG", "--site", "rome=1G", "--site", "rome=2G"], "'rome' twice"),
+        (["fill", "--log", "OLD", "--site", "rome=1G"], "from 1970-01-01 00:00:05 to 2026-01-01"),
         (["simulate", "--log", "LOG", "--site", "rome", "--capacity", "1G", "--cache", "fifo"],
          "no cache 'fifo'"),
     ],
@@ -152,7 +154,9 @@ def test_mistakes_are_one_line(
 ) -> None:
     bad = tmp_path / "bad.csv"
     bad.write_text("when,what\n1,2\n")
-    named = {"LOG": str(log), "BAD": str(bad), "TMP": str(tmp_path / "plans")}
+    old = tmp_path / "old.csv"
+    old.write_text("time,title\n2026-01-01,one\n5,one\n")
+    named = {"LOG": str(log), "BAD": str(bad), "OLD": str(old), "TMP": str(tmp_path / "plans")}
     rest = [named.get(option, option) for option in options[1:]]
     assert main(["prefetch", options[0], *titles, *rest]) == 2
     error = capsys.readouterr().err
@@ -167,6 +171,9 @@ def test_mistakes_are_one_line(
         ("yesterday,one,,,", "ISO 8601"),
         ("5,one,,-1,", "`watched_seconds` has to be a number"),
         ("5,one", "not as many values"),
+        ("nan,one,,,", "Unix seconds"),
+        ("-inf,one,,,", "Unix seconds"),
+        ("1767225600000,one,,,", "not milliseconds"),
     ],
 )
 def test_a_bad_row_is_named(

@@ -6,7 +6,7 @@ import csv
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,10 @@ from encoder.errors import BadInput
 from recommender.sites.sessions import DAY_SECONDS, Plays
 
 _EPOCH = date(1970, 1, 1)
+_LAST_SECONDS = 1e11
+"""Unix time from which a number is taken for milliseconds; in seconds it is the year 5138."""
+_MOST_DAYS = 3660
+"""Longest log: a plan takes time with the square of its days."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,13 @@ def read_plays(path: Path, names: Mapping[str, int]) -> PlaysLog:
         raise BadInput(
             f"{path} has no play of the given titles; it names {named}, the titles are called "
             f"{', '.join(list(names)[:3])}"
+        )
+    first = min(min(each)[0] for each in rows.values())
+    last = max(max(each)[0] for each in rows.values())
+    if last - first > _MOST_DAYS * DAY_SECONDS:
+        raise BadInput(
+            f"{path} has plays from {_moment(first)} to {_moment(last)}, more than ten years; "
+            "correct the times that are wrong, or leave out old plays"
         )
     return PlaysLog({site: _plays(each) for site, each in rows.items()}, unknown)
 
@@ -147,9 +158,16 @@ def _number(row: Mapping[str, str], column: str, where: str) -> float:
 
 def _time(text: str, where: str) -> float:
     try:
-        return float(text)
+        seconds = float(text)
     except ValueError:
-        pass
+        seconds = None
+    if seconds is not None:
+        if not 0 <= seconds < _LAST_SECONDS:
+            raise BadInput(
+                f"{where}: `time` has to be ISO 8601 or Unix seconds, not milliseconds; got "
+                f"{text!r:.40}"
+            )
+        return seconds
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -164,6 +182,10 @@ def _date(text: str, where: str) -> int:
         return (date.fromisoformat(text.strip()) - _EPOCH).days
     except ValueError:
         raise BadInput(f"{where}: `date` has to be YYYY-MM-DD; got {text!r:.40}") from None
+
+
+def _moment(seconds: float) -> str:
+    return (datetime(1970, 1, 1) + timedelta(seconds=int(seconds))).isoformat(" ")
 
 
 def day_name(day: int) -> str:

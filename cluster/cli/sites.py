@@ -137,10 +137,10 @@ def fill(
     from cluster.package.fill_plans import read_plan, write_plan
     from recommender.sites.planning import plan_site
 
-    capacities = dict(_named(text, "--site", "rome=20G") for text in site)
+    capacities = _by_name(site, "--site", "rome=20G")
     if not capacities:
         raise BadInput("fill plans sites; name each with its capacity, such as --site rome=20G")
-    holds = {name: Path(path) for name, path in (_named(t, "--held", "rome=held") for t in held)}
+    holds = _by_name(held, "--held", "rome=held")
     for name in holds.keys() - capacities.keys():
         raise BadInput(f"--held names the site {name!r}, which no --site does")
     if plays.log is None and plays.forecast is None:
@@ -149,7 +149,7 @@ def fill(
     past, shown = _Past(plays, known), []
     for name, size in capacities.items():
         last = read_plan(plans, name) if plans is not None else None
-        digests = _digests(holds[name]) if name in holds else (last.keep if last else [])
+        digests = _digests(Path(holds[name])) if name in holds else (last.keep if last else [])
         mask, gone = known.mask_of(digests)
         history = past.of(name)
         followed = None
@@ -295,6 +295,16 @@ def _catalogue(directories: tuple[Path, ...]) -> Catalogue:
             for name in dict.fromkeys([path.name] * (lasts[path.name] == 1) + [str(path)])
         }
     )
+
+
+def _by_name(texts: tuple[str, ...], name: str, example: str) -> dict[str, str]:
+    values = dict[str, str]()
+    for text in texts:
+        left, right = _named(text, name, example)
+        if left in values:
+            raise BadInput(f"{name} names {left!r} twice; give each site once")
+        values[left] = right
+    return values
 
 
 def _named(text: str, name: str, example: str) -> tuple[str, str]:

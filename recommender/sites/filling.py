@@ -49,7 +49,8 @@ class FillRules:
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
             raise BadInput(f"{self.share} of the site cannot be planned; give 0 to 1")
-        if self.fill_price < 0 or self.held_bonus < 0 or (self.budget_bytes or 0) < 0:
+        prices = (self.fill_price, self.held_bonus, self.budget_bytes or 0)
+        if not all(0 <= one < float("inf") for one in prices):
             raise BadInput("a fill price, a bonus and a fill budget are 0 or more")
         if self.goal.objective is Objective.QUALITY:
             raise BadInput(
