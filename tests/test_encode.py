@@ -128,6 +128,18 @@ def test_sound_that_the_format_does_not_hold_is_encoded_and_said(
     assert done.file.file.sounds == 1
 
 
+def test_a_layout_of_sound_is_followed_and_not_the_streams_of_the_source(
+    source: Path, store: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "two.mkv"
+    run(Command.of(["-v", "error", "-i", source, "-map", "0:v", "-map", "0:a", "-map", "0:a",
+                    "-c", "copy", other]))  # fmt: skip
+    done = encoded(other, tmp_path / "film.mp4", store, audio_layout="2")
+    assert done.file.file.sounds == 1
+    assert not done.file.copied
+    assert "--audio-layout" in done.file.why_not
+
+
 def test_pictures_that_begin_late_stay_in_time(source: Path, store: Path, tmp_path: Path) -> None:
     late = tmp_path / "late.mkv"  # sound from 0, pictures from 0.25 s: the title begins with them
     run(Command.of(["-v", "error", "-itsoffset", 0.25, "-i", source, "-i", source, "-map", "0:v",
@@ -152,6 +164,9 @@ def test_what_means_nothing_is_refused(source: Path, store: Path, tmp_path: Path
     for out, message in (("a.avi", "which format"), ("x/a.mp4", "is not a folder")):
         with pytest.raises(BadInput, match=message):
             encoded(source, tmp_path / out, store)
+    for path in (Path("/proc/film.mp4"), tmp_path / f"{'n' * 300}.mp4"):
+        with pytest.raises(BadInput, match="cannot be written"):
+            encode_title(RunOptions(source, path, store=store), ASKED, pytest.fail)
     with pytest.raises(BadInput, match="one codec"):
         encoded(source, tmp_path / "film.mp4", store, codec="x264,svtav1")
     assert [*tmp_path.iterdir()] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -190,6 +191,21 @@ def test_the_command_writes_a_rung_and_leaves_nothing_half_made(
     assert damaged.returncode == 1
     assert "error: " in damaged.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["film.mp4"]
+
+
+def test_what_a_package_lacks_is_named(written: tuple[Path, list[str]], tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    shutil.copytree(written[0], package)
+    rung = rung_of(package)
+    for damage in (lambda: rung.init.write_bytes(b"\0\0\0\x08ftyp"), rung.init.unlink):
+        damage()
+        with pytest.raises(VerificationFailed, match=r"init\.mp4 cannot be read"):
+            write_progressive(tmp_path / "film.mp4", rung, [], [])
+    manifest = package / "manifest.mpd"
+    manifest.write_text(manifest.read_text().replace('contentType="text"', 'contentType="other"'))
+    with pytest.raises(VerificationFailed, match="lacks the subtitles"):
+        read_texts(package)
+    assert [path.name for path in tmp_path.iterdir()] == ["package"]
 
 
 def test_a_rung_of_several_sizes_is_refused(small_run: SmallRun, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from cluster.stages.title import TitleSource
 from cluster.stages.tracks import audio_tracks, subtitle_tracks
 from cluster.store import Store
 from cluster.store.place import store_place
-from encoder.errors import BadInput, StoreUnusable
+from encoder.errors import BadInput, OutputUnwritable, StoreUnusable
 from encoder.package.progressive import format_of
 from ladder.profiles import Profile, as_profile
 from vmaf.pool import PooledScores, pool_scores
@@ -133,17 +133,14 @@ def encode_title(
     The file appears when it has been decoded and compared with what was scored and with its source.
 
     Raises:
-        BadInput: an option cannot be satisfied, or the file exists.
+        BadInput: an option cannot be satisfied, the file exists, or its folder cannot be written.
         Infeasible: no encode keeps the limits that were asked for.
         ToolFailed, VerificationFailed, StoreUnusable: the job failed; what was finished is kept.
     """
     asked.check()
     out = options.out
     format_of(out)
-    if out.exists():
-        raise BadInput(f"{out} exists; delete it, or name another file")
-    if not out.parent.is_dir():
-        raise BadInput(f"{out.parent} is not a folder; create it, or name another file")
+    _check_place(out)
     options = _for_one_rung(options, asked.quality)
     request = LadderRequest.of(options)
     if len(request.recipes) != 1:
@@ -178,6 +175,22 @@ def encode_title(
         notes=(*reached.solved.plan.notes, *chosen.notes),
         single_crf=compared,
     )
+
+
+def _check_place(out: Path) -> None:
+    """Find out before anything is encoded whether the file can be written."""
+    try:
+        if out.exists():
+            raise BadInput(f"{out} exists; delete it, or name another file")
+        if not out.parent.is_dir():
+            raise BadInput(f"{out.parent} is not a folder; create it, or name another file")
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".encode-") as name:
+            (Path(name) / out.name).touch()
+    except OSError as error:
+        raise OutputUnwritable(
+            f"{out} cannot be written ({error.strerror}); name a file in a folder that you may "
+            "write"
+        ) from error
 
 
 def _for_one_rung(options: RunOptions, quality: float) -> RunOptions:

@@ -68,8 +68,6 @@ def export_rung(
     """
     chosen = find_rung(package.ladder, rung)
     format_of(out)
-    if out.exists():
-        raise BadInput(f"{out} exists; delete it, or name another file")
     if len({segment.size for segment in chosen.segments}) > 1:
         raise BadInput(
             f"rung {chosen.name} has shots of several sizes, which one file cannot hold; make the "
@@ -83,6 +81,8 @@ def export_rung(
         segments=tuple(package.directory / segment.uri for segment in chosen.segments),
     )
     try:
+        if out.exists():
+            raise BadInput(f"{out} exists; delete it, or name another file")
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
             made = Path(folder) / out.name
             write_progressive(made, video, with_sounds, with_texts)

@@ -107,6 +107,8 @@ def _copyable(source: ReferenceSource, form: str) -> tuple[list[SourceSound], st
     """Return the streams to copy, and why they cannot be."""
     if source.given and source.given != source.path:
         return [], "the source had to be mended, so its sound has other times than the file"
+    if source.choices.audio_layout is not None:
+        return [], "--audio-layout makes sounds of its own"
     for stream in source.info.audio:
         if stream.codec not in _COPYABLE[form]:
             name = "MP4" if form == "mp4" else "Matroska"

@@ -130,6 +130,13 @@ def read_texts(directory: Path) -> list[TextFile]:
         str(Path(uri).parent): directory / uri
         for uri in _parsed(directory / "manifest.mpd", readback.parse_texts)
     }
+    media = _media(directory, "SUBTITLES")
+    for medium in media:
+        if str(Path(medium.uri).parent) not in whole:
+            raise VerificationFailed(
+                f"{directory / 'manifest.mpd'} lacks the subtitles {medium.uri!r} of master.m3u8; "
+                "make the package again"
+            )
     return [
         TextFile(
             path=whole[str(Path(medium.uri).parent)],
@@ -138,7 +145,7 @@ def read_texts(directory: Path) -> list[TextFile]:
             default=medium.attributes.get("DEFAULT") == "YES",
             forced=medium.attributes.get("FORCED") == "YES",
         )
-        for medium in _media(directory, "SUBTITLES")
+        for medium in media
     ]
 
 
@@ -340,7 +347,14 @@ def _output(
 
 
 def _is_hevc(init: Path) -> bool:
-    return mp4.codec_configuration(init.read_bytes()).codecs.startswith(("hvc1", "hev1"))
+    try:
+        content = init.read_bytes()
+        return mp4.codec_configuration(content).codecs.startswith(("hvc1", "hev1"))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise VerificationFailed(
+            f"{init} cannot be read ({reason}); make the package again"
+        ) from error
 
 
 def _language(tag: str) -> str:
