@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,13 @@ from cluster.policy.pools import read_pool
 from cluster.policy.records import Decision, Outcome, decisions_of, outcomes_of
 from cluster.policy.registry import Registry
 from cluster.service.decision_documents import OutcomeReport
+from cluster.service.decisions import keeping
 from cluster.service.decisions.choosing import Answered, Chooser, Row
 from cluster.service.decisions.ids import DecisionIds
 from cluster.service.decisions.reporting import Report, take
 from cluster.service.decisions.shelf import Shelf, shelf_of
 from cluster.service.library.links import SigningKeys
-from encoder.errors import BadInput
+from encoder.errors import BadInput, StoreUnusable
 from recommender.policy.drawing import draw, luck_of, unlike
 from recommender.policy.effects import Block, Effects
 from recommender.policy.exploring import UNTRAINED, untrained
@@ -248,6 +250,39 @@ def test_requests_of_one_viewer_at_once_get_one_picture(deciding: Deciding) -> N
     assert len({tuple(one) for one in found}) == 1
 
 
+def test_a_title_that_another_request_takes_with_an_excluded_picture_is_drawn_again(
+    deciding: Deciding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = {title: deciding.shelved.get(title).pictures.actions[0] for title in TITLES}
+    add, taken = deciding.ledger.add, []
+
+    def late(new: list[Decision]) -> list[Decision]:
+        if not taken:
+            taken.extend(
+                replace(one, decision_id=deciding.ids.make(NOON), action_id=first[one.title])
+                for one in new
+            )
+            add(taken)
+        return add(new)
+
+    monkeypatch.setattr(deciding.ledger, "add", late)
+    answered = deciding.ask(excluded=frozenset(first.values()))
+    assert [one.decision.title for one in answered.chosen] == list(TITLES)
+    assert {one.decision.redraw for one in answered.chosen} == {1}
+    assert not set(actions(answered)) & set(first.values())
+
+
+def test_a_torn_promotion_stops_nobody_and_a_damaged_one_is_named(deciding: Deciding) -> None:
+    path = deciding.place.root / "promotions.jsonl"
+    path.write_text('{"policy": "unt')
+    assert deciding.ask().policy == UNTRAINED
+    deciding.registry.promote(UNTRAINED, now=NOON)
+    assert [one.policy for one in deciding.registry.promotions()] == [UNTRAINED]
+    path.write_text("nothing\n")
+    with pytest.raises(StoreUnusable, match="holds a line that is no promotion"):
+        deciding.ask(viewer="bob")
+
+
 # -- ids and reports -------------------------------------------------------------------------
 
 
@@ -318,6 +353,29 @@ def test_an_hour_half_written_by_a_process_that_died_is_written_again(
     assert read == outcome
     deciding.ledger.write_log(NOON + 4 * 24 * HOUR)
     assert actions(deciding.ask(now=NOON + HOUR))  # still of that day: it was kept
+
+
+def test_a_picture_that_is_drawn_again_and_again_does_not_stop_the_log(deciding: Deciding) -> None:
+    decision = replace(deciding.ask().chosen[0].decision, redraw=40_000)
+    deciding.ledger.add([decision])
+    (path,) = deciding.ledger.write_log(NOON + 2 * HOUR)
+    assert decision in decisions_of(pq.read_table(path))
+
+
+def test_the_thread_outlives_an_hour_that_cannot_be_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = threading.Semaphore(0)
+
+    class Failing:
+        def write_log(self) -> None:
+            calls.release()
+            raise ValueError("an hour of another kind")
+
+    monkeypatch.setattr(keeping, "LOG_SECONDS", 0.01)
+    with keeping.log_written(Failing()):  # type: ignore[arg-type]
+        assert calls.acquire(timeout=10)
+        assert calls.acquire(timeout=10)
 
 
 # -- policies as files -----------------------------------------------------------------------

@@ -63,12 +63,15 @@ class Ledger:
         try:
             for folder in (place.decisions, place.outcomes, place.pools, place.policies):
                 folder.mkdir(parents=True, exist_ok=True)
+            # SQLite does not wait for another process that changes the journal's mode just now.
+            with (place.root / "open.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                with self._usable() as connection:
+                    connection.executescript(_TABLES)
         except OSError as error:
             raise StoreUnusable(
                 f"{place.root} cannot be created ({error.strerror}); make it writable"
             ) from error
-        with self._usable() as connection:
-            connection.executescript(_TABLES)
 
     # -- decisions -----------------------------------------------------------------------------
 

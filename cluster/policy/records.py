@@ -124,7 +124,7 @@ _DECISION_COLUMNS: Final = pa.schema(
         ("earlier", pa.list_(_EARLIER)),
         ("shadow_policy", pa.string()),
         ("shadow_propensities", pa.list_(pa.float32())),
-        ("redraw", pa.int16()),
+        ("redraw", pa.int32()),
     ],
     metadata={"shotladder": json.dumps({"schema": DECISIONS_SCHEMA})},
 )  # fmt: skip

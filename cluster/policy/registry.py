@@ -7,15 +7,15 @@ import json
 import os
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
+from typing import TypeVar
 
 from cluster.policy.files import TrainedPolicy, read_policy
 from cluster.policy.place import Place, day_start
 from cluster.store.files import atomic_write
-from encoder.errors import BadInput
+from encoder.errors import BadInput, StoreUnusable
 from recommender.policy.exploring import UNTRAINED
 
 
@@ -38,6 +38,9 @@ class Question:
     incumbent: str
     at: float
     passed: bool
+
+
+_Line = TypeVar("_Line", Promotion, Question)
 
 
 class Registry:
@@ -89,8 +92,7 @@ class Registry:
             return []
         stamp = status.st_mtime_ns, status.st_size
         if self._promotions is None or self._promotions[0] != stamp:
-            found = [Promotion(**json.loads(line)) for line in path.read_text().splitlines()]
-            self._promotions = stamp, found
+            self._promotions = stamp, _read(path, Promotion)
         return self._promotions[1]
 
     def live_on(self, day: date, starts_hour: int = 0) -> str:
@@ -123,8 +125,7 @@ class Registry:
     def questions(self, incumbent: str) -> list[Question]:
         """Return all questions whether something may replace ``incumbent``."""
         path = self.place.root / "questions.jsonl"
-        lines: Sequence[str] = path.read_text().splitlines() if path.exists() else ()
-        found = [Question(**json.loads(line)) for line in lines]
+        found = _read(path, Question) if path.exists() else []
         return [one for one in found if one.incumbent == incumbent]
 
     def note(self, question: Question) -> None:
@@ -149,8 +150,27 @@ class Registry:
 
     def _append(self, name: str, line: Promotion | Question) -> None:
         path: Path = self.place.root / name
-        with path.open("a") as file:
+        with path.open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            file.write(json.dumps(asdict(line)) + "\n")
+            file.seek(0)
+            file.truncate(_whole(file.read()))
+            file.write(json.dumps(asdict(line)).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def _whole(content: bytes) -> int:
+    """Return the length of the whole lines; a line without an end was torn when it was written, as
+    by a full disk, and whoever wrote it was told so."""
+    return content.rfind(b"\n") + 1
+
+
+def _read(path: Path, kind: type[_Line]) -> list[_Line]:
+    content = path.read_bytes()
+    try:
+        return [kind(**json.loads(line)) for line in content[: _whole(content)].splitlines()]
+    except (ValueError, TypeError) as error:
+        raise StoreUnusable(
+            f"{path} holds a line that is no {kind.__name__.lower()} ({error}); restore the file "
+            "from a backup, or remove the line"
+        ) from error

@@ -18,7 +18,7 @@ from cluster.policy.registry import Registry
 from cluster.service.decisions.ids import DecisionIds
 from cluster.service.decisions.shelf import Shelf, Shelves
 from encoder.arrays import Float64, Mask
-from encoder.errors import BadInput
+from encoder.errors import BadInput, StoreUnusable
 from recommender.policy import exploring
 from recommender.policy.drawing import NEIGHBOURS, draw, luck_of, unlike
 
@@ -26,6 +26,8 @@ log = structlog.stdlib.get_logger(__name__)
 
 _MAX_EFFECTS: Final = 20_000
 """Pools of which a policy's effects are kept in memory."""
+_MAX_RACES: Final = 10
+"""Times that a row is chosen while other requests of its viewer take its titles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +104,20 @@ class Chooser:
         """Choose the pictures of a row.
 
         Raises:
-            StoreUnusable: the ledger cannot be written.
+            StoreUnusable: the ledger cannot be written, or other requests of the viewer that
+                exclude other pictures come faster than this one.
         """
+        for _ in range(_MAX_RACES):
+            answered = self._choose(row, now)
+            if answered is not None:
+                return answered
+        raise StoreUnusable(
+            "other requests of this viewer exclude other pictures at the same time; ask again"
+        )
+
+    def _choose(self, row: Row, now: float) -> Answered | None:
+        """Choose the pictures of a row; None where another request of the viewer took a title
+        meanwhile with a picture that this one may not show."""
         date = day_of(now, self._day_starts_hour)
         day, live = date.isoformat(), self._registry.live_on(date, self._day_starts_hour)
         asked = self._asked(live, row.context)
@@ -132,7 +146,10 @@ class Chooser:
                 self._draw(row, slot, shelf, allowed, chosen[-NEIGHBOURS:], now, day, viewer_day,
                            0 if old is None else old.redraw + 1, asked, shadow)
             )  # fmt: skip
-        return Answered(day, asked.name, self._recorded(chosen, row), missing)
+        recorded = self._recorded(chosen, row)
+        if len(recorded) < len(chosen):
+            return None
+        return Answered(day, asked.name, recorded, missing)
 
     def _draw(
         self,
@@ -212,7 +229,8 @@ class Chooser:
         return _Asked(name, policy, scaled)
 
     def _recorded(self, chosen: list[Chosen], row: Row) -> list[Chosen]:
-        """Put what was drawn into the ledger; where another request was first, take its picture."""
+        """Put what was drawn into the ledger; where another request was first, take its picture,
+        and leave the title out if that may not be shown."""
         new = [one.decision for one in chosen if not one.repeated]
         if not new:
             return chosen

@@ -18,7 +18,6 @@ from cluster.service.decisions.ids import DecisionIds
 from cluster.service.decisions.shelf import Shelves
 from cluster.service.library.library import Library
 from cluster.service.library.links import SigningKeys
-from encoder.errors import ShotladderError
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -88,7 +87,7 @@ def log_written(decisions: Decisions) -> Iterator[None]:
         while not stopped.wait(LOG_SECONDS):
             try:
                 decisions.write_log()
-            except (ShotladderError, OSError) as error:
+            except Exception as error:  # the thread has to outlive whatever one hour holds
                 log.error("an hour of the log was not written; tried again", detail=str(error))
 
     thread = threading.Thread(target=write, name="policy-log", daemon=True)
