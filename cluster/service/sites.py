@@ -133,7 +133,8 @@ def _before(
     if planned > day:
         raise Conflict(
             f"site {site} was planned for {_EPOCH.fromordinal(_EPOCH.toordinal() + planned)} "
-            "already; plan that day or a later one"
+            "already; plan that day or a later one, or, where that day was a mistake, remove "
+            f"sites/{site}.json below the service's --data and plan the site anew"
         )
     if planned == day:
         return list(last.before), last.days[:-1]
