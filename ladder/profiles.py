@@ -188,6 +188,11 @@ class Profile:
             raise BadInput(
                 f"profile {self.name}: qualities, rung_heights and max_rate have to be positive"
             )
+        if self.floor is not None and not 0 < self.floor < 100:
+            raise BadInput(
+                f"profile {self.name}: floor {self.floor:g} is no quality that a shot can have; "
+                "give one between 0 and 100"
+            )
         if self.quality_limits and self.min_quality >= self.max_quality:
             raise BadInput(
                 f"profile {self.name}: min_quality {self.min_quality:g} is not under max_quality "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 import av
 import pytest
 
+from cluster.store.files import name_new_file
 from encoder.errors import BadInput, VerificationFailed
 from encoder.ffmpeg import Command, run
 from encoder.package.audio import encode_audio, segment_audio
@@ -218,3 +220,20 @@ def test_a_rung_of_several_sizes_is_refused(small_run: SmallRun, tmp_path: Path)
 
     with pytest.raises(BadInput, match="several sizes"):
         export_rung(Package.open(small_run.out), "top", tmp_path / "film.mp4")
+
+
+def test_a_file_gets_its_name_where_links_are_not_to_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    made, out = tmp_path / "made", tmp_path / "film.mp4"
+    made.write_bytes(b"new")
+    name_new_file(made, out)
+    assert out.read_bytes() == b"new"
+    made.write_bytes(b"newer")
+    with pytest.raises(FileExistsError):
+        name_new_file(made, out)
+    assert out.read_bytes() == b"new"

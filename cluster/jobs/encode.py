@@ -9,7 +9,6 @@ command that was stopped goes on, and a ladder of the title finds them.
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +33,7 @@ from cluster.stages.measurer import Measurer
 from cluster.stages.title import TitleSource
 from cluster.stages.tracks import audio_tracks, subtitle_tracks
 from cluster.store import Store
+from cluster.store.files import name_new_file
 from cluster.store.place import store_place
 from encoder.errors import BadInput, OutputUnwritable, StoreUnusable
 from encoder.package.progressive import format_of
@@ -310,7 +310,7 @@ def _write(
                 made = Path(name) / out.name
                 file = write_single_file(folder, document, title.reference, made, asked.sound,
                                          pixel_format=rung.recipe.pixel_format)  # fmt: skip
-                os.link(made, out)  # fails where a file has come to be there meanwhile
+                name_new_file(made, out)
         except OSError as error:
             raise StoreUnusable(
                 f"{out} cannot be written ({error.strerror}); name a file in a folder that you may "

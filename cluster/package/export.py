@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TypeVar
 from cluster.package.assemble import expected_segments
 from cluster.package.explain import find_rung
 from cluster.package.package import Package
+from cluster.store.files import name_new_file
 from encoder.errors import BadInput, StoreUnusable
 from encoder.package.progressive import (
     MediaFiles,
@@ -94,7 +94,7 @@ def export_rung(
                 len(with_texts),
                 pixel_format=package.recipe_of(chosen).pixel_format,
             )
-            os.link(made, out)  # fails where a file has come to be there meanwhile
+            name_new_file(made, out)
     except OSError as error:
         raise StoreUnusable(
             f"{out} cannot be written ({error.strerror}); name a file in a folder that you may "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -39,6 +40,25 @@ def atomic_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
             fsync_file(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def name_new_file(made: Path, path: Path) -> None:
+    """Give a finished file beside ``path`` that name, in one step, unless there is one already.
+
+    Where a file system has no hard links, a file that comes to be there in the same instant is
+    replaced.
+
+    Raises:
+        FileExistsError: there is a file ``path``.
+    """
+    try:
+        os.link(made, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        made.rename(path)
 
 
 def fsync_file(path: Path) -> None:

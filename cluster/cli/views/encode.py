@@ -44,11 +44,11 @@ def encode_fields(done: EncodedTitle, asked: EncodeRequest) -> dict[str, Any]:
 
 def encode_view(done: EncodedTitle, asked: EncodeRequest) -> str:
     """Return the file in a few lines for people."""
-    quality, low, high = done.quality, *done.crfs
+    quality = done.quality
     lines = [
         f"{done.out}: {done.file.file.bytes / 1e6:.1f} MB, video {done.rate / 1e3:.0f} kbit/s",
         f"VMAF mean {quality.mean:.2f}, harmonic mean {quality.harmonic_mean:.2f}, 5th percentile "
-        f"{quality.p5:.2f} ({done.quality_model}), CRF {low:g} to {high:g} over {done.shots} shots",
+        f"{quality.p5:.2f} ({done.quality_model}), {_crfs(done)}",
     ]
     if not done.reached:
         lines.append(f"a {asked.pooling} of {asked.quality:g} was not reached: {_limits(done)}")
@@ -60,6 +60,13 @@ def encode_view(done: EncodedTitle, asked: EncodeRequest) -> str:
     if asked.compare:
         lines.append(_comparison(done))
     return "\n".join(lines)
+
+
+def _crfs(done: EncodedTitle) -> str:
+    low, high = done.crfs
+    if done.shots == 1:
+        return f"CRF {low:g}"
+    return f"CRF {low:g} to {high:g} over {done.shots} shots"
 
 
 def _limits(done: EncodedTitle) -> str:
