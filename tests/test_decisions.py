@@ -333,6 +333,15 @@ def test_an_hour_is_written_once_and_nothing_is_added_to_it(deciding: Deciding) 
     assert len(decisions_of(pq.read_table(later))) == 4
 
 
+def test_a_clock_that_was_far_ahead_does_not_end_the_log(deciding: Deciding) -> None:
+    ahead = NOON + 24 * 365 * 24 * HOUR
+    deciding.ask(viewer="ann", now=ahead)
+    assert len(deciding.ledger.write_log(ahead + 2 * HOUR)) == 1
+    deciding.ask(viewer="bob")  # the clock is right again
+    (path,) = deciding.ledger.write_log(NOON + 2 * HOUR)
+    assert path.stem == "2026-03-01T12"
+
+
 def test_an_hour_half_written_by_a_process_that_died_is_written_again(
     deciding: Deciding, monkeypatch: pytest.MonkeyPatch
 ) -> None:

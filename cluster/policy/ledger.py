@@ -92,12 +92,12 @@ class Ledger:
         first, its decision."""
         held = []
         with self._usable() as connection, _transaction(connection):
-            open_hour = _open_hour(connection, "decisions")
+            hours = _OpenHours(connection, "decisions")
             for one in decisions:
                 key = one.viewer_day, one.title, one.aspect, one.redraw
                 added = connection.execute(
                     "INSERT OR IGNORE INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (*key, max(hour_of(one.at), open_hour), one.at, one.body()),
+                    (*key, hours.hour_for(one.at), one.at, one.body()),
                 )
                 if added.rowcount:
                     held.append(one)
@@ -115,9 +115,9 @@ class Ledger:
     def report(self, outcomes: Iterable[Outcome]) -> None:
         """Add reports; they are on disk when this returns."""
         with self._usable(durable=True) as connection, _transaction(connection):
-            open_hour = _open_hour(connection, "outcomes")
+            hours = _OpenHours(connection, "outcomes")
             rows = [
-                (max(hour_of(one.received), open_hour), one.decision_id, one.at, one.received,
+                (hours.hour_for(one.received), one.decision_id, one.at, one.received,
                  one.shown, one.seen_seconds, one.played, one.minutes)
                 for one in outcomes
             ]  # fmt: skip
@@ -217,11 +217,22 @@ class Ledger:
             ) from error
 
 
-def _open_hour(connection: sqlite3.Connection, kind: str) -> str:
-    """Return the first hour that can still be added to: a clock that was put back must not add to
-    an hour that is in the log."""
-    (last,) = connection.execute("SELECT max(hour) FROM logged WHERE kind = ?", (kind,)).fetchone()
-    return "" if last is None else hour_of(hour_end(last))
+class _OpenHours:
+    """Hours that can still be added to: what a clock that was put back says may be in the log."""
+
+    def __init__(self, connection: sqlite3.Connection, kind: str) -> None:
+        self._connection, self._kind = connection, kind
+        self._known: dict[str, str] = {}
+
+    def hour_for(self, seconds: float) -> str:
+        """Return the hour of a moment, or the first one after it that is not in the log."""
+        asked = hour = hour_of(seconds)
+        if asked not in self._known:
+            query = "SELECT 1 FROM logged WHERE kind = ? AND hour = ?"
+            while self._connection.execute(query, (self._kind, hour)).fetchone():
+                hour = hour_of(hour_end(hour))
+            self._known[asked] = hour
+        return self._known[asked]
 
 
 @contextlib.contextmanager
