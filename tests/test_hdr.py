@@ -226,7 +226,8 @@ def test_high_dynamic_range_is_predicted_as_standard_range(
     made = run_title(options, report, InlineExecutor())
     assert made.ladder.search.mode == "predict"
     assert made.ladder.quality_model == f"{models.V1}+mobius1000"
-    (warning,) = [text for text in warned if "do not know the recipe" not in text]
+    assert any("no size of 90 lines" in text for text in warned)
+    (warning,) = [text for text in warned if "do not know vmaf" in text]
     assert f"do not know {models.V1}+mobius1000" in warning
     assert f"predicted as those of {models.V1}, " in warning
 

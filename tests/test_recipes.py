@@ -22,7 +22,7 @@ from encoder.media import OperatingPoint, Shot
 from encoder.recipes import CODECS, PRESETS, Recipe, by_name, recipe
 from encoder.source.planning import plan_source
 from encoder.source.reference import ReferenceSource
-from encoder.tunings import FILE_PARAMETERS, TUNABLE, check_parameters
+from encoder.tunings import FILE_PARAMETERS, TUNABLE, TUNES, check_parameters
 from ladder.profiles import built_in_recipes, load_profile
 
 VALUES = {
@@ -32,13 +32,15 @@ VALUES = {
     "variance-boost-strength": "2", "variance-octile": "5",
 }  # fmt: skip
 """Values of the parameters that do not take 1."""
+TUNE = {"x264": "film", "x265": "grain"}
 
 
 def all_tunings() -> list[Recipe]:
     return [
-        recipe(codec, "veryfast", f"{name}={VALUES.get(name, '1')}")
+        recipe(codec, "veryfast", f"{name}={TUNE.get(codec, '1') if name == 'tune' else value}")
         for codec, names in TUNABLE.items()
         for name in sorted(names)
+        for value in (VALUES.get(name, "1"),)
     ]
 
 
@@ -58,7 +60,11 @@ def recipes(draw: st.DrawFn) -> Recipe:
     names = draw(st.lists(st.sampled_from(sorted(TUNABLE[codec]) or [""]), unique=True))
     number = st.integers(-99, 99) | st.decimals(-9, 9, places=2)
     numbers = st.lists(number, min_size=1, max_size=3)
-    parameters = [f"{name}={','.join(map(str, draw(numbers)))}" for name in names if name]
+    parameters = [f"{name}={','.join(map(str, draw(numbers)))}" for name in names
+                  if name not in ("", "tune")]  # fmt: skip
+    if "tune" in names:
+        tunes = range(len(TUNES[codec])) if codec == "svtav1" else TUNES[codec]
+        parameters.append(f"tune={draw(st.sampled_from(tunes))}")
     return recipe(codec, draw(st.sampled_from(PRESETS)), ":".join(parameters))
 
 
@@ -94,8 +100,8 @@ def test_a_plain_recipe_has_the_arguments_of_release_0_1() -> None:
 def test_a_tuning_sets_nothing_that_belongs_to_others(name: str) -> None:
     """Neither files, rate control, threads and keyframes nor what headers state."""
     for codec in CODECS:
-        if (codec, name) == ("svtav1", "tune"):
-            continue  # SVT-AV1's metric; x264's is a set of other parameters
+        if name == "tune" and TUNES[codec]:
+            continue  # named for users; what a tune may be is tested by itself
         with pytest.raises(
             BadInput, match=f"^a tuning of {codec} cannot set '{name}', since .*; the par"
         ):

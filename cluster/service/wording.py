@@ -29,6 +29,12 @@ _PATTERNS: Final[Mapping[str, str]] = {
     r"^job-[0-9a-f]{20}$": "give the id of a job, such as job-0123456789abcdef0123",
     r"^[0-9a-f]{16}$": "give the `epoch` of the answer before",
     r"^[0-9a-f]{32}$": "give the 32 hexadecimal digits of a package",
+    r"^[0-9a-f]{16}(-[0-9a-f]{8})?(,[0-9a-f]{16}(-[0-9a-f]{8})?)*$": (
+        "give action ids, with commas between them"
+    ),
+    r"^[a-z0-9]{4}(,[a-z0-9]{4}){0,7}$": (
+        "give codecs by their four letters, such as avc1,hvc1, with commas between them"
+    ),
     r"^[0-9a-f]{64}$": "give the 64 hexadecimal digits of a SHA-256",
 }
 _KINDS: Final[Mapping[str, str]] = {

@@ -36,6 +36,7 @@ def run_view(run: Manifest) -> list[RenderableType]:
         ("state", run.state if run.error is None else f"{run.state}: {run.error}"),
         ("time", f"{run.started} to {run.ended or 'now'}"),
         ("source", f"{run.source.path} ({size(run.source.size)})"),
+        ("sha256", run.source.sha256),
         ("title", run.title),
         ("package", f"{run.out}, {run.rungs or 'no'} rungs, {len(run.files)} files"),
         ("digest", run.package or "none yet"),
