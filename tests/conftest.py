@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.running import SmallRun
 
 LONGEST_FIRST = (
-    "test_compare.py", "test_evaluate.py", "test_sweep.py", "test_job_predict.py",
+    "test_compare.py", "test_evaluate.py", "test_sweep.py", "test_job_predict.py", "test_encode.py",
     "test_resume.py", "test_faults.py", "test_service_http.py", "test_golden_keys.py",
     "test_service_real.py", "test_recipe_check_run.py", "test_two_codecs.py", "test_codecs.py",
     "test_workers.py", "test_learning.py", "test_job.py", "test_cli_run.py", "test_hdr.py",
