@@ -156,8 +156,8 @@ def test_pictures_that_begin_late_stay_in_time(source: Path, store: Path, tmp_pa
 def test_what_means_nothing_is_refused(source: Path, store: Path, tmp_path: Path) -> None:
     for asked, message in (
         (replace(ASKED, quality=101), "from 1 to 99.9"),
-        (replace(ASKED, pooling="median"), "no pooling 'median'"),  # type: ignore[arg-type]
-        (replace(ASKED, sound="mp3"), "no sound 'mp3'"),  # type: ignore[arg-type]
+        (replace(ASKED, pooling="median"), "no pooling 'median'"),
+        (replace(ASKED, sound="mp3"), "no sound 'mp3'"),
     ):
         with pytest.raises(BadInput, match=message):
             encoded(source, tmp_path / "film.mp4", store, asked)

@@ -76,7 +76,7 @@ def test_a_file_has_the_frames_the_sound_and_the_text_in_time(
     package, hashes = written
     out = tmp_path / f"film{suffix}"
     sounds, texts = read_sounds(package), read_texts(package)
-    write_progressive(out, rung_of(package), sounds, texts, title="A film")
+    write_progressive(out, rung_of(package), sounds, texts)
     done = check_progressive(out, RATE, hashes, sounds, len(texts))
     assert (done.frames, done.sounds, done.texts) == (75, 2, 1)
     with av.open(str(out)) as container:  # another reader than the one that checked

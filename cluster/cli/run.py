@@ -164,8 +164,8 @@ def encode(
     options = RunOptions(source=source, out=out, **asdict(flags))
     asked = EncodeRequest(
         quality=vmaf,
-        pooling=pooling,  # type: ignore[arg-type] # checked there
-        sound=sound,  # type: ignore[arg-type]
+        pooling=pooling,
+        sound=sound,
         subtitles=subtitles,
         compare=compare,
     )

@@ -35,7 +35,7 @@ from cluster.training.feedback import save_training_rows
 from encoder.errors import ShotladderError
 from encoder.media import Request
 from ladder.codecs import kept_rungs
-from ladder.document import CodecFacts, Ladder
+from ladder.document import CodecFacts, Ladder, Rung
 from recommender.prefetch.build import build_prefetch
 from vmaf import models
 
@@ -99,7 +99,7 @@ def deliver(
             verified = call_with_retries(
                 verify_directory, directory, ladder.rungs, ladder.frame_rate
             )
-            _compare_with_source(directory, ladder, measurer)
+            compare_with_source(directory, ladder.rungs, measurer)
         measurements = measurements_document(title, solved, measurer.known)
         (directory / "ladder.json").write_text(ladder.to_json())
         (directory / "measurements.json").write_text(measurements.to_json())
@@ -115,14 +115,18 @@ def deliver(
     return ladder, run
 
 
-def _compare_with_source(directory: Path, ladder: Ladder, measurer: Measurer) -> None:
-    """Compare the package with its source, and say where a damaged one looks different."""
+def compare_with_source(directory: Path, rungs: Sequence[Rung], measurer: Measurer) -> None:
+    """Compare a package with its source, and say where a damaged one looks different.
+
+    Raises:
+        VerificationFailed: the package shows or plays something else than the source.
+    """
     title = measurer.title
     found = known_damage(title.source, measurer.store)
     pictures, transport = found.pictures, found.transport
     damaged = any((pictures.pictures, pictures.errors, transport.missing, transport.marked))
     compared = check_source(
-        directory, ladder.rungs, ladder.frame_rate, title.reference, damaged=damaged
+        directory, rungs, title.reference.frame_rate, title.reference, damaged=damaged
     )
     if compared.differing:
         measurer.on_event(

@@ -10,24 +10,29 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from cluster import events
 from cluster.execution.executor import Executor, call_with_retries
+from cluster.jobs.deliver import compare_with_source
 from cluster.jobs.opening import OpenedTitle, opened_title
 from cluster.jobs.recipe_check import check_recipes
 from cluster.jobs.request import LadderRequest, RunOptions
 from cluster.jobs.setup import CodecSetup, set_up
 from cluster.jobs.single_crf import SingleCrf, compare_with_single_crf
 from cluster.jobs.solve import SolvedCodec, solve
-from cluster.package.assemble import ChosenRung, document_rungs, verify_directory, write_media
-from cluster.package.single_file import SoundChoice, Written, write_single_file
-from cluster.package.source_check import check_source
-from cluster.stages.analysis import known_damage
+from cluster.package.assemble import (
+    ChosenRung,
+    document_rungs,
+    encodes_quality,
+    verify_directory,
+    write_media,
+)
+from cluster.package.single_file import Written, write_single_file
 from cluster.stages.encodes import MeasuredEncode
 from cluster.stages.measurer import Measurer
 from cluster.stages.title import TitleSource
@@ -37,13 +42,12 @@ from cluster.store.files import name_new_file
 from cluster.store.place import store_place
 from encoder.errors import BadInput, OutputUnwritable, StoreUnusable
 from encoder.package.progressive import format_of
+from ladder.document import Quality
 from ladder.profiles import Profile, as_profile
-from vmaf.pool import PooledScores, pool_scores
 
-Pooling = Literal["mean", "harmonic-mean", "p5"]
-POOLINGS: tuple[Pooling, ...] = ("mean", "harmonic-mean", "p5")
+POOLINGS = ("mean", "harmonic-mean", "p5")
 """How the scores of all frames become one number; ``p5`` is their 5th percentile."""
-SOUND_CHOICES: tuple[SoundChoice, ...] = ("copy", "aac", "none")
+SOUND_CHOICES = ("copy", "aac", "none")
 """``copy`` takes the source's bits where that is possible, ``aac`` encodes as packages do."""
 TOLERANCE = 0.1
 """Points below the quality that is asked for at which it counts as reached."""
@@ -63,8 +67,8 @@ class EncodeRequest:
 
     quality: float
     """Pooled VMAF of the file, 0 to 100."""
-    pooling: Pooling = "mean"
-    sound: SoundChoice = "copy"
+    pooling: str = "mean"
+    sound: str = "copy"
     subtitles: bool = True
     compare: bool = False
     """True to encode the whole title at single CRFs too, and say what was saved."""
@@ -91,7 +95,7 @@ class EncodedTitle:
     file: Written
     recipe: str
     quality_model: str
-    quality: PooledScores
+    quality: Quality
     """Pooled over all frames of the file."""
     reached: bool
     """False where no encode within the limits has the quality that was asked for."""
@@ -115,7 +119,7 @@ class EncodedTitle:
 class _Reached:
     solved: SolvedCodec
     encodes: list[MeasuredEncode]
-    quality: PooledScores
+    quality: Quality
 
     @property
     def bits(self) -> int:
@@ -158,7 +162,7 @@ def encode_title(
         compared = None
         if asked.compare:
             compared = compare_with_single_crf(
-                setup, measurer, reached.encodes, lambda scores: _pooled(scores, asked.pooling)
+                setup, measurer, reached.encodes, lambda quality: _value(quality, asked.pooling)
             )
     chosen = reached.solved.plan.rungs[-1]
     return EncodedTitle(
@@ -233,7 +237,7 @@ def _search(setup: CodecSetup, measurer: Measurer, asked: EncodeRequest) -> _Rea
     while goal is not None and len(found) < _MAX_ROUNDS:
         solved = solve(replace(setup, profile=replace(setup.profile, qualities=(goal,))), measurer)
         encodes = [measurer.measured_encode(request) for request in _requests(solved)]
-        found.append(_Reached(solved, encodes, _pooled_all(encodes, setup.quality_model)))
+        found.append(_Reached(solved, encodes, encodes_quality(encodes, setup.quality_model)))
         reached[goal] = _value(found[-1].quality, asked.pooling)
         goal = next_goal(reached, asked.quality, ceiling)
     enough = [one for one in found
@@ -270,16 +274,8 @@ def _requests(solved: SolvedCodec) -> list[Any]:
     return solved.requests[-1]
 
 
-def _value(quality: PooledScores, pooling: Pooling) -> float:
+def _value(quality: Quality, pooling: str) -> float:
     return float(getattr(quality, pooling.replace("-", "_")))
-
-
-def _pooled(scores: Sequence[float], pooling: Pooling) -> float:
-    return _value(pool_scores(scores), pooling)
-
-
-def _pooled_all(encodes: Sequence[MeasuredEncode], model: str) -> PooledScores:
-    return pool_scores([score for encode in encodes for score in encode.scores[model]])
 
 
 def _write(
@@ -304,9 +300,7 @@ def _write(
                 (document,) = document_rungs([rung], written)
                 rate = title.reference.frame_rate
                 call_with_retries(verify_directory, folder, [document], rate)
-                pictures = known_damage(title.source, store).pictures
-                damaged = bool(pictures.pictures or pictures.errors)
-                check_source(folder, [document], rate, title.reference, damaged=damaged)
+                compare_with_source(folder, [document], measurer)
                 made = Path(name) / out.name
                 file = write_single_file(folder, document, title.reference, made, asked.sound,
                                          pixel_format=rung.recipe.pixel_format)  # fmt: skip

@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cluster.jobs.setup import CodecSetup
+from cluster.package.assemble import encodes_quality
 from cluster.stages.encodes import MeasuredEncode
 from cluster.stages.measurer import Measurer
 from encoder.media import OperatingPoint
+from ladder.document import Quality
 
 _MOST_STEPS = 8
 _WIDTH = 1.0
@@ -31,7 +33,7 @@ def compare_with_single_crf(
     setup: CodecSetup,
     measurer: Measurer,
     encodes: Sequence[MeasuredEncode],
-    pooled: Callable[[Sequence[float]], float],
+    value: Callable[[Quality], float],
 ) -> SingleCrf | None:
     """Encode the whole title at single CRFs until two of them are around a file's quality.
 
@@ -39,7 +41,7 @@ def compare_with_single_crf(
         setup: the codec of the file.
         measurer: encodes and scores; what it knows already costs nothing.
         encodes: the file's encodes, one per shot, of one size.
-        pooled: pools the scores of all frames.
+        value: the pooled number that is to be equal.
 
     Returns:
         The CRF of equal quality, with the bits interpolated in their logarithm; None where no CRF
@@ -48,7 +50,7 @@ def compare_with_single_crf(
     model, recipe = setup.quality_model, setup.recipe
     size = encodes[0].point.size
     grid = setup.profile.crf_grid[recipe.codec]
-    wanted = pooled(_scores(encodes, model))
+    wanted = value(encodes_quality(encodes, model))
     frames = sum(encode.shot.frames for encode in encodes)
     crf = _half(sum(encode.point.crf * encode.shot.frames for encode in encodes) / frames)
     known: dict[float, tuple[float, float]] = {}
@@ -57,7 +59,7 @@ def compare_with_single_crf(
         measurer.measure(requests, stage=f"CRF {crf:g}")
         whole = [measurer.measured_encode(request) for request in requests]
         bits = float(sum(8 * encode.num_bytes for encode in whole))
-        known[crf] = bits, pooled(_scores(whole, model))
+        known[crf] = bits, value(encodes_quality(whole, model))
         following = _next_crf(known, wanted, grid[0], grid[-1])
         if following is None:
             break
@@ -89,10 +91,6 @@ def _next_crf(
     crf = max(above) + 2 ** len(known) / 2 if above else min(below) - 2 ** len(known) / 2
     crf = min(max(_half(crf), least), most)
     return None if crf in known else crf
-
-
-def _scores(encodes: Sequence[MeasuredEncode], model: str) -> list[float]:
-    return [score for encode in encodes for score in encode.scores[model]]
 
 
 def _half(crf: float) -> float:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
 
 import av.error
 
@@ -27,7 +26,6 @@ from encoder.package.progressive import (
 from encoder.source.reference import ReferenceSource
 from ladder.document import Rung
 
-SoundChoice = Literal["copy", "aac", "none"]
 _COPYABLE = {
     "mp4": {"aac", "ac3", "eac3", "mp3", "opus", "flac", "alac"},
     "matroska": {"aac", "ac3", "eac3", "mp3", "opus", "flac", "vorbis", "dts", "truehd",
@@ -55,14 +53,15 @@ def write_single_file(
     rung: Rung,
     source: ReferenceSource,
     out: Path,
-    sound: SoundChoice,
+    sound: str,
     *,
     pixel_format: str = "yuv420p",
 ) -> Written:
     """Write a rung with its sound and subtitles, and read it back.
 
     Sound is copied where each stream is one that the format holds and the copy proves to be in
-    time with the source; else the package's AAC takes its place.
+    time with the source; else the package's AAC takes its place. ``sound`` is ``copy``, ``aac`` or
+    ``none``.
 
     Raises:
         VerificationFailed: the file is not what was scored.

@@ -29,7 +29,7 @@ SUFFIXES = {".mp4": "mp4", ".m4v": "mp4", ".mkv": "matroska"}
 _MP4_FLAGS = {"movflags": "+faststart"}
 _TEXT_CODEC = {"mp4": "mov_text", "matroska": "webvtt"}
 _SOUND_HASHES = ("-af", "aresample=48000,asetnsamples=n=4800:p=0", "-c:a", "pcm_s16le",
-                 "-f", "framemd5", "pipe:1")  # fmt: skip
+                 "-f", "framehash", "-hash", framehash.ALGORITHM, "pipe:1")  # fmt: skip
 """Hashes of a tenth of a second each."""
 _SOUND_TOLERANCE_SECONDS = 0.002
 _QUIET = ("-hide_banner", "-v", "error", "-y")
@@ -155,7 +155,6 @@ def write_progressive(
     sounds: Sequence[MediaFiles | SourceSound],
     texts: Sequence[TextFile],
     *,
-    title: str = "",
     seconds: Fraction | None = None,
 ) -> None:
     """Join a rung, sound and subtitles into one file whose samples are those of the package.
@@ -165,7 +164,6 @@ def write_progressive(
         video: a rung of one size.
         sounds: tracks of sound, in the order of the file.
         texts: subtitles, in the order of the file. MP4 keeps their text alone.
-        title: name of the title, put into the file.
         seconds: time after which sound of a source is cut; None where it needs no cut.
 
     Raises:
@@ -185,7 +183,7 @@ def write_progressive(
                 file.writelines(sound.chunks())
             inputs.append(["-i", path])
         hvc1 = _is_hevc(video.init)
-        command = mux_command(out, form, inputs, sounds, texts, title, hvc1=hvc1, seconds=seconds)
+        command = mux_command(out, form, inputs, sounds, texts, hvc1=hvc1, seconds=seconds)
         run(command, stdin=video.chunks())
 
 
@@ -209,7 +207,6 @@ def mux_command(
     sound_inputs: Sequence[Arguments],
     sounds: Sequence[MediaFiles | SourceSound],
     texts: Sequence[TextFile],
-    title: str = "",
     *,
     hvc1: bool = False,
     seconds: Fraction | None = None,
@@ -234,7 +231,6 @@ def mux_command(
         *_QUIET, *inputs, *maps, "-map_metadata", -1, "-c", "copy", "-c:s", _TEXT_CODEC[form],
         *(("-tag:v", "hvc1") if hvc1 and form == "mp4" else ()),
         *named,
-        *(("-metadata", f"title={title}") if title else ()),
         *(as_arguments(_MP4_FLAGS) if form == "mp4" else ()),
         *(("-t", f"{float(seconds):.6f}") if seconds is not None else ()),
         "-f", form, out,
@@ -315,25 +311,19 @@ def _check_sound(out: Path, number: int, track: MediaFiles) -> None:
     failed = f"the sound of {out} does not decode"
     written = _output([*_QUIET, "-i", out, "-map", f"0:a:{number}", *_SOUND_HASHES], failed)
     decode = [*_QUIET, "-f", "mp4", "-i", "pipe:0", "-map", "0:a:0", *_SOUND_HASHES]
-    hashes, base = _sound_rows(written)
-    expected, _ = _sound_rows(_output(decode, failed, track))
-    begins = float(hashes[0][0] * base) if hashes else 0.0
+    try:
+        hashes, times = framehash.parse(written), framehash.times(written)
+        expected = framehash.parse(_output(decode, failed, track))
+    except FrameMismatch as error:
+        raise VerificationFailed(f"{failed} ({error.message})") from error
+    begins = float(times[0]) if times else 0.0
     if abs(begins) > _SOUND_TOLERANCE_SECONDS:
         raise VerificationFailed(
             f"sound track {number} of {out} begins at {begins:.4f} s, not with the video"
         )
     whole = min(len(hashes), len(expected)) - 1
-    same = [digest for _, digest in hashes[:whole]] == [digest for _, digest in expected[:whole]]
-    if not hashes or not same or abs(len(hashes) - len(expected)) > 1:
+    if not hashes or hashes[:whole] != expected[:whole] or abs(len(hashes) - len(expected)) > 1:
         raise VerificationFailed(f"sound track {number} of {out} is not the package's")
-
-
-def _sound_rows(text: bytes) -> tuple[list[tuple[int, str]], Fraction]:
-    """Return times in ticks and hashes of decoded sound, and the seconds of a tick."""
-    lines = text.decode("ascii", "replace").splitlines()
-    rows = [line.split(",") for line in lines if line and not line.startswith("#")]
-    base = next((line.partition(":")[2] for line in lines if line.startswith("#tb 0:")), "0")
-    return [(int(row[2]), row[5].strip()) for row in rows if len(row) == 6], Fraction(base.strip())
 
 
 def _output(

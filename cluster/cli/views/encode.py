@@ -20,7 +20,7 @@ def encode_fields(done: EncodedTitle, asked: EncodeRequest) -> dict[str, Any]:
         "quality_model": done.quality_model,
         "asked": {"quality": asked.quality, "pooling": asked.pooling},
         "reached": done.reached,
-        "quality": done.quality.as_dict(),
+        "quality": done.quality.model_dump(),
         "video_bitrate": round(done.rate),
         "crf": list(done.crfs),
         "sound": {
