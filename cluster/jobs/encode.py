@@ -32,15 +32,15 @@ from cluster.package.assemble import (
     verify_directory,
     write_media,
 )
+from cluster.package.publish import publishing_file
 from cluster.package.single_file import Written, write_single_file
 from cluster.stages.encodes import MeasuredEncode
 from cluster.stages.measurer import Measurer
 from cluster.stages.title import TitleSource
 from cluster.stages.tracks import audio_tracks, subtitle_tracks
 from cluster.store import Store
-from cluster.store.files import name_new_file
 from cluster.store.place import store_place
-from encoder.errors import BadInput, OutputUnwritable, StoreUnusable
+from encoder.errors import BadInput, OutputUnwritable
 from encoder.package.progressive import format_of
 from ladder.document import Quality
 from ladder.profiles import Profile, as_profile
@@ -293,21 +293,13 @@ def _write(
     with events.stage(measurer.on_event, "file", 1, unit="files"):
         audio = call_with_retries(audio_tracks, title, store)
         texts = call_with_retries(subtitle_tracks, title, store) if asked.subtitles else []
-        try:
-            with tempfile.TemporaryDirectory(dir=out.parent, prefix=".encode-") as name:
-                folder = Path(name) / "package"
-                written = write_media(title, [rung], audio, texts, store, folder)
-                (document,) = document_rungs([rung], written)
-                rate = title.reference.frame_rate
-                call_with_retries(verify_directory, folder, [document], rate)
-                compare_with_source(folder, [document], measurer)
-                made = Path(name) / out.name
-                file = write_single_file(folder, document, title.reference, made, asked.sound,
-                                         pixel_format=rung.recipe.pixel_format)  # fmt: skip
-                name_new_file(made, out)
-        except OSError as error:
-            raise StoreUnusable(
-                f"{out} cannot be written ({error.strerror}); name a file in a folder that you may "
-                "write, with room for it"
-            ) from error
+        with publishing_file(out) as made:
+            folder = made.parent / "package"
+            written = write_media(title, [rung], audio, texts, store, folder)
+            (document,) = document_rungs([rung], written)
+            rate = title.reference.frame_rate
+            call_with_retries(verify_directory, folder, [document], rate)
+            compare_with_source(folder, [document], measurer)
+            file = write_single_file(folder, document, title.reference, made, asked.sound,
+                                     pixel_format=rung.recipe.pixel_format)  # fmt: skip
     return file

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import TypeVar
 from cluster.package.assemble import expected_segments
 from cluster.package.explain import find_rung
 from cluster.package.package import Package
-from cluster.store.files import name_new_file
-from encoder.errors import BadInput, StoreUnusable
+from cluster.package.publish import publishing_file
+from encoder.errors import BadInput
 from encoder.package.progressive import (
     MediaFiles,
     Progressive,
@@ -80,26 +79,16 @@ def export_rung(
         init=package.directory / chosen.init_uri,
         segments=tuple(package.directory / segment.uri for segment in chosen.segments),
     )
-    try:
-        if out.exists():
-            raise BadInput(f"{out} exists; delete it, or name another file")
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
-            made = Path(folder) / out.name
-            write_progressive(made, video, with_sounds, with_texts)
-            file = check_progressive(
-                made,
-                package.frame_rate,
-                [one for segment in expected for one in segment.frame_hashes],
-                with_sounds,
-                len(with_texts),
-                pixel_format=package.recipe_of(chosen).pixel_format,
-            )
-            name_new_file(made, out)
-    except OSError as error:
-        raise StoreUnusable(
-            f"{out} cannot be written ({error.strerror}); name a file in a folder that you may "
-            "write, with room for it"
-        ) from error
+    with publishing_file(out) as made:
+        write_progressive(made, video, with_sounds, with_texts)
+        file = check_progressive(
+            made,
+            package.frame_rate,
+            [one for segment in expected for one in segment.frame_hashes],
+            with_sounds,
+            len(with_texts),
+            pixel_format=package.recipe_of(chosen).pixel_format,
+        )
     plain = format_of(out) == "mp4" and bool(with_texts)
     return Exported(chosen, file, with_sounds, with_texts, plain)
 

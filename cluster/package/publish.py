@@ -17,7 +17,8 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from encoder.errors import OutputUnwritable
+from cluster.store.files import name_new_file
+from encoder.errors import BadInput, OutputUnwritable, StoreUnusable
 
 MARKER = "ladder.json"
 """File that marks a folder as a package of shotladder, if it holds nothing but :data:`ENTRIES`."""
@@ -202,3 +203,27 @@ def remove_abandoned(folder: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
             finally:
                 os.close(descriptor)
+
+
+@contextlib.contextmanager
+def publishing_file(out: Path) -> Iterator[Path]:
+    """Yield where to write the new file ``out``, which gets its name when the block ends well.
+
+    The file lies in a folder of its own beside ``out``, which is gone afterwards.
+
+    Raises:
+        BadInput: there is a file ``out``.
+        StoreUnusable: it cannot be written.
+    """
+    try:
+        if out.exists():
+            raise BadInput(f"{out} exists; delete it, or name another file")
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".shotladder-") as folder:
+            made = Path(folder) / out.name
+            yield made
+            name_new_file(made, out)
+    except OSError as error:
+        raise StoreUnusable(
+            f"{out} cannot be written ({error.strerror}); name a file in a folder that you may "
+            "write, with room for it"
+        ) from error
