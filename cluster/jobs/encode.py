@@ -262,7 +262,11 @@ def next_goal(reached: Mapping[float, float], wanted: float, ceiling: float) -> 
     high = min((goal for goal, value in reached.items() if value >= wanted - TOLERANCE),
                default=None)  # fmt: skip
     if low is None or high is None:
-        goal = min(max(last + wanted - reached[last], 1.0), ceiling)
+        steepness = 1.0
+        if len(reached) > 1:
+            before = list(reached)[-2]
+            steepness = max((reached[last] - reached[before]) / (last - before), 0.2)
+        goal = min(max(last + (wanted - reached[last]) / steepness, 1.0), ceiling)
         return None if goal in reached else goal
     if high - low < _NARROW:
         return None
