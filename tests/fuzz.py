@@ -391,9 +391,18 @@ def main() -> int:
     parser.add_argument("count", type=int, nargs="?", default=2_000)
     parser.add_argument("seed", type=int, nargs="?", default=1)
     parser.add_argument("--kept", type=Path, help="where outcomes are kept, to go on from")
+    parser.add_argument("--encode-every", type=int, default=5, help="encode every N-th as well")
+    parser.add_argument("--no-kinds", action="store_true", help="damage the sound clips alone")
     asked = parser.parse_args()
     started = time.monotonic()
-    found = fuzz(asked.count, asked.seed, keep=Path("out/fuzz"), kept=asked.kept, kinds=True)
+    found = fuzz(
+        asked.count,
+        asked.seed,
+        encode_every=asked.encode_every,
+        keep=Path("out/fuzz"),
+        kept=asked.kept,
+        kinds=not asked.no_kinds,
+    )
     print(f"{len(found)} damaged sources, seed {asked.seed}, {time.monotonic() - started:.0f} s")
     for outcome, number in Counter(case.outcome for case in found).most_common():
         print(f"{number:6d} {outcome}")

@@ -234,5 +234,9 @@ def test_codecs_go_by_their_own_names_too(said: str, meant: str) -> None:
 
 
 def test_the_shell_completes_commands() -> None:
-    done = shell("--show-completion", "bash")
-    assert "_SHOTLADDER_COMPLETE" in done.stdout
+    # The shell that runs the tests is not asked: it need not be one that completes.
+    script = shell("--show-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
+    assert "_SHOTLADDER_COMPLETE" in script.stdout
+    words = {"COMP_WORDS": "shotladder ru", "COMP_CWORD": "1"}
+    offered = shell(_SHOTLADDER_COMPLETE="complete_bash", **words)
+    assert set(offered.stdout.split()) == {"run", "runner", "runs"}
