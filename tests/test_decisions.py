@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -473,6 +474,21 @@ def test_decide_and_report_over_http_and_nothing_is_lost_by_kill(serving: Servic
     pictures = read_pool(Place.of(serving.data).pools, logged[0].pool, "a")
     assert logged[0].action_id in pictures.actions
     assert pictures.features.shape[1] == len(FEATURES)
+
+
+def test_the_application_answers_as_what_stands_in_front_of_it(serving: ServiceProcess) -> None:
+    """A media type that only the framework knows reaches the application."""
+    body = {"request_id": "r", "viewer": "both-ways", "titles": list(TITLES)}
+    front = post(serving, "/v1/decisions", body)
+    headers = {"Authorization": f"Bearer {serving.token}", "Content-Type": "application/a+json"}
+    behind = httpx.post(
+        f"{serving.url}/v1/decisions", content=json.dumps(body), headers=headers, timeout=60
+    )
+    assert front.status_code == behind.status_code == 200
+    again = [{**one, "repeated": True} for one in front.json()["decisions"]]
+    assert behind.json() == {**front.json(), "decisions": again}
+    names = ("content-type", "cache-control")
+    assert [front.headers[name] for name in names] == [behind.headers[name] for name in names]
 
 
 def test_the_client_decides_and_reports(serving: ServiceProcess) -> None:

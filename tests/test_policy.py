@@ -58,7 +58,7 @@ def test_an_untrained_policy_chooses_among_a_dozen_that_are_allowed(
 
 def test_softmax_is_that_of_a_case_computed_by_hand() -> None:
     # Scores of 0 and ln 3 at step 1: 1/4 and 3/4, of which 80 %, and 10 % each.
-    found = exploring.softmax(np.log([1.0, 3.0]), 1.0, 0.2)
+    found = exploring.softmax(np.log([1.0, 3.0]), np.ones(2, np.bool_), 1.0, 0.2)
     assert found == pytest.approx([0.3, 0.7])
 
 
@@ -74,7 +74,8 @@ def test_a_trained_policy_never_shows_what_is_not_allowed() -> None:
 def test_probabilities_are_those_drawn_given_the_earlier_slots() -> None:
     """100,000 draws in rows of two: chi-square against the product of the stated propensities."""
     rng = np.random.default_rng(4)
-    first, second = (exploring.softmax(rng.normal(size=4), 1.0, 0.1) for _ in range(2))
+    everything = np.ones(4, np.bool_)
+    first, second = (exploring.softmax(rng.normal(size=4), everything, 1.0, 0.1) for _ in range(2))
     looks = np.eye(4)
     given = [drawing.unlike(second, looks, [looks[one]]) for one in range(4)]
     rows, counts = 50_000, np.zeros((4, 4))

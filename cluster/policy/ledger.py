@@ -90,25 +90,24 @@ class Ledger:
     def add(self, decisions: Iterable[Decision]) -> list[Decision]:
         """Add decisions, and return those that hold: where another request of the same viewer was
         first, its decision."""
-        held = []
+        given = list(decisions)
         with self._usable() as connection, _transaction(connection):
             hours = _OpenHours(connection, "decisions")
-            for one in decisions:
-                key = one.viewer_day, one.title, one.aspect, one.redraw
-                added = connection.execute(
-                    "INSERT OR IGNORE INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (*key, hours.hour_for(one.at), one.at, one.body()),
-                )
-                if added.rowcount:
-                    held.append(one)
-                    continue
-                (body,) = connection.execute(
+            rows = [(*_key(one), hours.hour_for(one.at), one.at, one.body()) for one in given]
+            added = connection.executemany(
+                "INSERT OR IGNORE INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?)", rows
+            )
+            if added.rowcount == len(given):  # nearly always
+                return given
+            found = [
+                connection.execute(
                     "SELECT body FROM decisions WHERE viewer_day = ? AND title = ? AND aspect = ?"
                     " AND redraw = ?",
-                    key,
-                ).fetchone()
-                held.append(Decision.of_body(body))
-        return held
+                    _key(one),
+                ).fetchone()[0]
+                for one in given
+            ]
+        return [Decision.of_body(body) for body in found]
 
     # -- outcomes ------------------------------------------------------------------------------
 
@@ -215,6 +214,10 @@ class Ledger:
                 f"{self.place.ledger} cannot be used now ({error}); check that the disk has room "
                 "and that no other program has locked the file"
             ) from error
+
+
+def _key(one: Decision) -> tuple[str, str, str, int]:
+    return one.viewer_day, one.title, one.aspect, one.redraw
 
 
 class _OpenHours:

@@ -14,12 +14,12 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+from pydantic_core import to_json
 
 DECISIONS_SCHEMA: Final = "shotladder/decisions/1"
 OUTCOMES_SCHEMA: Final = "shotladder/outcomes/1"
 _ARRAYS: Final = {"allowed": "<i2", "propensities": "<f4", "shadow_propensities": "<f4"}
 """Fields that a body holds as the bytes of an array."""
-_ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 _EARLIER = pa.struct([("title", pa.string()), ("action_id", pa.string()), ("pool", pa.string())])
 _MOMENT = pa.timestamp("us", tz="UTC")
 
@@ -75,7 +75,7 @@ class Decision:
         for name, kind in _ARRAYS.items():
             if fields[name] is not None:
                 fields[name] = base64.b64encode(np.array(fields[name], kind).tobytes()).decode()
-        return _ENCODER.encode(fields)
+        return to_json(fields).decode()
 
     @staticmethod
     def of_body(text: str) -> Decision:

@@ -57,10 +57,10 @@ def unlike(probabilities: Float64, looks: Float64 | None, neighbours: Sequence[F
 
 def draw(probabilities: Float64, luck: float) -> Drawn:
     """Return the picture in whose share of [0, 1) ``luck`` lies; never one of probability 0."""
-    ends = np.cumsum(probabilities)
-    index = int(np.searchsorted(ends, luck * ends[-1], side="right"))
-    last = int(np.flatnonzero(probabilities)[-1])
-    index = min(index, last)  # where rounding puts luck beside the last share
+    ends = probabilities.cumsum()
+    index = int(ends.searchsorted(luck * ends[-1], side="right"))
+    if index == len(ends):  # where rounding puts luck beside the last share
+        index = int(probabilities.nonzero()[0][-1])
     return Drawn(index, float(probabilities[index]), probabilities)
 
 

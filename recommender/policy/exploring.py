@@ -26,23 +26,29 @@ LOGIT_STEP: Final = 0.1
 """Difference of logits by which a picture is e times as likely, trained."""
 
 
-def softmax(scores: Float64, step: float, uniform: float) -> Float64:
-    """Return probabilities (n,) by which a score that is higher by ``step`` is e times as likely,
-    mixed with a share ``uniform`` of even ones."""
-    weights = np.exp((scores - scores.max()) / step)
-    return np.asarray((1 - uniform) * weights / weights.sum() + uniform / len(scores), np.float64)
+def softmax(scores: Float64, allowed: Mask, step: float, uniform: float) -> Float64:
+    """Return probabilities by which a score that is higher by ``step`` is e times as likely, mixed
+    with a share ``uniform`` of even ones.
+
+    Args:
+        scores: those of the pictures of one title, (pictures,), or of several, (..., pictures).
+        allowed: which may be chosen, at least one of each title; the others have probability 0.
+    """
+    masked = np.where(allowed, scores, -np.inf)
+    weights = np.exp((masked - masked.max(axis=-1, keepdims=True)) / step)
+    weights *= (1 - uniform) / weights.sum(axis=-1, keepdims=True)
+    weights += allowed * (uniform / allowed.sum(axis=-1, keepdims=True))
+    return np.asarray(weights, np.float64)
 
 
 def untrained(quality: Float64, allowed: Mask) -> Float64:
-    """Return probabilities by quality, (pictures,), over the first dozen that are allowed.
+    """Return probabilities by quality, (..., pictures), over the first dozen that are allowed.
 
     Pictures are in the order of their pool, which has one of every cluster before a second of any,
     so the dozen differs in what it shows. The others have probability 0.
     """
-    chosen = np.flatnonzero(allowed)[:FIRST_PICTURES]
-    probabilities = np.zeros(len(quality))
-    probabilities[chosen] = softmax(quality[chosen], QUALITY_STEP, FIRST_UNIFORM)
-    return probabilities
+    first = allowed & (allowed.cumsum(axis=-1) <= FIRST_PICTURES)
+    return softmax(quality, first, QUALITY_STEP, FIRST_UNIFORM)
 
 
 def trained(
@@ -53,17 +59,14 @@ def trained(
     step: float = LOGIT_STEP,
     uniform: float = UNIFORM,
 ) -> Float64:
-    """Return probabilities by expected logits, (pictures,), over all that are allowed.
+    """Return probabilities by expected logits, (..., pictures), over all that are allowed.
 
     Args:
-        effects: those of :meth:`.effects.Effects.picture_effects`, (pictures, 1 + context).
+        effects: those of :meth:`.effects.Effects.picture_effects`, (..., pictures, 1 + context).
         context: of the viewer, (context,).
-        allowed: which pictures may be shown, at least one, (pictures,).
+        allowed: which pictures may be shown, at least one of each title, (..., pictures).
         step: difference of logits by which a picture is e times as likely.
         uniform: share of even choices, so that every picture is tried and no weight of the log is
             above pictures / uniform.
     """
-    scores = effects[allowed, 0] + effects[allowed, 1:] @ context
-    probabilities = np.zeros(len(effects))
-    probabilities[allowed] = softmax(scores, step, uniform)
-    return probabilities
+    return softmax(effects[..., 0] + effects[..., 1:] @ context, allowed, step, uniform)

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import structlog
 
 from cluster.policy.files import TrainedPolicy
@@ -24,6 +25,7 @@ from recommender.policy.drawing import NEIGHBOURS, draw, luck_of, unlike
 
 log = structlog.stdlib.get_logger(__name__)
 
+_Number = TypeVar("_Number", bound=np.generic)
 _MAX_EFFECTS: Final = 20_000
 """Pools of which a policy's effects are kept in memory."""
 _MAX_RACES: Final = 10
@@ -83,6 +85,29 @@ class _Asked:
     """The row's context as the policy takes it."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Open:
+    """A slot whose picture has to be drawn."""
+
+    slot: int
+    shelf: Shelf
+    allowed: Mask
+    redraw: int
+    """How often its picture was drawn before on this day."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Drawing:
+    """What all slots of a row are drawn by."""
+
+    row: Row
+    now: float
+    day: str
+    viewer_day: str
+    live: _Asked
+    shadow: _Asked | None
+
+
 class Chooser:
     """Chooses pictures for the viewers of a service. Thread-safe."""
 
@@ -126,7 +151,7 @@ class Chooser:
         viewer_day = self._ids.viewer_day(row.viewer, day)
         titles = list(dict.fromkeys(row.titles))
         known = self._ledger.of_day(viewer_day, row.aspect, titles)
-        chosen: list[Chosen] = []
+        slots: list[Chosen | _Open] = []
         missing: dict[str, str] = {}
         for slot, title in enumerate(titles):
             shelf = self._shelves.get(title)
@@ -140,59 +165,63 @@ class Chooser:
             old = known.get(title)
             position = _position(old, shelf, allowed)
             if old is not None and position is not None:
-                chosen.append(Chosen(old, shelf, position, True))
-                continue
-            chosen.append(
-                self._draw(row, slot, shelf, allowed, chosen[-NEIGHBOURS:], now, day, viewer_day,
-                           0 if old is None else old.redraw + 1, asked, shadow)
-            )  # fmt: skip
+                slots.append(Chosen(old, shelf, position, True))
+            else:
+                slots.append(_Open(slot, shelf, allowed, 0 if old is None else old.redraw + 1))
+        chosen = self._drawn(_Drawing(row, now, day, viewer_day, asked, shadow), slots)
         recorded = self._recorded(chosen, row)
         if len(recorded) < len(chosen):
             return None
         return Answered(day, asked.name, recorded, missing)
 
+    def _drawn(self, drawing: _Drawing, slots: Sequence[Chosen | _Open]) -> list[Chosen]:
+        """Draw the pictures of a row one after the other; those of ``slots`` that are chosen
+        already stay."""
+        opened = [slot for slot in slots if isinstance(slot, _Open)]
+        live = iter(self._probabilities(drawing.live, opened))
+        beside = iter(() if drawing.shadow is None else self._probabilities(drawing.shadow, opened))
+        chosen: list[Chosen] = []
+        for slot in slots:
+            if isinstance(slot, _Open):
+                before = chosen[-NEIGHBOURS:]
+                slot = self._draw(drawing, slot, before, next(live), next(beside, None))
+            chosen.append(slot)
+        return chosen
+
     def _draw(
         self,
-        row: Row,
-        slot: int,
-        shelf: Shelf,
-        allowed: Mask,
+        drawing: _Drawing,
+        slot: _Open,
         before: Sequence[Chosen],
-        now: float,
-        day: str,
-        viewer_day: str,
-        redraw: int,
-        live: _Asked,
-        shadow: _Asked | None,
+        live: Float64,
+        beside: Float64 | None,
     ) -> Chosen:
-        pictures = shelf.pictures
+        """Draw a picture by the live policy's probabilities, given those before it; the shadow's
+        are logged."""
+        row, shadow = drawing.row, drawing.shadow
+        pictures = slot.shelf.pictures
         neighbours = _looks(before, pictures.looks_model)
-        seed = self._ids.digest("draw", viewer_day, pictures.title, row.aspect, str(redraw))[:16]
-        probabilities = self._probabilities(live, shelf, allowed)
-        drawn = draw(unlike(probabilities, pictures.looks, neighbours), luck_of(seed.encode()))
-        places = np.flatnonzero(allowed)
-        beside = None
-        if shadow is not None:
-            beside = unlike(
-                self._probabilities(shadow, shelf, allowed),
-                pictures.looks,
-                neighbours,
-            )
+        of_draw = (drawing.viewer_day, pictures.title, row.aspect, str(slot.redraw))
+        seed = self._ids.digest("draw", *of_draw)[:16]
+        drawn = draw(unlike(live, pictures.looks, neighbours), luck_of(seed.encode()))
+        places = slot.allowed.nonzero()[0]
+        if beside is not None:
+            beside = unlike(beside, pictures.looks, neighbours)[places]
         decision = Decision(
-            decision_id=self._ids.make(now),
+            decision_id=self._ids.make(drawing.now),
             request_id=row.request_id,
-            at=now,
-            day=day,
-            viewer_day=viewer_day,
+            at=drawing.now,
+            day=drawing.day,
+            viewer_day=drawing.viewer_day,
             title=pictures.title,
             aspect=row.aspect,
             pool=pictures.pool,
-            slot=slot,
+            slot=slot.slot,
             action_id=pictures.actions[drawn.index],
             propensity=drawn.propensity,
             allowed=tuple(places.tolist()),
             propensities=_rounded(drawn.probabilities[places]),
-            policy=live.name,
+            policy=drawing.live.name,
             seed=seed,
             context=dict(row.context),
             earlier=tuple(
@@ -200,23 +229,35 @@ class Chooser:
                 for one in before
             ),
             shadow_policy=None if shadow is None else shadow.name,
-            shadow_propensities=None if beside is None else _rounded(beside[places]),
-            redraw=redraw,
+            shadow_propensities=None if beside is None else _rounded(beside),
+            redraw=slot.redraw,
         )
-        return Chosen(decision, shelf, drawn.index, False)
+        return Chosen(decision, slot.shelf, drawn.index, False)
 
-    def _probabilities(self, asked: _Asked, shelf: Shelf, allowed: Mask) -> Float64:
-        policy = asked.policy
-        if policy is None:
-            return exploring.untrained(shelf.pictures.quality, allowed)
-        key = asked.name, f"{shelf.pictures.title} {shelf.pictures.pool}"
+    def _probabilities(self, asked: _Asked, slots: Sequence[_Open]) -> list[Float64]:
+        """Return a policy's probabilities of each slot's pictures, (pictures,) each: computed for
+        all of the row at once, since of a few dozen numbers each step takes longer than its sum."""
+        if not slots:
+            return []
+        allowed = _padded([slot.allowed for slot in slots])
+        if asked.policy is None:
+            quality = _padded([slot.shelf.pictures.quality for slot in slots])
+            chances = exploring.untrained(quality, allowed)
+        else:
+            effects = _padded([self._effects_of(asked.name, asked.policy, s.shelf) for s in slots])
+            chances = exploring.trained(effects, asked.context, allowed)
+        return [chance[: len(slot.allowed)] for chance, slot in zip(chances, slots, strict=True)]
+
+    def _effects_of(self, name: str, policy: TrainedPolicy, shelf: Shelf) -> Float64:
+        """Return what a policy expects of the pictures of a pool, (pictures, 1 + context)."""
+        key = name, f"{shelf.pictures.title} {shelf.pictures.pool}"
         effects = self._effects.get(key)
         if effects is None:
             effects = policy.effects.picture_effects(shelf.pictures)
             if len(self._effects) >= _MAX_EFFECTS:
                 self._effects.clear()
             self._effects[key] = effects
-        return exploring.trained(effects, asked.context, allowed)
+        return effects
 
     def _asked(self, name: str, context: Mapping[str, float]) -> _Asked:
         """Return a policy; the untrained one, which is logged as itself, where it is unusable."""
@@ -248,13 +289,16 @@ class Chooser:
 
 
 def _allowed(shelf: Shelf, row: Row) -> Mask:
-    allowed = np.ones(len(shelf.pictures), np.bool_)
-    if not row.excluded.isdisjoint(shelf.pictures.actions):
-        allowed = np.array([one not in row.excluded for one in shelf.pictures.actions], np.bool_)
-    if row.no_spoilers:
-        allowed &= ~shelf.spoiler
-    has_files = shelf.has_files.get(row.aspect)
-    return allowed & has_files if has_files is not None else np.zeros_like(allowed)
+    return shelf.allowed(row.aspect, row.excluded, no_spoilers=row.no_spoilers)
+
+
+def _padded(arrays: Sequence[npt.NDArray[_Number]]) -> npt.NDArray[_Number]:
+    """Return arrays of different lengths as one, with zeros behind the shorter ones."""
+    longest = max(len(array) for array in arrays)
+    padded = np.zeros((len(arrays), longest, *arrays[0].shape[1:]), arrays[0].dtype)
+    for row, array in zip(padded, arrays, strict=True):
+        row[: len(array)] = array
+    return padded
 
 
 def _position(decision: Decision | None, shelf: Shelf, allowed: Mask) -> int | None:

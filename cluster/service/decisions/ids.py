@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 import os
 import struct
@@ -72,12 +71,13 @@ class DecisionIds:
 
     def digest(self, *parts: str) -> str:
         """Return a keyed digest of texts, in hexadecimal digits."""
-        message = b"".join(struct.pack(">I", len(part.encode())) + part.encode() for part in parts)
-        return hmac.new(self._present()[0], message, hashlib.sha256).hexdigest()
+        texts = [part.encode() for part in parts]
+        message = b"".join(struct.pack(">I", len(text)) + text for text in texts)
+        return hmac.digest(self._present()[0], message, "sha256").hex()
 
 
 def _signed(key: bytes, content: bytes) -> bytes:
-    return hmac.new(key, b"decision " + content, hashlib.sha256).digest()[:_SIGNATURE_BYTES]
+    return hmac.digest(key, b"decision " + content, "sha256")[:_SIGNATURE_BYTES]
 
 
 def _text(content: bytes) -> str:

@@ -35,6 +35,21 @@ class Shelf:
     base: str
     """Prefix of the URIs of the renditions."""
 
+    def allowed(self, aspect: str, excluded: frozenset[str], *, no_spoilers: bool) -> Mask:
+        """Return which pictures may be shown in a shape, (pictures,); not to be changed.
+
+        Args:
+            aspect: the shape.
+            excluded: action ids that may not be shown.
+            no_spoilers: True to leave out the last part of the title.
+        """
+        allowed = self.has_files.get(aspect)
+        if allowed is None:
+            return np.zeros(len(self.pictures), np.bool_)
+        if not excluded.isdisjoint(self.pictures.actions):
+            allowed = allowed & [one not in excluded for one in self.pictures.actions]
+        return allowed & ~self.spoiler if no_spoilers else allowed
+
 
 class Shelves:
     """Pools by title, read when they are first asked for."""

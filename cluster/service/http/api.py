@@ -18,6 +18,7 @@ from cluster.service.http import (
     routes_titles,
 )
 from cluster.service.http.context import READING, CurrentService, Limiters, Service
+from cluster.service.http.deciding import Desk
 from cluster.service.http.following import Followers
 from cluster.service.http.hosts import AllowedHosts
 from cluster.service.http.middleware import FrontMiddleware
@@ -108,7 +109,12 @@ def build(
     app.state.parameters = _parameters(document)
     app.add_api_route("/openapi.json", described, include_in_schema=False)
     return app, FrontMiddleware(
-        app, service.reader, service.metrics, hosts=hosts, peer_requests=peer_requests
+        app,
+        service.reader,
+        service.metrics,
+        desk=Desk(service.decisions, service.tokens),
+        hosts=hosts,
+        peer_requests=peer_requests,
     )
 
 

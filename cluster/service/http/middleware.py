@@ -1,4 +1,5 @@
-"""ASGI middleware in front of the application: reads, limits on request bodies, metrics."""
+"""ASGI middleware in front of the application: reads, decisions, limits on request bodies,
+metrics."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from anyio.to_thread import run_sync
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cluster.service.http.connections import PeerCounts, too_many
+from cluster.service.http.deciding import DECISIONS, Desk
 from cluster.service.http.files import FileReader
 from cluster.service.http.hosts import AllowedHosts
 from cluster.service.http.mounting import mount_of
@@ -36,7 +38,8 @@ BODY_SECONDS = 15.0
 
 
 class FrontMiddleware:
-    """Answers reads of documents, limits request bodies, counts and times all requests."""
+    """Answers reads of documents and requests for decisions; limits bodies, counts and times
+    all requests."""
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class FrontMiddleware:
         reader: Reader,
         metrics: Metrics,
         *,
+        desk: Desk | None = None,
         hosts: AllowedHosts | None = None,
         peer_requests: int | None = None,
     ) -> None:
@@ -53,6 +57,7 @@ class FrontMiddleware:
             app: the application.
             reader: answers reads of documents.
             metrics: counts requests.
+            desk: answers requests for decisions; None to leave them to the application.
             hosts: names under which the service answers; None for all.
             peer_requests: limit of one peer's requests at one time, where peers come through
                 proxies and connections say nothing of them.
@@ -60,6 +65,8 @@ class FrontMiddleware:
         self._app = app
         self._files = FileReader(reader)
         self._cold = anyio.CapacityLimiter(16)
+        self._desk = desk
+        self._deciding = anyio.CapacityLimiter(16)
         self._turns = Turns()
         self._hosts = hosts
         self._unallowed = SparseLog(log)
@@ -141,8 +148,8 @@ class FrontMiddleware:
             body = await self._buffer_body(receive, send)
             if body is None:
                 return
-            if method == "POST" and is_batch(scope["path"]) and not scope["query_string"]:
-                reply = await self._read_batch(scope, body)
+            if method == "POST" and not scope["query_string"]:
+                reply = await self._posted(scope, body)
                 if reply is not None:
                     await send_reply(send, reply)
                     self._observe(scope, reply.route, reply.status, time.perf_counter() - started)
@@ -163,6 +170,18 @@ class FrontMiddleware:
             except Cold:
                 read = partial(self._reader.answer, *asked, mount=mount)
                 return await run_sync(read, limiter=self._cold)
+        except Exception:
+            return _failed(scope)
+
+    async def _posted(self, scope: Scope, body: bytes) -> Reply | None:
+        """Answer what is asked for by POST; None to leave it to the application."""
+        if is_batch(scope["path"]):
+            return await self._read_batch(scope, body)
+        if scope["path"] != DECISIONS or self._desk is None:
+            return None
+        try:
+            decide = partial(self._desk.answer, scope["headers"], body, mount_of(scope))
+            return await run_sync(decide, limiter=self._deciding)
         except Exception:
             return _failed(scope)
 

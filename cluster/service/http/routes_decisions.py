@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 from fastapi import APIRouter, Response
@@ -14,11 +13,10 @@ from cluster.service.decision_documents import (
     OutcomesTaken,
     RefusedReport,
 )
-from cluster.service.decisions.choosing import Answered, Row
 from cluster.service.decisions.reporting import Report, take
 from cluster.service.http.context import CurrentService, Decider, Mount, Reporter
+from cluster.service.http.deciding import decided
 from cluster.service.http.problems import documented
-from cluster.service.http.reading import below
 from encoder.errors import BadInput, Conflict
 
 router = APIRouter(prefix="/v1", tags=["decisions"])
@@ -34,18 +32,8 @@ def decide(request: DecisionRequest, service: CurrentService, mount: Mount, _: D
     """One picture for each title of a row, drawn by the policy of the day with a known probability.
     The same viewer gets the same pictures all day.
     """
-    row = Row(
-        request_id=request.request_id,
-        viewer=request.viewer,
-        context=request.context,
-        titles=request.titles,
-        aspect=request.aspect,
-        excluded=frozenset(request.exclude),
-        no_spoilers=request.exclude_spoilers,
-    )
-    answered = service.decisions.chooser.choose(row, time.time())
     return Response(
-        _document(row, answered, mount),
+        decided(request, service.decisions, mount),
         media_type="application/json",
         headers={"Cache-Control": "private, no-store"},
     )
@@ -87,27 +75,3 @@ _WHY = {
     "outside_window": "it happened before its decision or more than a day after it",
     "too_late": "its decision is more than a week old, and policies have learned without it",
 }
-
-
-def _document(row: Row, answered: Answered, mount: str) -> str:
-    """Return a :class:`.decision_documents.DecisionRow` as JSON. Images are put in as they are:
-    to encode them takes longer than to decide."""
-    decisions = []
-    for one in answered.chosen:
-        fields = {
-            "decision_id": one.decision.decision_id,
-            "title": one.decision.title,
-            "action_id": one.decision.action_id,
-            "pool": one.decision.pool,
-            "propensity": one.decision.propensity,
-            "policy": one.decision.policy,
-            "repeated": one.repeated,
-            "base": below(mount, one.base),
-        }
-        image = one.shelf.images[row.aspect][one.position]
-        decisions.append(f'{json.dumps(fields)[:-1]}, "image": {image}}}')
-    fields = {"request_id": row.request_id, "day": answered.day, "policy": answered.policy}
-    missing = json.dumps(answered.missing)
-    return (
-        f'{json.dumps(fields)[:-1]}, "decisions": [{", ".join(decisions)}], "missing": {missing}}}'
-    )
