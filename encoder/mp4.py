@@ -129,6 +129,8 @@ class AudioConfiguration:
     sample_rate: int
     """Sample rate in Hz."""
     channels: int
+    frame_samples: int = 1024
+    """Samples of a coded frame."""
 
 
 def walk(data: bytes, start: int = 0, end: int | None = None) -> Iterator[Box]:
@@ -578,15 +580,39 @@ def codec_configuration(init: bytes) -> CodecConfiguration:
 
 
 def audio_configuration(init: bytes) -> AudioConfiguration:
-    """Return the AAC decoder configuration in ``init``."""
+    """Return the configuration of AAC, Opus, AC-3 or E-AC-3 in ``init``.
+
+    The frames of Opus are those of 20 ms that our encoder makes.
+    """
     entry = sample_entry(init)
-    if entry.kind != "mp4a":
-        raise ValueError(f"sample entry {entry.kind!r} at {entry.start} is not 'mp4a'")
+    if entry.kind not in _AUDIO_CONFIGURATION_BOX:
+        raise ValueError(
+            f"sample entry {entry.kind!r} at {entry.start} is not one of "
+            f"{sorted(_AUDIO_CONFIGURATION_BOX)}"
+        )
     fields = _Fields(init, entry)
     fields.take("16x")
     channels, sample_rate = fields.take("H6xI")
-    esds = find(init, "esds", entry.body + _AUDIO_ENTRY_BYTES, entry.end)
-    return AudioConfiguration(_mp4a_codecs(init, esds), sample_rate >> 16, channels)
+    kind = _AUDIO_CONFIGURATION_BOX[entry.kind]
+    holder = find(init, kind, entry.body + _AUDIO_ENTRY_BYTES, entry.end)
+    if entry.kind == "mp4a":
+        return AudioConfiguration(_mp4a_codecs(init, holder), sample_rate >> 16, channels)
+    config = init[holder.body : holder.end]
+    if entry.kind == "Opus":
+        return AudioConfiguration("opus", sample_rate >> 16, config[1], 960)
+    channels = _ac3_channels(entry.kind, config)
+    return AudioConfiguration(entry.kind, sample_rate >> 16, channels, 1536)
+
+
+_AUDIO_CONFIGURATION_BOX = {"mp4a": "esds", "Opus": "dOps", "ac-3": "dac3", "ec-3": "dec3"}
+
+
+def _ac3_channels(kind: str, config: bytes) -> int:
+    """Return the channels that a box of ETSI TS 102 366, annex F, states: its entry may not."""
+    # AC-3: fscod 2, bsid 5, bsmod 3, acmod 3, lfeon 1. E-AC-3: data rate 13, substreams 3; fscod 2,
+    # bsid 5, 2 bits, bsmod 3, acmod 3, lfeon 1.
+    bits = int.from_bytes(config[:3]) >> 10 if kind == "ac-3" else config[3]
+    return (2, 1, 2, 3, 3, 4, 4, 5)[bits >> 1 & 7] + (bits & 1)
 
 
 def sample_entry(init: bytes) -> Box:

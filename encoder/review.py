@@ -13,6 +13,8 @@ from pathlib import Path
 
 from encoder.ffmpeg import Command, patience, run
 
+LOUDNESS_FILTER = "ebur128=peak=true:framelog=quiet"
+"""Filter that measures loudness; its summary is read by :func:`parse_loudness`."""
 BLACK_SECONDS = 0.1
 """Least duration of a black stretch."""
 FROZEN_SECONDS = 0.5
@@ -51,9 +53,8 @@ def loudness(path: Path, frames: int) -> Loudness:
     Raises:
         ToolFailed: the file has no audio, or the audio does not decode.
     """
-    graph = "ebur128=peak=true:framelog=quiet"
     command = Command.of(
-        ["-hide_banner", "-nostats", "-i", path, "-vn", "-af", graph, "-f", "null", "-"]
+        ["-hide_banner", "-nostats", "-i", path, "-vn", "-af", LOUDNESS_FILTER, "-f", "null", "-"]
     )
     done = run(command, timeout_seconds=patience(frames))
     return parse_loudness(done.stderr)

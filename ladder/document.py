@@ -222,6 +222,39 @@ class Rung(Document):
         return padding(self.size, BLOCK[self.codec])
 
 
+class SoundLoudness(Document):
+    """How a track of sound was brought to a loudness (EBU R128)."""
+
+    target: float
+    """Integrated loudness in LUFS that was asked for."""
+    source: float | None
+    """LUFS of the mix before; None where it could not be measured and was left as it is."""
+    integrated: float | None
+    """LUFS of the track as it is delivered; None where it could not be measured."""
+    true_peak: float | None
+    """True peak of the track in dBTP."""
+    linear: bool
+    """True where one gain was enough, False where the gain changes because of peaks."""
+
+
+class Sound(Document):
+    """A track of sound, as asked for and delivered."""
+
+    name: str
+    """Name of the track, the last part of its folder."""
+    codec: str
+    """Codec that was asked for: ``aac``, ``opus``, ``ac3`` or ``eac3``."""
+    codecs: str
+    """Codecs string as in RFC 6381."""
+    channels: int
+    bitrate: int
+    """Bitrate in bit/s that was asked for."""
+    language: str | None
+    """Tag as in RFC 5646; None where the source states no language."""
+    loudness: SoundLoudness | None
+    """None where no loudness was asked for."""
+
+
 class Ladder(TitleDocument):
     """The ladder of a package, ``ladder.json``."""
 
@@ -248,6 +281,9 @@ class Ladder(TitleDocument):
     """Cost of one size per rung; None under ``mixed``."""
     constraints: list[str]
     """Sentences for people: which constraint bounded which rung."""
+    sound: list[Sound] | None = Field(default=None, exclude_if=_is_none)
+    """Tracks of sound, where somebody decided how sound is encoded; the field is missing
+    otherwise."""
     rungs: list[Rung]
     """Rungs codec by codec, from the lowest rate to the highest."""
 

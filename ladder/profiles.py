@@ -19,6 +19,7 @@ from typing import Any
 
 from encoder.errors import BadInput
 from encoder.media import Size
+from encoder.package.sound_choices import SOUND_CODECS, SoundChoices
 from encoder.recipes import CODECS, Recipe, by_name, recipe
 from encoder.tunings import with_parameters
 from ladder.sizes import Fit, rung_sizes
@@ -127,6 +128,14 @@ class Profile:
     """Rates in bit/s, rising, each with the lines that rungs up to that rate have at most."""
     native_top: bool = False
     """True where the highest rung has the size of the source."""
+    audio_codec: str = "aac"
+    """Codec of the sound."""
+    audio_rates: tuple[float, ...] = ()
+    """Bitrates in bit/s of stereo and of 5.1; empty for those that are usual for the codec."""
+    audio_languages: tuple[str, ...] = ()
+    """Languages of the sound that are kept, the default one first; empty for all."""
+    loudness: float | None = None
+    """Integrated loudness in LUFS that sound is brought to; None leaves it as it is."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
@@ -171,6 +180,15 @@ class Profile:
         self._check_codecs()
         self._check_placement()
         self._check_rungs()
+        try:
+            self.sound.check()
+        except BadInput as error:
+            raise BadInput(f"profile {self.name}: {error.message}") from error
+
+    @property
+    def sound(self) -> SoundChoices:
+        """How the sound is encoded."""
+        return SoundChoices(self.audio_codec, self.audio_rates, self.audio_languages, self.loudness)
 
     def _check_rungs(self) -> None:
         """Check what rungs have to be wherever they lie."""
@@ -444,6 +462,10 @@ _READERS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     "merge_within": (_merge, "a ratio of rates and points of quality, or []"),
     "size_limits": (_rates_with_lines, "a list of pairs, a rate in bit/s and the most lines"),
     "native_top": (_flag, "true or false"),
+    "audio_codec": (_text, f"one of {', '.join(SOUND_CODECS)}"),
+    "audio_rates": (_merge, "a list of bitrates in bit/s, that of stereo and that of 5.1, or []"),
+    "audio_languages": (_names, "a list of language tags, or []"),
+    "loudness": (_limit, "a loudness in LUFS such as -23, 0 to leave sound as it is"),
 }
 """How the value of each key is read, and what it has to be, in words."""
 
@@ -469,6 +491,10 @@ _LATER = (
     "merge_within",
     "size_limits",
     "native_top",
+    "audio_codec",
+    "audio_rates",
+    "audio_languages",
+    "loudness",
 )
 """Keys that release 0.1 did not have."""
 

@@ -392,8 +392,23 @@ class SourceFlags:
     audio_layout: str | None = _common("audio_layout", metavar="LAYOUT")
 
 
+@dataclass(frozen=True)
+class SoundFlags:
+    """Options of ``run``, ``submit`` and ``encode``: how sound is encoded. Their names are
+    :data:`cluster.jobs.options.SOUND_NAMES`."""
+
+    audio_codec: str | None = _common("audio_codec", metavar="NAME")
+    audio_rates: tuple[float, ...] | None = _listed(
+        "audio_rates", metavar="RATE[,RATE]", parser=parse_rates("--audio-rates")
+    )
+    audio_languages: tuple[str, ...] | None = _listed(
+        "audio_languages", metavar="TAG,...", parser=parse_names
+    )
+    loudness: float | None = _common("loudness", metavar="LUFS")
+
+
 @dataclass(frozen=True, slots=True)
-class LadderFlags(GridFlags, SourceFlags, LimitFlags):
+class LadderFlags(GridFlags, SourceFlags, SoundFlags, LimitFlags):
     """Options of ``run`` and ``submit``: what decides the ladder."""
 
     encoder_params: tuple[str, ...] = _common("encoder_params", metavar="NAME=VALUE:...")
@@ -405,7 +420,7 @@ class LadderFlags(GridFlags, SourceFlags, LimitFlags):
 
 
 @dataclass(frozen=True, slots=True)
-class EncodeFlags(SourceFlags):
+class EncodeFlags(SourceFlags, SoundFlags):
     """Options of ``encode`` that are fields of :class:`cluster.jobs.request.RunOptions`."""
 
     codec: str = option(

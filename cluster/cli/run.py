@@ -139,7 +139,8 @@ def encode(
         "copy",
         metavar="NAME",
         help="`copy` takes the source's sound as it is, where the format holds it and the copy "
-        "proves to be in time; `aac` encodes it; `none` leaves it out.",
+        "proves to be in time and no option says how it is encoded; `aac` encodes it, by another "
+        "codec with `--audio-codec`; `none` leaves it out.",
     ),
     subtitles: bool = option(True, "--subtitles/--no-subtitles", help="Take text subtitles along."),
     compare: bool = option(
@@ -161,7 +162,7 @@ def encode(
     from cluster.jobs.encode import EncodeRequest, encode_title
     from cluster.jobs.request import RunOptions
 
-    options = RunOptions(source=source, out=out, **asdict(flags))
+    options = RunOptions(source=source, out=out, **given(flags))
     asked = EncodeRequest(
         quality=vmaf,
         pooling=pooling,

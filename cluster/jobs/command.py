@@ -8,7 +8,7 @@ from typing import Any
 
 from cluster.jobs.request import LadderOptions
 
-NAMED_RATES = ("rates", "max_rate", "viewers")
+NAMED_RATES = ("rates", "max_rate", "viewers", "audio_rates")
 """Options that are rates in bit/s, or lists of them."""
 
 

@@ -15,6 +15,7 @@ from cluster.jobs.documents import (
     ladder_document,
     measurements_document,
     run_document,
+    sound_documents,
 )
 from cluster.jobs.recipe_check import CheckedRecipes
 from cluster.jobs.request import LadderRequest
@@ -29,7 +30,7 @@ from cluster.stages.analysis import known_damage
 from cluster.stages.artwork import find_artwork
 from cluster.stages.measurer import Measurer
 from cluster.stages.quarantine import confirm_title
-from cluster.stages.tracks import audio_tracks, subtitle_tracks
+from cluster.stages.tracks import audio_tracks, heard_in_title, subtitle_tracks
 from cluster.store.keys import canonical_json
 from cluster.training.feedback import save_training_rows
 from encoder.errors import ShotladderError
@@ -89,15 +90,17 @@ def deliver(
     rungs = [_chosen(choice, scored) for choice in selection.rungs]
     with publishing(request.options.out) as directory:
         with events.stage(on_event, "package", len(rungs), unit="rungs"):
-            audio = call_with_retries(audio_tracks, title, store)
+            audio = call_with_retries(audio_tracks, title, store, request.sound)
             subtitles = call_with_retries(subtitle_tracks, title, store)
             written = write_media(title, rungs, audio, subtitles, store, directory)
+        heard = heard_in_title(title, store, request.sound)
         ladder = ladder_document(
-            title, solved, selection.codecs, checked.checks, rungs, written, measurer.known
+            *(title, solved, selection.codecs, checked.checks, rungs, written, measurer.known),
+            sound_documents(request.sound, heard, written),
         )
         with events.stage(on_event, "verify", len(rungs), unit="rungs"):
             verified = call_with_retries(
-                verify_directory, directory, ladder.rungs, ladder.frame_rate
+                verify_directory, directory, ladder.rungs, ladder.frame_rate, ladder.sound
             )
             compare_with_source(directory, ladder.rungs, measurer)
         measurements = measurements_document(title, solved, measurer.known)

@@ -17,11 +17,12 @@ from cluster.package.assemble import ChosenRung, document_rungs
 from cluster.stages.analysis import known_damage
 from cluster.stages.measurer import Measurer
 from cluster.stages.title import Title
-from cluster.stages.tracks import heard_in_title
+from cluster.stages.tracks import HeardSound, heard_in_title
 from encoder import ffmpeg
 from encoder.media import Request
 from encoder.names import shown
 from encoder.package import layout
+from encoder.package.sound_choices import SoundChoices
 from encoder.recipes import Recipe
 from ladder.bdrate import BdRate, RatePoint
 from ladder.claims import bd_claim
@@ -36,6 +37,8 @@ from ladder.document import (
     RecipeCheck,
     SearchFacts,
     ShotRow,
+    Sound,
+    SoundLoudness,
 )
 from ladder.locked_cost import cost_of_locked
 from ladder.search.predict import CHECKED
@@ -49,6 +52,7 @@ def ladder_document(
     rungs: Sequence[ChosenRung],
     written: layout.WrittenPackage,
     measured: Mapping[Request, Measurement],
+    sound: Sequence[Sound] | None = None,
 ) -> Ladder:
     """Return ``ladder.json``. ``solved`` and ``codecs`` are in one order, the first codec first."""
     first, several = solved[0], len(solved) > 1
@@ -74,7 +78,32 @@ def ladder_document(
         locked_cost=_locked_cost(first),
         constraints=list(_constraints(solved, rungs)),
         rungs=document_rungs(rungs, written),
+        sound=None if sound is None else list(sound),
     )
+
+
+def sound_documents(
+    choices: SoundChoices, heard: Sequence[HeardSound], written: layout.WrittenPackage
+) -> list[Sound] | None:
+    """Describe the tracks of sound; None where nobody decided anything about them.
+
+    The tracks that were written are the sounds in which something was heard, in their order.
+    """
+    if choices.is_default:
+        return None
+    audible = [one for one in heard if one.media is not None]
+    return [
+        Sound(
+            name=track.name,
+            codec=choices.codec,
+            codecs=track.codecs,
+            channels=track.channels,
+            bitrate=choices.bit_rate(surround=one.surround),
+            language=track.language,
+            loudness=SoundLoudness(**one.facts.loudness.document()) if one.facts.loudness else None,
+        )
+        for one, track in zip(audible, written.sounds, strict=True)
+    ]
 
 
 def _constraints(solved: Sequence[SolvedCodec], rungs: Sequence[ChosenRung]) -> Iterator[str]:
@@ -233,7 +262,7 @@ def run_document(
     }
     title = measurer.title
     damage = known_damage(title.source, measurer.store)
-    if damaged := damage_document(damage, heard_in_title(title, measurer.store)):
+    if damaged := damage_document(damage, heard_in_title(title, measurer.store, request.sound)):
         document["damage"] = damaged
     if allowances := {
         one.codec: one.setup.allowance_bits for one in solved if one.setup.allowance_bits

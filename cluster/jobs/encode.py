@@ -282,6 +282,12 @@ def _value(quality: Quality, pooling: str) -> float:
     return float(getattr(quality, pooling.replace("-", "_")))
 
 
+def _sound(opened: OpenedTitle[None], asked: EncodeRequest) -> str:
+    """Return what is done with the sound: what the user says of its encode rules out a copy."""
+    decided = asked.sound == "copy" and not opened.request.sound.is_default
+    return "aac" if decided else asked.sound
+
+
 def _write(
     opened: OpenedTitle[None], reached: _Reached, asked: EncodeRequest, measurer: Measurer
 ) -> Written:
@@ -295,7 +301,7 @@ def _write(
         encodes=tuple(reached.encodes),
     )
     with events.stage(measurer.on_event, "file", 1, unit="files"):
-        audio = call_with_retries(audio_tracks, title, store)
+        audio = call_with_retries(audio_tracks, title, store, opened.request.sound)
         texts = call_with_retries(subtitle_tracks, title, store) if asked.subtitles else []
         with publishing_file(out) as made:
             folder = made.parent / "package"
@@ -304,6 +310,6 @@ def _write(
             rate = title.reference.frame_rate
             call_with_retries(verify_directory, folder, [document], rate)
             compare_with_source(folder, [document], measurer)
-            file = write_single_file(folder, document, title.reference, made, asked.sound,
+            file = write_single_file(folder, document, title.reference, made, _sound(opened, asked),
                                      pixel_format=rung.recipe.pixel_format)  # fmt: skip
     return file

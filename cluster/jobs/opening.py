@@ -13,7 +13,7 @@ from cluster import events
 from cluster.execution.executor import Executor, call_with_retries, connect
 from cluster.jobs.damage_findings import describe_damage
 from cluster.jobs.request import LadderRequest, RunOptions
-from cluster.jobs.sound_findings import describe_heard
+from cluster.jobs.sound_findings import describe_heard, describe_languages, describe_loudness
 from cluster.jobs.source_findings import describe_source
 from cluster.jobs.text_findings import describe_texts
 from cluster.stages.analysis import find_title, known_damage
@@ -22,6 +22,7 @@ from cluster.stages.texts import texts_in_title
 from cluster.stages.title import Title, TitleSource, open_title
 from cluster.stages.tracks import audio_tracks, heard_in_title, subtitle_tracks
 from cluster.store import Store, open_store
+from encoder.package.sound_choices import SoundChoices
 
 _Record = TypeVar("_Record")
 
@@ -83,21 +84,28 @@ def opened_title(
             title = find_title(options.source, source, store, running, on_event)
             for finding in describe_damage(title.reference, known_damage(title.source, store)):
                 on_event(events.Warned(finding.sentence))
-            _prepare_audio_and_subtitles(title, store, on_event)
+            _prepare_audio_and_subtitles(title, store, request.sound, on_event)
             yield OpenedTitle(request, title, store, running, record)
 
 
-def _prepare_audio_and_subtitles(title: Title, store: Store, on_event: events.Listener) -> None:
+def _prepare_audio_and_subtitles(
+    title: Title, store: Store, sound: SoundChoices, on_event: events.Listener
+) -> None:
     """Make the audio and subtitle tracks, which stay in the store: a stream that does not decode
     ends the run before anything is encoded.
     """
     info = title.reference.info
     streams = len(info.audio) + sum(stream.text for stream in info.subtitles)
     streams += len(title.reference.captions)
+    for finding in describe_languages(title.reference, sound):
+        on_event(events.Warned(finding.sentence))
     if streams:
         with events.stage(on_event, "sound and text", streams, unit="streams"):
-            for make in (audio_tracks, subtitle_tracks):
-                call_with_retries(make, title, store)
-        heard = describe_heard(title.reference, heard_in_title(title, store), encoded=True)
+            call_with_retries(audio_tracks, title, store, sound)
+            call_with_retries(subtitle_tracks, title, store)
+        found = heard_in_title(title, store, sound)
+        for note in describe_loudness(title.reference, found):
+            on_event(events.Noted(note))
+        heard = describe_heard(title.reference, found, encoded=True)
         for finding in (*heard, *describe_texts(texts_in_title(title, store))):
             on_event(events.Warned(finding.sentence))

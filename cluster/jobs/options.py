@@ -192,6 +192,28 @@ class CommonOptions(LadderLimits):
     program: int | None = _choice("program")
     accept_truncated: bool = _choice("accept_truncated")
     audio_layout: str | None = _choice("audio_layout")
+    audio_codec: str | None = _declared(
+        None,
+        "Codec of the sound: `aac`, `opus`, `ac3` or `eac3`. Browsers play the first two; many "
+        "devices do not play the others. [default: the profile's, aac unless it says otherwise]",
+    )
+    audio_rates: tuple[float, ...] = _declared(
+        (),
+        "Bitrates of stereo and of 5.1, such as `192k` or `192k,448k`. [default: the profile's, or "
+        "else 128k,320k for aac, 96k,256k for opus, 192k,448k for ac3, 192k,384k for eac3]",
+    )
+    audio_languages: tuple[str, ...] = _declared(
+        (),
+        "Languages of the sound that are kept, such as `en,fr`; the first plays by default. `und` "
+        "is sound that states none. [default: all]",
+    )
+    loudness: float | None = _declared(
+        None,
+        "Integrated loudness in LUFS to which each sound is brought, such as -23 (EBU R128), and "
+        "at which it is measured: by one gain, or, where peaks leave no room, by a gain that "
+        "changes, which is said. 0 leaves sound as it is. [default: the profile's, 0 unless it "
+        "says otherwise]",
+    )
     recipe_check: str = _declared(
         "auto",
         "When encoder settings beyond a preset are compared on three shots of the title with the "
@@ -239,6 +261,8 @@ def as_tuples(value: Any) -> Any:
     return tuple(as_tuples(each) for each in value) if isinstance(value, list) else value
 
 
+SOUND_NAMES = ("audio_codec", "audio_rates", "audio_languages", "loudness")
+"""Names of the options about sound that profiles have keys for."""
 COMMON_NAMES = tuple(declared.name for declared in fields(CommonOptions))
 """Names of the options that runs and jobs have in common."""
 

@@ -18,6 +18,7 @@ from cluster.jobs.options import (
     LIMIT_NAMES,
     RECIPE_CHECKS,
     SEARCHES,
+    SOUND_NAMES,
     CommonOptions,
     as_lists,
     as_tuples,
@@ -26,6 +27,7 @@ from cluster.jobs.options import (
 from encoder import ffmpeg
 from encoder.errors import BadInput
 from encoder.names import path_of, shown
+from encoder.package.sound_choices import DEFAULT_SOUND, SOUND_CODECS, SoundChoices
 from encoder.recipes import CODECS, PRESETS, Recipe
 from encoder.source.choices import TAILS, SourceChoices
 from encoder.tunings import by_codec
@@ -80,8 +82,9 @@ class LadderOptions(CommonOptions):
         document = {field.name: getattr(self, field.name) for field in fields(LadderOptions)}
         for name in LIMIT_NAMES:
             del document[name]
-        if not self.encoder_params:
-            del document["encoder_params"]
+        for name in ("encoder_params", *SOUND_NAMES):
+            if document[name] == getattr(DEFAULTS, name):
+                del document[name]
         profile = as_profile(self.profile)
         document["profile"] = profile.name
         document["profile_content"] = profile_document(profile)
@@ -107,7 +110,7 @@ class LadderOptions(CommonOptions):
         known.setdefault("recipe_check", "never")  # releases without the option had no check
         if known.get("weights"):
             known["weights"] = path_of(known["weights"])
-        for name in ("heights", "also", "encoder_params", *LIMIT_NAMES):
+        for name in ("heights", "also", "encoder_params", *SOUND_NAMES, *LIMIT_NAMES):
             if known.get(name) is not None:
                 known[name] = as_tuples(known[name])
         if (content := document.get("profile_content")) is not None:
@@ -163,6 +166,8 @@ class LadderRequest:
     profile: Profile
     hdr_recipes: tuple[Recipe, ...] = ()
     """The recipes of a title of high dynamic range, where they are others."""
+    sound: SoundChoices = DEFAULT_SOUND
+    """How the sound is encoded."""
     decided: frozenset[str] = frozenset()
     """Codecs whose encoder parameters the user named, so that no check replaces them."""
 
@@ -214,7 +219,9 @@ class LadderRequest:
         options.source_choices.check()
         for model in options.also:
             models.check(model)
-        return cls(options, recipes, profile, hdr_recipes, frozenset(parameters))
+        return cls(
+            options, recipes, profile, hdr_recipes, _sound(options, profile), frozenset(parameters)
+        )
 
     def check_encoders(self) -> None:
         """Check that this ffmpeg has an encoder for every recipe, which takes the recipe's tuning.
@@ -261,6 +268,25 @@ class LadderRequest:
                 "svtav1 or both, or --tone-map for a ladder of standard range"
             )
         return replace(self, recipes=recipes, hdr_recipes=())
+
+
+def _sound(options: LadderOptions, profile: Profile) -> SoundChoices:
+    """Return how the sound is encoded: as the options say, or else as the profile does.
+
+    Raises:
+        BadInput: a value is none that any sound can have.
+    """
+    asked = (getattr(options, name) for name in SOUND_NAMES)
+    own = (getattr(profile, name) for name in SOUND_NAMES)
+    codec, rates, languages, loudness = (
+        own_value if value is None or value == () else value
+        for value, own_value in zip(asked, own, strict=True)
+    )
+    if options.audio_codec not in (None, profile.audio_codec) and not options.audio_rates:
+        rates = ()  # the profile's are those of its own codec
+    choices = SoundChoices(codec, tuple(rates), tuple(languages), loudness or None)
+    choices.check()
+    return choices
 
 
 def _no_codec(name: str) -> str:
@@ -314,4 +340,5 @@ def choices() -> dict[str, tuple[str, ...]]:
         "tail": TAILS,
         "recipe_check": RECIPE_CHECKS,
         "placement": PLACEMENTS,
+        "audio_codec": tuple(SOUND_CODECS),
     }

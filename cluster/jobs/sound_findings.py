@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 from cluster.jobs.findings import Finding
+from cluster.stages.sound_languages import language_of, missing_languages
 from cluster.stages.tracks import HeardSound
 from encoder.package.audio import SoundFacts
+from encoder.package.sound_choices import SoundChoices
 from encoder.source.probing.audio_streams import ASIDE, AudioStream
 from encoder.source.reference import ReferenceSource
 from encoder.source.sound.layout import EXAMPLE
@@ -108,6 +110,40 @@ def describe_heard(
                 "goes to both sides",
                 "warn",
             )
+
+
+def describe_languages(source: ReferenceSource, choices: SoundChoices) -> Iterator[Finding]:
+    """Say which sounds are left out by their language, and which languages there are not."""
+    if not choices.languages or not source.info.audio:
+        return
+    lacking, left = missing_languages(source, choices.languages)
+    for language in lacking:
+        yield Finding("sound", f"no track is in {language}, which --audio-languages names",
+                      "the others are kept", "warn")  # fmt: skip
+    numbers = _numbers(source)
+    if left:
+        listed = ", ".join(f"{_named(sound, numbers)} ({language_of(sound)})" for sound in left)
+        yield Finding("sound", f"{listed}: not among --audio-languages",
+                      "is left out" if len(left) == 1 else "are left out", "warn")  # fmt: skip
+
+
+def describe_loudness(source: ReferenceSource, heard: Sequence[HeardSound]) -> Iterator[str]:
+    """Say of each sound that was brought to a loudness how, and whether it got there."""
+    numbers = _numbers(source)
+    for one in heard:
+        facts = one.facts.loudness
+        if facts is None:
+            continue
+        name = f"loudness of {_named(one.sound, numbers)} in {'5.1' if one.surround else 'stereo'}"
+        if facts.source is None or facts.integrated is None:
+            yield f"{name}: none can be measured, so the sound is left as it is"
+            continue
+        how = "by one gain" if facts.linear else "by a gain that changes, since its peaks are high"
+        missed = "" if facts.reached else f", which misses the {facts.target:g} LUFS asked for"
+        yield (
+            f"{name}: from {facts.source:.1f} to {facts.integrated:.1f} LUFS {how}, true peak "
+            f"{facts.true_peak:.1f} dBTP{missed}"
+        )
 
 
 def _steps(name: str, facts: SoundFacts) -> Finding:

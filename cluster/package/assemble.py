@@ -14,9 +14,10 @@ from encoder.errors import ToolFailed, VerificationFailed
 from encoder.media import Request
 from encoder.package import layout
 from encoder.package.verify import ExpectedSegment, VerifyReport, verify_package
+from encoder.package.verify_sound import ExpectedSound
 from encoder.package.write import write_package
 from encoder.recipes import Recipe, by_name
-from ladder.document import Quality, Rung, Segment
+from ladder.document import Quality, Rung, Segment, Sound
 from vmaf.pool import pool_scores
 
 FRAME_HASHES = "frames.hash"
@@ -112,8 +113,14 @@ def _rendition(rung: ChosenRung, store: Store, scratch: Path) -> layout.Renditio
     )
 
 
-def verify_directory(directory: Path, rungs: Sequence[Rung], frame_rate: Fraction) -> VerifyReport:
-    """Decode a package and compare every frame with the frame that was scored.
+def verify_directory(
+    directory: Path,
+    rungs: Sequence[Rung],
+    frame_rate: Fraction,
+    sound: Sequence[Sound] | None = None,
+) -> VerifyReport:
+    """Decode a package and compare every frame with the frame that was scored, and the tracks of
+    sound with what was asked of them.
 
     Raises:
         VerificationFailed: the package is not what was measured.
@@ -124,13 +131,31 @@ def verify_directory(directory: Path, rungs: Sequence[Rung], frame_rate: Fractio
         rung.name: by_name(rung.recipe).pixel_format for rung in rungs if rung.recipe is not None
     }
     try:
-        return verify_package(directory, frame_rate, expected, pixel_formats=formats)
+        return verify_package(
+            directory,
+            frame_rate,
+            expected,
+            pixel_formats=formats,
+            sounds=None if sound is None else [_expected_sound(one) for one in sound],
+        )
     except VerificationFailed as error:
         if error.context.get("returncode", 0) < 0:
             raise ToolFailed(
                 f"the package was not verified: {error.message}", **error.context
             ) from error
         raise
+
+
+def _expected_sound(sound: Sound) -> ExpectedSound:
+    loudness = sound.loudness
+    return ExpectedSound(
+        name=sound.name,
+        codecs=sound.codecs,
+        channels=sound.channels,
+        bit_rate=sound.bitrate,
+        language=sound.language or "",
+        integrated_lufs=loudness.integrated if loudness else None,
+    )
 
 
 def expected_segments(directory: Path, rung: Rung) -> list[ExpectedSegment]:

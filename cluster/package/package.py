@@ -297,7 +297,9 @@ class Package:
             ToolFailed: ffmpeg was killed, so the package may be right or wrong.
         """
         with events.stage(on_event, "verify", len(self.ladder.rungs), unit="rungs"):
-            return verify_directory(self.directory, self.ladder.rungs, self.frame_rate)
+            return verify_directory(
+                self.directory, self.ladder.rungs, self.frame_rate, self.ladder.sound
+            )
 
     def verify_source(self, source: Path | None = None) -> SourceReport:
         """Decode the source straight and compare it with the package's pictures and sound.

@@ -62,6 +62,10 @@ class JobOptions(BaseModel):
     program: Annotated[int, Field(ge=1, le=65535), IS_NUMBER] | None = _common("program")
     accept_truncated: Flag = _common("accept_truncated")
     audio_layout: Annotated[str, Field(max_length=200)] | None = _common("audio_layout")
+    audio_codec: Name | None = _common("audio_codec")
+    audio_rates: list[Rate] = _common("audio_rates", default=[], max_length=2)
+    audio_languages: list[Name] = _common("audio_languages", default=[], max_length=50)
+    loudness: Annotated[float, Field(ge=-70, le=0), IS_NUMBER] | None = _common("loudness")
     measure_every: Annotated[int, Field(ge=1, le=99), IS_NUMBER] | None = _common("measure_every")
     encoder_params: list[Annotated[str, Field(max_length=1000)]] = _common(
         "encoder_params", default=[], max_length=4

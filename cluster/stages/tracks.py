@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from cluster.stages.sound_languages import chosen_sounds
 from cluster.stages.stage import Made, find_or_make
 from cluster.stages.texts import texts_in_title
 from cluster.stages.title import Title
@@ -16,10 +17,12 @@ from cluster.store.keys import key
 from encoder import ffmpeg
 from encoder.package import audio, layout
 from encoder.package import subtitles as vtt
-from encoder.package.audio_commands import BIT_RATE, SURROUND_BIT_RATE, Part, Sound
+from encoder.package.audio_commands import Part, Sound
 from encoder.package.audio_log import SoundFormat, Undecoded
+from encoder.package.loudness import LoudnessFacts
+from encoder.package.sound_choices import DEFAULT_SOUND, SoundChoices
 from encoder.source.reference import ReferenceSource
-from encoder.source.sound.plan import SURROUND_CHANNELS, SourceSound, as_pairs, plan_sounds
+from encoder.source.sound.plan import SURROUND_CHANNELS, SourceSound, as_pairs
 from encoder.source.sound.undecoded import undecoded_packets
 
 
@@ -45,7 +48,9 @@ Hear = Callable[[Sound, SourceSound, bool], tuple[audio.SoundFacts, Blob | None]
 """
 
 
-def audio_tracks(title: Title, store: Store) -> tuple[layout.AudioTrack, ...]:
+def audio_tracks(
+    title: Title, store: Store, choices: SoundChoices = DEFAULT_SOUND
+) -> tuple[layout.AudioTrack, ...]:
     """Return the title's audio tracks, each encoded once and cut at the title's shots.
 
     The first audible sound of the source is what plays by default. Every sound becomes stereo, but
@@ -63,18 +68,25 @@ def audio_tracks(title: Title, store: Store) -> tuple[layout.AudioTrack, ...]:
             title=heard.sound.title,
             roles=heard.sound.roles,
         )
-        for heard in heard_in_title(title, store)
+        for heard in heard_in_title(title, store, choices)
         if heard.media is not None
     )
 
 
-def heard_in_title(title: Title, store: Store) -> tuple[HeardSound, ...]:
+def heard_in_title(
+    title: Title, store: Store, choices: SoundChoices = DEFAULT_SOUND
+) -> tuple[HeardSound, ...]:
     """Return the sounds of a title as they are encoded, stereo first.
 
     Raises:
+        BadInput: the title has no sound of a language that was asked for.
         SourceUnusable: a stream does not decode.
     """
-    return decide(title.reference, lambda *asked: _encoded(title, store, *asked))
+    return decide(
+        title.reference,
+        lambda *asked: _encoded(title, store, choices, *asked),
+        choices.languages,
+    )
 
 
 def heard_in_source(reference: ReferenceSource) -> tuple[HeardSound, ...]:
@@ -96,9 +108,11 @@ def heard_in_source(reference: ReferenceSource) -> tuple[HeardSound, ...]:
     return decide(reference, hear)
 
 
-def decide(reference: ReferenceSource, hear: Hear) -> tuple[HeardSound, ...]:
+def decide(
+    reference: ReferenceSource, hear: Hear, languages: Sequence[str] = ()
+) -> tuple[HeardSound, ...]:
     """Decide which sounds are made as stereo and as 5.1, by what is heard in them."""
-    planned = plan_sounds(reference.info, reference.choices.audio_layout)
+    planned = chosen_sounds(reference, languages)
     found = _decided(reference, planned, hear)
     if any(one.sound.by_rule and one.facts.wide_lfe for one in found):
         found = tuple(
@@ -154,11 +168,16 @@ def _made(
 
 
 def _encoded(
-    title: Title, store: Store, sound: Sound, planned: SourceSound, surround: bool
+    title: Title,
+    store: Store,
+    choices: SoundChoices,
+    sound: Sound,
+    planned: SourceSound,
+    surround: bool,
 ) -> tuple[audio.SoundFacts, Blob | None]:
     """Return the facts and the encode of one sound, encoded once."""
     reference = title.reference
-    bit_rate = SURROUND_BIT_RATE if surround else BIT_RATE
+    bit_rate = choices.bit_rate(surround=surround)
     plain = planned.layout is None and planned.parts[0].channel is None
     parameters = {
         "source": title.source.sha256,
@@ -169,6 +188,8 @@ def _encoded(
         "bit_rate": bit_rate,
         "tool": ffmpeg.version(),
         **({"surround": True} if surround else {}),
+        **({"codec": choices.codec} if choices.codec != "aac" else {}),
+        **({"loudness": choices.loudness} if choices.loudness is not None else {}),
         **reference.copied.identity,
     }
 
@@ -182,6 +203,8 @@ def _encoded(
             duration=reference.timeline.duration_seconds,
             bit_rate=bit_rate,
             surround=surround,
+            codec=choices.codec,
+            target_lufs=choices.loudness,
         )
         facts = _with_losses(facts, sound, reference)
         return Made(
@@ -266,6 +289,7 @@ def _document(facts: audio.SoundFacts) -> dict[str, Any]:
         **({"steps": facts.steps} if facts.steps else {}),
         **({"overlap_seconds": facts.overlap_seconds} if facts.overlap_seconds else {}),
         **({"undecoded": asdict(lost)} if lost else {}),
+        **({"loudness": facts.loudness.document()} if facts.loudness else {}),
     }
 
 
@@ -284,6 +308,7 @@ def _facts(value: Mapping[str, Any]) -> audio.SoundFacts:
         steps=known.get("steps", 0),
         overlap_seconds=known.get("overlap_seconds", 0.0),
         undecoded=Undecoded(**known["undecoded"]) if "undecoded" in known else None,
+        loudness=LoudnessFacts(**known["loudness"]) if "loudness" in known else None,
     )
 
 

@@ -1,4 +1,5 @@
-"""A title's audio: encoded once as AAC, aligned with the first video frame, cut like the video.
+"""A title's audio: encoded once, as AAC unless asked otherwise, aligned with the
+first video frame, and cut like the video.
 
 The encoder's priming (1024 silent samples at the start) stays in the media, and the edit list skips
 it in the presentation; without an edit list, audio would be 21 ms late.
@@ -14,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import langcodes
 from langcodes.tag_parser import LanguageTagError
@@ -28,22 +30,27 @@ from encoder.ffmpeg import (
     does_not_decode,
     run,
 )
-from encoder.package import audio_changes, audio_jumps, audio_log
+from encoder.package import audio_changes, audio_jumps, audio_log, loudness
 from encoder.package.audio_commands import (
     BIT_RATE,
     CHANNELS,
     STEREO,
     SURROUND,
+    UNCHANGED,
+    Level,
     Part,
     Sound,
     audio_command,
     listen_command,
+    loudness_command,
     peak_command,
     stamps_command,
     steady_command,
 )
 from encoder.package.audio_log import SoundFormat, Undecoded
 from encoder.package.layout import AudioSegment, AudioTrack
+from encoder.package.loudness import LoudnessFacts
+from encoder.review import LOUDNESS_FILTER, parse_loudness
 
 STAGE_VERSION = 1
 """Part of the store key of encoded audio: raise it when its bits change."""
@@ -51,6 +58,7 @@ HEADROOM_DB = 1.0
 """Decibels below full scale to which a mix that would clip is lowered: AAC overshoots."""
 _CLIPS_DB = 0.01
 _MOST_LOWERINGS = 4
+_MOST_CORRECTIONS = 2
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*\Z")
 
 
@@ -80,6 +88,8 @@ class SoundFacts:
     """True where ffmpeg said that something does not decode."""
     undecoded: Undecoded | None = None
     """What of the title's sound does not decode, where somebody looked for it."""
+    loudness: LoudnessFacts | None = None
+    """How it was brought to a loudness, where one was asked for."""
 
     @property
     def widest(self) -> int:
@@ -128,15 +138,18 @@ def encode_sound(
     duration: Fraction,
     bit_rate: int = BIT_RATE,
     surround: bool = False,
+    codec: str = "aac",
+    target_lufs: float | None = None,
 ) -> SoundFacts:
-    """Encode a sound of a source to ``out``, one fragmented MP4 of AAC-LC, 48 kHz.
+    """Encode a sound of a source to ``out``, one fragmented MP4, 48 kHz.
 
     Audio begins with the title's first video frame and lasts exactly as long as the video: it is
     cut or padded with silence at both ends, and holes are filled. It does not depend on shots, so
     it is encoded once per title; :func:`segment_audio` cuts it.
 
     A sound whose format changes is decoded to PCM of one format first, beside ``out``. A mix whose
-    peak exceeds full scale is lowered as a whole, until the encode does not clip.
+    peak exceeds full scale is lowered as a whole, until the encode does not clip. A mix that is to
+    have a loudness is brought to it instead (:mod:`encoder.package.loudness`).
 
     Args:
         sound: What to encode; files are opened with the allow-lists of untrusted input.
@@ -145,37 +158,42 @@ def encode_sound(
         duration: Duration of the title's video, seconds.
         bit_rate: Bitrate in bit/s.
         surround: Whether to encode 5.1 instead of stereo.
+        codec: Key of :data:`encoder.package.sound_choices.SOUND_CODECS`.
+        target_lufs: Integrated loudness of the encode; None leaves the level as it is.
 
     Raises:
         SourceUnusable: most of the audio does not decode. A smaller part becomes silence.
         ToolFailed: ffmpeg failed for another reason.
     """
 
-    def command(sound: Sound, lower_db: float = 0.0) -> Command:
+    def placed(sound: Sound) -> dict[str, Any]:
+        first = Fraction(0) if sound.steady else first_video_pts
+        return {"first_video_pts": first, "duration": duration, "surround": surround}
+
+    def encoding(sound: Sound, level: Level = UNCHANGED) -> Command:
         return audio_command(
-            sound,
-            out,
-            first_video_pts=Fraction(0) if sound.steady else first_video_pts,
-            duration=duration,
-            bit_rate=bit_rate,
-            surround=surround,
-            lower_db=lower_db,
+            sound, out, **placed(sound), bit_rate=bit_rate, level=level, codec=codec
         )
+
+    def measuring(sound: Sound, filters: Sequence[str]) -> Command:
+        return loudness_command(sound, filters, **placed(sound))
 
     def execute(call: Command) -> Completed:
         return _run(sound, call, duration)
 
+    command = _Commands(encoding, measuring, target_lufs)
     times = {"first_video_pts": first_video_pts, "duration": duration}
     changes = _changes(sound, execute, **times)
     if changes is not None:
         with audio_changes.steady(sound, changes, out.parent, execute, **times) as made:
-            facts = _finished(made, _run(made, command(made), duration), out, command, duration)
+            done = _run(made, encoding(made), duration)
+            facts = _finished(made, done, out, command, duration)
         return _changed(facts, changes)
-    done = _run(sound, command(sound), duration)
+    done = _run(sound, encoding(sound), duration)
     broken = audio_log.does_not_decode(done.kept)
     rebuilt, mended = audio_log.changes_format(done.kept), _mended(sound, done)
     if mended.sound != sound and not rebuilt:
-        done = _run(mended.sound, command(mended.sound), duration)
+        done = _run(mended.sound, encoding(mended.sound), duration)
     sound = mended.sound
     if not rebuilt:
         facts = _finished(sound, done, out, command, duration)
@@ -186,7 +204,8 @@ def encode_sound(
         decoded = steady_command(part, copy, **times, layout=layout)
         formats = audio_log.formats(execute(decoded).kept, duration)
         steady = replace(sound, parts=(Part(copy, 0),), steady=True)
-        facts = _finished(steady, _run(steady, command(steady), duration), out, command, duration)
+        done = _run(steady, encoding(steady), duration)
+        facts = _finished(steady, done, out, command, duration)
     finally:
         copy.unlink(missing_ok=True)
     return replace(facts, formats=formats if len(formats) > 1 else (), rebuilt=True, broken=broken)
@@ -300,17 +319,21 @@ def _mended(sound: Sound, done: Completed) -> _Mended:
     return _Mended(replace(sound, parts=tuple(parts)), jumps, steps, overlap)
 
 
-def _finished(
-    sound: Sound,
-    done: Completed,
-    out: Path,
-    command: Callable[[Sound, float], Command],
-    duration: Fraction,
-) -> SoundFacts:
-    """Return the facts of an encode, after lowering what clips.
+@dataclass(frozen=True, slots=True)
+class _Commands:
+    """The calls that encode and measure a sound."""
 
-    ``command`` encodes a sound with its mix lowered by so many decibels.
-    """
+    encoding: Callable[[Sound, Level], Command]
+    """Encodes a sound with the level of its mix changed."""
+    measuring: Callable[[Sound, Sequence[str]], Command]
+    """Measures the mix by filters."""
+    target_lufs: float | None
+
+
+def _finished(
+    sound: Sound, done: Completed, out: Path, command: _Commands, duration: Fraction
+) -> SoundFacts:
+    """Return the facts of an encode, after lowering what clips or bringing it to a loudness."""
     if not audio_log.audible(done.kept):
         out.unlink(missing_ok=True)
         return SoundFacts(audible=False, silent=audio_log.silent_channels(done.kept))
@@ -318,19 +341,48 @@ def _finished(
         raise ToolFailed(
             f"cannot use {sound.parts[0].path}: ffmpeg wrote no audio of stream "
             f"{sound.parts[0].stream}; leave it out with {_without(sound)}",
-            command=command(sound, 0.0).shell(),
+            command=command.encoding(sound, UNCHANGED).shell(),
             returncode=0,
             stderr=done.stderr,
         )
+    silent, wide_lfe = audio_log.silent_channels(done.kept), audio_log.lfe_is_wide(done.kept)
+    if command.target_lufs is not None:
+        facts = _normalised(sound, out, command, command.target_lufs, duration)
+        if facts.source is not None:
+            return SoundFacts(True, (), 0.0, silent, wide_lfe, loudness=facts)
+        heard: LoudnessFacts | None = facts
+    else:
+        heard = None
     lowered, over = 0.0, audio_log.peak_db(done.kept)
     for _ in range(_MOST_LOWERINGS):
         if over <= _CLIPS_DB:
             break
         lowered = _upwards(lowered + over) if lowered else _headroom(over)
-        _run(sound, command(sound, lowered), duration)
+        _run(sound, command.encoding(sound, Level(lowered)), duration)
         over = audio_log.peak_db(run(peak_command(out), keep=audio_log.LINES).kept)
-    silent, wide_lfe = audio_log.silent_channels(done.kept), audio_log.lfe_is_wide(done.kept)
-    return SoundFacts(True, (), lowered, silent, wide_lfe)
+    return SoundFacts(True, (), lowered, silent, wide_lfe, loudness=heard)
+
+
+def _normalised(
+    sound: Sound, out: Path, command: _Commands, target: float, duration: Fraction
+) -> LoudnessFacts:
+    """Encode a sound anew at a loudness; leave the encode where the sound has none."""
+    log = _run(sound, command.measuring(sound, [loudness.first_pass(target)]), duration).stderr
+    mix = loudness.read_first_pass(log)
+    if not mix.measurable:
+        return LoudnessFacts(target, None, None, None)
+    aim = target
+    for attempt in range(1 + _MOST_CORRECTIONS):
+        level = Level(filters=loudness.second_pass(mix, aim))
+        _run(sound, command.encoding(sound, level), duration)
+        heard = parse_loudness(run(peak_command(out, LOUDNESS_FILTER)).stderr)
+        missed = target - heard.integrated if heard.integrated is not None else 0.0
+        if abs(missed) <= loudness.CORRECTED_LU or attempt == _MOST_CORRECTIONS:
+            break
+        aim = loudness.in_range(aim + missed)
+    return LoudnessFacts(
+        target, mix.integrated, heard.integrated, heard.true_peak, mix.is_linear(aim)
+    )
 
 
 def _headroom(peak_db: float) -> float:

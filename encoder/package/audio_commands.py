@@ -13,13 +13,14 @@ from pathlib import Path
 
 from encoder.ffmpeg import PATIENT_OPTIONS, SOURCE_OPTIONS, Command, as_arguments
 from encoder.package.audio_jumps import STEP_SECONDS
+from encoder.package.sound_choices import SOUND_CODECS
 
 SAMPLE_RATE = 48_000
 """Sample rate of all audio in packages, Hz."""
-BIT_RATE = 128_000
-"""Bitrate of stereo, bit/s."""
-SURROUND_BIT_RATE = 320_000
-"""Bitrate of 5.1, bit/s."""
+BIT_RATE = SOUND_CODECS["aac"].stereo_rate
+"""Bitrate of stereo AAC, bit/s."""
+SURROUND_BIT_RATE = SOUND_CODECS["aac"].surround_rate
+"""Bitrate of 5.1 AAC, bit/s."""
 MONO, STEREO, SURROUND = "mono", "stereo", "5.1"
 CHANNELS = {STEREO: ("FL", "FR"), SURROUND: ("FL", "FR", "FC", "LFE", "BL", "BR")}
 """Channels of the layouts that packages have, by ffmpeg's names and in its order."""
@@ -71,6 +72,20 @@ class Sound:
         return len(CHANNELS[self.layout]) if self.layout else self.channels or 0
 
 
+@dataclass(frozen=True, slots=True)
+class Level:
+    """What is done to the level of a mix."""
+
+    lower_db: float = 0.0
+    """Decibels by which the mix is lowered."""
+    filters: tuple[str, ...] = ()
+    """Filters that bring it to a loudness (:mod:`encoder.package.loudness`)."""
+
+
+UNCHANGED = Level()
+"""The level that a mix has."""
+
+
 def audio_command(
     sound: Sound,
     out: Path,
@@ -79,9 +94,10 @@ def audio_command(
     duration: Fraction,
     bit_rate: int = BIT_RATE,
     surround: bool = False,
-    lower_db: float = 0.0,
+    level: Level = UNCHANGED,
+    codec: str = "aac",
 ) -> Command:
-    """Build the call that encodes a sound to fragmented MP4 of AAC.
+    """Build the call that encodes a sound to fragmented MP4.
 
     Args:
         sound: What to encode.
@@ -90,15 +106,18 @@ def audio_command(
         duration: Duration of the title, seconds.
         bit_rate: Bitrate in bit/s.
         surround: Whether to encode 5.1 instead of stereo.
-        lower_db: Decibels by which the mix is lowered.
+        level: What is done to its level.
+        codec: Key of :data:`encoder.package.sound_choices.SOUND_CODECS`.
     """
     layout = SURROUND if surround else STEREO
     inputs, source, placed = _placed(sound, first_video_pts, duration, layout)
+    lower_db, coded = level.lower_db, SOUND_CODECS[codec]
     mixed = sound.width > len(CHANNELS[layout]) or sound.steady
     filters = [
         *placed,
         *([_PEAK] if mixed else []),
         *([f"volume=volume=-{lower_db:.1f}dB:precision=float"] if lower_db else []),
+        *level.filters,
         "volumedetect",
         "apad",
         f"atrim=end_sample={round(duration * SAMPLE_RATE)}",
@@ -108,7 +127,9 @@ def audio_command(
             *_QUIET,
             *inputs,
             *_mapped(source, filters),
-            *("-c:a", "aac", "-b:a", bit_rate, "-threads", 1),
+            *("-c:a", coded.encoder, "-b:a", bit_rate),
+            *(coded.surround_options if surround else ()),
+            *("-threads", 1),
             *("-fflags", "+bitexact", "-flags:a", "+bitexact"),
             *("-movflags", "+cmaf+delay_moov", "-frag_duration", 10_000_000, "-f", "mp4", out),
             *([] if sound.steady else _jumps(sound)),
@@ -164,6 +185,20 @@ def listen_command(
     )
 
 
+def loudness_command(
+    sound: Sound,
+    filters: Sequence[str],
+    *,
+    first_video_pts: Fraction,
+    duration: Fraction,
+    surround: bool = False,
+) -> Command:
+    """Build the call that measures the mix of a sound by ``filters`` and writes nothing."""
+    layout = SURROUND if surround else STEREO
+    inputs, source, placed = _placed(sound, first_video_pts, duration, layout)
+    return Command.of([*_QUIET, *inputs, *_mapped(source, [*placed, *filters]), "-f", "null", "-"])
+
+
 def formats_command(parts: Sequence[Part], first_video_pts: Fraction) -> Command:
     """Build the call that tells the formats of streams of one file, and writes nothing."""
     told = [argument for part in parts for argument in _told(part, first_video_pts)]
@@ -177,9 +212,10 @@ def stamps_command(part: Part) -> Command:
                        "-f", "null", "-"])  # fmt: skip
 
 
-def peak_command(path: Path) -> Command:
-    """Build the call that measures the peak of encoded sound, as a player decodes it."""
-    return Command.of([*_QUIET, "-i", path, "-af", _PEAK, "-f", "null", "-"])
+def peak_command(path: Path, measured: str = _PEAK) -> Command:
+    """Build the call that measures the peak of encoded sound, as a player decodes it, or what the
+    filter ``measured`` does."""
+    return Command.of([*_QUIET, "-i", path, "-af", measured, "-f", "null", "-"])
 
 
 def _steady(part: Part, first_video_pts: Fraction, duration: Fraction, layout: str) -> list[str]:

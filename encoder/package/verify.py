@@ -24,12 +24,11 @@ from encoder.ffmpeg import Command, as_arguments, run
 from encoder.package import readback
 from encoder.package.declared import check_declarations
 from encoder.package.layout import check_timeline, peak_bitrate
+from encoder.package.verify_sound import ExpectedSound, FoundSound, difference
+from encoder.review import LOUDNESS_FILTER, parse_loudness
 
 _T = TypeVar("_T")
 _MICROSECOND = Fraction(1, 1_000_000)
-_AAC_SAMPLES = 1024
-"""Samples in a frame of AAC-LC."""
-_AUDIO_FRAME_SECONDS = Fraction(_AAC_SAMPLES, 48_000)
 _IN_BAND_CAPTIONS = b"GA94\x03"  # caption data in user data, ATSC A/53 part 4
 _FROM_PIPE = ("-hide_banner", "-v", "error", "-protocol_whitelist", "pipe", "-f", "mp4")
 _DIMENSIONS = re.compile(rb"^#dimensions 0: (\d+)x(\d+)", re.MULTILINE)
@@ -75,6 +74,7 @@ def verify_package(
     expected: Mapping[str, Sequence[ExpectedSegment]],
     *,
     pixel_formats: Mapping[str, str] | None = None,
+    sounds: Sequence[ExpectedSound] | None = None,
 ) -> VerifyReport:
     """Read a package back, decode every rung and compare every frame with its recorded hash.
 
@@ -87,6 +87,7 @@ def verify_package(
         frame_rate: Frames per second of the title.
         expected: Recorded segments of each rung, in the order of the playlists; at least one rung.
         pixel_formats: Pixel format of each rung's encodes, by default ``yuv420p``.
+        sounds: What was asked of each track of sound; None where nobody asked for anything.
 
     Raises:
         VerificationFailed: the first difference; ``context`` names ``rung``, ``segment`` (number),
@@ -100,19 +101,21 @@ def verify_package(
     dash = {track.name: track for track in tracks}
     variants = _check_rungs(master, dash, list(expected))
     video_seconds = max(s.end_frame for s in next(iter(expected.values()))) / frame_rate
-    sounds = _check_sounds(directory, master, dash, video_seconds)
+    found = _check_sounds(directory, master, dash, video_seconds)
+    cpu_seconds = sum(sound.cpu_seconds for sound in found)
+    if sounds is not None:
+        cpu_seconds += _check_asked(directory, master, found, sounds)
     keyframe_times: dict[str, list[Fraction]] = {}
-    targets = {Path(s.folder).name: s.playlist.target_duration for s in sounds}
+    targets = {Path(s.folder).name: s.playlist.target_duration for s in found}
     targets |= _check_subtitles(directory, master, video_seconds)
     _check_declarations(directory, master)
-    cpu_seconds = sum(sound.cpu_seconds for sound in sounds)
     for rung, segments in expected.items():
         track = _check_rung(directory, rung, variants[rung], segments, frame_rate, dash[rung])
         keyframe_times[rung] = track.keyframe_times
         targets[rung] = track.playlist.target_duration
         pixel_format = (pixel_formats or {}).get(rung, "yuv420p")
         cpu_seconds += _check_frames(directory, rung, track, segments, pixel_format)
-        _check_rates(rung, variants[rung], track, sounds)
+        _check_rates(rung, variants[rung], track, found)
         _check_iframes(directory, rung, track, master)
     if len(set(targets.values())) != 1:
         _fail(f"playlists differ in EXT-X-TARGETDURATION: {targets}")
@@ -161,10 +164,47 @@ def _check_sounds(
         name = Path(medium.uri).parent.name
         sound = _check_audio(directory, medium.uri, dash, name)
         seconds = sum(sound.durations)
-        if abs(seconds - video_seconds) > _AUDIO_FRAME_SECONDS:
+        if abs(seconds - video_seconds) > sound.frame_seconds:
             _fail_length(name, seconds, video_seconds)
         sounds.append(sound)
     return sounds
+
+
+def _check_asked(
+    directory: Path,
+    master: readback.MasterPlaylist,
+    tracks: Sequence[_Track],
+    expected: Sequence[ExpectedSound],
+) -> float:
+    """Check that the sound has what was asked of it; return the CPU seconds of measuring it."""
+    names = [Path(track.folder).name for track in tracks]
+    if names != [sound.name for sound in expected]:
+        _fail(f"the package has the sound {names}, ladder.json {[s.name for s in expected]}")
+    media = [m for m in master.media if m.attributes.get("TYPE") == "AUDIO"]
+    cpu_seconds = 0.0
+    for track, medium, asked in zip(tracks, media, expected, strict=True):
+        heard = None
+        if asked.integrated_lufs is not None:
+            command = Command.of(
+                [
+                    *("-hide_banner", "-nostats", "-v", "info", *_FROM_PIPE[3:], "-i", "pipe:0"),
+                    *("-map", "0:a:0", "-af", LOUDNESS_FILTER, "-f", "null", "-"),
+                ]
+            )
+            done = run(command, stdin=_bytes(directory, track))
+            heard, cpu_seconds = parse_loudness(done.stderr), cpu_seconds + done.cpu_seconds
+        configuration = mp4.audio_configuration(track.init)
+        found = FoundSound(
+            name=asked.name,
+            codecs=configuration.codecs,
+            channels=configuration.channels,
+            bit_rate=track.average,
+            language=medium.attributes.get("LANGUAGE", ""),
+            integrated_lufs=heard.integrated if heard else None,
+        )
+        if (what := difference(asked, found)) is not None:
+            _fail(f"{asked.name!r} has {what}", rung=asked.name)
+    return cpu_seconds
 
 
 def _check_keyframes(times: Mapping[str, list[Fraction]]) -> None:
@@ -193,6 +233,8 @@ class _Track:
     keyframe_times: list[Fraction]
     """Presentation times of the keyframes in seconds; none for audio."""
     cpu_seconds: float = 0.0
+    frame_seconds: Fraction = Fraction(0)
+    """Duration of a coded frame of sound."""
 
     @property
     def bits(self) -> list[int]:
@@ -462,7 +504,9 @@ def _check_audio(
     durations: list[Fraction] = []
     try:
         scale, priming = mp4.track_timescale(init), mp4.edit_media_time(init)
-        expected_time, ticks = 0, _AAC_SAMPLES * scale / mp4.audio_configuration(init).sample_rate
+        configuration = mp4.audio_configuration(init)
+        frame = Fraction(configuration.frame_samples, configuration.sample_rate)
+        expected_time, ticks = 0, frame * scale
     except ValueError as error:
         _fail(f"{rung}: {folder}/{playlist.init_uri}: {error}", rung=rung)
     for number, entry in enumerate(playlist.entries):
@@ -479,11 +523,11 @@ def _check_audio(
         last = 1 if number == len(playlist.entries) - 1 else 0
         for sample in samples[: len(samples) - last]:
             if sample.duration != ticks:
-                _fail(f"{rung}, segment {number} ({name}): a frame of AAC lasts {sample.duration} "
-                      f"ticks instead of {ticks:g}", **where)  # fmt: skip
+                _fail(f"{rung}, segment {number} ({name}): a frame of sound lasts "
+                      f"{sample.duration} ticks instead of {float(ticks):g}", **where)  # fmt: skip
         if not 0 < samples[-1].duration <= ticks:
-            _fail(f"{rung}, segment {number} ({name}): its last frame of AAC lasts "
-                  f"{samples[-1].duration} ticks, a frame {ticks:g}", **where)  # fmt: skip
+            _fail(f"{rung}, segment {number} ({name}): its last frame of sound lasts "
+                  f"{samples[-1].duration} ticks, a frame {float(ticks):g}", **where)  # fmt: skip
         audible_from = max(expected_time - priming, 0)
         expected_time = samples[-1].decode_time + samples[-1].duration
         durations.append(Fraction(expected_time - priming - audible_from, scale))
@@ -499,12 +543,20 @@ def _check_audio(
         done = run(command, stdin=_bytes(directory, track))
     except ToolFailed as error:
         _fail(f"{rung!r} does not decode: {error.message}", rung=rung, **error.context)
-    _check_decoded(rung, done.stdout, sum(durations))
-    return replace(track, cpu_seconds=done.cpu_seconds)
+    # Unlike that of AAC, ffmpeg plays the priming of AC-3, and skips that of Opus without moving
+    # what follows.
+    slack = Fraction(0 if configuration.codecs.startswith("mp4a") else priming, scale)
+    _check_decoded(rung, done.stdout, sum(durations), frame, slack)
+    return replace(track, cpu_seconds=done.cpu_seconds, frame_seconds=frame)
 
 
-def _check_decoded(rung: str, listing: bytes, seconds: Fraction | int) -> None:
-    """Check that decoded audio, listed by ffmpeg's ``framecrc``, is gapless and of this length."""
+def _check_decoded(
+    rung: str, listing: bytes, seconds: Fraction | int, frame: Fraction, slack: Fraction
+) -> None:
+    """Check that decoded audio, listed by ffmpeg's ``framecrc``, is gapless and of this length.
+
+    It may begin ``slack`` seconds late, or be longer by so much.
+    """
     scale, end = Fraction(48_000), 0
     for line in listing.decode().splitlines():
         if line.startswith("#tb 0:"):
@@ -512,12 +564,14 @@ def _check_decoded(rung: str, listing: bytes, seconds: Fraction | int) -> None:
         if line.startswith("#") or not line:
             continue
         _, _, start, samples, _ = (int(field) for field in line.split(",")[:5])
+        if end == 0 and start == slack * scale:
+            end = start
         if start != end:
             _fail(f"{rung!r}: audio has {'a gap' if start > end else 'an overlap'} at "
                   f"{float(end / scale):.3f} s", rung=rung)  # fmt: skip
         end += samples
     # The last frame decodes whole; what it lasts is in the boxes.
-    if not 0 <= end - seconds * scale < _AAC_SAMPLES:
+    if not 0 <= end - seconds * scale < (frame + slack) * scale:
         _fail(f"{rung!r}: {float(end / scale):.3f} s of audio decode, its boxes say "
               f"{float(seconds):.3f} s", rung=rung)  # fmt: skip
 

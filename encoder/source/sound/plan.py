@@ -80,12 +80,15 @@ class SourceSound:
     """Number of the sound, counted from 0, that is the stereo mix of this 5.1."""
 
 
-def plan_sounds(info: SourceInfo, layout: str | None = None) -> tuple[SourceSound, ...]:
+def plan_sounds(
+    info: SourceInfo, layout: str | None = None, kept: Sequence[int] | None = None
+) -> tuple[SourceSound, ...]:
     """Return the sounds of a source; the first that is audible plays by default.
 
     Args:
         info: The source.
         layout: What the user says (:mod:`encoder.source.sound.layout`).
+        kept: Numbers of the sounds to return, counted from 0, in their order; None for all.
 
     Raises:
         BadInput: the user names tracks or channels that the source does not have.
@@ -94,13 +97,17 @@ def plan_sounds(info: SourceInfo, layout: str | None = None) -> tuple[SourceSoun
         sounds = [_asked(info, sound) for sound in parse_layout(layout)]
         if len({sound.parts for sound in sounds}) < len(sounds):
             raise BadInput(f"--audio-layout {layout} lists a sound twice; list it once")
-        return _mixes(sounds)
+        return _mixes(_kept(sounds, kept))
     joined = _joined(info)
     sounds = [_alone(stream) for stream in info.audio if stream not in joined[0]]
     # Joined sounds stand where the first of their tracks stood.
     first = next((n for n, stream in enumerate(info.audio) if stream in joined[0]), 0)
     before = sum(stream not in joined[0] for stream in info.audio[:first])
-    return _mixes([*sounds[:before], *joined[1], *sounds[before:]])
+    return _mixes(_kept([*sounds[:before], *joined[1], *sounds[before:]], kept))
+
+
+def _kept(sounds: Sequence[SourceSound], numbers: Sequence[int] | None) -> Sequence[SourceSound]:
+    return sounds if numbers is None else [sounds[number] for number in numbers]
 
 
 def as_pairs(sounds: Sequence[SourceSound]) -> tuple[SourceSound, ...]:
