@@ -50,10 +50,16 @@ def schema(model: type[Document]) -> str:
     document = model.model_json_schema(by_alias=True, mode="serialization")
     module = sys.modules[model.__module__]
     for name, part in {model.__name__: document, **document["$defs"]}.items():
-        docstrings = _document_docstrings(getattr(module, name))
+        documented = getattr(module, name)
+        docstrings = _document_docstrings(documented)
+        known = documented.model_fields
         part["description"] = _flat(part["description"])
-        # A written document has every field; only a service puts the name of the title in.
-        part["required"] = [name for name in part["properties"] if name != "external_id"]
+        # A written document has every field but those that are left out where they say nothing.
+        part["required"] = [
+            name
+            for name in part["properties"]
+            if name not in known or known[name].exclude_if is None
+        ]
         for field, properties in part["properties"].items():
             properties.pop("title", None)  # pydantic repeats the field's name here
             if field in docstrings:
