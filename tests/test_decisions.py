@@ -147,6 +147,31 @@ def test_a_promotion_at_noon_changes_nobody_before_the_next_day(deciding: Decidi
     assert sum(actions(one)[0] == preferred for one in tomorrow) > 15
 
 
+def test_a_new_key_changes_nobodys_pictures_before_the_next_day(deciding: Deciding) -> None:
+    before = deciding.ask()
+    old = deciding.place.keys.read_bytes()
+    deciding.place.keys.write_bytes(b"n" * 64 + b"\n" + old)
+    ids = DecisionIds(SigningKeys(deciding.place.keys))
+    rotated = Chooser(deciding.ledger, deciding.registry, deciding.shelved, ids)
+    row = Row("r2", "ann", {"x": 0.5}, list(TITLES), "16:9", frozenset(), False)
+    after = rotated.choose(row, NOON + HOUR)
+    assert actions(after) == actions(before)
+    assert all(one.repeated for one in after.chosen)
+    wider = rotated.choose(replace(row, aspect="1:1"), NOON + HOUR)
+    assert {one.decision.viewer_day for one in wider.chosen} == {
+        one.decision.viewer_day for one in before.chosen
+    }
+    tomorrow = rotated.choose(row, NOON + 24 * HOUR)
+    assert {one.decision.viewer_day for one in tomorrow.chosen} == {
+        ids.viewer_days("ann", tomorrow.day)[0]
+    }
+
+
+def test_a_shadow_that_is_no_text_is_logged_and_decides_nothing(deciding: Deciding) -> None:
+    (deciding.place.root / "shadow").write_bytes(b"\xff\xfe\x00")
+    assert len(deciding.ask().chosen) == len(TITLES)
+
+
 def test_an_exclusion_leaves_the_allowed_set_before_the_draw(deciding: Deciding) -> None:
     first = deciding.ask()
     gone = frozenset(actions(first)[:2])
@@ -391,13 +416,19 @@ def test_the_thread_outlives_an_hour_that_cannot_be_written(
 # -- policies as files -----------------------------------------------------------------------
 
 
-def test_a_policy_is_read_as_it_was_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("days", [0.0, 200.5])
+def test_a_policy_is_read_as_it_was_written(tmp_path: Path, days: float) -> None:
     trained = policy("0123456789abcdef", parent="policy-before")
+    if days:
+        trained.effects.days = days
+        trained.effects.pictures["0123456789abcdef"].learned_at = days - 1
     path = trained.write(tmp_path)
     assert trained.write(tmp_path) == path
     read = read_policy(path)
     assert read.name == trained.name == path.stem
     assert read.facts() == trained.facts()
+    assert read.effects.days == days
+    assert [one.learned_at for one in read.effects.pictures.values()] == [max(days - 1, 0)]
     assert dataclasses.astuple(read.context) == dataclasses.astuple(trained.context)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(BadInput, match="holds no policy"):

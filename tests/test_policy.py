@@ -179,6 +179,16 @@ def test_a_picture_starts_from_its_features_and_learns_its_own() -> None:
     assert kept[0, 0] - kept[1, 0] == pytest.approx(after[0, 0] - after[1, 0])
 
 
+def test_what_nobody_is_shown_any_more_is_forgotten() -> None:
+    effects = Effects.untrained(3, 2)
+    for name, days in (("old", 1.0), ("kept", 100.0), ("new", 100.0)):
+        one = Trials((name,), (f"{name}-1",), np.ones((1, 3)), np.zeros((1, 2)), np.ones(1))
+        effects.learn(one, days=days)
+    effects.forget(150.0)
+    assert set(effects.titles) == {"kept", "new"}
+    assert set(effects.pictures) == {"kept-1", "new-1"}
+
+
 def test_the_scale_of_effects_is_found() -> None:
     """Strong effects keep the learner that expects them, and none the other one."""
     rng = np.random.default_rng(7)

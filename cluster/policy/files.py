@@ -88,6 +88,7 @@ class TrainedPolicy:
             "pictures": list(effects.pictures),
             "seen": effects.seen,
             "total_loss": effects.loss,
+            **({"days": effects.days} if effects.days else {}),
             "parent": self.parent,
             "hours": list(self.hours),
             "trials": self.trials,
@@ -104,6 +105,8 @@ class TrainedPolicy:
             covariances = np.array([block.covariance for block in held]).reshape(-1, size, size)
             tensors[f"{name}_means"] = means.astype(np.float32)
             tensors[f"{name}_covariances"] = covariances.astype(np.float32)
+            if effects.days:  # a policy of an earlier release keeps its bytes, and so its name
+                tensors[f"{name}_learned_at"] = np.array([block.learned_at for block in held])
         return save(tensors, {"shotladder": json.dumps(about, sort_keys=True)})
 
     @cached_property
@@ -165,18 +168,22 @@ def _policy(about: dict[str, Any], tensors: Mapping[str, Any]) -> TrainedPolicy:
             tensors["shared_mean"].astype(np.float64),
             tensors["shared_covariance"].astype(np.float64),
         ),
-        _blocks(about["titles"], tensors["title_means"], tensors["title_covariances"]),
-        _blocks(about["pictures"], tensors["picture_means"], tensors["picture_covariances"]),
+        _blocks(about["titles"], tensors, "title"),
+        _blocks(about["pictures"], tensors, "picture"),
         about["seen"],
         about["total_loss"],
+        about.get("days", 0.0),
     )
     return TrainedPolicy(
         effects, context, about["parent"], tuple(about["hours"]), about["trials"], about["loss"]
     )
 
 
-def _blocks(names: list[str], means: Any, covariances: Any) -> dict[str, Block]:
+def _blocks(names: list[str], tensors: Mapping[str, Any], kind: str) -> dict[str, Block]:
+    # A policy of an earlier release does not tell when: all of it counts as learned just now.
+    moments = tensors.get(f"{kind}_learned_at", np.zeros(len(names)))
+    means, covariances = tensors[f"{kind}_means"], tensors[f"{kind}_covariances"]
     return {
-        name: Block(mean.astype(np.float64), covariance.astype(np.float64))
-        for name, mean, covariance in zip(names, means, covariances, strict=True)
+        name: Block(mean.astype(np.float64), covariance.astype(np.float64), float(moment))
+        for name, mean, covariance, moment in zip(names, means, covariances, moments, strict=True)
     }

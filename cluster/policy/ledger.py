@@ -75,6 +75,16 @@ class Ledger:
 
     # -- decisions -----------------------------------------------------------------------------
 
+    def known_as(self, viewer_days: Sequence[str]) -> str:
+        """Return which of a viewer's pseudonyms for a day has decisions; the first if none has."""
+        if len(viewer_days) == 1:
+            return viewer_days[0]
+        marks = ",".join("?" * len(viewer_days))
+        query = f"SELECT viewer_day FROM decisions WHERE viewer_day IN ({marks}) LIMIT 1"
+        with self._usable() as connection:
+            found = connection.execute(query, viewer_days).fetchone()
+        return viewer_days[0] if found is None else str(found[0])
+
     def of_day(self, viewer_day: str, aspect: str, titles: Sequence[str]) -> dict[str, Decision]:
         """Return what was last drawn for a viewer and day, by title."""
         marks = ",".join("?" * len(titles))

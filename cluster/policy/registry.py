@@ -134,8 +134,10 @@ class Registry:
 
     def shadow(self) -> str | None:
         """Return the name of the policy that is logged beside the live one; None for none."""
-        path = self.place.root / "shadow"
-        text = path.read_text().strip() if path.exists() else ""
+        try:
+            text = (self.place.root / "shadow").read_text(errors="replace").strip()
+        except FileNotFoundError:
+            return None
         return text or None
 
     def set_shadow(self, name: str | None) -> None:

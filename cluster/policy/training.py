@@ -23,6 +23,8 @@ MIN_TRIALS: Final = 200
 """Pictures on the screen below which training refuses."""
 MIN_SHARE: Final = 0.01
 """Share of the decisions that must have a context feature for a policy to use it."""
+FORGET_DAYS: Final = 180.0
+"""Time after which titles and pictures that nobody was shown leave a policy."""
 _MAX_DAYS: Final = 30.0
 
 
@@ -105,6 +107,7 @@ def _learned(
             learner.learn(_trials(batch, scale), days=days)
             last = end
     effects = learner.best
+    effects.forget(FORGET_DAYS)
     before = () if parent is None else parent.hours
     count = sum(len(batch) for _, batch in batches)
     return TrainedPolicy(

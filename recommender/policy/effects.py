@@ -69,6 +69,8 @@ class Block:
     """(size,)"""
     covariance: Float64
     """(size, size)"""
+    learned_at: float = 0.0
+    """:attr:`Effects.days` when it was last learned from."""
 
 
 @dataclass(slots=True, eq=False)
@@ -86,6 +88,8 @@ class Effects:
     """Number of rows that were learned from."""
     loss: float = 0.0
     """Sum over those rows of minus the log of the probability that had been given to what came."""
+    days: float = 0.0
+    """Time that learning has gone on."""
 
     @staticmethod
     def untrained(num_features: int, num_context: int, priors: Priors | None = None) -> Effects:
@@ -98,12 +102,20 @@ class Effects:
 
     def learn(self, trials: Trials, *, days: float = 1 / 24) -> None:
         """Absorb a batch, the time since the last one being ``days``."""
+        self.days += days
         variance = _shared_variance(self.num_features, self.num_context, self.priors)
         diagonal = np.diag_indices(len(variance))
         self.shared.covariance[diagonal] += self.priors.drift * days * variance
         for start in range(0, len(trials), MAX_ROWS):
             rows = np.arange(start, min(start + MAX_ROWS, len(trials)))
             self._absorb(trials.rows(rows))
+
+    def forget(self, days: float) -> None:
+        """Drop titles and pictures that were not learned from for so many days. If they come back,
+        they start from what their features tell."""
+        for blocks in (self.titles, self.pictures):
+            for name in [n for n, block in blocks.items() if block.learned_at < self.days - days]:
+                del blocks[name]
 
     def picture_effects(self, pictures: Pictures) -> Float64:
         """Return the expected effects of pictures, (pictures, 1 + context): a picture's logit
@@ -130,6 +142,7 @@ class Effects:
                 block = store.get(name)
                 if block is None:
                     block = store[name] = Block(np.zeros(z.shape[1]), np.diag(spread))
+                block.learned_at = self.days
                 own_gain = block.covariance @ z[rows].T
                 kernel[np.ix_(rows, rows)] += z[rows] @ own_gain
                 prior[rows] += z[rows] @ block.mean

@@ -148,7 +148,7 @@ class Chooser:
         asked = self._asked(live, row.context)
         shadow_name = self._registry.shadow()
         shadow = None if shadow_name is None else self._asked(shadow_name, row.context)
-        viewer_day = self._ids.viewer_day(row.viewer, day)
+        viewer_day = self._ledger.known_as(self._ids.viewer_days(row.viewer, day))
         titles = list(dict.fromkeys(row.titles))
         known = self._ledger.of_day(viewer_day, row.aspect, titles)
         slots: list[Chosen | _Open] = []

@@ -7,7 +7,8 @@ nobody can report on a decision that was never made::
 
 A viewer is kept as a keyed digest of the viewer's name and the day: what one viewer did on two days
 cannot be put together from the log. The keys are those in the file ``policy/keys``, one in a line;
-the first one signs, each of them verifies. To end the validity of ids, remove their key.
+the first one signs, each of them verifies. To end the validity of ids, remove their key; the
+viewers of that key get new pictures then, and otherwise when their day ends.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import hmac
 import os
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from cluster.service.library.links import SigningKeys
 
@@ -65,15 +66,20 @@ class DecisionIds:
             return None
         return float(struct.unpack(">Q", b"\0\0" + content[:6])[0]) / 1000
 
-    def viewer_day(self, viewer: str, day: str) -> str:
-        """Return the pseudonym of a viewer on a day."""
-        return self.digest("viewer", viewer, day)[:24]
+    def viewer_days(self, viewer: str, day: str) -> tuple[str, ...]:
+        """Return the pseudonyms of a viewer on a day by each key, that of the one that signs first:
+        a viewer keeps for the day the one that the first decision of the day was made by."""
+        return tuple(_digest(key, ("viewer", viewer, day))[:24] for key in self._present())
 
     def digest(self, *parts: str) -> str:
         """Return a keyed digest of texts, in hexadecimal digits."""
-        texts = [part.encode() for part in parts]
-        message = b"".join(struct.pack(">I", len(text)) + text for text in texts)
-        return hmac.digest(self._present()[0], message, "sha256").hex()
+        return _digest(self._present()[0], parts)
+
+
+def _digest(key: bytes, parts: Sequence[str]) -> str:
+    texts = [part.encode() for part in parts]
+    message = b"".join(struct.pack(">I", len(text)) + text for text in texts)
+    return hmac.digest(key, message, "sha256").hex()
 
 
 def _signed(key: bytes, content: bytes) -> bytes:
