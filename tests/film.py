@@ -3,6 +3,9 @@
 ``python -m tests.film FOLDER [SHOTS]`` cuts short pieces from the corpus, shuffles and grades them,
 joins them into one film of 426x240, and runs it. Everything stays in FOLDER: the same command goes
 on where it stopped. The pieces are graded so that no two shots of a clip are alike.
+
+``python -m tests.film FOLDER --minutes 2 20 120`` measures instead how cost grows with the length
+of a generated title (:mod:`tests.film_growth`).
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from encoder.source.index import index_frames
 from ladder.search.predict import PredictSearch
 from ladder.search.steps import Known, Step
 from tests.conftest import CORPUS
+from tests.film_growth import growth, table
 
 WIDTH, HEIGHT, RATE = 426, 240, 24
 LENGTHS = (20, 44)
@@ -162,7 +166,16 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--profile", default="default")
     parser.add_argument("--workers", type=int, default=None)
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        nargs="+",
+        help="generate titles of these lengths and measure how cost grows, see tests.film_growth",
+    )
     asked = parser.parse_args(arguments)
+    if asked.minutes:
+        print(table(growth(asked.folder, asked.minutes, asked.workers or 2)))
+        return 0
     asked.folder.mkdir(parents=True, exist_ok=True)
     film = make_film(asked.folder, asked.shots, asked.seed)
     found = run_film(film, asked.folder, asked.profile, asked.workers)

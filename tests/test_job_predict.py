@@ -242,6 +242,10 @@ def test_a_plan_of_a_predicting_run(finished: SmallRun, tmp_path: Path) -> None:
     assert (plan.search, plan.frames, plan.shots) == ("predict", 36, 3)
     assert plan.grid_encodes == finished.result.ladder.search.grid_encodes
     assert 0 < plan.encodes <= plan.delivered_encodes
+    assert plan.cpu_hours_range[0] < plan.total_cpu_hours < plan.cpu_hours_range[1]
+    low, high = plan.delivered_bytes_range
+    assert low < plan.delivered_bytes < high
+    assert plan.sampled_frames is None
     assert plan.delivered_encodes >= finished.result.ladder.search.delivered_encodes
     assert plan.cached_encodes == 0
     assert plan.cpu_hours["encode"] > 0
@@ -257,6 +261,7 @@ def test_a_plan_of_a_predicting_run(finished: SmallRun, tmp_path: Path) -> None:
     assert sum(plan.cpu_hours.values()) < sum(everything.cpu_hours.values())
     partly = plan_run(replace(options, store=finished.store), nothing)
     assert partly.encodes == plan.encodes
+    assert partly.past_runs == 1
     assert 0 < partly.cached_encodes <= partly.encodes
     assert sum(partly.cpu_hours.values()) < sum(plan.cpu_hours.values())
 

@@ -44,6 +44,12 @@ def run(
     plan: bool = option(
         False, "--plan", help="Only estimate what the run would cost; needs no `--out`."
     ),
+    cpu_price: float | None = option(
+        None,
+        min=0,
+        metavar="PRICE",
+        help="With `--plan`: say what the run costs at this price of a CPU hour, in any currency.",
+    ),
     options_file: OptionsFile = None,
     flags: RunFlags,
     tls: TlsFlags,
@@ -67,6 +73,8 @@ def run(
     """
     if out is None and not plan:
         raise BadInput("run needs --out DIR, a new or empty directory for the package (or --plan)")
+    if cpu_price is not None and not plan:
+        raise BadInput("--cpu-price is of estimates; give it with --plan, or leave it out")
     from cluster.execution import metrics
     from cluster.jobs.history import check_repeated, repeated
     from cluster.jobs.request import RunOptions, changed_ladder_options
@@ -89,7 +97,7 @@ def run(
             )
         options = repeated(before, options)
     if plan:
-        _estimate(options, output)
+        _estimate(options, cpu_price, output)
         return
     on_event = output.announce("run", options.source)
     with metrics.served(metrics_port):
@@ -108,12 +116,15 @@ def run(
         say(run_summary(done.ladder, done.run, done.out))
 
 
-def _estimate(options: RunOptions, output: Output) -> None:
+def _estimate(options: RunOptions, cpu_price: float | None, output: Output) -> None:
     from cluster.cli.views.estimate import estimate_fields, estimate_view
     from cluster.jobs.estimate import plan_run
 
     estimate = plan_run(options, output.announce("plan", options.source))
-    output.finish(result=estimate_fields(estimate), view=lambda: estimate_view(estimate))
+    output.finish(
+        result=estimate_fields(estimate, cpu_price),
+        view=lambda: estimate_view(estimate, cpu_price),
+    )
 
 
 @command

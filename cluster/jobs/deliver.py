@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,9 +69,12 @@ def deliver(
     solved: Sequence[SolvedCodec],
     checked: CheckedRecipes,
     measurer: Measurer,
+    planned: Mapping[str, Any] | None,
     clock: Clock,
 ) -> tuple[Ladder, dict[str, Any]]:
     """Publish the solved ladders as one package at the request's output folder.
+
+    ``planned`` is what was expected of the run, for ``run.json``.
 
     Returns:
         The contents of ``ladder.json`` and ``run.json``.
@@ -110,6 +113,9 @@ def deliver(
         write_artwork(artwork, store, directory, previous_artwork(request.options.out))
         page = _collect_report(directory, scored)
         run = run_document(request, solved, checked, scored, missed, verified.cpu_seconds, clock)
+        if planned is not None:
+            sizes = (encode.num_bytes for rung in rungs for encode in rung.encodes)
+            run |= {"planned": dict(planned), "delivered_bytes": sum(sizes)}
         (directory / "run.json").write_bytes(canonical_json(run) + b"\n")
         if page is not None:
             text = report.render({**page, "run": report.shown_run(run)})

@@ -16,7 +16,8 @@ from cluster.jobs.request import LadderRequest, RunOptions
 from cluster.jobs.sound_findings import describe_heard, describe_languages, describe_loudness
 from cluster.jobs.source_findings import describe_source
 from cluster.jobs.text_findings import describe_texts
-from cluster.stages.analysis import find_title, known_damage
+from cluster.stages.analysis import analysis_cpu_seconds, find_title, known_damage
+from cluster.stages.digests import noting
 from cluster.stages.quarantine import reading
 from cluster.stages.texts import texts_in_title
 from cluster.stages.title import Title, TitleSource, open_title
@@ -38,6 +39,8 @@ class OpenedTitle(Generic[_Record]):
     executor: Executor
     record: _Record
     """What keeps the job's manifest."""
+    analysis_seconds: float = 0.0
+    """CPU seconds that finding the shots took now; 0 where the store had them."""
 
 
 @contextlib.contextmanager
@@ -64,7 +67,11 @@ def opened_title(
     options = request.options
     with contextlib.closing(open_store(place)) as store, store.scratch() as workdir:
         source = open_title(
-            options.source, workdir, tone_map=options.tone_map, choices=options.source_choices
+            options.source,
+            workdir,
+            tone_map=options.tone_map,
+            choices=options.source_choices,
+            digest=noting(store),
         )
         request = request.for_source(source.reference)
         with (
@@ -81,11 +88,13 @@ def opened_title(
             for finding in describe_source(source.reference, options.source):
                 if finding.state == "warn":
                     on_event(events.Warned(finding.sentence))
+            before = analysis_cpu_seconds(source, store)
             title = find_title(options.source, source, store, running, on_event)
+            spent = analysis_cpu_seconds(source, store) - before
             for finding in describe_damage(title.reference, known_damage(title.source, store)):
                 on_event(events.Warned(finding.sentence))
             _prepare_audio_and_subtitles(title, store, request.sound, on_event)
-            yield OpenedTitle(request, title, store, running, record)
+            yield OpenedTitle(request, title, store, running, record, spent)
 
 
 def _prepare_audio_and_subtitles(

@@ -43,6 +43,7 @@ NOT_OF_JOBS: Mapping[str, str] = {
     "json": "the service answers with JSON",
     "source": "`source` stands beside `options`",
     "priority": "`priority` stands beside `options`",
+    "cpu_price": "an estimate has CPU hours, and whoever reads it knows the price",
     "plan": "`kind`, beside `options`, is `plan` or `run`",
 }
 """Options of ``run`` that no job takes, and why: they are the operator's or the submission's."""

@@ -162,7 +162,7 @@ class _Checking:
     @cached_property
     def _features(self) -> Mapping[str, float]:
         title = self.measurer.title
-        vectors = find_features(title.source, self.measurer.store.place)
+        vectors = title.shot_features or find_features(title.source, self.measurer.store.place)
         return title_features(
             (shot.frames, vector.values) for shot, vector in zip(title.shots, vectors, strict=True)
         )

@@ -51,15 +51,17 @@ class CodecSetup:
     @property
     def allowance_bits(self) -> int:
         """Bits that a rung may take beyond those of the source."""
-        reference, shots = self.title.reference, self.title.shots
+        reference, shots, covered = self.title.reference, self.title.shots, self.title.covered
         edits = reference.copied.edits  # applied in a copy of another codec
         video = SourceVideo(
-            bits=8 * reference.index.packet_bytes,
+            bits=int(8 * reference.index.packet_bytes * covered),
             codec=edits.codec if edits else reference.info.codec,
-            keyframes=edits.keyframes if edits else len(reference.index.keyframe_pts),
+            keyframes=int(
+                covered * (edits.keyframes if edits else len(reference.index.keyframe_pts))
+            ),
             pixels=reference.width * reference.height,
-            frames=reference.frames,
-            seconds=float(reference.timeline.duration_seconds),
+            frames=sum(shot.frames for shot in shots),
+            seconds=float(reference.timeline.duration_seconds * covered),
         )
         keyframes = sum(1 + len(shot.cuts) for shot in shots)
         lowest_rate = self.profile.first_rate[0]
@@ -74,7 +76,7 @@ class CodecSetup:
                 frame_rate=reference.frame_rate,
                 sizes=self.sizes,
                 recipe=self.recipe,
-                source_bits=8 * reference.index.packet_bytes,
+                source_bits=int(8 * reference.index.packet_bytes * self.title.covered),
                 allowance_bits=self.allowance_bits,
             ),
             profile=self.profile,

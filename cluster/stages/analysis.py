@@ -147,6 +147,12 @@ def known_damage(source: TitleSource, store: Store) -> Damage:
     return NO_DAMAGE
 
 
+def analysis_cpu_seconds(source: TitleSource, store: Store) -> float:
+    """Return the CPU seconds that the analysis in the store took; 0 where there is none."""
+    record = store.get(features_key(source))
+    return 0.0 if record is None else record.cpu_seconds.get("other", 0.0)
+
+
 def extract_features(source: TitleSource, shots: Sequence[Shot]) -> tuple[ShotFeatures, ...]:
     """Return the features of any shots of a title, by a decode whose result is not stored.
 

@@ -7,7 +7,7 @@ as the first one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib import resources
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from cluster.stages.title import Title, TitleSource
 from cluster.store import Store, open_store
 from cluster.store.files import file_sha256
 from cluster.store.keys import key
+from encoder.analysis.features import ShotFeatures
 from encoder.errors import BadInput
 from encoder.media import Shot, Size
 from encoder.recipes import Recipe
@@ -56,6 +57,8 @@ class PredictionWork:
     """Path of the weights."""
     store: str
     """Folder or URL of the store."""
+    features: tuple[ShotFeatures, ...] | None = None
+    """Features of the shots, where the store has none of them because they are a sample."""
 
 
 def predict_title(
@@ -83,7 +86,10 @@ def predict_title(
         crfs=crfs,
         weights=str(weights),
         store=store.place,
+        features=title.shot_features,
     )
+    if work.features is not None:
+        return replace(compute_prediction(work), model=_weights_sha256(work.weights)[:16])
     # With a store behind a URL, workers do not see the file of the weights.
     running = InlineExecutor() if store.remote else executor
     (outcome,) = running.run([Task(id="predict", function=find_prediction, arguments=(work,))])
@@ -163,7 +169,7 @@ def compute_prediction(work: PredictionWork) -> TitlePrediction:
 
     model = load_model(Path(work.weights))
     reference = work.source.reference
-    features = find_features(work.source, work.store)
+    features = work.features or find_features(work.source, work.store)
     shots = [
         ShotInputs(
             title_width=reference.width,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 from cluster.store.files import file_sha256
 from encoder import ffmpeg
+from encoder.analysis.features import ShotFeatures
 from encoder.errors import BadInput, SourceUnusable
 from encoder.media import Shot
 from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
@@ -53,6 +56,14 @@ class Title:
     """File name of the source."""
     source: TitleSource
     shots: tuple[Shot, ...]
+    shot_features: tuple[ShotFeatures, ...] | None = None
+    """Features of the shots, where these are a sample of the title's, of which the store has none;
+    else None."""
+
+    @property
+    def covered(self) -> Fraction:
+        """Share of the title's frames that are in its shots: less than 1 for a sample."""
+        return Fraction(sum(shot.frames for shot in self.shots), self.reference.frames)
 
     @property
     def reference(self) -> ReferenceSource:
@@ -89,6 +100,7 @@ def open_title(
     *,
     tone_map: bool = False,
     choices: SourceChoices = DEFAULT_CHOICES,
+    digest: Callable[[Path], tuple[str, Stamp]] | None = None,
 ) -> TitleSource:
     """Probe, index and digest a source.
 
@@ -97,6 +109,7 @@ def open_title(
         workdir: Folder for a copy of the source with timestamps, where the source has none.
         tone_map: Whether a high dynamic range source becomes a title of standard range.
         choices: What the user decided about the source.
+        digest: Takes the digest instead of :func:`take_digest`.
 
     Raises:
         SourceUnusable: the source cannot be read or is not supported.
@@ -115,7 +128,7 @@ def open_title(
     check_hdr(path, reference)
     if tone_map and reference.hdr is not None:
         reference = replace(reference, tone_mapped=True)
-    sha256, stamp = take_digest(file)
+    sha256, stamp = (digest or take_digest)(file)
     if before is not None:
         check_same(file, before, stamp)
     return TitleSource(reference=reference, sha256=sha256, stamp=stamp, watched=str(file))

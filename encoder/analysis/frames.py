@@ -97,23 +97,35 @@ def small_size(width: int, height: int) -> tuple[int, int]:
 
 
 def small_frames(
-    source: ReferenceSource, threads: int = 2, damage: DamageCounter | None = None
+    source: ReferenceSource,
+    threads: int = 2,
+    damage: DamageCounter | None = None,
+    span: tuple[int, int] | None = None,
 ) -> Iterator[SmallFrame]:
     """Decode the title once and yield its canonical frames, small, holding one frame in memory.
 
     Where the canonical timeline repeats a source frame, the same pixels are yielded again.
-    ``damage`` is told what the decoder conceals.
+    ``damage`` is told what the decoder conceals. With a ``span``, canonical frames ``[start, end)``
+    are yielded, decoded from the last keyframe that is shown not after the first of them.
 
     Raises:
         SourceUnusable: a frame of the index does not decode, or the picture changes its size.
+        ValueError: the span is empty or outside of the title.
     """
+    start, end = span or (0, source.frames)
+    if not 0 <= start < end <= source.frames:
+        raise ValueError(f"frames [{start}, {end}) are not within [0, {source.frames}]")
     width, height = small_size(source.width, source.height)
     hdr = source.info.hdr
     if source.info.quarter_turned:
         width, height = height, width
     source_of = source.timeline.source_of
-    number = 0
-    for position, picture in enumerate(_decoded(source, threads, damage)):
+    number = start
+    first, stop = 0, source.index.frames
+    if span is not None:
+        first, stop = (source.timeline.source_frame(at) for at in (start, end - 1))
+        stop += 1
+    for position, picture in enumerate(_decoded(source, threads, damage, first, stop), first):
         last = position
         if source_of is not None:
             last = int(np.searchsorted(source_of, position, side="right")) - 1
@@ -139,25 +151,25 @@ def small_frames(
         levels = small.to_ndarray()
         yuv = tone_map_small(levels, hdr) if hdr else levels.astype(np.uint8, copy=False)
         yuv = _upright(yuv, source.info.orientation)
-        while number <= last:
+        while number <= last and number < end:
             yield SmallFrame(number, yuv, picture)
             number += 1
 
 
 def _decoded(
-    source: ReferenceSource, threads: int, damage: DamageCounter | None
+    source: ReferenceSource, threads: int, damage: DamageCounter | None, first: int, stop: int
 ) -> Iterator[av.VideoFrame]:
-    """Yield exactly the frames of the index, in order."""
-    pts = source.index.pts
-    expected = 0
+    """Yield exactly the frames ``[first, stop)`` of the index, in order."""
+    pts = source.index.pts[:stop]
+    expected = first
     kept: tuple[str, str, str] | None = None
     square: Fraction | None = None
     other: Fraction | None = None
     foreign = 0
     crop = _cropper(source.info) if source.info.crop else None
-    for picture, aspect in _pictures(source, threads, damage):
+    for picture, aspect in _pictures(source, threads, damage, first):
         if expected == len(pts):
-            break  # a picture from a torn packet at the end
+            break  # past the span, or a picture from a torn packet at the end
         if picture.pts is None or picture.pts < pts[expected]:
             continue  # before the first keyframe
         if picture.pts > pts[expected]:
@@ -258,9 +270,12 @@ def _may_end_torn(source: ReferenceSource) -> bool:
 
 
 def _pictures(
-    source: ReferenceSource, threads: int, damage: DamageCounter | None
+    source: ReferenceSource, threads: int, damage: DamageCounter | None, first: int
 ) -> Iterator[tuple[av.VideoFrame, Fraction]]:
-    """Yield every decoded picture, and the pixel aspect that the decoder has at that time."""
+    """Yield every decoded picture from the keyframe of frame ``first`` on, and the pixel aspect
+    that the decoder has at that time.
+    """
+    keyframe = source.index.keyframe_for(first)
     with contextlib.ExitStack() as stack:
         container = stack.enter_context(opened(source.path))
         stream = container.streams[source.info.stream_index]
@@ -269,6 +284,9 @@ def _pictures(
         stream.thread_count = threads
         if damage is not None:
             stack.enter_context(damage.listening(stream.codec_context))
+        if keyframe > 0:
+            # By its decoding time, which every demuxer finds (docs/design.md).
+            container.seek(int(source.index.keyframe_dts[keyframe]), stream=stream)
         torn: list[av.Packet[av.VideoStream]] = []
         for packet in packets_of(container, stream):
             if is_torn(packet):

@@ -57,15 +57,24 @@ class PredictSearch:
         self.given = tuple(given)
         self.tuning = tuning or Tuning()
         self._stopped: _Run | None = None
+        self._expected: tuple[object, LadderPlan | InfeasibleResult] | None = None
 
     @property
     def name(self) -> str:
         """Name as in ``--search``."""
         return "predict"
 
+    def expected_plan(self, known: Known) -> LadderPlan | InfeasibleResult:
+        """Return the ladder that would be delivered if every prediction were right."""
+        question = known.title, known.profile, known.policy
+        if self._expected is None or self._expected[0] != question:
+            plan = State.of(self.prediction, self.tuning, known, ()).plan()
+            self._expected = question, plan
+        return self._expected[1]
+
     def expected_requests(self, known: Known) -> tuple[Request, ...]:
         """Return the cells that the ladder would deliver if every prediction were right."""
-        plan = State.of(self.prediction, self.tuning, known, ()).plan()
+        plan = self.expected_plan(known)
         return () if isinstance(plan, InfeasibleResult) else tuple(sorted(plan.points))
 
     def step(self, known: Known) -> Step:
