@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 import httpx
+import numpy as np
 import pytest
 
 from cluster.service.database import Database
@@ -32,6 +33,7 @@ from cluster.service.writable import Writable
 from encoder.errors import Conflict
 from recommender.caching import Goal, Objective
 from recommender.sites.filling import FillRules
+from recommender.sites.sessions import counted_plays, hours_of
 from tests.service_material import write_package
 
 FIRST = date(2026, 12, 1)
@@ -110,6 +112,35 @@ def test_what_was_played_corrects_what_is_expected(plans: SitePlans) -> None:
     assert 20 < means[-1][at[0]] < 60
     assert means[-1][at[1]] < 4
     assert plan.calibration[1] > 0
+
+
+def test_the_share_follows_what_was_played(
+    plans: SitePlans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = replace(PRICELESS, share=0.3)
+
+    def shares(site: str, last_day: int) -> list[tuple[float, int]]:
+        found = []
+        for day in range(1, last_day + 1):
+            played = None if day == 1 else {"a": 40.0, "gone": 3.0}
+            asked = SiteDay(site, date(2026, 12, day), 24_000, {"a": 60.0}, played, None)
+            plan = plans.plan(asked, rules, follow=True)
+            found.append((plan.planned.share, plan.planned.followed_days))
+        return found
+
+    assert shares("rome", 4) == [(0.3, 0), (1.0, 1), (1.0, 2), (1.0, 3)]
+    monkeypatch.setattr("cluster.service.sites.FOLLOWED_PLAYS", 100)
+    assert shares("oslo", 5)[-1] == (1.0, 2)  # the requests of earlier days are not drawn
+    monkeypatch.setattr("cluster.service.sites.FOLLOWED_PLAYS", 39)
+    assert shares("lima", 3)[-1] == (0.3, 0)
+
+
+def test_plays_of_counts_are_as_many_at_random_times_of_their_day() -> None:
+    plays = counted_plays(np.array([3.0, np.nan, 0.0, 200.0]), day=5)
+    assert plays.per_day(4, 5, 1, 0).tolist() == [[3, 0, 0, 200]]
+    assert (np.diff(plays.time) >= 0).all()
+    assert 0.4 < (hours_of(plays.time) < 12).mean() < 0.6
+    assert set(plays.title[:100].tolist()) != {0}
 
 
 def test_files_of_withdrawn_titles_are_removed(packages: Path, tmp_path: Path) -> None:

@@ -37,8 +37,10 @@ class FillRequest(RequestModel):
     start_weight: Annotated[float, Field(gt=0, le=1000), IS_NUMBER] = 8
     """Requests that one for the first seconds of a title is worth; not used by ``starts``."""
     start_seconds: Annotated[float, Field(gt=0, le=3600), IS_NUMBER] = 8
-    share: Annotated[float, Field(ge=0, le=1), IS_NUMBER] = 0.9
-    """Share of the site that is planned; the rest is left to its pull cache."""
+    share: Annotated[float, Field(ge=0, le=1), IS_NUMBER] | None = None
+    """Share of the site that is planned; the rest is left to its pull cache. Unless given it is the
+    one that would have been best on the days whose ``played`` is known, and 0.9 without such days.
+    """
     fill_price: Annotated[float, Field(ge=0, le=1000), IS_NUMBER] = 0.9
     """What a byte costs that is pulled ahead, where one that misses costs 1."""
     fill_bytes: Bytes | None = None
@@ -72,6 +74,9 @@ class FillAnswer(AnswerModel):
     site: str
     day: date
     share: float
+    """Share of the site that is planned."""
+    followed_days: int
+    """Past days from which the share follows; 0 where it was given or none is known."""
     add: list[PlannedSiteFile]
     """Files to pull now."""
     admit: list[PlannedSiteFile]

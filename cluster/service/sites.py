@@ -26,10 +26,14 @@ from recommender.sites.document import DayOfPlays, FillPlanDocument
 from recommender.sites.filling import FillRules
 from recommender.sites.forecast import ForecastModel
 from recommender.sites.history import History
-from recommender.sites.planning import PlannedSite, plan_site
+from recommender.sites.planning import PlannedSite, followed_counts, plan_site
 
 REMEMBERED_DAYS: Final = 14
 """Days whose plays are remembered; a forecast hardly depends on older ones."""
+SHARE: Final = 0.9
+"""Share of a site that is planned where none is given and none can be followed."""
+FOLLOWED_PLAYS: Final = 20_000
+"""Plays over whose requests a share is followed: about two seconds of a request's time."""
 _EPOCH = date(1970, 1, 1)
 
 
@@ -66,8 +70,14 @@ class SitePlans:
         self._library = library
         self._folder = data / "sites"
 
-    def plan(self, asked: SiteDay, rules: FillRules) -> SitePlan:
+    def plan(self, asked: SiteDay, rules: FillRules, *, follow: bool = False) -> SitePlan:
         """Plan a day of a site, and remember the plan.
+
+        Args:
+            asked: the site and the day.
+            rules: of the plan.
+            follow: True to plan the share that would have been best on the days whose plays are
+                known; that of ``rules`` where there are none, or too many to draw their requests.
 
         Raises:
             Conflict: a later day of the site was planned.
@@ -85,7 +95,8 @@ class SitePlans:
                 held = list(asked.held)
             mask, _ = known.mask_of(held)
             planned = plan_site(
-                known, asked.site, asked.capacity, mask, history.before(history.days), rules
+                *(known, asked.site, asked.capacity, mask, history.before(history.days), rules),
+                followed=followed_counts(known, history, FOLLOWED_PLAYS) if follow else None,
             )
             removed = [known.demand[at].sha256 for at in planned.files.remove.tolist()]
             there = {file.sha256 for file in known.demand}

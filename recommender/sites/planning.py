@@ -15,7 +15,7 @@ from recommender.sites.document import FillPlanDocument
 from recommender.sites.filling import FillPlan, FillRules, make_plan
 from recommender.sites.forecast import PlaysForecast
 from recommender.sites.history import History
-from recommender.sites.sessions import Requests
+from recommender.sites.sessions import Requests, counted_plays, requests_of
 from recommender.sites.share import ShareFollower
 
 FOLLOWED_DAYS: Final = 14
@@ -60,7 +60,7 @@ class PlannedSite:
     share: float
     """Share of the site that is planned."""
     followed_days: int
-    """Past days from which the share follows; 0 where it was given."""
+    """Past days with plays from which the share follows; 0 where it was given."""
     files: FillPlan
     forecast: PlaysForecast
     num_bytes: Int64
@@ -110,11 +110,40 @@ def plan_site(
         for day in range(max(history.days - FOLLOWED_DAYS, 0), history.days):
             follower.plan(history.before(day))
             follower.observe(requests[day].file)
-            days += 1
+            days += len(requests[day].file) > 0
         rules = replace(rules, share=follower.plan(forecast))
     plan = make_plan(catalogue.files, forecast, held, capacity, rules)
     sizes = np.asarray(catalogue.files.num_bytes, np.int64)
     return PlannedSite(name, capacity, rules.share, days, plan, forecast, sizes)
+
+
+def followed_counts(
+    catalogue: Catalogue, history: History, max_plays: int
+) -> tuple[History, list[Requests]] | None:
+    """Return what :func:`plan_site` follows where only the plays of each day are known.
+
+    Args:
+        catalogue: the titles of the history.
+        history: plays by day.
+        max_plays: most plays whose requests are drawn; those of earlier days are left out.
+
+    Returns:
+        The history, and the requests of each of its days; None where no day has plays, or one day
+        alone has more than ``max_plays``.
+    """
+    requests: list[Requests] = []
+    left = max_plays
+    for day in reversed(range(history.days)):
+        count = int(np.nansum(history.plays[day]))
+        if count > max_plays:
+            return None
+        left -= count
+        counts = history.plays[day] if left >= 0 else np.zeros(len(catalogue.titles))
+        plays = counted_plays(counts, history.first_day + day)
+        requests.append(requests_of(catalogue.titles, plays, seed=history.first_day + day))
+    if not any(len(each.file) for each in requests):
+        return None
+    return history, requests[::-1]
 
 
 def requests_by_day(requests: Requests, day: Int64, first_day: int, days: int) -> list[Requests]:

@@ -52,6 +52,22 @@ class Plays:
         return counts.reshape(days, titles).astype(np.float64)
 
 
+def counted_plays(counts: Float64, day: int) -> Plays:
+    """Return plays of a day of which only the number of each title is known: they come at random
+    over the day, each from the title's beginning.
+
+    Args:
+        counts: plays of the titles, (titles,); taken as whole numbers, nan as none.
+        day: number of the day, which is also the seed of the draws.
+    """
+    numbers = np.rint(np.nan_to_num(counts)).astype(np.int64)
+    rng = np.random.default_rng(day)
+    title = rng.permutation(np.repeat(np.arange(len(counts)), numbers))
+    time = DAY_SECONDS * (day + np.sort(rng.random(len(title))))
+    unknown = np.full(len(title), np.nan)
+    return Plays(time, title, np.zeros(len(title)), unknown, unknown)
+
+
 def day_of(time: Float64, day_starts: float) -> Int64:
     """Return the number of the day that each time belongs to."""
     return np.asarray(np.floor((time - 3600 * day_starts) / DAY_SECONDS), np.int64)

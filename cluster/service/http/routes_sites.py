@@ -12,7 +12,7 @@ from cluster.service.fill_documents import (
 )
 from cluster.service.http.context import CurrentService, Filler
 from cluster.service.http.problems import documented
-from cluster.service.sites import SiteDay, SitePlan
+from cluster.service.sites import SHARE, SiteDay, SitePlan
 from encoder.arrays import Index
 from recommender.caching import Goal, Objective
 from recommender.sites.filling import FillRules
@@ -33,7 +33,7 @@ def fill(request: FillRequest, service: CurrentService, _: Filler) -> FillAnswer
     weight = 1.0 if objective is Objective.STARTS else request.start_weight
     rules = FillRules(
         Goal(objective, weight, request.start_seconds),
-        share=request.share,
+        share=SHARE if request.share is None else request.share,
         fill_price=request.fill_price,
         budget_bytes=request.fill_bytes,
     )
@@ -41,7 +41,8 @@ def fill(request: FillRequest, service: CurrentService, _: Filler) -> FillAnswer
         *(request.site, request.day, request.capacity_bytes, request.expected, request.played),
         request.held,
     )
-    return _answer(request, service.sites.plan(day, rules))
+    plan = service.sites.plan(day, rules, follow=request.share is None)
+    return _answer(request, plan)
 
 
 def _answer(request: FillRequest, plan: SitePlan) -> FillAnswer:
@@ -64,6 +65,7 @@ def _answer(request: FillRequest, plan: SitePlan) -> FillAnswer:
         site=planned.name,
         day=request.day,
         share=planned.share,
+        followed_days=planned.followed_days,
         add=listed(planned.files.ahead),
         admit=listed(planned.files.admit),
         remove=plan.removed,
