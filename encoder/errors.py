@@ -15,6 +15,7 @@
      ├── FrameMismatch          a file does not hold the expected frames
      ├── VerificationFailed     a package does not decode to the frames that were scored
      ├── Infeasible             no ladder satisfies the constraints; says which and by how much
+     ├── SourcesFailed          of several sources, some failed; the others are done
      ├── GateFailed             a comparison exceeds a limit that was set for it
      ├── StoreUnusable          the store cannot be read or written (disk full, no permission)
      ├── ServiceUnusable        the service does not answer, or cannot serve the request now
@@ -97,6 +98,10 @@ class VerificationFailed(ShotladderError):
 
 class Infeasible(ShotladderError):
     """No choice of operating points satisfies the constraints."""
+
+
+class SourcesFailed(ShotladderError):
+    """Of several sources, some failed. Context: ``sources``, their paths."""
 
 
 class GateFailed(ShotladderError):

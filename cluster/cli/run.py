@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,10 +29,11 @@ if TYPE_CHECKING:
 def run(
     output: Output,
     *,
-    source: Path | None = argument(
+    sources: tuple[Path, ...] = argument(
         None,
-        metavar="SOURCE",
-        help="Video file. With `--from`: the path of the source, if it has moved.",
+        metavar="SOURCE...",
+        help="Video file. Of several, each gets a package in a folder of its own in DIR; one that "
+        "fails does not stop the others. With `--from`: the path of the source, if it has moved.",
     ),
     out: Path | None = option(
         None,
@@ -69,7 +71,8 @@ def run(
     """Make a ladder: find the shots, encode and score them, choose, package, verify.
 
     When a run is stopped for whatever reason, the same command resumes it. DIR is written at the
-    end, complete and verified, or not at all.
+    end, complete and verified, or not at all. Of several sources, those whose packages are there
+    are not made again.
     """
     if out is None and not plan:
         raise BadInput("run needs --out DIR, a new or empty directory for the package (or --plan)")
@@ -81,14 +84,26 @@ def run(
     from cluster.jobs.run import run_title
     from cluster.store import manifests, open_store
 
+    sources = sources or ()
     before = manifests.find_run(open_store(flags.store), repeat) if repeat else None
-    if source is None and before is None:
+    if not sources and before is None:
         raise BadInput("run needs SOURCE, a video file (or --from RUN); `shotladder run --help`")
     options = RunOptions(
-        source=source or path_of(before.source.path if before else ""),
+        source=sources[0] if sources else path_of(before.source.path if before else ""),
         out=out or Path(),
         **{**given(flags), "scheduler": tls.shared(flags.scheduler)},
     )
+    if len(sources) > 1:
+        if before is not None:
+            raise BadInput(f"--from repeats one run; name one source, got {len(sources)}")
+        from cluster.jobs.several import several_options
+
+        runs = several_options(options, sources)
+        if plan:
+            _estimate_several(runs, cpu_price, output)
+        else:
+            _run_several(runs, options.out, output, metrics_port)
+        return
     if before is not None:
         if changed := changed_ladder_options(options):
             raise BadInput(
@@ -114,6 +129,45 @@ def run(
         from cluster.cli.views.ladder import run_summary
 
         say(run_summary(done.ladder, done.run, done.out))
+
+
+def _run_several(
+    runs: Sequence[RunOptions], out: Path, output: Output, metrics_port: int | None
+) -> None:
+    from cluster.cli.views.several import several_lines, several_view
+    from cluster.execution import metrics
+    from cluster.jobs.several import failure, run_titles
+
+    on_event = output.announce("run", f"{len(runs)} sources")
+    with metrics.served(metrics_port):
+        outcomes = run_titles(runs, on_event)
+    output.finish(
+        lines=several_lines(outcomes),
+        result={"out": str(out), "sources": len(outcomes)},
+        view=lambda: several_view(outcomes),
+        failure=failure(outcomes),
+    )
+
+
+def _estimate_several(runs: Sequence[RunOptions], cpu_price: float | None, output: Output) -> None:
+    from rich.text import Text
+
+    from cluster.cli.views.estimate import estimate_fields, estimate_view
+    from cluster.jobs.estimate import plan_run
+
+    on_event = output.announce("plan", f"{len(runs)} sources")
+    found = [(str(options.source), plan_run(options, on_event)) for options in runs]
+    output.finish(
+        lines=[
+            ("plan", {"source": name, **estimate_fields(one, cpu_price)}) for name, one in found
+        ],
+        result={"sources": len(found)},
+        view=lambda: [
+            part
+            for name, one in found
+            for part in (Text(name, "bold"), *estimate_view(one, cpu_price))
+        ],
+    )
 
 
 def _estimate(options: RunOptions, cpu_price: float | None, output: Output) -> None:
