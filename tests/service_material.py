@@ -51,10 +51,11 @@ def written_package(
     rungs: int = 2,
     sound: bool = True,
     sizes: int = 64,
+    languages: Sequence[str] = (),
     folder: Path | None = None,
 ) -> tuple[Ladder, WrittenPackage]:
     """A ladder and its package, as the main job would have written it; its media are noise of
-    about ``sizes`` bytes, in ``folder`` where one is given.
+    about ``sizes`` bytes, in ``folder`` where one is given. It has sound in each of ``languages``.
 
     Shots last 2, 3, 4, 2, 3, 4... s at 24 fps. Everything follows from ``seed``.
     """
@@ -89,7 +90,12 @@ def written_package(
     video = tuple(
         track(f"v{n}-{180 * n}p", f"video/v{n}-{180 * n}p", n) for n in range(1, rungs + 1)
     )
-    written = WrittenPackage(rate, 4, video, track("audio", "audio", 1) if sound else None)
+    more = tuple(
+        replace(track("audio", f"audio-{number}", 1), language=language)
+        for number, language in enumerate(languages[1:], 2)
+    )
+    main = replace(track("audio", "audio", 1), language=languages[0] if languages else None)
+    written = WrittenPackage(rate, 4, video, main if sound else None, more)
     quality = {n: 90 - 30 / n for n in range(1, rungs + 1)}
     ladder = Ladder(
         title=TitleFacts(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from recommender.prefetch.starting import Device, start_from
 from tests.service_material import write_package, written_package
 
 
-def built(seed: str = "from", **more: int | bool) -> Prefetch:
+def built(seed: str = "from", **more: int | bool | Sequence[str]) -> Prefetch:
     return build_prefetch(*written_package(seed, **more))  # type: ignore[arg-type]
 
 
@@ -101,10 +102,36 @@ def test_a_device_gets_what_it_plays() -> None:
     assert both is not None
 
 
+def test_the_sound_is_in_the_language_that_is_asked_for() -> None:
+    prefetch = built(shots=5, languages=("en", "de-AT", "pt-BR"))
+    assert [track.language for track in prefetch.more_audio] == ["de-AT", "pt-BR"]
+
+    def folders(language: str | None, position: float = 0.0) -> set[str]:
+        device = Device(language=language)
+        found = start_from(prefetch, 4, 1e9, position=position, device=device)
+        assert found is not None
+        return {file.uri.split("/")[0] for file in found.files} - {"video"}
+
+    asked = (None, "en", "de-at", "de", "PT-pt", "fr")
+    assert [folders(one) for one in asked] == [
+        {name} for name in ("audio", "audio", "audio-2", "audio-2", "audio-3", "audio")
+    ]
+    assert folders("de", position=6.0) == {"audio-2"}
+    commented = prefetch.more_audio[0].model_copy(update={"roles": ["commentary"]})
+    prefetch = prefetch.model_copy(update={"more_audio": [commented]})
+    assert folders("de") == {"audio"}
+
+
+def test_documents_of_titles_with_one_sound_track_stay_as_they_were() -> None:
+    text = built(shots=2, languages=("en",)).to_json()
+    assert "more_audio" not in text
+    assert "language" not in text
+
+
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("start")
-    write_package(folder / "package", "start", shots=6, rungs=3)
+    write_package(folder / "package", "start", shots=6, rungs=3, languages=("en", "de"))
     entries, prefetch = package_entries(folder / "package", "0123abcd")
     path: Path = folder / "bundles" / "one"
     write_bundle(path, entries, [rung.throughput for rung in prefetch.startup])
@@ -127,6 +154,11 @@ def test_queries_of_the_service(bundle: Bundle) -> None:
     assert later.base == plain.base
     assert later.covers_seconds >= 4
     assert start(bundle, StartQuery.parse(b"kbps=9000&codecs=av01")) is None
+    german = start(bundle, StartQuery.parse(b"kbps=9000&language=de-CH"))
+    assert german is not None
+    assert "audio-2/init.mp4" in [file.uri for file in german.files]
+    batch = StartBatch(titles=["a"], kbps=9000, language="de")
+    assert start(bundle, batch, "a") == german
     sdr = start(bundle, StartQuery.parse(b"kbps=9000&hdr=false"))  # the title is not HDR
     assert sdr is not None
     assert sdr.files == plain.files

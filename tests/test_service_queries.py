@@ -42,7 +42,7 @@ START, ARTWORK = "prefetch/start", "artwork"
 NUMBERS = ["1", "0", "-1", "16", "16.1", "1e9", "1e10", "100", "101", "5.0", "+5", "1_0", "007",
            "000000001", " 4", "nan", "inf", "1e400", "\u0663", "\u00b2", "0x10"]  # fmt: skip
 WORDS = ["", "true", "false", "True", "yes", "on", *ASPECTS, "4:3", "16x9"]
-STARTS = {"kbps", "seconds", "from", "max_height", "codecs", "hdr"}
+STARTS = {"kbps", "seconds", "from", "max_height", "codecs", "hdr", "language"}
 NAMES = st.sampled_from([*sorted(STARTS), "aspect", "k", "diverse", "K", "other", "from_", ""])
 VALUES = st.one_of(
     st.sampled_from([*NUMBERS, *WORDS]),
@@ -150,6 +150,8 @@ def samples(schema: dict[str, Any]) -> tuple[list[str], list[str]]:
             return ["true", "false"], ["", "maybe"]
         case "string" if re.search(schema.get("pattern", "$^"), "avc1"):
             return ["avc1", "avc1,hvc1"], ["", "avc1,", "AVC1", "h264 "]
+        case "string" if re.search(schema.get("pattern", "$^"), "pt-BR"):
+            return ["de", "pt-BR", "x" * 8], ["", "d", "de_AT", "de-", "-de"]
         case "string" if "pattern" in schema:
             one = "0123456789abcdef"
             return [one, f"{one},{one}-01234567"], ["", "5:4", f"{one},", one.upper()]

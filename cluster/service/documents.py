@@ -51,6 +51,8 @@ MAX_EXCLUDED = 200
 """Limit of the action ids that a request leaves out."""
 ACTION_ID_PATTERN = r"[0-9a-f]{16}(-[0-9a-f]{8})?"
 ActionId = Annotated[str, Field(pattern=f"^{ACTION_ID_PATTERN}$")]
+Language = Annotated[str, Field(max_length=35, pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$")]
+"""Language by BCP 47."""
 PictureWidth = Annotated[int, Field(ge=0, le=16384), IS_NUMBER]
 StillCount = Annotated[int, Field(ge=1, le=MAX_STILLS), IS_NUMBER]
 
@@ -440,6 +442,8 @@ class StartBatch(RequestModel):
     """Codecs that the device plays, such as ``avc1,hvc1``; any unless given."""
     hdr: Flag = Field(default=True, exclude_if=_is_default)
     """False for a device that does not play high dynamic range."""
+    language: Language | None = Field(default=None, exclude_if=_is_default)
+    """Language of the sound; the title's default sound unless given, or where it has none."""
 
 
 class ArtworkBatch(RequestModel):

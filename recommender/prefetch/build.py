@@ -69,7 +69,8 @@ def build_prefetch(ladder: Ladder, written: WrittenPackage) -> Prefetch:
         )
         for segment in ladder.rungs[0].segments
     ]
-    audio = None if written.audio is None else _audio(written.audio)
+    sounds = [_audio(track, several=len(written.sounds) > 1) for track in written.sounds]
+    audio = sounds[0] if sounds else None
     return Prefetch(
         title=ladder.title.id,
         frame_rate=ladder.title.frame_rate,
@@ -77,6 +78,7 @@ def build_prefetch(ladder: Ladder, written: WrittenPackage) -> Prefetch:
         quality_model=model,
         boundaries=boundaries,
         audio=audio,
+        more_audio=sounds[1:],
         rungs=rungs,
         startup=startup_table(boundaries, audio, rungs),
         starts=[
@@ -219,9 +221,11 @@ def _rung(rung: Rung, track: WrittenTrack, model: str) -> PrefetchRung:
     )
 
 
-def _audio(track: WrittenTrack) -> AudioTrack:
+def _audio(track: WrittenTrack, *, several: bool) -> AudioTrack:
     return AudioTrack(
         codecs=track.codecs,
+        language=track.language if several else None,
+        roles=list(track.roles) if several else [],
         bitrate=round(track.average_bitrate),
         init=_init(track),
         segments=[_audio_file(segment) for segment in track.segments],

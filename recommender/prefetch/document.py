@@ -56,11 +56,20 @@ class Boundary(Document):
     seconds: float
 
 
+def _is_empty(value: object) -> bool:
+    """Tell whether a member is left out: a title with one sound track has the document it had."""
+    return not value
+
+
 class AudioTrack(Document):
     """The audio, which plays with every rung."""
 
     codecs: str
     """Codec string by RFC 6381."""
+    language: str | None = Field(default=None, exclude_if=_is_empty)
+    """Language by BCP 47, where the title has more than one sound track and says it."""
+    roles: list[str] = Field(default=[], exclude_if=_is_empty)
+    """What the track is beside the title's own sound, such as ``commentary``."""
     bitrate: int
     """Average bitrate of the segments, bit/s."""
     init: File
@@ -150,6 +159,9 @@ class Prefetch(TitleDocument):
     quality_model: str
     boundaries: list[Boundary]
     audio: AudioTrack | None
+    """The sound that plays unless another is chosen; starts and the cache plan have this one."""
+    more_audio: list[AudioTrack] = Field(default=[], exclude_if=_is_empty)
+    """The other sound tracks."""
     rungs: list[PrefetchRung]
     """The rungs by rising bitrate."""
     startup: list[StartupRung]
@@ -163,6 +175,18 @@ class Prefetch(TitleDocument):
     def to_json(self) -> str:
         """Return the document's text, which ends in a newline."""
         return self.model_dump_json() + "\n"
+
+    def sound_in(self, language: str | None) -> AudioTrack | None:
+        """Return the sound in a language (BCP 47); the default one without a language, or where no
+        track without a role is in it. ``pt`` finds ``pt-BR``, and the other way round."""
+        if self.audio is None or language is None:
+            return self.audio
+        tracks = [(t.language.lower(), t) for t in (self.audio, *self.more_audio)
+                  if t.language is not None and not t.roles]  # fmt: skip
+        asked = language.lower()
+        exact = [track for said, track in tracks if said == asked]
+        near = [track for said, track in tracks if said.split("-")[0] == asked.split("-")[0]]
+        return next(iter(exact + near), self.audio)
 
     def startup_rung(self, throughput: float) -> str:
         """Return the name of the rung to start with at ``throughput`` bit/s."""

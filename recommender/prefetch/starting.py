@@ -15,12 +15,14 @@ from recommender.prefetch.document import START_SECONDS, AudioTrack, File, Prefe
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What a device plays."""
+    """What a device plays, and its viewer hears."""
 
     max_height: int | None = None
     """Lines of the smaller side of the largest picture; None for any."""
     codecs: tuple[str, ...] = ()
     """Beginnings of codec strings by RFC 6381, such as ``avc1``; empty for any."""
+    language: str | None = None
+    """Language of the sound that the viewer hears (BCP 47); None for the title's default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ def _rest(
         shot.model_copy(update={"start_seconds": round(shot.start_seconds - offset, 6)})
         for shot in prefetch.boundaries[first:]
     ]
-    audio = _audio_from(prefetch.audio, offset)
+    audio = _audio_from(prefetch.sound_in(device.language), offset)
     part = prefetch.model_copy(
         update={
             "boundaries": boundaries,

@@ -110,11 +110,12 @@ class TitleCalls(Connection):
         max_height: int | None = None,
         codecs: str | None = None,
         hdr: bool = True,
+        language: str | None = None,
     ) -> Steps[StartDocument]:
         """Return the files of a title to prefetch first, for a throughput in kbit/s.
 
         They begin at a place in the title, for a device that plays pictures of so many lines, such
-        codecs (``avc1,hvc1``), and high dynamic range or not.
+        codecs (``avc1,hvc1``), and high dynamic range or not, with the sound in a language.
         """
         asked: dict[str, object] = {"seconds": f"{seconds:g}", "kbps": f"{kbps:g}"}
         if from_seconds:
@@ -125,6 +126,8 @@ class TitleCalls(Connection):
             asked["codecs"] = codecs
         if not hdr:
             asked["hdr"] = "false"
+        if language is not None:
+            asked["language"] = language
         query = urlencode(asked)
         return (yield from self.document(StartDocument, name, f"prefetch/start?{query}"))
 
@@ -172,6 +175,7 @@ class TitleCalls(Connection):
         max_height: int | None = None,
         codecs: str | None = None,
         hdr: bool = True,
+        language: str | None = None,
     ) -> Steps[Batch]:
         """Return the files to prefetch first of up to 100 titles; ``kbps_of`` and ``from_of`` hold
         the throughputs of single titles and the seconds from which they are continued."""
@@ -185,6 +189,7 @@ class TitleCalls(Connection):
                 max_height=max_height,
                 codecs=codecs,
                 hdr=hdr,
+                language=language,
             )
         return (yield from self.post(Batch, "/v1/prefetch:batch", batch, reading=True))
 

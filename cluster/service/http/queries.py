@@ -25,6 +25,7 @@ from cluster.service.documents import (
     DeviceHeight,
     FromSeconds,
     Kbps,
+    Language,
     PictureWidth,
     StartSeconds,
     StillCount,
@@ -101,7 +102,8 @@ class StartQuery(DocumentQuery):
     usage = (
         "ask for `kbps`, the client's throughput in kbit/s, and `seconds`, more than 0 up to "
         f"{MAX_START_SECONDS}, for example ?seconds=4&kbps=3000; and, where it matters, for `from` "
-        "in seconds, `max_height` in lines, `codecs` such as avc1,hvc1, and `hdr`, true or false"
+        "in seconds, `max_height` in lines, `codecs` such as avc1,hvc1, `hdr`, true or false, and "
+        "the `language` of the sound, such as pt-BR"
     )
     kbps: Annotated[Kbps, BeforeValidator(float)]
     seconds: Annotated[StartSeconds, BeforeValidator(float)] = 4
@@ -116,6 +118,9 @@ class StartQuery(DocumentQuery):
     )
     hdr: Annotated[bool, BeforeValidator(_flag)] = Field(
         default=True, description="False where the device does not play high dynamic range."
+    )
+    language: Language | None = Field(
+        default=None, description="Language of the sound; the default sound where it has none."
     )
 
 

@@ -283,7 +283,9 @@ def start_choice(query: StartQuery | StartBatch, title: str = "") -> EntryChoice
         kbps, position = query.kbps_of.get(title, query.kbps), query.from_of.get(title, 0.0)
     else:
         kbps, position = query.kbps, query.from_
-    device = Device(query.max_height, tuple(query.codecs.split(",")) if query.codecs else ())
+    device = Device(
+        query.max_height, tuple(query.codecs.split(",")) if query.codecs else (), query.language
+    )
     if not position and device == Device() and query.hdr:
         return lambda bundle, _: bundle.entry(bundle.start_name(query.seconds, 1000 * kbps))
 

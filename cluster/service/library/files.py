@@ -163,8 +163,8 @@ def _link(path: Path, link: Path) -> None:
 def _track_files(prefetch: Prefetch) -> Iterator[File]:
     """Yield all segments and init segments of a package."""
     tracks = [(rung.init, *rung.segments) for rung in prefetch.rungs]
-    if prefetch.audio is not None:
-        tracks.append((prefetch.audio.init, *prefetch.audio.segments))
+    sounds = [] if prefetch.audio is None else [prefetch.audio, *prefetch.more_audio]
+    tracks += [(sound.init, *sound.segments) for sound in sounds]
     for track in tracks:
         yield from track
 
