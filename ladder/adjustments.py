@@ -20,10 +20,12 @@ PLACING = ("viewers", "device_lines", "tolerance")
 """Adjustments of rungs that are placed by what viewers receive."""
 SPREADING = ("jnd", "rung_count", "least_ratio", "merge_within", "placement", *PLACING)
 """Adjustments of rungs that are not listed."""
-LIMITS = ("peak_ratio", "vbv_seconds", "floor", "max_rate")
+LIMITS = ("peak_ratio", "vbv_seconds", "floor", "max_rate", "longest_segment")
 """Limits of which 0 is none."""
 QUALITY_LIMITS = ("min_quality", "max_quality")
-OTHERS = ("size_limits", "native_top")
+OTHERS = ("size_limits", "native_top", "segments")
+DIVIDING = ("segments", "longest_segment")
+"""Adjustments that make other segments, which are other encodes."""
 ADJUSTMENTS = (*LISTING, *SPREADING, *LIMITS, *QUALITY_LIMITS, *OTHERS)
 """Names of all adjustments."""
 
@@ -51,6 +53,8 @@ def adjusted(profile: Profile, asked: Mapping[str, Any]) -> Profile:
             changes[name] = changes[name] or None
     if changes.keys() & set(QUALITY_LIMITS):
         changes["quality_limits"] = True
+    if "segments" in changes:
+        changes = {"longest_segment": None, **changes}
     listed = changes.keys() & set(LISTING)
     if listed or "placement" in changes:
         changes = {**dict.fromkeys(LISTING, ()), **changes}

@@ -255,6 +255,16 @@ class Sound(Document):
     """None where no loudness was asked for."""
 
 
+class CueFacts(Document):
+    """A cue for ad insertion: pictures may be replaced there, or something inserted."""
+
+    id: str
+    start_frame: int
+    """First frame of the segment that begins at the cue."""
+    end_frame: int
+    """One past the last frame of the break; ``start_frame`` where the break has no pictures."""
+
+
 class Ladder(TitleDocument):
     """The ladder of a package, ``ladder.json``."""
 
@@ -286,6 +296,9 @@ class Ladder(TitleDocument):
     otherwise."""
     rungs: list[Rung]
     """Rungs codec by codec, from the lowest rate to the highest."""
+    cues: list[CueFacts] | None = Field(default=None, exclude_if=_is_none)
+    """Cues for ad insertion, each of which begins a segment; the field is missing where there
+    are none."""
 
     @property
     def frame_rate(self) -> Fraction:

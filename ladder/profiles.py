@@ -21,6 +21,7 @@ from encoder.errors import BadInput
 from encoder.media import Size
 from encoder.package.sound_choices import SOUND_CODECS, SoundChoices
 from encoder.recipes import CODECS, Recipe, by_name, recipe
+from encoder.segmentation import SHOTS, Segmentation
 from encoder.tunings import with_parameters
 from ladder.sizes import Fit, rung_sizes
 from ladder.viewers import MEDIANS, TOLERANCE, Audience, Histogram, LogNormal, Mix
@@ -136,6 +137,11 @@ class Profile:
     """Languages of the sound that are kept, the default one first; empty for all."""
     loudness: float | None = None
     """Integrated loudness in LUFS that sound is brought to; None leaves it as it is."""
+    segments: str = SHOTS
+    """Where segments begin: ``shots``, or the step of a grid in seconds or frames, as in ``2s`` or
+    ``48f``."""
+    longest_segment: float | None = None
+    """Longest segment in seconds where segments are shots; None for 6."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
@@ -182,6 +188,7 @@ class Profile:
         self._check_rungs()
         try:
             self.sound.check()
+            Segmentation.of(self.segments, self.longest_segment)
         except BadInput as error:
             raise BadInput(f"profile {self.name}: {error.message}") from error
 
@@ -466,6 +473,8 @@ _READERS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     "audio_rates": (_merge, "a list of bitrates in bit/s, that of stereo and that of 5.1, or []"),
     "audio_languages": (_names, "a list of language tags, or []"),
     "loudness": (_limit, "a loudness in LUFS such as -23, 0 to leave sound as it is"),
+    "segments": (_text, "`shots`, or the step of a grid, such as 2s or 48f"),
+    "longest_segment": (_limit, "a number of seconds, 0 for the usual limit"),
 }
 """How the value of each key is read, and what it has to be, in words."""
 
@@ -495,6 +504,8 @@ _LATER = (
     "audio_rates",
     "audio_languages",
     "loudness",
+    "segments",
+    "longest_segment",
 )
 """Keys that release 0.1 did not have."""
 

@@ -145,6 +145,23 @@ def parse_devices(text: str) -> tuple[tuple[int, float], ...]:
         ) from None
 
 
+def parse_longest_segment(text: str) -> float:
+    """Return the longest segment in seconds."""
+    try:
+        return float(text.removesuffix("s"))
+    except ValueError:
+        raise BadInput(
+            f"--longest-segment takes seconds, such as 4 or 2.5s; got {text!r}"
+        ) from None
+
+
+def parse_split_at(text: str) -> tuple[tuple[float, float, str], ...]:
+    """Return times with their breaks, ``600,mid@1200.5+30``, or the rows of a CSV file."""
+    from cluster.jobs.cues import cues_from_csv, cues_from_text
+
+    return cues_from_text(text) or cues_from_csv(Path(text))
+
+
 def parse_count(text: str) -> tuple[int, int]:
     """Return the fewest and the most rungs; both are a single number."""
     try:
@@ -352,6 +369,10 @@ class LimitFlags:
         "size_limits", metavar="RATE=LINES,...", parser=parse_size_limits
     )
     native_top: bool = _common("native_top", "--native-top")
+    segments: str | None = _common("segments", metavar="shots|STEP")
+    longest_segment: float | None = _common(
+        "longest_segment", metavar="SECONDS", parser=parse_longest_segment
+    )
     viewers: Any = option(
         None,
         metavar="RATE,RATE,...|FILE",
@@ -416,6 +437,13 @@ class LadderFlags(GridFlags, SourceFlags, SoundFlags, LimitFlags):
     tone_map: bool = _common("tone_map", "--tone-map")
     recipe_check: str = _common("recipe_check", metavar="NAME")
     measure_every: int | None = _common("measure_every", metavar="N")
+    split_at: Any = option(
+        None,
+        metavar="TIME,...|FILE",
+        parser=parse_split_at,
+        help=f"{meaning_of('split_at')} `600,mid-2@1200.5+30` is two, or a CSV file with the "
+        "columns `time`, `duration` and `id`.",
+    )
     policy: str = _common("policy", metavar="NAME", parser=parse_policy)
 
 

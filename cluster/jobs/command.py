@@ -49,6 +49,8 @@ def _word(name: str, value: Any) -> str:
         return ",".join(f"{_rate(end)}={share:g}" for end, share in value)
     if name == "device_lines":
         return ",".join(f"{lines}={share:g}" for lines, share in value)
+    if name == "split_at":
+        return ",".join(_cue(*row) for row in value)
     if name == "rung_count":
         fewest, most = value
         return f"{fewest}" if fewest == most else f"{fewest}-{most}"
@@ -59,6 +61,11 @@ def _word(name: str, value: Any) -> str:
     if name in NAMED_RATES and isinstance(value, float | int):
         return _rate(value)
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _cue(time: float, duration: float = 0.0, name: str = "") -> str:
+    """Return a cue as ``--split-at`` reads it: ``ID@TIME+DURATION``."""
+    return (f"{name}@" if name else "") + f"{time!r}" + (f"+{duration!r}" if duration else "")
 
 
 def _rate(rate: float) -> str:

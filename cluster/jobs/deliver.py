@@ -103,7 +103,12 @@ def deliver(
         )
         with events.stage(on_event, "verify", len(rungs), unit="rungs"):
             verified = call_with_retries(
-                verify_directory, directory, ladder.rungs, ladder.frame_rate, ladder.sound
+                verify_directory,
+                directory,
+                ladder.rungs,
+                ladder.frame_rate,
+                ladder.sound,
+                ladder.cues,
             )
             compare_with_source(directory, ladder.rungs, measurer)
         measurements = measurements_document(title, solved, measurer.known)

@@ -31,6 +31,7 @@ from ladder.curves import Measurement
 from ladder.document import (
     Cell,
     CodecFacts,
+    CueFacts,
     Ladder,
     LockedCost,
     Measurements,
@@ -79,6 +80,11 @@ def ladder_document(
         constraints=list(_constraints(solved, rungs)),
         rungs=document_rungs(rungs, written),
         sound=None if sound is None else list(sound),
+        cues=[
+            CueFacts(id=cue.id, start_frame=cue.frame, end_frame=cue.end_frame)
+            for cue in title.cues
+        ]
+        or None,
     )
 
 

@@ -119,6 +119,7 @@ def plan_run(
             tone_map=options.tone_map,
             choices=options.source_choices,
             digest=remembered(store),
+            segmentation=request.segmentation,
         )
         request = request.for_source(source.reference)
         running = executor or InlineExecutor()
@@ -151,7 +152,7 @@ def _looked_at(
         return title, None, 0.0 if analysed else usual
     frames = sum(end - start for start, end in windows)
     with events.stage(on_event, "sample", frames, unit="frames"):
-        sample = take_sample(reference, windows)
+        sample = take_sample(reference, windows, segmentation=source.segmentation)
     title = Title(shown(options.source.name), source, sample.shots, sample.shot_features)
     return title, sample, sample.cpu_seconds_per_frame * reference.frames
 

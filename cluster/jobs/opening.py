@@ -72,6 +72,7 @@ def opened_title(
             tone_map=options.tone_map,
             choices=options.source_choices,
             digest=noting(store),
+            segmentation=request.segmentation,
         )
         request = request.for_source(source.reference)
         with (

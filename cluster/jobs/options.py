@@ -113,6 +113,14 @@ class LadderLimits:
         "have at most 360 lines.",
     )
     native_top: bool = _declared(False, "Give the highest rung the size of the source.")
+    segments: str | None = _declared(
+        None,
+        "Where segments begin: `shots`, or a fixed grid, `2s` for the frames nearest every 2 "
+        "seconds or `48f` for every 48 frames.",
+    )
+    longest_segment: float | None = _declared(
+        None, "Longest segment in seconds where segments are shots. [default: 6]"
+    )
     # Median throughputs, or pairs of the upper end of a bin in bit/s and its share of the viewers.
     # From Python also the path of a CSV file with such rows.
     viewers: Any = field(
@@ -223,6 +231,16 @@ class CommonOptions(LadderLimits):
         "that lose more than 2 % are not used; codecs of the profile that save nothing are left "
         "out.",
     )
+    # Time in seconds, duration of the break in seconds (0 for none) and id of each cue. From the
+    # command line also the path of a CSV file with such rows.
+    split_at: Any = field(
+        default=(),
+        metadata={
+            "help": "Times in seconds at which a segment begins in any case, with cue tags for ad "
+            "insertion in the playlists: each with the duration of the break that it begins (0 "
+            "where something goes between two pictures) and an id."
+        },
+    )
     # See vmaf.sampled. None is the profile's.
     measure_every: int | None = _declared(
         None,
@@ -264,6 +282,8 @@ def as_tuples(value: Any) -> Any:
 
 SOUND_NAMES = ("audio_codec", "audio_rates", "audio_languages", "loudness")
 """Names of the options about sound that profiles have keys for."""
+LATER_NAMES = (*LIMIT_NAMES, *SOUND_NAMES, "encoder_params", "split_at")
+"""Names of the options that documents leave out where they were not asked for."""
 COMMON_NAMES = tuple(declared.name for declared in fields(CommonOptions))
 """Names of the options that runs and jobs have in common."""
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.execution.security import SharedScheduler
 from cluster.jobs.options import (
     DEFAULTS,
+    LATER_NAMES,
     LIMIT_NAMES,
     RECIPE_CHECKS,
     SEARCHES,
@@ -29,6 +30,7 @@ from encoder.errors import BadInput
 from encoder.names import path_of, shown
 from encoder.package.sound_choices import DEFAULT_SOUND, SOUND_CODECS, SoundChoices
 from encoder.recipes import CODECS, PRESETS, Recipe
+from encoder.segmentation import Segmentation
 from encoder.source.choices import TAILS, SourceChoices
 from encoder.tunings import by_codec
 from ladder.adjustments import adjusted, check_meaning
@@ -82,7 +84,7 @@ class LadderOptions(CommonOptions):
         document = {field.name: getattr(self, field.name) for field in fields(LadderOptions)}
         for name in LIMIT_NAMES:
             del document[name]
-        for name in ("encoder_params", *SOUND_NAMES):
+        for name in ("encoder_params", "split_at", *SOUND_NAMES):
             if document[name] == getattr(DEFAULTS, name):
                 del document[name]
         profile = as_profile(self.profile)
@@ -92,7 +94,7 @@ class LadderOptions(CommonOptions):
         for name, value in document.items():
             if isinstance(value, tuple):
                 # No heights have always been kept as null.
-                document[name] = list(value) or (None if name == "heights" else [])
+                document[name] = as_lists(value) or (None if name == "heights" else [])
             elif isinstance(value, Path):
                 document[name] = shown(value.resolve())
         return document | {name: as_lists(value) for name, value in asked_limits(self).items()}
@@ -110,7 +112,7 @@ class LadderOptions(CommonOptions):
         known.setdefault("recipe_check", "never")  # releases without the option had no check
         if known.get("weights"):
             known["weights"] = path_of(known["weights"])
-        for name in ("heights", "also", "encoder_params", *SOUND_NAMES, *LIMIT_NAMES):
+        for name in ("heights", "also", *LATER_NAMES):
             if known.get(name) is not None:
                 known[name] = as_tuples(known[name])
         if (content := document.get("profile_content")) is not None:
@@ -217,11 +219,18 @@ class LadderRequest:
                 "(ladder.json says what that costs against 'mixed')"
             )
         options.source_choices.check()
+        Segmentation.of(profile.segments, profile.longest_segment, options.split_at)
         for model in options.also:
             models.check(model)
         return cls(
             options, recipes, profile, hdr_recipes, _sound(options, profile), frozenset(parameters)
         )
+
+    @property
+    def segmentation(self) -> Segmentation:
+        """Where the title's segments begin."""
+        profile = self.profile
+        return Segmentation.of(profile.segments, profile.longest_segment, self.options.split_at)
 
     def check_encoders(self) -> None:
         """Check that this ffmpeg has an encoder for every recipe, which takes the recipe's tuning.

@@ -26,7 +26,7 @@ from cluster.stages.quarantine import reading
 from cluster.store import open_store
 from encoder.errors import BadInput, Infeasible, ShotladderError
 from encoder.media import Request, Size
-from ladder.adjustments import LISTING, SPREADING, adjusted
+from ladder.adjustments import DIVIDING, LISTING, SPREADING, adjusted
 from ladder.bdrate import BdRate, NoOverlap, RatePoint
 from ladder.choices import Policy
 from ladder.claims import ViewersClaim, audience_claim, bd_claim
@@ -316,7 +316,15 @@ def _profile(options: WhatIfOptions, package: Package) -> tuple[Profile, dict[st
             f"{bound[0]} limits the one size of a rung, and under the policy mixed a rung has "
             "several; leave one of them out"
         )
-    return adjusted(profile, limits), asked
+    new = adjusted(profile, limits)
+    if any(getattr(new, name) != getattr(package.profile, name) for name in DIVIDING):
+        commands = " and then ".join(f"`{each}`" for each in _commands(options, package))
+        raise BadInput(
+            f"other segments are other encodes, so nothing in {package.directory} says what they "
+            f"would be; with --plan at its end, {commands or '`shotladder run`'} says what they "
+            "would cost"
+        )
+    return new, asked
 
 
 def _display(package: Package) -> Size:

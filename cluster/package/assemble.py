@@ -13,11 +13,12 @@ from cluster.store import Store
 from encoder.errors import ToolFailed, VerificationFailed
 from encoder.media import Request
 from encoder.package import layout
+from encoder.package.cue_check import ExpectedCue
 from encoder.package.verify import ExpectedSegment, VerifyReport, verify_package
 from encoder.package.verify_sound import ExpectedSound
 from encoder.package.write import write_package
 from encoder.recipes import Recipe, by_name
-from ladder.document import Quality, Rung, Segment, Sound
+from ladder.document import CueFacts, Quality, Rung, Segment, Sound
 from vmaf.pool import pool_scores
 
 FRAME_HASHES = "frames.hash"
@@ -86,6 +87,7 @@ def write_media(
             more_audio=tuple(audio[1:]),
             subtitles=tuple(subtitles),
             colour=title.reference.colour,
+            cues=title.cues,
         )
         written = write_package(package, directory)
         for rung, track in zip(rungs, written.video, strict=True):
@@ -118,9 +120,10 @@ def verify_directory(
     rungs: Sequence[Rung],
     frame_rate: Fraction,
     sound: Sequence[Sound] | None = None,
+    cues: Sequence[CueFacts] | None = None,
 ) -> VerifyReport:
-    """Decode a package and compare every frame with the frame that was scored, and the tracks of
-    sound with what was asked of them.
+    """Decode a package and compare every frame with the frame that was scored, the tracks of sound
+    and the cues with what was asked for.
 
     Raises:
         VerificationFailed: the package is not what was measured.
@@ -137,6 +140,7 @@ def verify_directory(
             expected,
             pixel_formats=formats,
             sounds=None if sound is None else [_expected_sound(one) for one in sound],
+            cues=[_expected_cue(cue, frame_rate) for cue in cues or ()],
         )
     except VerificationFailed as error:
         if error.context.get("returncode", 0) < 0:
@@ -144,6 +148,11 @@ def verify_directory(
                 f"the package was not verified: {error.message}", **error.context
             ) from error
         raise
+
+
+def _expected_cue(cue: CueFacts, frame_rate: Fraction) -> ExpectedCue:
+    frames = cue.end_frame - cue.start_frame
+    return ExpectedCue(cue.id, cue.start_frame / frame_rate, frames / frame_rate)
 
 
 def _expected_sound(sound: Sound) -> ExpectedSound:

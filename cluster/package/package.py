@@ -30,8 +30,9 @@ from encoder.media import OperatingPoint, Request, Shot
 from encoder.names import path_of
 from encoder.package.verify import VerifyReport
 from encoder.recipes import Recipe, by_name
+from encoder.segmentation import SHOTS, Segmentation
 from encoder.source.choices import SourceChoices
-from ladder.adjustments import adjusted
+from ladder.adjustments import DIVIDING, adjusted
 from ladder.bdrate import RatePoint
 from ladder.curves import Measurement
 from ladder.document import Cell, Ladder, Measurements, Rung
@@ -164,6 +165,22 @@ class Package:
                 f"{self.directory / 'run.json'} does not name the source; name it with --source"
             ) from None
 
+    @property
+    def segmentation(self) -> Segmentation:
+        """Where the run was asked to let segments begin.
+
+        Raises:
+            BadInput: this version cannot read the run's options.
+        """
+        content = self.options.get("profile_content") or {}
+        of = {name: self.options.get(name) or content.get(name) for name in DIVIDING}
+        profile = self.profile if any(of.values()) else None
+        return Segmentation.of(
+            profile.segments if profile else SHOTS,
+            profile.longest_segment if profile else None,
+            self.options.get("split_at") or (),
+        )
+
     def source_allowance(self, codec: str) -> int:
         """Return the bits that a rung of ``codec`` may take beyond those of the source."""
         return int((self.run.get("source_allowance_bits") or {}).get(codec, 0))
@@ -187,6 +204,7 @@ class Package:
             workdir,
             tone_map=title.tone_mapped is not None,
             choices=SourceChoices.from_document(options),
+            segmentation=self.segmentation,
         )
         if source.sha256 != title.sha256:
             raise BadInput(
@@ -298,7 +316,11 @@ class Package:
         """
         with events.stage(on_event, "verify", len(self.ladder.rungs), unit="rungs"):
             return verify_directory(
-                self.directory, self.ladder.rungs, self.frame_rate, self.ladder.sound
+                self.directory,
+                self.ladder.rungs,
+                self.frame_rate,
+                self.ladder.sound,
+                self.ladder.cues,
             )
 
     def verify_source(self, source: Path | None = None) -> SourceReport:

@@ -21,6 +21,8 @@ Rate = Annotated[float, Field(gt=0, le=1e12), IS_NUMBER]
 Quality = Annotated[float, Field(ge=0, le=100), IS_NUMBER]
 Share = Annotated[float, Field(ge=0, le=1e12), IS_NUMBER]
 Lines = Annotated[int, Field(ge=2, le=16384), IS_NUMBER]
+Seconds = Annotated[float, Field(ge=0, le=1e6), IS_NUMBER]
+CueName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,64}$")]
 Count = Annotated[int, Field(ge=1, le=30), IS_NUMBER]
 Limit = Annotated[float, Field(ge=0, le=1e12), IS_NUMBER]
 
@@ -86,6 +88,13 @@ class JobOptions(BaseModel):
     merge_within: list[Limit] | None = _common("merge_within", max_length=2)
     size_limits: list[tuple[Rate, Lines]] = _common("size_limits", default=[], max_length=30)
     native_top: Flag = _common("native_top")
+    segments: Annotated[str, Field(pattern=r"^(shots|[0-9.]{1,13}(s|ms|f))$")] | None = _common(
+        "segments"
+    )
+    longest_segment: Limit | None = _common("longest_segment")
+    split_at: list[tuple[Seconds, Seconds, CueName]] = _common(
+        "split_at", default=[], max_length=1000
+    )
     viewers: list[Rate] | list[tuple[Rate, Share]] | None = _common("viewers", max_length=1000)
     device_lines: list[tuple[Lines, Share]] | None = _common("device_lines", max_length=30)
     tolerance: Quality | None = _common("tolerance")

@@ -30,7 +30,8 @@ from encoder.analysis.features import (
     ShotFeatures,
 )
 from encoder.analysis.frames import Analyser, feed, small_frames
-from encoder.analysis.shots import CutDetector, plan_shots
+from encoder.analysis.segments import plan_segments
+from encoder.analysis.shots import CutDetector
 from encoder.media import Shot
 from encoder.names import shown
 from recommender.artwork.faces import FACES_VERSION, models_sha256
@@ -49,13 +50,14 @@ _ANALYSERS = ("av", "numpy", "opencv-python", "scenedetect")
 
 
 def shots_key(source: TitleSource) -> str:
-    """Return the store key of a title's shots."""
+    """Return the store key of a title's shots, or of its segments where they are others."""
     return key(
         "shots",
         SHOTS_VERSION,
         source=source.sha256,
         reference=source.reference.graph_id,
         tools={name: version(name) for name in _ANALYSERS},
+        **source.segmentation.key_parameters(),
     )
 
 
@@ -191,7 +193,9 @@ def _analyse(source: TitleSource, store: Store) -> None:
         feed(small_frames(reference, damage=counter), *analysers)
         damage = Damage(counter.found, damage_of_transport(reference))
         if shots is None:
-            planned = plan_shots(detector.cuts(), reference.frames, reference.frame_rate)
+            planned = plan_segments(
+                detector.cuts(), reference.frames, reference.frame_rate, source.segmentation
+            )
             shots = publish(
                 store,
                 shots_key(source),

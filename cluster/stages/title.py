@@ -13,6 +13,7 @@ from encoder import ffmpeg
 from encoder.analysis.features import ShotFeatures
 from encoder.errors import BadInput, SourceUnusable
 from encoder.media import Shot
+from encoder.segmentation import AT_SHOTS, Cue, Segmentation
 from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
 from encoder.source.colour import tonemap
 from encoder.source.reference import ReferenceSource
@@ -36,6 +37,8 @@ class TitleSource:
     watched: str = ""
     """Path of the file that must not change while it is read; empty where this machine does not
     see it."""
+    segmentation: Segmentation = AT_SHOTS
+    """Where the title's segments begin; :attr:`Title.shots` are the segments."""
 
     @property
     def id(self) -> str:
@@ -75,6 +78,12 @@ class Title:
         """First 16 hexadecimal digits of the source's digest."""
         return self.source.id
 
+    @property
+    def cues(self) -> tuple[Cue, ...]:
+        """Cues for ad insertion at the title's frames; each begins a segment."""
+        reference = self.reference
+        return self.source.segmentation.cues_in(reference.frames, reference.frame_rate)
+
     def facts(self, audio: bool) -> TitleFacts:
         """Return the facts that ``ladder.json`` states about the title."""
         reference = self.reference
@@ -101,6 +110,7 @@ def open_title(
     tone_map: bool = False,
     choices: SourceChoices = DEFAULT_CHOICES,
     digest: Callable[[Path], tuple[str, Stamp]] | None = None,
+    segmentation: Segmentation = AT_SHOTS,
 ) -> TitleSource:
     """Probe, index and digest a source.
 
@@ -110,11 +120,13 @@ def open_title(
         tone_map: Whether a high dynamic range source becomes a title of standard range.
         choices: What the user decided about the source.
         digest: Takes the digest instead of :func:`take_digest`.
+        segmentation: Where the title's segments begin.
 
     Raises:
         SourceUnusable: the source cannot be read or is not supported.
         SourceChanged: the file is still being written, or changed meanwhile.
-        BadInput: this ffmpeg lacks a filter for high dynamic range.
+        BadInput: this ffmpeg lacks a filter for high dynamic range, or a boundary that was asked
+            for lies outside the title.
     """
     # A link that is pointed elsewhere must not give the plan of one file and the digest of another.
     file = path.resolve()
@@ -126,12 +138,19 @@ def open_title(
             check_same(file, before, Stamp.of(file))
         raise
     check_hdr(path, reference)
+    segmentation.check(reference.frames, reference.frame_rate)
     if tone_map and reference.hdr is not None:
         reference = replace(reference, tone_mapped=True)
     sha256, stamp = (digest or take_digest)(file)
     if before is not None:
         check_same(file, before, stamp)
-    return TitleSource(reference=reference, sha256=sha256, stamp=stamp, watched=str(file))
+    return TitleSource(
+        reference=reference,
+        sha256=sha256,
+        stamp=stamp,
+        watched=str(file),
+        segmentation=segmentation,
+    )
 
 
 def take_digest(path: Path) -> tuple[str, Stamp]:

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 
 from encoder.analysis.features import FeatureExtractor, ShotFeatures
 from encoder.analysis.frames import feed, small_frames
-from encoder.analysis.shots import CutDetector, plan_shots
+from encoder.analysis.segments import plan_segments
+from encoder.analysis.shots import CutDetector
 from encoder.arrays import Int64
 from encoder.media import Shot
+from encoder.segmentation import AT_SHOTS, Segmentation
 from encoder.source.reference import ReferenceSource
 
 WINDOW_SECONDS = 6
@@ -81,7 +83,11 @@ def spread_windows(keyframes: Int64, frames: int, length: int, count: int) -> tu
 
 
 def expected_shots(
-    cuts: Sequence[Sequence[int]], lengths: Sequence[int], frames: int, frame_rate: Fraction
+    cuts: Sequence[Sequence[int]],
+    lengths: Sequence[int],
+    frames: int,
+    frame_rate: Fraction,
+    segmentation: Segmentation = AT_SHOTS,
 ) -> int:
     """Return how many shots a title has whose windows hold these cuts; pure.
 
@@ -93,12 +99,29 @@ def expected_shots(
         lengths: Frames of each window.
         frames: Frames of the title.
         frame_rate: Frames per second.
+        segmentation: How the title is divided; cues are not looked at.
     """
+    plain = replace(segmentation, cues=())
     joined, begun = [], 0
     for found, length in zip(cuts, lengths, strict=True):
         joined += [begun + cut for cut in found]
         begun += length
-    return max(1, round(len(plan_shots(joined, begun, frame_rate)) * frames / begun))
+    return max(1, round(len(plan_segments(joined, begun, frame_rate, plain)) * frames / begun))
+
+
+def _expected_segments(
+    cuts: Sequence[Sequence[int]],
+    lengths: Sequence[int],
+    source: ReferenceSource,
+    segmentation: Segmentation,
+) -> int:
+    """Return how many segments a title has: exactly on a grid, and what its cues add."""
+    frames, rate = source.frames, source.frame_rate
+    if segmentation.grid is not None:
+        return len(plan_segments((), frames, rate, segmentation))
+    cues = segmentation.cues_in(frames, rate)
+    added = {frame for cue in cues for frame in (cue.frame, cue.end_frame)} - {0, frames}
+    return expected_shots(cuts, lengths, frames, rate, segmentation) + len(added)
 
 
 def windows_of(source: ReferenceSource) -> tuple[Window, ...] | None:
@@ -112,14 +135,20 @@ def windows_of(source: ReferenceSource) -> tuple[Window, ...] | None:
 
 
 def take_sample(
-    source: ReferenceSource, windows: Sequence[Window], threads: int = 2
+    source: ReferenceSource,
+    windows: Sequence[Window],
+    threads: int = 2,
+    segmentation: Segmentation = AT_SHOTS,
 ) -> TitleSample:
     """Decode and analyse the windows of a title.
+
+    Windows are divided as the title is, but without cues, which say nothing of other places.
 
     Raises:
         SourceUnusable: a frame does not decode.
     """
     before = time.process_time()
+    plain = replace(segmentation, cues=())
     extractor = FeatureExtractor.of(source)
     shots: list[Shot] = []
     cuts: list[tuple[int, ...]] = []
@@ -127,7 +156,7 @@ def take_sample(
         detector = CutDetector(source.frame_rate)
         feed(small_frames(source, threads, span=(start, end)), detector, extractor)
         cuts.append(detector.cuts())
-        for shot in plan_shots(cuts[-1], end - start, source.frame_rate):
+        for shot in plan_segments(cuts[-1], end - start, source.frame_rate, plain):
             inside = tuple(start + cut for cut in shot.cuts)
             shots.append(Shot(start + shot.start, start + shot.end, inside))
     lengths = [end - start for start, end in windows]
@@ -136,6 +165,6 @@ def take_sample(
         windows=tuple(windows),
         shots=tuple(shots),
         shot_features=extractor.shots(shots),
-        title_shots=expected_shots(cuts, lengths, source.frames, source.frame_rate),
+        title_shots=_expected_segments(cuts, lengths, source, segmentation),
         cpu_seconds_per_frame=spent / sum(lengths),
     )

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from xml.etree import ElementTree as ET
 
+from encoder.package import cues
 from encoder.package.hls import WHOLE_SUBTITLES
 from encoder.package.layout import (
     WrittenPackage,
@@ -50,6 +51,9 @@ def manifest(package: WrittenPackage) -> str:
         },
     )
     period = ET.SubElement(mpd, "Period", {"id": "0", "start": "PT0S", "duration": duration})
+    if package.cues:
+        mpd.set("xmlns:scte35", cues.SCHEME)
+        cues.event_stream(period, package.cues, package.video[0].timescale)
     number = itertools.count()
     for _, rungs in itertools.groupby(package.video, lambda track: track.codecs.split(".")[0]):
         _video_set(period, next(number), package, list(rungs))

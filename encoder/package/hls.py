@@ -12,7 +12,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import PurePosixPath
 
-from encoder.package.layout import WrittenPackage, WrittenSubtitles, WrittenTrack, peak_bitrate
+from encoder.package.cues import cue_tags, program_date_time
+from encoder.package.layout import (
+    WrittenCue,
+    WrittenPackage,
+    WrittenSubtitles,
+    WrittenTrack,
+    peak_bitrate,
+)
 
 VERSION = 7
 """``EXT-X-VERSION`` of all playlists."""
@@ -74,18 +81,34 @@ def _video_range(track: WrittenTrack) -> dict[str, str]:
     return {"VIDEO-RANGE": track.video_range} if track.video_range else {}
 
 
-def media_playlist(track: WrittenTrack, target_duration: int) -> str:
+def media_playlist(
+    track: WrittenTrack, target_duration: int, cues: Sequence[WrittenCue] = ()
+) -> str:
     """Write the media playlist of one rung or audio track.
 
     The first audio segment lasts as long as its media, priming included: segments then begin in the
     playlist at the time of their ``tfdt``, by which players place them. Otherwise Shaka Player
     shifts audio by the difference, 21 ms early.
     """
-    lines = _media_head(track, target_duration)
     ends = (segment.start + segment.duration + track.priming for segment in track.segments)
-    for segment, duration in zip(track.segments, _durations(ends), strict=True):
-        lines += [f"#EXTINF:{duration},", PurePosixPath(segment.uri).name]
-    return _text([*lines, "#EXT-X-ENDLIST"])
+    names = [PurePosixPath(segment.uri).name for segment in track.segments]
+    starts = [segment.start for segment in track.segments]
+    listed = _segments(names, starts, _durations(ends), cues)
+    return _text([*_media_head(track, target_duration), *listed, "#EXT-X-ENDLIST"])
+
+
+def _segments(
+    names: Sequence[str],
+    starts: Sequence[Fraction],
+    durations: Iterable[str],
+    cues: Sequence[WrittenCue],
+) -> list[str]:
+    """List segments of some names that begin at some times, with the tags of the cues there."""
+    lines = [program_date_time()] if cues else []
+    *before, after = cue_tags(cues, starts)
+    for name, duration, tags in zip(names, durations, before, strict=True):
+        lines += [*tags, f"#EXTINF:{duration},", name]
+    return [*lines, *after]
 
 
 def iframe_playlist(track: WrittenTrack, target_duration: int) -> str:
@@ -118,12 +141,14 @@ def _head(target_duration: int) -> list[str]:
     ]
 
 
-def subtitle_playlist(track: WrittenSubtitles, target_duration: int) -> str:
+def subtitle_playlist(
+    track: WrittenSubtitles, target_duration: int, cues: Sequence[WrittenCue] = ()
+) -> str:
     """Write the media playlist of one subtitle track."""
-    lines = _head(target_duration)
-    for number, duration in enumerate(_durations(itertools.accumulate(track.durations))):
-        lines += [f"#EXTINF:{duration},", subtitle_name(number)]
-    return _text([*lines, "#EXT-X-ENDLIST"])
+    ends = list(itertools.accumulate(track.durations))
+    names = [subtitle_name(number) for number in range(len(ends))]
+    listed = _segments(names, [Fraction(0), *ends[:-1]], _durations(ends), cues)
+    return _text([*_head(target_duration), *listed, "#EXT-X-ENDLIST"])
 
 
 def subtitle_name(number: int) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from encoder import mp4
+from encoder.segmentation import Cue
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
 VIDEO_BRAND = "cmf2"
@@ -122,6 +123,8 @@ class TitlePackage:
     subtitles: tuple[SubtitleTrack, ...] = ()
     colour: mp4.Colour | None = None
     """Colours that every rung states; None leaves them as the encodes state them."""
+    cues: tuple[Cue, ...] = ()
+    """Cues for ad insertion, each at the beginning of a segment."""
 
     def __post_init__(self) -> None:
         ends = [0, *(end for _, end in self.shots)]
@@ -138,6 +141,9 @@ class TitlePackage:
             if ranges != self.shots:
                 raise ValueError(f"rung {rendition.name!r} has segments {ranges[:8]}, "
                                  f"the title's shots are {self.shots[:8]}")  # fmt: skip
+        for cue in self.cues:
+            if not {cue.frame, cue.end_frame} <= {0, *(end for _, end in self.shots)}:
+                raise ValueError(f"cue {cue.id!r} is not at a boundary of segments")
 
     @property
     def duration(self) -> Fraction:
@@ -263,6 +269,21 @@ class WrittenSubtitles:
 
 
 @dataclass(frozen=True, slots=True)
+class WrittenCue:
+    """A cue of a package on disk."""
+
+    number: int
+    """Number of the cue in the title, from 1."""
+    id: str
+    start: Fraction
+    """Presentation time."""
+    duration: Fraction
+    """Duration of the break; 0 where it has no pictures."""
+    ends_title: bool
+    """True where the break lasts to the end of the title."""
+
+
+@dataclass(frozen=True, slots=True)
 class WrittenPackage:
     """A package on disk."""
 
@@ -275,6 +296,7 @@ class WrittenPackage:
     audio: WrittenTrack | None
     more_audio: tuple[WrittenTrack, ...] = ()
     subtitles: tuple[WrittenSubtitles, ...] = ()
+    cues: tuple[WrittenCue, ...] = ()
 
     @property
     def sounds(self) -> tuple[WrittenTrack, ...]:

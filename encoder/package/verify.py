@@ -22,6 +22,7 @@ from encoder import framehash, mp4
 from encoder.errors import FrameMismatch, ToolFailed, VerificationFailed
 from encoder.ffmpeg import Command, as_arguments, run
 from encoder.package import readback
+from encoder.package.cue_check import ExpectedCue, check_manifest_cues, check_playlist_cues
 from encoder.package.declared import check_declarations
 from encoder.package.layout import check_timeline, peak_bitrate
 from encoder.package.verify_sound import ExpectedSound, FoundSound, difference
@@ -29,6 +30,8 @@ from encoder.review import LOUDNESS_FILTER, parse_loudness
 
 _T = TypeVar("_T")
 _MICROSECOND = Fraction(1, 1_000_000)
+_NEAR_CUE_SECONDS = Fraction(2 * 1536, 48_000)
+"""How far a segment of sound may begin from a cue: its priming, and a frame of AC-3, the longest."""
 _IN_BAND_CAPTIONS = b"GA94\x03"  # caption data in user data, ATSC A/53 part 4
 _FROM_PIPE = ("-hide_banner", "-v", "error", "-protocol_whitelist", "pipe", "-f", "mp4")
 _DIMENSIONS = re.compile(rb"^#dimensions 0: (\d+)x(\d+)", re.MULTILINE)
@@ -75,6 +78,7 @@ def verify_package(
     *,
     pixel_formats: Mapping[str, str] | None = None,
     sounds: Sequence[ExpectedSound] | None = None,
+    cues: Sequence[ExpectedCue] = (),
 ) -> VerifyReport:
     """Read a package back, decode every rung and compare every frame with its recorded hash.
 
@@ -88,6 +92,7 @@ def verify_package(
         expected: Recorded segments of each rung, in the order of the playlists; at least one rung.
         pixel_formats: Pixel format of each rung's encodes, by default ``yuv420p``.
         sounds: What was asked of each track of sound; None where nobody asked for anything.
+        cues: Cues for ad insertion that all playlists have to declare.
 
     Raises:
         VerificationFailed: the first difference; ``context`` names ``rung``, ``segment`` (number),
@@ -109,6 +114,7 @@ def verify_package(
     targets = {Path(s.folder).name: s.playlist.target_duration for s in found}
     targets |= _check_subtitles(directory, master, video_seconds)
     _check_declarations(directory, master)
+    _check_cues(directory, master, cues)
     for rung, segments in expected.items():
         track = _check_rung(directory, rung, variants[rung], segments, frame_rate, dash[rung])
         keyframe_times[rung] = track.keyframe_times
@@ -148,6 +154,24 @@ def _check_declarations(directory: Path, master: readback.MasterPlaylist) -> Non
         check_declarations(master, _playlist(directory, "manifest.mpd", readback.parse_sets))
     except ValueError as error:
         _fail(str(error), file="manifest.mpd")
+
+
+def _check_cues(
+    directory: Path, master: readback.MasterPlaylist, cues: Sequence[ExpectedCue]
+) -> None:
+    """Check that all media playlists and the manifest declare the title's cues and no others."""
+    video = [variant.uri for variant in master.variants]
+    others = [medium.uri for medium in master.media]
+    uri = "manifest.mpd"
+    try:
+        check_manifest_cues(_read(directory, uri).decode(), cues)
+        for uri in video:
+            check_playlist_cues(_read(directory, uri).decode(), cues)
+        for uri in others:
+            # A segment of sound begins up to a frame from its picture, after the priming.
+            check_playlist_cues(_read(directory, uri).decode(), cues, _NEAR_CUE_SECONDS)
+    except (ValueError, KeyError) as error:
+        _fail(f"{uri} does not declare the title's cues: {error}", file=uri)
 
 
 def _check_sounds(

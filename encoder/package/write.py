@@ -21,6 +21,7 @@ from encoder.package.layout import (
     SubtitleTrack,
     TitlePackage,
     VideoSegment,
+    WrittenCue,
     WrittenPackage,
     WrittenSegment,
     WrittenSubtitles,
@@ -77,6 +78,7 @@ def write_package(package: TitlePackage, directory: Path) -> WrittenPackage:
             audio=sounds[0] if sounds else None,
             more_audio=sounds[1:],
             subtitles=subtitles,
+            cues=_written_cues(package),
         )
         for name, text in playlists(written).items():
             (directory / name).write_text(text, encoding="utf-8", newline="\n")
@@ -96,19 +98,33 @@ def playlists(package: WrittenPackage) -> dict[str, str]:
     """Return the text of every playlist by its path in the package; the entry points come last."""
     texts = {}
     for track in package.video:
-        media = hls.media_playlist(track, package.target_duration)
+        media = hls.media_playlist(track, package.target_duration, package.cues)
         iframes = hls.iframe_playlist(track, package.target_duration)
         texts[f"{track.directory}/{hls.MEDIA}"] = media
         texts[f"{track.directory}/{hls.IFRAMES}"] = iframes
     for sound in package.sounds:
-        media = hls.media_playlist(sound, package.target_duration)
+        media = hls.media_playlist(sound, package.target_duration, package.cues)
         texts[f"{sound.directory}/{hls.MEDIA}"] = media
     for subtitles in package.subtitles:
-        media = hls.subtitle_playlist(subtitles, package.target_duration)
+        media = hls.subtitle_playlist(subtitles, package.target_duration, package.cues)
         texts[f"{subtitles.directory}/{hls.MEDIA}"] = media
     texts[dash.MANIFEST] = dash.manifest(package)
     texts[hls.MASTER] = hls.master_playlist(package)
     return texts
+
+
+def _written_cues(package: TitlePackage) -> tuple[WrittenCue, ...]:
+    rate = package.frame_rate
+    return tuple(
+        WrittenCue(
+            number=number,
+            id=cue.id,
+            start=cue.frame / rate,
+            duration=(cue.end_frame - cue.frame) / rate,
+            ends_title=cue.end_frame == package.shots[-1][1],
+        )
+        for number, cue in enumerate(package.cues, 1)
+    )
 
 
 def _check_configurations(rendition: Rendition) -> None:
