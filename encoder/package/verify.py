@@ -31,7 +31,7 @@ from encoder.review import LOUDNESS_FILTER, parse_loudness
 _T = TypeVar("_T")
 _MICROSECOND = Fraction(1, 1_000_000)
 _NEAR_CUE_SECONDS = Fraction(2 * 1536, 48_000)
-"""How far a segment of sound may begin from a cue: its priming, and a frame of AC-3, the longest."""
+"""How far a segment of sound may begin from a cue: its priming, and one frame of AC-3."""
 _IN_BAND_CAPTIONS = b"GA94\x03"  # caption data in user data, ATSC A/53 part 4
 _FROM_PIPE = ("-hide_banner", "-v", "error", "-protocol_whitelist", "pipe", "-f", "mp4")
 _DIMENSIONS = re.compile(rb"^#dimensions 0: (\d+)x(\d+)", re.MULTILINE)
