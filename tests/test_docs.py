@@ -50,7 +50,7 @@ def test_no_command_hides_another() -> None:
     assert sorted(set(names)) == sorted(names)
 
 
-NOT_ALWAYS = {"external_id", "sound", "more_audio", "language", "roles"}
+NOT_ALWAYS = {"external_id", "sound", "cues", "more_audio", "language", "roles"}
 """Fields that documents may lack. A service puts the name of the title into what it serves; there
 is nothing to say of sound about which nobody decided anything, nor of tracks that are the only one.
 """
