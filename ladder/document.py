@@ -52,15 +52,31 @@ class Quality(Document):
     min: float
 
 
+class ExcerptFacts(Document):
+    """Which part of a source a title is."""
+
+    start_seconds: float
+    """Time of its first picture from the first picture of the source."""
+    seconds: float
+    of_seconds: float
+    """Duration of the whole source in seconds."""
+    bitrate: int
+    """Rate of the source's video packets in the part, bit/s."""
+    of_bitrate: int
+    """Rate of the source's video packets as a whole, bit/s."""
+    source_sha256: str
+    """SHA-256 of the source file."""
+
+
 class TitleFacts(Document):
     """The title as it is encoded and measured: its canonical reference."""
 
     id: str
     """First 16 hexadecimal digits of the source's SHA-256."""
     source: str
-    """File name of the source, without folders."""
+    """File name of the source, without folders; of an excerpt also which part it is."""
     sha256: str
-    """SHA-256 of the source file."""
+    """SHA-256 of the source file; of an excerpt a digest of that and of its place."""
     width: int
     """Display width in square pixels, after rotation."""
     height: int
@@ -78,6 +94,9 @@ class TitleFacts(Document):
     tone_mapped: Literal["pq", "hlg"] | None = None
     """Transfer function of a source of high dynamic range that was mapped to standard range
     (``run --tone-map``); the title is the mapped picture. None where nothing was mapped."""
+    excerpt: ExcerptFacts | None = Field(default=None, exclude_if=_is_none)
+    """Which part of the source the title is (``run --start``, ``--duration`` or ``--sample``); the
+    field is missing where the title is the whole source."""
 
 
 class SearchFacts(Document):

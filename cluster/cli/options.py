@@ -79,6 +79,22 @@ def parse_rates(option: str) -> Callable[[str], tuple[float, ...]]:
     return lambda text: tuple(map(parse_rate(option), text.split(",")))
 
 
+def parse_time(option: str) -> Callable[[str], float]:
+    """Return a parser of a time in the title, for the option of that name."""
+
+    def parse(text: str) -> float:
+        from encoder.source.part import read_seconds
+
+        try:
+            return read_seconds(text)
+        except ValueError:
+            raise BadInput(
+                f"{option} takes a time such as 90, 2m or 1:02:03; got {text!r}"
+            ) from None
+
+    return parse
+
+
 def parse_numbers(option: str, example: str) -> Callable[[str], tuple[float, ...]]:
     """Return a parser of numbers with commas between them, for the option of that name."""
 
@@ -414,6 +430,15 @@ class SourceFlags:
 
 
 @dataclass(frozen=True)
+class PartFlags:
+    """Options of ``run``, ``submit`` and ``encode``: which part of the source is made."""
+
+    start: float | None = _common("start", metavar="TIME", parser=parse_time("--start"))
+    duration: float | None = _common("duration", metavar="TIME", parser=parse_time("--duration"))
+    sample: float | None = _common("sample", metavar="TIME", parser=parse_time("--sample"))
+
+
+@dataclass(frozen=True)
 class SoundFlags:
     """Options of ``run``, ``submit`` and ``encode``: how sound is encoded. Their names are
     :data:`cluster.jobs.options.SOUND_NAMES`."""
@@ -429,7 +454,7 @@ class SoundFlags:
 
 
 @dataclass(frozen=True, slots=True)
-class LadderFlags(GridFlags, SourceFlags, SoundFlags, LimitFlags):
+class LadderFlags(GridFlags, SourceFlags, PartFlags, SoundFlags, LimitFlags):
     """Options of ``run`` and ``submit``: what decides the ladder."""
 
     encoder_params: tuple[str, ...] = _common("encoder_params", metavar="NAME=VALUE:...")
@@ -448,7 +473,7 @@ class LadderFlags(GridFlags, SourceFlags, SoundFlags, LimitFlags):
 
 
 @dataclass(frozen=True, slots=True)
-class EncodeFlags(SourceFlags, SoundFlags):
+class EncodeFlags(SourceFlags, PartFlags, SoundFlags):
     """Options of ``encode`` that are fields of :class:`cluster.jobs.request.RunOptions`."""
 
     codec: str = option(

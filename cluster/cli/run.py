@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def run(
     output: Output,
     *,
-    sources: tuple[Path, ...] = argument(
+    source: tuple[Path, ...] = argument(
         None,
         metavar="SOURCE...",
         help="Video file. Of several, each gets a package in a folder of its own in DIR; one that "
@@ -84,7 +84,7 @@ def run(
     from cluster.jobs.run import run_title
     from cluster.store import manifests, open_store
 
-    sources = sources or ()
+    sources = source or ()
     before = manifests.find_run(open_store(flags.store), repeat) if repeat else None
     if not sources and before is None:
         raise BadInput("run needs SOURCE, a video file (or --from RUN); `shotladder run --help`")

@@ -120,6 +120,7 @@ def plan_run(
             choices=options.source_choices,
             digest=remembered(store),
             segmentation=request.segmentation,
+            part=options.part,
         )
         request = request.for_source(source.reference)
         running = executor or InlineExecutor()

@@ -21,12 +21,13 @@ def recorded(
 ) -> contextlib.AbstractContextManager[Recorder]:
     """Keep a manifest of the run inside the block; see :func:`cluster.store.manifests.recorded`."""
     path, begun = options.source.resolve(), datetime.now(UTC)
+    whole = source.excerpt.source_sha256 if source.excerpt else source.sha256
     manifest = Manifest(
         id=f"{begun:%Y%m%dT%H%M%S}-{source.sha256[:8]}-{os.urandom(2).hex()}",
         state="running",
         started=manifests.utc(begun),
         title=source.sha256[:16],
-        source=manifests.Source(path=shown(path), sha256=source.sha256, size=path.stat().st_size),
+        source=manifests.Source(path=shown(path), sha256=whole, size=path.stat().st_size),
         options=options.document(),
         weights_sha256=file_sha256(options.weights) if options.weights else None,
         versions=dict(own_fingerprint().parts),

@@ -14,7 +14,7 @@ from cluster.execution.executor import Executor, call_with_retries, connect
 from cluster.jobs.damage_findings import describe_damage
 from cluster.jobs.request import LadderRequest, RunOptions
 from cluster.jobs.sound_findings import describe_heard, describe_languages, describe_loudness
-from cluster.jobs.source_findings import describe_source
+from cluster.jobs.source_findings import describe_excerpt, describe_source
 from cluster.jobs.text_findings import describe_texts
 from cluster.stages.analysis import analysis_cpu_seconds, find_title, known_damage
 from cluster.stages.digests import noting
@@ -71,10 +71,13 @@ def opened_title(
             workdir,
             tone_map=options.tone_map,
             choices=options.source_choices,
+            part=options.part,
             digest=noting(store),
             segmentation=request.segmentation,
         )
         request = request.for_source(source.reference)
+        if source.excerpt is not None:
+            on_event(events.Noted(describe_excerpt(options.source, source.excerpt)))
         with (
             recorded(options, source, store) as record,
             reading(store, source) as store,

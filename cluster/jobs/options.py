@@ -201,6 +201,19 @@ class CommonOptions(LadderLimits):
     program: int | None = _choice("program")
     accept_truncated: bool = _choice("accept_truncated")
     audio_layout: str | None = _choice("audio_layout")
+    start: float | None = _declared(
+        None,
+        "Make only a part of the source, from this time on, such as `90`, `2m` or `1:02:03`, for a "
+        "quick look. It begins at a keyframe, and the package says that it is a part.",
+    )
+    duration: float | None = _declared(
+        None, "Length of the part, such as `90`, `2m` or `1:30`. It ends at a keyframe."
+    )
+    sample: float | None = _declared(
+        None,
+        "Make only a part of this length, such as `2m`: that whose rate in the source is nearest "
+        "the whole title's.",
+    )
     audio_codec: str | None = _declared(
         None,
         "Codec of the sound: `aac`, `opus`, `ac3` or `eac3`. Browsers play the first two; many "
@@ -280,6 +293,8 @@ def as_tuples(value: Any) -> Any:
     return tuple(as_tuples(each) for each in value) if isinstance(value, list) else value
 
 
+PART_NAMES = ("start", "duration", "sample")
+"""Names of the options that make a part of the source the title."""
 SOUND_NAMES = ("audio_codec", "audio_rates", "audio_languages", "loudness")
 """Names of the options about sound that profiles have keys for."""
 LATER_NAMES = (*LIMIT_NAMES, *SOUND_NAMES, "encoder_params", "split_at")

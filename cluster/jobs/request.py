@@ -17,6 +17,7 @@ from cluster.jobs.options import (
     DEFAULTS,
     LATER_NAMES,
     LIMIT_NAMES,
+    PART_NAMES,
     RECIPE_CHECKS,
     SEARCHES,
     SOUND_NAMES,
@@ -32,6 +33,7 @@ from encoder.package.sound_choices import DEFAULT_SOUND, SOUND_CODECS, SoundChoi
 from encoder.recipes import CODECS, PRESETS, Recipe
 from encoder.segmentation import Segmentation
 from encoder.source.choices import TAILS, SourceChoices
+from encoder.source.part import ExcerptChoices
 from encoder.tunings import by_codec
 from ladder.adjustments import adjusted, check_meaning
 from ladder.choices import POLICIES
@@ -75,6 +77,11 @@ class LadderOptions(CommonOptions):
         names = (field.name for field in fields(SourceChoices))
         return SourceChoices(**{name: getattr(self, name) for name in names})
 
+    @property
+    def part(self) -> ExcerptChoices:
+        """Which part of the source becomes the title."""
+        return ExcerptChoices(self.start, self.duration, self.sample)
+
     def document(self) -> dict[str, Any]:
         """Return the options as JSON: what ``run.json`` and a run's manifest keep.
 
@@ -84,7 +91,7 @@ class LadderOptions(CommonOptions):
         document = {field.name: getattr(self, field.name) for field in fields(LadderOptions)}
         for name in LIMIT_NAMES:
             del document[name]
-        for name in ("encoder_params", "split_at", *SOUND_NAMES):
+        for name in ("encoder_params", "split_at", *SOUND_NAMES, *PART_NAMES):
             if document[name] == getattr(DEFAULTS, name):
                 del document[name]
         profile = as_profile(self.profile)
@@ -220,6 +227,7 @@ class LadderRequest:
             )
         options.source_choices.check()
         Segmentation.of(profile.segments, profile.longest_segment, options.split_at)
+        options.part.check()
         for model in options.also:
             models.check(model)
         return cls(

@@ -132,7 +132,9 @@ def is_made(options: RunOptions) -> bool:
     made_with = {name: run.get("versions", {}).get(name) for name in versions}
     if run.get("options") != asked or made_with != versions or not options.source.is_file():
         return False
-    return bool(ladder.get("title", {}).get("sha256") == file_sha256(options.source))
+    title = ladder.get("title", {})
+    made_of = (title.get("excerpt") or {}).get("source_sha256") or title.get("sha256")
+    return bool(made_of == file_sha256(options.source))
 
 
 def failure(outcomes: Sequence[SourceOutcome]) -> SourcesFailed | None:

@@ -16,13 +16,14 @@ from cluster.jobs.sound_findings import describe_heard, describe_sound
 from cluster.jobs.text_findings import describe_texts
 from cluster.jobs.transport_findings import describe_transport
 from cluster.stages.texts import texts_in_source
-from cluster.stages.title import check_hdr
+from cluster.stages.title import check_hdr, excerpt_name
 from cluster.stages.tracks import HeardSound, heard_in_source
 from encoder.errors import BadInput
 from encoder.source.captions.collecting import CAPTION_TRACK
 from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
 from encoder.source.colour import tonemap
 from encoder.source.containers.cropping import vbi_lines
+from encoder.source.excerpt import Excerpt
 from encoder.source.reference import ReferenceSource
 from encoder.source.sandbox import plan_guarded
 from encoder.source.timeline.constant_rate import conversion
@@ -106,6 +107,15 @@ def _remuxed(source: ReferenceSource) -> str:
     if copied.transport is not None or copied.jumps or copied.edits is not None:
         return ""
     return "has no timestamps: is remuxed with timestamps from one decode"
+
+
+def describe_excerpt(path: Path, excerpt: Excerpt) -> str:
+    """Say which part of a source the title is, and how it compares with the whole."""
+    return (
+        f"only a part of the source is made: {excerpt_name(path.name, excerpt)}; its rate in the "
+        f"source is {excerpt.bitrate / 1000:.0f} kbit/s, the whole title's "
+        f"{excerpt.of_bitrate / 1000:.0f}"
+    )
 
 
 def _range(source: ReferenceSource) -> Finding:

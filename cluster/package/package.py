@@ -32,6 +32,7 @@ from encoder.package.verify import VerifyReport
 from encoder.recipes import Recipe, by_name
 from encoder.segmentation import SHOTS, Segmentation
 from encoder.source.choices import SourceChoices
+from encoder.source.part import ExcerptChoices
 from ladder.adjustments import DIVIDING, adjusted
 from ladder.bdrate import RatePoint
 from ladder.curves import Measurement
@@ -205,6 +206,7 @@ class Package:
             tone_map=title.tone_mapped is not None,
             choices=SourceChoices.from_document(options),
             segmentation=self.segmentation,
+            part=ExcerptChoices(*(options.get(name) for name in ("start", "duration", "sample"))),
         )
         if source.sha256 != title.sha256:
             raise BadInput(

@@ -64,6 +64,10 @@ class JobOptions(BaseModel):
     program: Annotated[int, Field(ge=1, le=65535), IS_NUMBER] | None = _common("program")
     accept_truncated: Flag = _common("accept_truncated")
     audio_layout: Annotated[str, Field(max_length=200)] | None = _common("audio_layout")
+    # Times in seconds.
+    start: Limit | None = _common("start")
+    duration: Limit | None = _common("duration")
+    sample: Limit | None = _common("sample")
     audio_codec: Name | None = _common("audio_codec")
     audio_rates: list[Rate] = _common("audio_rates", default=[], max_length=2)
     audio_languages: list[Name] = _common("audio_languages", default=[], max_length=50)

@@ -16,10 +16,12 @@ from encoder.media import Shot
 from encoder.segmentation import AT_SHOTS, Cue, Segmentation
 from encoder.source.choices import DEFAULT_CHOICES, SourceChoices
 from encoder.source.colour import tonemap
+from encoder.source.excerpt import Excerpt, as_excerpt, cut_excerpt
+from encoder.source.part import WHOLE, ExcerptChoices
 from encoder.source.reference import ReferenceSource
 from encoder.source.sandbox import plan_guarded
 from encoder.source.stamp import Stamp, check_same, settled, source_changed
-from ladder.document import TitleFacts
+from ladder.document import ExcerptFacts, TitleFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +38,11 @@ class TitleSource:
     """Stamp of the file before, while and after the digest was taken; None where nobody asked."""
     watched: str = ""
     """Path of the file that must not change while it is read; empty where this machine does not
-    see it."""
+    see it, and for an excerpt, which is a copy."""
     segmentation: Segmentation = AT_SHOTS
     """Where the title's segments begin; :attr:`Title.shots` are the segments."""
+    excerpt: Excerpt | None = None
+    """Which part of a source the title is; None where it is the whole."""
 
     @property
     def id(self) -> str:
@@ -90,7 +94,7 @@ class Title:
         rate = reference.frame_rate
         return TitleFacts(
             id=self.id,
-            source=self.name,
+            source=self.shown_name,
             sha256=self.source.sha256,
             width=reference.width,
             height=reference.height,
@@ -100,7 +104,41 @@ class Title:
             audio=audio,
             hdr=reference.hdr,
             tone_mapped=reference.mapped_from,
+            excerpt=excerpt_facts(self.source.excerpt) if self.source.excerpt else None,
         )
+
+    @property
+    def shown_name(self) -> str:
+        """Name to show to people, which tells an excerpt from the whole."""
+        excerpt = self.source.excerpt
+        return excerpt_name(self.name, excerpt) if excerpt else self.name
+
+
+def excerpt_name(name: str, excerpt: Excerpt) -> str:
+    """Return the name of an excerpt of a source: its own, and which part it is."""
+    times = (
+        excerpt.start_seconds,
+        excerpt.start_seconds + excerpt.seconds,
+        excerpt.of_seconds,
+    )
+    start, end, whole = (
+        f"{int(seconds // 3600)}:{int(seconds % 3600 // 60):02d}:{float(seconds % 60):04.1f}"
+        for seconds in times
+    )
+    part = f" [{start} to {end} of {whole}]"
+    return name.removesuffix(part) + part  # once, where a package is opened again
+
+
+def excerpt_facts(excerpt: Excerpt) -> ExcerptFacts:
+    """Return what ``ladder.json`` says of an excerpt."""
+    return ExcerptFacts(
+        start_seconds=round(float(excerpt.start_seconds), 6),
+        seconds=round(float(excerpt.seconds), 6),
+        of_seconds=round(float(excerpt.of_seconds), 6),
+        bitrate=excerpt.bitrate,
+        of_bitrate=excerpt.of_bitrate,
+        source_sha256=excerpt.source_sha256,
+    )
 
 
 def open_title(
@@ -111,6 +149,7 @@ def open_title(
     choices: SourceChoices = DEFAULT_CHOICES,
     digest: Callable[[Path], tuple[str, Stamp]] | None = None,
     segmentation: Segmentation = AT_SHOTS,
+    part: ExcerptChoices = WHOLE,
 ) -> TitleSource:
     """Probe, index and digest a source.
 
@@ -121,6 +160,7 @@ def open_title(
         choices: What the user decided about the source.
         digest: Takes the digest instead of :func:`take_digest`.
         segmentation: Where the title's segments begin.
+        part: Which part of the source becomes the title.
 
     Raises:
         SourceUnusable: the source cannot be read or is not supported.
@@ -139,11 +179,17 @@ def open_title(
         raise
     check_hdr(path, reference)
     segmentation.check(reference.frames, reference.frame_rate)
+    excerpt = None
+    if not part.whole:
+        reference, excerpt = _excerpt(reference, part, workdir, choices)
     if tone_map and reference.hdr is not None:
         reference = replace(reference, tone_mapped=True)
     sha256, stamp = (digest or take_digest)(file)
     if before is not None:
         check_same(file, before, stamp)
+    if excerpt is not None:
+        excerpt = replace(excerpt, source_sha256=sha256)
+        return TitleSource(reference, excerpt.sha256, segmentation=segmentation, excerpt=excerpt)
     return TitleSource(
         reference=reference,
         sha256=sha256,
@@ -151,6 +197,17 @@ def open_title(
         watched=str(file),
         segmentation=segmentation,
     )
+
+
+def _excerpt(
+    whole: ReferenceSource, part: ExcerptChoices, workdir: Path, choices: SourceChoices
+) -> tuple[ReferenceSource, Excerpt]:
+    folder = workdir / "excerpt"
+    folder.mkdir()
+    copy = folder / f"{Path(whole.named).stem}.mkv"
+    excerpt, begin = cut_excerpt(whole, part, copy)
+    planned = plan_guarded(copy, folder, replace(choices, program=None))
+    return as_excerpt(planned, whole, begin), excerpt
 
 
 def take_digest(path: Path) -> tuple[str, Stamp]:
