@@ -19,7 +19,8 @@ from cluster.jobs import estimate
 from cluster.jobs.past_runs import taken
 from cluster.jobs.request import RunOptions
 from cluster.jobs.run import run_title
-from encoder.analysis.sample import WINDOW_SECONDS, Window, keyframe_numbers, spread_windows
+from encoder.analysis.sample import WINDOW_SECONDS, Window, spread_windows
+from encoder.analysis.sections import keyframe_numbers
 from encoder.source.reference import ReferenceSource
 
 SHARE = 3

@@ -24,11 +24,11 @@ from encoder.analysis.features import FeatureExtractor
 from encoder.analysis.frames import feed, small_frames
 from encoder.analysis.sample import (
     expected_shots,
-    keyframe_numbers,
     spread_windows,
     take_sample,
     windows_of,
 )
+from encoder.analysis.sections import keyframe_numbers
 from encoder.analysis.shots import plan_shots
 from encoder.recipes import expected_cpu_seconds, recipe
 from encoder.source.planning import plan_source

@@ -8,8 +8,9 @@ from fractions import Fraction
 from pathlib import Path
 
 from cluster import events
+from cluster.execution.executor import InlineExecutor
 from cluster.package.package import Package
-from cluster.stages.analysis import find_shots
+from cluster.stages.analysis import find_title
 from cluster.stages.quarantine import reading
 from cluster.stages.title import open_title
 from cluster.store.place import open_store
@@ -52,12 +53,8 @@ def shots_of_source(
         opened.scratch() as workdir,
     ):
         source = open_title(path, workdir, choices=choices)
-        frames = source.reference.frames
-        with (
-            events.stage(on_event, "shots", frames, unit="frames"),
-            reading(opened, source),
-        ):
-            shots = find_shots(source, opened.place)
+        with reading(opened, source) as bound:
+            shots = find_title(path, source, bound, InlineExecutor(), on_event).shots
     return ListedShots(shown(path.name), source.reference.frame_rate, shots)
 
 

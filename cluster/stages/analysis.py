@@ -6,7 +6,6 @@ Each of the three results has a record of its own. A pass makes those that the s
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -17,25 +16,27 @@ import numpy as np
 from cluster import events
 from cluster.execution.executor import Executor, InlineExecutor, Task
 from cluster.stages.damage import NO_DAMAGE, Damage, damage_of_transport
+from cluster.stages.first_pass import ANALYSERS, analyse_sections, joined_sections, one_pass
 from cluster.stages.quarantine import title_store
 from cluster.stages.stage import Made, publish, require
 from cluster.stages.title import Title, TitleSource
 from cluster.store import Record, Store, open_store
 from cluster.store.keys import key
-from encoder.analysis.damage import DamageCounter
+from encoder.analysis.damage import PictureDamage
 from encoder.analysis.features import (
     FEATURE_NAMES,
     FEATURES_VERSION,
     FeatureExtractor,
     ShotFeatures,
+    reduce_shot,
 )
-from encoder.analysis.frames import Analyser, feed, small_frames
+from encoder.analysis.frames import feed, small_frames
 from encoder.analysis.segments import plan_segments
-from encoder.analysis.shots import CutDetector
+from encoder.analysis.shots import find_cuts
 from encoder.media import Shot
 from encoder.names import shown
 from recommender.artwork.faces import FACES_VERSION, models_sha256
-from recommender.artwork.sampling import SAMPLING_VERSION, StillSampler
+from recommender.artwork.sampling import SAMPLING_VERSION
 from recommender.artwork.scrub import SCRUB_VERSION, ScrubSampler, ScrubTrack
 from recommender.artwork.stills import Stills
 
@@ -45,9 +46,6 @@ SHOTS_VERSION = 2
 FEATURES_DTYPE = np.dtype("<f4")
 """Type of the features in the store, where the vectors of the shots follow one another."""
 
-# Distributions whose versions can change what the analysis finds.
-_ANALYSERS = ("av", "numpy", "opencv-python", "scenedetect")
-
 
 def shots_key(source: TitleSource) -> str:
     """Return the store key of a title's shots, or of its segments where they are others."""
@@ -56,7 +54,7 @@ def shots_key(source: TitleSource) -> str:
         SHOTS_VERSION,
         source=source.sha256,
         reference=source.reference.graph_id,
-        tools={name: version(name) for name in _ANALYSERS},
+        tools={name: version(name) for name in ANALYSERS},
         **source.segmentation.key_parameters(),
     )
 
@@ -73,7 +71,7 @@ def stills_key(source: TitleSource) -> str:
         SAMPLING_VERSION,
         source=source.sha256,
         reference=source.reference.graph_id,
-        tools={name: version(name) for name in _ANALYSERS},
+        tools={name: version(name) for name in ANALYSERS},
         scrub=SCRUB_VERSION,
         faces=(FACES_VERSION, models_sha256()),
     )
@@ -84,14 +82,20 @@ def find_title(
 ) -> Title:
     """Return an opened source with its shots, which are detected on ``executor`` if need be.
 
+    A long title is analysed in sections (:mod:`cluster.stages.first_pass`).
+
     Raises:
         SourceUnusable: a frame does not decode.
     """
     frames = source.reference.frames
-    on_event(events.StagePlanned("shots", frames, unit="frames"))
-    task = Task(id="shots", function=find_shots, arguments=(source, store.place), label="shots")
     # With a store behind a URL, workers do not see the source: it is cut at its shots for them.
     running = InlineExecutor() if store.remote else executor
+    bound = title_store(store, source)
+    if all(bound.get(each) for each in _keys(source)):
+        on_event(events.StagePlanned("shots", frames, unit="frames"))
+    else:
+        analyse_sections(source, bound, running, on_event)
+    task = Task(id="shots", function=find_shots, arguments=(source, store.place), label="shots")
     (outcome,) = running.run([task])
     if outcome.error is not None:
         raise outcome.error
@@ -174,27 +178,28 @@ def _find_or_analyse(source: TitleSource, store: Store, identity: str) -> Record
     return record
 
 
+def _keys(source: TitleSource) -> tuple[str, str, str]:
+    return shots_key(source), features_key(source), stills_key(source)
+
+
 def _analyse(source: TitleSource, store: Store) -> None:
-    """Decode the title once for all results that the store lacks, and publish them."""
+    """Publish all results that the store lacks, from its sections or by decoding the title once."""
     reference = source.reference
-    keys = (shots_key(source), features_key(source), stills_key(source))
+    keys = _keys(source)
     with store.claim(*keys):
         shots, features, stills = (store.get(each) for each in keys)
         if shots is not None and features is not None and stills is not None:
             return
-        before = time.process_time()
-        detector = CutDetector(reference.frame_rate)
-        extractor = FeatureExtractor.of(reference)
-        sampler, scrub = StillSampler.of(reference), ScrubSampler.of(reference)
-        analysers: list[Analyser] = [] if shots else [detector]
-        analysers += [] if features else [extractor]
-        analysers += [] if stills else [sampler, scrub]
-        counter = DamageCounter()
-        feed(small_frames(reference, damage=counter), *analysers)
-        damage = Damage(counter.found, damage_of_transport(reference))
+        found, pictures = joined_sections(source, store), PictureDamage()
+        if found is None:
+            found, pictures = one_pass(reference)
+        damage = Damage(pictures, damage_of_transport(reference))
         if shots is None:
             planned = plan_segments(
-                detector.cuts(), reference.frames, reference.frame_rate, source.segmentation
+                find_cuts(found.measures),
+                reference.frames,
+                reference.frame_rate,
+                source.segmentation,
             )
             shots = publish(
                 store,
@@ -205,21 +210,23 @@ def _analyse(source: TitleSource, store: Store) -> None:
                 title=source.id,
             )
         if stills is None:
+            scrub = ScrubSampler.of(reference)
+            for tile in found.tiles:
+                scrub.add(tile)
             publish(
                 store,
                 stills_key(source),
-                _made_stills(sampler.stills(), scrub.track(), damage),
+                _made_stills(found.stills, scrub.track(), damage),
                 stage="stills",
                 version=SAMPLING_VERSION,
                 title=source.id,
             )
         if features is None:
+            vectors = [reduce_shot(found.numbers, found.rows, shot) for shot in _shots(shots)]
             publish(
                 store,
                 features_key(source),
-                _made_features(
-                    extractor.shots(_shots(shots)), time.process_time() - before, damage
-                ),
+                _made_features(vectors, found.cpu_seconds, damage),
                 stage="features",
                 version=FEATURES_VERSION,
                 title=source.id,

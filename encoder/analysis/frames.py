@@ -60,6 +60,16 @@ class SmallFrame:
         return np.asarray(cv2.transform(cv2.merge(list(self.yuv)), _YUV_TO_BGR), np.uint8)
 
 
+@dataclass(slots=True)
+class Seen:
+    """How the pictures of a decode are stored, which must be the same all through a title."""
+
+    stored: tuple[str, str, str] | None = None
+    """Names of pixel format, range and matrix."""
+    aspect: Fraction | None = None
+    """Shape of the pixels."""
+
+
 _AHEAD = 64  # pictures that a decoder reads ahead of the one it returns, at most
 
 _MATRIX = np.array(
@@ -101,12 +111,14 @@ def small_frames(
     threads: int = 2,
     damage: DamageCounter | None = None,
     span: tuple[int, int] | None = None,
+    seen: Seen | None = None,
 ) -> Iterator[SmallFrame]:
     """Decode the title once and yield its canonical frames, small, holding one frame in memory.
 
     Where the canonical timeline repeats a source frame, the same pixels are yielded again.
     ``damage`` is told what the decoder conceals. With a ``span``, canonical frames ``[start, end)``
-    are yielded, decoded from the last keyframe that is shown not after the first of them.
+    are yielded, decoded from the last keyframe that is shown not after the first of them. ``seen``
+    is told how the pictures are stored.
 
     Raises:
         SourceUnusable: a frame of the index does not decode, or the picture changes its size.
@@ -125,7 +137,9 @@ def small_frames(
     if span is not None:
         first, stop = (source.timeline.source_frame(at) for at in (start, end - 1))
         stop += 1
-    for position, picture in enumerate(_decoded(source, threads, damage, first, stop), first):
+    for position, picture in enumerate(
+        _decoded(source, threads, damage, first, stop, seen or Seen()), first
+    ):
         last = position
         if source_of is not None:
             last = int(np.searchsorted(source_of, position, side="right")) - 1
@@ -157,13 +171,16 @@ def small_frames(
 
 
 def _decoded(
-    source: ReferenceSource, threads: int, damage: DamageCounter | None, first: int, stop: int
+    source: ReferenceSource,
+    threads: int,
+    damage: DamageCounter | None,
+    first: int,
+    stop: int,
+    seen: Seen,
 ) -> Iterator[av.VideoFrame]:
     """Yield exactly the frames ``[first, stop)`` of the index, in order."""
     pts = source.index.pts[:stop]
     expected = first
-    kept: tuple[str, str, str] | None = None
-    square: Fraction | None = None
     other: Fraction | None = None
     foreign = 0
     crop = _cropper(source.info) if source.info.crop else None
@@ -182,8 +199,10 @@ def _decoded(
                 f"{picture.width}x{picture.height}",
             )
         stored = _stored(picture)
-        kept = kept or stored
-        for name, before, now in zip(("pixels", "range", "matrix"), kept, stored, strict=True):
+        seen.stored = seen.stored or stored
+        for name, before, now in zip(
+            ("pixels", "range", "matrix"), seen.stored, stored, strict=True
+        ):
             if before != now:
                 raise _changes(source, expected, f"changes its {name} from {before} to {now}")
         turned = orientation(picture)
@@ -192,8 +211,8 @@ def _decoded(
             raise _changes(source, expected, f"changes its orientation from {before} to {now}")
         # The aspect is that of the packet read last, which is ahead of the picture: where the size
         # changes too, the check above should report the size.
-        square = square or aspect
-        if aspect != square:
+        seen.aspect = seen.aspect or aspect
+        if aspect != seen.aspect:
             other, foreign = aspect, foreign + 1
         if foreign > _AHEAD:
             break
@@ -202,7 +221,7 @@ def _decoded(
         yield picture if crop is None else crop(picture)
         expected += 1
     if other is not None:
-        what = f"changes the shape of its pixels from {square} to {other}"
+        what = f"changes the shape of its pixels from {seen.aspect} to {other}"
         raise _changes(source, max(0, expected - foreign), what)
     if expected < len(pts):
         raise _missing(source, expected)
@@ -301,7 +320,7 @@ def _pictures(
                     pictures = []  # _decoded reports the missing frame
                 if damage is not None:
                     seconds = None if each.pts is None else _seconds(source, each.pts)
-                    early = seconds is None or each.pts < source.index.pts[0]
+                    early = seconds is None or each.pts < source.index.pts[first]
                     damage.packet(seconds, early=early and each.size > 0)
                     if each.size == 0 and _may_end_torn(source):
                         damage.forget_last()

@@ -17,6 +17,7 @@ import numpy as np
 
 from encoder.analysis.features import FeatureExtractor, ShotFeatures
 from encoder.analysis.frames import feed, small_frames
+from encoder.analysis.sections import keyframe_numbers
 from encoder.analysis.segments import plan_segments
 from encoder.analysis.shots import CutDetector
 from encoder.arrays import Int64
@@ -52,15 +53,6 @@ class TitleSample:
     def frames(self) -> int:
         """Number of frames in all windows."""
         return sum(end - start for start, end in self.windows)
-
-
-def keyframe_numbers(source: ReferenceSource) -> Int64:
-    """Return the canonical frames at which decoding can begin, ascending, (keyframes,)."""
-    index, timeline = source.index, source.timeline
-    places = np.searchsorted(index.pts, index.keyframe_pts)
-    numbers = places if timeline.source_of is None else np.searchsorted(timeline.source_of, places)
-    numbers = np.unique(numbers)
-    return np.asarray(numbers[numbers < source.frames], np.int64)
 
 
 def spread_windows(keyframes: Int64, frames: int, length: int, count: int) -> tuple[Window, ...]:

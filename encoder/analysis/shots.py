@@ -7,8 +7,8 @@ Planning (:func:`plan_shots`) is pure: it divides the title into runs of 1 to 6 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from itertools import pairwise
 
@@ -32,6 +32,9 @@ MAX_SECONDS = Fraction(6)
 _CLEAR_RATIO, _CLEAR_CHANGE = 3.0, 15.0
 _CROWDED_RATIO, _CROWDED_CHANGE = 2.0, 30.0
 
+CONTEXT_FRAMES = 4
+"""Frames on each side of a run that its :class:`Measures` depend on, and one more."""
+
 # Black frames, by the mean and the 95th percentile of luma on the 8-bit limited range scale, where
 # black is 16. A percentile ignores a watermark on black.
 _BLACK_MEAN, _BLACK_HIGH = 22.0, 32.0
@@ -53,6 +56,16 @@ class Measures:
     """Mean luma, limited range."""
     high: Float64
     """95th percentile of luma, limited range."""
+
+    def between(self, start: int, end: int) -> Measures:
+        """Return the measures of frames ``[start, end)``."""
+        return Measures(*(getattr(self, each.name)[start:end] for each in fields(self)))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Measures]) -> Measures:
+        """Return the measures of consecutive runs of frames as those of all frames."""
+        columns = ([getattr(part, each.name) for part in parts] for each in fields(cls))
+        return cls(*map(np.concatenate, columns))
 
 
 class _Detector(AdaptiveDetector):  # type: ignore[misc]

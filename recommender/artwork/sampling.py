@@ -119,6 +119,11 @@ class StillSampler:
         self._matrix, self._height = matrix, height
         self._detector = FaceDetector()
 
+    @property
+    def context_frames(self) -> int:
+        """Frames before and after a run that the stills of the run depend on."""
+        return self.look_frames + 1
+
     @classmethod
     def of(cls, source: ReferenceSource) -> Self:
         """Create a sampler for the frames of a planned source."""

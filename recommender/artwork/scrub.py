@@ -99,12 +99,21 @@ class ScrubSampler:
 
     def push(self, frame: SmallFrame) -> None:
         """Take the next frame."""
-        start = self._count * self.step
-        middle = min(start + self.step // 2, self._frames - 1)
-        if start >= self._frames or frame.number != middle:
-            return
+        tile = self.thumbnail(frame)
+        if tile is not None:
+            self.add(tile)
+
+    def thumbnail(self, frame: SmallFrame) -> UInt8 | None:
+        """Return the thumbnail (height, width, 3) if a frame is one that is shown."""
+        start = frame.number - frame.number % self.step
+        if frame.number != min(start + self.step // 2, self._frames - 1):
+            return None
         picture = bgr_of_small(frame.yuv, self._matrix, self._display_height)
-        tile = cv2.resize(picture, (self._width, self._height), interpolation=cv2.INTER_AREA)
+        size = (self._width, self._height)
+        return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+    def add(self, tile: UInt8) -> None:
+        """Take the next thumbnail."""
         row, column = divmod(self._count % (COLUMNS * ROWS), COLUMNS)
         if self._sheet is None:
             self._sheet = np.zeros((ROWS * self._height, COLUMNS * self._width, 3), np.uint8)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields, replace
 from typing import Any, Final, Self
 
 import numpy as np
@@ -60,6 +61,22 @@ class Stills:
         """Return the column of one measure, (n,)."""
         return self.measures[:, MEASURES.index(name)]
 
+    def between(self, start: int, end: int) -> Self:
+        """Return the stills of frames ``[start, end)``."""
+        first, last = (int(at) for at in np.searchsorted(self.frames, (start, end)))
+        rows = slice(first, last)
+        return replace(self, **{name: getattr(self, name)[rows] for name in _ROWS})
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Return the stills of consecutive parts of a title as those of the title."""
+        columns = {
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in _ROWS
+            if name != "faces"
+        }
+        return cls(**columns, faces=tuple(faces for part in parts for faces in part.faces))
+
     def arrays(self) -> dict[str, AnyArray]:
         """Return the arrays by name, to be written to a file and read by :meth:`of_arrays`."""
         return {
@@ -88,3 +105,6 @@ class Stills:
                 for rows in np.split(arrays["faces"], np.cumsum(arrays["face_counts"])[:-1])
             ),
         )
+
+
+_ROWS = tuple(field.name for field in fields(Stills))
