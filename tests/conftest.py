@@ -12,6 +12,7 @@ import pytest
 
 from fixtures import awkward
 from fixtures.clips import TINY, make
+from tests.postgres import Server, server
 
 if TYPE_CHECKING:
     from tests.running import SmallRun
@@ -128,3 +129,29 @@ def corpus() -> Path:
     if not (CORPUS / "catalog.csv").exists():
         pytest.skip("the corpus of real clips is not here")
     return CORPUS.resolve()
+
+
+NewDatabase = Callable[[str], "Path | str"]
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    """A PostgreSQL server, which is skipped loudly where none is installed."""
+    with server() as one:
+        yield one
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> NewDatabase:
+    """Gives the place of new tables by name, in a file or in a database: the same name, the same
+    place."""
+    if request.param == "sqlite":
+        return lambda name: tmp_path / f"{name}.db"
+    one, urls = request.getfixturevalue("postgres_server"), dict[str, str]()
+
+    def place(name: str) -> str:
+        if name not in urls:
+            urls[name] = one.new_database()
+        return urls[name]
+
+    return place

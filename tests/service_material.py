@@ -441,6 +441,7 @@ def main() -> None:
         public_url=asked.get("public_url", ""),
         root_path=asked.get("root_path", ""),
         cors_origins=tuple(asked.get("cors_origins", ())),
+        database=asked.get("database"),
         performing=perform_stub,
     )
     if asked.get("runner"):

@@ -173,7 +173,7 @@ def test_listeners_of_restored_tables_hear_everything_again(tmp_path: Path) -> N
     shelf = Shelf(tmp_path)
     shelf.begin("film", "film")
     job = shelf.jobs.page(1)[0][0].id
-    path = shelf.database.path
+    path = tmp_path / "service.db"
     with (
         contextlib.closing(sqlite3.connect(path)) as live,
         contextlib.closing(sqlite3.connect(tmp_path / "backup")) as backup,

@@ -16,9 +16,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from pydantic import ValidationError
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cluster.jobs.request import LadderRequest
+from cluster.service.backends import KIND, Sqlite
 from cluster.service.database import Base, Database, JobRow, TitleRow, VersionRow
 from cluster.service.documents import Failure, Job, Submission
 from cluster.service.options import JobOptions
@@ -29,6 +31,8 @@ from cluster.service.queue.work import Work, check_asked, perform, run_options
 from cluster.service.sources import SourceFile
 from encoder.errors import BadInput, Busy, Conflict, LeaseLost, StoreUnusable
 from ladder.profiles import Profile, load_profile, profile_document
+from tests.conftest import NewDatabase
+from tests.postgres import sql
 from tests.running import quick_profile
 from tests.service_material import AllKept
 
@@ -55,8 +59,18 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def table(tmp_path: Path, clock: Clock) -> JobTable:
-    return JobTable(Database(tmp_path / "jobs.db"), clock=clock)
+def table(new_database: NewDatabase, clock: Clock) -> Iterator[JobTable]:
+    database = Database(new_database("jobs"))
+    yield JobTable(database, clock=clock)
+    database.close()
+
+
+@pytest.fixture
+def sqlite_path(table: JobTable) -> Path:
+    """The file of tables that an earlier release may have made."""
+    if not isinstance(table.database.backend, Sqlite):
+        pytest.skip("earlier releases had SQLite alone")
+    return table.database.backend.path
 
 
 @pytest.fixture
@@ -335,8 +349,7 @@ def test_who_does_not_force_sends_what_earlier_services_know() -> None:
 
 
 def enqueued_webhooks(table: JobTable) -> list[str]:
-    with sqlite3.connect(table.database.path) as tables:
-        return [row[0] for row in tables.execute("select url from deliveries order by id")]
+    return [url for (url,) in sql(table.database, "select url from deliveries order by id")]
 
 
 def test_unusable_tables_are_an_error_with_a_remedy(tmp_path: Path) -> None:
@@ -369,8 +382,7 @@ def test_keys_belong_to_the_client_that_used_them(
     jobs.submit(asked("b"), source("b"), "ann", "k")
     jobs.drop_expired_keys()
     assert jobs.find_submitted(asked("b"), "ann", "k") is not None
-    with sqlite3.connect(table.database.path) as tables:
-        assert tables.execute("select key from idempotency").fetchall() == [("ann:k",)]
+    assert sql(table.database, "select key from idempotency") == [("ann:k",)]
 
 
 def progress_of(done: int) -> dict[str, Any]:
@@ -391,7 +403,7 @@ def test_a_number_of_an_event_is_never_given_out_again(jobs: Jobs, leases: Lease
 
 
 def test_events_of_an_earlier_release_keep_their_numbers(
-    table: JobTable, jobs: Jobs, leases: Leases
+    sqlite_path: Path, table: JobTable, jobs: Jobs, leases: Leases
 ) -> None:
     job, *_ = jobs.submit(asked("a"), source("a"), "me")
     lease = claimed(leases)
@@ -399,10 +411,10 @@ def test_events_of_an_earlier_release_keep_their_numbers(
         leases.heartbeat(lease, [progress_of(done)])
     before = jobs.events_after(job.id, 0).events
     downgrade(table.database, "v0001_jobs_and_titles")
-    database = Database(table.database.path)
+    database = Database(sqlite_path)
     after = JobTable(database)
     assert Jobs(after, AllKept()).events_after(job.id, 0).events == before
-    with contextlib.closing(sqlite3.connect(database.path)) as tables:
+    with contextlib.closing(sqlite3.connect(sqlite_path)) as tables:
         ((sql,),) = tables.execute("select sql from sqlite_master where name = 'events'")
         assert "AUTOINCREMENT" in sql
         ((last,),) = tables.execute("select seq from sqlite_sequence where name = 'events'")
@@ -410,18 +422,20 @@ def test_events_of_an_earlier_release_keep_their_numbers(
     database.close()
 
 
-def test_the_tables_are_those_of_the_migrations(tmp_path: Path) -> None:
+def test_the_tables_are_those_of_the_migrations(new_database: NewDatabase) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
-    database = Database(tmp_path / "new.db")
+    database = Database(new_database("new"))
     with database.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
-        mode = connection.exec_driver_sql("pragma journal_mode").scalar()
-    assert mode == "wal"
-    Database(tmp_path / "new.db").close()  # and again changes nothing
-    with sqlite3.connect(tmp_path / "new.db") as tables:
-        assert tables.execute("select count(*) from alembic_version").fetchone() == (1,)
+        if database.backend.local:
+            assert connection.exec_driver_sql("pragma journal_mode").scalar() == "wal"
+    Database(new_database("new")).close()  # and again changes nothing
+    assert sql(database, "select count(*) from alembic_version") == [(1,)]
+    downgrade(database, "base")
+    database.close()
+    Database(new_database("new")).close()
 
 
 class Life(RuleBasedStateMachine):
@@ -495,11 +509,11 @@ class Life(RuleBasedStateMachine):
     def nothing_is_lost_or_doubled(self) -> None:
         if not hasattr(self, "jobs"):
             return
-        with sqlite3.connect(self.database.path) as tables:
-            rows = tables.execute(
-                "select id, state, owner, lease, identity, title, source_stamp, number, "
-                "cancel_requested from jobs"
-            ).fetchall()
+        rows = sql(
+            self.database,
+            "select id, state, owner, lease, identity, title, source_stamp, number, "
+            "cancel_requested from jobs",
+        )
         assert {row[0] for row in rows} == self.promised
         identified = {(row[5], row[6]): row[7] for row in rows if row[4] is not None}
         assert len(identified) == sum(row[4] is not None for row in rows)
@@ -521,18 +535,16 @@ TestLife = Life.TestCase
 
 
 def identity_of(table: JobTable, job: Job) -> str:
-    with contextlib.closing(sqlite3.connect(table.database.path)) as database:
-        ((identity,),) = database.execute("select identity from jobs where id = ?", (job.id,))
-    return str(identity)
+    found = sql(table.database, "select identity from jobs where id = :id", id=job.id)
+    return str(found[0][0])
 
 
 DEFAULTS_GIVEN = {name: getattr(JobOptions(), name) for name in JobOptions.model_fields}
 
 
 def stored(table: JobTable, job: Job) -> dict[str, Any]:
-    with contextlib.closing(sqlite3.connect(table.database.path)) as database:
-        ((options,),) = database.execute("select options from jobs where id = ?", (job.id,))
-    return dict(json.loads(options))
+    with table.database.reading() as session:
+        return session.scalars(select(JobRow.options).where(JobRow.id == job.id)).one()
 
 
 OPTIONS_0_1 = {"codec": "x264", "preset": "medium"}
@@ -584,7 +596,7 @@ def downgrade(database: Database, revision: str) -> None:
 
     settings = Config()
     settings.set_main_option("script_location", "cluster/service/migrations")
-    with database.engine.connect() as connection:
+    with database.engine.execution_options(**{KIND: "migrate"}).connect() as connection:
         settings.attributes["connection"] = connection
         command.downgrade(settings, revision)
         connection.commit()
@@ -594,19 +606,21 @@ def downgrade(database: Database, revision: str) -> None:
 
 
 @pytest.fixture
-def of_0_1(table: JobTable, jobs: Jobs, clock: Clock) -> Iterator[tuple[Jobs, dict[str, str]]]:
+def of_0_1(
+    sqlite_path: Path, table: JobTable, jobs: Jobs, clock: Clock
+) -> Iterator[tuple[Jobs, dict[str, str]]]:
     """Jobs as release 0.1 left them, in tables that this release opens: by name, their ids."""
     own = profile_document(replace(load_profile("archive-0.1"), name="quick"))
     profiles = {"a": "default", "b": "archive", "c": own}
     ids = {name: jobs.submit(asked(name), source(name), "me")[0].id for name in profiles}
-    with contextlib.closing(sqlite3.connect(table.database.path)) as tables:
+    with contextlib.closing(sqlite3.connect(sqlite_path)) as tables:
         for name, profile in profiles.items():
             options = {"profile": profile, **OPTIONS_0_1, "search": None, "heights": None}
             document = json.dumps({**options, "also": []})
             tables.execute("update jobs set options = ? where id = ?", (document, ids[name]))
         tables.commit()
     downgrade(table.database, "v0001_jobs_and_titles")
-    database = Database(table.database.path)
+    database = Database(sqlite_path)
     yield Jobs(JobTable(database, clock=clock), AllKept()), ids
     database.close()
 
@@ -640,14 +654,14 @@ def test_a_job_of_release_0_1_can_be_retried_and_asked_for(
 
 
 def test_a_package_of_release_0_1_is_none_of_this_release(
-    table: JobTable, jobs: Jobs, leases: Leases
+    sqlite_path: Path, jobs: Jobs, leases: Leases
 ) -> None:
     """The same words and the same bytes do not mean the same package."""
     old, *_ = jobs.submit(asked("a", options=OPTIONS_0_1), source("a"), "me")
     work = claimed(leases)
     leases.record_content(work, "1" * 64)
     leases.succeed(work, lambda session, row: {"version": 1, "package": "pp"})
-    with contextlib.closing(sqlite3.connect(table.database.path)) as tables:
+    with contextlib.closing(sqlite3.connect(sqlite_path)) as tables:
         ((options,),) = tables.execute("select options from jobs")
         content = digest(["run", "1" * 64, json.loads(options)])  # as release 0.1 made it
         tables.execute("update jobs set content = ?, identity = ?", (content, "0" * 64))
@@ -766,8 +780,7 @@ def test_a_key_of_an_earlier_release_is_known(jobs: Jobs, table: JobTable) -> No
         "options": {**OPTIONS_0_1, "profile": "default", "search": None, "heights": None,
                     "also": []},
     }  # fmt: skip
-    with contextlib.closing(sqlite3.connect(table.database.path)) as tables:
-        ((request,),) = tables.execute("select request from idempotency")
+    ((request,),) = sql(table.database, "select request from idempotency")
     assert request == digest(of_0_1)
     again = jobs.submit(asked("a.mp4", options=OPTIONS_0_1), source("a.mp4"), "me", "key-1")
     assert (again.job.id, again.merged) == (job.id, True)
@@ -795,10 +808,8 @@ def test_options_of_a_newer_release_fail_their_job_and_no_other(
 ) -> None:
     newer, *_ = jobs.submit(asked("a"), source("a"), "me")
     jobs.submit(asked("b"), source("b"), "me")
-    with contextlib.closing(sqlite3.connect(table.database.path)) as tables:
-        document = json.dumps({"film_grain": 8, "also": []})
-        tables.execute("update jobs set options = ? where id = ?", (document, newer.id))
-        tables.commit()
+    document = json.dumps({"film_grain": 8, "also": []})
+    sql(table.database, "update jobs set options = :new where id = :id", new=document, id=newer.id)
     assert leases.claim("me") is None
     assert claimed(leases).title == "b"
     failure = jobs.get(newer.id).failure

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from cluster.service.backends import Sqlite
 from cluster.service.database import Database
 from cluster.service.documents import Failure, Submission
 from cluster.service.library.library import Library
@@ -20,6 +21,7 @@ from cluster.service.queue.leases import Leases
 from cluster.service.queue.table import JobTable
 from cluster.service.sources import SourceFile
 from encoder.errors import Conflict, LeaseLost, NotThere
+from tests.conftest import NewDatabase
 from tests.service_material import write_package
 
 GRACE = 100.0
@@ -28,9 +30,9 @@ GRACE = 100.0
 class Shelf:
     """Jobs and a library, without processes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, place: Path | str | None = None) -> None:
         self.now = 1_000_000.0
-        self.database = Database(folder / "service.db")
+        self.database = Database(place or folder / "service.db")
         table = JobTable(self.database, clock=lambda: self.now)
         self.library = Library(self.database, folder, grace_seconds=GRACE, clock=lambda: self.now)
         self.jobs, self.leases = Jobs(table, self.library), Leases(table)
@@ -75,8 +77,18 @@ class Shelf:
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
-    return Shelf(tmp_path)
+def shelf(tmp_path: Path, new_database: NewDatabase) -> Iterator[Shelf]:
+    one = Shelf(tmp_path, new_database("service"))
+    yield one
+    one.database.close()
+
+
+@pytest.fixture
+def path(shelf: Shelf) -> Path:
+    """The file of the tables, which a backup puts back."""
+    if not isinstance(shelf.database.backend, Sqlite):
+        pytest.skip("a file is put back")
+    return shelf.database.backend.path
 
 
 def test_files_of_a_replaced_version_go_after_the_grace_period(shelf: Shelf) -> None:
@@ -239,30 +251,32 @@ def test_a_package_that_lacks_files_is_made_whole_by_the_next_delivery(
     assert shelf.library.title("film").version == 1
 
 
-def backup(shelf: Shelf) -> bytes:
+def backup(shelf: Shelf, path: Path) -> bytes:
     shelf.database.close()
-    with sqlite3.connect(shelf.database.path) as tables:
+    with sqlite3.connect(path) as tables:
         return tables.serialize()
 
 
-def restored(shelf: Shelf, tables: bytes) -> Library:
+def restored(shelf: Shelf, path: Path, tables: bytes) -> Library:
     """The library of a service that was started again after its tables were restored."""
     shelf.database.close()
     for suffix in ("", "-wal", "-shm"):
-        shelf.database.path.with_name(shelf.database.path.name + suffix).unlink(missing_ok=True)
-    shelf.database.path.write_bytes(tables)
-    return Library(Database(shelf.database.path), shelf.folder, clock=lambda: shelf.now)
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    path.write_bytes(tables)
+    return Library(Database(path), shelf.folder, clock=lambda: shelf.now)
 
 
-def test_consumers_of_the_feed_notice_that_the_tables_were_restored(shelf: Shelf) -> None:
+def test_consumers_of_the_feed_notice_that_the_tables_were_restored(
+    shelf: Shelf, path: Path
+) -> None:
     shelf.publish("film", "one")
-    saved = backup(shelf)
+    saved = backup(shelf, path)
     shelf.publish("film", "two")
     before = shelf.library.changes(0, 9)
     assert shelf.library.changes(before.next, 9, before.epoch).epoch == before.epoch
     began_again = Library(shelf.database, shelf.folder)
     assert began_again.changes(before.next, 9, before.epoch).changes == []  # it was only stopped
-    library = restored(shelf, saved)
+    library = restored(shelf, path, saved)
     for epoch in (before.epoch, None):
         with pytest.raises(Conflict, match="GET /v1/titles") as refused:
             library.changes(before.next, 9, epoch)
@@ -276,26 +290,26 @@ def test_consumers_of_the_feed_notice_that_the_tables_were_restored(shelf: Shelf
 
 
 def test_tables_that_were_restored_elsewhere_are_in_another_epoch(
-    shelf: Shelf, tmp_path_factory: pytest.TempPathFactory
+    shelf: Shelf, path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     shelf.publish("film", "one")
     epoch = shelf.library.changes(0, 9).epoch
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    (elsewhere / "service.db").write_bytes(backup(shelf))
+    (elsewhere / "service.db").write_bytes(backup(shelf, path))
     other = Library(Database(elsewhere / "service.db"), elsewhere)
     assert other.changes(0, 9).epoch != epoch
     other.database.close()
 
 
-def test_tables_that_are_restored_under_a_service_are_noticed(shelf: Shelf) -> None:
+def test_tables_that_are_restored_under_a_service_are_noticed(shelf: Shelf, path: Path) -> None:
     shelf.publish("film", "one")
-    with sqlite3.connect(shelf.database.path) as tables:
+    with sqlite3.connect(path) as tables:
         saved = sqlite3.connect(":memory:")
         tables.backup(saved)
     shelf.publish("film", "two")
     shelf.publish("more", "more")
     before = shelf.library.changes(0, 9)
-    with sqlite3.connect(shelf.database.path) as tables:
+    with sqlite3.connect(path) as tables:
         saved.backup(tables)
     saved.close()
     shelf.library.refresh()

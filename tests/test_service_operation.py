@@ -73,7 +73,7 @@ def test_a_service_that_cannot_write_is_not_ready(small_disk: Path) -> None:
         assert "Read-only file system" in refused()
     now += 1
     writable.check()
-    with contextlib.closing(sqlite3.connect(database.path)) as other:
+    with contextlib.closing(sqlite3.connect(small_disk / "service.db")) as other:
         other.execute("BEGIN IMMEDIATE")
         assert "locked" in refused()
     assert sorted(path.name for path in small_disk.iterdir() if path.name.startswith(".")) == []

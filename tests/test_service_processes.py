@@ -13,8 +13,10 @@ import httpx
 import psutil
 import pytest
 
-from cluster.service.database import Database
-from cluster.service.library.watching import TableWatch
+from cluster.service.backends import PostgresWatch
+from cluster.service.database import ChangeRow, Database
+from tests.conftest import NewDatabase
+from tests.postgres import Server
 from tests.service_material import ServiceProcess, service
 
 PROCESSES = 3
@@ -104,18 +106,29 @@ def test_all_of_them_end_with_the_first(tmp_path: Path) -> None:
             assert alive == []
 
 
-def test_a_watch_tells_of_commits_of_others(tmp_path: Path) -> None:
-    database = Database(tmp_path / "service.db")
-    watch = TableWatch(database.path)
+def test_a_watch_tells_of_commits_of_others(
+    new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PostgresWatch, "WATCH_SECONDS", 0.0)
+    database = Database(new_database("service"))
+    watch = database.watch()
+    assert watch.new_sequence() == 0
+    with database.writing() as session:
+        session.add(ChangeRow(kind="published", title="film", at=0.0))
+        session.flush()
+        assert not watch.new_sequence()  # which others cannot read yet
+    assert watch.new_sequence() == 1
+    if database.backend.local:
+        assert watch.new_sequence() is None
+    watch.close()
+    database.close()
+
+
+def test_a_watch_on_a_server_does_not_ask_all_the_time(postgres_server: Server) -> None:
+    database, now = Database(postgres_server.new_database()), 100.0
+    watch = PostgresWatch(database.engine, clock=lambda: now)
     assert watch.new_sequence() == 0
     assert watch.new_sequence() is None
-    with database.engine.connect() as connection:
-        connection.exec_driver_sql(
-            "insert into changes (kind, title, at) values ('published', 'film', 0)"
-        )
-        assert watch.new_sequence() is None  # which others cannot read yet
-        connection.commit()
-    assert watch.new_sequence() == 1
-    assert watch.new_sequence() is None
-    watch.close()
+    now += 2 * PostgresWatch.WATCH_SECONDS
+    assert watch.new_sequence() == 0
     database.close()

@@ -48,6 +48,13 @@ class JobFlags:
         metavar="DIR",
         help="Folder in which the service keeps everything.",
     )
+    database: str | None = option(
+        None,
+        metavar="URL",
+        envvar="SHOTLADDER_DATABASE",
+        help="PostgreSQL database for the tables, such as `postgresql://user@host/shotladder`; "
+        "give a URL with a password in the environment. [default: a file in the folder]",
+    )
     slots: int = option(
         1, "--jobs", metavar="N", min=0, max=64, help="Number of jobs at once, beside one estimate."
     )

@@ -1,30 +1,28 @@
-"""Tables of the service and transactions on them: SQLite in WAL mode through SQLAlchemy.
+"""Tables of the service and transactions on them, through SQLAlchemy: SQLite, or PostgreSQL.
 
 Times are seconds since the epoch. A writing transaction takes the write lock when it begins, so
-that nothing that it has read can change before it writes. It is on disk (``synchronous=FULL``) when
-it returns: a client that got a 202 can rely on its job.
+that nothing that it has read can change before it writes. It is on disk when it returns: a client
+that got a 202 can rely on its job.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import JSON, Connection, Engine, ForeignKey, Index, create_engine, event
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy import JSON, BigInteger, Engine, ForeignKey, Index, Integer
+from sqlalchemy.exc import DatabaseError, InternalError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
+from cluster.service.backends import KIND, Backend, Watch, backend_of
 from encoder.errors import StoreUnusable
 
-BUSY_SECONDS = 30.0
-"""Time for which a transaction waits for the write lock."""
-_PROBE_SECONDS = 2.0
-"""The same for a look whether transactions can write."""
+Wide = BigInteger().with_variant(Integer, "sqlite")
+"""64 bits. SQLite has them in every integer, and numbers rows only by columns of that name."""
 
 
 class Base(DeclarativeBase):
@@ -37,14 +35,14 @@ class JobRow(Base):
     """A job. :mod:`cluster.service.queue.jobs` draws its states."""
 
     __tablename__ = "jobs"
-    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    number: Mapped[int] = mapped_column(Wide, primary_key=True, autoincrement=True)
     id: Mapped[str] = mapped_column(unique=True)
     title: Mapped[str] = mapped_column(index=True)
     external_id: Mapped[str | None]
     kind: Mapped[str]
     state: Mapped[str]
     source: Mapped[str]
-    source_size: Mapped[int]
+    source_size: Mapped[int] = mapped_column(Wide)
     source_stamp: Mapped[str]
     """Modification time in nanoseconds, ETag or ``Last-Modified``."""
     options: Mapped[dict[str, Any]]
@@ -79,7 +77,7 @@ class JobRow(Base):
     """Digest of kind, source bytes and options, known after the first stage."""
     forced: Mapped[bool] = mapped_column(default=False)
     """True to run the job even where a package of equal content exists."""
-    follows: Mapped[int | None]
+    follows: Mapped[int | None] = mapped_column(Wide)
     """Number of a running job that makes the same package, for whose end this one waits."""
     progress: Mapped[dict[str, Any] | None]
     result: Mapped[dict[str, Any] | None]
@@ -93,8 +91,8 @@ class EventRow(Base):
     """An event of a job."""
 
     __tablename__ = "events"
-    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
-    job: Mapped[int] = mapped_column(ForeignKey("jobs.number"), index=True)
+    id: Mapped[int] = mapped_column(Wide, primary_key=True, autoincrement=True)
+    job: Mapped[int] = mapped_column(Wide, ForeignKey("jobs.number"), index=True)
     type: Mapped[str]
     stage: Mapped[str | None]
     at: Mapped[float]
@@ -111,7 +109,7 @@ class IdempotencyRow(Base):
     """``ACTOR:KEY``: keys of different clients are independent."""
     request: Mapped[str]
     """Digest of the submission."""
-    job: Mapped[int] = mapped_column(ForeignKey("jobs.number"))
+    job: Mapped[int] = mapped_column(Wide, ForeignKey("jobs.number"))
     at: Mapped[float]
 
 
@@ -145,7 +143,7 @@ class VersionRow(Base):
     version: Mapped[int] = mapped_column(primary_key=True)
     package: Mapped[str] = mapped_column(index=True)
     content_sha256: Mapped[str]
-    job: Mapped[int | None] = mapped_column(ForeignKey("jobs.number"))
+    job: Mapped[int | None] = mapped_column(Wide, ForeignKey("jobs.number"))
     published: Mapped[float]
     retired: Mapped[float | None]
     remove_at: Mapped[float | None] = mapped_column(index=True)
@@ -156,7 +154,7 @@ class ChangeRow(Base):
     """An entry of the change feed."""
 
     __tablename__ = "changes"
-    sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    sequence: Mapped[int] = mapped_column(Wide, primary_key=True, autoincrement=True)
     kind: Mapped[str]
     title: Mapped[str]
     version: Mapped[int | None]
@@ -179,7 +177,7 @@ class AuditRow(Base):
     """An entry of the audit log. Entries are never removed."""
 
     __tablename__ = "audit"
-    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(Wide, primary_key=True, autoincrement=True)
     at: Mapped[float]
     actor: Mapped[str]
     action: Mapped[str]
@@ -191,8 +189,8 @@ class DeliveryRow(Base):
     """A webhook notification of a job that has ended."""
 
     __tablename__ = "deliveries"
-    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
-    job: Mapped[int] = mapped_column(ForeignKey("jobs.number"))
+    id: Mapped[int] = mapped_column(Wide, primary_key=True, autoincrement=True)
+    job: Mapped[int] = mapped_column(Wide, ForeignKey("jobs.number"))
     url: Mapped[str]
     receiver: Mapped[str]
     """Host of the URL, with its port where it is given."""
@@ -213,27 +211,24 @@ Index("deliveries_due", DeliveryRow.state, DeliveryRow.next_at)
 
 
 class Database:
-    """Tables in the file ``path``, created or migrated to the present schema when opened."""
+    """Tables in a file or, by its URL, in a database of PostgreSQL; created or migrated to the
+    present schema when opened."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, place: Path | str) -> None:
         """Open the tables.
 
         Raises:
+            BadInput: the URL names no database that can be used.
             StoreUnusable: they are damaged, of a newer release, or cannot be read and written.
         """
-        self.path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreUnusable(
-                f"{path.parent} cannot be created ({error.strerror}); give another folder"
-            ) from error
-        self.engine = _engine(path)
-        self._writing = self.engine.execution_options(begin="BEGIN IMMEDIATE")
+        self.backend = backend_of(place)
+        self.engine = self.backend.engine()
+        self._reading = self.engine.execution_options(**{KIND: "read"})
+        self._writing = self.engine.execution_options(**{KIND: "write"})
         try:
             with self._usable():
-                self._check_sound()
-                migrate(path, self.engine)
+                self.backend.check_sound(self._reading)
+                migrate(self.backend, self.engine)
         except BaseException:
             self.engine.dispose()
             raise
@@ -245,7 +240,7 @@ class Database:
         Raises:
             StoreUnusable: the tables cannot be read.
         """
-        with self._usable(), Session(self.engine) as session:
+        with self._usable(), Session(self._reading) as session:
             yield session
 
     @contextlib.contextmanager
@@ -269,47 +264,27 @@ class Database:
             StoreUnusable: it could not, or another program holds the tables for seconds.
         """
         try:
-            with contextlib.closing(sqlite3.connect(self.path, timeout=_PROBE_SECONDS)) as probe:
-                probe.isolation_level = None
-                probe.execute("BEGIN IMMEDIATE")
-                probe.execute("ROLLBACK")
-        except sqlite3.Error as error:
-            raise self._unusable(error) from error
+            self.backend.check_writable(self.engine)
+        except (sqlite3.Error, DatabaseError) as error:
+            cause = error.orig if isinstance(error, DatabaseError) else error
+            raise self.backend.unusable(cause) from error
+
+    def watch(self) -> Watch:
+        """Return a watch on the change feed."""
+        return self.backend.watch(self._reading)
 
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
-
-    def _check_sound(self) -> None:
-        """Look for damage, so that a service does not find it in the middle of a job."""
-        with self.engine.connect() as connection:
-            found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
-        if found != "ok":
-            raise self._damaged(str(found))
 
     @contextlib.contextmanager
     def _usable(self) -> Iterator[None]:
         try:
             yield
         except DatabaseError as error:
-            if not isinstance(error, OperationalError) and type(error) is not DatabaseError:
+            if type(error) not in (OperationalError, InternalError, DatabaseError):
                 raise  # a defect
-            raise self._unusable(error.orig) from error
-
-    def _unusable(self, cause: BaseException | None) -> StoreUnusable:
-        if isinstance(cause, sqlite3.DatabaseError) and type(cause) is sqlite3.DatabaseError:
-            return self._damaged(str(cause))
-        return StoreUnusable(  # locked for too long, disk full, no permission
-            f"the tables in {self.path} cannot be used now ({cause}); "
-            "check that the disk has room and that no other program has locked them"
-        )
-
-    def _damaged(self, found: str) -> StoreUnusable:
-        cause = " ".join(found.split())[:200]
-        return StoreUnusable(
-            f"the tables in {self.path} are damaged ({cause}); "
-            "restore the file from a backup, and remove its -wal and -shm"
-        )
+            raise self.backend.unusable(error.orig) from error
 
 
 def moment(seconds: float) -> datetime:
@@ -317,29 +292,7 @@ def moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def _engine(path: Path) -> Engine:
-    engine = create_engine(
-        f"sqlite:///{path}",
-        connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
-        pool_size=16,
-        max_overflow=64,
-        pool_timeout=BUSY_SECONDS,
-    )
-
-    @event.listens_for(engine, "connect")
-    def connect(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # BEGIN is sent below
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
-
-    return engine
-
-
-def migrate(path: Path, engine: Engine) -> None:
+def migrate(backend: Backend, engine: Engine) -> None:
     """Migrate the tables to the present schema, in one process at a time.
 
     Raises:
@@ -353,21 +306,14 @@ def migrate(path: Path, engine: Engine) -> None:
     settings = Config()
     settings.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     known = {one.revision for one in ScriptDirectory.from_config(settings).walk_revisions()}
-    try:
-        lock = path.with_suffix(".migrating").open("w")
-    except OSError as error:
-        raise StoreUnusable(
-            f"{path.parent} cannot be written ({error.strerror}); make room or give another folder"
-        ) from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with engine.connect() as connection:
-            present = MigrationContext.configure(connection).get_current_heads()
-            if newer := set(present) - known:
-                raise StoreUnusable(
-                    f"the tables in {path} are of a newer release (schema {min(newer)}, this one "
-                    f"knows up to {max(known)}); install that release or restore a backup"
-                )
-            settings.attributes["connection"] = connection
-            command.upgrade(settings, "head")
-            connection.commit()
+    migrating = engine.execution_options(**{KIND: "migrate"})
+    with backend.migrating(), migrating.connect() as connection:
+        present = MigrationContext.configure(connection).get_current_heads()
+        if newer := set(present) - known:
+            raise StoreUnusable(
+                f"the tables in {backend.name} are of a newer release (schema {min(newer)}, this "
+                f"one knows up to {max(known)}); install that release or restore a backup"
+            )
+        settings.attributes["connection"] = connection
+        command.upgrade(settings, "head")
+        connection.commit()

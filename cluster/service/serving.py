@@ -68,6 +68,8 @@ class ServiceOptions(RunnerOptions):
 
     data: Path
     """Folder for tables, packages and stores."""
+    database: str | None = None
+    """URL of a PostgreSQL database for the tables; None for a file in ``data``."""
     roots: tuple[Path, ...] = ()
     """Folders below which sources may lie."""
     source_urls: tuple[str, ...] = ()
@@ -153,7 +155,7 @@ def serve(options: ServiceOptions, ready: Callable[[str, Path], None]) -> None:
     _check(options)
     _allow_open_files()
     with _bound(options) as listening, contextlib.ExitStack() as stack:
-        database = Database(options.data / "service.db")
+        database = _database(options)
         stack.callback(database.close)
         token_file = options.tokens or options.data / "tokens"
         if options.read_tokens is None and not is_loopback(options.host):
@@ -192,7 +194,7 @@ def answer_requests(
     """Answer requests in one of several processes, until SIGTERM."""
     _allow_open_files()
     with contextlib.ExitStack() as stack:
-        database = Database(options.data / "service.db")
+        database = _database(options)
         stack.callback(database.close)
         library = _library(options, database, watched=True)
         stack.callback(library.close)
@@ -307,7 +309,7 @@ def work(options: ServiceOptions, ready: Callable[[str], None]) -> None:
         BadInput: a file or folder of the options cannot be used.
     """
     _check(options)
-    database = Database(options.data / "service.db")
+    database = _database(options)
     runner = _runner(JobTable(database), _library(options, database), options)
     runner.start()
     try:
@@ -317,6 +319,10 @@ def work(options: ServiceOptions, ready: Callable[[str], None]) -> None:
     finally:
         runner.stop()
         database.close()
+
+
+def _database(options: ServiceOptions) -> Database:
+    return Database(options.data / "service.db" if options.database is None else options.database)
 
 
 def _library(options: ServiceOptions, database: Database, *, watched: bool = False) -> Library:

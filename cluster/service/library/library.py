@@ -51,7 +51,6 @@ from cluster.service.documents import (
 from cluster.service.library.epoch import Epoch, epoch_of, last_sequence
 from cluster.service.library.files import DOCUMENTS, PackageFiles
 from cluster.service.library.links import SIGNED_SECONDS, KeptVersion, Links, SigningKeys
-from cluster.service.library.watching import TableWatch
 from encoder.errors import Conflict, NotThere
 
 DAY_SECONDS = 86400.0
@@ -118,7 +117,7 @@ class Library:
         self._seen = 0
         self._marked = 0
         self._refreshing = threading.Lock()
-        self._watch = TableWatch(database.path) if watched else None
+        self._watch = database.watch() if watched else None
         self._catching_up = threading.Lock()
         for name in ("stores", "work"):
             (root / name).mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from cluster.service.database import (
@@ -243,7 +243,8 @@ class Jobs:
             row = _row_of(session, job_id)
             feed = session.get(FeedRow, 1)
             present = "" if feed is None else feed.epoch
-            if (epoch is not None and epoch != present) or after > last_event_number(session):
+            last = self._table.database.backend.last_event(session)
+            if (epoch is not None and epoch != present) or after > last:
                 after = 0
             events = session.scalars(
                 select(EventRow)
@@ -256,7 +257,7 @@ class Jobs:
     def last_event(self) -> int:
         """Return the last number that an event of any job was given; 0 if there was none."""
         with self._table.database.reading() as session:
-            return last_event_number(session)
+            return self._table.database.backend.last_event(session)
 
     def all_events_after(self, after: int) -> list[tuple[int, str, dict[str, Any]]]:
         """Return number, job and body of the events of all jobs with numbers above ``after``, in
@@ -468,12 +469,6 @@ def _told(body: Mapping[str, Any], title: str) -> dict[str, Any]:
     """
     shown: dict[str, Any] = without_secrets(body)
     return shown if body["type"] in _OF_RUNS else {**shown, "external_id": title}
-
-
-def last_event_number(session: Session) -> int:
-    """Return the last number that an event was given, also where that event was replaced."""
-    given = text("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
-    return session.scalar(given) or 0
 
 
 def cursor_number(cursor: str) -> int:

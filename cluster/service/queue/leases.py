@@ -276,11 +276,14 @@ class Leases:
         now = self._steady_clock()
         before, self._watched = self._watched, {}
         lost = []
+        alive: dict[str, bool] = {}  # a dead runner is seen once: its lock is removed then
         for number, owner, lease, until in running:
+            if owner is not None and owner not in alive:
+                alive[owner] = is_alive(owner)
             state, since = before.get(number, ((None, None), now))
             self._watched[number] = (lease, until), since if state == (lease, until) else now
             silent = now - self._watched[number][1] >= self._lease_seconds
-            if silent or owner is None or not is_alive(owner):
+            if silent or owner is None or not alive[owner]:
                 lost.append((number, lease))
         return sum(self._requeue_if_leased(number, lease) for number, lease in lost)
 

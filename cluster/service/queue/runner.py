@@ -178,7 +178,12 @@ class Runner:
             slot.preempted = True
 
     def _is_alive(self, name: str) -> bool:
-        return name == self.name or runner_is_alive(self._library.root, name)
+        """Return whether a runner may be alive. One on another machine has its lock there, and
+        those of one database may have other folders: their heartbeats tell, or end."""
+        if name == self.name:
+            return True
+        alive = runner_is_alive(self._library.root, name)
+        return not self._library.database.backend.local if alive is None else alive
 
     # -- one job -------------------------------------------------------------------------------
 
@@ -388,8 +393,8 @@ def runner_lock(root: Path, name: str) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def runner_is_alive(root: Path, name: str) -> bool:
-    """Return whether the runner ``name`` still holds its lock."""
+def runner_is_alive(root: Path, name: str) -> bool | None:
+    """Return whether the runner ``name`` still holds its lock; None where there is no such lock."""
     path = root / "runners" / f"{name}.lock"
     try:
         with path.open("r") as file:
@@ -397,7 +402,7 @@ def runner_is_alive(root: Path, name: str) -> bool:
     except BlockingIOError:
         return True
     except FileNotFoundError:
-        return False
+        return None
     path.unlink(missing_ok=True)
     return False
 

@@ -20,17 +20,19 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.add_column("changes", sa.Column("changed", sa.JSON(), nullable=True))
-    with op.batch_alter_table(
-        "events", recreate="always", table_kwargs={"sqlite_autoincrement": True}
-    ):
-        pass  # SQLite gives a table this property only when it creates it
+    _recreate_events(autoincrement=True)
 
 
 def downgrade() -> None:
     """To the form before."""
-    with op.batch_alter_table(
-        "events", recreate="always", table_kwargs={"sqlite_autoincrement": False}
-    ):
-        pass
+    _recreate_events(autoincrement=False)
     op.drop_column("changes", "changed")
     op.drop_table("feed")
+
+
+def _recreate_events(*, autoincrement: bool) -> None:
+    """SQLite gives a table this property only when it creates it; other databases number so."""
+    if op.get_bind().dialect.name == "sqlite":
+        kept = {"sqlite_autoincrement": autoincrement}
+        with op.batch_alter_table("events", recreate="always", table_kwargs=kept):
+            pass
