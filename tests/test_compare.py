@@ -19,8 +19,15 @@ from cluster.cli.views.comparison import comparison_lines, comparison_view
 from cluster.execution.executor import InlineExecutor
 from cluster.jobs.compare import CompareOptions, Comparison, compare_ladder
 from cluster.jobs.run import RunResult
-from cluster.package.comparison import ComparedPart, ComparedRung
+from cluster.package.comparison import (
+    ComparedPart,
+    ComparedRung,
+    read_comparison,
+    save_comparison,
+)
+from cluster.package.own_ladder import read_own_ladder
 from cluster.package.package import Package
+from cluster.package.verdict import egress, reasons, sentence
 from cluster.store import Store
 from encoder import ffmpeg, mp4
 from encoder.errors import BadInput, FrameMismatch
@@ -49,10 +56,14 @@ class Compared:
 
 
 def compare(
-    out: Path, store: Path, source: Path | None = None, also: tuple[str, ...] = (V0,)
+    out: Path,
+    store: Path,
+    source: Path | None = None,
+    also: tuple[str, ...] = (V0,),
+    baseline: Path | None = None,
 ) -> tuple[Comparison, list]:  # type: ignore[type-arg]
     seen: list[events.Event] = []
-    asked = CompareOptions(out, source=source, store=store, also=also)
+    asked = CompareOptions(out, source=source, store=store, also=also, baseline=baseline)
     return compare_ladder(asked, seen.append, InlineExecutor()), seen
 
 
@@ -383,3 +394,71 @@ def test_a_model_is_only_used_where_it_is_asked_for(compared: Compared) -> None:
     assert list(own(comparison).claims) == [V1, *JUDGES]
     with pytest.raises(BadInput, match="unknown quality model"):
         compare(compared.out, compared.store, also=("vmaf_v9",))
+
+
+def test_ones_own_ladder_stands_in_place_of_the_fixed_one(
+    compared: Compared, tmp_path: Path
+) -> None:
+    """These rates and sizes are those of the fixed ladder, so everything must come out the same."""
+    path = tmp_path / "ours.csv"
+    path.write_text("rate,size\n365k,640x360\n2M,1280x720\n\n145000,234p\n")
+    comparison, seen = compare(compared.out, compared.store, baseline=path)
+    assert comparison == replace(compared.comparison, baseline="ours.csv")
+    said = [event.message for event in seen if isinstance(event, events.Warned)]
+    assert said == ["ours.csv: 2M,1280x720: larger than the title, which has 640x360, so left out"]
+    assert sentence(comparison).startswith("At equal quality this ladder takes ")
+    assert "than ours.csv" in sentence(comparison)
+    assert save_comparison(compared.out, comparison, [], "title")
+    saved = read_comparison(compared.out)
+    assert saved is not None
+    assert saved.baseline == "ours.csv"
+    (compared.out / "comparison.json").unlink()
+
+
+def test_a_package_is_a_baseline(compared: Compared, tmp_path: Path) -> None:
+    """Against itself, nothing is saved and nothing is lost."""
+    comparison, seen = compare(compared.out, compared.store, baseline=compared.out)
+    assert comparison.baseline == compared.out.name
+    assert comparison.fixed.rungs == own(comparison).ours.rungs
+    claims = own(comparison).claims[V1]
+    assert isinstance(claims.against_fixed, BdRate)
+    assert claims.against_fixed.percent == pytest.approx(0, abs=1e-9)
+    assert all(claim.received_percent == pytest.approx(0) for claim in claims.viewers)
+    assert f"takes as many bits as {compared.out.name}" in sentence(comparison)
+    assert not [event for event in seen if isinstance(event, events.StageProgress)]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("800k\n", "has to be a rate and a size"),
+        ("1M,640x360\nfast,360\n", "line 2: 'fast,360' has to be a rate and a size"),
+        ("3M,1280x720\n", "has no rung that is no larger than 640x360"),
+        ("", "has no rung"),
+    ],
+)
+def test_a_ladder_that_cannot_be_read_is_refused(text: str, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "ours.csv"
+    path.write_text(text)
+    with pytest.raises(BadInput, match=reason):
+        read_own_ladder(path, 640, 360)
+    with pytest.raises(BadInput, match="cannot be read"):
+        read_own_ladder(tmp_path / "gone.csv", 640, 360)
+
+
+def test_why_the_figures_differ(compared: Compared) -> None:
+    comparison = compared.comparison
+    claims = own(comparison).claims[V1]
+    said = list(reasons(comparison))
+    percents = [
+        getattr(claims, name).percent
+        for name in ("against_fixed", "against_plain_per_title", "against_per_title")
+    ]
+    fixed, plain, same = (1 + percent / 100 for percent in percents)
+    steps = [100 * (step - 1) for step in (fixed / plain, plain / same, same)]
+    assert all(f"{step:+.1f} %" in said[-1] for step in steps)
+    assert len([line for line in said if line.startswith("At a median of ")]) == 3
+    for one, claim in zip(egress(comparison), claims.viewers, strict=True):
+        seconds = 1000 * 3600
+        assert one.before_gb == pytest.approx(claim.fixed.rate * seconds / 8 / 1e9)
+        assert one.saved == pytest.approx((one.before_gb - one.ours_gb) * 0.02)

@@ -51,6 +51,13 @@ def compare(
         help="Another package of the same title, for example of another codec, whose BD-rate "
         "against this one is shown. May be repeated.",
     ),
+    baseline: Path | None = option(
+        None,
+        metavar="FILE|DIR",
+        help="Your own ladder in place of the fixed one: a CSV file with a rate and a size in each "
+        "row, such as `800k,640x360`, which plain x264 `medium` encodes in two passes, or a "
+        "package of the same title.",
+    ),
     also: tuple[str, ...] = option(
         (),
         metavar="MODEL",
@@ -89,6 +96,9 @@ def compare(
     play, and the claims are summed by their shares. Last comes the number of views after which the
     saving has paid for the CPU of the whole job. The result is kept in DIR as `comparison.json`,
     where `ladder show` and `report` find it.
+
+    The first line is for those who read one: at equal quality, as delivered, what it costs. After
+    the claims stand egress per 1,000 hours watched, and why the figures differ.
     """
     from cluster.cli.views.comparison import comparison_lines, comparison_view
     from cluster.jobs import compare as library
@@ -106,6 +116,7 @@ def compare(
         also=also,
         shares=parse_shares(shares),
         prices=Prices(egress_price, cpu_price),
+        baseline=baseline,
     )
     comparison = library.compare_ladder(options, on_event)
     lines = list(comparison_lines(comparison))

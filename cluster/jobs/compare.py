@@ -28,6 +28,7 @@ from cluster.package.comparison import (
     compare_codecs,
     compared_parts,
 )
+from cluster.package.own_ladder import OwnLadder, read_own_ladder
 from cluster.package.package import Package
 from cluster.package.receipts import Receipts, receipts_of
 from cluster.stages.baselines import RungWork
@@ -37,6 +38,7 @@ from cluster.store import open_store
 from encoder.baseline import FixedRung, plain_medium
 from encoder.errors import BadInput, FrameMismatch
 from encoder.media import OperatingPoint, Request, Size
+from encoder.names import shown
 from encoder.recipes import Recipe
 from ladder.audience import SHARES
 from ladder.baselines import fixed_rungs
@@ -70,6 +72,9 @@ class CompareOptions:
     """Share of each class of viewers (:mod:`ladder.audience`), summing to 1."""
     prices: Prices = field(default_factory=Prices)
     """Prices of egress and CPU, for when the package has paid."""
+    baseline: Path | None = None
+    """A CSV file with the rates and sizes of the user's own ladder, or the folder of a package of
+    the same title, in place of the fixed ladder."""
 
 
 def compare_ladder(
@@ -86,6 +91,7 @@ def compare_ladder(
         ToolFailed, StoreUnusable: a measurement failed; what was finished is kept.
     """
     package = Package.open(options.directory)
+    before = _before(options.baseline, package, on_event)
     codecs = compare_codecs(package, [Package.open(other) for other in options.others])
     models = _models(package, options.also)
     judges = tuple(filter(quality_models.is_judge, models))
@@ -103,13 +109,18 @@ def compare_ladder(
         ):
             measurer = Measurer(title, models, store, running, on_event)
             baselines = Baselines(title, store, running, on_event)
-            fixed_points = _fixed_points(package, plain)
-            _say_cost(measurer, package, baselines, fixed_points, searches)
+            own = before if isinstance(before, OwnLadder) else None
+            fixed_points = [] if isinstance(before, Package) else _fixed_points(package, plain, own)
+            delivered = [package, *([before] if isinstance(before, Package) else [])]
+            _say_cost(measurer, delivered, baselines, fixed_points, searches)
             ours = _ours(package, rungs, measurer)
             baselines.make(fixed_points, models)
             per_title = find_per_title(baselines, searches, package.quality_model)
             baselines.make([point for points in per_title.values() for point in points], models)
-            fixed = baselines.ladder(plain, fixed_points, models)
+            if isinstance(before, Package):
+                fixed = _delivered(before, measurer)
+            else:
+                fixed = baselines.ladder(plain, fixed_points, models)
             found = {
                 recipe: baselines.ladder(recipe, points, models)
                 for recipe, points in per_title.items()
@@ -130,7 +141,45 @@ def compare_ladder(
         search=package.ladder.search.mode,
         codecs=codecs,
         receipts=_receipts(package, ours, fixed, models, options),
+        baseline=_name(before),
     )
+
+
+def _before(
+    baseline: Path | None, package: Package, on_event: events.Listener
+) -> OwnLadder | Package | None:
+    """Return the user's own ladder; None where the fixed one is compared with.
+
+    Raises:
+        BadInput: there is none at the path, or it is of another title.
+    """
+    if baseline is None:
+        return None
+    if not baseline.is_dir():
+        title = package.ladder.title
+        own = read_own_ladder(baseline, title.width, title.height)
+        if own.left_out:
+            on_event(
+                events.Warned(
+                    f"{own.name}: {'; '.join(own.left_out)}: larger than the title, which has "
+                    f"{title.width}x{title.height}, so left out"
+                )
+            )
+        return own
+    other = Package.open(baseline)
+    compare_codecs(package, [other])  # of the same title
+    if other.shots != package.shots:
+        raise BadInput(
+            f"{baseline} is cut at other shots than {package.directory}; run it again, or give its "
+            "rates and sizes as a CSV file"
+        )
+    return other
+
+
+def _name(before: OwnLadder | Package | None) -> str | None:
+    if before is None:
+        return None
+    return before.name if isinstance(before, OwnLadder) else shown(before.directory.name)
 
 
 def _receipts(
@@ -167,12 +216,12 @@ def _models(package: Package, also: Sequence[str]) -> tuple[str, ...]:
 # -- what is to be measured --------------------------------------------------------------------
 
 
-def _fixed_points(package: Package, plain: Recipe) -> list[FixedRung]:
+def _fixed_points(package: Package, plain: Recipe, own: OwnLadder | None = None) -> list[FixedRung]:
     codec: Literal["x264", "x265"] = "x265" if plain.codec == "x265" else "x264"
     title = package.ladder.title
     return [
         FixedRung(codec, rung.size.width, rung.size.height, rung.rate)
-        for rung in fixed_rungs(title.width, title.height)
+        for rung in (own.rungs if own else fixed_rungs(title.width, title.height))
     ]
 
 
@@ -228,7 +277,7 @@ def _sizes(package: Package) -> tuple[Size, ...]:
 
 def _say_cost(
     measurer: Measurer,
-    package: Package,
+    packages: Sequence[Package],
     baselines: Baselines,
     fixed: Sequence[FixedRung],
     searches: Sequence[PerTitleSearch],
@@ -237,7 +286,9 @@ def _say_cost(
     works = baselines.missing(fixed, measurer.models)
     for search in searches:
         works += _missing(search, baselines, measurer.models)
-    unscored = measurer.missing(_requests(package, package.ladder.rungs))
+    package = packages[0]
+    requests = {request for one in packages for request in _requests(one, one.ladder.rungs)}
+    unscored = measurer.missing(sorted(requests))
     baselines.expected_cost = sum(work.cost for work in works)
     size = package.ladder.title.width, package.ladder.title.height
     scoring = sum(
@@ -287,6 +338,18 @@ def _ours(
         )
         for recipe, listed in rungs.items()
     }
+
+
+def _delivered(package: Package, measurer: Measurer) -> ComparedLadder:
+    """Score the rungs of another package by all models.
+
+    Raises:
+        FrameMismatch: the package is not what this ffmpeg encodes.
+    """
+    measurer.measure(_requests(package, package.ladder.rungs), "baseline package")
+    rungs = sorted(package.ladder.rungs, key=lambda rung: rung.bitrate)
+    recipes = ", ".join(str(recipe) for recipe in package.recipes)
+    return ComparedLadder(recipes, tuple(_our_rung(package, rung, measurer) for rung in rungs))
 
 
 def _our_rung(package: Package, rung: Rung, measurer: Measurer) -> ComparedRung:

@@ -122,6 +122,8 @@ class Comparison:
     against the first codec by the package's quality model."""
     receipts: Receipts | None = None
     """What viewers have by the codecs of their devices, and when the package has paid."""
+    baseline: str | None = None
+    """Name of the user's own ladder, which is then in :attr:`fixed`; None for the usual one."""
 
     @property
     def exhaustive(self) -> bool:
@@ -253,6 +255,8 @@ class SavedComparison(Document):
     model, and for all codecs together if there are several."""
     codecs: list[CodecComparison] = Field(default_factory=list)
     """Ladders of further codecs and of other packages against the first codec."""
+    baseline: str | None = Field(default=None, exclude_if=lambda name: name is None)
+    """Name of the user's own ladder that stands in place of the fixed one."""
     receipts: dict[str, Any] | None = None
     """Fields of the ``receipts`` line of ``ladder compare --json``; None in files from before
     there was one."""
@@ -308,6 +312,7 @@ def save_comparison(
         ],
         claims=[dict(fields) for fields in claims],
         codecs=list(comparison.codecs),
+        baseline=comparison.baseline,
         receipts=receipts_fields(comparison.receipts) if comparison.receipts else None,
     )
     content = saved.model_dump_json(indent=1) + "\n"

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from cluster.cli.views.receipts import classes_parts, payback_parts
 from cluster.cli.views.tables import Column, kbits, table
+from cluster.package import verdict
 from cluster.package.comparison import (
     ALL,
     Against,
@@ -23,6 +24,7 @@ from cluster.package.comparison import (
     LadderName,
 )
 from cluster.package.receipts import Receipts, receipts_fields
+from cluster.package.verdict import Egress
 from ladder.bdrate import BdRate, NoOverlap
 from ladder.claims import Claims, ViewersClaim
 from ladder.viewers import AFFORDABLE, TOLERANCE
@@ -56,27 +58,51 @@ _NOTES = (
 
 
 def comparison_view(comparison: Comparison, *, rungs: bool = False) -> list[RenderableType]:
-    """Show the claims; with ``rungs`` all ladders before them."""
+    """Show what it comes to and the claims; with ``rungs`` all ladders before them."""
+    fixed = verdict.other_ladder(comparison)
     limit = ", which is the limit for these sizes and recipes" if comparison.exhaustive else ""
     article = "an" if comparison.exhaustive else "a"
+    plain = comparison.plain_per_title.recipe
+    passes = "" if comparison.fixed.recipe != plain else f", in {fixed} with two passes"
     parts: list[RenderableType] = [
+        Text(f"{comparison.title}: {verdict.sentence(comparison)}", style="bold"),
+        Text(),
         Text(
-            f"{comparison.title}: bits on disk and measured quality, each baseline rung encoded "
-            f"in one process. Ours is from {article} {comparison.search} search{limit}. Plain is "
-            f"{comparison.fixed.recipe}, in the fixed ladder with two passes."
-        )
+            "Bits on disk and measured quality, each baseline rung encoded in one process. Ours is "
+            f"from {article} {comparison.search} search{limit}. Plain is {plain}{passes}."
+        ),
     ]
     if rungs:
         for name, _, ladder in comparison.ladders:
-            parts += [Text(), _rungs(f"{_LABELS[name]}, {ladder.recipe}", ladder)]
+            own = name == "fixed" and comparison.baseline
+            parts += [Text(), _rungs(f"{own or _LABELS[name]}, {ladder.recipe}", ladder)]
     for part in comparison.parts:
         parts += [Text(), *_part(part, comparison)]
     if comparison.receipts is not None:
-        parts += _receipts(comparison.receipts, comparison.quality_model)
+        parts += _receipts(comparison.receipts, comparison.quality_model, fixed)
     if comparison.codecs:
         heading = Text(f"codecs, by {comparison.quality_model}", style="bold")
         parts += [Text(), heading, table(_CODECS, comparison.codecs)]
-    return [*parts, Text(), Text(_NOTES, style="dim")]
+    if taken := verdict.egress(comparison):
+        parts += [
+            Text(),
+            Text(f"egress of {verdict.WATCHED_HOURS:,} hours watched", style="bold"),
+            _egress(taken, fixed),
+        ]
+    if why := list(verdict.reasons(comparison)):
+        parts += [Text(), Text("why these figures differ", style="bold"), *map(Text, why)]
+    return [*parts, Text(), Text(_NOTES.replace("the fixed ladder", fixed), style="dim")]
+
+
+def _egress(taken: Sequence[Egress], fixed: str) -> Table:
+    columns: list[Column[Egress]] = [
+        Column("median", lambda one: one.median / 1e6, "g", " Mbit/s"),
+        Column(fixed.removeprefix("the "), lambda one: one.before_gb, ",.0f", " GB"),
+        Column("ours", lambda one: one.ours_gb, ",.0f", " GB"),
+        Column("no better quality", lambda one: one.equal_gb, ",.0f", " GB"),
+        Column(f"saved at {taken[0].price:g}/GB", lambda one: one.saved, ",.2f"),
+    ]
+    return table(columns, taken)
 
 
 HARDLY_ANYBODY = 0.0005
@@ -126,17 +152,18 @@ def saved_in_one_line(claims: Sequence[ViewersClaim]) -> str:
     )
 
 
-def _receipts(receipts: Receipts, quality_model: str) -> Iterator[RenderableType]:
+def _receipts(receipts: Receipts, quality_model: str, fixed: str) -> Iterator[RenderableType]:
     classes = list(classes_parts(receipts))
     yield from classes
     if classes and (claims := receipts.audience[quality_model].viewers):
-        yield Text(f"3  what all of them receive, against the fixed ladder, by {quality_model}")
+        yield Text(f"3  what all of them receive, against {fixed}, by {quality_model}")
         yield Text(saved_in_one_line(claims))
         yield viewers_table(claims)
     yield from payback_parts(receipts, quality_model)
 
 
 def _part(part: ComparedPart, comparison: Comparison) -> Iterator[RenderableType]:
+    labels = against_labels(comparison.baseline)
     yield Text("all codecs together" if part.name == ALL else part.ours.recipe, style="bold")
     stated = [
         against
@@ -153,22 +180,29 @@ def _part(part: ComparedPart, comparison: Comparison) -> Iterator[RenderableType
     yield table(
         [
             Column("1, 2  BD-rate by", lambda row: row[0], left=True),
-            *(_against(number, AGAINST[each][0]) for number, each in enumerate(stated)),
+            *(_against(number, labels[each][0]) for number, each in enumerate(stated)),
         ],
         rows,
     )
     for against in stated:
         found = getattr(part.claims[comparison.quality_model], against)
-        yield Text(_range(AGAINST[against][1], found), style="dim")
+        yield Text(_range(labels[against][1], found), style="dim")
         for model, claims in part.claims.items():
             other = getattr(claims, against)
             if isinstance(other, NoOverlap) and model != comparison.quality_model:
-                yield Text(f"{AGAINST[against][1]}, by {model}: {other}", style="dim")
+                yield Text(f"{labels[against][1]}, by {model}: {other}", style="dim")
     for model, claims in part.claims.items():
-        if claims.viewers:
-            yield Text(f"3  what viewers receive, against the fixed ladder, by {model}")
+        if claims.viewers and model == comparison.quality_model:
+            yield Text(f"3  what viewers receive, against {labels['against_fixed'][1]}, by {model}")
             yield Text(saved_in_one_line(claims.viewers))
             yield viewers_table(claims.viewers)
+        elif claims.viewers:
+            yield Text(f"By {model}: {saved_in_one_line(claims.viewers)}")
+
+
+def against_labels(baseline: str | None) -> dict[Against, tuple[str, str]]:
+    """Return :data:`AGAINST` with the user's own ladder in place of the fixed one."""
+    return AGAINST if baseline is None else AGAINST | {"against_fixed": (baseline, baseline)}
 
 
 def _against(number: int, heading: str) -> Column[tuple[str, list[str | None]]]:
@@ -234,6 +268,15 @@ def comparison_lines(comparison: Comparison) -> Iterator[tuple[str, dict[str, An
         yield "least", {"codec": part.name, **_least_fields(part, comparison.judges)}
     if comparison.receipts is not None:
         yield "receipts", receipts_fields(comparison.receipts)
+    yield (
+        "verdict",
+        {
+            "sentence": verdict.sentence(comparison),
+            "baseline": comparison.baseline,
+            "egress": [{**asdict(one), "saved": one.saved} for one in verdict.egress(comparison)],
+            "reasons": list(verdict.reasons(comparison)),
+        },
+    )
 
 
 def _claims_fields(claims: Claims) -> dict[str, Any]:

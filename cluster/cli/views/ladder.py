@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.cli.progress import duration
-from cluster.cli.views.comparison import AGAINST
+from cluster.cli.views.comparison import against_labels
 from cluster.cli.views.tables import Column, clock, kbits, size, table
 from cluster.package.comparison import SavedComparison, bits_against
 from cluster.package.explain import SegmentFacts
@@ -185,13 +185,14 @@ def predictor(weights: str | None) -> str:
 
 def _saved(compared: SavedComparison) -> Iterator[str]:
     """Summarise a kept comparison in a line or two for each codec."""
-    yield "vs fixed: bits against the fixed ladder at this rung's quality, both measured."
+    fixed = compared.baseline or "the fixed ladder"
+    yield f"vs fixed: bits against {fixed} at this rung's quality, both measured."
     own = [
         claims for claims in compared.claims if claims["quality_model"] == compared.quality_model
     ]
     for claims in own:
         of = f" of {claims['codec']}" if len(own) > 1 else ""
-        for name, (_, label) in AGAINST.items():
+        for name, (_, label) in against_labels(compared.baseline).items():
             bd_rate = claims[name]
             if bd_rate and "percent" in bd_rate:
                 least = compared.least(claims["codec"], name)
