@@ -420,6 +420,33 @@ def run_python(
     return ended.completed.stdout
 
 
+def run_program(
+    program: str, arguments: Sequence[str], *, name: str, timeout_seconds: float
+) -> Completed:
+    """Run another program than ffmpeg to its end.
+
+    Its arguments are part of errors and of the machine's list of processes, so they must hold no
+    secrets.
+
+    Args:
+        program: Path of the program.
+        arguments: What follows it on the command line.
+        name: Name of the program in errors.
+        timeout_seconds: Seconds after which it is killed.
+
+    Raises:
+        ToolTimedOut: it exceeded a time limit and was killed.
+        StoreUnusable: it failed because the disk is full.
+        ToolFailed: it ended with any other status than 0.
+    """
+    limits = default_limits(timeout_seconds)
+    ended = _execute((program, *arguments), timeout_seconds, None, None, limits)
+    if ended.returncode != 0:
+        command = " ".join(map(shell_quoted, (name, *arguments)))
+        raise _failure(command, name, ended, timeout_seconds)
+    return ended.completed
+
+
 def children_cpu_seconds() -> float:
     """Return the user plus system time of all children of this process that have ended."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)

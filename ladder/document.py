@@ -284,6 +284,22 @@ class CueFacts(Document):
     """One past the last frame of the break; ``start_frame`` where the break has no pictures."""
 
 
+class EncryptionKey(Document):
+    """A key by its id, and the tracks that need it."""
+
+    key_id: str
+    """32 hexadecimal digits."""
+    tracks: list[str]
+    """Names of rungs and of tracks of sound."""
+
+
+class EncryptionFacts(Document):
+    """How the media of a package are encrypted."""
+
+    scheme: Literal["cbcs"]
+    keys: list[EncryptionKey]
+
+
 class Ladder(TitleDocument):
     """The ladder of a package, ``ladder.json``."""
 
@@ -318,6 +334,8 @@ class Ladder(TitleDocument):
     cues: list[CueFacts] | None = Field(default=None, exclude_if=_is_none)
     """Cues for ad insertion, each of which begins a segment; the field is missing where there
     are none."""
+    encryption: EncryptionFacts | None = Field(default=None, exclude_if=_is_none)
+    """How the media are encrypted; the field is missing where they are not."""
 
     @property
     def frame_rate(self) -> Fraction:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cluster.cli.command import command, option
 from cluster.cli.options import Directory, MovedSource, SourceFlags, StorePath
 from cluster.cli.output import Output
+from encoder.errors import BadInput
+
+if TYPE_CHECKING:
+    from cluster.events import Listener
+    from cluster.package.encrypt import Keys
+    from cluster.package.package import Package
 
 
 @command
@@ -119,6 +125,68 @@ def report(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class EncryptFlags:
+    """Options of ``export --encrypt``."""
+
+    encrypt: str | None = option(
+        None,
+        metavar="cbcs",
+        help="Write an encrypted copy of the whole package to the folder `--out` instead: `cbcs` "
+        "is the scheme that all players have. Needs the extra `encrypt` (Shaka Packager).",
+    )
+    key_id: str | None = option(
+        None, metavar="HEX", help="Id of the key, 32 hexadecimal digits, for `--encrypt`."
+    )
+    key: str | None = option(
+        None,
+        metavar="HEX|@FILE",
+        help="The key, 32 hexadecimal digits, or `@` and a file that holds them, which keeps the "
+        "key out of the list of processes and the history of the shell.",
+    )
+    keys: Path | None = option(
+        None,
+        metavar="FILE",
+        help="Keys by class instead: a CSV file with the columns `class` (`sd` for rungs up to "
+        "576 lines, `hd` up to 1080, `uhd`, `audio`), `key_id` and `key`.",
+    )
+    key_uri: str | None = option(
+        None,
+        metavar="URI",
+        help="URI of the key in HLS. [default: the id of the key, as Shaka Packager has it]",
+    )
+
+    def chosen(self) -> Keys | None:
+        """Return the keys; None where nothing is to be encrypted.
+
+        Raises:
+            BadInput: the options do not belong together, or a key cannot be read.
+        """
+        from cluster.package.encrypt import Keys
+
+        named = [self.key_id, self.key, self.keys, self.key_uri]
+        if self.encrypt is None:
+            if any(value is not None for value in named):
+                raise BadInput("keys are for `--encrypt cbcs`; add it, or leave them out")
+            return None
+        if self.encrypt != "cbcs":
+            raise BadInput(f"no encryption {self.encrypt!r:.40}; give cbcs")
+        if self.keys is not None and self.key_id is None and self.key is None:
+            return Keys.from_csv(self.keys)
+        if self.keys is not None or self.key_id is None or self.key is None:
+            raise BadInput("--encrypt needs --key-id and --key, or --keys FILE")
+        return Keys.single(self.key_id, self._key())
+
+    def _key(self) -> str:
+        assert self.key is not None
+        if not self.key.startswith("@"):
+            return self.key
+        try:
+            return Path(self.key[1:]).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            raise BadInput(f"the key in {self.key[1:]} cannot be read") from None
+
+
 @command
 def export(
     output: Output,
@@ -126,34 +194,60 @@ def export(
     out: Annotated[
         Path,
         typer.Option(
-            "--out", "-o", metavar="FILE", help="File to write: .mp4, .m4v or .mkv says the format."
+            "--out",
+            "-o",
+            metavar="FILE|DIR",
+            help="File to write: .mp4, .m4v or .mkv says the format. With `--encrypt`, a folder.",
         ),
     ],
-    rung: str = option(
-        "top",
+    rung: str | None = option(
+        None,
         metavar="RUNG",
         help="The rung: its name, its number in the ladder, `top`, or a rate such as `800k` for "
-        "the nearest.",
+        "the nearest. [default: top]",
     ),
-    audio: str = option(
-        "all", metavar="LANG,...", help="Languages of the sound to take, `all` or `none`."
+    audio: str | None = option(
+        None,
+        metavar="LANG,...",
+        help="Languages of the sound to take, `all` or `none`. [default: all]",
     ),
-    subtitles: str = option(
-        "all", metavar="LANG,...", help="Languages of the subtitles to take, `all` or `none`."
+    subtitles: str | None = option(
+        None,
+        metavar="LANG,...",
+        help="Languages of the subtitles to take, `all` or `none`. [default: all]",
     ),
+    *,
+    encryption: EncryptFlags,
 ) -> None:
-    """Write one rung of a package as one file, for downloads and for other packagers.
+    """Write one rung of a package as one file, or an encrypted copy of all of it.
 
     Nothing is encoded again. The file is decoded before it appears: each frame is the one that was
     scored, at its time, and the sound is the package's. MP4 begins with its index, so that it plays
     while it loads; it keeps the text of subtitles, but not their places and styles.
+
+    An encrypted copy has playlists, `ladder.json` and `prefetch.json` of its own, and the same
+    segments. Before it appears, each is decrypted and compared with the clear one.
     """
     from cluster.package.export import export_rung
     from cluster.package.package import Package
 
+    keys = encryption.chosen()
     package = Package.open(directory)
-    output.announce("export", directory)
-    done = export_rung(package, rung, out, sounds=_languages(audio), texts=_languages(subtitles))
+    on_event = output.announce("export", directory)
+    if keys is not None:
+        if any(value is not None for value in (rung, audio, subtitles)):
+            raise BadInput(
+                "--encrypt copies the whole package; leave --rung, --audio and --subtitles out"
+            )
+        _encrypted(output, package, keys, out, encryption.key_uri, on_event)
+        return
+    done = export_rung(
+        package,
+        rung or "top",
+        out,
+        sounds=_languages(audio or "all"),
+        texts=_languages(subtitles or "all"),
+    )
     said = f"{done.rung.name}, {done.file.frames} frames, {done.file.bytes / 1e6:.1f} MB"
     for what, count in (("sound", done.file.sounds), ("subtitle", done.file.texts)):
         said += f", {count} {what} track{'s' * (count != 1)}" if count else ""
@@ -169,6 +263,18 @@ def export(
             "subtitles": [track.language or None for track in done.texts],
         },
         view=lambda: f"{out}: {said}",
+    )
+
+
+def _encrypted(
+    output: Output, package: Package, keys: Keys, out: Path, key_uri: str | None, on_event: Listener
+) -> None:
+    from cluster.package.encrypt import export_encrypted
+
+    done = export_encrypted(package, keys, out, key_uri=key_uri, on_event=on_event)
+    output.finish(
+        result={"out": str(out), "tracks": done.tracks, "bytes": done.bytes},
+        view=lambda: f"{out}: {done.tracks} tracks, {done.bytes / 1e6:.1f} MB, encrypted by cbcs",
     )
 
 

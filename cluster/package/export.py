@@ -65,6 +65,7 @@ def export_rung(
         VerificationFailed: the package or the file is not what was scored.
         ToolFailed: ffmpeg failed.
     """
+    package.check_clear()
     chosen = find_rung(package.ladder, rung)
     format_of(out)
     if len({segment.size for segment in chosen.segments}) > 1:

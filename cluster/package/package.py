@@ -309,13 +309,27 @@ class Package:
 
     # -- checks --------------------------------------------------------------------------------
 
+    def check_clear(self) -> None:
+        """Check that the package is not encrypted.
+
+        Raises:
+            BadInput: it is.
+        """
+        if self.ladder.encryption is not None:
+            raise BadInput(
+                f"{self.directory} is encrypted, so its pictures cannot be read here; name the "
+                "package that it was made of"
+            )
+
     def verify(self, on_event: events.Listener = lambda event: None) -> VerifyReport:
         """Decode every rung and compare each frame with the frame that was scored.
 
         Raises:
             VerificationFailed: the package is not what was measured.
             ToolFailed: ffmpeg was killed, so the package may be right or wrong.
+            BadInput: the package is encrypted.
         """
+        self.check_clear()
         with events.stage(on_event, "verify", len(self.ladder.rungs), unit="rungs"):
             return verify_directory(
                 self.directory,
@@ -335,6 +349,7 @@ class Package:
             VerificationFailed: the package shows or plays something else than the source.
             BadInput: the source is not there, cannot be read or has other content.
         """
+        self.check_clear()
         with tempfile.TemporaryDirectory() as workdir:
             opened = self.open_source(Path(workdir), source)
             return check_source(

@@ -71,6 +71,9 @@ const players = {
     shaka.polyfill.installAll();
     const player = new shaka.Player();
     player.configure({ abr: { enabled: false }, streaming: { bufferingGoal: 4, rebufferingGoal: 0.1, bufferBehind: 60 } });
+    // Raw keys of an encrypted package, "id:key".
+    const key = query.get("key");
+    if (key) player.configure({ drm: { clearKeys: { [key.split(":")[0]]: key.split(":")[1] } } });
     player.addEventListener("error", (event) => result.errors.push("shaka: " + event.detail.code + " " + event.detail.message));
     const tracks = () => player.getVariantTracks().slice().sort((a, b) => a.height - b.height || a.bandwidth - b.bandwidth);
     let next = rung;
