@@ -50,11 +50,9 @@ def test_no_command_hides_another() -> None:
     assert sorted(set(names)) == sorted(names)
 
 
-<<<<<<< HEAD
-NOT_ALWAYS = {"external_id", "sound", "excerpt", "cues", "more_audio", "language", "roles"}
-=======
-NOT_ALWAYS = {"external_id", "sound", "cues", "encryption", "more_audio", "language", "roles"}
->>>>>>> 20eeab5 (Names of fields that may be missing)
+NOT_ALWAYS = {
+    *("external_id", "sound", "excerpt", "cues", "encryption", "more_audio", "language", "roles"),
+}
 """Fields that documents may lack. A service puts the name of the title into what it serves; there
 is nothing to say of sound about which nobody decided anything, of tracks that are the only one, nor
 of the part that a title is which is a whole source."""
