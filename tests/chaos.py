@@ -20,7 +20,6 @@ import contextlib
 import http.server
 import json
 import random
-import sqlite3
 import tempfile
 import threading
 import time
@@ -31,8 +30,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from cluster.service.database import Database
 from cluster.service.documents import JobOptions
 from fixtures.clips import LIFE, Recipe, Scene, make
+from tests.postgres import database_url, sql
 from tests.service_material import RunnerProcess, ServiceProcess
 
 FAST = JobOptions(preset="ultrafast")
@@ -290,9 +291,10 @@ def _clip(number: int) -> Recipe:
 
 
 def _tables(running: ServiceProcess) -> dict[str, Any]:
-    with sqlite3.connect(running.data / "service.db") as tables:
-        ids = {row[0] for row in tables.execute("select id from jobs")}
-        versions = tables.execute("select count(*) from versions").fetchone()[0]
+    database = Database(running.database or running.data / "service.db")
+    ids = {row[0] for row in sql(database, "select id from jobs")}
+    ((versions,),) = sql(database, "select count(*) from versions")
+    database.close()
     return {"ids": ids, "jobs": len(ids), "versions": versions}
 
 
@@ -327,6 +329,7 @@ def main() -> None:
     options.add_argument("--clients", type=int, default=50)
     options.add_argument("--kills", type=int, default=4, help="in a round, while clients submit")
     options.add_argument("--real", type=int, default=1, help="videos in a round")
+    options.add_argument("--postgres", action="store_true", help="keep the tables in PostgreSQL")
     options.add_argument("--results", type=Path, default=Path("out/chaos"))
     asked = options.parse_args()
     each = asked.submissions // asked.rounds // 2 * 2
@@ -334,12 +337,13 @@ def main() -> None:
     rounds = []
     for number in range(asked.rounds):
         name = f"seed-{asked.seed}-round-{number}-of-{asked.rounds}-{each}-{asked.kills}.json"
+        name = f"postgres-{name}" if asked.postgres else name
         kept = asked.results / name
         if not kept.exists():
-            with tempfile.TemporaryDirectory() as folder:
+            with tempfile.TemporaryDirectory() as folder, database_url(asked.postgres) as url:
                 counted = storm(
                     Path(folder) / "s", each, asked.clients, asked.kills, real=asked.real,
-                    seed=1000 * asked.seed + number,
+                    seed=1000 * asked.seed + number, database=url,
                 )  # fmt: skip
             check(counted)
             kept.write_text(json.dumps(counted, indent=1))

@@ -19,7 +19,6 @@ import json
 import random
 import shutil
 import socket
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -32,11 +31,13 @@ from typing import cast
 
 import psutil
 import uvloop
+from sqlalchemy import insert
 
-from cluster.service.database import Database
+from cluster.service.database import ChangeRow, Database, TitleRow, VersionRow
 from cluster.service.library.bundle import package_entries, stills_name, write_bundle
 from recommender.prefetch.build import build_prefetch
 from tests.attack import Attack, arguments_of
+from tests.postgres import database_url
 from tests.service_material import ROOT, ServiceProcess, written_artwork, written_package
 
 Draw = Callable[[], tuple[str, bytes, int]]
@@ -57,9 +58,9 @@ LAST_SECONDS = 30
 DOCUMENTS = ("artwork", "artwork, gzip", "prefetch/start", "304")
 
 
-def build_library(data: Path, titles: int, films: int) -> list[str]:
-    """Publish ``titles`` titles, ``films`` of them of film length, without running jobs."""
-    Database(data / "service.db").close()
+def build_library(data: Path, titles: int, films: int, url: str | None = None) -> list[str]:
+    """Publish ``titles`` titles, ``films`` of them of film length, without running jobs; the tables
+    are in a file, or in the database ``url``."""
     templates = [_template(data, f"short-{n}", SHORT_SHOTS) for n in range(min(VARIANTS, titles))]
     films_of = [_template(data, f"film-{n}", FILM_SHOTS) for n in range(min(2, films))]
     names, now = [], time.time()
@@ -72,22 +73,16 @@ def build_library(data: Path, titles: int, films: int) -> list[str]:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(template, target)
         names.append(f"title-{number:06d}")
-        rows.append((names[-1], package))
-    with sqlite3.connect(data / "service.db") as tables:
-        tables.executemany(
-            "insert into titles (name, version, package, updated, documents)"
-            f" values (?, 1, ?, {now}, 'prefetch,artwork')",
-            rows,
-        )
-        tables.executemany(
-            "insert into versions (title, version, package, content_sha256, published, removed)"
-            f" values (?, 1, ?, '', {now}, 0)",
-            rows,
-        )
-        tables.execute(
-            "insert into changes (kind, title, version, package, at) values ('published',?,1,?,?)",
-            (*rows[0], now),
-        )
+        rows.append({"version": 1, "package": package})
+    titled = [{"name": name, "updated": now, "documents": "prefetch,artwork"} for name in names]
+    versions = [{"title": name, "content_sha256": "", "published": now} for name in names]
+    database = Database(url or data / "service.db")
+    with database.writing() as session:
+        for table, more in ((TitleRow, titled), (VersionRow, versions)):
+            pairs = zip(rows, more, strict=True)
+            session.execute(insert(table), [{**row, **fields} for row, fields in pairs])
+        session.add(ChangeRow(kind="published", title=names[0], at=now, **rows[0]))
+    database.close()
     return names
 
 
@@ -440,13 +435,17 @@ def main() -> None:
     for name in ("headers", "connections", "listeners", "sources"):
         options.add_argument(f"--{name}", type=int, default=getattr(Attack(), name))
     options.add_argument("--keep", type=Path, help="folder to keep the library in")
+    options.add_argument("--postgres", action="store_true", help="keep the tables in PostgreSQL")
     asked = options.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        run(asked, asked.keep or Path(temporary))
+    with tempfile.TemporaryDirectory() as temporary, database_url(asked.postgres) as url:
+        run(asked, asked.keep or Path(temporary), url)
 
 
-def run(asked: argparse.Namespace, folder: Path) -> dict[str, dict[str, float]]:
-    """Build the library if it is not there, measure, print; the numbers of each measurement."""
+def run(
+    asked: argparse.Namespace, folder: Path, url: str | None = None
+) -> dict[str, dict[str, float]]:
+    """Build the library if it is not there, measure, print; the numbers of each measurement. The
+    tables are in a file, or in the new database ``url``."""
     folder.mkdir(exist_ok=True)
     slow_port = free_port()
     running = ServiceProcess(
@@ -454,11 +453,12 @@ def run(asked: argparse.Namespace, folder: Path) -> dict[str, dict[str, float]]:
         slots=1,
         processes=asked.processes,
         source_urls=[f"http://127.0.0.1:{slow_port}/masters/"],
+        database=url,
     )
     names = [f"title-{number:06d}" for number in range(asked.titles)]
-    if not (folder / "data" / "service.db").exists():
+    if url is not None or not (folder / "data" / "service.db").exists():
         began = time.monotonic()
-        build_library(folder / "data", asked.titles, asked.films)
+        build_library(folder / "data", asked.titles, asked.films, url)
         print(f"{asked.titles} titles, {asked.films} films of {FILM_SHOTS} shots, made in "
               f"{time.monotonic() - began:.0f} s")  # fmt: skip
     segments = build_media(folder / "data")

@@ -93,6 +93,16 @@ def server() -> Iterator[Server]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def database_url(wanted: bool) -> Iterator[str | None]:
+    """Give the URL of a new database on a server of its own; None unless it is wanted."""
+    if not wanted:
+        yield None
+        return
+    with server() as one:
+        yield one.new_database()
+
+
 def sql(database: Database, statement: str, **values: object) -> list[tuple[Any, ...]]:
     """Run a statement with ``:name`` parameters in a transaction; return the rows."""
     with database.engine.execution_options(**{KIND: "write"}).begin() as connection:

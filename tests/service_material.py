@@ -317,6 +317,7 @@ class ServiceProcess:
         self._log = folder / "log"
         self._stub = stub
         self.slots, self._grace, self._more = slots, grace, more
+        self.database: str | None = more.get("database")
 
     def start(self) -> None:
         line: tuple[object, ...]
