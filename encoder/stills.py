@@ -19,7 +19,9 @@ from encoder.pictures import read_bgr
 from encoder.source.reference import ReferenceSource, open_sdr, reading_command
 
 MOST_AT_ONCE = 8
-"""Largest number of frames that one process returns: they are in memory together."""
+MOST_BYTES_AT_ONCE = 64 * 2**20
+"""Limits of what one process returns, since it is in memory together: so many frames, or as many
+more as fit into so many bytes."""
 
 # Pixels that a decoder decodes in the time a process starts (60 ms): ten frames of 1080p.
 _NEAR_PIXELS = 20_000_000
@@ -51,12 +53,13 @@ def group_frames(source: ReferenceSource, frames: Iterable[int]) -> list[tuple[i
         ValueError: a number is outside the title.
     """
     near = _NEAR_PIXELS / (source.width * source.height)
+    most = max(MOST_AT_ONCE, MOST_BYTES_AT_ONCE // (3 * source.width * source.height))
     groups: list[tuple[int, list[int]]] = []
     for number in sorted(set(frames)):
         if not 0 <= number < source.frames:
             raise ValueError(f"frame {number} is not within [0, {source.frames})")
         keyframe = source.index.keyframe_for(source.timeline.source_frame(number))
-        if groups and len(groups[-1][1]) < MOST_AT_ONCE:
+        if groups and len(groups[-1][1]) < most:
             first, members = groups[-1]
             if first == keyframe or number - members[-1] <= near:
                 members.append(number)

@@ -31,8 +31,8 @@ from encoder.stills import fetch_frames
 from recommender.artwork.colour import matrix_of
 from recommender.artwork.descriptors import hash_distance
 from recommender.artwork.diversity import DUPLICATE_BITS
-from recommender.artwork.pool import Pool, make_pool, shortlist
-from recommender.artwork.portraits import PortraitReader
+from recommender.artwork.looking import choose_pool
+from recommender.artwork.pool import Pool
 from recommender.artwork.sampling import StillSampler
 from recommender.artwork.stills import Stills
 
@@ -73,13 +73,10 @@ def analyse(path: Path, workdir: Path) -> Analysed:
     shots = plan_shots(detector.cuts(), source.frames, source.frame_rate)
     before = time.thread_time()
     stills = sampler.stills()
-    facts = stills, shots, source.frames, source.frame_rate
-    rows = {int(stills.frames[row]): row for row in shortlist(*facts)}
-    reader, portraits = PortraitReader(), {}
     matrix = matrix_of(source.sdr_matrix, source.height)
-    for frame, picture in fetch_frames(source, rows, matrix):
-        portraits[rows[frame]] = [reader.read(picture, face) for face in stills.faces[rows[frame]]]
-    pool = make_pool(*facts, portraits, Fraction(source.width, source.height))
+    aspect = Fraction(source.width, source.height)
+    facts = stills, shots, source.frames, source.frame_rate, aspect
+    pool = choose_pool(*facts, lambda frames: fetch_frames(source, frames, matrix)).pool
     return Analysed(source, shots, stills, pool, spent + time.thread_time() - before)
 
 

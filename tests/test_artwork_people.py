@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +16,15 @@ import pytest
 from encoder.media import Shot
 from recommender.artwork import faces
 from recommender.artwork.faces import MODELS, Face, FaceDetector
-from recommender.artwork.people import SHUT, alone, judge_people, shot_scale, unlike
+from recommender.artwork.looking import choose_pool
+from recommender.artwork.people import (
+    SHUT,
+    alone,
+    judge_people,
+    likely_faces,
+    shot_scale,
+    unlike,
+)
 from recommender.artwork.pool import EYES_SHUT, Pool, make_pool, shortlist
 from recommender.artwork.portraits import LEGIBLE_HEIGHT, Portrait, PortraitReader
 from recommender.artwork.stills import Stills
@@ -250,6 +258,37 @@ def test_the_shortlist_has_every_shot_and_an_end() -> None:
     assert set(rows) <= set(looks)
     assert {row * 4 // 60 for row in rows} == set(range(40))
     assert shortlist(stills([{}] * 9), shots, 36, RATE) == ()
+
+
+def test_a_face_stands_for_the_stills_around_it_in_its_shot() -> None:
+    made = stills([{} for _ in range(7)], step=4)
+    made = replace(made, faces=((FACE,), None, None, (), None, None, (FACE,)))
+    shots = np.array([0, 0, 0, 0, 1, 1, 2])
+    found = likely_faces(made, shots)
+    assert found == [(FACE,), (FACE,), (), (), (), (), (FACE,)]
+    restored = Stills.of_arrays(made.arrays())
+    assert restored.faces == made.faces
+
+
+def test_what_is_chosen_has_been_looked_at() -> None:
+    """The detector saw two stills of 20 before; of the others, some show somebody who blinks."""
+    made = stills([{"sharpness": 10.0 + row % 7} for row in range(20)], step=4)
+    made = replace(made, faces=((), *(None,) * 9, (FACE,), *(None,) * 9))
+    fetched: list[int] = []
+
+    def fetch(frames: Iterable[int]) -> Iterator[tuple[int, Picture]]:
+        for frame in sorted(frames):
+            fetched.append(frame)
+            yield frame, pictured(eyes=0.0 if frame // 4 % 3 == 0 else 1.0)
+
+    shots = [Shot(0, 40), Shot(40, 80)]
+    looked = choose_pool(made, shots, 80, RATE, Fraction(16, 9), fetch)
+    rows = [still.row for still in looked.pool.chosen]
+    assert len(rows) >= 4
+    assert all(looked.stills.faces[row] for row in rows)
+    assert not [row for row in rows[:3] if row % 3 == 0]
+    assert len(set(fetched)) == len(fetched) < 40
+    assert set(looked.pictures) == set(fetched)
 
 
 # -- whole titles ------------------------------------------------------------------------------

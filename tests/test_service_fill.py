@@ -22,6 +22,7 @@ from cluster.service.http.context import Service
 from cluster.service.http.reading import Reader
 from cluster.service.library.library import Library
 from cluster.service.library.playable import Playable
+from cluster.service.library.similar import SimilarPictures
 from cluster.service.metrics import Metrics
 from cluster.service.queue.deliveries import Deliveries
 from cluster.service.queue.jobs import Jobs
@@ -176,6 +177,7 @@ def service(packages: Path, tmp_path: Path) -> Iterator[Service]:
         playable=Playable(library),
         decisions=Decisions(library, tmp_path),
         sites=SitePlans(library, tmp_path),
+        similar=SimilarPictures(library),
     )
     published: Any = Published(packages)
     yield replace(whole, sites=SitePlans(published, tmp_path))

@@ -27,6 +27,7 @@ from cluster.service.http.context import Service
 from cluster.service.http.reading import Reader
 from cluster.service.library.library import Library
 from cluster.service.library.playable import Playable
+from cluster.service.library.similar import SimilarPictures
 from cluster.service.metrics import Metrics
 from cluster.service.options import JobOptions
 from cluster.service.queue.deliveries import Deliveries
@@ -78,6 +79,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         playable=Playable(library),
         decisions=Decisions(library, folder),
         sites=SitePlans(library, folder),
+        similar=SimilarPictures(library),
     )
     database.close()
 

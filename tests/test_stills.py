@@ -66,6 +66,8 @@ def test_one_process_reads_what_costs_less_together(
     assert group_frames(source, [70, 3, 5, 30, 3]) == [(3, 5, 30), (70,)]
     monkeypatch.setattr(stills, "_NEAR_PIXELS", 0)
     assert group_frames(source, [70, 3, 5, 30, 3]) == [(3, 5), (30,), (70,)]
+    assert group_frames(source, range(24)) == [tuple(range(24))]
+    monkeypatch.setattr(stills, "MOST_BYTES_AT_ONCE", 3 * source.width * source.height)
     many = group_frames(source, range(24))
     assert [len(group) for group in many] == [MOST_AT_ONCE] * (24 // MOST_AT_ONCE)
     line = " ".join(fetch_command(source, (3, 5), "bt709").arguments)

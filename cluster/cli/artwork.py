@@ -10,11 +10,15 @@ import typer
 from cluster.cli.command import command, option
 from cluster.cli.options import Directory
 from cluster.cli.output import Output
+from cluster.cli.service import Connection, Title
 
 if TYPE_CHECKING:
+    from cluster.service.documents import EditKind
     from recommender.artwork.document import Candidate
 
-artwork_app = typer.Typer(name="artwork", help="Look at the stills that can represent a title.")
+artwork_app = typer.Typer(
+    name="artwork", help="Look at the stills that can represent a title, and edit what is shown."
+)
 
 Aspect = Annotated[
     str | None,
@@ -76,3 +80,81 @@ def sheet(
 
     count = write_sheet(directory, out, aspect or "16:9")
     output.finish(result={"out": str(out), "candidates": count}, view=lambda: str(out))
+
+
+Action = Annotated[
+    str, typer.Argument(metavar="ACTION", help="Action id of a picture, of `artwork list`.")
+]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for the audit log.")]
+
+
+@artwork_app.command("ban")
+@command
+def ban(
+    output: Output,
+    *,
+    title: Title,
+    action_id: Action,
+    reason: Reason = "",
+    connection: Connection,
+) -> None:
+    """Show a picture of a service's title no more, also after the title is coded again."""
+    _edit(output, title, action_id, "ban", reason, connection)
+
+
+@artwork_app.command("pin")
+@command
+def pin(
+    output: Output,
+    *,
+    title: Title,
+    action_id: Action,
+    reason: Reason = "",
+    connection: Connection,
+) -> None:
+    """Show a picture of a service's title before all others, and decide among pinned ones alone."""
+    _edit(output, title, action_id, "pin", reason, connection)
+
+
+def _edit(
+    output: Output,
+    title: str,
+    action_id: str,
+    edit: EditKind,
+    reason: str,
+    connection: Connection,
+) -> None:
+    with connection.client() as client:
+        made = client.edit_artwork(title, action_id, edit, reason)
+    done = "banned" if made.edit == "ban" else "pinned"
+    output.finish(
+        result=made.model_dump(mode="json"),
+        view=lambda: f"{made.action_id} of {made.title} is {done}",
+    )
+
+
+@artwork_app.command("unedit")
+@command
+def unedit(output: Output, *, title: Title, action_id: Action, connection: Connection) -> None:
+    """Take back that a picture of a service's title is banned or pinned."""
+    with connection.client() as client:
+        line = client.lift_artwork_edit(title, action_id)
+    output.finish(
+        result=line.model_dump(mode="json"),
+        view=lambda: f"{action_id} of {line.title} is neither banned nor pinned",
+    )
+
+
+@artwork_app.command("edits")
+@command
+def edits(output: Output, *, title: Title, connection: Connection) -> None:
+    """List the pictures of a service's title that editors have banned or pinned."""
+    from cluster.cli.views.artwork import edits_view
+
+    with connection.client() as client:
+        listed = client.artwork_edits(title)
+    output.finish(
+        lines=[("edit", one.model_dump(mode="json")) for one in listed],
+        result={"edits": len(listed)},
+        view=lambda: edits_view(listed),
+    )

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.package.documents import read_artwork
+from cluster.stages.artwork import pool_of
 from cluster.store import Record, Store
 from encoder.errors import BadInput
 from recommender.artwork.document import ACTIONS_URI, ARTWORK_URI, Artwork
@@ -36,13 +37,13 @@ def write_artwork(
         previous: pool of the package that this one replaces, if there is one. Pictures that were
             in it keep their action ids.
     """
-    artwork = Artwork.model_validate(record.value)
+    artwork, files = pool_of(record, store)
     if previous is not None:
         artwork = follow(artwork, previous)
-    for uri, blob in record.blobs.items():
+    for uri, content in files.items():
         target = directory / uri
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(store.path(blob).read_bytes())
+        target.write_bytes(content)
     (directory / ACTIONS_URI).write_bytes(actions_table(artwork))
     (directory / ARTWORK_URI).write_text(artwork.to_json(), encoding="utf-8")
     return artwork
@@ -58,6 +59,15 @@ def previous_artwork(out: Path) -> Artwork | None:
 
 def actions_table(artwork: Artwork) -> bytes:
     """Return the candidates as a Parquet file for a bandit: one row of features each, by rank."""
+    facts = {"schema": ACTIONS_SCHEMA, "embedding_model": artwork.embedding_model}
+    table = pa.table(actions(artwork)).replace_schema_metadata({"shotladder": json.dumps(facts)})
+    file = io.BytesIO()
+    pq.write_table(table, file)
+    return file.getvalue()
+
+
+def actions(artwork: Artwork) -> dict[str, Any]:
+    """Return the columns of the actions table as arrays, one row for each candidate, by rank."""
     rows = artwork.candidates
     columns: dict[str, Any] = {
         "action_id": pa.array([row.action_id for row in rows], pa.string()),
@@ -84,13 +94,8 @@ def actions_table(artwork: Artwork) -> bytes:
         "embedding": pa.array([row.embedding for row in rows], pa.list_(pa.float32())),
     }
     for name in MEASURES:
-        measures = [row.metrics[name] for row in rows]
-        columns[f"raw_{name}"] = pa.array([measure.raw for measure in measures], pa.float32())
-        columns[f"percentile_{name}"] = pa.array(
-            [measure.percentile for measure in measures], pa.float32()
-        )
-    facts = {"schema": ACTIONS_SCHEMA, "embedding_model": artwork.embedding_model}
-    table = pa.table(columns).replace_schema_metadata({"shotladder": json.dumps(facts)})
-    file = io.BytesIO()
-    pq.write_table(table, file)
-    return file.getvalue()
+        measures = [row.metrics.get(name) for row in rows]
+        for part in ("raw", "percentile"):
+            values = [None if one is None else getattr(one, part) for one in measures]
+            columns[f"{part}_{name}"] = pa.array(values, pa.float32())
+    return columns

@@ -135,6 +135,21 @@ class HoldRow(Base):
     at: Mapped[float]
 
 
+class ArtworkEditRow(Base):
+    """What an editor has decided about a picture of a title. It outlives versions."""
+
+    __tablename__ = "artwork_edits"
+    title: Mapped[str] = mapped_column(primary_key=True)
+    action_id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    """``ban`` or ``pin``."""
+    perceptual_hash: Mapped[str]
+    """That of the picture, by which it is found where a new pool lost its action id."""
+    reason: Mapped[str]
+    actor: Mapped[str]
+    at: Mapped[float]
+
+
 class VersionRow(Base):
     """A version of a title."""
 

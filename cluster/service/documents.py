@@ -54,6 +54,12 @@ ActionId = Annotated[str, Field(pattern=f"^{ACTION_ID_PATTERN}$")]
 Language = Annotated[str, Field(max_length=35, pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$")]
 """Language by BCP 47."""
 PictureWidth = Annotated[int, Field(ge=0, le=16384), IS_NUMBER]
+StillField = Literal[
+    "metrics", "embedding", "perceptual_hash", "faces", "people", "appeal", "crops"
+]
+STILL_FIELDS: Final[tuple[StillField, ...]] = get_args(StillField)
+"""Features of stills that a request may ask for: members of the candidates in ``artwork.json``."""
+EditKind = Literal["ban", "pin"]
 StillCount = Annotated[int, Field(ge=1, le=MAX_STILLS), IS_NUMBER]
 
 
@@ -463,6 +469,11 @@ class ArtworkBatch(RequestModel):
     """Action ids of stills to leave out."""
     min_width: PictureWidth = 0
     """Width in pixels that the largest file of a still has at least."""
+    fields: list[StillField] = Field(default=[], max_length=len(STILL_FIELDS))
+    """Features that every still is to have in ``features``."""
+    apart: Flag = False
+    """True to tell the pictures of a row apart: stills that look like the first still of one of the
+    two titles before, in the order of ``titles``, are moved behind the others of their title."""
 
 
 class Batch(AnswerModel):
@@ -481,6 +492,55 @@ class ArtworkRow(AnswerModel):
     """Titles that are not published, were withdrawn, or have no artwork."""
     bases: dict[str, str] = {}
     """Prefix of the relative URIs of each title's stills, as in ``/v1/titles/{title}``."""
+
+
+class SimilarPicture(AnswerModel):
+    """A picture that looks like another."""
+
+    title: str
+    action_id: str
+    id: str
+    distance: float
+    """Euclidean distance of the embeddings: 0 for equal pictures, near 1 for unlike ones."""
+    hash_distance: int
+    """Number of differing bits of the perceptual hashes."""
+    duplicate: bool
+    """True where the two are one picture at a glance: within 10 bits, or nearer than 0.10."""
+
+
+class SimilarArtwork(AnswerModel):
+    """Pictures of other titles that look most like one: ``GET /v1/artwork:similar``."""
+
+    title: str
+    """Title that shows the picture."""
+    action_id: str
+    embedding_model: str
+    """Id of what made the embeddings: only pictures with embeddings of the same id are compared."""
+    searched: int
+    """Number of pictures with such embeddings, of all titles."""
+    similar: list[SimilarPicture]
+    """Those that look most like it, the nearest first."""
+
+
+class ArtworkEditRequest(RequestModel):
+    """Request of an editor: ``PUT /v1/titles/{title}/artwork/edits/{action_id}``."""
+
+    edit: EditKind
+    """``ban`` to show the picture no more, ``pin`` to show it before all that are not pinned."""
+    reason: str = Field(default="", max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")
+    """Why, for the audit log."""
+
+
+class ArtworkEdit(AnswerModel):
+    """What an editor has decided about a picture of a title."""
+
+    title: str
+    action_id: str
+    edit: EditKind
+    reason: str
+    actor: str
+    """Who decided it."""
+    at: datetime
 
 
 class AuditLine(AnswerModel):

@@ -36,6 +36,7 @@ from cluster.service.http.reading import Reader
 from cluster.service.library.library import DAY_SECONDS, Library
 from cluster.service.library.links import SIGNED_SECONDS
 from cluster.service.library.playable import Playable
+from cluster.service.library.similar import SimilarPictures
 from cluster.service.metrics import Metrics
 from cluster.service.processes import HttpProcesses, shared_metrics
 from cluster.service.queue.deliveries import Deliveries
@@ -229,6 +230,7 @@ def _parts(options: ServiceOptions, table: JobTable, library: Library) -> _Parts
         playable=playable,
         decisions=Decisions(library, options.data, day_starts_hour=options.day_starts_hour),
         sites=SitePlans(library, options.data),
+        similar=SimilarPictures(library),
     )
     return _Parts(service, files, deliveries)
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -23,7 +24,7 @@ from cluster.stages.analysis import find_stills, shots_key, stills_key
 from cluster.stages.quarantine import title_store
 from cluster.stages.stage import Made, find_or_make, require
 from cluster.stages.title import Title
-from cluster.store import Blob, Record, Store, open_store
+from cluster.store import Record, Store, open_store
 from cluster.store.keys import key
 from encoder import ffmpeg
 from encoder.arrays import UInt8
@@ -34,16 +35,16 @@ from recommender.artwork.colour import matrix_of
 from recommender.artwork.crops import CROPS_VERSION, Box, picture_area
 from recommender.artwork.document import Artwork, ArtworkTitle
 from recommender.artwork.faces import FACES_VERSION, models_sha256
-from recommender.artwork.pool import POOL_VERSION, Pool, make_pool, shortlist
-from recommender.artwork.portraits import PORTRAITS_VERSION, Portrait, PortraitReader
+from recommender.artwork.looking import LOOKING_VERSION, choose_pool
+from recommender.artwork.pool import POOL_VERSION, Pool
+from recommender.artwork.portraits import PORTRAITS_VERSION, PortraitReader
 from recommender.artwork.scrub import ScrubTrack
 from recommender.artwork.stills import Stills
 
-ARTWORK_VERSION: Final = 3
+ARTWORK_VERSION: Final = 4
 """Part of the stage's key. Raise it when any file of a pool changes."""
 
 _MAX_BAR_PICTURES = 4
-_KEPT_BYTES = 192 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def artwork_key(work: ArtworkWork) -> str:
         shots=shots_key(title.source),
         pool=POOL_VERSION,
         crops=CROPS_VERSION,
-        faces=(FACES_VERSION, PORTRAITS_VERSION, models_sha256()),
+        faces=(FACES_VERSION, PORTRAITS_VERSION, LOOKING_VERSION, models_sha256()),
         tools={name: version(name) for name in ("numpy", "opencv-python", "pillow")},
         tool=ffmpeg.version(),
         name=title.name,
@@ -112,9 +113,15 @@ def make_artwork(work: ArtworkWork) -> None:
 
     def make(_: Path) -> Made:
         start = time.process_time() + ffmpeg.children_cpu_seconds()
-        artwork, blobs = _make_pool(work, stills, track, store)
+        artwork, files = _make_pool(work, stills, track)
         seconds = time.process_time() + ffmpeg.children_cpu_seconds() - start
-        return Made(json.loads(artwork.to_json()), blobs, {"other": seconds})
+        # Hundreds of small files are one blob: each blob is synced, copied and checked by itself.
+        places, offset = {}, 0
+        for uri, content in files.items():
+            places[uri] = offset, len(content)
+            offset += len(content)
+        value = {"artwork": json.loads(artwork.to_json()), "files": places}
+        return Made(value, {"files": b"".join(files.values())}, {"other": seconds})
 
     find_or_make(
         store,
@@ -126,52 +133,39 @@ def make_artwork(work: ArtworkWork) -> None:
     )
 
 
-def _make_pool(
-    work: ArtworkWork, stills: Stills, track: ScrubTrack, store: Store
-) -> tuple[Artwork, dict[str, Blob]]:
-    """Make the document of a pool, and its files as blobs by URI."""
+def _make_pool(work: ArtworkWork, stills: Stills, track: ScrubTrack) -> tuple[Artwork, Files]:
+    """Make the document of a pool, and its files."""
     reference = work.title.reference
     title = _document_title(work.title)
-    facts = stills, work.title.shots, reference.frames, reference.frame_rate
-    reader = PortraitReader()
-    portraits, pictures = _portraits(reference, stills, shortlist(*facts), reader)
-    pool = make_pool(*facts, portraits, Fraction(reference.width, reference.height))
+    aspect = Fraction(reference.width, reference.height)
+    fetch = partial(_full_frames, reference)
+    looked = choose_pool(
+        stills, work.title.shots, reference.frames, reference.frame_rate, aspect, fetch
+    )
+    stills, pool = looked.stills, looked.pool
     area = _picture_area(reference, stills, pool)
-    blobs: dict[str, Blob] = {}
-
-    def keep(files: Files) -> None:
-        for uri, content in files.items():
-            blobs[uri] = store.put_blob(content)
-
+    made: Files = {}
+    reader = PortraitReader()
     ranks = {still.frame: rank for rank, still in enumerate(pool.chosen)}
     candidates = []
-    for frame, picture in _pictures(reference, ranks, pictures):
+    for frame, picture in _pictures(reference, ranks, looked.pictures):
         rank = ranks[frame]
         candidate, files = build_candidate(title, stills, pool, rank, picture, area, reader)
         candidates.append(candidate)
-        keep(files)
+        made |= files
     scrub, files = build_scrub(track, title)
-    keep(files)
-    return build_artwork(title, stills, pool, area, candidates, scrub, models_sha256()), blobs
+    made |= files
+    return build_artwork(title, stills, pool, area, candidates, scrub, models_sha256()), made
 
 
-def _portraits(
-    reference: ReferenceSource, stills: Stills, rows: Sequence[int], reader: PortraitReader
-) -> tuple[dict[int, tuple[Portrait, ...]], dict[int, UInt8]]:
-    """Read the faces of some stills at full size, by row.
-
-    Also returned are the pictures by frame, as many as memory allows: some of them are chosen.
-    """
-    row_of = {int(stills.frames[row]): row for row in rows}
-    portraits, pictures = {}, {}
-    room = _KEPT_BYTES
-    for frame, picture in _full_frames(reference, row_of):
-        row = row_of[frame]
-        portraits[row] = tuple(reader.read(picture, face) for face in stills.faces[row])
-        room -= picture.nbytes
-        if room >= 0:
-            pictures[frame] = picture
-    return portraits, pictures
+def pool_of(record: Record, store: Store) -> tuple[Artwork, Files]:
+    """Return the pool of a record of :func:`find_artwork`, and its files by their URIs."""
+    content = memoryview(store.path(record.blobs["files"]).read_bytes())
+    files = {
+        uri: bytes(content[offset : offset + length])
+        for uri, (offset, length) in record.value["files"].items()
+    }
+    return Artwork.model_validate(record.value["artwork"]), files
 
 
 def _pictures(

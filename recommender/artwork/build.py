@@ -17,6 +17,7 @@ from PIL import Image
 from encoder.arrays import Float32, UInt8
 from encoder.pictures import jpeg
 from recommender.artwork import crops, metrics
+from recommender.artwork.blurhash import blurhash
 from recommender.artwork.colour import dominant_colours
 from recommender.artwork.crops import Box, Point
 from recommender.artwork.descriptors import EMBEDDING_ID
@@ -172,7 +173,7 @@ def build_candidate(
     attention = saliency_map(small)
     people = chosen.people
     if people is None:
-        found = stills.faces[chosen.row]
+        found = stills.faces[chosen.row] or ()
         people = alone(found, [reader.read(picture, face) for face in found])
     flags = list(chosen.flags)
     if any(person.shut for person in people[:1]) and EYES_SHUT not in flags:
@@ -287,6 +288,7 @@ def _build_crop(identity: str, aspect: str, quality: float, view: _View) -> tupl
         keeps_faces=whole_face,
         title_space=round(space, 4),
         title_side=side,
+        blurhash=blurhash(window),
     )
     return crop, files
 
@@ -360,7 +362,7 @@ def scaled(picture: UInt8, width: int, height: int) -> UInt8:
 def webp(bgr: UInt8) -> bytes:
     """Code a picture (h, w, 3) as WebP."""
     file = io.BytesIO()
-    picture = Image.fromarray(np.ascontiguousarray(bgr[..., ::-1]))
+    picture = Image.fromarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
     picture.save(file, "WEBP", quality=_WEBP_QUALITY, method=_WEBP_METHOD)
     return file.getvalue()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from encoder.arrays import Float32, UInt8
+from encoder.arrays import Float32, Int64, UInt8
 from encoder.source.colour.codes import usual_colours
 
 # Kr and Kb as in ITU-T H.273.
@@ -73,12 +73,14 @@ def dominant_colours(picture: UInt8, count: int = 5) -> tuple[Colour, ...]:
     # k-means starts at quantiles instead of random points: the same picture has the same colours.
     order = points[np.argsort(points @ np.array([1.0, 0.3, 0.3]), kind="stable")]
     centres = order[np.linspace(0, len(order) - 1, 2 * count + 1).astype(int)[1::2]].copy()
+    labels = _nearest(points, centres)
     for _ in range(12):
-        labels = np.square(points[:, None] - centres).sum(axis=2).argmin(axis=1)
         for number in range(count):
             if (labels == number).any():
                 centres[number] = points[labels == number].mean(axis=0)
-    labels = np.square(points[:, None] - centres).sum(axis=2).argmin(axis=1)
+        before, labels = labels, _nearest(points, centres)
+        if np.array_equal(before, labels):
+            break
     shares = np.bincount(labels, minlength=count) / len(points)
     merged: list[tuple[float, Float32]] = []
     for number in np.argsort(-shares, kind="stable"):
@@ -98,3 +100,9 @@ def dominant_colours(picture: UInt8, count: int = 5) -> tuple[Colour, ...]:
         Colour(f"#{int(r):02x}{int(g):02x}{int(b):02x}", round(share, 4))
         for (share, _), (b, g, r) in zip(merged, colours, strict=True)
     )
+
+
+def _nearest(points: Float32, centres: Float32) -> Int64:
+    """Return the index of the centre that is nearest to each point, (n,)."""
+    squares = sum(np.square(points[:, axis, None] - centres[:, axis]) for axis in range(3))
+    return np.asarray(np.asarray(squares, np.float32).argmin(axis=1), np.int64)

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from encoder.arrays import Float32, UInt8
+from encoder.arrays import Float32, Float64, UInt8
 from encoder.source.probing.geometry import nearest_even
 from recommender.artwork import saliency
 from recommender.artwork.faces import Face
@@ -222,17 +222,18 @@ def _best_start(
     cumulative = np.concatenate([[0.0], np.cumsum(profile / max(1e-9, float(profile.sum())))])
     grid = np.linspace(0, 1, len(cumulative))
 
-    def mass(start: float, end: float) -> float:
-        low, high = np.interp([max(0.0, start), min(1.0, end)], grid, cumulative)
-        return float(high - low)
+    def mass(start: Float64, end: Float64) -> Float64:
+        sides = np.interp([np.maximum(0.0, start), np.minimum(1.0, end)], grid, cumulative)
+        return np.asarray(sides[1] - sides[0])
 
+    starts = np.linspace(0, 1 - window, 41)
+    ends = starts + window
+    values = mass(starts, ends)
+    for edges, cuts in ((starts, starts > 0), (ends, ends < 1)):
+        values -= 0.5 * np.where(cuts, mass(edges - _EDGE / 2, edges + _EDGE / 2), 0)
+    values -= 0.6 * np.abs((starts + ends) / 2 - place)
     best, best_value = 0.0, -np.inf
-    for start in np.linspace(0, 1 - window, 41):
-        end = start + window
-        value = mass(start, end)
-        value -= 0.5 * (mass(start - _EDGE / 2, start + _EDGE / 2) if start > 0 else 0)
-        value -= 0.5 * (mass(end - _EDGE / 2, end + _EDGE / 2) if end < 1 else 0)
-        value -= 0.6 * abs((start + end) / 2 - place)
+    for start, end, value in zip(starts.tolist(), ends.tolist(), values.tolist(), strict=True):
         for (low, high), weight in zip(spans, weights.tolist(), strict=True):
             margin = _FACE_MARGIN * (high - low)
             seen = min(end, high + margin) - max(start, low - margin)
@@ -244,5 +245,5 @@ def _best_start(
         if spans and not (start <= max(0.0, spans[0][0]) and min(1.0, spans[0][1]) <= end):
             value -= 3  # the main face is whole wherever it can be
         if value > best_value + 1e-9:
-            best, best_value = float(start), value
+            best, best_value = start, value
     return best

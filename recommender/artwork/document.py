@@ -7,7 +7,7 @@ instead of a guess: ``faces`` if face detection is off, ``maturity`` and ``right
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
@@ -129,6 +129,9 @@ class Crop(Document):
     """Share of the crop that is quiet on the side with most room for the title's name."""
     title_side: TitleSide | None = None
     """That side of the crop."""
+    blurhash: str | None = None
+    """BlurHash of the crop, to be drawn until a file has arrived; null in packages of earlier
+    releases."""
 
 
 class Candidate(Document):
@@ -244,6 +247,20 @@ class Lineage(Document):
     """Action ids that are no longer in the pool."""
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+class Editors(Document):
+    """What editors have decided about a pool. Its pictures stay what they are."""
+
+    banned: list[str]
+    """Action ids of pictures that are not to be shown: treat them as retired."""
+    pinned: list[str]
+    """Action ids of pictures that come first, in this order. Where there are any that can be shown,
+    decisions are among them alone."""
+
+
 class Artwork(TitleDocument):
     """``artwork.json``."""
 
@@ -266,6 +283,8 @@ class Artwork(TitleDocument):
     scrub: ScrubFacts
     replaces: Lineage | None
     """Relation to the previous pool in the package's folder; null if there was none."""
+    editors: Editors | None = Field(default=None, exclude_if=_is_none)
+    """What editors of a service have decided; it puts that in when it serves the document."""
 
     def to_json(self) -> str:
         """Return the document's text, which ends in a newline."""
@@ -296,8 +315,13 @@ class SelectedStill(Document):
     focal_point: Place
     """Point within the crop at which people look."""
     colours: list[DominantColour]
+    blurhash: str | None = None
+    """BlurHash of the crop, to be drawn until a file has arrived; null in packages of earlier
+    releases."""
     renditions: list[Rendition]
     """Files of the crop, the largest first."""
+    features: dict[str, Any] | None = Field(default=None, exclude_if=_is_none)
+    """What a request asked for by ``fields``, as the candidate in ``artwork.json`` has it."""
 
 
 class SelectedArtwork(TitleDocument):
@@ -321,7 +345,13 @@ class SelectedArtwork(TitleDocument):
     unusable: int = 0
     """Number of candidates that are left out, because this shape would cut the main face."""
     filtered: int = 0
-    """Number of candidates that are left out, because the request did not want them."""
+    """Number of candidates that are left out, because the request did not want them, or editors
+    have banned them."""
+    editors: Editors | None = Field(default=None, exclude_if=_is_none)
+    """What editors of a service have decided; banned pictures are left out, pinned ones come
+    first."""
+    embedding_model: str | None = Field(default=None, exclude_if=_is_none)
+    """Id of what made the embeddings, where a request asked for them."""
     candidates: list[SelectedStill]
     """Selected candidates, the best first."""
 

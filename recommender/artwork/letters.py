@@ -67,12 +67,14 @@ def text_likelihood(detail: UInt8) -> float:
 def _text_in(plane: UInt8, ink: UInt8) -> float:
     """Return the likelihood of text of one polarity at one size."""
     pieces = _letter_like(plane, ink)
-    if len(pieces) < _LETTERS_OF_A_LINE:
+    if pieces is None:
         return 0.0
     letters, covered = 0, 0.0
     for indices in _rows(pieces):
+        if len(indices) < _LETTERS_OF_A_LINE:
+            continue
         line = pieces.pick(indices)
-        if len(line) >= _LETTERS_OF_A_LINE and _is_text(line) and _is_on_ground(plane, ink, line):
+        if _is_text(line) and _is_on_ground(plane, ink, line):
             letters += len(line)
             width = line.x[-1] + line.width[-1] - line.x[0]
             covered += float(line.height.mean()) * float(width)
@@ -80,14 +82,17 @@ def _text_in(plane: UInt8, ink: UInt8) -> float:
     return max(letters / _LETTERS_OF_A_CARD, size)
 
 
-def _letter_like(plane: UInt8, ink: UInt8) -> _Pieces:
-    """Return the pieces of ink that have the shape of a letter, the largest if there are many."""
+def _letter_like(plane: UInt8, ink: UInt8) -> _Pieces | None:
+    """Return the pieces of ink that have the shape of a letter, the largest if there are many; None
+    if there are too few for a line."""
     # A plane of 480 by 480 has fewer pieces than a label of 16 bits can tell apart.
     _, _, boxes, _ = cv2.connectedComponentsWithStats(ink, connectivity=8, ltype=cv2.CV_16U)
     x, y, w, h, area = (boxes[1:, column].astype(np.float32) for column in range(5))
     shaped = (h >= 5) & (h <= 0.25 * len(plane)) & (w <= 2.5 * h) & (w >= 0.08 * h)
     shaped &= (area >= 0.15 * w * h) & (area >= 6)
     chosen = np.flatnonzero(shaped)
+    if len(chosen) < _LETTERS_OF_A_LINE:
+        return None
     if len(chosen) > _MAX_PIECES:
         chosen = np.sort(chosen[np.argsort(area[chosen])[::-1][:_MAX_PIECES]])
     x, y, w, h = x[chosen], y[chosen], w[chosen], h[chosen]

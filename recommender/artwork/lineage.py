@@ -62,6 +62,11 @@ def follow(new: Artwork, old: Artwork) -> Artwork:
     return new.model_copy(update={"candidates": candidates, "replaces": lineage})
 
 
+def is_same_picture(one: str, other: str) -> bool:
+    """Tell whether two perceptual hashes, as candidates have them, are surely of one picture."""
+    return hash_distance(int(one, 16), int(other, 16)) <= FAR_BITS
+
+
 def _matches(
     new: Sequence[Candidate], old: Sequence[Candidate]
 ) -> dict[str, tuple[Candidate, int]]:

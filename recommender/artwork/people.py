@@ -1,6 +1,6 @@
 """What the people in a title's stills are worth: who is shown, how large, with open eyes or not.
 
-Faces come from the detector (:mod:`~recommender.artwork.faces`), which looked at every still, and
+Faces come from the detector (:mod:`~recommender.artwork.faces`), which looked at every scene, and
 portraits from the full-size pictures of some of them (:mod:`~recommender.artwork.portraits`). A
 *sitter* is the face that is in one place of one shot; no face is compared with those of other
 shots, and nobody is identified. Whether eyes are open is judged against the widest that the same
@@ -9,6 +9,7 @@ sitter's eyes are, because some eyes are narrow.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
@@ -20,7 +21,7 @@ from recommender.artwork.faces import Face
 from recommender.artwork.portraits import LEGIBLE_HEIGHT, MIN_CONFIDENCE, Portrait
 from recommender.artwork.stills import Stills
 
-PEOPLE_VERSION: Final = 1
+PEOPLE_VERSION: Final = 2
 """Part of the store keys. Raise it when any judgement of people changes."""
 
 ShotScale = Literal["close-up", "medium", "wide"]
@@ -92,6 +93,26 @@ class People:
         return persons[0].sitter if persons else -1
 
 
+def likely_faces(stills: Stills, shots: Int64) -> list[tuple[Face, ...]]:
+    """Return the faces of each still; of those that the detector did not look at, the faces of the
+    nearest still of the same shot that it did look at. ``shots`` is (n,)."""
+    looked = [row for row, faces in enumerate(stills.faces) if faces is not None]
+    likely: list[tuple[Face, ...]] = []
+    for row, faces in enumerate(stills.faces):
+        if faces is None:
+            at = bisect.bisect(looked, row)
+            near = [one for one in looked[max(0, at - 1) : at + 1] if shots[one] == shots[row]]
+            faces = (
+                stills.faces[
+                    min(near, key=lambda one: abs(stills.frames[one] - stills.frames[row]))
+                ]
+                if near
+                else ()
+            )
+        likely.append(faces or ())
+    return likely
+
+
 def shot_scale(persons: Sequence[Person]) -> ShotScale | None:
     """Return the scale of a still by its main face; None if nobody is there."""
     if not persons:
@@ -128,8 +149,9 @@ def judge_people(
     usual_blur = float(np.median(blurs)) if blurs else 1.0
     appeal = np.array([_appeal(each, usual_blur, shapes) for each in persons], np.float32)
     shut = np.array([any(one.shut for one in _who_matter(each)) for each in persons], bool)
+    likely = likely_faces(stills, shots)
     unread = np.array(
-        [bool(faces) and row not in portraits for row, faces in enumerate(stills.faces)], bool
+        [bool(faces) and row not in portraits for row, faces in enumerate(likely)], bool
     )
     enough = max(_LEAST_LEAD, _OF_BEST * float(appeal.max(initial=0)))
     return People(tuple(persons), appeal, shut, unread, (appeal >= enough) & ~shut)
@@ -164,7 +186,7 @@ def _seen(
     stills: Stills, portraits: Mapping[int, Sequence[Portrait]]
 ) -> dict[int, list[tuple[Face, Portrait]]]:
     """Return the faces that are faces, with their portraits, by row in order of time."""
-    return {row: _seen_faces(stills.faces[row], portraits[row]) for row in sorted(portraits)}
+    return {row: _seen_faces(stills.faces[row] or (), portraits[row]) for row in sorted(portraits)}
 
 
 def _sitters(

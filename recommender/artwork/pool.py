@@ -17,6 +17,7 @@ from encoder.arrays import AnyArray, Float32, Int64, Mask
 from encoder.media import Shot
 from recommender.artwork.crops import ASPECTS
 from recommender.artwork.diversity import DIVERSITY_VERSION, Shown, choose, cluster
+from recommender.artwork.faces import Face
 from recommender.artwork.filters import FILTERS_VERSION, Filtered, TitleStills, apply_filters
 from recommender.artwork.people import (
     FACE_WEIGHT,
@@ -24,6 +25,7 @@ from recommender.artwork.people import (
     People,
     Person,
     judge_people,
+    likely_faces,
     unlike,
 )
 from recommender.artwork.portraits import LEGIBLE_HEIGHT, Portrait
@@ -108,14 +110,16 @@ def shortlist(
 ) -> tuple[int, ...]:
     """Return the rows of the stills whose faces have to be read at full size, ascending.
 
-    They are the stills with faces that are among the best of their scene and of their shot.
+    They are the stills with faces, or next to some, that are among the best of their scene and of
+    their shot.
     """
-    rows = np.flatnonzero([bool(faces) for faces in stills.faces])
+    shot_of = shot_of_stills(stills, shots)
+    faces = likely_faces(stills, shot_of)
+    rows = np.flatnonzero([bool(found) for found in faces])
     if not len(rows):
         return ()
     size = pool_size(len(shots), float(frames / frame_rate))
-    shot_of = shot_of_stills(stills, shots)
-    largest = np.array([stills.faces[row][0].height for row in rows])
+    largest = np.array([faces[row][0].height for row in rows])
     value = quality(stills, all_percentiles(stills), shot_of)[rows]
     value = np.asarray(value + _SIZE_WEIGHT * np.minimum(1, largest / _USUAL_SIZE), np.float32)
     scenes = cluster(stills.embeddings[rows], size)
@@ -162,7 +166,7 @@ def make_pool(
     rated = _rated(qualities, filtered, people)[kept]
     bad = (filtered.flagged | people.shut)[kept]
     # Whoever was not looked at may have shut eyes.
-    reserve = bad | (people.unread & _large(stills))[kept]
+    reserve = bad | (people.unread & _large(likely_faces(stills, shot_of)))[kept]
     clusters = cluster(stills.embeddings[kept], size)
     order = choose(
         rated,
@@ -205,11 +209,9 @@ def _rated(qualities: Float32, filtered: Filtered, people: People) -> Float32:
     return np.where(filtered.flagged | people.shut, _FLAGGED * rated, rated).astype(np.float32)
 
 
-def _large(stills: Stills) -> Mask:
+def _large(faces: Sequence[Sequence[Face]]) -> Mask:
     """Return True for the stills with a face whose eyes can be seen, (n,)."""
-    return np.array(
-        [bool(faces) and faces[0].height >= LEGIBLE_HEIGHT for faces in stills.faces], bool
-    )
+    return np.array([bool(one) and one[0].height >= LEGIBLE_HEIGHT for one in faces], bool)
 
 
 def _shown(people: People, kept: Int64, reserve: Mask) -> Shown | None:

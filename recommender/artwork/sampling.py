@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from fractions import Fraction
+from statistics import median
 from typing import Final, Self
 
 import cv2
@@ -27,11 +28,18 @@ from recommender.artwork.descriptors import EMBEDDING_SIZE, embedding, perceptua
 from recommender.artwork.faces import Face, FaceDetector
 from recommender.artwork.stills import MEASURES, Stills
 
-SAMPLING_VERSION: Final = 3
+SAMPLING_VERSION: Final = 4
 """Part of the store keys. Raise it when any number of any still changes."""
 
 STILLS_PER_SECOND: Final = 3
 MAX_STILLS: Final = 40_000
+LOOK_SECONDS: Final = 1
+"""Time after which faces are looked for again in a scene that looks the same. To look takes as long
+as all measures together, and a face that is found stands for the stills around it until those are
+read at full size."""
+LOOK_DISTANCE: Final = 0.28
+"""Distance of embeddings from which on a still does not look like the last one that was looked at:
+that of stills of two scenes (:data:`recommender.artwork.diversity.SAME_SCENE`)."""
 
 _TINY = (64, 36)
 _LOOK_SECONDS = Fraction(1, 2)
@@ -81,7 +89,7 @@ class _Rows:
     hashes: list[int] = field(default_factory=list)
     embeddings: list[Float32] = field(default_factory=list)
     bars: list[tuple[float, ...]] = field(default_factory=list)
-    faces: list[tuple[Face, ...]] = field(default_factory=list)
+    faces: list[tuple[Face, ...] | None] = field(default_factory=list)
 
 
 class StillSampler:
@@ -118,6 +126,9 @@ class StillSampler:
         self._rows = _Rows()
         self._matrix, self._height = matrix, height
         self._detector = FaceDetector()
+        self._looked_frames = max(1, round(frame_rate * LOOK_SECONDS))
+        self._looked: tuple[int, Float32] | None = None
+        """Number and embedding of the last still in which faces were looked for."""
 
     @property
     def context_frames(self) -> int:
@@ -216,10 +227,20 @@ class StillSampler:
         rows.measures.append(tuple(values[name] for name in MEASURES))
         rows.hashes.append(perceptual_hash(luma))
         rows.embeddings.append(embedding(yuv))
-        rows.faces.append(self._detector.find(bgr_of_small(yuv, self._matrix, self._height)))
+        rows.faces.append(self._faces(still.number, yuv, rows.embeddings[-1]))
         height, width = luma.shape
         top, bottom, left, right = metrics.bars(luma)
         rows.bars.append((top / height, bottom / height, left / width, right / width))
+
+    def _faces(self, number: int, yuv: UInt8, looks: Float32) -> tuple[Face, ...] | None:
+        """Return the faces of a still; None if it is too like the last one that was looked at."""
+        if self._looked is not None:
+            last, looked = self._looked
+            alike = float(np.linalg.norm(looks - looked)) < LOOK_DISTANCE
+            if alike and number - last < self._looked_frames:
+                return None
+        self._looked = number, looks
+        return self._detector.find(bgr_of_small(yuv, self._matrix, self._height))
 
     def _unrest(self, number: int, luma: UInt8) -> float:
         """Return by how many levels the most changed places differ a moment before or after.
@@ -269,7 +290,7 @@ class StillSampler:
             if steps[place] < _JUMP:
                 continue
             around = steps[max(0, place - 3) : place] + steps[place + 1 : place + 4]
-            if steps[place] < _JUMP_RATIO * float(np.median(around or [0])):
+            if steps[place] < _JUMP_RATIO * (median(around) if around else 0.0):
                 continue
             new_scene = first + place
             away = number - new_scene if number >= new_scene else new_scene - number - 1

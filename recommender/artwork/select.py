@@ -90,5 +90,6 @@ def _still(candidate: Candidate, crop: Crop) -> SelectedStill:
         title_space=crop.title_space,
         focal_point=crop.focal_point,
         colours=candidate.colours,
+        blurhash=crop.blurhash,
         renditions=crop.renditions,
     )

@@ -51,8 +51,9 @@ class Stills:
     """Embedding of each still, (n, EMBEDDING_SIZE)."""
     bars: Float32
     """Black bars at top, bottom, left and right as shares of the height or width, (n, 4)."""
-    faces: tuple[tuple[Face, ...], ...]
-    """Faces that the detector finds in the small frame of each still, the largest first."""
+    faces: tuple[tuple[Face, ...] | None, ...]
+    """Faces that the detector finds in each still, the largest first; None for the stills that it
+    did not look at, since they follow a still that looks much the same."""
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -85,15 +86,19 @@ class Stills:
             "hashes": self.hashes,
             "embeddings": self.embeddings.astype(np.float16),
             "bars": self.bars.astype(np.float16),
-            "face_counts": np.array([len(faces) for faces in self.faces], np.int64),
+            "face_counts": np.array(
+                [-1 if faces is None else len(faces) for faces in self.faces], np.int64
+            ),
             "faces": np.array(
-                [astuple(face) for faces in self.faces for face in faces], np.float64
+                [astuple(face) for faces in self.faces for face in faces or ()], np.float64
             ).reshape(-1, len(fields(Face))),
         }
 
     @classmethod
     def of_arrays(cls, arrays: Any) -> Self:
         """Restore stills from what :meth:`arrays` returned."""
+        counts = np.asarray(arrays["face_counts"], np.int64)
+        rows = np.split(arrays["faces"], np.cumsum(np.maximum(0, counts))[:-1])
         return cls(
             frames=np.asarray(arrays["frames"], np.int64),
             measures=np.asarray(arrays["measures"], np.float32),
@@ -101,8 +106,8 @@ class Stills:
             embeddings=np.asarray(arrays["embeddings"], np.float32),
             bars=np.asarray(arrays["bars"], np.float32),
             faces=tuple(
-                tuple(Face(*map(float, row)) for row in rows)
-                for rows in np.split(arrays["faces"], np.cumsum(arrays["face_counts"])[:-1])
+                None if count < 0 else tuple(Face(*map(float, face)) for face in found)
+                for count, found in zip(counts, rows, strict=True)
             ),
         )
 

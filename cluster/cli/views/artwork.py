@@ -10,6 +10,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from cluster.cli.views.tables import Column, clock, table
+from cluster.service.documents import ArtworkEdit
 from recommender.artwork.document import Artwork, Candidate
 
 
@@ -62,3 +63,15 @@ def artwork_lines(
     yield "artwork", artwork.model_dump(mode="json", by_alias=True, exclude={"candidates"})
     for still in candidates:
         yield "candidate", still.model_dump(mode="json")
+
+
+def edits_view(edits: Sequence[ArtworkEdit]) -> list[RenderableType]:
+    """List what editors have decided about the pictures of a title."""
+    columns: list[Column[ArtworkEdit]] = [
+        Column("action", lambda one: one.action_id, left=True),
+        Column("edit", lambda one: one.edit, left=True),
+        Column("by", lambda one: one.actor, left=True),
+        Column("at", lambda one: f"{one.at:%Y-%m-%d %H:%M}", left=True),
+        Column("reason", lambda one: one.reason, left=True),
+    ]
+    return [table(columns, edits)]

@@ -11,17 +11,21 @@ from cluster.service.client.steps import Steps, Values
 from cluster.service.documents import (
     DEFAULT_ASPECT,
     ArtworkBatch,
+    ArtworkEdit,
+    ArtworkEditRequest,
     ArtworkRow,
     Aspect,
     AuditLine,
     Batch,
     Changes,
+    EditKind,
     Hold,
     Rollback,
     SignedLink,
     Snapshot,
     StartBatch,
     StartDocument,
+    StillField,
     Title,
     TitleDetail,
     TitlePage,
@@ -92,6 +96,26 @@ class TitleCalls(Connection):
         answer = yield from self.request("GET", "/v1/audit", params={"title": name})
         return parsed(list[AuditLine], answer)
 
+    def artwork_edits(self, name: str) -> Steps[list[ArtworkEdit]]:
+        """Return what editors have decided about a title's artwork, the oldest first."""
+        answer = yield from self.request("GET", f"{_path(name)}/artwork/edits", reading=True)
+        return parsed(list[ArtworkEdit], answer)
+
+    def edit_artwork(
+        self, name: str, action_id: str, edit: EditKind, reason: str = ""
+    ) -> Steps[ArtworkEdit]:
+        """Ban a picture of a title, or pin it."""
+        with validated():
+            request = ArtworkEditRequest(edit=edit, reason=reason)
+        path = f"{_path(name)}/artwork/edits/{path_part(action_id)}"
+        answer = yield from self.request("PUT", path, body=request)
+        return parsed(ArtworkEdit, answer)
+
+    def lift_artwork_edit(self, name: str, action_id: str) -> Steps[AuditLine]:
+        """Take back what was decided about a picture."""
+        path = f"{_path(name)}/artwork/edits/{path_part(action_id)}"
+        return (yield from self.delete(AuditLine, path))
+
     def ladder(self, name: str) -> Steps[Ladder]:
         """Return a title's ``ladder.json``."""
         return (yield from self.document(Ladder, name, "ladder"))
@@ -145,11 +169,13 @@ class TitleCalls(Connection):
         faces: bool | None = None,
         exclude: Sequence[str] = (),
         min_width: int = 0,
+        fields: Sequence[StillField] = (),
     ) -> Steps[SelectedArtwork]:
         """Return a title's best stills in one shape: all of them, or at most ``k``.
 
         ``spoilers`` false leaves out those of the last fifth, ``faces`` asks for stills with or
-        without faces, ``exclude`` names action ids to leave out, and ``min_width`` is in pixels.
+        without faces, ``exclude`` names action ids to leave out, ``min_width`` is in pixels, and
+        ``fields`` names features that the stills are to have.
         """
         query = f"aspect={quote(aspect, safe=':')}"
         if k is not None:
@@ -162,6 +188,8 @@ class TitleCalls(Connection):
             query += f"&exclude={','.join(exclude)}"
         if min_width:
             query += f"&min_width={min_width}"
+        if fields:
+            query += f"&fields={','.join(fields)}"
         return (yield from self.document(SelectedArtwork, name, f"artwork?{query}"))
 
     def starts(
@@ -203,6 +231,7 @@ class TitleCalls(Connection):
         faces: bool | None = None,
         exclude: Sequence[str] = (),
         min_width: int = 0,
+        fields: Sequence[StillField] = (),
     ) -> Steps[ArtworkRow]:
         """Return the best stills of up to 100 titles, as :meth:`stills` does."""
         with validated():
@@ -214,6 +243,7 @@ class TitleCalls(Connection):
                 faces=faces,
                 exclude=list(exclude),
                 min_width=min_width,
+                fields=list(fields),
             )
         return (yield from self.post(ArtworkRow, "/v1/artwork:batch", batch, reading=True))
 

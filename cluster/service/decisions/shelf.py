@@ -12,6 +12,7 @@ import numpy as np
 from cluster.policy.pools import write_pool
 from cluster.service.decision_documents import DecidedImage
 from cluster.service.library.library import Library
+from cluster.service.library.wanted import UNEDITED, Edited
 from encoder.arrays import Mask
 from recommender.artwork.document import Artwork
 from recommender.policy.features import pictures_of
@@ -31,12 +32,17 @@ class Shelf:
     images: dict[str, list[str]]
     """What is shown of each picture, by aspect: id, focal point and renditions, as JSON."""
     has_files: dict[str, Mask]
-    """True for the pictures that have files in a shape: a crop that would cut a face has none."""
+    """True for the pictures that can be shown in a shape: they have files, which a crop that would
+    cut a face has not, and editors have not banned them."""
     base: str
     """Prefix of the URIs of the renditions."""
+    pinned: Mask | None = None
+    """True for the pictures that editors have pinned; None if there are none."""
 
     def allowed(self, aspect: str, excluded: frozenset[str], *, no_spoilers: bool) -> Mask:
         """Return which pictures may be shown in a shape, (pictures,); not to be changed.
+
+        They are those that editors have pinned, if any of these may be shown.
 
         Args:
             aspect: the shape.
@@ -48,7 +54,10 @@ class Shelf:
             return np.zeros(len(self.pictures), np.bool_)
         if not excluded.isdisjoint(self.pictures.actions):
             allowed = allowed & [one not in excluded for one in self.pictures.actions]
-        return allowed & ~self.spoiler if no_spoilers else allowed
+        allowed = allowed & ~self.spoiler if no_spoilers else allowed
+        if self.pinned is not None and (pinned := allowed & self.pinned).any():
+            return pinned
+        return allowed
 
 
 class Shelves:
@@ -58,14 +67,19 @@ class Shelves:
         self._library = library
         self._pools = pools
         self._lock = threading.Lock()
-        self._read: OrderedDict[tuple[str, str], Shelf] = OrderedDict()
+        self._read: OrderedDict[tuple[str, str, Edited], Shelf] = OrderedDict()
 
     def get(self, title: str) -> Shelf | None:
         """Return the pool of a title's current version; None if it has none or is not published."""
         current = self._library.current(title)
         if current is None or current.version is None:
             return None
-        key = title, current.package
+        try:
+            bundle = self._library.files.bundles.get(current.package)
+        except FileNotFoundError:  # withdrawn by another process just now
+            return None
+        edited = self._library.edits.resolved(title, current.package, bundle)
+        key = title, current.package, edited
         with self._lock:
             shelf = self._read.get(key)
             if shelf is not None:
@@ -73,14 +87,10 @@ class Shelves:
         base = self._library.links.base(title, current.version, current.package)
         if shelf is not None:  # signed URLs end, so their prefix changes
             return shelf if shelf.base == base else replace(shelf, base=base)
-        try:
-            bundle = self._library.files.bundles.get(current.package)
-        except FileNotFoundError:  # withdrawn by another process just now
-            return None
         entry = bundle.entry("artwork")
         if entry is None:
             return None
-        shelf = shelf_of(Artwork.model_validate_json(bundle.body(entry)), title, base)
+        shelf = shelf_of(Artwork.model_validate_json(bundle.body(entry)), title, base, edited)
         write_pool(self._pools, shelf.pictures)
         with self._lock:
             self._read[key] = shelf
@@ -89,7 +99,7 @@ class Shelves:
         return shelf
 
 
-def shelf_of(artwork: Artwork, title: str, base: str) -> Shelf:
+def shelf_of(artwork: Artwork, title: str, base: str, edited: Edited = UNEDITED) -> Shelf:
     """Return a pool as decisions need it; ``base`` is the prefix of its files' URIs."""
     images: dict[str, list[str]] = {}
     has_files: dict[str, list[bool]] = {}
@@ -102,7 +112,10 @@ def shelf_of(artwork: Artwork, title: str, base: str) -> Shelf:
                 renditions=crop.renditions,
             )
             images.setdefault(crop.aspect, []).append(image.model_dump_json())
-            has_files.setdefault(crop.aspect, []).append(bool(crop.renditions))
+            shown = bool(crop.renditions) and candidate.action_id not in edited.banned
+            has_files.setdefault(crop.aspect, []).append(shown)
     spoiler = np.array([candidate.spoiler_zone for candidate in artwork.candidates], np.bool_)
     masks = {aspect: np.array(flags, np.bool_) for aspect, flags in has_files.items()}
-    return Shelf(pictures_of(artwork, title), spoiler, images, masks, base)
+    pins = [candidate.action_id in edited.pinned for candidate in artwork.candidates]
+    pinned = np.array(pins, np.bool_) if any(pins) else None
+    return Shelf(pictures_of(artwork, title), spoiler, images, masks, base, pinned)

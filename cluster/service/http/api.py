@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from cluster.jobs.request import choices
 from cluster.service.documents import Health, Problem, Readiness
 from cluster.service.http import (
+    routes_artwork,
     routes_decisions,
     routes_deliveries,
     routes_jobs,
@@ -101,7 +102,7 @@ def build(
     answer_errors(app)
     for included in (
         *(routes_jobs.router, routes_deliveries.router, routes_titles.router),
-        *(routes_decisions.router, routes_sites.router, router),
+        *(routes_artwork.router, routes_decisions.router, routes_sites.router, router),
     ):
         app.include_router(included)
     document = _openapi(app, service.tokens.reads_need_token)  # built once: it takes long

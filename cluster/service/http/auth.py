@@ -17,10 +17,11 @@ from encoder.errors import BadInput
 
 log = structlog.stdlib.get_logger(__name__)
 
-Scope = Literal["submit", "withdraw", "read", "decide", "report", "fill"]
+Scope = Literal["submit", "withdraw", "read", "decide", "report", "fill", "edit"]
 """``submit`` submits, cancels and retries jobs, and rolls titles back; ``withdraw`` takes titles
 down and reads the audit log; ``read`` reads. ``decide`` and ``report`` are for services that ask
-which artwork is shown, and that report what became of it; ``fill`` plans what sites hold."""
+which artwork is shown, and that report what became of it; ``fill`` plans what sites hold;
+``edit`` bans and pins pictures."""
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 ANYBODY = "anybody"
 """Name of every client without a token, where reads need none."""

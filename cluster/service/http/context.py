@@ -18,6 +18,7 @@ from cluster.service.http.problems import TOKEN_NEEDED
 from cluster.service.http.reading import Reader
 from cluster.service.library.library import Library
 from cluster.service.library.playable import Playable
+from cluster.service.library.similar import SimilarPictures
 from cluster.service.metrics import Metrics
 from cluster.service.queue.deliveries import Deliveries
 from cluster.service.queue.jobs import Jobs
@@ -44,6 +45,7 @@ class Service:
     playable: Playable
     decisions: Decisions
     sites: SitePlans
+    similar: SimilarPictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,12 @@ def filler(request: Request, _: _WriteCredentials = None) -> Client:
     return _authenticate(request, "fill")
 
 
+def editor(request: Request, _: _WriteCredentials = None) -> Client:
+    """Return the client, which must be allowed to ban and pin pictures."""
+    return _authenticate(request, "edit")
+
+
+Editor = Annotated[Client, Depends(editor)]
 Decider = Annotated[Client, Depends(decider)]
 Reporter = Annotated[Client, Depends(reporter)]
 Filler = Annotated[Client, Depends(filler)]

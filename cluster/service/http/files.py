@@ -32,6 +32,7 @@ from cluster.service.http.reading import (
     failure,
     send_reply,
 )
+from cluster.service.library.avif import SUFFIX, ensure_avif
 from encoder.errors import NotThere, ShotladderError
 
 CHUNK_BYTES = 1 << 20
@@ -201,6 +202,8 @@ class FileReader:
         if not readable or ".." in parts or "\0" in path or len(path) > 200:
             raise NotThere(f"packages have no {path!r}; a player opens master.m3u8")
         folder = self.reader.library.files.folder(package)
+        if parts[0] == "artwork" and relative.suffix == SUFFIX:
+            ensure_avif(folder / relative)
         if not (folder / relative).is_file():
             if folder.exists():
                 raise NotThere(f"package {package} has no {path!r}; prefetch.json lists its files")

@@ -20,6 +20,7 @@ from cluster.service.documents import (
     MAX_EXCLUDED,
     MAX_START_SECONDS,
     MAX_STILLS,
+    STILL_FIELDS,
     Aspect,
     DeviceCodecs,
     DeviceHeight,
@@ -124,13 +125,17 @@ class StartQuery(DocumentQuery):
     )
 
 
+_FIELD = "|".join(STILL_FIELDS)
+
+
 class ArtworkQuery(DocumentQuery):
     """Query of ``/v1/titles/{title}/artwork``; without any parameter it asks for the whole pool."""
 
     usage = (
         f"ask for an `aspect` of {', '.join(ASPECTS)}, for `k` stills, 1 to {MAX_STILLS}, and "
         "with `spoilers` or `faces`, true or false, with a `min_width` in pixels, or with action "
-        "ids to `exclude`, separated by commas, for those that you want, for example "
+        "ids to `exclude`, separated by commas, for those that you want, and for their features by "
+        f"`fields`, some of {', '.join(STILL_FIELDS)}, for example "
         "?aspect=16:9&k=5&spoilers=false"
     )
     aspect: Aspect | None = Field(default=None, description=f"{DEFAULT_ASPECT} unless it is given.")
@@ -155,4 +160,10 @@ class ArtworkQuery(DocumentQuery):
     )
     min_width: Annotated[PictureWidth, BeforeValidator(_count)] | None = Field(
         default=None, description="Width in pixels that the largest file of a still has at least."
+    )
+    fields: str | None = Field(
+        default=None,
+        pattern=f"^({_FIELD})(,({_FIELD}))*$",
+        max_length=200,
+        description="Features that stills are to have, separated by commas.",
     )

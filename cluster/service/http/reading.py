@@ -12,7 +12,7 @@ import gzip
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
@@ -39,13 +39,14 @@ from cluster.service.library.cached import Cold
 from cluster.service.library.files import DOCUMENTS
 from cluster.service.library.library import Library, not_published
 from cluster.service.library.splicing import OPENING, gzip_with_member, with_member
-from cluster.service.library.wanted import Wanted
+from cluster.service.library.wanted import UNEDITED, Edited, Neighbour, Wanted, told_apart
 from encoder.errors import NotThere
 from recommender.prefetch.starting import Device
 
 Headers = list[tuple[bytes, bytes]]
-EntryChoice = Callable[[Bundle, bool], Entry | None]
-"""Picks the entry of a title's bundle that answers a request, waiting for a disk or not."""
+EntryChoice = Callable[[Bundle, bool, Edited], Entry | None]
+"""Picks the entry of a title's bundle that answers a request, waiting for a disk or not, as editors
+have decided."""
 
 FRESH_SECONDS = 5
 """Time for which a cache may serve a document without asking whether it has changed."""
@@ -119,11 +120,14 @@ class Reader:
         except ValueError as error:
             return failure(document, 422, str(error))
         try:
-            bundle, base = self._opened(title, mount, wait=wait)
+            bundle, base, package = self._opened(title, mount, wait=wait)
         except NotThere as missing:
             reason = missing.context["reason"]
             return failure(document, status_of(missing), missing.message, reason)
-        entry = choose(bundle, wait)
+        edited = UNEDITED
+        if document == "artwork":
+            edited = self.library.edits.resolved(title, package, bundle, wait=wait)
+        entry = choose(bundle, wait, edited)
         if entry is None:
             detail = f"{title} has no {document}; GET /v1/titles/{title} lists its documents"
             if document == START:
@@ -132,7 +136,7 @@ class Reader:
                     "more `codecs` or `hdr`, or do not pull it first"
                 )
             return failure(document, 404, detail, f"no_{document.partition('/')[0]}")
-        called = Called(title, base if document == START else None)
+        called = Called(title, base if document == START else None, edited)
         return self._reply(document, bundle, entry, called, accept_encoding, none_match, wait)
 
     def refusal(self, route: str, authorization: bytes | None) -> Reply | None:
@@ -151,21 +155,27 @@ class Reader:
         starts = isinstance(batch, StartBatch)
         bases: dict[str, str] = {}
         documents, missing = [], []
+        shown: list[Neighbour] = []
         for title in dict.fromkeys(batch.titles[:MAX_BATCH_TITLES]):
-            entry = None
+            entry, edited = None, UNEDITED
             with contextlib.suppress(NotThere):
-                bundle, base = self._opened(title, mount)
-                choose = (
-                    start_choice(batch, title)
-                    if isinstance(batch, StartBatch)
-                    else stills_choice(batch)
-                )
-                entry = choose(bundle, True)
+                bundle, base, package = self._opened(title, mount)
+                if isinstance(batch, StartBatch):
+                    choose = start_choice(batch, title)
+                else:
+                    choose = stills_choice(batch)
+                    edited = self.library.edits.resolved(title, package, bundle)
+                entry = choose(bundle, True, edited)
             if entry is None:
                 missing.append(title)
                 continue
-            called = Called(title, base if starts else None)
-            documents.append((title, called.put_into(bundle.body(entry))))
+            called = Called(title, base if starts else None, edited)
+            text = bundle.body(entry)
+            if isinstance(batch, ArtworkBatch) and batch.apart:
+                with_looks = "embedding" in batch.fields
+                text, first = told_apart(text, shown[-2:], batch.k, edited, with_looks=with_looks)
+                shown += [first] if first is not None else []
+            documents.append((title, called.put_into(text)))
             if not starts:
                 bases[title] = base
         text = _joined(documents, missing, bases)
@@ -183,11 +193,12 @@ class Reader:
             NotThere: the title is not published.
             Cold: the bundle is not in memory, and ``wait`` is False.
         """
-        bundle, _ = self._opened(title, "", wait=wait)
+        bundle, _, _ = self._opened(title, "", wait=wait)
         return bundle
 
-    def _opened(self, title: str, mount: str, *, wait: bool = True) -> tuple[Bundle, str]:
-        """Return the bundle of a title's current version, and the prefix of its files' URIs."""
+    def _opened(self, title: str, mount: str, *, wait: bool = True) -> tuple[Bundle, str, str]:
+        """Return the bundle of a title's current version, the prefix of its files' URIs, and the
+        name of its package."""
         current = self.library.current(title)
         if current is None or current.version is None:
             raise not_published(title, withdrawn=current is not None)
@@ -196,7 +207,7 @@ class Reader:
             bundle = self.library.files.bundles.get(current.package, wait=wait)
         except FileNotFoundError:  # withdrawn by another process just now
             raise not_published(title, withdrawn=True) from None
-        return bundle, below(mount, base)
+        return bundle, below(mount, base), current.package
 
     def _reply(
         self,
@@ -249,16 +260,23 @@ class Called:
     title: str
     base: str | None = None
     """Prefix of the package's URIs, for a document that names it."""
+    edited: Edited = UNEDITED
+    """What editors have decided, for documents about artwork."""
 
     @property
     def member(self) -> bytes:
-        """Member of the document that holds the title's name, which needs no escapes."""
-        return b'"external_id":"%s"' % self.title.encode()
+        """Members of the document that hold the title's name, which needs no escapes, and what
+        editors have decided."""
+        name = b'"external_id":"%s"' % self.title.encode()
+        if self.edited == UNEDITED:
+            return name
+        decided = json.dumps({"banned": self.edited.banned, "pinned": self.edited.pinned})
+        return b'%s,"editors":%s' % (name, decided.encode())
 
     @property
     def digest(self) -> bytes:
         """Digest of what is put in, for the document's ETag."""
-        return _short_digest(self.title, self.base)
+        return _short_digest(self.title, self.base, self.edited)
 
     def put_into(self, document: bytes) -> bytes:
         """Return a document with all of this."""
@@ -268,8 +286,9 @@ class Called:
 
 
 @lru_cache(maxsize=4096)
-def _short_digest(title: str, base: str | None) -> bytes:
-    return hashlib.sha256(f"{title} {base or ''}".encode()).hexdigest()[:8].encode()
+def _short_digest(title: str, base: str | None, edited: Edited) -> bytes:
+    decided = "" if edited == UNEDITED else f" {edited}"
+    return hashlib.sha256(f"{title} {base or ''}{decided}".encode()).hexdigest()[:8].encode()
 
 
 def _packed(text: bytes) -> bytes:
@@ -287,9 +306,9 @@ def start_choice(query: StartQuery | StartBatch, title: str = "") -> EntryChoice
         query.max_height, tuple(query.codecs.split(",")) if query.codecs else (), query.language
     )
     if not position and device == Device() and query.hdr:
-        return lambda bundle, _: bundle.entry(bundle.start_name(query.seconds, 1000 * kbps))
+        return lambda bundle, *_: bundle.entry(bundle.start_name(query.seconds, 1000 * kbps))
 
-    def computed(bundle: Bundle, wait: bool) -> Entry | None:
+    def computed(bundle: Bundle, wait: bool, _: Edited) -> Entry | None:
         if not wait:
             raise Cold
         return bundle.start(query.seconds, 1000 * kbps, position, device, hdr=query.hdr)
@@ -301,10 +320,25 @@ def stills_choice(query: ArtworkQuery | ArtworkBatch) -> EntryChoice:
     """Choose the best stills of one shape."""
     aspect = query.aspect or DEFAULT_ASPECT
     exclude = query.exclude.split(",") if isinstance(query.exclude, str) else query.exclude
+    fields = query.fields.split(",") if isinstance(query.fields, str) else query.fields
     wanted = Wanted(
-        query.spoilers is not False, query.faces, frozenset(exclude or ()), query.min_width or 0
+        query.spoilers is not False,
+        query.faces,
+        frozenset(exclude or ()),
+        query.min_width or 0,
+        tuple(fields or ()),
     )
-    return lambda bundle, wait: bundle.stills(aspect, query.k, wanted, wait=wait)
+
+    k = query.k
+    if isinstance(query, ArtworkBatch) and query.apart:  # which is told of all stills
+        looks = tuple(dict.fromkeys((*wanted.fields, "embedding")))
+        wanted, k = replace(wanted, fields=looks), None
+
+    def chosen(bundle: Bundle, wait: bool, edited: Edited) -> Entry | None:
+        asked = wanted if edited == UNEDITED else replace(wanted, edited=edited)
+        return bundle.stills(aspect, k, asked, wait=wait)
+
+    return chosen
 
 
 START_BATCH, ARTWORK_BATCH = "/v1/prefetch:batch", "/v1/artwork:batch"
@@ -354,7 +388,7 @@ def _choice(document: str, query: bytes) -> EntryChoice:
             return stills_choice(artwork_query)
     else:
         NoQuery.parse(query)
-    return lambda bundle, _: bundle.entry(document)
+    return lambda bundle, *_: bundle.entry(document)
 
 
 _known_choice = lru_cache(maxsize=4096)(_choice)

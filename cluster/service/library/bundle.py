@@ -152,7 +152,8 @@ class Bundle:
         if whole is not None and wanted != EVERYTHING:
             if not wait:
                 raise Cold  # parsed in a thread
-            body = wanted.of(self.body(whole), k)
+            pool = self.entry("artwork") if wanted.fields else None
+            body = wanted.of(self.body(whole), k, None if pool is None else self.body(pool))
             etag = hashlib.sha256(body).hexdigest()[:32].encode()
             return Entry(whole.media_type, etag, (0, 0), None, suffix=body)
         if whole is None or k is None:

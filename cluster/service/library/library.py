@@ -48,6 +48,7 @@ from cluster.service.documents import (
     TitlePage,
     Version,
 )
+from cluster.service.library.edits import Edits
 from cluster.service.library.epoch import Epoch, epoch_of, last_sequence
 from cluster.service.library.files import DOCUMENTS, PackageFiles
 from cluster.service.library.links import SIGNED_SECONDS, KeptVersion, Links, SigningKeys
@@ -113,6 +114,8 @@ class Library:
         self.grace_seconds = grace_seconds
         self._clock = clock
         self._current: dict[str, CurrentVersion] = {}
+        self.edits = Edits()
+        """What editors have decided about artwork."""
         self._versions: dict[tuple[str, int], _VersionRead] = {}
         self._seen = 0
         self._marked = 0
@@ -130,6 +133,15 @@ class Library:
         """Return the current version of a title, from memory; None if it was never published."""
         self._catch_up()
         return self._current.get(title)
+
+    def published(self) -> dict[str, str]:
+        """Return the packages of all published titles by name, from memory."""
+        self._catch_up()
+        return {
+            title: current.package
+            for title, current in list(self._current.items())
+            if current.version is not None
+        }
 
     def __len__(self) -> int:
         return sum(current.version is not None for current in list(self._current.values()))
@@ -167,7 +179,9 @@ class Library:
                 changed = select(ChangeRow.title).where(ChangeRow.sequence > self._seen)
                 query = query.where(TitleRow.name.in_(changed))
             withdrawn = False
-            for name, version, package in session.execute(query):
+            rows = session.execute(query).all()
+            self.edits.load(session, [row.name for row in rows] if self._seen else None)
+            for name, version, package in rows:
                 self._current[name] = CurrentVersion(version, package or "")
                 withdrawn |= version is None
             if withdrawn:
@@ -321,7 +335,7 @@ class Library:
             rows = session.scalars(
                 select(AuditRow).where(AuditRow.title == title).order_by(AuditRow.id)
             )
-            return [_audit_line(row) for row in rows]
+            return [audit_line(row) for row in rows]
 
     # -- publishing ----------------------------------------------------------------------------
 
@@ -366,7 +380,7 @@ class Library:
         if not superseded:
             kind: ChangeKind = "published" if current is None else "replaced"
             changed = self._make_current(title, current, version, now)
-            _record(session, title, now, job.submitted_by, kind, changed, job=job.id)
+            record_change(session, title, now, job.submitted_by, kind, changed, job=job.id)
         return {"version": number, "package": package, "superseded": superseded}
 
     def rollback(self, name: str, number: int, actor: str) -> TitleDetail:
@@ -394,7 +408,9 @@ class Library:
                 if title.version != number:
                     current = session.get_one(VersionRow, (name, title.version))
                     changed = self._make_current(title, current, version, now)
-                    _record(session, title, now, actor, "replaced", changed, action="rolled back")
+                    record_change(
+                        session, title, now, actor, "replaced", changed, action="rolled back"
+                    )
         self.refresh()
         return self.title(name)
 
@@ -465,7 +481,7 @@ class Library:
                     version.remove_at = min(version.remove_at or now, now)
                     contents.add(version.content_sha256)
                 changed = title.documents.split(",")
-                line = _record(session, title, now, actor, "withdrawn", changed, **done)
+                line = record_change(session, title, now, actor, "withdrawn", changed, **done)
                 title.version = title.package = None
                 title.updated = now
             else:
@@ -474,7 +490,7 @@ class Library:
         self.refresh()
         self.sweep()
         self.sweep_stores(contents)
-        return _audit_line(line)
+        return audit_line(line)
 
     def release(self, name: str, actor: str) -> AuditLine:
         """Let a name that was held take jobs again.
@@ -491,7 +507,7 @@ class Library:
                 )
             session.delete(hold)
             line = _audit(session, name, self._clock(), actor, "released", {})
-        return _audit_line(line)
+        return audit_line(line)
 
     def holds(self) -> list[Hold]:
         """Return the names that are held, and who holds them, by name."""
@@ -579,7 +595,7 @@ class Library:
         )
 
 
-def _record(
+def record_change(
     session: Session,
     title: TitleRow,
     at: float,
@@ -619,7 +635,8 @@ def _version(row: VersionRow, job_id: str | None, *, current: bool) -> Version:
     )
 
 
-def _audit_line(row: AuditRow) -> AuditLine:
+def audit_line(row: AuditRow) -> AuditLine:
+    """Return an entry of the audit log as clients get it."""
     return AuditLine(
         at=moment(row.at), actor=row.actor, action=row.action, title=row.title, detail=row.detail
     )

@@ -7,9 +7,32 @@ long as ten plain answers.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """What editors have decided about a pool, by action ids."""
+
+    banned: tuple[str, ...] = ()
+    """Pictures that are not shown."""
+    pinned: tuple[str, ...] = ()
+    """Pictures that come first, in this order."""
+
+
+UNEDITED: Final = Edited()
+"""Nothing was decided."""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """How a still looks that is shown beside others."""
+
+    model: str
+    """Id of what made the embedding."""
+    embedding: list[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +47,9 @@ class Wanted:
     """Action ids to leave out."""
     min_width: int = 0
     """Width in pixels that the largest rendition has at least."""
+    fields: tuple[str, ...] = ()
+    """Names of features that the list is to have: members of the pool's candidates."""
+    edited: Edited = UNEDITED
 
     def admits(self, still: Mapping[str, Any]) -> bool:
         """Tell whether the list may hold a still, which is a JSON object.
@@ -37,17 +63,69 @@ class Wanted:
                 or (still["faces"] is not None and bool(still["faces"]) is self.faces)
             )
             and still["action_id"] not in self.exclude
+            and still["action_id"] not in self.edited.banned
             and max((one["width"] for one in still["renditions"]), default=0) >= self.min_width
         )
 
-    def of(self, stored: bytes, k: int | None) -> bytes:
-        """Return a stored list with the first ``k`` stills that are wanted."""
+    def of(self, stored: bytes, k: int | None, pool: bytes | None = None) -> bytes:
+        """Return a stored list with the first ``k`` stills that are wanted.
+
+        ``pool`` is the whole ``artwork.json``, from which :attr:`fields` are taken.
+        """
         document = json.loads(stored)
         every = document["candidates"]
         kept = [still for still in every if self.admits(still)]
+        pins = self.edited.pinned
+        kept.sort(
+            key=lambda still: (
+                pins.index(still["action_id"]) if still["action_id"] in pins else len(pins)
+            )
+        )
         document["candidates"] = kept[:k]
         document["filtered"] = len(every) - len(kept)
+        if pool is not None and self.fields:
+            whole = json.loads(pool)
+            candidates = {one["id"]: one for one in whole["candidates"]}
+            for still in document["candidates"]:
+                candidate = candidates[still["id"]]
+                still["features"] = {name: candidate.get(name) for name in self.fields}
+            if "embedding" in self.fields:
+                document["embedding_model"] = whole["embedding_model"]
         return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def told_apart(
+    text: bytes, before: Sequence[Neighbour], k: int, edited: Edited, *, with_looks: bool
+) -> tuple[bytes, Neighbour | None]:
+    """Return a list of stills with those behind that look like the stills shown before, cut after
+    ``k``, and its own first still. Pinned stills stay first.
+
+    ``text`` has all stills, with their embeddings; ``with_looks`` says whether these stay.
+    """
+    import numpy as np
+
+    from recommender.policy.drawing import ALIKE
+
+    document = json.loads(text)
+    model = document["embedding_model"]
+    others = [np.array(one.embedding) for one in before if one.model == model]
+
+    def is_alike(still: Mapping[str, Any]) -> bool:
+        if still["action_id"] in edited.pinned:
+            return False
+        looks = np.array(still["features"]["embedding"])
+        return any(float(np.linalg.norm(looks - other)) < ALIKE for other in others)
+
+    stills = sorted(document["candidates"], key=is_alike)[:k]
+    first = Neighbour(model, stills[0]["features"]["embedding"]) if stills else None
+    if not with_looks:
+        del document["embedding_model"]
+        for still in stills:
+            del still["features"]["embedding"]
+            if not still["features"]:
+                del still["features"]
+    document["candidates"] = stills
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode(), first
 
 
 EVERYTHING: Final = Wanted()
