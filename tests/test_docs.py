@@ -51,9 +51,10 @@ def test_no_command_hides_another() -> None:
 
 
 NOT_ALWAYS = {
-    *("external_id", "sound", "excerpt", "cues", "encryption", "more_audio", "language", "roles"),
+    *("external_id", "editors", "features"),
+    *("sound", "excerpt", "cues", "encryption", "more_audio", "language", "roles"),
 }
-"""Fields that documents may lack. A service puts the name of the title into what it serves; there
+"""Fields that documents may lack. A service puts the first ones into what it serves; there
 is nothing to say of sound about which nobody decided anything, of tracks that are the only one, nor
 of the part that a title is which is a whole source."""
 

@@ -305,6 +305,20 @@ Weights = Annotated[
         help="Weights of the complexity model. [default: those that come with shotladder]",
     ),
 ]
+Embedding = Annotated[
+    str | None,
+    typer.Option(
+        "--embedding",
+        metavar="MODULE:FUNCTION",
+        help="Function that makes the embeddings of stills. [default: a classical description]",
+    ),
+]
+Nudity = Annotated[
+    bool,
+    typer.Option(
+        "--nudity", help="Score the nudity of stills; needs `pip install 'shotladder[vision]'`."
+    ),
+]
 OptionsFile = Annotated[
     Path | None,
     typer.Option(
@@ -531,6 +545,8 @@ class RunFlags(LadderFlags):
     """Options of ``run`` that are fields of :class:`cluster.jobs.request.RunOptions`."""
 
     weights: Weights = None
+    embedding: Embedding = None
+    nudity: Nudity = False
     workers: Workers = None
     scheduler: Scheduler = None
     priority: int = option(

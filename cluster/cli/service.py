@@ -16,7 +16,9 @@ import typer
 
 from cluster.cli.command import command, option
 from cluster.cli.options import (
+    Embedding,
     LadderFlags,
+    Nudity,
     OptionsFile,
     Scheduler,
     TlsFlags,
@@ -61,6 +63,8 @@ class JobFlags:
     workers: Workers = None
     scheduler: Scheduler = None
     weights: Weights = None
+    embedding: Embedding = None
+    nudity: Nudity = False
     grace: float = option(
         168,
         metavar="HOURS",

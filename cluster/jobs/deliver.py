@@ -86,7 +86,14 @@ def deliver(
     """
     title, store, on_event = measurer.title, measurer.store, measurer.on_event
     selection = _select(solved, measurer)
-    artwork = find_artwork(title, store, measurer.executor, on_event)
+    artwork = find_artwork(
+        title,
+        store,
+        measurer.executor,
+        on_event,
+        embedding=request.options.embedding,
+        nudity=request.options.nudity,
+    )
     predictions = {one.setup.recipe: one.setup.prediction for one in solved}
     missed = save_training_rows(measurer, predictions, on_event)
     scored = _secured(request, selection, measurer)

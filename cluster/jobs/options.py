@@ -27,11 +27,14 @@ SEARCHES = ("predict", "sparse", "exhaustive")
 RECIPE_CHECKS = ("auto", "always", "never")
 """Values of ``--recipe-check``; ``auto`` checks titles that no evidence covers."""
 
+_OPERATOR = "its operator gives it to `serve`"
 _PATHS = "a path on the service's machine"
 NOT_OF_JOBS: Mapping[str, str] = {
     "out": "the service keeps the packages of all jobs in its own folder",
     "store": "the service keeps one store per source in its own folder",
-    "weights": f"it is {_PATHS}; its operator gives it to `serve`",
+    "weights": f"it is {_PATHS}; {_OPERATOR}",
+    "embedding": f"it is code on the service's machine; {_OPERATOR}",
+    "nudity": f"it needs an extra that is installed on the service's machine; {_OPERATOR}",
     "workers": "the service's operator says how many `serve` starts",
     "scheduler": "the service's operator gives its address to `serve`",
     "tls_ca": "the service's operator gives the cluster's certificates to `serve`",

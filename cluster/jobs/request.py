@@ -70,6 +70,10 @@ class LadderOptions(CommonOptions):
     """Name of a built-in profile, path of a TOML file, or a profile."""
     weights: Path | None = None
     """Weights of the complexity model instead of the packaged ones."""
+    embedding: str | None = None
+    """``MODULE:FUNCTION`` of what makes the embeddings of stills instead of the classical ones."""
+    nudity: bool = False
+    """True to score the nudity of stills, with the extra ``vision``."""
 
     @property
     def source_choices(self) -> SourceChoices:
@@ -93,6 +97,9 @@ class LadderOptions(CommonOptions):
             del document[name]
         for name in ("encoder_params", "split_at", *SOUND_NAMES, *PART_NAMES):
             if document[name] == getattr(DEFAULTS, name):
+                del document[name]
+        for name in ("embedding", "nudity"):
+            if not document[name]:
                 del document[name]
         profile = as_profile(self.profile)
         document["profile"] = profile.name
@@ -216,6 +223,10 @@ class LadderRequest:
         if options.measure_every is not None:
             check_step(options.measure_every, "--measure-every")
         check_step(profile.measure_every, f"measure_every of the profile {profile.name}")
+        if options.embedding is not None or options.nudity:
+            from recommender.artwork.vision import sight_of  # loads OpenCV, and is rarely asked
+
+            sight_of(options.embedding, options.nudity)
         if options.weights is not None and not options.weights.is_file():
             raise BadInput(f"no weights at {options.weights}; `shotladder train` makes them")
         if options.policy not in POLICIES:

@@ -373,6 +373,10 @@ def _check(options: ServiceOptions) -> None:
     check_origins(options.cors_origins)
     if options.weights is not None and not options.weights.is_file():
         raise BadInput(f"no weights at {options.weights}; `shotladder train` makes them")
+    if options.embedding is not None or options.nudity:
+        from recommender.artwork.vision import sight_of  # loads OpenCV, and is rarely asked
+
+        sight_of(options.embedding, options.nudity)
     try:
         options.data.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -40,6 +40,7 @@ from recommender.artwork.pool import POOL_VERSION, Pool
 from recommender.artwork.portraits import PORTRAITS_VERSION, PortraitReader
 from recommender.artwork.scrub import ScrubTrack
 from recommender.artwork.stills import Stills
+from recommender.artwork.vision import Sight, sight_of
 
 ARTWORK_VERSION: Final = 4
 """Part of the stage's key. Raise it when any file of a pool changes."""
@@ -54,11 +55,24 @@ class ArtworkWork:
     title: Title
     store: str
     """Address of the store."""
+    embedding: str | None = None
+    """``MODULE:FUNCTION`` of what makes the embeddings; None for the classical ones."""
+    nudity: bool = False
+    """True to score nudity."""
+
+    @property
+    def sight(self) -> Sight:
+        """What candidates are looked at with beyond what always is.
+
+        Raises:
+            BadInput: it is not there.
+        """
+        return sight_of(self.embedding, self.nudity)
 
 
 def artwork_key(work: ArtworkWork) -> str:
     """Return the store key of a title's pool and its files."""
-    title = work.title
+    title, seen = work.title, work.sight.identity
     return key(
         "artwork",
         ARTWORK_VERSION,
@@ -70,6 +84,7 @@ def artwork_key(work: ArtworkWork) -> str:
         tools={name: version(name) for name in ("numpy", "opencv-python", "pillow")},
         tool=ffmpeg.version(),
         name=title.name,
+        **({} if seen is None else {"sight": seen}),
     )
 
 
@@ -78,14 +93,20 @@ def find_artwork(
     store: Store,
     executor: Executor,
     on_event: events.Listener,
+    *,
+    embedding: str | None = None,
+    nudity: bool = False,
 ) -> Record:
     """Return the title's pool, from the store or made on ``executor``.
 
+    ``embedding`` and ``nudity`` are those of :class:`ArtworkWork`.
+
     Raises:
+        BadInput: what makes the embeddings, or scores nudity, is not there.
         ToolFailed, FrameMismatch: the source could not be decoded as planned.
         StoreUnusable: the store cannot be read or written.
     """
-    work = ArtworkWork(title, store.place)
+    work = ArtworkWork(title, store.place, embedding, nudity)
     on_event(events.StagePlanned("artwork", 1, unit="pools"))
     record = store.get(artwork_key(work))
     if record is None:
@@ -145,17 +166,19 @@ def _make_pool(work: ArtworkWork, stills: Stills, track: ScrubTrack) -> tuple[Ar
     stills, pool = looked.stills, looked.pool
     area = _picture_area(reference, stills, pool)
     made: Files = {}
+    sight = work.sight
     reader = PortraitReader()
     ranks = {still.frame: rank for rank, still in enumerate(pool.chosen)}
     candidates = []
     for frame, picture in _pictures(reference, ranks, looked.pictures):
         rank = ranks[frame]
-        candidate, files = build_candidate(title, stills, pool, rank, picture, area, reader)
+        candidate, files = build_candidate(title, stills, pool, rank, picture, area, reader, sight)
         candidates.append(candidate)
         made |= files
     scrub, files = build_scrub(track, title)
     made |= files
-    return build_artwork(title, stills, pool, area, candidates, scrub, models_sha256()), made
+    facts = title, stills, pool, area, candidates, scrub, models_sha256(), sight
+    return build_artwork(*facts), made
 
 
 def pool_of(record: Record, store: Store) -> tuple[Artwork, Files]:

@@ -48,6 +48,7 @@ from recommender.artwork.portraits import PortraitReader
 from recommender.artwork.saliency import saliency_map
 from recommender.artwork.scrub import ScrubTrack
 from recommender.artwork.stills import MEASURES, Stills
+from recommender.artwork.vision import OPEN_NSFW_SHA256, Sight, nudity_score
 
 SPOILER_PLACE: Final = 0.8
 """Share of the title after which stills may show its end: by time alone, whatever they show."""
@@ -69,6 +70,9 @@ _WEBP_QUALITY, _JPEG_QUALITY = 82, 88
 # Takes two fifths of the time of OpenCV's only method (4) and makes files that are 5 % larger.
 _WEBP_METHOD = 2
 
+NOTHING_MORE: Final = Sight()
+"""Candidates are looked at as they always are."""
+
 Files = dict[str, bytes]
 """Contents of files by their URIs."""
 
@@ -81,11 +85,13 @@ def build_artwork(
     candidates: Sequence[Candidate],
     scrub: ScrubFacts,
     face_model: str,
+    sight: Sight = NOTHING_MORE,
 ) -> Artwork:
     """Build the document; ``candidates`` has one for each chosen still, in any order.
 
     Of chosen stills with the same pixels, the first by rank stays. ``area`` is the frame without
-    black bars, ``face_model`` the digest of the models that find and read faces.
+    black bars, ``face_model`` the digest of the models that find and read faces, and ``sight`` what
+    the candidates were looked at with beyond that.
     """
     by_rank = rank_crops(_distinct(candidates))
     dropped = Counter(pool.filtered.dropped_by)
@@ -93,8 +99,9 @@ def build_artwork(
     return Artwork(
         pool=pool_id(by_rank),
         title=title,
-        embedding_model=EMBEDDING_ID,
+        embedding_model=EMBEDDING_ID if sight.embedding is None else sight.embedding.model,
         face_model=face_model[:16],
+        nudity_model=OPEN_NSFW_SHA256[:16] if sight.nudity else None,
         picture=_area(area),
         selection=Selection(
             stills=len(stills),
@@ -160,11 +167,13 @@ def build_candidate(
     picture: UInt8,
     area: Box,
     reader: PortraitReader,
+    sight: Sight = NOTHING_MORE,
 ) -> tuple[Candidate, Files]:
     """Build the candidate ``pool.chosen[rank]``, with the files of its crops.
 
     ``picture`` is the still at full size, BGR in full range (height, width, 3), ``area`` its part
-    without black bars. ``reader`` reads the faces that were not read for the choice.
+    without black bars. ``reader`` reads the faces that were not read for the choice; ``sight`` is
+    what else is looked at.
     """
     chosen = pool.chosen[rank]
     identity = sha256(picture.tobytes()).hexdigest()[:16]
@@ -211,13 +220,18 @@ def build_candidate(
             DominantColour(hex=colour.hex, share=colour.share) for colour in dominant_colours(inner)
         ],
         perceptual_hash=f"{int(stills.hashes[chosen.row]):016x}",
-        embedding=[round(float(value), 5) for value in stills.embeddings[chosen.row]],
+        embedding=(
+            [round(float(value), 5) for value in stills.embeddings[chosen.row]]
+            if sight.embedding is None
+            else sight.embedding.of(inner)
+        ),
         faces=[_found_face(person) for person in people],
         people=len(people),
         shot_scale=shot_scale(people),
         appeal=chosen.appeal,
         spoiler_zone=chosen.frame >= SPOILER_PLACE * title.frames,
         maturity=None,
+        nudity_score=nudity_score(inner) if sight.nudity else None,
         rights=None,
     )
     return candidate, files

@@ -18,6 +18,8 @@ from encoder.arrays import AnyArray, Float32, UInt8
 
 EMBEDDING_ID: Final = "shotladder-classical/1"
 """Id of the embedding. Never compare embeddings with different ids."""
+SAME_SCENE: Final = 0.28
+"""Distance of embeddings up to which stills show the same scene."""
 
 _GRID = 4
 _DIRECTIONS = 8

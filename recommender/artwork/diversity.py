@@ -16,13 +16,11 @@ from typing import Final
 import numpy as np
 
 from encoder.arrays import Float32, Int64, Mask
-from recommender.artwork.descriptors import distances, hash_distance
+from recommender.artwork.descriptors import SAME_SCENE, distances, hash_distance
 
 DIVERSITY_VERSION: Final = 3
 """Part of the store keys. Raise it when clusters or choices change."""
 
-SAME_SCENE: Final = 0.28
-"""Distance of embeddings up to which stills show the same scene."""
 DUPLICATE_BITS: Final = 10
 """Number of differing bits up to which perceptual hashes mean the same picture."""
 DUPLICATE_DISTANCE: Final = 0.10

@@ -182,6 +182,9 @@ class Candidate(Document):
     """True in the last fifth of the title, by time alone."""
     maturity: None
     """Always null, because it is unknown."""
+    nudity_score: Share | None = None
+    """Score of the document's ``nudity_model``: what it sees, not what is suitable for whom. Null
+    where nobody asked for it."""
     rights: None
     """Always null, because it is unknown."""
 
@@ -273,6 +276,9 @@ class Artwork(TitleDocument):
     face_model: str | None
     """First 16 hexadecimal digits of a digest of the models that find and read faces; null if face
     detection was off, in an earlier release."""
+    nudity_model: str | None = None
+    """First 16 hexadecimal digits of the digest of the model that scores nudity; null where nobody
+    asked for it."""
     picture: Area
     """The frame without black bars."""
     selection: Selection
@@ -321,7 +327,8 @@ class SelectedStill(Document):
     renditions: list[Rendition]
     """Files of the crop, the largest first."""
     features: dict[str, Any] | None = Field(default=None, exclude_if=_is_none)
-    """What a request asked for by ``fields``, as the candidate in ``artwork.json`` has it."""
+    """What a request asked for by ``fields``, as the candidate in ``artwork.json`` has it; beside an
+    ``embedding``, its ``embedding_model``."""
 
 
 class SelectedArtwork(TitleDocument):
@@ -350,8 +357,6 @@ class SelectedArtwork(TitleDocument):
     editors: Editors | None = Field(default=None, exclude_if=_is_none)
     """What editors of a service have decided; banned pictures are left out, pinned ones come
     first."""
-    embedding_model: str | None = Field(default=None, exclude_if=_is_none)
-    """Id of what made the embeddings, where a request asked for them."""
     candidates: list[SelectedStill]
     """Selected candidates, the best first."""
 

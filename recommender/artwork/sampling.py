@@ -24,7 +24,12 @@ from encoder.arrays import Float32, UInt8
 from encoder.source.reference import ReferenceSource
 from recommender.artwork import letters, metrics, saliency
 from recommender.artwork.colour import bgr_of_small
-from recommender.artwork.descriptors import EMBEDDING_SIZE, embedding, perceptual_hash
+from recommender.artwork.descriptors import (
+    EMBEDDING_SIZE,
+    SAME_SCENE,
+    embedding,
+    perceptual_hash,
+)
 from recommender.artwork.faces import Face, FaceDetector
 from recommender.artwork.stills import MEASURES, Stills
 
@@ -37,9 +42,6 @@ LOOK_SECONDS: Final = 1
 """Time after which faces are looked for again in a scene that looks the same. To look takes as long
 as all measures together, and a face that is found stands for the stills around it until those are
 read at full size."""
-LOOK_DISTANCE: Final = 0.28
-"""Distance of embeddings from which on a still does not look like the last one that was looked at:
-that of stills of two scenes (:data:`recommender.artwork.diversity.SAME_SCENE`)."""
 
 _TINY = (64, 36)
 _LOOK_SECONDS = Fraction(1, 2)
@@ -236,7 +238,7 @@ class StillSampler:
         """Return the faces of a still; None if it is too like the last one that was looked at."""
         if self._looked is not None:
             last, looked = self._looked
-            alike = float(np.linalg.norm(looks - looked)) < LOOK_DISTANCE
+            alike = float(np.linalg.norm(looks - looked)) < SAME_SCENE
             if alike and number - last < self._looked_frames:
                 return None
         self._looked = number, looks

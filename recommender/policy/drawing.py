@@ -20,7 +20,7 @@ NEIGHBOURS: Final = 2
 """Number of slots before a slot to which its picture is compared."""
 ALIKE: Final = 0.28
 """Distance of embeddings below which pictures look alike: that of stills of one scene
-(:data:`recommender.artwork.diversity.SAME_SCENE`)."""
+(:data:`recommender.artwork.descriptors.SAME_SCENE`)."""
 ALIKE_FACTOR: Final = 0.1
 """Factor on the probability of a picture that looks like a neighbour. It is not 0, since a picture
 whose probability is 0 cannot be learned about."""

@@ -89,8 +89,8 @@ class Wanted:
             for still in document["candidates"]:
                 candidate = candidates[still["id"]]
                 still["features"] = {name: candidate.get(name) for name in self.fields}
-            if "embedding" in self.fields:
-                document["embedding_model"] = whole["embedding_model"]
+                if "embedding" in self.fields:
+                    still["features"]["embedding_model"] = whole["embedding_model"]
         return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -107,21 +107,26 @@ def told_apart(
     from recommender.policy.drawing import ALIKE
 
     document = json.loads(text)
-    model = document["embedding_model"]
-    others = [np.array(one.embedding) for one in before if one.model == model]
 
     def is_alike(still: Mapping[str, Any]) -> bool:
         if still["action_id"] in edited.pinned:
             return False
-        looks = np.array(still["features"]["embedding"])
-        return any(float(np.linalg.norm(looks - other)) < ALIKE for other in others)
+        features = still["features"]
+        looks = np.array(features["embedding"])
+        return any(
+            float(np.linalg.norm(looks - np.array(other.embedding))) < ALIKE
+            for other in before
+            if other.model == features["embedding_model"]
+        )
 
     stills = sorted(document["candidates"], key=is_alike)[:k]
-    first = Neighbour(model, stills[0]["features"]["embedding"]) if stills else None
+    first = None
+    if stills:
+        features = stills[0]["features"]
+        first = Neighbour(features["embedding_model"], features["embedding"])
     if not with_looks:
-        del document["embedding_model"]
         for still in stills:
-            del still["features"]["embedding"]
+            del still["features"]["embedding"], still["features"]["embedding_model"]
             if not still["features"]:
                 del still["features"]
     document["candidates"] = stills

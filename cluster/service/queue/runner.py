@@ -70,6 +70,10 @@ class RunnerOptions:
     """A Dask scheduler, or only its address, to run jobs on its workers instead."""
     weights: Path | None = None
     """Weights of the complexity model instead of the packaged ones."""
+    embedding: str | None = None
+    """``MODULE:FUNCTION`` of what makes the embeddings of stills instead of the classical ones."""
+    nudity: bool = False
+    """True to score the nudity of stills."""
     performing: Perform = perform
     """Function that runs a job."""
 
@@ -204,6 +208,8 @@ class Runner:
             workers=self._options.workers,
             scheduler=self._options.scheduler,
             weights=self._options.weights,
+            embedding=self._options.embedding,
+            nudity=self._options.nudity,
         )
         try:
             self._follow(slot, job, work)

@@ -47,6 +47,8 @@ class Work:
     workers: int | None
     scheduler: str | SharedScheduler | None
     weights: Path | None = None
+    embedding: str | None = None
+    nudity: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,8 @@ def perform(work: Work, source: Path, store: Path, on_event: events.Listener) ->
         workers=work.workers,
         scheduler=work.scheduler,
         weights=work.weights,
+        embedding=work.embedding,
+        nudity=work.nudity,
     )
     if work.kind == "plan":
         from cluster.jobs.estimate import plan_run
