@@ -327,8 +327,8 @@ class SelectedStill(Document):
     renditions: list[Rendition]
     """Files of the crop, the largest first."""
     features: dict[str, Any] | None = Field(default=None, exclude_if=_is_none)
-    """What a request asked for by ``fields``, as the candidate in ``artwork.json`` has it; beside an
-    ``embedding``, its ``embedding_model``."""
+    """What a request asked for by ``fields``, as the candidate in ``artwork.json`` has it; with an
+    ``embedding`` goes its ``embedding_model``."""
 
 
 class SelectedArtwork(TitleDocument):
