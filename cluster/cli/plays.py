@@ -13,9 +13,8 @@ import numpy as np
 
 from encoder.arrays import Float64
 from encoder.errors import BadInput
-from recommender.sites.sessions import DAY_SECONDS, Plays
+from recommender.sites.sessions import DAY_SECONDS, Plays, day_number
 
-_EPOCH = date(1970, 1, 1)
 _LAST_SECONDS = 1e11
 """Unix time from which a number is taken for milliseconds; in seconds it is the year 5138."""
 _MOST_DAYS = 3660
@@ -179,7 +178,7 @@ def _time(text: str, where: str) -> float:
 
 def _date(text: str, where: str) -> int:
     try:
-        return (date.fromisoformat(text.strip()) - _EPOCH).days
+        return day_number(date.fromisoformat(text.strip()))
     except ValueError:
         raise BadInput(f"{where}: `date` has to be YYYY-MM-DD; got {text!r:.40}") from None
 

@@ -27,6 +27,7 @@ from recommender.sites.filling import FillRules
 from recommender.sites.forecast import ForecastModel
 from recommender.sites.history import History
 from recommender.sites.planning import PlannedSite, followed_counts, plan_site
+from recommender.sites.sessions import date_of, day_number
 
 REMEMBERED_DAYS: Final = 14
 """Days whose plays are remembered; a forecast hardly depends on older ones."""
@@ -34,7 +35,6 @@ SHARE: Final = 0.9
 """Share of a site that is planned where none is given and none can be followed."""
 FOLLOWED_PLAYS: Final = 20_000
 """Plays over whose requests a share is followed: about two seconds of a request's time."""
-_EPOCH = date(1970, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class SitePlans:
         """
         with self._locked(asked.site):
             last = read_plan(self._folder, asked.site)
-            day = (asked.day - _EPOCH).days
+            day = day_number(asked.day)
             held, days = _before(last, day, asked.site)
             days = _with_plays(days, day, asked)
             names = {name for each in days for name in (*each.expected, *(each.played or ()))}
@@ -143,7 +143,7 @@ def _before(
     planned = last.days[-1].day if last.days else day - 1
     if planned > day:
         raise Conflict(
-            f"site {site} was planned for {_EPOCH.fromordinal(_EPOCH.toordinal() + planned)} "
+            f"site {site} was planned for {date_of(planned)} "
             "already; plan that day or a later one, or, where that day was a mistake, remove "
             f"sites/{site}.json below the service's --data and plan the site anew"
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import date, timedelta
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from recommender.prefetch.document import START_SECONDS, Prefetch
 EARLY_SECONDS = 8.0
 """Requests that are due so soon after a session's beginning delay or spoil its start."""
 DAY_SECONDS = 86400
+_FIRST_DAY = date(1970, 1, 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +68,16 @@ def counted_plays(counts: Float64, day: int) -> Plays:
     time = DAY_SECONDS * (day + np.sort(rng.random(len(title))))
     unknown = np.full(len(title), np.nan)
     return Plays(time, title, np.zeros(len(title)), unknown, unknown)
+
+
+def day_number(day: date) -> int:
+    """Return the number of a day: how many there were since 1970."""
+    return (day - _FIRST_DAY).days
+
+
+def date_of(number: int) -> date:
+    """Return the day of a number (:func:`day_number`)."""
+    return _FIRST_DAY + timedelta(days=number)
 
 
 def day_of(time: Float64, day_starts: float) -> Int64:
