@@ -53,6 +53,11 @@ def test_the_report_is_drawn_at_any_width_and_reached_by_keys(browser: str, tmp_
     }
     assert seen["selected"].startswith("Shot 0")
     assert MODEL in seen["tip"]
+    assert seen["hover"].startswith("Shot ")
+    assert "kbit/s" in seen["hover"]
+    assert seen["cards"] == {"390": "grid", "1280": "table-row"}
+    assert "an hour of the highest rung would be" in seen["lead"]
+    assert seen["raw"] == 0
     assert seen["first"] == "0"  # sorted by shot, after a press on that head
 
 

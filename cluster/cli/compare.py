@@ -139,7 +139,9 @@ def _keep(
     from encoder.errors import OutputUnwritable
 
     claims = [fields for kind, fields in lines if kind == "claims"]
-    if not save_comparison(directory, comparison, claims, read_ladder(directory).title.id):
+    (verdict,) = (fields for kind, fields in lines if kind == "verdict")
+    title_id = read_ladder(directory).title.id
+    if not save_comparison(directory, comparison, claims, title_id, verdict):
         on_event(Warned(f"{directory} cannot be written: the comparison is shown but not kept"))
     elif (directory / REPORT_FILE).exists():
         try:

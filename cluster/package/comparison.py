@@ -257,6 +257,9 @@ class SavedComparison(Document):
     """Ladders of further codecs and of other packages against the first codec."""
     baseline: str | None = Field(default=None, exclude_if=lambda name: name is None)
     """Name of the user's own ladder that stands in place of the fixed one."""
+    verdict: dict[str, Any] | None = None
+    """Fields of the ``verdict`` line of ``ladder compare --json``; None in files from before there
+    was one."""
     receipts: dict[str, Any] | None = None
     """Fields of the ``receipts`` line of ``ladder compare --json``; None in files from before
     there was one."""
@@ -282,7 +285,11 @@ class SavedComparison(Document):
 
 
 def save_comparison(
-    directory: Path, comparison: Comparison, claims: Sequence[Mapping[str, Any]], title_id: str
+    directory: Path,
+    comparison: Comparison,
+    claims: Sequence[Mapping[str, Any]],
+    title_id: str,
+    verdict: Mapping[str, Any] | None = None,
 ) -> bool:
     """Write ``comparison.json`` in one step.
 
@@ -291,6 +298,7 @@ def save_comparison(
         comparison: result of the comparison.
         claims: fields of the ``claims`` lines that ``ladder compare --json`` writes.
         title_id: identity of the title.
+        verdict: fields of the ``verdict`` line.
 
     Returns:
         True where the file was written, False where the folder cannot be written.
@@ -313,6 +321,7 @@ def save_comparison(
         claims=[dict(fields) for fields in claims],
         codecs=list(comparison.codecs),
         baseline=comparison.baseline,
+        verdict=None if verdict is None else dict(verdict),
         receipts=receipts_fields(comparison.receipts) if comparison.receipts else None,
     )
     content = saved.model_dump_json(indent=1) + "\n"

@@ -276,6 +276,8 @@ def _comparison(compared: SavedComparison | None) -> dict[str, Any] | None:
         ],
         "claims": compared.claims,
         "receipts": compared.receipts,
+        "verdict": compared.verdict,
+        "baseline": compared.baseline,
         "least": {
             codec: {against: compared.least(codec, against) for against in get_args(Against)}
             for codec in dict.fromkeys(claims["codec"] for claims in compared.claims)
