@@ -21,7 +21,7 @@ from cluster.jobs.recipe_check import CheckedRecipes
 from cluster.jobs.request import LadderRequest
 from cluster.jobs.solve import SolvedCodec
 from cluster.package import report
-from cluster.package.artwork_files import previous_artwork, write_artwork
+from cluster.package.artwork_files import previous_artwork, thumbnails_of, write_artwork
 from cluster.package.assemble import ChosenRung, rung_names, verify_directory, write_media
 from cluster.package.package import Package
 from cluster.package.publish import publishing
@@ -102,7 +102,9 @@ def deliver(
         with events.stage(on_event, "package", len(rungs), unit="rungs"):
             audio = call_with_retries(audio_tracks, title, store, request.sound)
             subtitles = call_with_retries(subtitle_tracks, title, store)
-            written = write_media(title, rungs, audio, subtitles, store, directory)
+            thumbnails = thumbnails_of(artwork)
+            written = write_media(title, rungs, audio, subtitles, store, directory, thumbnails)
+            write_artwork(artwork, store, directory, previous_artwork(request.options.out))
         heard = heard_in_title(title, store, request.sound)
         ladder = ladder_document(
             *(title, solved, selection.codecs, checked.checks, rungs, written, measurer.known),
@@ -122,7 +124,6 @@ def deliver(
         (directory / "ladder.json").write_text(ladder.to_json())
         (directory / "measurements.json").write_text(measurements.to_json())
         (directory / "prefetch.json").write_text(build_prefetch(ladder, written).to_json())
-        write_artwork(artwork, store, directory, previous_artwork(request.options.out))
         page = _collect_report(directory, scored)
         run = run_document(request, solved, checked, scored, missed, verified.cpu_seconds, clock)
         if planned is not None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,8 +19,17 @@ from cluster.package.documents import read_artwork
 from cluster.stages.artwork import pool_of
 from cluster.store import Record, Store
 from encoder.errors import BadInput
-from recommender.artwork.document import ACTIONS_URI, ARTWORK_URI, Artwork
+from encoder.package.layout import Thumbnails
+from recommender.artwork.document import (
+    ACTIONS_URI,
+    ARTWORK_URI,
+    SHEETS_TEMPLATE,
+    Artwork,
+    ArtworkTitle,
+    ScrubFacts,
+)
 from recommender.artwork.lineage import follow
+from recommender.artwork.scrub import COLUMNS, ROWS
 from recommender.artwork.stills import MEASURES
 
 ACTIONS_SCHEMA: Final = "shotladder/actions/1"
@@ -47,6 +58,38 @@ def write_artwork(
     (directory / ACTIONS_URI).write_bytes(actions_table(artwork))
     (directory / ARTWORK_URI).write_text(artwork.to_json(), encoding="utf-8")
     return artwork
+
+
+def thumbnails_of(record: Record) -> Thumbnails | None:
+    """Return the scrub track of a pool as playlists declare it; None where it has no sheet.
+
+    Args:
+        record: result of :func:`cluster.stages.artwork.find_artwork`.
+    """
+    artwork = Artwork.model_validate(record.value)
+    sizes = [record.blobs[uri].size for uri in artwork.scrub.sheets]
+    return thumbnails_in(artwork.scrub, artwork.title, sizes) if sizes else None
+
+
+def thumbnails_in(track: ScrubFacts, title: ArtworkTitle, sizes: Sequence[int]) -> Thumbnails:
+    """Return a scrub track of a title, whose sheets have these sizes in bytes."""
+    rate = Fraction(title.frame_rate)
+    step = round(Fraction(track.step_seconds) * rate)
+    left = -(-title.frames // step)
+    rows = []
+    for _ in track.sheets:
+        rows.append(min(ROWS, -(-left // COLUMNS)))
+        left -= ROWS * COLUMNS
+    return Thumbnails(
+        uris=tuple(track.sheets),
+        template=SHEETS_TEMPLATE,
+        sizes=tuple(sizes),
+        columns=COLUMNS,
+        rows=tuple(rows),
+        width=track.width,
+        height=track.height,
+        step=step / rate,
+    )
 
 
 def previous_artwork(out: Path) -> Artwork | None:

@@ -66,6 +66,7 @@ def write_media(
     subtitles: Sequence[layout.SubtitleTrack],
     store: Store,
     directory: Path,
+    thumbnails: layout.Thumbnails | None = None,
 ) -> layout.WrittenPackage:
     """Write media, playlists and frame hashes into a folder.
 
@@ -76,6 +77,7 @@ def write_media(
         subtitles: subtitle tracks.
         store: store that holds the encodes.
         directory: folder to write to.
+        thumbnails: sheets of thumbnails that the folder will hold.
     """
     with store.scratch() as scratch:
         store.preload(blobs=[encode.media for rung in rungs for encode in rung.encodes])
@@ -88,6 +90,7 @@ def write_media(
             subtitles=tuple(subtitles),
             colour=title.reference.colour,
             cues=title.cues,
+            thumbnails=thumbnails,
         )
         written = write_package(package, directory)
         for rung, track in zip(rungs, written.video, strict=True):

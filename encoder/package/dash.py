@@ -14,6 +14,7 @@ from xml.etree import ElementTree as ET
 from encoder.package import cues
 from encoder.package.hls import WHOLE_SUBTITLES
 from encoder.package.layout import (
+    Thumbnails,
     WrittenPackage,
     WrittenSegment,
     WrittenSubtitles,
@@ -25,6 +26,7 @@ MANIFEST = "manifest.mpd"
 """File name of the manifest."""
 NAMESPACE = "urn:mpeg:dash:schema:mpd:2011"
 _PROFILES = "urn:mpeg:dash:profile:isoff-live:2011,urn:mpeg:dash:profile:cmaf:2019"
+_TILE_SCHEME = "http://dashif.org/guidelines/thumbnail_tile"
 _CICP_SCHEME = "urn:mpeg:mpegB:cicp"
 _ROLE_SCHEME = "urn:mpeg:dash:role:2011"
 _PURPOSE_SCHEME = "urn:tva:metadata:cs:AudioPurposeCS:2007"
@@ -61,6 +63,8 @@ def manifest(package: WrittenPackage) -> str:
         _audio_set(period, next(number), package, track, main=track is package.audio)
     for subtitles in package.subtitles:
         _subtitle_set(period, next(number), subtitles)
+    if package.thumbnails is not None:
+        _image_set(period, next(number), package, package.thumbnails)
     ET.indent(mpd, " ")
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(mpd, encoding="unicode") + "\n"
 
@@ -173,6 +177,44 @@ def _subtitle_set(period: ET.Element, number: int, track: WrittenSubtitles) -> N
         adaptation, "Representation", {"id": track.name, "bandwidth": str(max(1, bandwidth))}
     )
     ET.SubElement(representation, "BaseURL").text = f"{track.directory}/{WHOLE_SUBTITLES}"
+
+
+def _image_set(
+    period: ET.Element, number: int, package: WrittenPackage, thumbnails: Thumbnails
+) -> None:
+    """Add the thumbnails (DASH-IF IOP, 6.2.6): players take parts of sheets that are alike."""
+    adaptation = ET.SubElement(
+        period,
+        "AdaptationSet",
+        {"id": str(number), "contentType": "image", "mimeType": "image/jpeg"},
+    )
+    video, rows = package.video[0], thumbnails.rows[0]
+    lasts = thumbnails.columns * rows * thumbnails.step * video.timescale
+    ET.SubElement(
+        adaptation,
+        "SegmentTemplate",
+        {
+            "timescale": str(video.timescale),
+            "media": thumbnails.template,
+            "duration": str(lasts),
+            "startNumber": "0",
+        },
+    )
+    representation = ET.SubElement(
+        adaptation,
+        "Representation",
+        {
+            "id": "thumbnails",
+            "width": str(thumbnails.columns * thumbnails.width),
+            "height": str(rows * thumbnails.height),
+            "bandwidth": str(thumbnails.bandwidth(video.duration)),
+        },
+    )
+    ET.SubElement(
+        representation,
+        "EssentialProperty",
+        {"schemeIdUri": _TILE_SCHEME, "value": f"{thumbnails.columns}x{rows}"},
+    )
 
 
 def _template(adaptation: ET.Element, track: WrittenTrack) -> None:

@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 
 from encoder.package.cues import cue_tags, program_date_time
 from encoder.package.layout import (
+    Thumbnails,
     WrittenCue,
     WrittenPackage,
     WrittenSubtitles,
@@ -29,6 +30,8 @@ MEDIA = "media.m3u8"
 """File name of each track's media playlist."""
 IFRAMES = "iframes.m3u8"
 """File name of each rung's trick-play playlist."""
+IMAGES = "thumbnails.m3u8"
+"""File name of the playlist of thumbnails."""
 WHOLE_SUBTITLES = "subtitles.vtt"
 """File name of each subtitle track as one file."""
 _AUDIO_GROUP = "audio"
@@ -73,7 +76,43 @@ def master_playlist(package: WrittenPackage) -> str:
             "URI": f'"{track.directory}/{IFRAMES}"',
         }
         lines.append(_tag("EXT-X-I-FRAME-STREAM-INF", attributes))
+    if package.thumbnails is not None:
+        lines.append(_image_stream(package.thumbnails, package.video[0].duration))
     return _text(lines)
+
+
+def _image_stream(thumbnails: Thumbnails, seconds: Fraction) -> str:
+    attributes = {
+        "BANDWIDTH": str(thumbnails.bandwidth(seconds)),
+        "RESOLUTION": f"{thumbnails.width}x{thumbnails.height}",
+        "CODECS": '"jpeg"',
+        "URI": f'"{images_uri(thumbnails)}"',
+    }
+    return _tag("EXT-X-IMAGE-STREAM-INF", attributes)
+
+
+def images_uri(thumbnails: Thumbnails) -> str:
+    """Return the path of the playlist of thumbnails, which lies beside their sheets."""
+    return str(PurePosixPath(thumbnails.uris[0]).with_name(IMAGES))
+
+
+def image_playlist(thumbnails: Thumbnails, seconds: Fraction) -> str:
+    """Write the playlist of thumbnails (Image Media Playlist 0.4, which Roku and others play)."""
+    durations = thumbnails.durations(seconds)
+    lines = _head(math.ceil(max(durations)))
+    lines.append("#EXT-X-IMAGES-ONLY")
+    (step,) = _durations([thumbnails.step])
+    sheets = zip(
+        thumbnails.uris, thumbnails.rows, _durations(itertools.accumulate(durations)), strict=True
+    )
+    for uri, rows, duration in sheets:
+        attributes = {
+            "RESOLUTION": f"{thumbnails.width}x{thumbnails.height}",
+            "LAYOUT": f"{thumbnails.columns}x{rows}",
+            "DURATION": step,
+        }
+        lines += [f"#EXTINF:{duration},", _tag("EXT-X-TILES", attributes), PurePosixPath(uri).name]
+    return _text([*lines, "#EXT-X-ENDLIST"])
 
 
 def _video_range(track: WrittenTrack) -> dict[str, str]:

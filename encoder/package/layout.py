@@ -107,6 +107,38 @@ class SubtitleTrack:
 
 
 @dataclass(frozen=True, slots=True)
+class Thumbnails:
+    """Thumbnails at even steps for the seek bar of a player, in sheets."""
+
+    uris: tuple[str, ...]
+    """JPEG files of the package, which its playlists name; numbered from 0."""
+    template: str
+    """Their name with ``$Number%03d$`` in the place of the number."""
+    sizes: tuple[int, ...]
+    """Size of each sheet."""
+    columns: int
+    rows: tuple[int, ...]
+    """Number of rows of each sheet: all alike but the last."""
+    width: int
+    """Width of a thumbnail in pixels."""
+    height: int
+    """Height of a thumbnail in pixels."""
+    step: Fraction
+    """Time from one thumbnail to the next; each sheet lasts as long as its thumbnails."""
+
+    def durations(self, seconds: Fraction) -> tuple[Fraction, ...]:
+        """Return how long each sheet lasts in a title of some seconds."""
+        whole = self.columns * self.rows[0] * self.step
+        starts = [number * whole for number in range(len(self.uris))]
+        return tuple(min(whole, seconds - start) for start in starts)
+
+    def bandwidth(self, seconds: Fraction) -> int:
+        """Return the rate in bit/s at which every sheet arrives while the one before lasts."""
+        pairs = zip(self.sizes, self.durations(seconds), strict=True)
+        return max(math.ceil(8 * size / duration) for size, duration in pairs)
+
+
+@dataclass(frozen=True, slots=True)
 class TitlePackage:
     """A package before it is written, the input of :func:`encoder.package.write.write_package`."""
 
@@ -125,6 +157,7 @@ class TitlePackage:
     """Colours that every rung states; None leaves them as the encodes state them."""
     cues: tuple[Cue, ...] = ()
     """Cues for ad insertion, each at the beginning of a segment."""
+    thumbnails: Thumbnails | None = None
 
     def __post_init__(self) -> None:
         ends = [0, *(end for _, end in self.shots)]
@@ -297,6 +330,7 @@ class WrittenPackage:
     more_audio: tuple[WrittenTrack, ...] = ()
     subtitles: tuple[WrittenSubtitles, ...] = ()
     cues: tuple[WrittenCue, ...] = ()
+    thumbnails: Thumbnails | None = None
 
     @property
     def sounds(self) -> tuple[WrittenTrack, ...]:

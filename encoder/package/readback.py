@@ -151,7 +151,7 @@ def parse_manifest(text: str) -> tuple[DashTrack, ...]:
     """Read the video and audio of an MPD of segment templates with timelines."""
     tracks = []
     for adaptation in _adaptation_sets(text):
-        if adaptation.get("contentType") == "text":
+        if adaptation.get("contentType") in ("text", "image"):
             continue
         if adaptation.get("startWithSAP") != "1":
             raise ValueError("an adaptation set does not state startWithSAP=1")

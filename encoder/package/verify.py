@@ -25,6 +25,7 @@ from encoder.package import readback
 from encoder.package.cue_check import ExpectedCue, check_manifest_cues, check_playlist_cues
 from encoder.package.declared import check_declarations
 from encoder.package.layout import check_timeline, peak_bitrate
+from encoder.package.thumbnail_check import check_thumbnails
 from encoder.package.verify_sound import ExpectedSound, FoundSound, difference
 from encoder.review import LOUDNESS_FILTER, parse_loudness
 
@@ -115,6 +116,7 @@ def verify_package(
     targets |= _check_subtitles(directory, master, video_seconds)
     _check_declarations(directory, master)
     _check_cues(directory, master, cues)
+    _check_thumbnails(directory, video_seconds)
     for rung, segments in expected.items():
         track = _check_rung(directory, rung, variants[rung], segments, frame_rate, dash[rung])
         keyframe_times[rung] = track.keyframe_times
@@ -172,6 +174,15 @@ def _check_cues(
             check_playlist_cues(_read(directory, uri).decode(), cues, _NEAR_CUE_SECONDS)
     except (ValueError, KeyError) as error:
         _fail(f"{uri} does not declare the title's cues: {error}", file=uri)
+
+
+def _check_thumbnails(directory: Path, video_seconds: Fraction) -> None:
+    """Check that thumbnails are what HLS and DASH say of them; older packages declare none."""
+    master, manifest = (_read(directory, uri).decode() for uri in ("master.m3u8", "manifest.mpd"))
+    try:
+        check_thumbnails(master, manifest, lambda uri: _read(directory, uri), video_seconds)
+    except (ValueError, KeyError) as error:
+        _fail(f"the thumbnails are not what is declared: {error}", file="master.m3u8")
 
 
 def _check_sounds(

@@ -79,8 +79,10 @@ def write_package(package: TitlePackage, directory: Path) -> WrittenPackage:
             more_audio=sounds[1:],
             subtitles=subtitles,
             cues=_written_cues(package),
+            thumbnails=package.thumbnails,
         )
         for name, text in playlists(written).items():
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
             (directory / name).write_text(text, encoding="utf-8", newline="\n")
     except FileExistsError as error:
         raise OutputUnwritable(
@@ -108,6 +110,9 @@ def playlists(package: WrittenPackage) -> dict[str, str]:
     for subtitles in package.subtitles:
         media = hls.subtitle_playlist(subtitles, package.target_duration, package.cues)
         texts[f"{subtitles.directory}/{hls.MEDIA}"] = media
+    if package.thumbnails is not None:
+        seconds = package.video[0].duration
+        texts[hls.images_uri(package.thumbnails)] = hls.image_playlist(package.thumbnails, seconds)
     texts[dash.MANIFEST] = dash.manifest(package)
     texts[hls.MASTER] = hls.master_playlist(package)
     return texts

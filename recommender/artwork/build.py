@@ -25,6 +25,7 @@ from recommender.artwork.document import (
     ACTIONS_URI,
     FOLDER,
     SCRUB_URI,
+    SHEETS_TEMPLATE,
     Area,
     Artwork,
     ArtworkTitle,
@@ -240,8 +241,11 @@ def build_candidate(
 def build_scrub(track: ScrubTrack, title: ArtworkTitle) -> tuple[ScrubFacts, Files]:
     """Build the facts and the files of a title's scrub track."""
     frame_rate = Fraction(title.frame_rate)
-    names = tuple(f"scrub-{number:03d}.jpg" for number in range(len(track.sheets)))
-    sheets = {f"{FOLDER}/{name}": sheet for name, sheet in zip(names, track.sheets, strict=True)}
+    sheets = {
+        SHEETS_TEMPLATE.replace("$Number%03d$", f"{number:03d}"): sheet
+        for number, sheet in enumerate(track.sheets)
+    }
+    names = tuple(uri.removeprefix(f"{FOLDER}/") for uri in sheets)
     facts = ScrubFacts(
         uri=SCRUB_URI,
         sheets=list(sheets),

@@ -20,6 +20,8 @@ ARTWORK_URI: Final = "artwork.json"
 FOLDER: Final = "artwork"
 ACTIONS_URI: Final = f"{FOLDER}/actions.parquet"
 SCRUB_URI: Final = f"{FOLDER}/scrub.vtt"
+SHEETS_TEMPLATE: Final = f"{FOLDER}/scrub-$Number%03d$.jpg"
+"""Names of the sheets of the scrub track, as DASH writes them; they are numbered from 0."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 AspectName = Literal["16:9", "2:3", "1:1", "21:9", "9:16"]
