@@ -74,6 +74,18 @@ class StageProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkPlanned:
+    """How long a run is expected to take, once its shots are known; its stages follow."""
+
+    type: ClassVar[str] = "work_planned"
+    seconds: Mapping[str, float]
+    """Expected duration by name of the stage, without what the store already has; all rounds of
+    encodes are ``encode``."""
+    encodes: int
+    """Number of encodes that are expected in all rounds, without cached ones."""
+
+
+@dataclass(frozen=True, slots=True)
 class Round:
     """The search has decided which encodes to measure next."""
 
@@ -143,7 +155,9 @@ class Failed:
         )
 
 
-Event = Started | StagePlanned | StageProgress | Round | Warned | Noted | Done | Failed
+Event = (
+    Started | StagePlanned | StageProgress | WorkPlanned | Round | Warned | Noted | Done | Failed
+)
 Listener = Callable[[Event], None]
 """Function that receives the events of a command. It is called from one thread and must return
 quickly."""

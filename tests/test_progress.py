@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from cluster.cli.progress import LiveDisplay, Pace, PlainLines, describe, duration, reporter
+from cluster.cli.drawing import Pace, describe, duration
+from cluster.cli.one_line import OneLine
+from cluster.cli.progress import LiveDisplay, PlainLines, reporter
 from cluster.events import (
     Done,
     Event,
@@ -25,6 +27,7 @@ from cluster.events import (
     StageProgress,
     Started,
     Warned,
+    WorkPlanned,
     document,
     line,
     stage,
@@ -171,11 +174,11 @@ def test_a_failed_tool_is_shown_with_its_reproduction() -> None:
 # -- live --------------------------------------------------------------------------------------
 
 
-def live(events: Iterable[Event]) -> str:
+def live(events: Iterable[Event], kind: type[LiveDisplay | OneLine] = LiveDisplay) -> str:
     """What is left on the terminal, without colours."""
     out, clock = io.StringIO(), Clock()
     console = Console(file=out, force_terminal=True, width=100, color_system=None)
-    drawer = LiveDisplay(console, clock=clock)
+    drawer = kind(console, clock=clock)
     for event in events:
         drawer.draw(event)
         clock.now += 20
@@ -196,6 +199,43 @@ def test_the_live_display_ends_with_what_each_stage_took() -> None:
     last = [row for row in text.splitlines() if row.startswith("encode")][-1]
     assert "8/8" in last
     assert "in 1:20" in last
+
+
+def test_one_line_shows_the_whole_and_folds_what_has_ended() -> None:
+    told: list[Event] = [
+        Started("run", "film.mp4", "0.1.0"),
+        StagePlanned("shots", 2400, 800, "frames"),
+        StageProgress("shots", 1600, 2400, 800),
+        StageProgress("shots", 2400, 2400, 800),
+        WorkPlanned({"encode": 100.0, "verify": 20.0}, 10),
+        StagePlanned("encode 1", 6, 0, "encodes"),
+        Round(1, 6, "first"),
+        StageProgress("encode 1", 6, 6),
+        StagePlanned("encode 2", 4, 1, "encodes"),
+        Warned("no sound in film.mp4"),
+        StageProgress("encode 2", 2, 4, 1),
+    ]
+    rows = [row.rstrip() for row in live(told, OneLine).splitlines()]
+    assert "shots: 2400 frames, 800 of them cached, took 1:20, 20 frames/s" in rows
+    assert "warning: no sound in film.mp4" in rows
+    assert not [row for row in rows if row.startswith("round")]
+    line = r"encode \S+ +\d+%, about \S+( s)? left \(8/10 encodes\)"
+    assert re.fullmatch(line, rows[-1]), rows[-1]
+    assert len([row for row in rows if row.startswith("encode")]) <= 12  # one at a time, redrawn
+    ended = [*told, StageProgress("encode 2", 4, 4, 1), StagePlanned("verify", 3), Done({})]
+    rows = [row.rstrip() for row in live(ended, OneLine).splitlines()]
+    assert "encode: 10 encodes in 2 rounds, 1 of them cached, took 2:20" in rows
+    assert [row for row in rows if row.startswith("verify: 0, took")]
+
+
+def test_one_line_of_a_command_without_a_plan_tells_the_stage() -> None:
+    told: list[Event] = [
+        Started("compare", "ladder", "0.1.0"),
+        StagePlanned("baselines", 8, 0, "encodes"),
+        StageProgress("baselines", 2, 8),
+    ]
+    last = live(told, OneLine).splitlines()[-1].rstrip()
+    assert last.endswith("2/8 encodes, about 1:00 left of this stage")
 
 
 def test_the_live_display_takes_names_as_they_are() -> None:

@@ -85,6 +85,24 @@ def test_the_time_left_is_unknown_first_and_then_about_right() -> None:
     assert max(late) < 1.5
 
 
+def test_a_plan_of_the_work_makes_the_time_left_right_from_a_third_on() -> None:
+    """Encodes of a second, and stages around them that take as long as all encodes."""
+    before, rounds, after = 60, (50, 30, 20), 100
+    told = [
+        *stage("shots", before),
+        {"type": "work_planned", "seconds": {"encode": 100.0, "verify": 100.0}, "encodes": 100},
+        *[event for n, size in enumerate(rounds, 1) for event in stage(f"encode {n}", size)],
+        *stage("verify", after),
+    ]
+    progress = WholeProgress("run")
+    for now, event in enumerate(told):
+        progress.update(event, now)
+        left = progress.at(now).remaining_seconds
+        if now > len(told) / 3 and event.get("done", 0) > 5 and len(told) - now > 20:
+            assert left is not None
+            assert 0.7 < left / (len(told) - now) < 1.3, (now, event)
+
+
 def test_further_codecs_are_expected_from_the_beginning() -> None:
     one, two = WholeProgress("run", codecs=1), WholeProgress("run", codecs=2)
     for event in run(100)[:120]:

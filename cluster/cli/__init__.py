@@ -45,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signals: list[int] = []
     try:
         # Looked up before parsing, so that an error of parsing is reported in the same form.
-        with _stoppable(signals), reporter(as_json="--json" in arguments) as on_event:
+        as_json, verbose = "--json" in arguments, "--verbose" in arguments
+        with _stoppable(signals), reporter(as_json=as_json, verbose=verbose) as on_event:
             return _dispatch(arguments, on_event)
     except BrokenPipeError:
         # The reader of stdout is gone. Python would complain when it flushes stdout at exit.

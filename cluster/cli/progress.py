@@ -15,8 +15,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import TextIO
 
 from rich.console import Console
@@ -25,36 +24,20 @@ from rich.progress import Task as Row
 from rich.text import Text
 from typing_extensions import override
 
+from cluster.cli.drawing import Clock, Drawer, Pace, describe, duration
 from cluster.events import (
     Done,
     Event,
     Failed,
     Listener,
-    Noted,
-    Round,
     StagePlanned,
     StageProgress,
-    Started,
     Warned,
     line,
 )
 
-Clock = Callable[[], float]
 PLAIN_SECONDS = 10.0
 """Seconds between two plain lines about the progress of one stage."""
-STDERR_LINES = 8
-"""Number of lines shown from the end of a failed command's stderr; the JSON has more."""
-
-
-class Drawer:
-    """Something that shows events."""
-
-    def draw(self, event: Event) -> None:
-        """Show one event."""
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """Leave the terminal as it was: nothing to do for drawers that only write lines."""
 
 
 @contextlib.contextmanager
@@ -62,13 +45,15 @@ def reporter(
     *,
     as_json: bool = False,
     quiet: bool = False,
+    verbose: bool = False,
     stdout: TextIO | None = None,
     stderr: TextIO | None = None,
 ) -> Iterator[Listener]:
     """Yield the listener to send events to.
 
-    It writes NDJSON to stdout, or draws on stderr: a live display on a terminal, plain lines
-    elsewhere. With ``quiet`` it draws only warnings and errors. An exception that leaves the block
+    It writes NDJSON to stdout, or draws on stderr: on a terminal one line for the whole command, or
+    with ``verbose`` a bar for each stage; plain lines elsewhere. With ``quiet`` it draws only
+    warnings and errors. An exception that leaves the block
     is drawn as its ``error`` event and raised again. Nothing is drawn after ``done`` or ``error``.
     """
     out, err = stdout or sys.stdout, stderr or sys.stderr
@@ -76,7 +61,10 @@ def reporter(
     if as_json:
         drawer = JsonLines(out)
     elif err.isatty() and not quiet:
-        drawer = LiveDisplay(Console(file=err))
+        from cluster.cli.one_line import OneLine
+
+        kind = LiveDisplay if verbose else OneLine
+        drawer = kind(Console(file=err))
     else:
         drawer = PlainLines(err, quiet=quiet)
     ended = False
@@ -206,76 +194,6 @@ class LiveDisplay(Drawer):
         self._console.print(Text(describe(event), style=style), highlight=False, soft_wrap=True)
 
 
-def describe(event: Event) -> str:
-    """Return the event as text: one line, several for a failed command, empty for ``done``.
-
-    Drawers with a clock add durations. File names and messages of ffmpeg may contain control
-    characters that a terminal would obey, so every character that cannot be printed is replaced.
-    """
-    return "".join(
-        sign if sign.isprintable() or sign in "\n\t" else "\N{REPLACEMENT CHARACTER}"
-        for sign in _described(event)
-    )
-
-
-def _described(event: Event) -> str:
-    match event:
-        case Started():
-            return f"shotladder {event.version}: {event.command} {event.source}"
-        case StagePlanned():
-            cached = f", {event.cached} of them cached" if event.cached else ""
-            return f"{event.stage}: {event.total} {event.unit or 'to do'}{cached}"
-        case StageProgress():
-            cached = f" ({event.cached} cached)" if event.cached else ""
-            return f"{event.stage}: {event.done}/{event.total}{cached}"
-        case Round():
-            reason = f" ({event.reason})" if event.reason else ""
-            return f"round {event.number}: {event.wanted} encodes to measure{reason}"
-        case Warned():
-            return f"warning: {event.message}"
-        case Noted():
-            return event.message
-        case Failed():
-            return "\n".join([f"error: {event.message}", *_reproduction(event)])
-        case Done():
-            return ""
-
-
-def duration(seconds: float) -> str:
-    """Format a duration for people: ``4 s``, ``3:05``, ``1:02:03``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-@dataclass(slots=True)
-class Pace:
-    """Speed of a stage, from which the time left follows. All times come from the same clock."""
-
-    started: float
-    """Time at which the stage started."""
-    share: float = 0.0
-    """Share of the work done at the last update, 0 to 1."""
-    updated: float = 0.0
-    """Time of the last update."""
-
-    def update(self, share: float, now: float) -> None:
-        """Record that ``share`` of the work (0 to 1) was done at ``now``."""
-        self.share, self.updated = share, now
-
-    def left(self, now: float) -> float | None:
-        """Return the seconds left if the rest goes as fast as before; None while unknown."""
-        if self.share >= 1:
-            return 0.0
-        if self.share <= 0:
-            return None
-        left = (self.updated - self.started) * (1 - self.share) / self.share
-        return max(0.0, left - (now - self.updated))
-
-
 class _TimeLeft(ProgressColumn):
     max_refresh = 0.5
 
@@ -291,15 +209,3 @@ class _TimeLeft(ProgressColumn):
             return Text(f"in {duration(pace.updated - pace.started)}" if pace.updated else "")
         left = pace.left(now)
         return Text("" if left is None else f"{duration(left)} left", style="cyan")
-
-
-def _reproduction(event: Failed) -> list[str]:
-    """Return how to reproduce a failure: the command, then the end of its stderr or traceback."""
-    lines = []
-    if "command" in event.context:
-        lines.append(f"  command: {event.context['command']}")
-    for text in str(event.context.get("stderr", "")).splitlines()[-STDERR_LINES:]:
-        lines.append(f"  | {text}")
-    for text in str(event.context.get("traceback", "")).splitlines():
-        lines.append(f"  | {text}")
-    return lines

@@ -6,7 +6,7 @@ scaled to the whole title. Nothing is encoded and nothing is looked up in the st
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cluster.jobs.setup import CodecSetup, infeasible
@@ -137,6 +137,29 @@ def fixed_seconds(setup: CodecSetup) -> float:
     seconds = float(reference.timeline.duration_seconds)
     streams = len(reference.info.audio)
     return _RUN_SECONDS + _FRAME_CARE * reference.frames + _SOUND_SHARE * seconds * streams
+
+
+def stage_seconds(
+    expected: Expected, setup: CodecSetup, slots: int, factors: Mapping[str, float]
+) -> dict[str, float]:
+    """Return how long each stage after the analysis is expected to take.
+
+    Args:
+        expected: What is still to be made.
+        setup: Setup of any codec.
+        slots: Number of tasks that run at once.
+        factors: Corrections of ``encode``, ``vmaf`` and ``rest``.
+    """
+    frames = setup.title.reference.frames
+    rest = factors["rest"]
+    encoding = expected.encode_seconds * factors["encode"] + expected.vmaf_seconds * factors["vmaf"]
+    return {
+        "encode": encoding / slots,
+        "artwork": rest * 1e-3 * frames,
+        "package": rest * 0.1 * expected.care_seconds,
+        "verify": rest * 0.9 * expected.care_seconds,
+        "report": rest * (2.0 + 0.5e-3 * frames),
+    }
 
 
 def sound_bytes(setup: CodecSetup, sound: SoundChoices) -> float:

@@ -44,6 +44,7 @@ NOT_OF_JOBS: Mapping[str, str] = {
     "from": "`force`, beside `options`, makes a package anew",
     "options": "`options` of the submission is what such a file says",
     "json": "the service answers with JSON",
+    "verbose": "the service has every event of a job",
     "source": "`source` stands beside `options`",
     "priority": "`priority` stands beside `options`",
     "cpu_price": "an estimate has CPU hours, and whoever reads it knows the price",

@@ -9,14 +9,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cluster import events
 from cluster.jobs.cost_ranges import Correction, correction
-from cluster.jobs.expected import expect, fixed_seconds
+from cluster.jobs.expected import expect, fixed_seconds, stage_seconds
 from cluster.jobs.setup import CodecSetup
 from cluster.stages.measurer import Measurer
 from cluster.store import Store, manifests
 
 NAMES = ("encode", "vmaf", "rest", "delivered_bytes")
 """What is expected of a run and corrected; times are CPU seconds."""
+
+
+def announce(setups: Sequence[CodecSetup], measurer: Measurer) -> None:
+    """Report how long the stages of a run are expected to take, by earlier runs too."""
+    shots = len(setups[0].title.shots)
+    whole = expect(setups, shots)
+    missing = measurer.missing(whole.requests)
+    left = expect(setups, shots, missing)
+    known = corrections(measurer.store, [setup.recipe.name for setup in setups])
+    factors = {name: known[name].factor for name in ("encode", "vmaf", "rest")}
+    seconds = stage_seconds(left, setups[0], measurer.executor.slots, factors)
+    measurer.on_event(events.WorkPlanned(seconds, round(left.encodes)))
 
 
 def planned_document(

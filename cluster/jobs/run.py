@@ -17,7 +17,7 @@ from cluster.jobs.clock import Clock
 from cluster.jobs.deliver import deliver, further_models
 from cluster.jobs.history import recorded
 from cluster.jobs.opening import opened_title
-from cluster.jobs.past_runs import planned_document
+from cluster.jobs.past_runs import announce, planned_document
 from cluster.jobs.recipe_check import check_recipes
 from cluster.jobs.request import LadderRequest, RunOptions
 from cluster.jobs.setup import set_up
@@ -65,6 +65,7 @@ def run_title(
         models = (setups[0].quality_model,)
         measurer = Measurer(title, models, opened.store, opened.executor, on_event)
         planned = planned_document(setups, measurer, opened.analysis_seconds)
+        announce(setups, measurer)
         checked = check_recipes(request, setups, measurer)
         solved = [solve(setup, measurer) for setup in checked.setups]
         ladder, run = deliver(request, solved, checked, measurer, planned, clock)

@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cluster.cli.progress import duration
+from cluster.cli.drawing import duration
 from cluster.cli.views.tables import ABSENT, Column, kbits, table
 from cluster.package.diff import LadderDifference, RungChange, ShotChange, UpgradeReport
 from ladder.bdrate import BdRate, NoOverlap

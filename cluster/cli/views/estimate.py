@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from cluster.cli.progress import duration
+from cluster.cli.drawing import duration
 from cluster.cli.views.tables import facts, size
 from cluster.jobs.estimate import Estimate
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from rich.console import RenderableType
 from rich.table import Table
 
-from cluster.cli.progress import duration
+from cluster.cli.drawing import duration
 from cluster.cli.views.tables import Column, facts, table
 from cluster.service.documents import Attempt, Delivery, Hold, Job, Version
 

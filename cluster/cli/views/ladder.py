@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cluster.cli.progress import duration
+from cluster.cli.drawing import duration
 from cluster.cli.views.comparison import against_labels
 from cluster.cli.views.tables import Column, clock, kbits, size, table
 from cluster.package.comparison import SavedComparison, bits_against

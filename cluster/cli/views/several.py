@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
+from cluster.cli.drawing import duration
 from cluster.cli.output import Line
-from cluster.cli.progress import duration
 from cluster.cli.views.tables import Column, kbits, size, table
 from cluster.jobs.several import SourceOutcome
 from ladder.document import Ladder

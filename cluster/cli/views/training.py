@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import RenderableType
 from rich.text import Text
 
-from cluster.cli.progress import duration
+from cluster.cli.drawing import duration
 from cluster.cli.views.tables import Column, table
 from cluster.training.promote import JudgedTitle, WeightsComparison
 from cluster.training.sweep import SweepResult, SweptTitle

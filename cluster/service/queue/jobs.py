@@ -52,7 +52,7 @@ MAX_EVENTS = 1_000
 """Limit of events that are read at once for those who follow jobs."""
 MAX_WEBHOOKS = 16
 """Limit of webhooks of one job, into which several submissions may have been merged."""
-_OF_RUNS = ("stage_planned", "stage_progress", "round", "warning", "note")
+_OF_RUNS = ("stage_planned", "stage_progress", "work_planned", "round", "warning", "note")
 """Types of events that a run has reported, as on the command line."""
 
 

@@ -26,6 +26,8 @@ _STAGES: Final[Mapping[str, Mapping[str, float]]] = {
     },
     "plan": {"fetch": 5, "digest": 5, "shots": 80, "recipe check": 10},
 }  # fmt: skip
+KINDS: Final = tuple(_STAGES)
+"""Kinds of jobs whose whole progress can be told."""
 _FURTHER_ROUNDS = 0.3
 """Encodes of all rounds that follow, as a part of those of the last round."""
 _LEAST_PACE_SHARE = 0.02
@@ -62,6 +64,9 @@ class WholeProgress:
         self._shown = share
         self._now = 0.0
         """Share as this attempt knows it, which may fall."""
+        self._expected_encodes = 0
+        self._begun: float | None = None
+        """Time of the first event of this attempt."""
         self._rounds: list[int] = []
         """Encodes of each round so far."""
         self._paced: tuple[float, float] | None = None
@@ -69,6 +74,10 @@ class WholeProgress:
 
     def update(self, event: Mapping[str, Any], now: float) -> None:
         """Take an event of the run at ``now``, in seconds of any steady clock."""
+        if event["type"] == "work_planned":
+            self._plan(event["seconds"], event["encodes"], now)
+            return
+        self._begun = now if self._begun is None else self._begun
         stage, number = _stage(event)
         if stage not in self._weights:
             return
@@ -89,6 +98,16 @@ class WholeProgress:
             self._paced = self._now, now
         self._shown = min(max(self._shown, self._now), MAX_RUNNING_SHARE)
 
+    def _plan(self, seconds: Mapping[str, float], encodes: int, now: float) -> None:
+        """Weigh the stages by how long they are expected to take, and those before by what they
+        took."""
+        if sum(seconds.values()) <= 0:
+            return
+        self._weights = {name: float(seconds.get(name, 0.0)) for name in self._weights}
+        self._weights["shots"] = now - (now if self._begun is None else self._begun)
+        self._total = sum(self._weights.values()) or 1.0
+        self._expected_encodes = encodes
+
     def at(self, now: float) -> Whole:
         """Return the progress at ``now``."""
         if self._paced is None:
@@ -105,7 +124,9 @@ class WholeProgress:
             return done
         *earlier, last = self._rounds
         known = sum(self._rounds) + _FURTHER_ROUNDS * last
-        expected = self._codecs * self._rounds[0] * (1 + _FURTHER_ROUNDS)
+        expected = self._expected_encodes or (
+            self._codecs * self._rounds[0] * (1 + _FURTHER_ROUNDS)
+        )
         return (sum(earlier) + done * last) / max(known, expected, 1)
 
 
