@@ -233,6 +233,17 @@ def test_a_prediction_is_the_same_on_any_number_of_threads(finished: SmallRun) -
             torch.set_num_threads(before)
 
 
+def test_a_run_says_how_long_its_stages_will_take(finished: SmallRun) -> None:
+    (planned,) = [each for each in finished.events if isinstance(each, events.WorkPlanned)]
+    assert set(planned.seconds) == {"encode", "artwork", "package", "verify", "report"}
+    assert min(planned.seconds.values()) > 0
+    assert planned.encodes > 0
+    run = finished.result.run
+    assert set(run["planned"]) >= {"analysis", "encode", "vmaf", "rest", "delivered_bytes"}
+    assert run["planned"]["analysis"] > 0
+    assert run["delivered_bytes"] > 0
+
+
 # -- what it would cost ------------------------------------------------------------------------
 
 

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scenedetect import FrameTimecode, StatsManager
+from scenedetect.detectors import AdaptiveDetector
 
-from encoder.analysis.frames import feed, small_frames
+from encoder.analysis.frames import SmallFrame, feed, small_frames
 from encoder.analysis.shots import CutDetector, Measures, find_cuts, plan_shots
 from encoder.media import Shot
 from encoder.source.planning import plan_source
@@ -253,3 +255,25 @@ def test_a_title_of_one_frame(tmp_path: Path):
     assert (source.frames, source.frame_rate) == (1, 24)
     assert detected(clip, tmp_path) == ()
     assert plan_shots((), source.frames, source.frame_rate) == (Shot(0, 1),)
+
+
+def test_measures_are_those_of_pyscenedetect() -> None:
+    """The detector sums differences in its own way; every measure is PySceneDetect's to the bit."""
+    chance, rate = np.random.default_rng(4), Fraction(24)
+    ours, theirs, stats = CutDetector(rate), AdaptiveDetector(min_scene_len=1), StatsManager()
+    theirs.stats_manager = stats
+    planes = chance.integers(16, 236, (3, 36, 64)).astype(np.uint8)
+    frames = []
+    for number in range(24):
+        step = chance.integers(-4, 5, planes.shape) if number % 9 else chance.integers(-99, 99)
+        planes = np.clip(planes + step, 16, 235).astype(np.uint8)
+        frames.append(SmallFrame(number, planes, None))  # type: ignore[arg-type]
+    for frame in frames:
+        ours.push(frame)
+        theirs.process_frame(FrameTimecode(frame.number, rate), frame.bgr())
+    names = [theirs.get_metrics()[0], theirs.get_metrics()[-1]]
+    expected = [stats.get_metrics(FrameTimecode(n, rate), names) for n in range(24)]
+    found = ours.measures()
+    assert found.change.tolist() == [change or 0.0 for change, _ in expected]
+    assert found.ratio.tolist() == [ratio or 0.0 for _, ratio in expected]
+    assert found.change.max() > 20

@@ -23,9 +23,6 @@ _T = TypeVar("_T")
 _Json = Annotated[
     bool, typer.Option("--json", help="Write NDJSON to stdout; the last line is `done` or `error`.")
 ]
-_Verbose = Annotated[
-    bool, typer.Option("--verbose", help="Show every stage and every round of encodes.")
-]
 
 
 def option(default: Any, *declarations: str, **settings: Any) -> Any:
@@ -61,7 +58,6 @@ def command(function: Callable[..., _T]) -> Callable[..., _T]:
         else:
             options.append(_option(name, hints[name], parameter.default))
     if "output" in hints:
-        options.append(_option("verbose", _Verbose, False))
         options.append(_option("json", _Json, False))
 
     @functools.wraps(function)
@@ -74,7 +70,6 @@ def command(function: Callable[..., _T]) -> Callable[..., _T]:
             fields = dataclasses.fields(group)
             values[name] = group(**{field.name: values.pop(field.name) for field in fields})
         if "output" in hints:
-            values.pop("verbose")  # looked up before parsing, see cluster.cli.main
             values["output"] = Output(values.pop("context").obj, as_json=values.pop("json"))
         return function(**values)
 

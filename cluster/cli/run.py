@@ -24,6 +24,9 @@ from encoder.names import path_of
 if TYPE_CHECKING:
     from cluster.jobs.request import RunOptions
 
+VERBOSE = option(False, "--verbose", help="Show every stage and every round of encodes.")
+"""Looked up before the command line is parsed, by :func:`cluster.cli.main`."""
+
 
 @command
 def run(
@@ -55,6 +58,7 @@ def run(
     options_file: OptionsFile = None,
     flags: RunFlags,
     tls: TlsFlags,
+    verbose: bool = VERBOSE,
     repeat: str | None = option(
         None,
         "--from",
@@ -215,6 +219,7 @@ def encode(
         "quality: two to five more encodes of everything.",
     ),
     flags: EncodeFlags,
+    verbose: bool = VERBOSE,
 ) -> None:
     """Make one file of a given quality: every shot gets the CRF at which all have equal slope.
 

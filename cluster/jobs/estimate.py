@@ -32,6 +32,8 @@ from encoder.media import Request, Size
 from encoder.names import shown
 from encoder.recipes import typical_cpu_seconds
 from ladder.profiles import Profile
+from recommender.artwork.sampling import StillSampler
+from recommender.artwork.scrub import ScrubSampler
 from vmaf import models
 
 CORES = (2, 16, 64)
@@ -39,7 +41,9 @@ CORES = (2, 16, 64)
 TYPICAL_ANALYSIS_NS = 6.0
 """Nanoseconds of CPU for each pixel of the title that analysis and decoding take, where no sample
 tells; :data:`ANALYSIS_MS` more for each frame."""
-ANALYSIS_MS = 2.5
+ANALYSIS_MS = 5.0
+ALONE_SHARE = 0.6
+"""Share of ``rest`` that one core does while the others wait: verification and the report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +157,12 @@ def _looked_at(
         return title, None, 0.0 if analysed else usual
     frames = sum(end - start for start, end in windows)
     with events.stage(on_event, "sample", frames, unit="frames"):
-        sample = take_sample(reference, windows, segmentation=source.segmentation)
+        sample = take_sample(
+            reference,
+            windows,
+            segmentation=source.segmentation,
+            further=lambda: (StillSampler.of(reference), ScrubSampler.of(reference)),
+        )
     title = Title(shown(options.source.name), source, sample.shots, sample.shot_features)
     return title, sample, sample.cpu_seconds_per_frame * reference.frames
 
@@ -252,7 +261,7 @@ def _estimate(
     deviations = {name: one.deviation for name, one in known.items()}
     deviations["recipe check"] = known["encode"].deviation
     total = range_of(parts, deviations, counted.sample_deviation)
-    alone = 0.3 * parts["rest"]
+    alone = ALONE_SHARE * parts["rest"]
     shared = total.expected - alone
     on = {cores: wall(shared, alone, cores) for cores in sorted({*CORES, workers})}
     video = _video(expected, known["delivered_bytes"], counted.sample_deviation)

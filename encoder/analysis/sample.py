@@ -9,14 +9,14 @@ other (:func:`expected_shots`).
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 
 from encoder.analysis.features import FeatureExtractor, ShotFeatures
-from encoder.analysis.frames import feed, small_frames
+from encoder.analysis.frames import Analyser, feed, small_frames
 from encoder.analysis.sections import keyframe_numbers
 from encoder.analysis.segments import plan_segments
 from encoder.analysis.shots import CutDetector
@@ -131,8 +131,12 @@ def take_sample(
     windows: Sequence[Window],
     threads: int = 2,
     segmentation: Segmentation = AT_SHOTS,
+    further: Callable[[], Sequence[Analyser]] = tuple,
 ) -> TitleSample:
     """Decode and analyse the windows of a title.
+
+    ``further`` makes the other analysers of a first pass, for each window anew: what they find is
+    not looked at, but what they cost is.
 
     Windows are divided as the title is, but without cues, which say nothing of other places.
 
@@ -146,7 +150,7 @@ def take_sample(
     cuts: list[tuple[int, ...]] = []
     for start, end in windows:
         detector = CutDetector(source.frame_rate)
-        feed(small_frames(source, threads, span=(start, end)), detector, extractor)
+        feed(small_frames(source, threads, span=(start, end)), detector, extractor, *further())
         cuts.append(detector.cuts())
         for shot in plan_segments(cuts[-1], end - start, source.frame_rate, plain):
             inside = tuple(start + cut for cut in shot.cuts)

@@ -69,16 +69,34 @@ class Measures:
 
 
 class _Detector(AdaptiveDetector):  # type: ignore[misc]
-    """AdaptiveDetector without edge detection.
+    """AdaptiveDetector without edge detection, and with differences summed by OpenCV.
 
     PySceneDetect detects edges whenever it keeps measures, at half of its total cost, and gives
-    them no weight.
+    them no weight. It sums absolute differences of bytes in arrays of 32 bits, which takes longer
+    than everything else that it does; the sums are the same whole numbers here.
     """
 
-    _NONE = np.zeros((1, 1), np.uint8)
+    _planes: tuple[UInt8, ...] = ()
 
-    def _detect_edges(self, lum: UInt8) -> UInt8:
-        return self._NONE
+    def _calculate_frame_score(self, timecode: FrameTimecode, frame_img: UInt8) -> float:
+        before = self._planes
+        self._planes = tuple(
+            np.asarray(plane, np.uint8)
+            for plane in cv2.split(cv2.cvtColor(frame_img, cv2.COLOR_BGR2HSV))
+        )
+        if not before:
+            return 0.0
+        distances = [
+            cv2.norm(now, then, cv2.NORM_L1) / now.size
+            for now, then in zip(self._planes, before, strict=True)
+        ]
+        weights = self._weights
+        pairs = zip(
+            distances, (weights.delta_hue, weights.delta_sat, weights.delta_lum), strict=True
+        )
+        score = sum(distance * weight for distance, weight in pairs) / sum(map(abs, weights))
+        self.stats_manager.set_metrics(timecode, {self.FRAME_SCORE_KEY: score})
+        return float(score)
 
 
 class CutDetector:
