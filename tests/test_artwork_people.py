@@ -229,6 +229,10 @@ def test_expression_gaze_and_pose_tell_pictures_apart() -> None:
     for change in ({"yaw": 0.2}, {"mouth": 0.5}, {"gaze": (0.2, 0.0)}, {"smile": 1.0}):
         (other,) = alone([FACE], [replace(PORTRAIT, **change)])
         assert unlike([one], [other]) >= 1
+    turned, talking = (
+        alone([FACE], [replace(PORTRAIT, yaw=0.8, mouth=mouth)])[0] for mouth in (0.1, 0.9)
+    )
+    assert unlike([turned], [talking]) == pytest.approx(0, abs=1e-9)
     assert unlike([one], []) == np.inf
     assert unlike([], []) == 0
     assert shot_scale([one]) == "close-up"

@@ -20,7 +20,7 @@ import pytest
 from cluster.execution.executor import InlineExecutor
 from cluster.package.artwork_files import previous_artwork, write_artwork
 from cluster.package.contact_sheet import write_sheet
-from cluster.stages import analysis
+from cluster.stages import analysis, first_pass
 from cluster.stages.analysis import find_title
 from cluster.stages.artwork import ArtworkWork, artwork_key, find_artwork, make_artwork
 from cluster.stages.quarantine import reading
@@ -161,13 +161,13 @@ def test_a_title_is_decoded_once_for_shots_features_and_stills(
 ) -> None:
     source = make_title(tmp_path / "title.mp4", range(2))
     decodes = []
-    decode = analysis.small_frames
+    decode = first_pass.small_frames
 
     def counted(*given: Any, **options: Any) -> Any:
         decodes.append(given)
         return decode(*given, **options)
 
-    monkeypatch.setattr(analysis, "small_frames", counted)
+    monkeypatch.setattr(first_pass, "small_frames", counted)
     store = tmp_path / "store"
     deliver(source, tmp_path / "out", store)
     kept = Store(store)
@@ -200,6 +200,20 @@ def test_again_nothing_is_made_and_damage_is_repaired(made: Made, tmp_path: Path
     assert again == made.artwork
     for path in (made.out / "artwork").rglob("*.*"):
         other = tmp_path / "again" / path.relative_to(made.out)
+        assert other.read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_every_run_gives_the_same_bytes(made: Made, tmp_path: Path, threads: int) -> None:
+    """Another run, in a store of its own, with one thread or several."""
+    before = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(threads)
+        assert deliver(made.source, tmp_path / "out", tmp_path / "store") == made.artwork
+    finally:
+        cv2.setNumThreads(before)
+    for path in (made.out / "artwork").rglob("*.*"):
+        other = tmp_path / "out" / path.relative_to(made.out)
         assert other.read_bytes() == path.read_bytes()
 
 

@@ -21,7 +21,7 @@ from recommender.artwork.faces import Face
 from recommender.artwork.portraits import LEGIBLE_HEIGHT, MIN_CONFIDENCE, Portrait
 from recommender.artwork.stills import Stills
 
-PEOPLE_VERSION: Final = 2
+PEOPLE_VERSION: Final = 3
 """Part of the store keys. Raise it when any judgement of people changes."""
 
 ShotScale = Literal["close-up", "medium", "wide"]
@@ -290,6 +290,8 @@ def _between(value: float, low: float, high: float) -> float:
 def unlike(one: Sequence[Person], other: Sequence[Person]) -> float:
     """Return how unlike the main faces of two stills are in expression, gaze, pose and place.
 
+    Of a face that is turned far away, expression and gaze cannot be read, and do not count.
+
     From 1 on they are two pictures, even if the rest is the same; infinite if only one of the
     stills has a face that can be read, 0 if neither has.
     """
@@ -304,14 +306,17 @@ def unlike(one: Sequence[Person], other: Sequence[Person]) -> float:
         first.face.x + first.face.width / 2 - second.face.x - second.face.width / 2,
         first.face.y + first.face.height / 2 - second.face.y - second.face.height / 2,
     )
-    parts = (
+    parts = [
         (a.yaw - b.yaw) / _YAW,
         (a.pitch - b.pitch) / _PITCH,
-        (a.mouth - b.mouth) / _MOUTH,
-        (a.smile - b.smile) / _SMILE,
-        (a.gaze[0] - b.gaze[0]) / _GAZE,
-        (a.gaze[1] - b.gaze[1]) / _GAZE,
         float(moved) / size / _MOVED,
         (first.face.height / max(1e-3, second.face.height) - 1) / _GROWN,
-    )
+    ]
+    if max(abs(a.yaw), abs(b.yaw)) <= _MOST_TURNED:  # else the expression is a guess
+        parts += [
+            (a.mouth - b.mouth) / _MOUTH,
+            (a.smile - b.smile) / _SMILE,
+            (a.gaze[0] - b.gaze[0]) / _GAZE,
+            (a.gaze[1] - b.gaze[1]) / _GAZE,
+        ]
     return float(np.sqrt(np.square(parts).sum()))

@@ -24,24 +24,19 @@ from encoder.arrays import Float32, UInt8
 from encoder.source.reference import ReferenceSource
 from recommender.artwork import letters, metrics, saliency
 from recommender.artwork.colour import bgr_of_small
-from recommender.artwork.descriptors import (
-    EMBEDDING_SIZE,
-    SAME_SCENE,
-    embedding,
-    perceptual_hash,
-)
+from recommender.artwork.descriptors import EMBEDDING_SIZE, embedding, perceptual_hash
 from recommender.artwork.faces import Face, FaceDetector
 from recommender.artwork.stills import MEASURES, Stills
 
-SAMPLING_VERSION: Final = 4
+SAMPLING_VERSION: Final = 5
 """Part of the store keys. Raise it when any number of any still changes."""
 
 STILLS_PER_SECOND: Final = 3
 MAX_STILLS: Final = 40_000
 LOOK_SECONDS: Final = 1
-"""Time after which faces are looked for again in a scene that looks the same. To look takes as long
-as all measures together, and a face that is found stands for the stills around it until those are
-read at full size."""
+"""Time between two stills in which faces are looked for, beside those next to a cut. To look takes
+as long as all measures together, and a face that is found stands for the stills around it until
+those are read at full size."""
 
 _TINY = (64, 36)
 _LOOK_SECONDS = Fraction(1, 2)
@@ -128,9 +123,7 @@ class StillSampler:
         self._rows = _Rows()
         self._matrix, self._height = matrix, height
         self._detector = FaceDetector()
-        self._looked_frames = max(1, round(frame_rate * LOOK_SECONDS))
-        self._looked: tuple[int, Float32] | None = None
-        """Number and embedding of the last still in which faces were looked for."""
+        self._stills_per_look = max(1, round(frame_rate * LOOK_SECONDS / self.frames_per_still))
 
     @property
     def context_frames(self) -> int:
@@ -229,20 +222,16 @@ class StillSampler:
         rows.measures.append(tuple(values[name] for name in MEASURES))
         rows.hashes.append(perceptual_hash(luma))
         rows.embeddings.append(embedding(yuv))
-        rows.faces.append(self._faces(still.number, yuv, rows.embeddings[-1]))
+        # By its place and by what is near it alone, so that a title in pieces is looked at as well.
+        due = still.number // self.frames_per_still % self._stills_per_look == 0
+        if due or values["cut_distance"] < self.frames_per_still:
+            picture = bgr_of_small(yuv, self._matrix, self._height)
+            rows.faces.append(self._detector.find(picture))
+        else:
+            rows.faces.append(None)
         height, width = luma.shape
         top, bottom, left, right = metrics.bars(luma)
         rows.bars.append((top / height, bottom / height, left / width, right / width))
-
-    def _faces(self, number: int, yuv: UInt8, looks: Float32) -> tuple[Face, ...] | None:
-        """Return the faces of a still; None if it is too like the last one that was looked at."""
-        if self._looked is not None:
-            last, looked = self._looked
-            alike = float(np.linalg.norm(looks - looked)) < SAME_SCENE
-            if alike and number - last < self._looked_frames:
-                return None
-        self._looked = number, looks
-        return self._detector.find(bgr_of_small(yuv, self._matrix, self._height))
 
     def _unrest(self, number: int, luma: UInt8) -> float:
         """Return by how many levels the most changed places differ a moment before or after.
