@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "v0008_artwork_edits"
-down_revision = "v0007_roots"
+revision = "v0009_artwork_edits"
+down_revision = "v0008_wide_numbers"
 branch_labels = None
 depends_on = None
 
