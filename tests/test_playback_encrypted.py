@@ -1,4 +1,8 @@
-"""An encrypted copy plays with its key and does not without: ClearKey, in a real browser."""
+"""An encrypted copy plays with its key and does not without: ClearKey, in a real browser.
+
+A canvas gets no pixels of protected media, so a frame is known by the time that is announced for it;
+:mod:`tests.test_encrypt` has the pixels, by other decryptors.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +51,7 @@ def visit(server: material.Serving, player: str, key: str, wait: int) -> dict[st
 
 
 @pytest.mark.parametrize("player", ["shaka", "shaka-hls"])
-def test_with_the_key_every_rung_shows_the_frame_that_was_asked_for(
+def test_with_the_key_every_rung_arrives_at_the_frame_that_was_asked_for(
     encrypted: material.Serving, player: str
 ) -> None:
     seen = visit(encrypted, player, KEY, 60)
