@@ -1,6 +1,6 @@
 """An encrypted copy plays with its key and does not without: ClearKey, in a real browser.
 
-A canvas gets no pixels of protected media, so a frame is known by the time that is announced for it;
+A canvas gets no pixels of protected media, so a frame is known by the time that it announces;
 :mod:`tests.test_encrypt` has the pixels, by other decryptors.
 """
 
