@@ -104,7 +104,7 @@ def test_a_pool_lies_in_the_folder_as_its_document_says(made: Made) -> None:
                 assert rendition.width <= area.width
                 assert rendition.height <= area.height
     named = {made.out / r.uri for one in found.candidates for c in one.crops for r in c.renditions}
-    others = {found.actions_uri, found.scrub.uri, *found.scrub.sheets, "artwork/thumbnails.m3u8"}
+    others = {found.actions_uri, found.scrub.uri, *found.scrub.sheets}
     lying = {path for path in (made.out / "artwork").rglob("*") if path.is_file()}
     assert lying == named | {made.out / uri for uri in others}
 
