@@ -66,8 +66,8 @@ def thumbnails_of(record: Record) -> Thumbnails | None:
     Args:
         record: result of :func:`cluster.stages.artwork.find_artwork`.
     """
-    artwork = Artwork.model_validate(record.value)
-    sizes = [record.blobs[uri].size for uri in artwork.scrub.sheets]
+    artwork, places = Artwork.model_validate(record.value["artwork"]), record.value["files"]
+    sizes = [places[uri][1] for uri in artwork.scrub.sheets]  # offset and length in the blob
     return thumbnails_in(artwork.scrub, artwork.title, sizes) if sizes else None
 
 
