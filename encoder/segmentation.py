@@ -212,9 +212,11 @@ def cue_times(rows: Sequence[Sequence[Any]]) -> tuple[CueTime, ...]:
     found = []
     for row in rows:
         try:
+            if isinstance(row, str):
+                raise TypeError("a text is no row")
             time, duration, name = (*row, 0, "")[:3] if len(row) == 1 else (*row, "")[:3]
             cue = CueTime(Fraction(str(time)), Fraction(str(duration or 0)), str(name or ""))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, ArithmeticError):
             raise BadInput(
                 f"split_at has {row!r:.60}; give a time in seconds, and if you like the duration "
                 "of the break and an id"

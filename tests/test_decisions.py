@@ -516,6 +516,12 @@ def test_the_application_answers_as_what_stands_in_front_of_it(serving: ServiceP
         f"{serving.url}/v1/decisions", content=json.dumps(body), headers=headers, timeout=60
     )
     assert front.status_code == behind.status_code == 200
+    for kind in ("application/jsonp", "text/plain"):
+        headers["Content-Type"] = kind
+        refused = httpx.post(
+            f"{serving.url}/v1/decisions", content=json.dumps(body), headers=headers, timeout=60
+        )
+        assert refused.status_code == 422, (kind, refused.text)
     again = [{**one, "repeated": True} for one in front.json()["decisions"]]
     assert behind.json() == {**front.json(), "decisions": again}
     names = ("content-type", "cache-control")

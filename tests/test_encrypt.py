@@ -312,6 +312,13 @@ def test_classes_have_keys_of_their_own_and_adaptation_sets_between_which_player
         export_encrypted(Package.open(clear), Keys.from_csv(sd_only), tmp_path / "out2")
 
 
+def test_one_id_is_not_taken_for_two_keys(tmp_path: Path) -> None:
+    path = tmp_path / "keys.csv"
+    path.write_text(f"class,key_id,key\nsd,{KEY_ID},{KEY}\nhd,{KEY_ID},{'0' * 32}\n")
+    with pytest.raises(BadInput, match="row 3: hd has the key_id of sd and another key"):
+        Keys.from_csv(path)
+
+
 # -- what does not happen -----------------------------------------------------------------------
 
 

@@ -111,12 +111,20 @@ def test_times_are_read_as_people_write_them(text: str, seconds: float) -> None:
     assert read_seconds(text) == seconds
 
 
+def test_a_clock_has_no_negative_parts() -> None:
+    with pytest.raises(ValueError, match="negative"):
+        read_seconds("1:-5")
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
         ({"sample": 10.0, "start": 1.0}, "sample chooses a part itself"),
         ({"start": -1.0}, "start is -1 s"),
+        ({"start": float("nan")}, "start is nan s"),
         ({"duration": 0.5}, "duration is 0.5 s; give at least 1 s"),
+        ({"duration": float("nan")}, "duration is nan s; give at least 1 s"),
+        ({"sample": float("inf")}, "sample is inf s; give at least 1 s"),
     ],
 )
 def test_parts_that_cannot_be_are_refused(options: dict[str, float], reason: str) -> None:

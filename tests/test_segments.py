@@ -116,6 +116,8 @@ def test_a_cue_divides_a_cell_of_a_grid_and_moves_no_other_boundary() -> None:
         ([(2.0, 3.0, ""), (4.0, 0, "")], "within a cue at 2 s for 3 s"),
         ([(2.0, 0, ""), (2.01, 0, "")], "within a cue at 2 s"),
         ([(2.0, 0, "a"), (4.0, 0, "a")], "the id 'a' twice"),
+        ([("1/0", 0, "")], "give a time in seconds"),
+        (["12"], "give a time in seconds"),
     ],
 )
 def test_cues_that_cannot_be_are_refused_with_the_reason(rows: Any, said: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from tests.running import SHORT, contents, quick_profile
         (("x/a.mp4", "y/a.mp4", "y/b.mp4"), ("x-a", "y-a", "y-b")),
         (("x/.mp4", "x/b.mp4"), ("mp4", "b")),
         (("a.mp4", "a.mkv"), ("a.mp4", "a.mkv")),
+        (("/", "a.mp4"), ("title", "a")),
     ],
 )
 def test_folders_are_named_after_the_sources(
@@ -120,5 +122,10 @@ def test_what_was_made_of_other_bytes_or_options_is_made_again(made: Any, tmp_pa
     assert not is_made(replace(first, max_rate=1e6))
     assert not is_made(replace(first, source=last.source))
     assert not is_made(replace(first, out=tmp_path))
+    copy = shutil.copytree(first.out, tmp_path / "copy")
+    assert is_made(replace(first, out=copy))
+    segment = next(copy.glob("video/*/*.m4s"))
+    segment.write_bytes(segment.read_bytes()[:-1])
+    assert not is_made(replace(first, out=copy))
     ladder = json.loads((first.out / "run.json").read_text())
     assert ladder["options"]["search"] == "exhaustive"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from cluster import events
+from cluster.cli.options import parse_names
 from cluster.jobs.options import SOUND_NAMES
 from cluster.jobs.request import LadderOptions, LadderRequest, RunOptions
 from cluster.package.package import Package
@@ -48,6 +49,14 @@ def encoded(source: Path, out: Path, channels: int = 2, **options: Any) -> Any:
         duration=Fraction(SECONDS),
         **options,
     )
+
+
+@pytest.mark.parametrize("tag", ["x y", "english", "", " fr", "1"])
+def test_what_is_no_language_is_refused_and_not_taken_for_sound_without_one(tag: str) -> None:
+    with pytest.raises(BadInput, match="no tag of a language"):
+        SoundChoices(languages=("en", tag)).check()
+    SoundChoices(languages=("en", "pt-BR", "und", "zh_Hans")).check()
+    assert parse_names("en, fr") == ("en", "fr")
 
 
 @pytest.mark.parametrize("codec", SOUND_CODECS)

@@ -202,7 +202,7 @@ def parse_policy(text: str) -> str:
 
 def parse_names(text: str) -> tuple[str, ...]:
     """Return the parts of a list that is separated by commas."""
-    return tuple(text.split(","))
+    return tuple(part.strip() for part in text.split(","))
 
 
 def parse_codecs(text: str) -> str:

@@ -50,7 +50,7 @@ def package_names(sources: Sequence[Path]) -> tuple[str, ...]:
         raise BadInput(f"{twice[0]} is named twice; name each source once")
     most = max(len(path.parts) for path in whole)
     for parts in range(1, most + 1):
-        for paths in ([path.with_suffix("") for path in whole], whole):
+        for paths in ([path.parent / path.stem for path in whole], whole):
             names = [_name(path, parts) for path in paths]
             if len(set(names)) == len(names):
                 return tuple(names)
@@ -132,9 +132,30 @@ def is_made(options: RunOptions) -> bool:
     made_with = {name: run.get("versions", {}).get(name) for name in versions}
     if run.get("options") != asked or made_with != versions or not options.source.is_file():
         return False
+    if not _is_whole(options.out, ladder) or not _has_weights(options, ladder):
+        return False
     title = ladder.get("title", {})
     made_of = (title.get("excerpt") or {}).get("source_sha256") or title.get("sha256")
     return bool(made_of == file_sha256(options.source))
+
+
+def _is_whole(folder: Path, ladder: Mapping[str, Any]) -> bool:
+    """Return True where the playlists and all pictures are there, of the sizes that are stated."""
+    wanted: dict[str, int | None] = {"master.m3u8": None, "manifest.mpd": None}
+    for rung in ladder["rungs"]:
+        wanted[rung["init_uri"]] = None
+        wanted |= {segment["uri"]: segment["bytes"] for segment in rung["segments"]}
+    for uri, size in wanted.items():
+        path = folder / uri
+        if not path.is_file() or (size is not None and path.stat().st_size != size):
+            return False
+    return True
+
+
+def _has_weights(options: RunOptions, ladder: Mapping[str, Any]) -> bool:
+    """Return False where the file of weights that is named is another one by now."""
+    used = ladder["search"].get("weights")
+    return not (options.weights and used) or file_sha256(options.weights).startswith(used)
 
 
 def failure(outcomes: Sequence[SourceOutcome]) -> SourcesFailed | None:

@@ -88,7 +88,14 @@ class Keys:
                     f"{', '.join(CLASSES)} once at most"
                 )
             where = f"{path}, row {number}: the key_id", f"{path}, row {number}: the key"
-            found[name] = _content_key(row.get("key_id") or "", row.get("key") or "", *where)
+            one = _content_key(row.get("key_id") or "", row.get("key") or "", *where)
+            for earlier, known in found.items():
+                if known.key_id == one.key_id and known.key != one.key:
+                    raise BadInput(
+                        f"{path}, row {number}: {name} has the key_id of {earlier} and another "
+                        "key, and players know keys by their ids; give each key its own id"
+                    )
+            found[name] = one
         if not found:
             raise BadInput(f"{path} has no keys; give the columns class, key_id and key")
         return cls(found)

@@ -68,7 +68,8 @@ def _rank(sound: SourceSound, languages: Sequence[str]) -> int | None:
     """Return the place of a sound's language among those asked for, None where it has none."""
     own = language_of(sound).lower()
     for rank, asked in enumerate(languages):
-        wanted = (known_language(asked) or UNKNOWN).lower()
+        # A tag that is none stands for nothing, least of all for sound that states no language.
+        wanted = (known_language(asked) or asked).lower()
         if own == wanted or own.startswith(f"{wanted}-"):
             return rank
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -10,6 +11,7 @@ from encoder.errors import BadInput
 
 LOUDEST_LUFS, QUIETEST_LUFS = -5.0, -40.0
 """Loudness that a user may ask for."""
+_TAG = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*")
 AC3_RATES = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
 """Rates that AC-3 has, kbit/s (ETSI TS 102 366, table 4.18)."""
 
@@ -102,6 +104,12 @@ class SoundChoices:
                 raise BadInput(
                     f"audio_rates: AC-3 has no bitrate of {rate / 1000:g} kbit/s; the nearest is "
                     f"{nearest}k"
+                )
+        for tag in self.languages:
+            if not _TAG.fullmatch(tag):
+                raise BadInput(
+                    f"audio_languages: {tag!r:.40} is no tag of a language; give tags such as en, "
+                    "pt-BR, or und for sound that states none"
                 )
         if self.loudness is not None and not QUIETEST_LUFS <= self.loudness <= LOUDEST_LUFS:
             raise BadInput(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,11 +31,11 @@ class ExcerptChoices:
         """
         if self.sample is not None and (self.start, self.duration) != (None, None):
             raise BadInput("sample chooses a part itself; leave start and duration out, or sample")
-        if (self.start or 0) < 0:
+        if not 0 <= (self.start or 0) < math.inf:
             raise BadInput(f"start is {self.start:g} s; give a time of the title, from 0 on")
         for name in ("duration", "sample"):
             value = getattr(self, name)
-            if value is not None and value < LEAST_SECONDS:
+            if value is not None and not LEAST_SECONDS <= value < math.inf:
                 raise BadInput(f"{name} is {value:g} s; give at least {LEAST_SECONDS:g} s")
 
     @property
@@ -57,6 +58,8 @@ def read_seconds(text: str) -> float:
     if len(parts) > 1:
         seconds = 0.0
         for part in parts:
+            if part.strip().startswith("-"):
+                raise ValueError(f"{part!r} is negative")
             seconds = 60 * seconds + float(part)
         return seconds
     rest, seconds = text.strip().lower(), 0.0

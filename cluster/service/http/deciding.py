@@ -37,7 +37,8 @@ class Desk:
         client = self._tokens.client(sent.get(b"authorization"))
         if client is None or client is self._tokens.anybody or not client.may("decide"):
             return None
-        if not sent.get(b"content-type", b"").lower().startswith(b"application/json"):
+        media_type = sent.get(b"content-type", b"").partition(b";")[0]
+        if media_type.strip().lower() != b"application/json":
             return None
         try:
             request = DecisionRequest.model_validate_json(body)
