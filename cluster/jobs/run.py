@@ -7,7 +7,7 @@ so a run that is killed at any moment continues when it is started again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,11 @@ def run_title(
         setups = set_up(request, title, opened.store, opened.executor, on_event)
         models = (setups[0].quality_model,)
         measurer = Measurer(title, models, opened.store, opened.executor, on_event)
-        planned = planned_document(setups, measurer, opened.analysis_seconds)
-        announce(setups, measurer)
+        # With an eye of its own on the store: what a search knows decides what it asks for, and
+        # has to be the same in a run that goes on.
+        look = replace(measurer, known={})
+        planned = planned_document(setups, look, opened.analysis_seconds)
+        announce(setups, look)
         checked = check_recipes(request, setups, measurer)
         solved = [solve(setup, measurer) for setup in checked.setups]
         ladder, run = deliver(request, solved, checked, measurer, planned, clock)
