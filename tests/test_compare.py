@@ -432,6 +432,8 @@ def test_a_package_is_a_baseline(compared: Compared, tmp_path: Path) -> None:
     ("text", "reason"),
     [
         ("800k\n", "has to be a rate and a size"),
+        ("800k,00x00\n", "has to be a rate and a size"),
+        ("nan,360\n800k,360\n", "has to be a rate and a size"),
         ("1M,640x360\nfast,360\n", "line 2: 'fast,360' has to be a rate and a size"),
         ("3M,1280x720\n", "has no rung that is no larger than 640x360"),
         ("", "has no rung"),

@@ -393,7 +393,7 @@ def test_the_command_takes_a_key_from_a_file_and_refuses_what_makes_no_sense(
         (("export", str(out), "-o", str(tmp_path / "again"), *asked[4:], "--key", KEY),
          "is encrypted, so its pictures cannot be read here"),
         (("export", str(out), "-o", str(tmp_path / "a.mp4")), "is encrypted"),
-        ((*asked[:3], str(clear), *asked[4:], "--key", KEY), "is the clear package, which stays"),
+        ((*asked[:3], str(clear), *asked[4:], "--key", KEY), "is in the clear package"),
     ):  # fmt: skip
         failed = called(*words)
         assert failed.returncode != 0

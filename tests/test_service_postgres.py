@@ -118,6 +118,7 @@ def test_two_runners_never_claim_one_job(database: Database) -> None:
         ("mysql://me:secret@host/db", "names no database that the service can use"),
         ("postgresql://me:secret@host", "names no database"),
         ("service.db", "names no database"),
+        ("postgresql://me:secret@host:port/db", "names no database"),
     ],
 )
 def test_a_url_of_no_database_is_refused_without_its_password(url: str, said: str) -> None:

@@ -178,8 +178,9 @@ def export_encrypted(
     """
     package.check_clear()
     packager_binary()
-    if out.resolve() == package.directory.resolve():
-        raise BadInput(f"{out} is the clear package, which stays; name another folder")
+    clear = package.directory.resolve()
+    if out.resolve() == clear or clear in out.resolve().parents:
+        raise BadInput(f"{out} is in the clear package, which stays; name a folder elsewhere")
     ladder, directory = package.ladder, package.directory
     sounds = read_sounds(directory)
     chosen = {rung.name: keys.of(_class_of(min(rung.width, rung.height))) for rung in ladder.rungs}

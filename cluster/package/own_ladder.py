@@ -56,7 +56,7 @@ def read_own_ladder(path: Path, width: int, height: int) -> OwnLadder:
         rate = parse_rate(cells[0])
         size = _size(cells[1], width, height) if len(cells) > 1 else None
         if rate is None or size is None or len(cells) > 2:
-            if number == 1 and not any(character.isdigit() for character in row[0]):
+            if number == 1 and not any(c.isdigit() for cell in cells for c in cell):
                 continue
             raise BadInput(
                 f"the ladder {path}, line {number}: {','.join(row)!r:.60} has to be a rate and a "
@@ -76,9 +76,9 @@ def read_own_ladder(path: Path, width: int, height: int) -> OwnLadder:
 
 def _size(text: str, width: int, height: int) -> Size | None:
     """Return a size, even in both directions; None where the text is none."""
-    if match := re.fullmatch(r"(\d{2,5})\s*[xX]\s*(\d{2,5})", text):
+    if match := re.fullmatch(r"([1-9]\d{1,4})\s*[xX]\s*([1-9]\d{1,4})", text):
         return Size(int(match[1]) & ~1, int(match[2]) & ~1)
-    if match := re.fullmatch(r"(\d{2,5})p?", text):
+    if match := re.fullmatch(r"([1-9]\d{1,4})p?", text):
         size, scale = size_within(width, height, int(match[1]))
         return size if scale <= 1 else Size(width + 2, height + 2)
     return None

@@ -86,7 +86,7 @@ def backend_of(place: Path | str) -> Backend:
         return Sqlite(place)
     try:
         url = make_url(place)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the latter of a port that is no number
         url = None
     if url is None or url.drivername not in ("postgresql", "postgres") or not url.database:
         shown = "the text that was given" if url is None else url.render_as_string()
