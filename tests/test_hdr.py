@@ -258,7 +258,7 @@ def test_a_mapped_title_is_one_of_standard_range(mapped: Path, tmp_path: Path):
     assert (ladder["title"]["hdr"], ladder["title"]["tone_mapped"]) == (None, "pq")
     assert ladder["quality_model"] == models.V1
     assert "VIDEO-RANGE" not in (mapped / "master.m3u8").read_text()
-    assert "EssentialProperty" not in (mapped / "manifest.mpd").read_text()
+    assert "urn:mpeg:mpegB:cicp" not in (mapped / "manifest.mpd").read_text()
     for data in segments(mapped):
         path = tmp_path / "segment.mp4"
         path.write_bytes(data)

@@ -15,6 +15,7 @@ from cluster.service.http.queries import StartQuery
 from cluster.service.http.reading import start_choice
 from cluster.service.library.bundle import Bundle, package_entries, write_bundle
 from cluster.service.library.cached import Cold
+from cluster.service.library.wanted import UNEDITED
 from ladder.viewers import AFFORDABLE
 from recommender.prefetch.build import INITIAL_DELAY_SECONDS, STALL_FREE_SECONDS, build_prefetch
 from recommender.prefetch.document import Prefetch
@@ -139,7 +140,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 def start(bundle: Bundle, query: StartQuery | StartBatch, title: str = "") -> StartDocument | None:
-    entry = start_choice(query, title)(bundle, True)
+    entry = start_choice(query, title)(bundle, True, UNEDITED)
     return None if entry is None else StartDocument.model_validate_json(bundle.body(entry))
 
 
@@ -163,7 +164,7 @@ def test_queries_of_the_service(bundle: Bundle) -> None:
     assert sdr is not None
     assert sdr.files == plain.files
     with pytest.raises(Cold):
-        start_choice(StartQuery.parse(b"kbps=1&from=3"))(bundle, False)
+        start_choice(StartQuery.parse(b"kbps=1&from=3"))(bundle, False, UNEDITED)
     for wrong in (b"kbps=1&from=-1", b"kbps=1&from=x", b"kbps=1&max_height=1.5",
                   b"kbps=1&codecs=h264!", b"kbps=1&hdr=yes", b"kbps=1&from=nan"):  # fmt: skip
         with pytest.raises(ValueError, match="missing or invalid"):

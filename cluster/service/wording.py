@@ -35,6 +35,17 @@ _PATTERNS: Final[Mapping[str, str]] = {
     r"^[a-z0-9]{4}(,[a-z0-9]{4}){0,7}$": (
         "give codecs by their four letters, such as avc1,hvc1, with commas between them"
     ),
+    r"^[0-9a-f]{16}(-[0-9a-f]{8})?$": "give an action id, such as 0123456789abcdef",
+    r"^(shots|[0-9.]{1,13}(s|ms|f))$": "give `shots`, or a length such as 2s, 1920ms or 48f",
+    r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$": "give a language by its tag, such as en or pt-BR",
+    r"^[A-Za-z0-9._-]{0,64}$": "give up to 64 letters, digits, `.`, `_` and `-`",
+    (
+        r"^(metrics|embedding|perceptual_hash|faces|people|appeal|crops)"
+        r"(,(metrics|embedding|perceptual_hash|faces|people|appeal|crops))*$"
+    ): (
+        "give some of metrics, embedding, perceptual_hash, faces, people, appeal and crops, with "
+        "commas between them"
+    ),
     r"^[0-9a-f]{64}$": "give the 64 hexadecimal digits of a SHA-256",
 }
 _KINDS: Final[Mapping[str, str]] = {
