@@ -7,6 +7,7 @@ themselves tell how far expectations are off.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cluster import events
@@ -20,41 +21,41 @@ NAMES = ("encode", "vmaf", "rest", "delivered_bytes")
 """What is expected of a run and corrected; times are CPU seconds."""
 
 
-def announce(setups: Sequence[CodecSetup], measurer: Measurer) -> None:
-    """Report how long the stages of a run are expected to take, by earlier runs too."""
+def announce(
+    setups: Sequence[CodecSetup], measurer: Measurer, analysis_seconds: float
+) -> dict[str, Any] | None:
+    """Report how long the stages of a run are expected to take, by earlier runs too.
+
+    The store is looked at apart from what the measurer knows: that decides what a search asks for,
+    and has to be the same in a run that goes on.
+
+    Args:
+        setups: Setups of all codecs.
+        measurer: Of the run.
+        analysis_seconds: CPU seconds that the analysis took in this run.
+
+    Returns:
+        What ``run.json`` notes of what was expected; None where the store has some of it, or
+        nothing was predicted.
+    """
     shots = len(setups[0].title.shots)
     whole = expect(setups, shots)
-    missing = measurer.missing(whole.requests)
+    missing = replace(measurer, known={}).missing(whole.requests)
     left = expect(setups, shots, missing)
     known = corrections(measurer.store, [setup.recipe.name for setup in setups])
     factors = {name: known[name].factor for name in ("encode", "vmaf", "rest")}
     seconds = stage_seconds(left, setups[0], measurer.executor.slots, factors)
     measurer.on_event(events.WorkPlanned(seconds, round(left.encodes)))
-
-
-def planned_document(
-    setups: Sequence[CodecSetup], measurer: Measurer, analysis_seconds: float
-) -> dict[str, Any] | None:
-    """Return what ``run.json`` notes of what was expected; None where the store has some of it, or
-    nothing was predicted.
-
-    Args:
-        setups: Setups of all codecs.
-        measurer: Knows what the store has.
-        analysis_seconds: CPU seconds that the analysis took in this run.
-    """
-    if any(setup.prediction is None for setup in setups):
-        return None
-    expected = expect(setups, len(setups[0].title.shots))
-    if len(measurer.missing(expected.requests)) < len(expected.requests):
+    predicted = all(setup.prediction is not None for setup in setups)
+    if not predicted or len(missing) < len(whole.requests):
         return None
     return {
         "recipes": sorted(setup.recipe.name for setup in setups),
         "analysis": round(analysis_seconds, 3),
-        "encode": round(expected.encode_seconds, 3),
-        "vmaf": round(expected.vmaf_seconds, 3),
-        "rest": round(expected.care_seconds + fixed_seconds(setups[0]), 3),
-        "delivered_bytes": round(expected.delivered_bytes or 0),
+        "encode": round(whole.encode_seconds, 3),
+        "vmaf": round(whole.vmaf_seconds, 3),
+        "rest": round(whole.care_seconds + fixed_seconds(setups[0]), 3),
+        "delivered_bytes": round(whole.delivered_bytes or 0),
     }
 
 

@@ -7,7 +7,7 @@ so a run that is killed at any moment continues when it is started again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from cluster.jobs.clock import Clock
 from cluster.jobs.deliver import deliver, further_models
 from cluster.jobs.history import recorded
 from cluster.jobs.opening import opened_title
-from cluster.jobs.past_runs import announce, planned_document
+from cluster.jobs.past_runs import announce
 from cluster.jobs.recipe_check import check_recipes
 from cluster.jobs.request import LadderRequest, RunOptions
 from cluster.jobs.setup import set_up
@@ -64,11 +64,7 @@ def run_title(
         setups = set_up(request, title, opened.store, opened.executor, on_event)
         models = (setups[0].quality_model,)
         measurer = Measurer(title, models, opened.store, opened.executor, on_event)
-        # With an eye of its own on the store: what a search knows decides what it asks for, and
-        # has to be the same in a run that goes on.
-        look = replace(measurer, known={})
-        planned = planned_document(setups, look, opened.analysis_seconds)
-        announce(setups, look)
+        planned = announce(setups, measurer, opened.analysis_seconds)
         checked = check_recipes(request, setups, measurer)
         solved = [solve(setup, measurer) for setup in checked.setups]
         ladder, run = deliver(request, solved, checked, measurer, planned, clock)
